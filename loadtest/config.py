@@ -1,0 +1,365 @@
+"""What to test, as whom and how hard: `loadtest.toml` plus the process environment or `.env`."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from loadtest.errors import ConfigError
+
+CONFIG_VERSION = 1
+CONFIG_FILE = "loadtest.toml"
+STATE_DIR = ".loadtest"
+CREDENTIALS_FILE = "credentials.env"
+
+Positive = Annotated[int, Field(gt=0)]
+ToolName = Literal["executeSQL", "listEntities", "describeEntity", "runMetric"]
+
+# Variable (and, in lower case with dashes, flag) → where the knob stands in a profile.
+KNOBS: Mapping[str, tuple[str, str]] = {
+    "ITERATIONS": ("cold_start", "iterations"),
+    "STAGES": ("sessions", "stages"),
+    "STAGE_SECONDS": ("sessions", "stage_seconds"),
+    "TOOL": ("sessions", "tool"),
+    "VUS": ("tools", "vus"),
+    "DURATION": ("tools", "duration_seconds"),
+    "TARGET_RPS": ("tools", "target_rps"),
+}
+
+_T = TypeVar("_T")
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limits(_Table):
+    """The most that an environment may be asked to bear; knobs above it are refused."""
+
+    max_vus: Positive
+    max_rps: Positive
+    max_duration_seconds: Positive
+
+
+class Pages(_Table):
+    """Accessible names by which the sign-in and consent pages are driven."""
+
+    email_label: str = "Email"
+    password_label: str = "Password"
+    sign_in_button: str = "Sign in"
+    approve_button: str = "Approve"
+
+
+class Environment(_Table):
+    """One target as `loadtest.toml` describes it: everything but addresses and secrets."""
+
+    target: Literal["reference", "hosted"]
+    default_profile: str
+    limits: Limits
+    mcp_path: str = "/mcp/{workspace_id}"
+    scope: str = "mcp:read offline_access"
+    workspace_claim: str = "https://atlas.useatlas.dev/workspace_id"
+    pages: Pages = Pages()
+
+
+class ColdStart(_Table):
+    """Knobs of the cold-start scenario: `iterations` brand-new sessions, shared by `vus`."""
+
+    iterations: Positive
+    vus: Positive
+
+
+class Sessions(_Table):
+    """Knobs of the concurrent-sessions ladder: one stage of `stage_seconds` per session count."""
+
+    stages: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    stage_seconds: Positive
+    tool: ToolName = "executeSQL"
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        if len(set(self.stages)) != len(self.stages):
+            raise ValueError("stages must differ from each other: rows are keyed by session count")
+        return self
+
+
+class Tools(_Table):
+    """Knobs of the tool-call mix: closed loop by `vus`, or open loop at `target_rps` calls/s."""
+
+    vus: Positive
+    duration_seconds: Positive
+    target_rps: Positive | None = None
+
+
+class Profile(_Table):
+    """How hard to test: the knobs of the three scenarios."""
+
+    cold_start: ColdStart
+    sessions: Sessions
+    tools: Tools
+    max_failure_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+    def most_vus(self) -> int:
+        """Return the most virtual users that run at one time."""
+        return max(self.cold_start.vus, max(self.sessions.stages), self.tools.vus)
+
+    def most_rps(self) -> int:
+        """Return the highest scheduled rate in calls/s (one call per session and second)."""
+        return max(max(self.sessions.stages), self.tools.target_rps or 0)
+
+    def scheduled_seconds(self) -> int:
+        """Return the scheduled time of ladder and mix; the cold start takes what it takes."""
+        return len(self.sessions.stages) * self.sessions.stage_seconds + self.tools.duration_seconds
+
+
+class _File(_Table):
+    version: Literal[1]
+    default_environment: str
+    docs_pages: tuple[str, ...] = ()
+    environment: dict[str, Environment]
+    profile: dict[str, Profile]
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Who signs in and where: from LOADTEST_* variables, else from what provision wrote."""
+
+    email: str | None = None
+    password: SecretStr | None = None
+    workspace_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a stage may ask: one environment, one profile, credentials and places."""
+
+    root: Path
+    environment_name: str
+    environment: Environment
+    profile_name: str
+    profile: Profile
+    base_url: str | None
+    credentials: Credentials
+    tracking_issue: str | None = None
+    repository: str | None = None
+    docs_pages: tuple[Path, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def state_dir(self) -> Path:
+        """Return where this environment keeps its bearer and credentials (0700)."""
+        return self.root / STATE_DIR / self.environment_name
+
+    @property
+    def runs_dir(self) -> Path:
+        """Return where run folders lie."""
+        return self.root / STATE_DIR / "runs"
+
+    @property
+    def credentials_file(self) -> Path:
+        """Return the 0600 env file that provision writes."""
+        return self.state_dir / CREDENTIALS_FILE
+
+    @property
+    def bearer_file(self) -> Path:
+        """Return the 0600 file that mint writes and k6 reads."""
+        return self.state_dir / "bearer.json"
+
+    def is_reference(self) -> bool:
+        """Return whether the target is the embedded one, started for the run."""
+        return self.environment.target == "reference"
+
+
+def load_settings(
+    root: Path,
+    environment_name: str | None = None,
+    profile_name: str | None = None,
+    knobs: Mapping[str, str | None] | None = None,
+    process_env: Mapping[str, str] | None = None,
+) -> Settings:
+    """Combine `loadtest.toml`, `.env`, the process environment and knobs given by flag.
+
+    `knobs` maps variable names (`STAGES`, `STAGE_SECONDS`, …) to text; a flag wins over the
+    process environment, which wins over `.env`, which wins over the profile. Raises ConfigError
+    with every fault found, by name and never by value.
+    """
+    file = _parse_file(root / CONFIG_FILE)
+    variables = _read_variables(root, process_env)
+    name = environment_name or variables.get("LOADTEST_ENV") or file.default_environment
+    environment = _pick(file.environment, name, "environment", "--env")
+    profile_key = profile_name or variables.get("LOADTEST_PROFILE") or environment.default_profile
+    profile = _apply_knobs(
+        _pick(file.profile, profile_key, "profile", "--profile"), variables, knobs or {}
+    )
+    _check_limits(name, environment.limits, profile)
+    base_url = None
+    if environment.target == "hosted" and variables.get("LOADTEST_BASE_URL"):
+        base_url = parse_base_url(variables["LOADTEST_BASE_URL"])
+    return Settings(
+        root=root,
+        environment_name=name,
+        environment=environment,
+        profile_name=profile_key,
+        profile=profile,
+        base_url=base_url,
+        credentials=_load_credentials(
+            root / STATE_DIR / name / CREDENTIALS_FILE,
+            variables if environment.target == "hosted" else {},
+        ),
+        tracking_issue=variables.get("LOADTEST_TRACKING_ISSUE") or None,
+        repository=variables.get("GITHUB_REPOSITORY") or None,
+        docs_pages=tuple(root / page for page in file.docs_pages),
+        variables=variables,
+    )
+
+
+def check_hosted(settings: Settings, *needed: str) -> None:
+    """Raise ConfigError naming every LOADTEST_* variable a hosted environment still lacks."""
+    if settings.is_reference():
+        return
+    have = {
+        "LOADTEST_BASE_URL": settings.base_url,
+        "LOADTEST_EMAIL": settings.credentials.email,
+        "LOADTEST_PASSWORD": settings.credentials.password,
+        "LOADTEST_WORKSPACE_ID": settings.credentials.workspace_id,
+    }
+    missing = [name for name in needed if not have[name]]
+    if missing:
+        raise ConfigError(
+            f"environment {settings.environment_name} lacks {', '.join(missing)}: "
+            "set them as variables or in .env"
+        )
+
+
+def parse_base_url(text: str) -> str:
+    """Return the target's origin; raise ConfigError unless it is https, or http on loopback."""
+    parts = urlsplit(text.strip())
+    loopback = parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+        raise ConfigError(
+            "LOADTEST_BASE_URL is not an http(s) origin such as https://api.example.com"
+        )
+    if parts.scheme == "http" and not loopback:
+        raise ConfigError(
+            "LOADTEST_BASE_URL must be https: a bearer must not cross a network in clear"
+        )
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigError(
+            "LOADTEST_BASE_URL must be an origin only: remove path, query and fragment"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def parse_env_file(path: Path) -> dict[str, str]:
+    """Read `NAME=value` lines (quotes optional, `#` comments); raise ConfigError by line number."""
+    values: dict[str, str] = {}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return values
+    except (OSError, UnicodeDecodeError) as failure:
+        raise ConfigError(f"{path} cannot be read: {failure.__class__.__name__}") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        match = re.fullmatch(r"(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*)", stripped)
+        if match is None:
+            raise ConfigError(f"{path}, line {number}: expected NAME=value")
+        value = match[2]
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        values[match[1]] = value
+    return values
+
+
+def _parse_file(path: Path) -> _File:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist: run from the root of a checkout") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failure:
+        raise ConfigError(f"{path} is not valid TOML: {failure}") from None
+    if isinstance(data.get("version"), int) and data["version"] > CONFIG_VERSION:
+        raise ConfigError(f"{path} has version {data['version']}: update this checkout")
+    try:
+        return _File.model_validate(data)
+    except ValidationError as failure:
+        raise ConfigError(f"{path}: {_describe(failure)}") from None
+
+
+def _describe(failure: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in error['loc']) or 'file'}: {error['msg']}"
+        for error in failure.errors(include_url=False, include_input=False)
+    )
+
+
+def _read_variables(root: Path, process_env: Mapping[str, str] | None) -> dict[str, str]:
+    given = os.environ if process_env is None else process_env
+    return parse_env_file(root / ".env") | {name: value for name, value in given.items() if value}
+
+
+def _pick(table: Mapping[str, _T], name: str, kind: str, flag: str) -> _T:
+    try:
+        return table[name]
+    except KeyError:
+        raise ConfigError(
+            f"unknown {kind} '{name}': {CONFIG_FILE} has {', '.join(table)} ({flag})"
+        ) from None
+
+
+def _apply_knobs(
+    profile: Profile, variables: Mapping[str, str], flags: Mapping[str, str | None]
+) -> Profile:
+    """Return the profile with every knob that a flag or variable overrides."""
+    data: dict[str, Any] = profile.model_dump()
+    for name, (table, key) in KNOBS.items():
+        text = flags.get(name) or variables.get(name)
+        if text:
+            data[table][key] = tuple(text.split(",")) if name == "STAGES" else text
+    try:
+        return Profile.model_validate(data)
+    except ValidationError as failure:
+        by_place = {place: name for name, place in KNOBS.items()}
+        faults = [
+            f"{by_place.get(error['loc'][:2], error['loc'])}: {error['msg']}"  # type: ignore[call-overload]
+            for error in failure.errors(include_url=False, include_input=False)
+        ]
+        raise ConfigError("; ".join(faults)) from None
+
+
+def _check_limits(name: str, limits: Limits, profile: Profile) -> None:
+    asked = {
+        "max_vus": profile.most_vus(),
+        "max_rps": profile.most_rps(),
+        "max_duration_seconds": profile.scheduled_seconds(),
+    }
+    over = [
+        f"{limit} is {getattr(limits, limit)}, asked for {value}"
+        for limit, value in asked.items()
+        if value > getattr(limits, limit)
+    ]
+    if over:
+        raise ConfigError(f"over the limits of environment {name}: {'; '.join(over)}")
+
+
+def _load_credentials(path: Path, variables: Mapping[str, str]) -> Credentials:
+    """Prefer variables; a reference target never sees those of a hosted one."""
+    stored = parse_env_file(path)
+    if path.exists() and os.name == "posix" and path.stat().st_mode & 0o077:
+        raise ConfigError(f"{path} can be read by others: chmod 600 it, then change the password")
+    email = variables.get("LOADTEST_EMAIL") or stored.get("LOADTEST_EMAIL")
+    password = variables.get("LOADTEST_PASSWORD") or stored.get("LOADTEST_PASSWORD")
+    workspace_id = variables.get("LOADTEST_WORKSPACE_ID") or stored.get("LOADTEST_WORKSPACE_ID")
+    return Credentials(
+        email=email or None,
+        password=SecretStr(password) if password else None,
+        workspace_id=workspace_id or None,
+    )

@@ -1,0 +1,67 @@
+"""Errors that a user can fix: one class and one exit code per stage."""
+
+
+class LoadtestError(Exception):
+    """Something the user can fix; shown as one line, without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(LoadtestError):
+    """An option or argument is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(LoadtestError):
+    """A setting, variable or configuration file is missing or wrong."""
+
+    exit_code = 10
+
+
+class TargetError(LoadtestError):
+    """The target cannot be started or reached."""
+
+    exit_code = 11
+
+
+class ProvisionError(LoadtestError):
+    """The user, workspace or data could not be made ready."""
+
+    exit_code = 12
+
+
+class BrowserError(LoadtestError):
+    """No usable browser was found, or it could not be started."""
+
+    exit_code = 13
+
+
+class MintError(LoadtestError):
+    """The OAuth flow did not end in a usable bearer."""
+
+    exit_code = 14
+
+
+class K6Error(LoadtestError):
+    """k6 is missing, too old, or failed to measure."""
+
+    exit_code = 15
+
+
+class ResultsError(LoadtestError):
+    """A run folder or one of its files is missing, damaged or too new."""
+
+    exit_code = 16
+
+
+class ReportError(LoadtestError):
+    """The report could not be made or delivered."""
+
+    exit_code = 17
+
+
+class DocsError(LoadtestError):
+    """A performance page could not be read or rewritten."""
+
+    exit_code = 18

@@ -1,0 +1,55 @@
+"""Whole-file writes and versioned JSON: a reader sees the old file or the new one, never half."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from loadtest.errors import LoadtestError
+
+
+def ensure_private_dir(path: Path) -> Path:
+    """Make `path` a directory that only its owner may enter (0700)."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Replace `path` atomically; `private` makes it 0600 before the first byte is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as handle:
+            handle.write(text)
+        Path(temporary).chmod(0o600 if private else 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, version: int, body: dict[str, Any], *, private: bool = False) -> None:
+    """Write `body` as JSON with `version` in front."""
+    text = json.dumps({"version": version, **body}, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, text, private=private)
+
+
+def read_json(path: Path, version: int, error: type[LoadtestError]) -> dict[str, Any]:
+    """Read what `write_json` wrote; raise `error`, naming the file, for anything else."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path} does not exist") from None
+    except (OSError, ValueError) as failure:
+        raise error(f"{path} cannot be read ({failure}); delete it or restore it") from None
+    if not isinstance(body, dict) or not isinstance(body.get("version"), int):
+        raise error(f"{path} was not written by loadtest: it has no version; delete it")
+    if body["version"] > version:
+        raise error(
+            f"{path} has version {body['version']}, newer than {version}: update this checkout"
+        )
+    if body["version"] < version:
+        raise error(f"{path} has version {body['version']}, older than {version}: delete it")
+    return body

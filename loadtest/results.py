@@ -1,0 +1,202 @@
+"""One run on disk: `run.json` says who, when and what; `<scenario>/rows.json` says what came out."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from loadtest.errors import ResultsError
+from loadtest.files import read_json, write_json
+
+RUN_VERSION = 1
+ROWS_VERSION = 1
+SCENARIOS = ("cold-start", "sessions", "tools")
+
+Outcome = Literal["ok", "thresholds crossed", "interrupted", "failed", "not run"]
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Latency of the calls that were answered ok, in milliseconds (k6's own percentiles)."""
+
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a frame of the cold start, a stage of the ladder, or a tool.
+
+    `failures` counts the calls that were not ok by reason (`tool_error:<code>`, `rpc_error`,
+    `http_<status>`, `timeout`, `unparseable`, `unauthorized`, `capacity`, `rate_limited`).
+    `count` = `ok` + all failures. Rates are calls/s over `seconds`, the time the slice lasted;
+    `offered_rate` is None in a closed loop. `duration` is the call as the client saw it;
+    `response` is measured from when the call was due by its schedule. Both are None without data.
+    """
+
+    scenario: str
+    kind: Literal["frame", "stage", "tool"]
+    name: str
+    count: int
+    ok: int
+    failures: Mapping[str, int]
+    seconds: float
+    offered_rate: float | None
+    achieved_rate: float
+    duration: Percentiles | None
+    response: Percentiles | None = None
+
+
+@dataclass(frozen=True)
+class ScenarioResult:
+    """How one scenario went; `crossed` names the thresholds that its numbers crossed."""
+
+    name: str
+    outcome: Outcome
+    exit_code: int | None = None
+    reason: str | None = None
+    crossed: tuple[str, ...] = ()
+    started: str | None = None
+    ended: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """Who answered: `host` and port, and what `initialize` said of itself."""
+
+    host: str
+    server_name: str | None = None
+    server_version: str | None = None
+    protocol_version: str | None = None
+    era: Literal["handshake", "stateless"] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """`run.json`: times are UTC, ISO 8601; `git_sha` is None outside a checkout."""
+
+    run_id: str
+    loadtest_version: str
+    started: str
+    environment: str
+    profile: str
+    knobs: Mapping[str, Any]
+    target: Target
+    k6_version: str
+    machine: Mapping[str, Any]
+    git_sha: str | None = None
+    ended: str | None = None
+    scenarios: tuple[ScenarioResult, ...] = ()
+    run_url: str | None = None
+    clients: int = 1
+
+    def outcome(self) -> Outcome:
+        """Return the worst outcome among the scenarios."""
+        order: tuple[Outcome, ...] = ("failed", "interrupted", "not run", "thresholds crossed")
+        found = {scenario.outcome for scenario in self.scenarios}
+        return next((outcome for outcome in order if outcome in found), "ok")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`.loadtest/runs/<run-id>/` and how its files are named."""
+
+    path: Path
+    run: Run
+    rows: tuple[Row, ...] = field(default=(), repr=False)
+
+    def scenario_dir(self, scenario: str) -> Path:
+        """Return where a scenario's summary, rows and log lie."""
+        return self.path / scenario
+
+
+_RUN = TypeAdapter(Run)
+_ROWS = TypeAdapter(tuple[Row, ...])
+
+
+def utc_now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def build_run_id(git_sha: str | None, variables: Mapping[str, str]) -> str:
+    """Return `<GITHUB_RUN_ID>-<attempt>` in Actions, else UTC time and short SHA."""
+    if variables.get("GITHUB_ACTIONS") == "true" and variables.get("GITHUB_RUN_ID"):
+        return f"{variables['GITHUB_RUN_ID']}-{variables.get('GITHUB_RUN_ATTEMPT', '1')}"
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{now}-{git_sha[:7] if git_sha else secrets.token_hex(3)}"
+
+
+def create_run_folder(runs_dir: Path, run: Run) -> RunFolder:
+    """Make the folder of a new run and write its `run.json`."""
+    folder = RunFolder(runs_dir / run.run_id, run)
+    try:
+        folder.path.mkdir(parents=True)
+    except FileExistsError:
+        raise ResultsError(f"{folder.path} exists already: a run is never overwritten") from None
+    except OSError as failure:
+        raise ResultsError(f"{folder.path} cannot be made: {failure.strerror}") from None
+    write_run(folder)
+    return folder
+
+
+def write_run(folder: RunFolder) -> None:
+    """Replace the folder's `run.json`."""
+    write_json(folder.path / "run.json", RUN_VERSION, asdict(folder.run))
+
+
+def write_rows(folder: RunFolder, scenario: str, rows: tuple[Row, ...]) -> RunFolder:
+    """Write one scenario's rows and return the folder that holds them too."""
+    write_json(
+        folder.scenario_dir(scenario) / "rows.json",
+        ROWS_VERSION,
+        {"rows": [asdict(row) for row in rows]},
+    )
+    return replace(folder, rows=folder.rows + rows)
+
+
+def read_run_folder(path: Path) -> RunFolder:
+    """Read a run back; raise ResultsError that names the file which is missing or damaged."""
+    run = _validate(_RUN, path / "run.json", RUN_VERSION)
+    folder = RunFolder(path, run)
+    rows: tuple[Row, ...] = ()
+    for scenario in run.scenarios:
+        file = folder.scenario_dir(scenario.name) / "rows.json"
+        if file.exists():
+            rows += _validate(_ROWS, file, ROWS_VERSION, "rows")
+    return replace(folder, rows=rows)
+
+
+def find_run_folder(runs_dir: Path, run_id: str | None, environment: str | None) -> Path:
+    """Return the folder of `run_id`, or without one the newest run of the environment."""
+    if run_id is not None:
+        if run_id != os.path.basename(run_id) or not (runs_dir / run_id).is_dir():  # noqa: PTH119
+            raise ResultsError(f"no run '{run_id}' in {runs_dir}")
+        return runs_dir / run_id
+    newest: tuple[str, Path] | None = None
+    for file in runs_dir.glob("*/run.json"):
+        run = _validate(_RUN, file, RUN_VERSION)
+        if run.environment == environment and (newest is None or run.started > newest[0]):
+            newest = (run.started, file.parent)
+    if newest is None:
+        raise ResultsError(f"no run of environment {environment} yet: start with `inv k6`")
+    return newest[1]
+
+
+def _validate(adapter: TypeAdapter[Any], path: Path, version: int, key: str | None = None) -> Any:
+    body = read_json(path, version, ResultsError)
+    body.pop("version")
+    try:
+        return adapter.validate_python(body if key is None else body.get(key))
+    except ValidationError as failure:
+        first = failure.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ResultsError(f"{path} is damaged at {place}: {first['msg']}") from None
