@@ -51,7 +51,7 @@ class Pages(_Table):
     """Accessible names by which the sign-in and consent pages are driven."""
 
     email_label: str = "Email"
-    password_label: str = "Password"
+    password_label: str = "Password"  # noqa: S105 (a label, not a secret)
     sign_in_button: str = "Sign in"
     approve_button: str = "Approve"
 
@@ -327,9 +327,9 @@ def _apply_knobs(
     try:
         return Profile.model_validate(data)
     except ValidationError as failure:
-        by_place = {place: name for name, place in KNOBS.items()}
+        names = {".".join(place): name for name, place in KNOBS.items()}
         faults = [
-            f"{by_place.get(error['loc'][:2], error['loc'])}: {error['msg']}"  # type: ignore[call-overload]
+            f"{names.get(place := '.'.join(map(str, error['loc'][:2])), place)}: {error['msg']}"
             for error in failure.errors(include_url=False, include_input=False)
         ]
         raise ConfigError("; ".join(faults)) from None

@@ -38,9 +38,13 @@ class BrowserError(LoadtestError):
 
 
 class MintError(LoadtestError):
-    """The OAuth flow did not end in a usable bearer."""
+    """The OAuth flow did not end in a usable bearer; `step` names where it ended."""
 
     exit_code = 14
+
+    def __init__(self, message: str, step: str | None = None) -> None:
+        super().__init__(f"mint failed at {step}: {message}" if step else message)
+        self.step = step
 
 
 class K6Error(LoadtestError):

@@ -24,7 +24,7 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as handle:
             handle.write(text)
         Path(temporary).chmod(0o600 if private else 0o644)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

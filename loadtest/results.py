@@ -1,4 +1,4 @@
-"""One run on disk: `run.json` says who, when and what; `<scenario>/rows.json` says what came out."""
+"""One run on disk: `run.json` says who, when and what; `<scenario>/rows.json` what came out."""
 
 import os
 import secrets

@@ -1,0 +1,1 @@
+"""A workspace-bound bearer through the real OAuth flow, and nothing left behind."""

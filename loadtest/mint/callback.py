@@ -1,0 +1,113 @@
+"""The loopback redirect URI of a native client (RFC 8252, section 7.3): one answer, then gone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+import h11
+
+CALLBACK_PATH = "/callback"
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+<body style="font:16px system-ui;margin:4rem auto;max-width:32rem"><h1>{title}</h1>
+<p>{text}</p></body></html>"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the authorization server sent to the redirect URI (RFC 6749 4.1.2, RFC 9207)."""
+
+    state: str
+    code: str | None = field(default=None, repr=False)
+    iss: str | None = None
+    error: str | None = None
+    error_description: str | None = None
+
+
+class Callback:
+    """Waits for the one request that carries the `state` of this flow; refuses all others."""
+
+    def __init__(self, port: int) -> None:
+        self.redirect_uri = f"http://127.0.0.1:{port}{CALLBACK_PATH}"
+        self._state: str | None = None
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def expect(self, authorization_url: str) -> None:
+        """Take the `state` to wait for from the URL that the browser is about to open."""
+        self._state = _first(parse_qs(urlsplit(authorization_url).query), "state")
+
+    def take(self, method: bytes, target: bytes) -> tuple[int, str]:
+        """Judge one request; return the status and page text of its reply."""
+        parts = urlsplit(target.decode("latin-1"))
+        query = parse_qs(parts.query)
+        state = _first(query, "state")
+        if parts.path != CALLBACK_PATH:
+            return 404, "Nothing is served here."
+        if method != b"GET":
+            return 405, "Only the authorization server's redirect is taken."
+        if state is None or state != self._state:
+            return 400, "This redirect does not belong to the sign-in that is under way."
+        if self.answer.done():
+            return 410, "This sign-in is complete."
+        self.answer.set_result(
+            Answer(
+                state=state,
+                code=_first(query, "code"),
+                iss=_first(query, "iss"),
+                error=_first(query, "error"),
+                error_description=_first(query, "error_description"),
+            )
+        )
+        return 200, "The load test has its answer. This window may be closed."
+
+
+@asynccontextmanager
+async def listen() -> AsyncIterator[Callback]:
+    """Serve the redirect URI on a free loopback port until the block ends."""
+    callback: Callback | None = None
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert callback is not None
+        try:
+            await asyncio.wait_for(_serve_one(callback, reader, writer), timeout=10)
+        except (TimeoutError, ConnectionError, h11.RemoteProtocolError):
+            pass  # a port scan or a dropped connection: keep waiting for the real one
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=16384)
+    async with server:
+        callback = Callback(server.sockets[0].getsockname()[1])
+        yield callback
+
+
+async def _serve_one(
+    callback: Callback, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    connection = h11.Connection(h11.SERVER)
+    while not isinstance(event := connection.next_event(), h11.Request):
+        if event is not h11.NEED_DATA:
+            return
+        connection.receive_data(await reader.read(8192))
+    status, text = callback.take(event.method, event.target)
+    title = "Signed in" if status == 200 else "Not taken"
+    body = _PAGE.format(title=title, text=text).encode()
+    headers = [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("Referrer-Policy", "no-referrer"),
+        ("Connection", "close"),
+    ]
+    for part in (
+        h11.Response(status_code=status, headers=headers),
+        h11.Data(data=body),
+        h11.EndOfMessage(),
+    ):
+        writer.write(connection.send(part) or b"")
+    await writer.drain()
+
+
+def _first(query: dict[str, list[str]], name: str) -> str | None:
+    return query[name][0] if query.get(name) else None

@@ -1,0 +1,70 @@
+"""What must be true of an access token before anything is measured with it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from loadtest.errors import MintError
+
+STEP = "verification"
+ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "ES384", "RS256", "PS256"]
+SKEW_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the token must say; `workspace_id` None skips the claim of the first user's server."""
+
+    issuer: str
+    audience: str
+    scopes: frozenset[str]
+    workspace_claim: str
+    workspace_id: str | None
+
+
+def verify(access_token: str, jwks: Mapping[str, Any], expected: Expected) -> dict[str, Any]:
+    """Check signature, `iss`, `aud`, `exp`, scope and workspace (RFC 9068 section 4, RFC 8707).
+
+    Returns the claims. Raises MintError that says which claim is off; a claim's value is shown,
+    the token never.
+    """
+    if access_token.count(".") != 2:
+        raise MintError("the access token is opaque, not a JWT: was `resource` accepted?", STEP)
+    try:
+        # `dict` because joserfc takes its own typed mapping.
+        token = jwt.decode(access_token, KeySet.import_key_set(dict(jwks)), ALGORITHMS)  # type: ignore[arg-type]
+    except (JoseError, ValueError) as failure:
+        raise MintError(f"the signature does not verify ({type(failure).__name__})", STEP) from None
+    claims = dict(token.claims)
+    check_claims(claims, expected)
+    return claims
+
+
+def check_claims(claims: Mapping[str, Any], expected: Expected) -> None:
+    """Raise MintError for the first claim that is not as expected."""
+    if claims.get("iss") != expected.issuer:
+        raise MintError(f"iss is {claims.get('iss')!r}, expected {expected.issuer!r}", STEP)
+    audience = claims.get("aud")
+    if expected.audience not in (audience if isinstance(audience, list) else [audience]):
+        raise MintError(f"aud is {audience!r}, expected {expected.audience!r}", STEP)
+    expiry = claims.get("exp")
+    if not isinstance(expiry, int | float) or isinstance(expiry, bool):
+        raise MintError("exp is missing", STEP)
+    if expiry <= time.time() - SKEW_SECONDS:
+        raise MintError("the token has expired already: compare this machine's clock", STEP)
+    granted = frozenset(str(claims.get("scope", "")).split())
+    if not expected.scopes <= granted:
+        lacking = " ".join(sorted(expected.scopes - granted))
+        raise MintError(f"scope lacks {lacking}: granted {' '.join(sorted(granted))}", STEP)
+    workspace = claims.get(expected.workspace_claim)
+    if expected.workspace_id is not None and workspace != expected.workspace_id:
+        raise MintError(
+            f"workspace is {workspace!r}, expected {expected.workspace_id!r}: "
+            "make it the user's active workspace (inv provision)",
+            STEP,
+        )

@@ -1,0 +1,97 @@
+"""Where the load goes: the embedded reference target as a child process, or a hosted server."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtest.errors import TargetError
+from loadtest.files import ensure_private_dir
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 10.0
+REACH_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class ReferenceProcess:
+    """A running reference target; `api_url` is its origin."""
+
+    api_url: str
+    process: "subprocess.Popen[str]"
+
+
+@contextmanager
+def serve_reference(state_dir: Path, *options: str) -> Iterator[ReferenceProcess]:
+    """Run the reference target as a child for the length of the block.
+
+    The child ends when its standard input closes, so it never outlives us, not even a kill -9.
+    It has a process group of its own: Ctrl-C reaches us, and we stop it last. Raises TargetError
+    with the child's own words when it does not come up.
+    """
+    ensure_private_dir(state_dir)
+    log = state_dir / "target.log"
+    command = [sys.executable, "-m", "loadtest.reference", "--state-dir", str(state_dir)]
+    with log.open("w", encoding="utf-8") as stderr:
+        process = subprocess.Popen(  # noqa: S603 (a fixed argument list)
+            [*command, "--exit-with-stdin", *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+            process_group=0 if os.name == "posix" else None,
+        )
+    try:
+        yield ReferenceProcess(_read_ready(process, log)["api_url"], process)
+    finally:
+        _stop(process)
+
+
+def check_reachable(base_url: str) -> None:
+    """Raise TargetError when nobody answers at the target's origin; any HTTP answer will do."""
+    import httpx
+
+    try:
+        httpx.get(base_url, timeout=REACH_SECONDS)
+    except httpx.HTTPError as failure:
+        raise TargetError(
+            f"{base_url} does not answer ({failure or type(failure).__name__}): "
+            "check LOADTEST_BASE_URL and that the server is up"
+        ) from None
+
+
+def _read_ready(process: "subprocess.Popen[str]", log: Path) -> dict[str, Any]:
+    assert process.stdout is not None
+    with ThreadPoolExecutor(1) as pool:
+        line = pool.submit(process.stdout.readline)
+        try:
+            ready = json.loads(line.result(timeout=READY_SECONDS) or "null")
+        except (FutureTimeout, ValueError):
+            ready = None
+        finally:
+            if not line.done():
+                process.kill()
+    if not isinstance(ready, dict) or "api_url" not in ready:
+        words = log.read_text(encoding="utf-8").strip().splitlines()
+        raise TargetError(f"the reference target did not start: {words[-1] if words else log}")
+    return ready
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
