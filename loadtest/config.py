@@ -171,6 +171,15 @@ class Settings:
         """Return the 0600 file that mint writes and k6 reads."""
         return self.state_dir / "bearer.json"
 
+    @property
+    def browser_record(self) -> Path:
+        """Return where the choice of browser is remembered, for all environments."""
+        return self.root / STATE_DIR / "browser.json"
+
+    def build_mcp_url(self, base_url: str, workspace_id: str) -> str:
+        """Return the MCP endpoint of a workspace."""
+        return base_url + self.environment.mcp_path.format(workspace_id=workspace_id)
+
     def is_reference(self) -> bool:
         """Return whether the target is the embedded one, started for the run."""
         return self.environment.target == "reference"
@@ -351,15 +360,16 @@ def _check_limits(name: str, limits: Limits, profile: Profile) -> None:
 
 
 def _load_credentials(path: Path, variables: Mapping[str, str]) -> Credentials:
-    """Prefer variables; a reference target never sees those of a hosted one."""
-    stored = parse_env_file(path)
-    if path.exists() and os.name == "posix" and path.stat().st_mode & 0o077:
+    """Prefer variables; what provision kept counts only for the same user."""
+    kept = parse_env_file(path)
+    if kept and os.name == "posix" and path.stat().st_mode & 0o077:
         raise ConfigError(f"{path} can be read by others: chmod 600 it, then change the password")
-    email = variables.get("LOADTEST_EMAIL") or stored.get("LOADTEST_EMAIL")
-    password = variables.get("LOADTEST_PASSWORD") or stored.get("LOADTEST_PASSWORD")
-    workspace_id = variables.get("LOADTEST_WORKSPACE_ID") or stored.get("LOADTEST_WORKSPACE_ID")
+    if variables.get("LOADTEST_EMAIL") not in {None, kept.get("LOADTEST_EMAIL")}:
+        kept = {}
+    values = kept | {name: value for name, value in variables.items() if value}
+    password = values.get("LOADTEST_PASSWORD")
     return Credentials(
-        email=email or None,
+        email=values.get("LOADTEST_EMAIL"),
         password=SecretStr(password) if password else None,
-        workspace_id=workspace_id or None,
+        workspace_id=values.get("LOADTEST_WORKSPACE_ID"),
     )

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import httpx
 from pydantic import SecretStr
 
-from loadtest.config import Credentials
+from loadtest.config import Credentials, Settings, parse_env_file
 from loadtest.errors import ProvisionError
 from loadtest.files import ensure_private_dir, read_json, write_json, write_text
 
@@ -41,45 +41,47 @@ class Provisioned:
     steps: tuple[Step, ...]
 
 
-def read_record(state_dir: Path) -> Provisioned | None:
-    """Return what a verification within the last hour found, so that a pre-task need not ask."""
-    path = state_dir / "provision.json"
+def was_verified(settings: Settings) -> bool:
+    """Return whether these very credentials were seen to work within the last hour."""
+    path = settings.state_dir / "provision.json"
     if not path.exists():
-        return None
+        return False
     body = read_json(path, RECORD_VERSION, ProvisionError)
-    if time.time() - float(body.get("verified_at", 0)) > RECORD_SECONDS:
-        return None
-    who = Credentials(email=body.get("email"), workspace_id=body.get("workspace_id"))
-    return Provisioned(who, ())
+    age_seconds = time.time() - float(body["verified_at"])
+    return 0 <= age_seconds < RECORD_SECONDS and body["for"] == _subject(
+        settings.base_url, settings.credentials
+    )
 
 
-def provision(
-    base_url: str,
-    credentials: Credentials,
-    credentials_file: Path,
-    mcp_path: str,
-    tell: Callable[[str], None],
-) -> Provisioned:
+def _subject(base_url: str | None, credentials: Credentials) -> dict[str, str | None]:
+    """Return what a verification is about; a reference target has no fixed origin."""
+    who = {"email": credentials.email, "workspace_id": credentials.workspace_id}
+    return {"base_url": base_url} | who
+
+
+def provision(settings: Settings, base_url: str, tell: Callable[[str], None]) -> Provisioned:
     """Make user, workspace and data where they are missing; verify by a tool call.
 
-    Credentials that were not given are invented, and kept (0600) before the account is made, so
-    that a run killed half-way is taken up by the next. Raises ProvisionError.
+    A password that was not given is invented, and kept (0600) before the account is made, so that
+    a run killed half-way is taken up by the next; a given one is not written. Raises
+    ProvisionError.
     """
-    email = credentials.email or REFERENCE_EMAIL
-    password = credentials.password or SecretStr(secrets.token_urlsafe(24))
-    if credentials.password is None:
-        _keep(credentials_file, email, password, credentials.workspace_id)
+    given = settings.credentials
+    email = given.email or REFERENCE_EMAIL
+    password = given.password or SecretStr(secrets.token_urlsafe(24))
+    invented = {} if given.password else {"LOADTEST_PASSWORD": password.get_secret_value()}
+    _keep(settings.credentials_file, {"LOADTEST_EMAIL": email} | invented)
     with Accounts(base_url, tell) as accounts:
         user = Step(f"user {email}", accounts.enter(email, password))
-        workspace_id, workspace = accounts.ensure_workspace(email, credentials.workspace_id)
-        data = _ensure_data(
-            accounts, f"{base_url}{mcp_path.format(workspace_id=workspace_id)}", workspace
-        )
-    _keep(credentials_file, email, password, workspace_id)
-    record = {"email": email, "workspace_id": workspace_id, "verified_at": time.time()}
-    write_json(credentials_file.parent / "provision.json", RECORD_VERSION, record, private=True)
+        workspace_id, workspace = accounts.ensure_workspace(email, given.workspace_id)
+        mcp_url = settings.build_mcp_url(base_url, workspace_id)
+        data = _ensure_data(accounts, mcp_url, workspace)
+    credentials = Credentials(email, password, workspace_id)
+    _keep(settings.credentials_file, {"LOADTEST_WORKSPACE_ID": workspace_id})
+    record = {"for": _subject(settings.base_url, credentials), "verified_at": time.time()}
+    write_json(settings.state_dir / "provision.json", RECORD_VERSION, record, private=True)
     steps = (user, Step(f"workspace {workspace_id}", workspace), data)
-    return Provisioned(Credentials(email, password, workspace_id), steps)
+    return Provisioned(credentials, steps)
 
 
 class Accounts:
@@ -231,13 +233,12 @@ async def _list_entities(mcp_url: str, bearer: SecretStr) -> list[str]:
     return [str(entity["name"]) for entity in json.loads(text)["entities"]]
 
 
-def _keep(path: Path, email: str, password: SecretStr, workspace_id: str | None) -> None:
-    """Write the credentials as an env file that its owner alone can read."""
+def _keep(path: Path, values: dict[str, str]) -> None:
+    """Merge values into the env file that its owner alone can read."""
     ensure_private_dir(path.parent)
-    lines = [f"LOADTEST_EMAIL={email}", f"LOADTEST_PASSWORD={password.get_secret_value()}"]
-    if workspace_id is not None:
-        lines.append(f"LOADTEST_WORKSPACE_ID={workspace_id}")
-    write_text(path, "\n".join(lines) + "\n", private=True)
+    merged = parse_env_file(path) | values
+    text = "".join(f"{name}={value}\n" for name, value in merged.items())
+    write_text(path, text, private=True)
 
 
 def _body(answer: httpx.Response) -> dict[str, Any]:

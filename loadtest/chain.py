@@ -1,0 +1,119 @@
+"""What the stages of one process share: one console, one running target, one ending."""
+
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from loadtest.errors import LoadtestError
+
+if TYPE_CHECKING:
+    from loadtest.config import Settings
+
+ROOT = Path(__file__).parent.parent
+BUG_EXIT_CODE = 70
+# The quick start measures latency, not a quota, and signs in more often than a person would.
+REFERENCE_OPTIONS = ("--no-quota", "--no-rate-limits")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: stop as for Ctrl-C, with the exit code that belongs to it."""
+
+
+@dataclass
+class Ending:
+    """How the process ends: an exit code, and one line where that is not 0."""
+
+    exit_code: int = 0
+    message: str | None = None
+
+    def keep_worst(self, exit_code: int, message: str) -> None:
+        """Remember a result that must show in the exit code once the chain is through."""
+        if self.exit_code == 0:
+            self.exit_code, self.message = exit_code, message
+
+
+@dataclass
+class Chain:
+    """Handed from stage to stage; `targets` maps environments to the origins opened so far."""
+
+    root: Path
+    console: Console
+    resources: ExitStack
+    ending: Ending = field(default_factory=Ending)
+    targets: dict[str, str] = field(default_factory=dict)
+
+    def say(self, stage: str, text: str) -> None:
+        """Print one line of a stage."""
+        self.console.print(f"{stage:<11}", end=" ", style="bold", markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def open_target(self, settings: "Settings") -> str:
+        """Return the target's origin; the reference target is started once and kept running."""
+        from loadtest.config import check_hosted
+        from loadtest.target import check_reachable, serve_reference
+
+        name = settings.environment_name
+        if name not in self.targets:
+            if settings.is_reference():
+                state_dir = settings.state_dir / "target"
+                process = self.resources.enter_context(
+                    serve_reference(state_dir, *REFERENCE_OPTIONS)
+                )
+                self.targets[name] = process.api_url
+                self.say("target", f"reference target at {process.api_url}")
+            else:
+                check_hosted(settings, "LOADTEST_BASE_URL")
+                assert settings.base_url is not None
+                check_reachable(settings.base_url)
+                self.targets[name] = settings.base_url
+        return self.targets[name]
+
+
+_current: Chain | None = None
+
+
+def current() -> Chain:
+    """Return the chain of this process; tasks run inside `guard`."""
+    assert _current is not None, "tasks run inside chain.guard()"
+    return _current
+
+
+@contextmanager
+def guard(root: Path = ROOT) -> Iterator[Ending]:
+    """Run stages: fixable errors become one line and an exit code, and all resources are closed.
+
+    A bug keeps its traceback and ends with 70, so that no user mistakes it for their own fault.
+    """
+    global _current
+    before = signal.signal(signal.SIGTERM, _terminate)
+    with ExitStack() as resources:
+        _current = Chain(root, Console(), resources)
+        ending = _current.ending
+        try:
+            yield ending
+        except LoadtestError as failure:
+            ending.exit_code, ending.message = failure.exit_code, f"loadtest: {failure}"
+        except Terminated:
+            ending.exit_code, ending.message = 143, "loadtest: terminated"
+        except KeyboardInterrupt:
+            ending.exit_code, ending.message = 130, "loadtest: interrupted"
+        except Exception:  # noqa: BLE001 (a bug: shown whole, then the exit code says so)
+            traceback.print_exc()
+            ending.exit_code, ending.message = BUG_EXIT_CODE, "loadtest: this is a bug"
+        finally:
+            # Whatever else is sent now, closing what was opened comes first.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            resources.close()
+            _current = None
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated

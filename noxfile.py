@@ -1,0 +1,161 @@
+"""Each task in an environment of its own; CI calls nothing else."""
+
+import os
+import signal
+import tomllib
+from pathlib import Path
+from types import FrameType
+
+import nox
+
+# The quick start puts Nox itself on PYTHONPATH; no session may see those packages.
+os.environ.pop("PYTHONPATH", None)
+
+nox.needs_version = ">=2026.10.20"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = True
+nox.options.sessions = ["loadtest"]
+
+REQUIREMENTS = Path("requirements")
+BROWSER_RECORD = ".loadtest/browser.json"
+
+
+def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Treat SIGTERM as Ctrl-C, so that Nox passes it on instead of leaving the task behind."""
+    raise KeyboardInterrupt
+
+
+signal.signal(signal.SIGTERM, interrupt)
+
+
+def install(session: nox.Session, group: str) -> None:
+    """Install a group's pins; a wheel with another hash is refused."""
+    session.install("--require-hashes", "-r", str(REQUIREMENTS / f"{group}.txt"))
+
+
+def ensure_browser(session: nox.Session) -> None:
+    """Make a browser ready and print which one runs."""
+    session.run("python", "-m", "loadtest.browser", BROWSER_RECORD)
+
+
+def run_task(session: nox.Session, task: str) -> None:
+    """Hand the session's arguments to the Invoke task."""
+    run_patiently(session, "invoke", task, *session.posargs)
+
+
+def run_patiently(session: nox.Session, module: str, *arguments: str) -> None:
+    """Run a module; once interrupted, leave it the time to stop k6 and to keep results.
+
+    Ctrl-C reaches the module by itself; a SIGTERM sent to Nox alone reaches it a second later.
+    """
+    command = ("python", "-m", module, *arguments)
+    session.run(*command, interrupt_timeout=1.0, terminate_timeout=90.0)
+
+
+@nox.session
+def loadtest(session: nox.Session) -> None:
+    """Run the whole chain: provision, mint, k6, report, docs-update."""
+    install(session, "loadtest")
+    ensure_browser(session)
+    run_task(session, "loadtest")
+
+
+@nox.session
+def provision(session: nox.Session) -> None:
+    """Make user, workspace and data ready."""
+    install(session, "provision")
+    run_task(session, "provision")
+
+
+@nox.session
+def mint(session: nox.Session) -> None:
+    """Mint a bearer through the OAuth flow."""
+    install(session, "mint")
+    ensure_browser(session)
+    run_task(session, "mint")
+
+
+@nox.session
+def k6(session: nox.Session) -> None:
+    """Run the three scenarios."""
+    install(session, "k6")
+    ensure_browser(session)
+    run_task(session, "k6")
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Report a run."""
+    install(session, "report")
+    run_task(session, "report")
+
+
+@nox.session
+def docs_update(session: nox.Session) -> None:
+    """Turn TBD cells into links."""
+    install(session, "docs-update")
+    run_task(session, "docs-update")
+
+
+@nox.session
+def target(session: nox.Session) -> None:
+    """Serve the reference target alone, until Ctrl-C."""
+    install(session, "target")
+    run_task(session, "target")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run all tests, with the real browser and the real k6."""
+    install(session, "tests")
+    ensure_browser(session)
+    run_patiently(session, "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, types, import directions and the k6 scripts."""
+    install(session, "dev")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("lint-imports")
+    for script in sorted(Path("k6").glob("*.js")):
+        session.run("python", "-m", "loadtest.k6", "inspect", str(script))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure what the README promises; ratios and wall times, side by side."""
+    install(session, "loadtest")
+    ensure_browser(session)
+    session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """Make one .venv with everything, for people who type `inv` by hand."""
+    session.run("uv", "venv", "--allow-existing", ".venv", external=True)
+    session.run(
+        *("uv", "pip", "install", "--python", ".venv", "--require-hashes"),
+        *("-r", str(REQUIREMENTS / "dev.txt")),
+        external=True,
+    )
+
+
+@nox.session
+def pins(session: nox.Session) -> None:
+    """Resolve every dependency group again; `-- --upgrade` takes the newest versions."""
+    install(session, "nox")
+    groups = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    everything = REQUIREMENTS / "dev.txt"
+    for group in ("dev", *(name for name in groups if name not in {"dev", "base"})):
+        together = () if group == "dev" else ("--constraint", str(everything))
+        session.run(
+            *("uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"),
+            *("--python-version", "3.11", "--no-header", "--no-annotate", "--no-emit-index-url"),
+            *("--no-emit-find-links", "--group", f"pyproject.toml:{group}", *together),
+            *("--output-file", str(REQUIREMENTS / f"{group}.txt")),
+            *(session.posargs if group == "dev" else ()),
+        )

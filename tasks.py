@@ -1,0 +1,170 @@
+"""The stages as Invoke tasks: `inv --list` is the table of contents, `inv --help TASK` a page."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.executor import Executor
+from invoke.tasks import Call, Task
+from invoke.tasks import task as invoke_task
+
+from loadtest import chain
+
+HELP = {
+    "env": "Environment of loadtest.toml to test (default: local, the reference target)",
+    "profile": "Profile of loadtest.toml, how hard to test (default: the environment's own)",
+    "iterations": "Cold start: how many brand-new sessions",
+    "stages": "Ladder: session counts, as in 1,10,50",
+    "stage_seconds": "Ladder: length of each stage in seconds",
+    "tool": "Ladder: the tool that its sessions call",
+    "vus": "Mix: virtual users, a session each",
+    "duration": "Mix: length in seconds",
+    "target_rps": "Mix: open loop at this many calls per second",
+    "scenarios": "Scenarios to run, as in cold-start,tools (default: all three)",
+    "run_id": "Run to take from .loadtest/runs (default: the newest of the environment)",
+    "verify": "Look again, even if all was there within the last hour",
+    "check": "Write nothing: show the difference and fail when a TBD cell is left",
+    "port": "Loopback port to serve on (default: the one it had before, else a free one)",
+    "flags": "Further options of `python -m loadtest.reference`, as one quoted string",
+}
+KNOBS = ("iterations", "stages", "stage_seconds", "tool", "vus", "duration", "target_rps")
+
+
+class ChainExecutor(Executor):
+    """Gives pre-tasks the options typed for their caller; ends errors in one line."""
+
+    def execute(self, *tasks: Any) -> Any:
+        """Run the calls inside one guard, which closes what they opened."""
+        with chain.guard() as ending:
+            super().execute(*tasks)
+        if ending.exit_code:
+            raise Exit(ending.message, ending.exit_code)
+
+    def expand_calls(self, calls: Sequence[Call | Task[Any]]) -> list[Call]:
+        """Hand every option that a pre-task shares with its caller down to it."""
+        expanded: list[Call] = []
+        for call in calls:
+            call = Call(call) if isinstance(call, Task) else call
+            # Equal calls run once, so every option is spelled out.
+            call.kwargs = {option.name: option.default for option in options(call)} | call.kwargs
+            for pre in call.pre:
+                shared = {option.name for option in options(pre)} & call.kwargs.keys()
+                handed = {name: call.kwargs[name] for name in shared}
+                expanded += self.expand_calls([Call(pre, kwargs=handed)])
+            expanded.append(call)
+        return expanded
+
+
+def options(call: Call | Task[Any]) -> Any:
+    """Return a task's options, each with `name` and `default`."""
+    return call.get_arguments()
+
+
+def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:
+    """Make a task whose options have the help texts above; `knobs` stands for all knobs."""
+
+    def make(body: Callable[..., None]) -> Task[Any]:
+        parameters = list(inspect.signature(body).parameters.values())
+        if parameters[-1].name == "knobs":
+            parameters[-1:] = [parameters[-1].replace(name=name) for name in KNOBS]
+
+        @wraps(body)
+        def run(context: Context, **given: Any) -> None:
+            if "stages" in given:
+                given["knobs"] = {name.upper(): given.pop(name) for name in KNOBS}
+            body(context, **given)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        texts = {parameter.name: HELP[parameter.name] for parameter in parameters[1:]}
+        make_task: Any = invoke_task  # its annotations forget the decorator form
+        made: Task[Any] = make_task(run, help=texts, auto_shortflags=False, **settings)
+        return made
+
+    return make
+
+
+def load(env: str | None, profile: str | None = None, knobs: Any = None) -> Any:
+    """Return the settings that a task was typed with."""
+    from loadtest.config import load_settings
+
+    return load_settings(chain.ROOT, env, profile, knobs)
+
+
+@task()
+def provision(_: Context, env: str | None = None, verify: bool = False) -> None:
+    """Make the load-test user, its workspace and data"""
+    from loadtest import stages
+
+    stages.provision(chain.current(), load(env), verify=verify)
+
+
+@task(pre=[provision])
+def mint(_: Context, env: str | None = None, profile: str | None = None, knobs: Any = None) -> None:
+    """Mint a bearer through OAuth in a real browser"""
+    from loadtest import stages
+
+    stages.mint(chain.current(), load(env, profile, knobs))
+
+
+@task(pre=[mint])
+def k6(
+    _: Context,
+    env: str | None = None,
+    profile: str | None = None,
+    scenarios: str | None = None,
+    knobs: Any = None,
+) -> None:
+    """Run the three load-test scenarios"""
+    from loadtest import stages
+
+    stages.k6(chain.current(), load(env, profile, knobs), scenarios)
+
+
+@task()
+def report(_: Context, env: str | None = None, run_id: str | None = None) -> None:
+    """Print a run's tables and write its report.md"""
+    from loadtest import stages
+
+    stages.report(chain.current(), load(env), run_id)
+
+
+@task(name="docs-update")
+def docs_update(_: Context, env: str | None = None, check: bool = False) -> None:
+    """Turn the TBD cells of the docs into links"""
+    from loadtest import stages
+
+    stages.docs_update(chain.current(), load(env), check=check)
+
+
+@task(pre=[k6, report, docs_update], default=True)
+def loadtest(
+    _: Context,
+    env: str | None = None,
+    profile: str | None = None,
+    scenarios: str | None = None,
+    knobs: Any = None,
+) -> None:
+    """Run the whole chain, provision to docs-update"""
+
+
+@task()
+def target(_: Context, port: str | None = None, flags: str = "") -> None:
+    """Serve the reference target until Ctrl-C"""
+    from loadtest import stages
+
+    stages.target(chain.current(), load("local"), port, flags)
+
+
+@task()
+def doctor(_: Context, env: str | None = None, profile: str | None = None) -> None:
+    """Say what is missing before a run"""
+    from loadtest import stages
+
+    stages.doctor(chain.current(), load(env, profile))
+
+
+ns = Collection(provision, mint, k6, report, docs_update, loadtest, target, doctor)
