@@ -1,0 +1,84 @@
+"""`python -m loadtest.reference`: serve the reference target as a process of its own."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from loadtest.errors import LoadtestError
+from loadtest.reference import knobs
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line: where to serve and keep state, and one flag per knob."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.reference", description="Serve the reference target."
+    )
+    parser.add_argument("--state-dir", type=Path, help="kept between runs (default: temporary)")
+    parser.add_argument("--port", type=int, default=0, help="API port; 0: last one, or any free")
+    parser.add_argument("--web-port", type=int, default=0, help="port of the pages")
+    parser.add_argument(
+        "--prefer-port", type=int, default=0, help="API port, or any free one when it is busy"
+    )
+    parser.add_argument(
+        "--exit-with-stdin", action="store_true", help="stop when standard input ends"
+    )
+    knobs.add_arguments(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until SIGTERM, SIGINT or the end of standard input; returns the exit code.
+
+    Prints one JSON line when connections are accepted and one at the end.
+    """
+    arguments = build_parser().parse_args(argv)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if arguments.exit_with_stdin:
+        threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
+    try:
+        _serve(arguments, stop)
+    except LoadtestError as failure:
+        print(failure, file=sys.stderr)
+        return failure.exit_code
+    return 0
+
+
+def _serve(arguments: argparse.Namespace, stop: threading.Event) -> None:
+    chosen = knobs.read_arguments(arguments)
+    from loadtest.reference.server import ReferenceTarget  # slow to import
+
+    target = ReferenceTarget(
+        chosen,
+        state_dir=arguments.state_dir,
+        port=arguments.port,
+        web_port=arguments.web_port,
+        preferred_port=arguments.prefer_port,
+    )
+    with target:
+        _say(api_url=target.api_url, web_url=target.web_url, pid=os.getpid())
+        stop.wait()
+    _say(
+        open_sessions=target.open_sessions,
+        requests=target.requests,
+        tool_calls=target.tool_calls,
+    )
+
+
+def _wait_for_end(stop: threading.Event) -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    stop.set()
+
+
+def _say(**facts: object) -> None:
+    print(json.dumps({"version": 1, **facts}), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

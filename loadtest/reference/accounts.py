@@ -1,0 +1,202 @@
+"""What the target remembers of people, workspaces, clients and grants (SQLite)."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, create_engine, event, select, text
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from loadtest.errors import TargetError
+from loadtest.reference.replies import new_id
+
+SCHEMA_VERSION = 1
+
+
+class Base(DeclarativeBase):
+    """The tables of the accounts database."""
+
+    type_annotation_map = {list[str]: JSON}
+
+
+class User(Base):
+    """A person who can sign in."""
+
+    __tablename__ = "users"
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    email: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    password_hash: Mapped[str]
+    must_change_password: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[float]
+
+
+class SignIn(Base):
+    """One signed-in session of a user, found by its token's hash."""
+
+    __tablename__ = "sign_ins"
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    token_hash: Mapped[str] = mapped_column(unique=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    workspace_id: Mapped[str | None]
+    created_at: Mapped[float]
+    expires_at: Mapped[float]
+
+
+class Workspace(Base):
+    """An organization, in the wire's words."""
+
+    __tablename__ = "workspaces"
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    name: Mapped[str]
+    slug: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[float]
+
+
+class Member(Base):
+    """Who belongs to a workspace, and as what."""
+
+    __tablename__ = "members"
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    role: Mapped[str]
+
+
+class Entity(Base):
+    """One catalogued table of a workspace; a second demo import duplicates them all."""
+
+    __tablename__ = "entities"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), index=True)
+    connection_id: Mapped[str]
+    name: Mapped[str]
+
+
+class Client(Base):
+    """An OAuth client (RFC 7591); `workspace_id` is set when it registered with a session."""
+
+    __tablename__ = "clients"
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    name: Mapped[str]
+    redirect_uris: Mapped[list[str]]
+    grant_types: Mapped[list[str]]
+    auth_method: Mapped[str]
+    secret_hash: Mapped[str | None]
+    scope: Mapped[str]
+    workspace_id: Mapped[str | None]
+    requests_per_minute: Mapped[int | None]
+    created_at: Mapped[float]
+
+
+class Consent(Base):
+    """The scopes that a user has granted to a client."""
+
+    __tablename__ = "consents"
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), primary_key=True)
+    scope: Mapped[str]
+
+
+class Grant(Base):
+    """A code, refresh token or opaque access token, found by its hash.
+
+    `kind` is `code`, `refresh` or `access`. `family` ties a refresh token to its successors and
+    to the opaque access tokens that were issued with them.
+    """
+
+    __tablename__ = "grants"
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    family: Mapped[str] = mapped_column(index=True, default=new_id)
+    client_id: Mapped[str]
+    user_id: Mapped[str | None]
+    sign_in_id: Mapped[str | None]
+    workspace_id: Mapped[str | None]
+    scope: Mapped[str]
+    redirect_uri: Mapped[str | None]
+    code_challenge: Mapped[str | None]
+    nonce: Mapped[str | None]
+    issued_at: Mapped[float]
+    expires_at: Mapped[float]
+    used: Mapped[bool] = mapped_column(default=False)
+
+
+class SigningKey(Base):
+    """A private JWK; the newest one signs."""
+
+    __tablename__ = "signing_keys"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    jwk: Mapped[str]
+
+
+class Setting(Base):
+    """A value that the target made once and keeps, such as the key of signed queries."""
+
+    __tablename__ = "settings"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+class Store:
+    """The accounts database; raises `TargetError` for a file that is damaged or of another version.
+
+    Calls take well under a millisecond and run on the event loop's thread, which makes each of
+    them atomic against the others: a code cannot be spent twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._engine = create_engine(f"sqlite:///{path}")
+        event.listen(self._engine, "connect", _set_pragmas)
+        try:
+            with self._engine.begin() as connection:
+                found = connection.execute(text("PRAGMA user_version")).scalar_one()
+                if found == 0:
+                    Base.metadata.create_all(connection)
+                    connection.execute(text(f"PRAGMA user_version={SCHEMA_VERSION}"))
+        except DatabaseError:
+            self.close()
+            raise TargetError(
+                f"{path} is not a readable accounts database; delete it to start afresh"
+            ) from None
+        if found not in (0, SCHEMA_VERSION):
+            self.close()
+            raise TargetError(
+                f"{path} has version {found}, this program knows {SCHEMA_VERSION}; delete it"
+            )
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """A transaction: committed at the end, rolled back on an exception."""
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def ensure_setting(self, name: str, fresh: str) -> str:
+        """The stored value of `name`, storing `fresh` if there is none."""
+        with self.begin() as db:
+            row = db.get(Setting, name)
+            if row is None:
+                row = Setting(name=name, value=fresh)
+                db.add(row)
+            return row.value
+
+    def entity_names(self, workspace_id: str) -> tuple[str, ...]:
+        """Names of a workspace's entities in the order of their import, duplicates included."""
+        with self.begin() as db:
+            query = select(Entity.name).where(Entity.workspace_id == workspace_id)
+            return tuple(db.scalars(query.order_by(Entity.id)))
+
+    def close(self) -> None:
+        """Close every connection to the file."""
+        self._engine.dispose()

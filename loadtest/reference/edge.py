@@ -1,0 +1,382 @@
+"""The MCP edge: who may pass, which session is meant, and how replies are framed."""
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from loadtest.reference.deployment import MCP_SCOPE, Deployment
+from loadtest.reference.replies import Refusal, rest_error
+from loadtest.reference.tokens import WORKSPACE_CLAIM
+from loadtest.reference.tools import Principal, Toolbox
+
+SESSION_HEADER = "mcp-session-id"
+_CACHED_BEARERS = 4096
+_REFUSALS = {
+    "misdirected_request": (421, "this workspace is served from another region"),
+    "auth_unavailable": (503, "bearers cannot be verified now"),
+    "region_unavailable": (503, "the workspace's region is unavailable"),
+}
+
+
+@dataclass
+class _McpSession:
+    """An open session: whose it is, and since when nobody uses it (None while someone does)."""
+
+    workspace_id: str
+    in_flight: int
+    idle_since: float
+
+
+class McpEdge:
+    """The ASGI application under `/mcp/`.
+
+    Checks bearer, scope, workspace and session in this order, then hands over to the SDK. A
+    session belongs to a workspace, not to a bearer: a renewed bearer goes on with it.
+    """
+
+    def __init__(self, deployment: Deployment, toolbox: Toolbox) -> None:
+        self._deployment = deployment
+        self._toolbox = toolbox
+        self._sessions: dict[str, _McpSession] = {}
+        self._bearers: dict[str, Principal] = {}
+        self._generation = deployment.keys.generation
+        self._manager: Any = None
+        self._protocol: Any = None
+        self._loaded = asyncio.Event()
+        self._first_request_at: float | None = None
+
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions are open now."""
+        return len(self._sessions)
+
+    async def serve(self, stopped: asyncio.Event) -> None:
+        """Run the SDK's session manager until `stopped`.
+
+        The SDK takes a second to import: that goes on beside the accounts, which answer already.
+        """
+        load = importlib.import_module
+        self._protocol = await asyncio.to_thread(load, "loadtest.reference.protocol")
+        self._manager = self._protocol.build_manager(self._deployment, self._toolbox)
+        async with self._manager.run():
+            self._loaded.set()
+            sweep = asyncio.create_task(self._end_idle_sessions())
+            await stopped.wait()
+            sweep.cancel()
+            with suppress(asyncio.CancelledError):
+                await sweep
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request below `/mcp/`."""
+        await self._loaded.wait()
+        await self._stall()
+        try:
+            await self._answer(scope, receive, send)
+        except Refusal as refusal:
+            await refusal.response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        workspace_id, _, rest = scope["path"].removeprefix("/mcp/").partition("/")
+        if not workspace_id or rest not in ("", "sse"):
+            raise Refusal(rest_error(404, "not_found", "no such route"))
+        method = scope["method"]
+        if method not in ("POST", "GET", "DELETE"):
+            raise Refusal(rest_error(405, "method_not_allowed", f"{method} is not served here"))
+        self._check_refusal_knob()
+        principal = self._check_bearer(headers, workspace_id)
+        if MCP_SCOPE not in principal.scopes:
+            message = f"the bearer lacks {MCP_SCOPE}"
+            raise Refusal(rest_error(403, "insufficient_scope", message, scope=MCP_SCOPE))
+        if principal.workspace_id != workspace_id:
+            message = "the bearer is for another workspace"
+            raise Refusal(rest_error(403, "cross_workspace_denied", message))
+        scope[self._protocol.PRINCIPAL_KEY] = principal
+        if self._check_era(headers) == "stateless":
+            await self._manager.handle_request(scope, receive, send)
+            return
+        session_id = headers.get(SESSION_HEADER)
+        session = self._sessions.get(session_id) if session_id else None
+        if session_id and (session is None or session.workspace_id != workspace_id):
+            raise Refusal(_unknown_session())
+        if method == "POST":
+            _check_accept(headers)
+        if method == "POST" and session is not None and self._draw(self._knobs.drop_share):
+            await _drop(send)
+            return
+        relay = _Relay(self, scope, receive, send, workspace_id)
+        if session is not None:
+            session.in_flight += 1
+        try:
+            await self._manager.handle_request(scope, receive, relay)
+        finally:
+            relay.close()
+            if session is not None:
+                session.in_flight -= 1
+                session.idle_since = asyncio.get_running_loop().time()
+
+    @property
+    def _knobs(self) -> Any:
+        return self._deployment.knobs
+
+    def _draw(self, share: float) -> bool:
+        return share > 0 and self._deployment.rng.random() < share
+
+    def _check_refusal_knob(self) -> None:
+        code = self._knobs.edge_refusal
+        if code == "none":
+            return
+        status, message = _REFUSALS[code]
+        extra = {"correctApiUrl": self._deployment.api_url} if status == 421 else {}
+        raise Refusal(rest_error(status, code, message, **extra))
+
+    def _check_bearer(self, headers: Headers, workspace_id: str) -> Principal:
+        """The verified caller; verdicts are kept until the bearer expires or the keys change."""
+        kind, _, bearer = headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not bearer:
+            raise Refusal(self._challenge("missing_bearer", "a bearer is required", workspace_id))
+        if self._generation != self._deployment.keys.generation:
+            self._generation = self._deployment.keys.generation
+            self._bearers.clear()
+        principal = self._bearers.get(bearer)
+        if principal is None:
+            principal = self._verify(bearer)
+            if principal is not None:
+                if len(self._bearers) >= _CACHED_BEARERS:
+                    self._bearers.clear()
+                self._bearers[bearer] = principal
+        if principal is None or self._deployment.clock() >= principal.expires_at:
+            message = "the bearer is not valid here or has expired"
+            raise Refusal(self._challenge("invalid_bearer", message, workspace_id))
+        return principal
+
+    def _verify(self, bearer: str) -> Principal | None:
+        deployment = self._deployment
+        claims = deployment.keys.verify(bearer, deployment.claimed_issuer, deployment.resource)
+        if claims is None:
+            return None
+        return Principal(
+            workspace_id=claims.get(WORKSPACE_CLAIM),
+            client_id=claims["azp"],
+            scopes=frozenset(claims["scope"].split()),
+            expires_at=claims["exp"],
+        )
+
+    def _challenge(self, code: str, message: str, workspace_id: str) -> Response:
+        """A 401 that says where the resource's metadata lie (RFC 9728 §5.1)."""
+        response = rest_error(401, code, message)
+        where = f"{self._deployment.api_url}/.well-known/oauth-protected-resource/mcp"
+        response.headers["WWW-Authenticate"] = (
+            f'Bearer realm="mcp", resource_metadata="{where}/{workspace_id}"'
+        )
+        return response
+
+    def _check_era(self, headers: Headers) -> str:
+        """Which era a request belongs to, by its version header; refuses one not spoken."""
+        version = headers.get("mcp-protocol-version")
+        handshake = version is None or version in self._protocol.HANDSHAKE_VERSIONS
+        era = "handshake" if handshake else "stateless"
+        if self._knobs.eras not in (era, "both"):
+            message = f"Bad Request: Unsupported protocol version: {(version or 'none')[:40]}"
+            raise Refusal(transport_error(400, message))
+        return era
+
+    async def _stall(self) -> None:
+        """Hold the request while a stall lasts; stalls are timed from the first request."""
+        knobs = self._knobs
+        if not knobs.stall_seconds:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._first_request_at is None:
+            self._first_request_at = now
+        since = now - self._first_request_at - knobs.stall_at_seconds
+        if since >= 0 and knobs.stall_every_seconds:
+            since %= knobs.stall_every_seconds
+        if 0 <= since < knobs.stall_seconds:
+            await asyncio.sleep(knobs.stall_seconds - since)
+
+    def note_reply(self, method: str, session_id: str | None, workspace_id: str) -> None:
+        """Keep the list of sessions in step with a successful reply."""
+        if session_id is None:
+            return
+        if method == "DELETE":
+            self._sessions.pop(session_id, None)
+        elif method == "POST" and session_id not in self._sessions:
+            now = asyncio.get_running_loop().time()
+            self._sessions[session_id] = _McpSession(workspace_id, 0, now)
+
+    async def _end_idle_sessions(self) -> None:
+        """End sessions that nobody used for the idle time; runs until cancelled."""
+        limit_seconds = self._knobs.session_idle_seconds
+        while limit_seconds:
+            await asyncio.sleep(min(limit_seconds / 4, 1))
+            before = asyncio.get_running_loop().time() - limit_seconds
+            for session_id, session in list(self._sessions.items()):
+                if not session.in_flight and session.idle_since <= before:
+                    await self._end_session(session_id)
+
+    async def _end_session(self, session_id: str) -> None:
+        """End a session the way a client would."""
+        self._sessions.pop(session_id, None)
+        scope: Scope = {
+            "type": "http",
+            "method": "DELETE",
+            "path": "/",
+            "query_string": b"",
+            "headers": [(SESSION_HEADER.encode(), session_id.encode())],
+        }
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def ignore(_message: Message) -> None:
+            return
+
+        await self._manager.handle_request(scope, receive, ignore)
+
+    @property
+    def keep_alive_seconds(self) -> float:
+        """Silence after which a pending reply sends a comment."""
+        seconds: float = self._knobs.keep_alive_seconds
+        return seconds
+
+
+class _Relay:
+    """Carries one answer of the SDK to the wire, in the edge's own framing.
+
+    A JSON reply becomes one SSE event; the SDK's 404 and 503 take the edge's dialect; a GET
+    stream's headers wait for its first event, as the product's do.
+    """
+
+    def __init__(
+        self, edge: McpEdge, scope: Scope, receive: Receive, send: Send, workspace_id: str
+    ) -> None:
+        self._edge = edge
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._workspace_id = workspace_id
+        self._held: Message | None = None
+        self._framed = False
+        self._replaced = False
+        self._started = False
+        self._comments: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if scope["method"] == "POST":
+            self._arm_comment()
+
+    async def __call__(self, message: Message) -> None:
+        if self._replaced:
+            return
+        if message["type"] == "http.response.start":
+            await self._start(message)
+        else:
+            await self._body(message)
+
+    async def _start(self, message: Message) -> None:
+        method, status = self._scope["method"], message["status"]
+        if self._started and status != 200:
+            self._replaced = True
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        headers = Headers(raw=message["headers"])
+        replacement: Callable[[], Response] | None = {404: _unknown_session, 503: _full}.get(status)
+        if replacement is not None:
+            self._replaced = True
+            await replacement()(self._scope, self._receive, self._send)
+            return
+        if status < 400:
+            session_id = headers.get(SESSION_HEADER)
+            self._edge.note_reply(method, session_id, self._workspace_id)
+        if method == "POST" and status == 200:
+            self._framed = True
+            self._held = _event_stream_start(headers.get(SESSION_HEADER))
+        elif method == "GET" and status == 200:
+            self._held = message
+        else:
+            self._started = True
+            await self._send(message)
+
+    async def _body(self, message: Message) -> None:
+        body = message.get("body", b"")
+        if self._framed:
+            self.close()
+            message = {**message, "body": b"event: message\ndata: " + body + b"\n\n"}
+        elif self._held is not None and not body and message.get("more_body"):
+            return
+        await self._release()
+        await self._send(message)
+
+    async def _release(self) -> None:
+        if self._held is not None and not self._started:
+            self._started = True
+            await self._send(self._held)
+
+    def _arm_comment(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._edge.keep_alive_seconds, self._begin_comment)
+
+    def _begin_comment(self) -> None:
+        self._comments = asyncio.get_running_loop().create_task(self._comment())
+
+    async def _comment(self) -> None:
+        """Commit to an event stream and send a comment, so that no proxy gives up waiting."""
+        self._held = _event_stream_start(self._session_id())
+        await self._release()
+        body = b": keep-alive\n\n"
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        self._arm_comment()
+
+    def _session_id(self) -> str | None:
+        return Headers(scope=self._scope).get(SESSION_HEADER)
+
+    def close(self) -> None:
+        """Send no more comments."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._comments is not None:
+            self._comments.cancel()
+            self._comments = None
+
+
+def transport_error(status: int, message: str) -> JSONResponse:
+    """An error of the MCP transport: JSON-RPC with `id: null`."""
+    error = {"code": -32000, "message": message}
+    return JSONResponse({"jsonrpc": "2.0", "error": error, "id": None}, status)
+
+
+def _check_accept(headers: Headers) -> None:
+    accepted = headers.get("accept", "")
+    if "application/json" not in accepted or "text/event-stream" not in accepted:
+        message = "Not Acceptable: Client must accept both application/json and text/event-stream"
+        raise Refusal(transport_error(406, message))
+
+
+def _event_stream_start(session_id: str | None) -> Message:
+    headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
+    if session_id:
+        headers.append((SESSION_HEADER.encode(), session_id.encode()))
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+def _unknown_session() -> Response:
+    return rest_error(404, "unknown_session", "no such session; initialize again")
+
+
+def _full() -> Response:
+    return rest_error(503, "too_many_sessions", "the cap on open sessions is reached")
+
+
+async def _drop(send: Send) -> None:
+    """Begin an answer and leave it: the server then closes the connection."""
+    headers = [(b"content-type", b"text/event-stream"), (b"content-length", b"1000")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"event: message", "more_body": True})

@@ -1,0 +1,347 @@
+"""The authorization server's back: token, revoke, introspect and userinfo."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from typing import Any
+from urllib.parse import unquote
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from loadtest.reference.accounts import Client, Grant, Member, User
+from loadtest.reference.deployment import Deployment
+from loadtest.reference.replies import (
+    NO_STORE,
+    Refusal,
+    account_error,
+    new_id,
+    oauth_error,
+)
+from loadtest.reference.tokens import (
+    WORKSPACE_CLAIM,
+    WORKSPACES_CLAIM,
+    hash_secret,
+    new_secret,
+)
+
+FORM = "application/x-www-form-urlencoded"
+REFRESH_SECONDS = 30 * 86400
+
+
+class Grants:
+    """The endpoints that clients call themselves, form-encoded (RFC 6749 §3.2)."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+
+    def routes(self) -> list[Route]:
+        """Every route of this room."""
+        base = "/api/auth/oauth2"
+        return [
+            Route(f"{base}/token", self.token, methods=["POST"]),
+            Route(f"{base}/revoke", self.revoke, methods=["POST"]),
+            Route(f"{base}/introspect", self.introspect, methods=["POST"]),
+            Route(f"{base}/userinfo", self.userinfo),
+        ]
+
+    async def token(self, request: Request) -> Response:
+        """The token endpoint: code, refresh token or client credentials for an access token."""
+        form = await _read_form(request)
+        client = self._authenticate(request, form)
+        grant_type = _field(form, "grant_type")
+        if grant_type not in ("authorization_code", "refresh_token", "client_credentials"):
+            raise Refusal(oauth_error(400, "unsupported_grant_type", "no such grant type"))
+        if grant_type not in client.grant_types:
+            message = "the client is not registered for this grant type"
+            raise Refusal(oauth_error(400, "unauthorized_client", message))
+        if grant_type == "authorization_code":
+            return self._redeem_code(client, form)
+        if grant_type == "refresh_token":
+            return self._refresh(client, form)
+        return self._grant_credentials(client, form)
+
+    async def revoke(self, request: Request) -> Response:
+        """Revoke a refresh token's family or an opaque access token (RFC 7009 §2).
+
+        A JWT stays valid until it expires: nothing is looked up when one is presented.
+        """
+        form = await _read_form(request)
+        client = self._authenticate(request, form)
+        with self._deployment.store.begin() as db:
+            grant = db.get(Grant, hash_secret(_field(form, "token")))
+            if grant is not None and grant.client_id == client.id:
+                _end_family(db, grant.family)
+        return Response(status_code=200, headers=NO_STORE)
+
+    async def introspect(self, request: Request) -> Response:
+        """Say what a token of the asking client is good for (RFC 7662 §2)."""
+        form = await _read_form(request)
+        client = self._authenticate(request, form)
+        found = self._inspect(_field(form, "token"))
+        if found is None or found.get("client_id") != client.id:
+            return JSONResponse({"active": False}, headers=NO_STORE)
+        return JSONResponse({"active": True, **found}, headers=NO_STORE)
+
+    async def userinfo(self, request: Request) -> Response:
+        """Who a token with openid was issued for (OpenID Connect Core §5.3)."""
+        bearer = request.headers.get("authorization", "").partition(" ")[2]
+        found = self._inspect(bearer) if bearer else None
+        if found is None or "openid" not in str(found["scope"]).split():
+            refusal = oauth_error(401, "invalid_token", "a token with openid is required")
+            refusal.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+            return refusal
+        with self._deployment.store.begin() as db:
+            user = db.get_one(User, found["sub"])
+        answer = {
+            "sub": user.id,
+            "name": user.name,
+            "email": user.email,
+            "email_verified": True,
+        }
+        return JSONResponse(answer, headers=NO_STORE)
+
+    def _authenticate(self, request: Request, form: FormData) -> Client:
+        """The client that calls, by the method it registered (RFC 6749 §2.3.1)."""
+        client_id, secret = _field(form, "client_id"), _field(form, "client_secret")
+        kind, _, encoded = request.headers.get("authorization", "").partition(" ")
+        method = "client_secret_post" if secret else "none"
+        if kind.lower() == "basic":
+            method = "client_secret_basic"
+            try:
+                client_id, _, secret = (
+                    unquote(part)
+                    for part in base64.b64decode(encoded, validate=True).decode().partition(":")
+                )
+            except (binascii.Error, UnicodeDecodeError):
+                client_id = ""
+        with self._deployment.store.begin() as db:
+            client = db.get(Client, client_id)
+        if client is None or client.auth_method != method:
+            raise Refusal(_bad_client())
+        if client.secret_hash and not hmac.compare_digest(client.secret_hash, hash_secret(secret)):
+            raise Refusal(_bad_client())
+        return client
+
+    def _redeem_code(self, client: Client, form: FormData) -> Response:
+        """Exchange a code (RFC 6749 §4.1.3, RFC 7636 §4.6); every mistake burns it."""
+        with self._deployment.store.begin() as db:
+            grant = db.get(Grant, hash_secret(_field(form, "code")))
+            if grant is None or grant.kind != "code" or grant.client_id != client.id:
+                raise Refusal(oauth_error(401, "invalid_grant", "the code is not valid"))
+            db.delete(grant)
+        if self._deployment.clock() >= grant.expires_at:
+            raise Refusal(oauth_error(401, "invalid_grant", "the code has expired"))
+        digest = hashlib.sha256(_field(form, "code_verifier").encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        if not hmac.compare_digest(challenge, grant.code_challenge or ""):
+            raise Refusal(oauth_error(401, "invalid_grant", "the code verifier is wrong"))
+        if _field(form, "redirect_uri") != grant.redirect_uri:
+            raise Refusal(oauth_error(401, "invalid_grant", "the redirect_uri is another one"))
+        audience = self._check_resource(form)
+        with self._deployment.store.begin() as db:
+            return JSONResponse(self._issue(db, client, grant, audience), headers=NO_STORE)
+
+    def _refresh(self, client: Client, form: FormData) -> Response:
+        """Rotate a refresh token; one that was used before ends its family (RFC 9700 §4.14.2)."""
+        audience = self._check_resource(form)
+        replayed = False
+        with self._deployment.store.begin() as db:
+            grant = db.get(Grant, hash_secret(_field(form, "refresh_token")))
+            if grant is None or grant.kind != "refresh" or grant.client_id != client.id:
+                raise Refusal(oauth_error(401, "invalid_grant", "the refresh token is not valid"))
+            if grant.used:
+                replayed = True
+                _end_family(db, grant.family)
+            elif self._deployment.clock() >= grant.expires_at:
+                raise Refusal(oauth_error(401, "invalid_grant", "the refresh token has expired"))
+            else:
+                scope = _field(form, "scope") or grant.scope
+                if not set(scope.split()) <= set(grant.scope.split()):
+                    message = "the scope goes beyond what was granted"
+                    raise Refusal(oauth_error(400, "invalid_scope", message))
+                grant.used = True
+                answer = self._issue(db, client, grant, audience, scope)
+        if replayed:
+            message = "the refresh token was used before; all of its family are revoked"
+            raise Refusal(oauth_error(401, "invalid_grant", message))
+        return JSONResponse(answer, headers=NO_STORE)
+
+    def _grant_credentials(self, client: Client, form: FormData) -> Response:
+        """A token for the client itself (RFC 6749 §4.4): confidential clients only."""
+        if client.secret_hash is None:
+            message = "a public client has no credentials of its own"
+            raise Refusal(oauth_error(400, "unauthorized_client", message))
+        own = set(client.scope.split()) & {"mcp:read", "mcp:write"}
+        scope = _field(form, "scope") or " ".join(sorted(own))
+        if not set(scope.split()) <= own:
+            raise Refusal(oauth_error(400, "invalid_scope", "the scope is not the client's"))
+        audience = self._check_resource(form)
+        grant = Grant(
+            family=new_id(),
+            user_id=None,
+            sign_in_id=None,
+            workspace_id=client.workspace_id,
+            scope=scope,
+            nonce=None,
+        )
+        with self._deployment.store.begin() as db:
+            return JSONResponse(self._issue(db, client, grant, audience), headers=NO_STORE)
+
+    def _check_resource(self, form: FormData) -> list[str]:
+        """The audiences asked for (RFC 8707 §2); none means an opaque token."""
+        known = {self._deployment.resource, f"{self._deployment.issuer}/oauth2/userinfo"}
+        asked = [str(value) for value in form.getlist("resource")]
+        if not set(asked) <= known:
+            raise Refusal(oauth_error(400, "invalid_target", "no such resource"))
+        return list(dict.fromkeys(asked))
+
+    def _issue(
+        self,
+        db: Session,
+        client: Client,
+        grant: Grant,
+        audience: list[str],
+        narrowed: str | None = None,
+    ) -> dict[str, Any]:
+        """The token response (RFC 6749 §5.1) for what `grant` allows."""
+        deployment = self._deployment
+        now = int(deployment.clock())
+        scope = narrowed or grant.scope
+        scopes = scope.split()
+        lifetime = deployment.knobs.access_token_seconds
+        inherited = {
+            "family": grant.family,
+            "client_id": client.id,
+            "user_id": grant.user_id,
+            "sign_in_id": grant.sign_in_id,
+            "workspace_id": grant.workspace_id,
+            "issued_at": now,
+        }
+        answer: dict[str, Any] = {
+            "expires_in": lifetime,
+            "token_type": "Bearer",
+            "scope": scope,
+        }
+        if audience:
+            answer["access_token"] = self._sign(db, client, grant, audience, scope, now)
+        else:
+            answer["access_token"] = new_secret()
+            db.add(
+                Grant(
+                    hash=hash_secret(answer["access_token"]),
+                    kind="access",
+                    scope=scope,
+                    expires_at=now + lifetime,
+                    **inherited,
+                )
+            )
+        lasting = "offline_access" in scopes and "refresh_token" in client.grant_types
+        if lasting and grant.user_id:
+            answer["refresh_token"] = new_secret()
+            db.add(
+                Grant(
+                    hash=hash_secret(answer["refresh_token"]),
+                    kind="refresh",
+                    scope=grant.scope,
+                    expires_at=now + REFRESH_SECONDS,
+                    **inherited,
+                )
+            )
+        if "openid" in scopes and grant.user_id:
+            claims = {
+                "iss": deployment.issuer,
+                "sub": grant.user_id,
+                "aud": client.id,
+                "iat": now,
+                "exp": now + lifetime,
+                "sid": grant.sign_in_id,
+            }
+            if grant.nonce:
+                claims["nonce"] = grant.nonce
+            answer["id_token"] = deployment.keys.sign(claims)
+        return answer
+
+    def _sign(
+        self, db: Session, client: Client, grant: Grant, audience: list[str], scope: str, now: int
+    ) -> str:
+        """The access token as JWT; no `jti` and no `nbf`, as the product's."""
+        deployment = self._deployment
+        audiences = list(audience)
+        if "openid" in scope.split():
+            audiences = list(dict.fromkeys([*audience, f"{deployment.issuer}/oauth2/userinfo"]))
+        claims: dict[str, Any] = {
+            "iss": deployment.claimed_issuer,
+            "sub": grant.user_id or client.id,
+            "aud": audiences if len(audiences) > 1 else audiences[0],
+            "azp": client.id,
+            "scope": scope,
+            "iat": now,
+            "exp": now + deployment.knobs.access_token_seconds,
+        }
+        if grant.sign_in_id:
+            claims["sid"] = grant.sign_in_id
+        if grant.workspace_id:
+            claims[WORKSPACE_CLAIM] = grant.workspace_id
+        if grant.user_id:
+            query = select(Member.workspace_id).where(Member.user_id == grant.user_id)
+            claims[WORKSPACES_CLAIM] = list(db.scalars(query))
+        if deployment.knobs.key_rotation != "never":
+            deployment.keys.rotate(db, keep=deployment.knobs.key_rotation == "kept")
+        return deployment.keys.sign(claims)
+
+    def _inspect(self, token: str) -> dict[str, Any] | None:
+        """An access or refresh token's facts in the words of RFC 7662 §2.2, if it is active."""
+        claims = self._deployment.keys.verify(token, self._deployment.claimed_issuer)
+        if claims is not None and "azp" in claims:
+            facts = ("iss", "sub", "aud", "scope", "iat", "exp", "sid")
+            return {"client_id": claims["azp"]} | {
+                name: claims[name] for name in facts if name in claims
+            }
+        with self._deployment.store.begin() as db:
+            grant = db.get(Grant, hash_secret(token))
+        usable = grant is not None and grant.kind in ("access", "refresh") and not grant.used
+        if grant is None or not usable or self._deployment.clock() >= grant.expires_at:
+            return None
+        return {
+            "client_id": grant.client_id,
+            "sub": grant.user_id or grant.client_id,
+            "scope": grant.scope,
+            "iat": int(grant.issued_at),
+            "exp": int(grant.expires_at),
+        }
+
+
+async def _read_form(request: Request) -> FormData:
+    """The form; any other kind of body is refused."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != FORM:
+        code = "UNSUPPORTED_MEDIA_TYPE"
+        raise Refusal(account_error(415, code, f"Content-Type must be {FORM}"))
+    form = await request.form()
+    if "grant_type" not in form and request.url.path.endswith("/token"):
+        raise Refusal(account_error(400, "VALIDATION_ERROR", "[body.grant_type] Field required"))
+    if "token" not in form and not request.url.path.endswith("/token"):
+        raise Refusal(account_error(400, "VALIDATION_ERROR", "[body.token] Field required"))
+    return form
+
+
+def _field(form: FormData, name: str) -> str:
+    value = form.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _bad_client() -> Response:
+    return oauth_error(401, "invalid_client", "the client is unknown or did not authenticate")
+
+
+def _end_family(db: Session, family: str) -> None:
+    """Revoke everything that came of one authorization."""
+    db.execute(delete(Grant).where(Grant.family == family, Grant.kind == "access"))
+    query = update(Grant).where(Grant.family == family)
+    db.execute(query.values(used=True))

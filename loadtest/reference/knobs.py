@@ -1,0 +1,135 @@
+"""Knobs that make the reference target misbehave; set by whoever starts it, never by a client."""
+
+import argparse
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, get_type_hints
+
+from loadtest.errors import UsageError
+
+Sampler = Callable[[random.Random], float]
+
+
+def _knob(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """How the target deviates from a fast and faithful server; the defaults deviate in nothing.
+
+    Shares are probabilities from 0 to 1, drawn from one generator seeded with `seed`. Raises
+    `UsageError` for a value outside its range.
+    """
+
+    seed: int = _knob(1, "seed of every random draw")
+    tool_latency: str = _knob(
+        "none",
+        "added to each tool call, in ms: none | constant:MS | bimodal:FAST,SLOW,SLOW_SHARE"
+        " | heavy:MEDIAN,SIGMA (log-normal)",
+    )
+    stall_seconds: float = _knob(0.0, "length of a stall: no MCP request is answered meanwhile")
+    stall_at_seconds: float = _knob(0.0, "start of the first stall, counted from the first request")
+    stall_every_seconds: float = _knob(0.0, "period of further stalls (0: only one)")
+    error_share: float = _knob(0.0, "share of tool calls answered with internal_error")
+    drop_share: float = _knob(0.0, "share of session POSTs whose connection closes mid-answer")
+    session_cap: int = _knob(100, "MCP sessions open at once; the next one gets 503")
+    session_idle_seconds: float = _knob(0.0, "end a session idle for this long (0: never)")
+    keep_alive_seconds: float = _knob(15.0, "silence before a keep-alive comment on a reply")
+    access_token_seconds: int = _knob(3600, "life of an access token")
+    deny_consent: bool = _knob(False, "answer every consent with access_denied")
+    wrong_issuer: str = _knob(
+        "nowhere", "where a foreign issuer is named", ("nowhere", "response", "token")
+    )
+    key_rotation: str = _knob(
+        "never",
+        "sign each access token with a new key; kept: older keys stay in the JWKS,"
+        " dropped: they leave it and their bearers stop working",
+        ("never", "kept", "dropped"),
+    )
+    edge_refusal: str = _knob(
+        "none",
+        "refuse every MCP request with this code",
+        ("none", "misdirected_request", "auth_unavailable", "region_unavailable"),
+    )
+    self_mint: str = _knob(
+        "allowed", "the self-mint endpoint", ("allowed", "not-allowlisted", "no-jwks")
+    )
+    account_limits: bool = _knob(True, "rate limits per IP and minute on accounts and OAuth")
+    tool_quota: bool = _knob(True, "weighted units a minute per workspace and client")
+    quota_units: int = _knob(60, "the quota's units a minute unless an owner raised it")
+    race_share: float = _knob(0.0, "share of sign-ins that land on / instead of consent")
+    tour: bool = _knob(True, "cover / with the tour overlay")
+    page_delay_ms: int = _knob(0, "time the sign-in and consent pages take to be served")
+    eras: str = _knob(
+        "handshake", "protocol eras that are spoken", ("handshake", "stateless", "both")
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values that no target could follow."""
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            flag = flag_name(spec.name)
+            choices = spec.metadata["choices"]
+            if choices and value not in choices:
+                raise UsageError(f"{flag} is one of {', '.join(choices)}, not {value!r}")
+            if spec.name.endswith("_share") and not 0 <= value <= 1:
+                raise UsageError(f"{flag} is a share from 0 to 1, not {value}")
+            if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"{flag} is a finite number of at least 0, not {value}")
+        for name in ("session_cap", "quota_units", "access_token_seconds", "keep_alive_seconds"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{flag_name(name)} is above 0, not {getattr(self, name)}")
+        if self.page_delay_ms < 0:
+            raise UsageError(f"--page-delay-ms is at least 0, not {self.page_delay_ms}")
+        parse_latency(self.tool_latency)
+
+
+def flag_name(knob: str) -> str:
+    """The command-line flag of a knob."""
+    return "--" + knob.replace("_", "-")
+
+
+def parse_latency(text: str) -> Sampler | None:
+    """Turn a latency knob into a function that draws seconds; None when nothing is added."""
+    kind, _, rest = text.partition(":")
+    try:
+        numbers = [float(part) for part in rest.split(",")] if rest else []
+    except ValueError:
+        numbers = [-1.0]
+    usable = all(math.isfinite(number) and number >= 0 for number in numbers)
+    match kind, numbers:
+        case "none", []:
+            return None
+        case "constant", [fixed] if usable:
+            return lambda rng: fixed / 1000
+        case "bimodal", [fast, slow, share] if usable and share <= 1:
+            return lambda rng: (slow if rng.random() < share else fast) / 1000
+        case "heavy", [median, sigma] if usable and median > 0:
+            return lambda rng: rng.lognormvariate(math.log(median / 1000), sigma)
+    raise UsageError(
+        f"--tool-latency is none, constant:MS, bimodal:FAST,SLOW,SLOW_SHARE or"
+        f" heavy:MEDIAN,SIGMA, not {text!r}"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add one flag per knob to `parser`."""
+    kinds = get_type_hints(Knobs)
+    for spec in fields(Knobs):
+        options: dict[str, Any] = {"default": spec.default, "help": spec.metadata["help"]}
+        if kinds[spec.name] is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options["type"] = kinds[spec.name]
+            options["choices"] = spec.metadata["choices"] or None
+            options["metavar"] = None if options["choices"] else kinds[spec.name].__name__.upper()
+            options["help"] += " (default: %(default)s)"
+        parser.add_argument(flag_name(spec.name), **options)
+
+
+def read_arguments(namespace: argparse.Namespace) -> Knobs:
+    """Read back what `add_arguments` added."""
+    return Knobs(**{spec.name: getattr(namespace, spec.name) for spec in fields(Knobs)})

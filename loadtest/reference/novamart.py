@@ -1,0 +1,153 @@
+"""The NovaMart demo data: built once into a DuckDB file, then only read."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+ORDERS = 8000
+FILE_NAME = "novamart-1.duckdb"
+"""Carries the data's version: a change of `novamart.sql` takes the next number."""
+
+
+@dataclass(frozen=True)
+class EntityCard:
+    """What the catalogue says of one table."""
+
+    kind: str
+    grain: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named calculation; one that yields a single cell has a `value`."""
+
+    label: str
+    sql: str
+
+
+ENTITIES = {
+    "categories": EntityCard("dimension", "one row per category", "Product categories"),
+    "customers": EntityCard("dimension", "one row per customer", "People and firms who buy"),
+    "email_campaigns": EntityCard("fact", "one row per campaign", "Campaigns and their reach"),
+    "inventory_levels": EntityCard(
+        "fact", "one row per product and warehouse", "Stock on hand per warehouse"
+    ),
+    "order_items": EntityCard("fact", "one row per order line", "Products within orders"),
+    "orders": EntityCard("fact", "one row per order", "Orders placed on the marketplace"),
+    "payments": EntityCard("fact", "one row per payment", "Payments captured for orders"),
+    "product_reviews": EntityCard("fact", "one row per review", "Ratings that customers left"),
+    "products": EntityCard("dimension", "one row per product", "The catalogue of goods"),
+    "promotions": EntityCard("dimension", "one row per promotion", "Discount codes"),
+    "returns": EntityCard("fact", "one row per return", "Orders sent back and refunded"),
+    "sellers": EntityCard("dimension", "one row per seller", "Merchants on the marketplace"),
+    "shipments": EntityCard("fact", "one row per shipment", "Parcels on their way"),
+}
+
+METRICS = {
+    "total_gmv": Metric(
+        "Total GMV",
+        "SELECT sum(total_amount) AS total_gmv FROM orders WHERE status <> 'cancelled'",
+    ),
+    "net_revenue": Metric(
+        "Net revenue",
+        "SELECT (SELECT sum(total_amount) FROM orders WHERE status <> 'cancelled')"
+        " - (SELECT sum(refund_amount) FROM returns) AS net_revenue",
+    ),
+    "aov": Metric(
+        "Average order value",
+        "SELECT CAST(avg(total_amount) AS DECIMAL(12, 2)) AS aov FROM orders"
+        " WHERE status <> 'cancelled'",
+    ),
+    "refund_rate": Metric(
+        "Refund rate",
+        "SELECT CAST(count(*) FILTER (status = 'returned') / count(*) AS DECIMAL(6, 4))"
+        " AS refund_rate FROM orders",
+    ),
+    "total_customers": Metric(
+        "Total customers", "SELECT count(*) AS total_customers FROM customers"
+    ),
+    "total_orders": Metric("Total orders", "SELECT count(*) AS total_orders FROM orders"),
+    "monthly_gmv_trend": Metric(
+        "Monthly GMV trend",
+        "SELECT strftime(ordered_at, '%Y-%m') AS month, sum(total_amount) AS gmv FROM orders"
+        " WHERE status <> 'cancelled' GROUP BY 1 ORDER BY 1",
+    ),
+    "revenue_by_category": Metric(
+        "Revenue by category",
+        "SELECT c.name AS category, sum(i.line_total) AS revenue FROM order_items i"
+        " JOIN products p USING (product_id) JOIN categories c USING (category_id)"
+        " GROUP BY 1 ORDER BY 2 DESC",
+    ),
+    "orders_by_status": Metric(
+        "Orders by status",
+        "SELECT status, count(*) AS orders FROM orders GROUP BY 1 ORDER BY 2 DESC",
+    ),
+}
+
+_READ_ONLY: dict[str, Any] = {
+    "access_mode": "read_only",
+    "threads": "1",
+    "memory_limit": "512MB",
+    "temp_directory": "",
+    "enable_external_access": "false",
+    "python_enable_replacements": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "lock_configuration": "true",
+}
+
+
+def open_novamart(folder: Path) -> duckdb.DuckDBPyConnection:
+    """Open `folder`'s NovaMart read-only and locked, building it first where it is not sound.
+
+    The file is built under a temporary name and moved into place, so it is whole or absent.
+    """
+    path = folder / FILE_NAME
+    if path.exists():
+        try:
+            return _open_checked(path)
+        except duckdb.Error:
+            path.unlink()
+    build_novamart(path)
+    return _open_checked(path)
+
+
+def _open_checked(path: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(str(path), config=_READ_ONLY)
+    try:
+        found = connection.execute("SELECT count(*) FROM orders").fetchone()
+        if found != (ORDERS,) or set(read_dimensions(connection)) != set(ENTITIES):
+            raise duckdb.CatalogException("not the NovaMart data")
+    except duckdb.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def build_novamart(path: Path) -> None:
+    """Write the NovaMart data to `path`: some 60,000 rows in 13 tables, always the same."""
+    script = resources.files("loadtest.reference").joinpath("novamart.sql").read_text("utf-8")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".novamart.") as folder:
+        built = Path(folder, path.name)
+        with duckdb.connect(str(built)) as connection:
+            connection.execute(script)
+        os.replace(built, path)
+
+
+def read_dimensions(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, str]]]:
+    """Each table's columns as `{name, type, description}`, in the table's order."""
+    rows = connection.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns()"
+        " WHERE NOT internal ORDER BY table_name, column_index"
+    ).fetchall()
+    tables: dict[str, list[dict[str, str]]] = {}
+    for table, column, kind in rows:
+        described = {"name": column, "type": kind, "description": column.replace("_", " ")}
+        tables.setdefault(table, []).append(described)
+    return tables

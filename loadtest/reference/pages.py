@@ -1,0 +1,65 @@
+"""The pages on the web origin: sign-in, consent, and the front page with its tour."""
+
+import asyncio
+
+from jinja2 import Environment, PackageLoader
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from loadtest.reference.deployment import Deployment
+from loadtest.reference.identity import find_identity
+
+
+class Pages:
+    """Server-rendered pages that call the API from the browser, as the product's do."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._templates = Environment(
+            loader=PackageLoader("loadtest.reference"), autoescape=True, trim_blocks=True
+        )
+
+    def build_app(self) -> Starlette:
+        """The application of the web origin; unknown paths lead to the sign-in page."""
+        return Starlette(
+            routes=[
+                Route("/login", self.sign_in),
+                Route("/oauth2/consent", self.consent),
+                Route("/", self.front),
+                Route("/{anything:path}", self.elsewhere, methods=["GET", "POST"]),
+            ]
+        )
+
+    async def sign_in(self, request: Request) -> Response:
+        """The sign-in page; some of its visits lose the race to the front page."""
+        share = self._deployment.knobs.race_share
+        loses = share > 0 and self._deployment.rng.random() < share
+        return await self._render("login.html", loses_race=loses)
+
+    async def consent(self, request: Request) -> Response:
+        """The consent page; needs a signed-in user."""
+        if find_identity(self._deployment, request) is None:
+            return self._to_sign_in()
+        return await self._render("consent.html")
+
+    async def front(self, request: Request) -> Response:
+        """The front page; needs a signed-in user."""
+        identity = find_identity(self._deployment, request)
+        if identity is None:
+            return self._to_sign_in()
+        tour = self._deployment.knobs.tour
+        return await self._render("front.html", name=identity.user.name, tour=tour)
+
+    async def elsewhere(self, request: Request) -> Response:
+        """Any other path."""
+        return self._to_sign_in()
+
+    def _to_sign_in(self) -> Response:
+        return RedirectResponse(f"{self._deployment.web_url}/login", 302)
+
+    async def _render(self, template: str, **values: object) -> Response:
+        await asyncio.sleep(self._deployment.knobs.page_delay_ms / 1000)
+        text = self._templates.get_template(template).render(api=self._deployment.api_url, **values)
+        return HTMLResponse(text, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,225 @@
+"""Sign-up, sign-in and organizations: `/api/auth` without OAuth."""
+
+from typing import Any
+
+from argon2.exceptions import VerificationError
+from pydantic import Field
+from sqlalchemy import delete, select
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from loadtest.reference.accounts import Member, SignIn, User, Workspace
+from loadtest.reference.deployment import Deployment
+from loadtest.reference.identity import (
+    COOKIE,
+    Body,
+    find_identity,
+    read_body,
+    require_identity,
+    set_cookie,
+    start_sign_in,
+)
+from loadtest.reference.oauth import AuthorizationServer
+from loadtest.reference.replies import Refusal, account_error, iso_time
+
+PASSWORD_CHARACTERS = (8, 128)
+
+
+class SignUpBody(Body):
+    """What sign-up takes."""
+
+    email: str = Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")
+    password: str
+    name: str
+
+
+class SignInBody(Body):
+    """What sign-in takes; `oauth_query` is the signed query of the sign-in page."""
+
+    email: str
+    password: str
+    oauth_query: str | None = None
+
+
+class OrganizationBody(Body):
+    """What creating an organization takes."""
+
+    name: str = Field(min_length=1)
+    slug: str = Field(min_length=1)
+
+
+class ActiveBody(Body):
+    """What choosing the active organization takes."""
+
+    organizationId: str | None = None
+
+
+class People:
+    """The accounts routes; a sign-in with a signed query says where the page goes next."""
+
+    def __init__(self, deployment: Deployment, server: AuthorizationServer) -> None:
+        self._deployment = deployment
+        self._server = server
+        self._decoy = deployment.hasher.hash("nobody's password")
+
+    def routes(self) -> list[Route]:
+        """Every route of this room."""
+        base = "/api/auth"
+        return [
+            Route(f"{base}/sign-up/email", self.sign_up, methods=["POST"]),
+            Route(f"{base}/sign-in/email", self.sign_in, methods=["POST"]),
+            Route(f"{base}/sign-out", self.sign_out, methods=["POST"]),
+            Route(f"{base}/get-session", self.get_session),
+            Route(f"{base}/organization/create", self.create_organization, methods=["POST"]),
+            Route(f"{base}/organization/list", self.list_organizations),
+            Route(f"{base}/organization/set-active", self.set_active, methods=["POST"]),
+        ]
+
+    async def sign_up(self, request: Request) -> Response:
+        """Make a user and sign in."""
+        body = await read_body(request, SignUpBody)
+        check_password(body.password)
+        hashed = await run_in_threadpool(self._deployment.hasher.hash, body.password)
+        with self._deployment.store.begin() as db:
+            query = select(User.id).where(User.email == body.email.lower())
+            if db.scalars(query).first() is not None:
+                code = "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL"
+                raise Refusal(account_error(422, code, "User already exists. Use another email."))
+            user = User(
+                email=body.email.lower(),
+                name=body.name,
+                password_hash=hashed,
+                created_at=self._deployment.clock(),
+            )
+            db.add(user)
+        return self._signed_in(user, None)
+
+    async def sign_in(self, request: Request) -> Response:
+        """Check a password; unknown people and wrong passwords take the same time and answer."""
+        body = await read_body(request, SignInBody)
+        with self._deployment.store.begin() as db:
+            query = select(User).where(User.email == body.email.lower())
+            user = db.scalars(query).one_or_none()
+        hashed = user.password_hash if user else self._decoy
+        fits = await run_in_threadpool(self._fits, hashed, body.password)
+        if user is None or not fits:
+            code = "INVALID_EMAIL_OR_PASSWORD"
+            raise Refusal(account_error(401, code, "Invalid email or password"))
+        return self._signed_in(user, body.oauth_query)
+
+    async def sign_out(self, request: Request) -> Response:
+        """End the session."""
+        identity = find_identity(self._deployment, request)
+        if identity is not None:
+            with self._deployment.store.begin() as db:
+                db.execute(delete(SignIn).where(SignIn.id == identity.sign_in.id))
+        response = JSONResponse({"success": True})
+        response.delete_cookie(COOKIE)
+        return response
+
+    async def get_session(self, request: Request) -> Response:
+        """The session and its user, or null."""
+        identity = find_identity(self._deployment, request)
+        if identity is None:
+            return JSONResponse(None)
+        session = {
+            "id": identity.sign_in.id,
+            "userId": identity.user.id,
+            "activeOrganizationId": identity.sign_in.workspace_id,
+            "expiresAt": iso_time(identity.sign_in.expires_at),
+        }
+        return JSONResponse({"session": session, "user": _describe_user(identity.user)})
+
+    async def create_organization(self, request: Request) -> Response:
+        """Make a workspace owned by the user and active in this session."""
+        identity = require_identity(self._deployment, request)
+        body = await read_body(request, OrganizationBody)
+        with self._deployment.store.begin() as db:
+            query = select(Workspace.id).where(Workspace.slug == body.slug)
+            if db.scalars(query).first() is not None:
+                code = "ORGANIZATION_ALREADY_EXISTS"
+                raise Refusal(account_error(400, code, "Organization already exists"))
+            workspace = Workspace(
+                name=body.name, slug=body.slug, created_at=self._deployment.clock()
+            )
+            db.add(workspace)
+            db.flush()
+            db.add(Member(workspace_id=workspace.id, user_id=identity.user.id, role="owner"))
+            db.get_one(SignIn, identity.sign_in.id).workspace_id = workspace.id
+        return JSONResponse(_describe_workspace(workspace))
+
+    async def list_organizations(self, request: Request) -> Response:
+        """The user's workspaces."""
+        identity = require_identity(self._deployment, request)
+        with self._deployment.store.begin() as db:
+            query = (
+                select(Workspace)
+                .join(Member, Member.workspace_id == Workspace.id)
+                .where(Member.user_id == identity.user.id)
+                .order_by(Workspace.created_at)
+            )
+            return JSONResponse([_describe_workspace(workspace) for workspace in db.scalars(query)])
+
+    async def set_active(self, request: Request) -> Response:
+        """Choose the session's workspace; somebody else's leaves it without one."""
+        identity = require_identity(self._deployment, request)
+        body = await read_body(request, ActiveBody)
+        with self._deployment.store.begin() as db:
+            sign_in = db.get_one(SignIn, identity.sign_in.id)
+            wanted = body.organizationId
+            member = db.get(Member, (wanted, identity.user.id)) if wanted else None
+            sign_in.workspace_id = member.workspace_id if member else None
+            workspace = db.get_one(Workspace, wanted) if member else None
+        if wanted and workspace is None:
+            code = "USER_IS_NOT_A_MEMBER_OF_THE_ORGANIZATION"
+            return account_error(403, code, "User is not a member of the organization")
+        return JSONResponse(_describe_workspace(workspace) if workspace else None)
+
+    def _fits(self, hashed: str, password: str) -> bool:
+        try:
+            return self._deployment.hasher.verify(hashed, password)
+        except VerificationError:
+            return False
+
+    def _signed_in(self, user: User, oauth_query: str | None) -> Response:
+        token, identity = start_sign_in(self._deployment, user)
+        answer: dict[str, Any] = {"token": token, "user": _describe_user(user)}
+        if oauth_query is not None:
+            answer |= {"redirect": True, "url": self._server.resume(oauth_query, identity)}
+        response = JSONResponse(answer)
+        set_cookie(response, token)
+        return response
+
+
+def check_password(password: str) -> None:
+    """Refuse a password that is too short or too long."""
+    shortest, longest = PASSWORD_CHARACTERS
+    if len(password) < shortest:
+        raise Refusal(account_error(400, "PASSWORD_TOO_SHORT", "Password too short"))
+    if len(password) > longest:
+        raise Refusal(account_error(400, "PASSWORD_TOO_LONG", "Password too long"))
+
+
+def _describe_user(user: User) -> dict[str, Any]:
+    return {
+        "id": user.id,
+        "email": user.email,
+        "name": user.name,
+        "emailVerified": True,
+        "image": None,
+        "createdAt": iso_time(user.created_at),
+        "updatedAt": iso_time(user.created_at),
+    }
+
+
+def _describe_workspace(workspace: Workspace) -> dict[str, Any]:
+    return {
+        "id": workspace.id,
+        "name": workspace.name,
+        "slug": workspace.slug,
+        "logo": None,
+        "metadata": None,
+        "createdAt": iso_time(workspace.created_at),
+    }

@@ -1,0 +1,112 @@
+"""The three error dialects of the wire, and the limits that answer with 429."""
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+Clock = Callable[[], float]
+
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+REQUESTS_PER_MINUTE = {
+    "/api/auth/sign-in/email": 10,
+    "/api/auth/sign-up/email": 5,
+    "/api/auth/oauth2/register": 5,
+    "/api/auth/oauth2/token": 20,
+    "/api/auth/oauth2/authorize": 30,
+}
+"""Limits per IP and sliding minute, by path."""
+
+
+class Refusal(Exception):
+    """A request that is answered with `response` instead of being carried out."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
+
+
+def account_error(status: int, code: str, message: str) -> JSONResponse:
+    """An error in the accounts dialect."""
+    return JSONResponse({"message": message, "code": code}, status)
+
+
+def oauth_error(status: int, error: str, description: str) -> JSONResponse:
+    """An error of the token endpoint and its neighbours (RFC 6749 §5.2)."""
+    body = {"error": error, "error_description": description}
+    return JSONResponse(body, status, headers=NO_STORE)
+
+
+def rest_error(status: int, error: str, message: str, **extra: str) -> JSONResponse:
+    """An error in the dialect of the REST routes and the MCP edge."""
+    body = {"error": error, "message": message, "requestId": new_id(), **extra}
+    return JSONResponse(body, status)
+
+
+def validation_error(failure: Any) -> JSONResponse:
+    """A pydantic failure in the accounts dialect; names fields, never their values."""
+    first = failure.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "body"
+    return account_error(400, "VALIDATION_ERROR", f"[body.{where}] {first['msg']}")
+
+
+def new_id() -> str:
+    """A fresh random identifier, 24 characters."""
+    return secrets.token_urlsafe(18)
+
+
+def iso_time(epoch_seconds: float) -> str:
+    """An instant as ISO 8601 UTC with milliseconds."""
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_seconds))
+    return f"{whole}.{int(epoch_seconds * 1000) % 1000:03d}Z"
+
+
+class Minute:
+    """Counts weighted events per key over a sliding minute."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._events: dict[Any, deque[tuple[float, int]]] = {}
+
+    def charge(self, key: Any, weight: int, limit: int) -> float:
+        """Charge `weight` to `key` and return 0, or charge nothing and return seconds to wait."""
+        now = self._clock()
+        events = self._events.setdefault(key, deque())
+        while events and events[0][0] <= now - 60:
+            events.popleft()
+        spent = sum(cost for _, cost in events)
+        if spent + weight <= limit:
+            events.append((now, weight))
+            return 0.0
+        for at, cost in events:
+            spent -= cost
+            if spent + weight <= limit:
+                return max(at + 60 - now, 0.001)
+        return 60.0
+
+
+class AccountLimits:
+    """The per-IP limits of sign-in, sign-up, registration, token and authorize."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._minute = Minute(clock)
+
+    def refuse(self, request: Request) -> Response | None:
+        """The 429 for this request, or None; its headers are as useless as the product's."""
+        path = request.url.path
+        limit = REQUESTS_PER_MINUTE.get(path)
+        if limit is None or request.method == "OPTIONS":
+            return None
+        ip = request.client.host if request.client else ""
+        if not self._minute.charge((ip, path), 1, limit):
+            return None
+        return Response(
+            b'{"message":"Too many requests. Please try again later."}',
+            429,
+            media_type="application/octet-stream",
+            headers={"X-Retry-After": "-1"},
+        )

@@ -1,0 +1,402 @@
+"""The reference target as a whole: its sockets, its thread and its state directory."""
+
+import asyncio
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import uvicorn
+from sqlalchemy import select
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from loadtest import files
+from loadtest.errors import TargetError
+from loadtest.reference.accounts import Client, Entity, Member, Store, User, Workspace
+from loadtest.reference.deployment import Deployment
+from loadtest.reference.edge import McpEdge
+from loadtest.reference.grants import Grants
+from loadtest.reference.identity import check_origin
+from loadtest.reference.knobs import Knobs
+from loadtest.reference.novamart import ENTITIES, open_novamart
+from loadtest.reference.oauth import AuthorizationServer
+from loadtest.reference.pages import Pages
+from loadtest.reference.people import People
+from loadtest.reference.replies import Clock, Refusal, new_id, rest_error
+from loadtest.reference.rest import Rest
+from loadtest.reference.sql import QUERY_SECONDS, SqlEngine
+from loadtest.reference.tools import Toolbox
+
+HOST = "127.0.0.1"
+PORTS_FILE = "ports.json"
+STATE_VERSION = 1
+_START_SECONDS = 30
+_STOP_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class SeedUser:
+    """A user who exists from the start, as an administrator would create one.
+
+    With a `workspace` slug the user owns that workspace, with NovaMart attached.
+    """
+
+    email: str
+    password: str
+    name: str = "Load Test"
+    must_change_password: bool = True
+    workspace: str | None = None
+
+    def __repr__(self) -> str:
+        return f"SeedUser({self.email!r})"
+
+
+class ReferenceTarget:
+    """A running target; use it as a context manager or call `start` and `stop`.
+
+    It serves from a thread of its own on two loopback sockets that it bound itself. `port` and
+    `web_port` are exact (0: any free one); `preferred_port` falls back to a free one when busy.
+    Without `state_dir` nothing outlives it. Raises `TargetError` when a port or the state
+    directory cannot be had. `clock` (epoch seconds) times every limit and expiry.
+    """
+
+    api_url: str
+    web_url: str
+
+    def __init__(
+        self,
+        knobs: Knobs | None = None,
+        *,
+        state_dir: Path | None = None,
+        port: int = 0,
+        web_port: int = 0,
+        preferred_port: int = 0,
+        users: Sequence[SeedUser] = (),
+        clock: Clock = time.time,
+        query_seconds: float = QUERY_SECONDS,
+    ) -> None:
+        self.knobs = knobs or Knobs()
+        self._state_dir = state_dir
+        self._ports = (port, web_port)
+        self._preferred_port = preferred_port
+        self._users = users
+        self._clock = clock
+        self._query_seconds = query_seconds
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._lock: IO[str] | None = None
+        self._sockets: list[socket.socket] = []
+        self._store: Store | None = None
+        self._engine: SqlEngine | None = None
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> "ReferenceTarget":
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Open the state, bind, and return once connections are accepted."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop serving, end every session and give back sockets, files and the state directory."""
+        if self._thread is not None and self._server is not None:
+            self._server.should_exit = True
+            self._thread.join(_STOP_SECONDS)
+            self._thread = None
+        for bound in self._sockets:
+            bound.close()
+        self._sockets.clear()
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    @property
+    def open_sessions(self) -> int:
+        """MCP sessions open now; after `stop`, those that were left open."""
+        return self._edge.open_sessions
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests answered so far, on both origins."""
+        return self._deployment.requests
+
+    @property
+    def tool_calls(self) -> int:
+        """Tool calls received so far."""
+        return self._deployment.tool_calls
+
+    def users(self) -> list[User]:
+        """Everyone who has an account."""
+        with self._deployment.store.begin() as db:
+            return list(db.scalars(select(User).order_by(User.created_at)))
+
+    def clients(self) -> list[Client]:
+        """Every registered OAuth client."""
+        with self._deployment.store.begin() as db:
+            return list(db.scalars(select(Client).order_by(Client.created_at)))
+
+    def workspaces(self) -> list[Workspace]:
+        """Every workspace."""
+        with self._deployment.store.begin() as db:
+            return list(db.scalars(select(Workspace).order_by(Workspace.created_at)))
+
+    def _start(self) -> None:
+        if self._state_dir is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="loadtest-reference-")
+            folder = Path(self._temporary.name)
+        else:
+            folder = self._state_dir
+        try:
+            files.ensure_private_dir(folder)
+            self._lock = _lock(folder)
+        except OSError as failure:
+            raise TargetError(f"{folder} cannot be used: {failure.strerror}") from None
+        self._bind(folder)
+        self._store = Store(folder / "accounts.sqlite")
+        self._deployment = Deployment(
+            api_url=self.api_url,
+            web_url=self.web_url,
+            knobs=self.knobs,
+            store=self._store,
+            clock=self._clock,
+        )
+        for user in self._users:
+            _seed(self._deployment, user)
+        self._engine = SqlEngine(open_novamart(folder), self._query_seconds)
+        ready = threading.Event()
+        self._thread = threading.Thread(
+            target=self._serve, args=(ready,), name="reference-target", daemon=True
+        )
+        self._thread.start()
+        if not ready.wait(_START_SECONDS) or self._failure is not None:
+            raise TargetError(f"the reference target did not start: {self._failure}")
+
+    def _bind(self, folder: Path) -> None:
+        """Bind both sockets: the ports asked for, else those of last time, else free ones."""
+        record = folder / PORTS_FILE
+        last = {"api": 0, "web": 0}
+        if record.exists():
+            last |= files.read_json(record, STATE_VERSION, TargetError)
+        wishes = (self._preferred_port or last["api"], last["web"])
+        for exact, wish in zip(self._ports, wishes, strict=True):
+            self._sockets.append(_bind(exact, wish))
+        api, web = (bound.getsockname()[1] for bound in self._sockets)
+        self.api_url, self.web_url = f"http://{HOST}:{api}", f"http://{HOST}:{web}"
+        files.write_json(record, STATE_VERSION, {"api": api, "web": web})
+
+    def _serve(self, ready: threading.Event) -> None:
+        try:
+            asyncio.run(self._run(ready))
+        except BaseException as failure:
+            self._failure = failure
+        finally:
+            ready.set()
+
+    async def _run(self, ready: threading.Event) -> None:
+        assert self._engine is not None
+        self._edge = McpEdge(self._deployment, Toolbox(self._deployment, self._engine))
+        app = _Origins(self._deployment, self._edge, self._sockets[1].getsockname()[1])
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = _Server(config, ready)
+        stopped = asyncio.Event()
+        edge = asyncio.create_task(self._edge.serve(stopped))
+        try:
+            await self._server.serve(sockets=self._sockets)
+        finally:
+            stopped.set()
+            await edge
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that says when it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, ready: threading.Event) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready.set()
+
+
+class _Origins:
+    """Sends a request to the API, the MCP edge or the pages, by port and path."""
+
+    def __init__(self, deployment: Deployment, edge: McpEdge, web_port: int) -> None:
+        self._deployment = deployment
+        self._edge = edge
+        self._web_port = web_port
+        self._web = Pages(deployment).build_app()
+        self._api = _build_api(deployment)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        self._deployment.requests += 1
+        if scope["server"][1] == self._web_port:
+            await self._web(scope, receive, send)
+        elif scope["path"].startswith("/mcp/"):
+            await self._edge(scope, receive, send)
+        else:
+            await self._api(scope, receive, send)
+
+
+def _build_api(deployment: Deployment) -> Starlette:
+    server = AuthorizationServer(deployment)
+    rooms = (server, Grants(deployment), People(deployment, server), Rest(deployment))
+
+    async def refuse(request: Request, refusal: Exception) -> Response:
+        assert isinstance(refusal, Refusal)
+        return refusal.response
+
+    async def report(request: Request, failure: Exception) -> Response:
+        assert isinstance(failure, HTTPException)
+        code = "not_found" if failure.status_code == 404 else "method_not_allowed"
+        return rest_error(failure.status_code, code, failure.detail)
+
+    return Starlette(
+        routes=[route for room in rooms for route in room.routes()],
+        middleware=[
+            Middleware(
+                CORSMiddleware,
+                allow_origins=[deployment.web_url],
+                allow_methods=["GET", "POST"],
+                allow_headers=["content-type"],
+                allow_credentials=True,
+            ),
+            Middleware(_Gate, deployment=deployment),
+        ],
+        exception_handlers={Refusal: refuse, HTTPException: report},
+    )
+
+
+class _Gate:
+    """Applies origin rules and rate limits to `/api/auth` before its routes are reached."""
+
+    def __init__(self, app: ASGIApp, deployment: Deployment) -> None:
+        self._app = app
+        self._deployment = deployment
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/api/auth/"):
+            request = Request(scope, receive)
+            try:
+                check_origin(self._deployment, request)
+            except Refusal as refusal:
+                await refusal.response(scope, receive, send)
+                return
+            limited = (
+                self._deployment.limits.refuse(request)
+                if self._deployment.knobs.account_limits
+                else None
+            )
+            if limited is not None:
+                await limited(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _bind(exact: int, wish: int) -> socket.socket:
+    """A listening-ready loopback socket on `exact`, or on `wish` or any free port."""
+    candidates = [exact] if exact else [wish, 0]
+    for candidate in candidates:
+        # asyncio turns off Nagle's algorithm only where the protocol is named: 40 ms a reply.
+        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((HOST, candidate))
+            bound.listen(2048)
+        except OSError as failure:
+            bound.close()
+            if exact:
+                reason = failure.strerror
+                raise TargetError(f"port {exact} cannot be had on {HOST}: {reason}") from None
+        except OverflowError:
+            bound.close()
+            raise TargetError(f"{candidate} is not a port") from None
+        else:
+            return bound
+    raise TargetError(f"no free port on {HOST}")
+
+
+def _lock(folder: Path) -> IO[str]:
+    """Hold `folder` for this process; the lock goes with the process, however it ends."""
+    import fcntl  # POSIX only
+
+    handle = (folder / "lock").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise TargetError(f"{folder} is in use by another reference target") from None
+    return handle
+
+
+def _seed(deployment: Deployment, seed: SeedUser) -> None:
+    """Make `seed` unless the user exists already."""
+    now = deployment.clock()
+    with deployment.store.begin() as db:
+        if db.scalars(select(User.id).where(User.email == seed.email.lower())).first():
+            return
+        user = User(
+            email=seed.email.lower(),
+            name=seed.name,
+            password_hash=deployment.hasher.hash(seed.password),
+            must_change_password=seed.must_change_password,
+            created_at=now,
+        )
+        db.add(user)
+        if seed.workspace is None:
+            return
+        workspace = Workspace(name=seed.workspace, slug=seed.workspace, created_at=now)
+        db.add(workspace)
+        db.flush()
+        db.add(Member(workspace_id=workspace.id, user_id=user.id, role="owner"))
+        connection_id = new_id()
+        db.add_all(
+            Entity(workspace_id=workspace.id, connection_id=connection_id, name=name)
+            for name in ENTITIES
+        )
