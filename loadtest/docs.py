@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import mdTrim
 from markdown_it.ruler import RuleOptionsType
-from markdown_it.rules_block import StateBlock, paragraph
+from markdown_it.rules_block import StateBlock, lheading, paragraph
 from markdown_it.rules_block.table import table
 from markdown_it.token import Token
 
@@ -29,8 +29,8 @@ _Rule = Callable[[StateBlock, int, int, bool], bool]
 
 _NEWLINE = re.compile(r"\r\n?|\n")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-_UNIT = r"ms|s|sec|µs|us|ns|min|%|rps|qps|(?:calls|req|requests)?/(?:s|sec|min)|calls|sessions"
-_PLACEHOLDER = re.compile(rf"tbd(?:\s*(?:{_UNIT}))?", re.IGNORECASE)
+_UNIT = r"s|sec|µs|us|ns|min|rps|qps|(?:calls|req|requests)/(?:s|sec|min)|calls|sessions"
+_PLACEHOLDER = re.compile(rf"tbd(?:\s*(?:ms|%|/(?:s|sec|min))|\s+(?:{_UNIT}))?", re.IGNORECASE)
 _CODE_PLACEHOLDER = re.compile(r"\s*tbd\s*", re.IGNORECASE)
 _EMPHASIS = frozenset({"em_open", "em_close", "strong_open", "strong_close"})
 
@@ -328,6 +328,7 @@ def _build_parser(mdx: bool) -> MarkdownIt:
         parser.disable(["code", "html_block", "html_inline", "autolink"])
         interrupts: RuleOptionsType = {"alt": ["paragraph", "reference", "blockquote"]}
         block.at("paragraph", _let_indented_interrupt(paragraph))
+        block.at("lheading", _let_indented_interrupt(lheading))
         block.before("table", "mdx_esm", _mdx_esm)
         block.before("table", "html_comment", _html_comment, interrupts)
         block.before("table", "mdx_flow", _mdx_flow, interrupts)
