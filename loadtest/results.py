@@ -35,15 +35,18 @@ class Percentiles:
 class Row:
     """One line of a table: a frame of the cold start, a stage of the ladder, or a tool.
 
+    Of kind `opening` are the sessions opened for the stage (or mix, `all`) of that name.
     `failures` counts the calls that were not ok by reason (`tool_error:<code>`, `rpc_error`,
-    `http_<status>`, `timeout`, `unparseable`, `unauthorized`, `capacity`, `rate_limited`).
-    `count` = `ok` + all failures. Rates are calls/s over `seconds`, the time the slice lasted;
-    `offered_rate` is None in a closed loop. `duration` is the call as the client saw it;
-    `response` is measured from when the call was due by its schedule. Both are None without data.
+    `http_<status>`, `timeout`, `connection`, `unparseable`, `unauthorized`, `capacity`,
+    `rate_limited`, and `cut_off`: unanswered when the slice ended, before its own time limit).
+    `count` = `ok` + all failures: calls made. Rates are calls/s over `seconds`, the time the slice
+    lasted; `offered_rate` is None in a closed loop; calls due but never made are the gap between
+    `offered_rate` and `achieved_rate`. `duration` is the call as the client saw it; `response` is
+    measured from when the call was due by its schedule. Both are None without data.
     """
 
     scenario: str
-    kind: Literal["frame", "stage", "tool"]
+    kind: Literal["frame", "stage", "tool", "opening"]
     name: str
     count: int
     ok: int
@@ -57,7 +60,10 @@ class Row:
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """How one scenario went; `crossed` names the thresholds that its numbers crossed."""
+    """How one scenario went; `crossed` names the thresholds that its numbers crossed.
+
+    `sessions_left` counts sessions that were opened but not seen closed.
+    """
 
     name: str
     outcome: Outcome
@@ -66,6 +72,7 @@ class ScenarioResult:
     crossed: tuple[str, ...] = ()
     started: str | None = None
     ended: str | None = None
+    sessions_left: int = 0
 
 
 @dataclass(frozen=True)

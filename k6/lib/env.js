@@ -1,0 +1,84 @@
+// The only reader of __ENV: every knob by name, one clear line for a missing or malformed one.
+
+const HEADER_SAFE = /^[\x21-\x7e]+$/;
+
+function fail(name, expected) {
+  throw new Error(`${name} must be ${expected}`);
+}
+
+function text(name, expected, fallback) {
+  const value = (__ENV[name] || '').trim() || fallback;
+  if (value === undefined) fail(name, `set: ${expected}`);
+  return value;
+}
+
+function number(name, expected, check, fallback) {
+  const raw = text(name, expected, fallback === undefined ? undefined : String(fallback));
+  const value = /^\d+(\.\d+)?$/.test(raw) ? Number(raw) : NaN;
+  if (!check(value)) fail(name, expected);
+  return value;
+}
+
+export function wholeNumber(name, fallback) {
+  return number(name, 'a whole number above 0', (n) => Number.isInteger(n) && n > 0, fallback);
+}
+
+export function optionalWholeNumber(name) {
+  return __ENV[name] ? wholeNumber(name) : null;
+}
+
+export function seconds(name, fallback) {
+  return number(name, 'a number of seconds above 0', (n) => n > 0, fallback);
+}
+
+export function share(name, fallback) {
+  return number(name, 'a share between 0 and 1', (n) => n >= 0 && n <= 1, fallback);
+}
+
+export function wholeNumbers(name) {
+  const expected = 'different whole numbers above 0, separated by commas';
+  const values = text(name, expected).split(',').map((part) => Number(part.trim() || NaN));
+  const fine = values.every((n) => Number.isInteger(n) && n > 0);
+  if (!fine || new Set(values).size !== values.length) fail(name, expected);
+  return values;
+}
+
+export function oneOf(name, choices, fallback) {
+  const value = text(name, `one of ${choices.join(', ')}`, fallback);
+  if (!choices.includes(value)) fail(name, `one of ${choices.join(', ')}`);
+  return value;
+}
+
+export function mcpUrl() {
+  const value = text('MCP_URL', 'the http(s) address of the MCP endpoint');
+  if (!/^https?:\/\/[^\s/?#@]+\/[^\s#]*$/.test(value)) {
+    fail('MCP_URL', 'an http(s) address with a path, without user or fragment');
+  }
+  return value;
+}
+
+export function protocolVersion() {
+  const value = text('MCP_PROTOCOL', 'a protocol revision', '2025-11-25');
+  if (!/^\d{4}-\d{2}-\d{2}$/.test(value)) fail('MCP_PROTOCOL', 'a revision such as 2025-11-25');
+  return value;
+}
+
+export function summaryFile() {
+  return text('SUMMARY_FILE', 'the path that the summary is written to');
+}
+
+// Init context only. Messages name the variable, never the path's content.
+export function bearer() {
+  const path = text('MCP_BEARER_FILE', 'the path of the bearer file');
+  let body = null;
+  try {
+    body = JSON.parse(open(path));
+  } catch (_) {
+    fail('MCP_BEARER_FILE', 'the path of a readable JSON file');
+  }
+  const token = body && body.version === 1 ? body.access_token : null;
+  if (typeof token !== 'string' || !HEADER_SAFE.test(token)) {
+    fail('MCP_BEARER_FILE', 'a bearer file of version 1 with an access_token');
+  }
+  return token;
+}

@@ -1,0 +1,68 @@
+// Reads JSON-RPC replies out of HTTP bodies: plain JSON or a stream of server-sent events.
+
+const HEADS = ['event: message\ndata: ', 'event: message\r\ndata: ', 'data: '];
+
+// The data of a body that is one JSON document or exactly one event on one line; else null.
+export function loneData(body) {
+  if (body === null) return null;
+  if (body.charCodeAt(0) === 123) return body; // {
+  const head = HEADS.find((candidate) => body.startsWith(candidate));
+  if (head === undefined) return null;
+  const end = body.indexOf('\n', head.length);
+  const carriage = body.charCodeAt(end - 1) === 13 ? 1 : 0;
+  if (end < 0 || body.length !== end + 2 + carriage || body.charCodeAt(end + 1) !== (carriage ? 13 : 10)) {
+    return null;
+  }
+  return body.substring(head.length, end - carriage);
+}
+
+// Data of every complete `message` event, by the rules of the HTML standard, section 9.2.6.
+export function parseEvents(body) {
+  const found = [];
+  let type = '';
+  let data = [];
+  const lines = body.replace(/^\ufeff/, '').split(/\r\n|\n|\r/);
+  lines.pop(); // what follows the last line end is an unfinished line
+  for (const line of lines) {
+    if (line === '') {
+      if (data.length > 0 && (type === '' || type === 'message')) found.push(data.join('\n'));
+      type = '';
+      data = [];
+      continue;
+    }
+    const colon = line.indexOf(':');
+    if (colon === 0) continue;
+    const name = colon < 0 ? line : line.substring(0, colon);
+    const value = colon < 0 ? '' : line.substring(colon + 1).replace(/^ /, '');
+    if (name === 'data') data.push(value);
+    else if (name === 'event') type = value;
+  }
+  return found;
+}
+
+// The JSON-RPC response to request `id`, or null when the body holds none.
+export function parseReply(body, id) {
+  if (typeof body !== 'string') return null;
+  const texts = /^\s*[{[]/.test(body) ? [body] : parseEvents(body);
+  for (const text of texts) {
+    let parsed = null;
+    try {
+      parsed = JSON.parse(text);
+    } catch (_) {
+      continue;
+    }
+    const answer = [].concat(parsed).find((message) => isResponse(message, id));
+    if (answer) return answer;
+  }
+  return null;
+}
+
+function isResponse(message, id) {
+  if (message === null || typeof message !== 'object') return false;
+  if (message.jsonrpc !== '2.0' || message.id !== id || message.method !== undefined) return false;
+  return isObject(message.error) !== isObject(message.result);
+}
+
+function isObject(value) {
+  return value !== null && typeof value === 'object' && !Array.isArray(value);
+}

@@ -1,0 +1,154 @@
+// What the three scenarios share: options, the probe in setup(), and one session's life by schedule.
+import { sleep } from 'k6';
+import exec from 'k6/execution';
+import * as env from './env.js';
+import { Session } from './mcp.js';
+import * as metrics from './metrics.js';
+import { CUT_OFF, OK, TIMEOUT } from './outcome.js';
+import { TREND_STATS, buildThresholds } from './thresholds.js';
+
+const TARGET = { url: env.mcpUrl(), bearer: env.bearer(), protocol: env.protocolVersion() };
+const CALL_MS = env.seconds('CALL_TIMEOUT_SECONDS', 30) * 1000;
+const OPEN_SECONDS = env.seconds('OPEN_SECONDS', 1);
+const DRAIN_SECONDS = env.seconds('DRAIN_SECONDS', 2);
+const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS', 1);
+const PAUSE_SECONDS = 1; // after an answer that says the target is down: never hammer it
+
+export const SEED = env.wholeNumber('SEED', 1);
+
+export function buildOptions(scenarios, selectors) {
+  return {
+    scenarios,
+    thresholds: buildThresholds(selectors, env.share('MAX_FAILURE_SHARE', 0.01)),
+    summaryTrendStats: TREND_STATS,
+    systemTags: ['method', 'name', 'status', 'error_code', 'scenario', 'expected_response'],
+    noVUConnectionReuse: true, // each session starts on a connection of its own
+    maxRedirects: 0, // a bearer never follows a redirect
+    setupTimeout: '60s',
+    userAgent: 'mcp-loadtest',
+  };
+}
+
+// A slice: `vus` sessions for `seconds`, with room before to open them and after to close them.
+// With a `rate` its calls are due at even distances, in turn; without, each session calls at once.
+// Slices follow each other in slots that never overlap; `begins` counts from the end of setup().
+export function buildSlice(name, vus, seconds, rate, index = 0) {
+  const slot = OPEN_SECONDS + seconds + DRAIN_SECONDS + CLOSE_SECONDS;
+  return { name, vus, seconds, rate, begins: index * slot + OPEN_SECONDS };
+}
+
+export function buildSliceScenario(slice) {
+  const slot = OPEN_SECONDS + slice.seconds + DRAIN_SECONDS + CLOSE_SECONDS;
+  return {
+    executor: 'per-vu-iterations',
+    vus: slice.vus,
+    iterations: 1,
+    startTime: `${Math.round((slice.begins - OPEN_SECONDS) * 1000)}ms`,
+    maxDuration: `${Math.round(slot * 1000)}ms`,
+    gracefulStop: '0s',
+  };
+}
+
+// setup(): one session opened and closed, kept out of the figures; a refusal ends the run here.
+export function probe() {
+  const session = new Session(TARGET, 'probe');
+  const outcome = session.open(CALL_MS);
+  if (outcome !== OK) {
+    session.close(CALL_MS);
+    throw new Error(`the target did not let a session open: ${outcome}`);
+  }
+  session.close(CALL_MS);
+  const { name = null, version = null } = session.server;
+  return { began: Date.now(), server: { name, version, protocol: session.protocol } };
+}
+
+export function newSession() {
+  return new Session(TARGET);
+}
+
+export const CALL_LIMIT_MS = CALL_MS;
+
+// Milliseconds since the run began, finer than Date.now().
+let instance = null; // exec builds it anew at every access
+export function clock() {
+  instance = instance || exec.instance;
+  return instance.currentTestRunDuration;
+}
+
+// One session's life in a slice: open, calls until the slice ends, DELETE.
+export function live(slice, next) {
+  const turn = exec.scenario.iterationInTest;
+  const start = clock() - (Date.now() - exec.scenario.startTime);
+  const begin = start + OPEN_SECONDS * 1000;
+  const end = begin + slice.seconds * 1000;
+  const last = end + DRAIN_SECONDS * 1000;
+  waitUntil(start + (OPEN_SECONDS * 1000 * turn) / slice.vus);
+  const session = openSession(last, slice.rate === null ? end : 0);
+  if (session !== null) {
+    if (slice.rate === null) callAtOnce(session, next, begin, end, last);
+    else callBySchedule(session, next, { begin, end, last, turn, slice });
+    waitUntil(end); // a stage holds its sessions to its end
+    metrics.recordClosed(session, session.close(CLOSE_SECONDS * 500));
+  }
+  metrics.recordEnd(clock() - begin);
+}
+
+// Opens once; until `retryUntil` it tries again, at most once a second.
+function openSession(last, retryUntil) {
+  for (;;) {
+    const session = newSession();
+    const began = clock();
+    const outcome = limited(session.open(limit(began, last)), began, last);
+    metrics.recordOpened(session);
+    metrics.recordOpening(outcome, clock() - began);
+    if (outcome === OK) return session;
+    metrics.recordClosed(session, session.close(CLOSE_SECONDS * 500));
+    if (clock() + PAUSE_SECONDS * 1000 >= retryUntil) return null;
+    sleep(PAUSE_SECONDS);
+  }
+}
+
+function callBySchedule(session, next, { begin, end, last, turn, slice }) {
+  for (let index = turn; ; index += slice.vus) {
+    const due = begin + (index * 1000) / slice.rate;
+    if (due >= end) return;
+    if (waitUntil(due)) metrics.recordLateness(clock() - due);
+    const sent = clock();
+    if (sent >= end) return; // due, never sent: the gap between offered and achieved
+    const call = next();
+    const outcome = limited(session.call(call, limit(sent, last)), sent, last);
+    const { duration, blocked } = session.response.timings;
+    const took = blocked + duration;
+    metrics.recordCall(outcome, call.row, duration, sent - due + took);
+  }
+}
+
+function callAtOnce(session, next, begin, end, last) {
+  waitUntil(begin);
+  for (let sent = clock(); sent < end; sent = clock()) {
+    const call = next();
+    const outcome = limited(session.call(call, limit(sent, last)), sent, last);
+    metrics.recordCall(outcome, call.row, session.response.timings.duration);
+    if (isDown(outcome)) sleep(PAUSE_SECONDS);
+  }
+}
+
+function isDown(outcome) {
+  return outcome !== OK && !outcome.startsWith('tool_error') && outcome !== 'rpc_error';
+}
+
+function limit(now, last) {
+  return Math.max(1, Math.min(CALL_MS, last - now));
+}
+
+// A time limit that the slice's end made shorter says nothing about the target.
+function limited(outcome, sent, last) {
+  return outcome === TIMEOUT && last - sent < CALL_MS ? CUT_OFF : outcome;
+}
+
+function waitUntil(moment) {
+  const left = moment - clock();
+  if (left <= 0) return false;
+  sleep(left / 1000);
+  return true;
+}

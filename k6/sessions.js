@@ -1,0 +1,29 @@
+// Concurrent sessions: a ladder of stages, each holding N sessions that call once per second.
+import * as env from './lib/env.js';
+import { buildMix, loadPools } from './lib/mix.js';
+import { SEED, buildOptions, buildSlice, buildSliceScenario, live, probe } from './lib/run.js';
+import { buildSummary } from './lib/summary.js';
+import exec from 'k6/execution';
+
+const pools = loadPools(open('./fixtures/novamart.json'));
+const tool = env.oneOf('TOOL', pools.map((pool) => pool.tool), 'executeSQL');
+const only = pools.filter((pool) => pool.tool === tool);
+const seconds = env.seconds('STAGE_SECONDS');
+const slices = env.wholeNumbers('STAGES').map((n, index) =>
+  buildSlice(String(n), n, seconds, n, index),
+);
+
+const scenarios = {};
+for (const slice of slices) {
+  const tags = { stage: slice.name };
+  scenarios[`stage_${slice.name}`] = { ...buildSliceScenario(slice), tags };
+}
+
+export const options = buildOptions(scenarios, slices.map((slice) => `stage:${slice.name}`));
+export const setup = probe;
+export const handleSummary = buildSummary('sessions', slices);
+
+export default function oneSession() {
+  const slice = slices.find(({ name }) => exec.scenario.name === `stage_${name}`);
+  live(slice, buildMix(only, SEED, exec.scenario.iterationInTest));
+}

@@ -1,0 +1,624 @@
+"""The k6 scenarios: find k6, run it with the bearer by file, read its numbers back as rows."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from loadtest.config import Profile, Settings
+from loadtest.errors import K6Error, ResultsError, UsageError
+from loadtest.files import write_json
+from loadtest.progress import NoWatcher, Phase, Watcher, find_feed
+from loadtest.results import (
+    SCENARIOS,
+    Outcome,
+    Percentiles,
+    Row,
+    RunFolder,
+    ScenarioResult,
+    utc_now,
+    write_rows,
+    write_run,
+)
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "k6"
+MINIMUM = (1, 0, 0)
+SUMMARY_VERSION = 1
+FRAMES = ("connect", "initialize", "tools/list", "first dispatch")
+
+CALL_TIMEOUT_SECONDS = 30
+OPEN_SECONDS = 1  # at the head of a slice its sessions open, spread evenly
+CLOSE_SECONDS = 1  # at its tail they are deleted
+COLD_START_MAX_SECONDS = 600
+STOP_SECONDS = 15  # k6 gets this long to write its summary before it is killed
+SETUP_SECONDS = 90  # the probe and k6's own start, at most
+
+EXIT_OK = 0
+EXIT_THRESHOLDS = 99
+EXIT_INTERRUPTED = 105
+
+# All that k6 sees of our environment: no credential, and none of the user's K6_* settings.
+PASSED_ON = (
+    *("PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "SYSTEMROOT", "TEMP", "TMPDIR", "GOMAXPROCS"),
+)
+
+
+@dataclass(frozen=True)
+class K6Binary:
+    """A k6 executable; `source` says where it was found."""
+
+    path: Path
+    version: str
+    source: str
+
+    def describe(self) -> str:
+        """Return version, place and source in a few words."""
+        return f"k6 {self.version}, {self.path} (from {self.source})"
+
+
+@dataclass(frozen=True)
+class ScenarioRun:
+    """What one scenario left behind; `server` is what `initialize` said of the target.
+
+    `interruption` is the KeyboardInterrupt or SystemExit that ended it, for the caller to raise.
+    """
+
+    result: ScenarioResult
+    rows: tuple[Row, ...] = ()
+    server: "Server | None" = None
+    interruption: BaseException | None = None
+
+
+class Server(BaseModel):
+    """The target in its own words."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str | None = None
+    version: str | None = None
+    protocol: str | None = None
+
+
+class _Slice(BaseModel):
+    name: str
+    vus: int
+    seconds: float
+    rate: float | None
+    begins: float
+
+
+class _Own(BaseModel):
+    version: int
+    scenario: str
+    slices: tuple[_Slice, ...]
+    tools: tuple[str, ...]
+    server: Server | None
+    elapsed_ms: float | None
+
+
+class Summary(BaseModel):
+    """`summary.json`: metrics as `--summary-export` has them, and our own part beside them."""
+
+    loadtest: _Own
+    metrics: dict[str, dict[str, Any]]
+
+    def count(self, name: str) -> int:
+        """Return a counter's count; one that was never added to is 0."""
+        return int(self.metrics.get(name, {}).get("count", 0))
+
+    def failures(self, counter: str, selector: str) -> dict[str, int]:
+        """Return a counter's counts by reason, in the series that `selector` picks."""
+        start = f"{counter}{{{selector},reason:" if selector else f"{counter}{{reason:"
+        found = {
+            name.removeprefix(start).removesuffix("}"): self.count(name)
+            for name in self.metrics
+            if name.startswith(start)
+        }
+        return {reason: count for reason, count in found.items() if count}
+
+
+def find_k6(variables: Mapping[str, str]) -> K6Binary:
+    """Return `K6_BIN`, else the newer of k6 on PATH and k6 in the running environment."""
+    if variables.get("K6_BIN"):
+        return _inspect_binary(Path(variables["K6_BIN"]), "K6_BIN")
+    own = Path(sysconfig.get_path("scripts"))
+    elsewhere = os.pathsep.join(
+        entry
+        for entry in variables.get("PATH", os.defpath).split(os.pathsep)
+        if entry and Path(entry).resolve() != own.resolve()
+    )
+    places = ((str(own), "this environment"), (elsewhere, "PATH"))
+    paths = ((shutil.which("k6", path=path), source) for path, source in places)
+    found: list[K6Binary] = []
+    faults: list[K6Error] = []
+    for path, source in paths:
+        if path is not None:
+            try:
+                found.append(_inspect_binary(Path(path), source))
+            except K6Error as fault:
+                faults.append(fault)
+    if found:
+        return max(found, key=lambda binary: _parse_version(binary.version))
+    if faults:
+        raise faults[0]
+    raise K6Error("k6 was not found: use `nox -s k6`, which brings it, or set K6_BIN to its path")
+
+
+def build_knobs(scenario: str, profile: Profile) -> dict[str, str]:
+    """Return the variables that tell one script how hard to test."""
+    knobs = {"MAX_FAILURE_SHARE": str(profile.max_failure_share)}
+    if scenario == "cold-start":
+        knobs |= {
+            "ITERATIONS": str(profile.cold_start.iterations),
+            "VUS": str(profile.cold_start.vus),
+            "MAX_SECONDS": str(COLD_START_MAX_SECONDS),
+        }
+        return knobs
+    seconds = _slice_seconds(scenario, profile)
+    knobs |= {
+        "OPEN_SECONDS": str(OPEN_SECONDS),
+        "DRAIN_SECONDS": str(_drain_seconds(seconds)),
+        "CLOSE_SECONDS": str(CLOSE_SECONDS),
+    }
+    if scenario == "sessions":
+        knobs |= {
+            "STAGES": ",".join(str(stage) for stage in profile.sessions.stages),
+            "STAGE_SECONDS": str(seconds),
+            "TOOL": profile.sessions.tool,
+        }
+    else:
+        knobs |= {"VUS": str(profile.tools.vus), "DURATION": str(seconds)}
+        if profile.tools.target_rps is not None:
+            knobs["TARGET_RPS"] = str(profile.tools.target_rps)
+    return knobs
+
+
+def build_phases(scenario: str, profile: Profile) -> tuple[Phase, ...]:
+    """Return what runs when, for the progress display; a cold start takes what it takes."""
+    if scenario == "cold-start":
+        return (Phase(f"{profile.cold_start.iterations} cold starts", None),)
+    seconds = _slice_seconds(scenario, profile)
+    slot = OPEN_SECONDS + seconds + _drain_seconds(seconds) + CLOSE_SECONDS
+    if scenario == "tools":
+        return (Phase(f"{profile.tools.vus} sessions", slot),)
+    return tuple(Phase(f"{stage} sessions", slot) for stage in profile.sessions.stages)
+
+
+def build_command(binary: K6Binary, scenario: str) -> list[str]:
+    """Return k6's argument list: no secret, no knob, the API on a free loopback port."""
+    return [
+        *(str(binary.path), "run", "--quiet", "--no-color", "--no-usage-report"),
+        *("--address", "127.0.0.1:0", str(SCRIPTS / f"{scenario}.js")),
+    ]
+
+
+def build_environment(
+    variables: Mapping[str, str],
+    knobs: Mapping[str, str],
+    *,
+    mcp_url: str,
+    bearer_file: Path,
+    out_dir: Path,
+) -> dict[str, str]:
+    """Return the whole environment of the k6 process."""
+    return {
+        **{name: variables[name] for name in PASSED_ON if variables.get(name)},
+        **knobs,
+        "HOME": str(out_dir),  # a k6 configuration of the user's own would change what is measured
+        "MCP_URL": mcp_url,
+        "MCP_BEARER_FILE": str(bearer_file.resolve()),
+        "CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS),
+        "SUMMARY_FILE": str(out_dir / "summary.json"),
+        "K6_WEB_DASHBOARD": "true",
+        "K6_WEB_DASHBOARD_PORT": "-1",  # no listener, only the file
+        "K6_WEB_DASHBOARD_EXPORT": str(out_dir / "dashboard.html"),
+    }
+
+
+def run_scenarios(
+    settings: Settings,
+    folder: RunFolder,
+    mcp_url: str,
+    bearer_file: Path,
+    *,
+    binary: K6Binary,
+    scenarios: Sequence[str] = SCENARIOS,
+    watcher: Watcher | None = None,
+) -> RunFolder:
+    """Run the scenarios one after the other and return the folder with their rows.
+
+    `run.json` is rewritten after each. One that fails does not keep the others from running. On
+    KeyboardInterrupt or SystemExit the partial rows are kept and marked, then it goes on up.
+    """
+    for index, scenario in enumerate(scenarios):
+        finished = run_scenario(
+            scenario,
+            settings,
+            mcp_url,
+            bearer_file,
+            out_dir=folder.scenario_dir(scenario),
+            binary=binary,
+            watcher=watcher,
+        )
+        later = scenarios[index + 1 :] if finished.interruption else ()
+        folder = _keep(folder, finished, tuple(ScenarioResult(name, "not run") for name in later))
+        if finished.interruption is not None:
+            raise finished.interruption
+    return folder
+
+
+def run_scenario(
+    scenario: str,
+    settings: Settings,
+    mcp_url: str,
+    bearer_file: Path,
+    *,
+    out_dir: Path,
+    binary: K6Binary,
+    watcher: Watcher | None = None,
+) -> ScenarioRun:
+    """Run one scenario and read back what it measured; a failure is a result, not an exception.
+
+    KeyboardInterrupt and SystemExit stop k6 and come back as `interruption`.
+    """
+    watcher = watcher or NoWatcher()
+    phases = build_phases(scenario, settings.profile)
+    environment = build_environment(
+        settings.variables,
+        build_knobs(scenario, settings.profile),
+        mcp_url=mcp_url,
+        bearer_file=bearer_file,
+        out_dir=out_dir,
+    )
+    out_dir.mkdir(parents=True, exist_ok=True)
+    started = utc_now()
+    interruption: BaseException | None = None
+    late = False
+    with (out_dir / "k6.log").open("wb") as log:
+        process = _start(build_command(binary, scenario), environment, log)
+        try:
+            watcher.begin(scenario, phases, find_feed(process.pid))
+            late = not _wait(process, time.monotonic() + _bound_seconds(phases), watcher)
+        except (KeyboardInterrupt, SystemExit) as caught:
+            interruption = caught
+        finally:
+            try:
+                stop(process)
+            except (KeyboardInterrupt, SystemExit) as caught:  # asked twice: do not wait for it
+                interruption = caught
+                _kill(process)
+    result, rows, server = _read_back(scenario, out_dir, process.returncode)
+    result = replace(result, started=started, ended=utc_now())
+    if interruption is not None:
+        result = replace(result, outcome="interrupted", reason="stopped by a signal")
+    elif late:
+        result = replace(
+            result, outcome="failed", reason="k6 ran past its schedule and was stopped"
+        )
+    watcher.end(result)
+    return ScenarioRun(result, rows, server, interruption)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask k6 once to stop gracefully; kill it if it has not written its summary in time."""
+    if process.poll() is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        if os.name == "posix":
+            process.send_signal(signal.SIGINT)
+        else:
+            process.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined,unused-ignore]
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+
+
+def parse_summary(path: Path, scenario: str) -> Summary:
+    """Read `summary.json`; raise ResultsError, naming the file, for anything but ours and whole."""
+    try:
+        summary = Summary.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ResultsError(f"{path} does not exist: k6 ended before it wrote its summary") from None
+    except OSError as failure:
+        raise ResultsError(f"{path} cannot be read: {failure.strerror}") from None
+    except ValidationError as failure:
+        first = failure.errors(include_url=False, include_input=False)[0]
+        raise ResultsError(
+            f"{path} is not a whole summary of ours ({first['msg']}): run the scenario again"
+        ) from None
+    own = summary.loadtest
+    if own.version != SUMMARY_VERSION or own.scenario != scenario:
+        raise ResultsError(
+            f"{path} is of scenario {own.scenario}, version {own.version}; "
+            f"expected {scenario}, version {SUMMARY_VERSION}"
+        )
+    return summary
+
+
+def build_rows(summary: Summary) -> tuple[Row, ...]:
+    """Turn k6's aggregate into rows; a slice that was never reached has none."""
+    own = summary.loadtest
+    if own.elapsed_ms is None:
+        return ()
+    if own.scenario == "cold-start":
+        ended = summary.metrics.get("mcp_ended", {})
+        elapsed_ms = ended["max"] if ended.get("count") else own.elapsed_ms
+        return tuple(
+            _build_row(summary, "frame", frame, f"frame:{frame}", elapsed_ms / 1000)
+            for frame in FRAMES
+        )
+    rows: list[Row] = []
+    for piece in own.slices:
+        seconds = min(piece.seconds, own.elapsed_ms / 1000 - piece.begins)
+        if seconds <= 0:
+            continue
+        selector = f"stage:{piece.name}" if own.scenario == "sessions" else ""
+        kind: Literal["stage", "tool"] = "stage" if own.scenario == "sessions" else "tool"
+        rows.append(_build_row(summary, kind, piece.name, selector, seconds, rate=piece.rate))
+        if kind == "tool":
+            rows += [_build_row(summary, kind, tool, f"tool:{tool}", seconds) for tool in own.tools]
+        rows.append(_build_row(summary, "opening", piece.name, selector, seconds, metric="opening"))
+    return tuple(rows)
+
+
+def find_crossed(summary: Summary) -> tuple[str, ...]:
+    """Return the thresholds that were crossed, as `metric{tags}: rule`."""
+    return tuple(
+        f"{name}: {rule}"
+        for name, metric in summary.metrics.items()
+        for rule, crossed in metric.get("thresholds", {}).items()
+        if crossed
+    )
+
+
+def inspect(binary: K6Binary, script: Path) -> None:
+    """Have k6 load a script and its options; raise K6Error with its complaint."""
+    with tempfile.TemporaryDirectory() as name:
+        bearer_file = Path(name) / "bearer.json"
+        write_json(bearer_file, 1, {"access_token": "none"}, private=True)
+        knobs = {"ITERATIONS": "1", "VUS": "1", "STAGES": "1", "STAGE_SECONDS": "1"}
+        environment = build_environment(
+            os.environ,
+            knobs | {"DURATION": "1"},
+            mcp_url="http://127.0.0.1/mcp",
+            bearer_file=bearer_file,
+            out_dir=Path(name),
+        )
+        command = [str(binary.path), "inspect", "--no-color", str(script)]
+        done = subprocess.run(  # noqa: S603
+            command, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+    if done.returncode != 0:
+        raise K6Error(f"{script}: {_find_error(done.stderr) or f'k6 ended with {done.returncode}'}")
+
+
+def _inspect_binary(path: Path, source: str) -> K6Binary:
+    try:
+        done = subprocess.run(  # noqa: S603
+            [str(path), "version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+            env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        )
+    except (OSError, subprocess.TimeoutExpired) as failure:
+        raise K6Error(f"{path} ({source}) cannot be run: {failure.__class__.__name__}") from None
+    match = re.search(r"\bk6(?:\.exe)? v(\d+\.\d+\.\d+\S*)", done.stdout)
+    if match is None:
+        raise K6Error(f"{path} ({source}) is not k6: `{path} version` names no version")
+    if _parse_version(match[1]) < MINIMUM:
+        least = ".".join(str(part) for part in MINIMUM)
+        raise K6Error(f"{path} ({source}) is k6 {match[1]}, older than {least}: update it")
+    return K6Binary(path, match[1], source)
+
+
+def _parse_version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+def _slice_seconds(scenario: str, profile: Profile) -> int:
+    if scenario == "sessions":
+        return profile.sessions.stage_seconds
+    return profile.tools.duration_seconds
+
+
+def _drain_seconds(seconds: float) -> float:
+    """Return how long calls in flight when a slice ends may still take, by the slice's length."""
+    return min(10.0, max(2.0, seconds / 10))
+
+
+def _bound_seconds(phases: tuple[Phase, ...]) -> float:
+    """Return when even a k6 that hangs is stopped."""
+    scheduled = sum(phase.seconds or COLD_START_MAX_SECONDS for phase in phases)
+    return SETUP_SECONDS + scheduled + STOP_SECONDS
+
+
+def _start(
+    command: list[str], environment: dict[str, str], log: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start k6 in a process group of its own: Ctrl-C reaches us alone, and we pass one on."""
+    group: dict[str, Any] = (
+        {"process_group": 0}
+        if os.name == "posix"
+        else {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    )
+    try:
+        return subprocess.Popen(  # noqa: S603
+            [*_build_guard(), *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            **group,
+        )
+    except OSError as failure:
+        raise K6Error(f"{command[0]} cannot be started: {failure.strerror}") from None
+
+
+def _build_guard() -> list[str]:
+    """Return a prefix by which Linux stops k6 when we die without a word (kill -9).
+
+    The kernel watches the starting thread, so only a main thread may ask for it. Elsewhere k6 ends
+    by its own schedule.
+    """
+    guard = shutil.which("setpriv") if sys.platform == "linux" else None
+    if guard is None or threading.current_thread() is not threading.main_thread():
+        return []
+    return [guard, "--pdeathsig", "INT", "--"]
+
+
+def _wait(process: subprocess.Popen[bytes], deadline: float, watcher: Watcher) -> bool:
+    """Wait for k6 while the watcher looks; False when it is still there at the deadline."""
+    while time.monotonic() < deadline:
+        try:
+            process.wait(0.25)
+        except subprocess.TimeoutExpired:
+            watcher.tick()
+        else:
+            return True
+    return False
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+def _read_back(
+    scenario: str, out_dir: Path, exit_code: int
+) -> tuple[ScenarioResult, tuple[Row, ...], Server | None]:
+    log = (out_dir / "k6.log").read_text(encoding="utf-8", errors="replace")
+    result = ScenarioResult(scenario, _name_outcome(exit_code), exit_code)
+    if result.outcome == "failed":
+        result = replace(result, reason=_find_error(log) or f"k6 ended with {exit_code}")
+    elif "source=stacktrace" in log:
+        result = replace(result, outcome="failed", reason=_find_error(log))
+    try:
+        summary = parse_summary(out_dir / "summary.json", scenario)
+        rows = build_rows(summary)
+    except ResultsError as failure:
+        if result.outcome != "failed":
+            result = replace(result, outcome="failed", reason=str(failure))
+        return result, (), None
+    counts = [summary.count(f"mcp_sessions_{verb}") for verb in ("opened", "closed")]
+    result = replace(
+        result, crossed=find_crossed(summary), sessions_left=max(0, counts[0] - counts[1])
+    )
+    return result, rows, summary.loadtest.server
+
+
+def _name_outcome(exit_code: int) -> Outcome:
+    outcomes: dict[int, Outcome] = {
+        EXIT_OK: "ok",
+        EXIT_THRESHOLDS: "thresholds crossed",
+        EXIT_INTERRUPTED: "interrupted",
+    }
+    return outcomes.get(exit_code, "failed")
+
+
+def _find_error(log: str) -> str | None:
+    """Return the first line of the last error in a k6 log."""
+    for line in reversed(log.splitlines()):
+        match = re.search(r'level=error msg=(?:"((?:[^"\\]|\\.)*)"|(\S+))', line)
+        if match is not None:
+            text = (match[1] or match[2]).replace('\\"', '"')
+            return re.split(r"\\n", text)[0].removeprefix("GoError: ").removeprefix("Error: ")
+    return None
+
+
+def _build_row(
+    summary: Summary,
+    kind: Literal["frame", "stage", "tool", "opening"],
+    name: str,
+    selector: str,
+    seconds: float,
+    *,
+    metric: str = "",
+    rate: float | None = None,
+) -> Row:
+    braced = f"{{{selector}}}" if selector else ""
+    durations = summary.metrics.get(f"mcp_{metric or 'duration'}{braced}", {})
+    failures = summary.failures(
+        "mcp_open_failures" if metric == "opening" else "mcp_failures", selector
+    )
+    ok = int(durations.get("count", 0))
+    count = ok + sum(failures.values())
+    responses = {} if metric else summary.metrics.get(f"mcp_response{braced}", {})
+    return Row(
+        scenario=summary.loadtest.scenario,
+        kind=kind,
+        name=name,
+        count=count,
+        ok=ok,
+        failures=failures,
+        seconds=seconds,
+        offered_rate=rate,
+        achieved_rate=count / seconds if seconds > 0 else 0.0,
+        duration=_build_percentiles(durations),
+        response=_build_percentiles(responses),
+    )
+
+
+def _build_percentiles(values: Mapping[str, Any]) -> Percentiles | None:
+    """Return k6's percentiles; a series without a sample says 0 and means nothing."""
+    if not values.get("count"):
+        return None
+    keys = ("p(50)", "p(90)", "p(95)", "p(99)", "max")
+    return Percentiles(*(float(values[key]) for key in keys))
+
+
+def _keep(
+    folder: RunFolder, finished: ScenarioRun, not_run: tuple[ScenarioResult, ...]
+) -> RunFolder:
+    """Write the rows and the result of one scenario, and who answered."""
+    if finished.rows:
+        folder = write_rows(folder, finished.result.name, finished.rows)
+    target = folder.run.target
+    if finished.server is not None:
+        target = replace(
+            target,
+            server_name=finished.server.name,
+            server_version=finished.server.version,
+            protocol_version=finished.server.protocol,
+            era="handshake",
+        )
+    results = (*folder.run.scenarios, finished.result, *not_run)
+    run = replace(folder.run, scenarios=results, target=target, ended=utc_now())
+    folder = replace(folder, run=run)
+    write_run(folder)
+    return folder
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `inspect SCRIPT...`: k6 loads each script and its options."""
+    if len(arguments) < 2 or arguments[0] != "inspect":
+        print("usage: python -m loadtest.k6 inspect SCRIPT...", file=sys.stderr)
+        return UsageError.exit_code
+    try:
+        binary = find_k6(os.environ)
+        for script in arguments[1:]:
+            inspect(binary, Path(script))
+    except K6Error as failure:
+        print(failure, file=sys.stderr)
+        return failure.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,251 @@
+"""Live progress of a k6 run: bars on a terminal, a few plain lines elsewhere."""
+
+import contextlib
+import http.client
+import json
+import time
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from loadtest.results import ScenarioResult
+
+PLAIN_EVERY_SECONDS = 10.0
+POLL_EVERY_SECONDS = 1.0
+POLL_SHARE = 0.02  # of the time, at most: reading percentiles makes k6 sort
+POLL_TIMEOUT_SECONDS = 2.0
+RATE_WINDOW_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of a scenario; `seconds` is None when it takes what it takes."""
+
+    name: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Live:
+    """What k6 has counted so far; `p95_ms` is of ok answers."""
+
+    requests: int
+    failures: int
+    p95_ms: float | None
+
+
+class Feed(Protocol):
+    """Where live numbers come from; None when there are none just now."""
+
+    def read(self) -> Live | None:
+        """Return the numbers of this moment."""
+
+
+class Watcher(Protocol):
+    """What the runner tells of a scenario; `tick` is called a few times a second."""
+
+    def begin(self, scenario: str, phases: tuple[Phase, ...], feed: Feed) -> None:
+        """A scenario starts."""
+
+    def tick(self) -> None:
+        """A moment has passed."""
+
+    def end(self, result: ScenarioResult) -> None:
+        """The scenario is over."""
+
+
+class NoWatcher:
+    """Shows nothing."""
+
+    def begin(self, scenario: str, phases: tuple[Phase, ...], feed: Feed) -> None:
+        """Ignore it."""
+
+    def tick(self) -> None:
+        """Ignore it."""
+
+    def end(self, result: ScenarioResult) -> None:
+        """Ignore it."""
+
+
+class K6Feed:
+    """k6's REST API on whatever loopback port it took; never raises."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._port: int | None = None
+        self._not_before = 0.0
+
+    def read(self) -> Live | None:
+        """Return the numbers, or None: k6 is not up yet, or was asked a moment ago."""
+        began = time.monotonic()
+        if began < self._not_before:
+            return None
+        try:
+            return self._fetch()
+        except (OSError, ValueError, LookupError, http.client.HTTPException, psutil.Error):
+            return None
+        finally:
+            took = time.monotonic() - began
+            self._not_before = began + max(POLL_EVERY_SECONDS, took / POLL_SHARE)
+
+    def _fetch(self) -> Live | None:
+        if self._port is None:
+            self._port = _find_port(self._pid)
+        if self._port is None:
+            return None
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self._port, timeout=POLL_TIMEOUT_SECONDS
+        )
+        with contextlib.closing(connection):
+            requests = _fetch_sample(connection, "http_reqs")
+            failures = _fetch_sample(connection, "mcp_failures")
+            durations = _fetch_sample(connection, "mcp_duration")
+        return Live(
+            requests=int(requests.get("count", 0)),
+            failures=int(failures.get("count", 0)),
+            p95_ms=float(durations["p(95)"]) if durations.get("max") else None,
+        )
+
+
+def find_feed(pid: int) -> Feed:
+    """Return the live numbers of the k6 process `pid`."""
+    return K6Feed(pid)
+
+
+def _find_port(pid: int) -> int | None:
+    for connection in psutil.Process(pid).net_connections(kind="tcp"):
+        if connection.status == psutil.CONN_LISTEN:
+            return int(connection.laddr.port)
+    return None
+
+
+def _fetch_sample(connection: http.client.HTTPConnection, metric: str) -> dict[str, Any]:
+    """Return one metric's values; none yet when k6 has not seen a sample of it."""
+    connection.request("GET", f"/v1/metrics/{metric}")
+    response = connection.getresponse()
+    body = response.read()
+    if response.status != http.HTTPStatus.OK:
+        return {}
+    sample = json.loads(body)["data"]["attributes"]["sample"]
+    if not isinstance(sample, dict):
+        raise ValueError("not a sample")
+    return sample
+
+
+class ProgressDisplay:
+    """Shows a run as it goes: bars on a terminal, else a line per phase and every ten seconds.
+
+    A context manager; nothing that goes wrong with a terminal reaches the run.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._bars: Progress | None = None
+        self._task: TaskID | None = None
+        self._scenario = ""
+        self._phases: tuple[Phase, ...] = ()
+        self._feed: Feed | None = None
+        self._began = 0.0
+        self._seen: deque[tuple[float, int]] = deque()
+        self._note = ""
+        self._said: tuple[int, float] = (-1, 0.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close_bars()
+
+    def begin(self, scenario: str, phases: tuple[Phase, ...], feed: Feed) -> None:
+        """Start to show a scenario."""
+        self._scenario, self._phases, self._feed = scenario, phases, feed
+        self._began = time.monotonic()
+        self._seen.clear()
+        self._note, self._said = "", (-1, 0.0)
+        with contextlib.suppress(OSError, ValueError):
+            if self._console.is_terminal:
+                self._bars = Progress(
+                    TextColumn("{task.description}", markup=False),
+                    BarColumn(bar_width=20),
+                    TextColumn("{task.fields[note]}", markup=False),
+                    console=self._console,
+                    refresh_per_second=4,
+                    transient=True,
+                )
+                self._task = self._bars.add_task(scenario, total=self._total(), note="")
+                self._bars.start()
+        self.tick()
+
+    def tick(self) -> None:
+        """Show this moment."""
+        elapsed = time.monotonic() - self._began
+        self._read()
+        index = self._find_phase(elapsed)
+        title = f"{self._scenario}: {self._phases[index].name}"
+        if len(self._phases) > 1:
+            title += f" (stage {index + 1} of {len(self._phases)})"
+        total = self._total()
+        left = "" if total is None else f"{max(0.0, total - elapsed):.0f} s left"
+        note = ", ".join(part for part in (left, self._note) if part)
+        with contextlib.suppress(OSError, ValueError):
+            if self._bars is not None and self._task is not None:
+                done = elapsed if total is None else min(elapsed, total)
+                self._bars.update(self._task, description=title, note=note, completed=done)
+            elif index != self._said[0] or elapsed - self._said[1] >= PLAIN_EVERY_SECONDS:
+                self._said = (index, elapsed)
+                self._print(f"{title}{', ' if note else ''}{note}")
+
+    def end(self, result: ScenarioResult) -> None:
+        """Take the bar away and say how it went."""
+        self._close_bars()
+        reason = f" ({result.reason})" if result.reason else ""
+        with contextlib.suppress(OSError, ValueError):
+            self._print(f"{result.name}: {result.outcome}{reason}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _close_bars(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if self._bars is not None:
+                self._bars.stop()
+        self._bars = None
+
+    def _total(self) -> float | None:
+        seconds = [phase.seconds for phase in self._phases]
+        return None if None in seconds else sum(second or 0.0 for second in seconds)
+
+    def _find_phase(self, elapsed: float) -> int:
+        ends = 0.0
+        for index, phase in enumerate(self._phases):
+            ends += phase.seconds or 0.0
+            if phase.seconds is None or elapsed < ends:
+                return index
+        return len(self._phases) - 1
+
+    def _read(self) -> None:
+        live = self._feed.read() if self._feed is not None else None
+        if live is None:
+            return
+        now = time.monotonic()
+        self._seen.append((now, live.requests))
+        while now - self._seen[0][0] > RATE_WINDOW_SECONDS:
+            self._seen.popleft()
+        parts = []
+        if now > self._seen[0][0]:
+            rate = (live.requests - self._seen[0][1]) / (now - self._seen[0][0])
+            parts.append(f"{rate:.1f} requests/s")
+        if live.p95_ms is not None:
+            parts.append(f"p95 {live.p95_ms:.0f} ms")
+        parts.append(f"{live.failures} failed")
+        self._note = ", ".join(parts)
