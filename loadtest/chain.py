@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 BUG_EXIT_CODE = 70
 # The quick start measures latency, not a quota, and signs in more often than a person would.
-REFERENCE_OPTIONS = ("--no-quota", "--no-rate-limits")
+REFERENCE_OPTIONS = ("--no-tool-quota", "--no-account-limits")
 
 
 class Terminated(KeyboardInterrupt):

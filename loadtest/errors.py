@@ -44,6 +44,7 @@ class MintError(LoadtestError):
 
     def __init__(self, message: str, step: str | None = None) -> None:
         super().__init__(f"mint failed at {step}: {message}" if step else message)
+        self.message = message
         self.step = step
 
 

@@ -1,14 +1,11 @@
 """Each stage as a task runs it: skip what is still good, act, and say in a line what happened."""
 
-from typing import TYPE_CHECKING
+import shlex
 
 from loadtest.chain import Chain
 from loadtest.config import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
 from loadtest.mint.bearer import Bearer, read_bearer, write_bearer
-
-if TYPE_CHECKING:
-    pass
 
 # A bearer must outlive the scheduled time by this much: cold start, gaps and clean-up.
 SPARE_SECONDS = 120

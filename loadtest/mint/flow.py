@@ -128,7 +128,7 @@ async def _mint(request: MintRequest) -> tuple[Bearer, Timings]:
     exchange = _Exchange()
     memory = ClientMemory(request.state_dir / "client.json")
     async with listen() as callback:
-        provider = _build_provider(request, memory, callback, timings)
+        provider = _build_provider(request, memory, callback, exchange, timings)
         hooks: dict[str, list[Callable[..., Any]]] = {
             "request": [exchange.note_request],
             "response": [exchange.note_response],
@@ -154,7 +154,11 @@ async def _mint(request: MintRequest) -> tuple[Bearer, Timings]:
 
 
 def _build_provider(
-    request: MintRequest, memory: ClientMemory, callback: Callback, timings: Timings
+    request: MintRequest,
+    memory: ClientMemory,
+    callback: Callback,
+    exchange: _Exchange,
+    timings: Timings,
 ) -> OAuthClientProvider:
     """Hand the SDK our browser as its redirect handler and our listener as its callback."""
 
@@ -163,10 +167,11 @@ def _build_provider(
         await _sign_in(request, authorization_url, callback, timings)
 
     async def take_answer() -> AuthorizationCodeResult:
+        exchange.step = "callback"
         answer = callback.answer.result()
         if answer.code is None:
             words = ": ".join(w for w in (answer.error, answer.error_description) if w)
-            raise MintError(f"the authorization server answers {words or 'no code'}", "callback")
+            raise MintError(f"the authorization server answers {words or 'no code'}", exchange.step)
         return AuthorizationCodeResult(code=answer.code, state=answer.state, iss=answer.iss)
 
     return OAuthClientProvider(
@@ -198,7 +203,8 @@ async def _sign_in(
             await sign_in.run(authorization_url, callback)
         except MintError as failure:
             kept = await _keep_evidence(request, page, sign_in.step)
-            raise MintError(f"{failure}; the page is kept in {kept}") from None
+            words = f"{failure.message}; the page is kept in {kept}"
+            raise MintError(words, failure.step) from None
         timings.pages_seconds = time.monotonic() - before
 
 

@@ -1,0 +1,57 @@
+"""Real parts for every test: a reference target on its own ports, settings that point at it."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loadtest.browser import BrowserChoice, find_choice
+from loadtest.config import CONFIG_FILE, Settings, load_settings
+from loadtest.provision import provision
+from loadtest.reference.knobs import Knobs
+from loadtest.reference.server import ReferenceTarget
+
+ROOT = Path(__file__).parent.parent
+EMAIL = "loadtest@novamart.example"
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., ReferenceTarget]]:
+    """Start reference targets with the knobs given; they end with the test."""
+    with ExitStack() as running:
+        yield lambda **knobs: running.enter_context(ReferenceTarget(Knobs(**knobs)))
+
+
+@pytest.fixture
+def settings_for(tmp_path: Path) -> Callable[[ReferenceTarget], Settings]:
+    """Give settings of a hosted environment that points at a running reference target."""
+    shutil.copy(ROOT / CONFIG_FILE, tmp_path)
+
+    def build(target: ReferenceTarget) -> Settings:
+        variables = {"LOADTEST_BASE_URL": target.api_url, "LOADTEST_EMAIL": EMAIL}
+        return load_settings(tmp_path, "staging", "smoke", process_env=variables)
+
+    return build
+
+
+@pytest.fixture
+def provisioned(
+    settings_for: Callable[[ReferenceTarget], Settings],
+) -> Callable[[ReferenceTarget], Settings]:
+    """Give such settings with user, workspace and data made."""
+
+    def build(target: ReferenceTarget) -> Settings:
+        settings = settings_for(target)
+        done = provision(settings, target.api_url, lambda _: None)
+        return replace(settings, credentials=done.credentials)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def browser_choice() -> BrowserChoice:
+    """Name the browser that the sign-in uses."""
+    return find_choice(ROOT / ".loadtest" / "browser.json")
