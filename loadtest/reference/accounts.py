@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, ForeignKey, create_engine, event, select, text
 from sqlalchemy.exc import DatabaseError
@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 class Base(DeclarativeBase):
     """The tables of the accounts database."""
 
-    type_annotation_map = {list[str]: JSON}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {list[str]: JSON}
 
 
 class User(Base):

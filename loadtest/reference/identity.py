@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
 from sqlalchemy import select
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -21,6 +22,12 @@ class Body(BaseModel):
     """A JSON body; unknown members are ignored, types are not bent."""
 
     model_config = ConfigDict(strict=True)
+
+
+class CamelBody(Body):
+    """A JSON body whose members are in camelCase."""
+
+    model_config = ConfigDict(strict=True, alias_generator=to_camel)
 
 
 AnyBody = TypeVar("AnyBody", bound=Body)

@@ -104,7 +104,7 @@ def parse_latency(text: str) -> Sampler | None:
         case "none", []:
             return None
         case "constant", [fixed] if usable:
-            return lambda rng: fixed / 1000
+            return lambda _rng: fixed / 1000
         case "bimodal", [fast, slow, share] if usable and share <= 1:
             return lambda rng: (slow if rng.random() < share else fast) / 1000
         case "heavy", [median, sigma] if usable and median > 0:

@@ -1,6 +1,5 @@
 """The NovaMart demo data: built once into a DuckDB file, then only read."""
 
-import os
 import tempfile
 from dataclasses import dataclass
 from importlib import resources
@@ -137,7 +136,7 @@ def build_novamart(path: Path) -> None:
         built = Path(folder, path.name)
         with duckdb.connect(str(built)) as connection:
             connection.execute(script)
-        os.replace(built, path)
+        built.replace(path)
 
 
 def read_dimensions(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, str]]]:

@@ -42,7 +42,7 @@ class RegistrationBody(Body):
     client_name: str = "MCP client"
     grant_types: list[str] = Field(default_factory=lambda: ["authorization_code"])
     response_types: list[str] = Field(default_factory=lambda: ["code"])
-    token_endpoint_auth_method: str = "client_secret_basic"
+    token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105 - a method
     scope: str | None = None
 
 
@@ -77,7 +77,7 @@ class AuthorizationServer:
             Route(f"{base}/oauth2/public-client", self.public_client),
         ]
 
-    async def server_metadata(self, request: Request) -> Response:
+    async def server_metadata(self, _request: Request) -> Response:
         """Authorization server metadata (RFC 8414 §2, RFC 9207 §3)."""
         issuer = self._deployment.issuer
         metadata = {
@@ -102,7 +102,7 @@ class AuthorizationServer:
         }
         return JSONResponse(metadata)
 
-    async def resource_metadata(self, request: Request) -> Response:
+    async def resource_metadata(self, _request: Request) -> Response:
         """Protected resource metadata (RFC 9728 §2), the same for every workspace."""
         metadata = {
             "resource": self._deployment.resource,
@@ -112,11 +112,11 @@ class AuthorizationServer:
         }
         return JSONResponse(metadata)
 
-    async def jwks(self, request: Request) -> Response:
+    async def jwks(self, _request: Request) -> Response:
         """The public keys (RFC 7517 §5)."""
         return JSONResponse(self._deployment.keys.public_jwks())
 
-    async def error_page(self, request: Request) -> Response:
+    async def error_page(self, _request: Request) -> Response:
         """Where a request goes that cannot be sent back to its client (RFC 6749 §4.1.2.1)."""
         return HTMLResponse("<!doctype html><title>Error</title><h1>This link does not work</h1>")
 
@@ -125,7 +125,7 @@ class AuthorizationServer:
         identity = find_identity(self._deployment, request)
         body = await read_body(request, RegistrationBody)
         _check_registration(body)
-        public = identity is None or body.token_endpoint_auth_method == "none"
+        public = identity is None or body.token_endpoint_auth_method == "none"  # noqa: S105
         secret = None if public else new_secret()
         client = Client(
             name=body.client_name,

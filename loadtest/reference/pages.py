@@ -32,7 +32,7 @@ class Pages:
             ]
         )
 
-    async def sign_in(self, request: Request) -> Response:
+    async def sign_in(self, _request: Request) -> Response:
         """The sign-in page; some of its visits lose the race to the front page."""
         share = self._deployment.knobs.race_share
         loses = share > 0 and self._deployment.rng.random() < share
@@ -52,7 +52,7 @@ class Pages:
         tour = self._deployment.knobs.tour
         return await self._render("front.html", name=identity.user.name, tour=tour)
 
-    async def elsewhere(self, request: Request) -> Response:
+    async def elsewhere(self, _request: Request) -> Response:
         """Any other path."""
         return self._to_sign_in()
 

@@ -15,6 +15,7 @@ from loadtest.reference.deployment import Deployment
 from loadtest.reference.identity import (
     COOKIE,
     Body,
+    CamelBody,
     find_identity,
     read_body,
     require_identity,
@@ -50,10 +51,10 @@ class OrganizationBody(Body):
     slug: str = Field(min_length=1)
 
 
-class ActiveBody(Body):
+class ActiveBody(CamelBody):
     """What choosing the active organization takes."""
 
-    organizationId: str | None = None
+    organization_id: str | None = None
 
 
 class People:
@@ -168,7 +169,7 @@ class People:
         body = await read_body(request, ActiveBody)
         with self._deployment.store.begin() as db:
             sign_in = db.get_one(SignIn, identity.sign_in.id)
-            wanted = body.organizationId
+            wanted = body.organization_id
             member = db.get(Member, (wanted, identity.user.id)) if wanted else None
             sign_in.workspace_id = member.workspace_id if member else None
             workspace = db.get_one(Workspace, wanted) if member else None

@@ -1,5 +1,6 @@
 """The MCP server proper: the official SDK's, with the toolbox behind it."""
 
+import logging
 from typing import Any
 
 import mcp_types as types
@@ -21,6 +22,8 @@ def build_manager(deployment: Deployment, toolbox: Toolbox) -> StreamableHTTPSes
     It answers in JSON: the edge frames replies as one SSE event, several times cheaper than an
     event stream of the SDK's for each call.
     """
+    # The SDK logs a line with the session's id for each refusal that the edge reports anyway.
+    logging.getLogger("mcp.server").setLevel(logging.ERROR)
     tools = types.ListToolsResult(
         tools=[
             types.Tool(
@@ -34,7 +37,7 @@ def build_manager(deployment: Deployment, toolbox: Toolbox) -> StreamableHTTPSes
     )
 
     async def list_tools(
-        ctx: Any, params: types.PaginatedRequestParams | None
+        _ctx: Any, _params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
         return tools
 

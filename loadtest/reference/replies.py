@@ -22,7 +22,7 @@ REQUESTS_PER_MINUTE = {
 """Limits per IP and sliding minute, by path."""
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - an answer, not a failure
     """A request that is answered with `response` instead of being carried out."""
 
     def __init__(self, response: Response) -> None:

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from loadtest.reference.accounts import Client, Entity, Member, User
 from loadtest.reference.deployment import MCP_SCOPE, Deployment
-from loadtest.reference.identity import AnyBody, Body, Identity, find_identity
+from loadtest.reference.identity import AnyBody, CamelBody, Identity, find_identity
 from loadtest.reference.novamart import ENTITIES
 from loadtest.reference.people import check_password
 from loadtest.reference.replies import Refusal, iso_time, new_id, rest_error
@@ -24,23 +24,23 @@ MINT_SECONDS = (60, 300, 3600)
 MINTS_PER_MINUTE = 10
 
 
-class PasswordBody(Body):
+class PasswordBody(CamelBody):
     """What changing one's password takes."""
 
-    currentPassword: str
-    newPassword: str
+    current_password: str
+    new_password: str
 
 
-class RateLimitBody(Body):
+class RateLimitBody(CamelBody):
     """What raising a client's quota takes."""
 
-    requestsPerMinute: int
+    requests_per_minute: int
 
 
-class MintBody(Body):
+class MintBody(CamelBody):
     """What self-mint takes."""
 
-    ttlSeconds: int = MINT_SECONDS[1]
+    ttl_seconds: int = MINT_SECONDS[1]
 
 
 class Rest:
@@ -60,7 +60,7 @@ class Rest:
             Route("/api/v1/me/load-test/mcp-token", self.mint, methods=["POST"]),
         ]
 
-    async def health(self, request: Request) -> Response:
+    async def health(self, _request: Request) -> Response:
         """Say that the target is up."""
         return JSONResponse({"status": "ok"})
 
@@ -85,15 +85,15 @@ class Rest:
         """Replace the user's password, which also lifts an administrator's demand to do so."""
         identity = self._require(request, may_owe_password=True)
         body = await self._read(request, PasswordBody)
-        check_password(body.newPassword)
+        check_password(body.new_password)
         try:
             await run_in_threadpool(
-                self._deployment.hasher.verify, identity.user.password_hash, body.currentPassword
+                self._deployment.hasher.verify, identity.user.password_hash, body.current_password
             )
         except VerificationError:
             message = "the current password is wrong"
             raise Refusal(rest_error(400, "invalid_password", message)) from None
-        hashed = await run_in_threadpool(self._deployment.hasher.hash, body.newPassword)
+        hashed = await run_in_threadpool(self._deployment.hasher.hash, body.new_password)
         with self._deployment.store.begin() as db:
             user = db.get_one(User, identity.user.id)
             user.password_hash = hashed
@@ -104,7 +104,7 @@ class Rest:
         """Raise a client's quota; only its workspace's owner may, before its first call."""
         identity = self._require(request)
         body = await self._read(request, RateLimitBody)
-        if not 1 <= body.requestsPerMinute <= MOST_REQUESTS_PER_MINUTE:
+        if not 1 <= body.requests_per_minute <= MOST_REQUESTS_PER_MINUTE:
             message = f"requestsPerMinute is 1 to {MOST_REQUESTS_PER_MINUTE}"
             raise Refusal(rest_error(400, "invalid_body", message))
         workspace_id = identity.sign_in.workspace_id
@@ -116,8 +116,8 @@ class Rest:
             member = db.get(Member, (workspace_id, identity.user.id))
             if member is None or member.role != "owner":
                 raise Refusal(rest_error(403, "forbidden", "only an owner may do this"))
-            client.requests_per_minute = body.requestsPerMinute
-        answer = {"clientId": client_id, "requestsPerMinute": body.requestsPerMinute}
+            client.requests_per_minute = body.requests_per_minute
+        answer = {"clientId": client_id, "requestsPerMinute": body.requests_per_minute}
         return JSONResponse(answer)
 
     async def mint(self, request: Request) -> Response:
@@ -129,7 +129,7 @@ class Rest:
             return PlainTextResponse("404 Not Found", 404)
         body = await self._read(request, MintBody)
         shortest, _, longest = MINT_SECONDS
-        if not shortest <= body.ttlSeconds <= longest:
+        if not shortest <= body.ttl_seconds <= longest:
             message = f"ttlSeconds is {shortest} to {longest}"
             raise Refusal(rest_error(400, "invalid_body", message))
         limited = deployment.knobs.account_limits and deployment.minted.charge(
@@ -149,7 +149,7 @@ class Rest:
             "azp": LOAD_TEST_CLIENT,
             "scope": MCP_SCOPE,
             "iat": now,
-            "exp": now + body.ttlSeconds,
+            "exp": now + body.ttl_seconds,
             WORKSPACE_CLAIM: workspace_id,
         }
         answer = {
@@ -157,7 +157,7 @@ class Rest:
             "workspaceId": workspace_id,
             "audience": claims["aud"],
             "issuer": claims["iss"],
-            "expiresAt": iso_time(now + body.ttlSeconds),
+            "expiresAt": iso_time(now + body.ttl_seconds),
             "sub": claims["sub"],
             "scope": MCP_SCOPE,
         }

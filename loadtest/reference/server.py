@@ -221,7 +221,7 @@ class ReferenceTarget:
     def _serve(self, ready: threading.Event) -> None:
         try:
             asyncio.run(self._run(ready))
-        except BaseException as failure:
+        except Exception as failure:  # noqa: BLE001 - `start` raises it
             self._failure = failure
         finally:
             ready.set()
@@ -288,11 +288,11 @@ def _build_api(deployment: Deployment) -> Starlette:
     server = AuthorizationServer(deployment)
     rooms = (server, Grants(deployment), People(deployment, server), Rest(deployment))
 
-    async def refuse(request: Request, refusal: Exception) -> Response:
+    async def refuse(_request: Request, refusal: Exception) -> Response:
         assert isinstance(refusal, Refusal)
         return refusal.response
 
-    async def report(request: Request, failure: Exception) -> Response:
+    async def report(_request: Request, failure: Exception) -> Response:
         assert isinstance(failure, HTTPException)
         code = "not_found" if failure.status_code == 404 else "method_not_allowed"
         return rest_error(failure.status_code, code, failure.detail)

@@ -25,7 +25,7 @@ _WIDE = ("BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT", "BIGNUM")
 _CACHED_PLANS = 512
 
 
-class ToolFailure(Exception):
+class ToolError(Exception):
     """A tool call that is answered with `isError` and a code."""
 
     def __init__(self, code: str, message: str, **details: Any) -> None:
@@ -60,7 +60,7 @@ class SqlEngine:
     """Runs SELECT statements on worker threads, one DuckDB cursor each.
 
     The connection is read-only, closed to files and network, and its configuration is locked;
-    DuckDB's parser says what a statement is and what it reads. Raises `ToolFailure` with
+    DuckDB's parser says what a statement is and what it reads. Raises `ToolError` with
     `validation_failed` or `unknown_entity`.
     """
 
@@ -69,7 +69,7 @@ class SqlEngine:
         self._query_seconds = query_seconds
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="sql")
-        self._tables: dict[str, frozenset[str] | ToolFailure] = {}
+        self._tables: dict[str, frozenset[str] | ToolError] = {}
         self.dimensions = read_dimensions(connection)
 
     async def run(self, sql: str, tables: frozenset[str]) -> Rows:
@@ -84,9 +84,10 @@ class SqlEngine:
             job.interrupt()
 
     def close(self) -> None:
-        """Interrupt what runs, end the workers and close the file."""
+        """End the workers and close the file; a query still running ends within its limit."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._connection.close()
+        del self._connection  # DuckDB complains on stderr of one that outlives the interpreter
 
     def _run(self, job: _Job, sql: str, tables: frozenset[str]) -> Rows:
         cursor: duckdb.DuckDBPyConnection | None = getattr(self._local, "cursor", None)
@@ -96,22 +97,22 @@ class SqlEngine:
         try:
             unknown = sorted(self._read_tables(cursor, sql) - tables)
             if unknown and not _is_file(unknown[0]):
-                raise ToolFailure(
+                raise ToolError(
                     "unknown_entity",
                     f'"{unknown[0]}" is not an entity of this workspace',
                     hint="listEntities names those that exist",
                 )
             if unknown:
-                raise ToolFailure("validation_failed", "files cannot be read")
+                raise ToolError("validation_failed", "files cannot be read")
             return _fetch_rows(cursor.execute(sql))
         except duckdb.InterruptException:
-            raise ToolFailure(
+            raise ToolError(
                 "validation_failed",
                 f"the query took longer than {self._query_seconds:g} s",
                 hint="read less, or aggregate",
             ) from None
         except duckdb.Error as failure:
-            raise ToolFailure("validation_failed", _first_line(failure)) from None
+            raise ToolError("validation_failed", _first_line(failure)) from None
         finally:
             job.cursor = None
 
@@ -121,33 +122,33 @@ class SqlEngine:
         if found is None:
             try:
                 found = _parse_tables(cursor, sql)
-            except ToolFailure as failure:
+            except ToolError as failure:
                 found = failure
             if len(self._tables) >= _CACHED_PLANS:
                 self._tables.clear()
             self._tables[sql] = found
-        if isinstance(found, ToolFailure):
-            raise ToolFailure(found.code, found.message, **found.details)
+        if isinstance(found, ToolError):
+            raise ToolError(found.code, found.message, **found.details)
         return found
 
 
 def _parse_tables(cursor: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
     if len(sql) > MAX_SQL_CHARACTERS:
-        raise ToolFailure(
+        raise ToolError(
             "validation_failed", f"the statement is over {MAX_SQL_CHARACTERS} characters"
         )
     try:
         statements = cursor.extract_statements(sql)
     except duckdb.Error as failure:
-        raise ToolFailure("validation_failed", _first_line(failure)) from None
+        raise ToolError("validation_failed", _first_line(failure)) from None
     if len(statements) != 1:
-        raise ToolFailure("validation_failed", "exactly one statement is accepted")
+        raise ToolError("validation_failed", "exactly one statement is accepted")
     if statements[0].type != duckdb.StatementType.SELECT:
-        raise ToolFailure("validation_failed", "only SELECT statements are accepted")
+        raise ToolError("validation_failed", "only SELECT statements are accepted")
     row = cursor.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
     tree = json.loads(row[0]) if row else {"error": True}
     if tree["error"]:
-        raise ToolFailure("validation_failed", "only SELECT statements are accepted")
+        raise ToolError("validation_failed", "only SELECT statements are accepted")
     names: set[str] = set()
     local: set[str] = set()
     for node in _walk(tree):
@@ -155,13 +156,13 @@ def _parse_tables(cursor: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]
         if kind == "TABLE_FUNCTION":
             function = node["function"]["function_name"].lower()
             if function not in TABLE_FUNCTIONS:
-                raise ToolFailure("validation_failed", f"{function}() cannot be read from")
+                raise ToolError("validation_failed", f"{function}() cannot be read from")
         elif kind == "BASE_TABLE":
             schema = node.get("schema_name") or "main"
             table = node["table_name"].lower()
             names.add(table if schema == "main" else f"{schema}.{table}")
         elif kind == "SHOW_REF" and node.get("table_name"):
-            raise ToolFailure("validation_failed", "only SELECT statements are accepted")
+            raise ToolError("validation_failed", "only SELECT statements are accepted")
         if isinstance(node.get("cte_map"), dict):
             local.update(entry["key"].lower() for entry in node["cte_map"]["map"])
     return frozenset(names - local)
@@ -192,7 +193,7 @@ def _fetch_rows(cursor: duckdb.DuckDBPyConnection) -> Rows:
         fetched = cursor.fetchmany(MAX_ROWS + 1)
     except duckdb.InvalidInputException:
         # Values with a time zone need a library that is not a dependency of ours.
-        raise ToolFailure(
+        raise ToolError(
             "validation_failed",
             "a column cannot be read",
             hint="cast TIMESTAMP WITH TIME ZONE to TIMESTAMP",

@@ -13,7 +13,7 @@ from loadtest.reference.accounts import Client
 from loadtest.reference.deployment import Deployment
 from loadtest.reference.knobs import parse_latency
 from loadtest.reference.replies import Minute, iso_time, new_id
-from loadtest.reference.sql import Rows, SqlEngine, ToolFailure
+from loadtest.reference.sql import Rows, SqlEngine, ToolError
 
 Result = dict[str, Any]
 
@@ -114,7 +114,7 @@ class Toolbox:
             self._charge(principal, tool.weight)
             await self._misbehave()
             body = await tool.run(principal, parsed)
-        except ToolFailure as failure:
+        except ToolError as failure:
             report = {"code": failure.code, "message": failure.message, **failure.details}
             return {**_text({**report, "request_id": new_id()}), "isError": True}
         return {**_text(body), "structuredContent": body} if tool.structured else _text(body)
@@ -133,7 +133,7 @@ class Toolbox:
             limit = self._limits[key] = raised or self._deployment.knobs.quota_units
         wait_seconds = self._spent.charge(key, weight, limit)
         if wait_seconds:
-            raise ToolFailure(
+            raise ToolError(
                 "rate_limited",
                 f"over {limit} units a minute for this client in this workspace",
                 hint="slow down, or have an owner raise the client's rate limit",
@@ -147,7 +147,7 @@ class Toolbox:
             await asyncio.sleep(self._latency(rng))
         share = self._deployment.knobs.error_share
         if share and rng.random() < share:
-            raise ToolFailure("internal_error", "something went wrong")
+            raise ToolError("internal_error", "something went wrong")
 
     async def _list_entities(self, principal: Principal, arguments: ListEntities) -> Result:
         wanted = (arguments.filter or "").lower()
@@ -172,13 +172,13 @@ class Toolbox:
     def _find_entity(self, principal: Principal, name: str) -> Result:
         matches = self._names(principal).count(name)
         if not matches:
-            raise ToolFailure(
+            raise ToolError(
                 "unknown_entity",
                 f'"{name}" is not an entity of this workspace',
                 hint="listEntities names those that exist",
             )
         if matches > 1:
-            raise ToolFailure("ambiguous_term", f'{matches} entities are called "{name}"')
+            raise ToolError("ambiguous_term", f'{matches} entities are called "{name}"')
         return {
             "table": name,
             "name": name,
@@ -192,7 +192,7 @@ class Toolbox:
         metric = novamart.METRICS.get(arguments.id)
         tables = frozenset(self._names(principal))
         if metric is None or not tables:
-            raise ToolFailure(
+            raise ToolError(
                 "unknown_metric",
                 f'"{arguments.id}" is not a metric of this workspace',
                 hint="known: " + ", ".join(sorted(novamart.METRICS)) if tables else "no data yet",
