@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from loadtest.errors import LoadtestError
+from loadtest.errors import K6Error, LoadtestError
 
 if TYPE_CHECKING:
     from loadtest.config import Settings
+    from loadtest.results import Run
 
 ROOT = Path(__file__).parent.parent
 BUG_EXIT_CODE = 70
+# As k6: 99 is a result, crossed thresholds, and no crash.
+RUN_EXIT_CODES = {
+    "ok": 0,
+    "thresholds crossed": 99,
+    "interrupted": 130,
+    "not run": K6Error.exit_code,
+    "failed": K6Error.exit_code,
+}
 # The quick start measures latency, not a quota, and signs in more often than a person would.
 REFERENCE_OPTIONS = ("--no-tool-quota", "--no-account-limits")
 
@@ -33,10 +42,11 @@ class Ending:
     exit_code: int = 0
     message: str | None = None
 
-    def keep_worst(self, exit_code: int, message: str) -> None:
-        """Remember a result that must show in the exit code once the chain is through."""
-        if self.exit_code == 0:
-            self.exit_code, self.message = exit_code, message
+    def note(self, run: "Run") -> None:
+        """Let what a run's numbers say show in the exit code, once the chain is through."""
+        outcome = run.outcome()
+        self.exit_code = RUN_EXIT_CODES[outcome]
+        self.message = None if outcome == "ok" else f"loadtest: run {run.run_id}: {outcome}"
 
 
 @dataclass

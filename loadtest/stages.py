@@ -1,11 +1,22 @@
 """Each stage as a task runs it: skip what is still good, act, and say in a line what happened."""
 
+import os
+import platform
 import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from loadtest import __version__
 from loadtest.chain import Chain
 from loadtest.config import Settings, check_hosted
-from loadtest.errors import ConfigError, MintError
+from loadtest.errors import ConfigError, MintError, UsageError
 from loadtest.mint.bearer import Bearer, read_bearer, write_bearer
+
+if TYPE_CHECKING:
+    from loadtest.results import Run, Target
 
 # A bearer must outlive the scheduled time by this much: cold start, gaps and clean-up.
 SPARE_SECONDS = 120
@@ -94,6 +105,128 @@ def _mint_anew(chain: Chain, settings: Settings) -> Bearer:
         f"good for {bearer.seconds_left() / 60:.0f} min",
     )
     return bearer
+
+
+def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
+    """Run the scenarios into a new run folder; what their numbers say decides the exit code."""
+    from loadtest.k6 import find_k6, run_scenarios
+    from loadtest.progress import ProgressDisplay
+    from loadtest.results import Target, create_run_folder
+
+    chosen = _parse_scenarios(scenarios)
+    binary = find_k6(settings.variables)
+    base_url = chain.open_target(settings)
+    bearer, _ = ensure_bearer(chain, settings)
+    target = Target(host=urlsplit(base_url).netloc)
+    folder = create_run_folder(settings.runs_dir, build_run(settings, target, binary.version))
+    chain.say("k6", f"{binary.describe()}, into {folder.path.relative_to(settings.root)}")
+    chain.say("k6", f"{describe_load(settings, chosen)}, to {target.host}")
+    with ProgressDisplay(chain.console) as display:
+        folder = run_scenarios(
+            settings,
+            folder,
+            bearer.mcp_url,
+            settings.bearer_file,
+            binary=binary,
+            scenarios=chosen,
+            watcher=display,
+        )
+    chain.ending.note(folder.run)
+
+
+def describe_load(settings: Settings, scenarios: Sequence[str]) -> str:
+    """Say in words what a run is about to send."""
+    profile = settings.profile
+    words = {
+        "cold-start": f"{profile.cold_start.iterations} cold starts by {profile.cold_start.vus}",
+        "sessions": f"{', '.join(map(str, profile.sessions.stages))} sessions for "
+        f"{profile.sessions.stage_seconds} s each, 1 call/s per session",
+        "tools": f"tool mix by {profile.tools.vus} for {profile.tools.duration_seconds} s"
+        + (f" at {profile.tools.target_rps} calls/s" if profile.tools.target_rps else ""),
+    }
+    return "; ".join(words[scenario] for scenario in scenarios)
+
+
+def build_run(settings: Settings, target: "Target", k6_version: str) -> "Run":
+    """Return the facts of a run that begins now."""
+    from loadtest.results import Run, build_run_id, utc_now
+
+    git_sha = _find_git_sha(settings.root)
+    return Run(
+        run_id=build_run_id(git_sha, settings.variables),
+        loadtest_version=__version__,
+        started=utc_now(),
+        environment=settings.environment_name,
+        profile=settings.profile_name,
+        knobs=settings.profile.model_dump(mode="json"),
+        target=target,
+        k6_version=k6_version,
+        machine={
+            "system": platform.system(),
+            "architecture": platform.machine(),
+            "cpus": os.cpu_count(),
+            "shares_with_target": target.host.split(":")[0] in {"127.0.0.1", "localhost"},
+        },
+        git_sha=git_sha,
+        run_url=build_run_url(settings.variables),
+    )
+
+
+def build_run_url(variables: Mapping[str, str]) -> str | None:
+    """Return the address of the workflow run that we are in, or None outside of one."""
+    names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
+    if not all(variables.get(name) for name in names):
+        return None
+    server, repository, run = (variables[name] for name in names)
+    return f"{server}/{repository}/actions/runs/{run}"
+
+
+def report(chain: Chain, settings: Settings, run_id: str | None) -> None:
+    """Print the tables of a run and write its report.md."""
+    from loadtest.report import render_terminal, write_report
+    from loadtest.results import find_run_folder, read_run_folder
+
+    path = find_run_folder(settings.runs_dir, run_id, settings.environment_name)
+    folder = read_run_folder(path)
+    written = write_report(folder)
+    chain.console.print(render_terminal(folder))
+    chain.say("report", f"written to {written.relative_to(settings.root)}")
+
+
+def docs_update(chain: Chain, settings: Settings, *, check: bool) -> None:
+    """Link the TBD cells of the pages, or preview them in the newest run's folder."""
+    from loadtest.docs import check_updates, update_docs
+    from loadtest.results import find_run_folder
+
+    run_dir = None
+    if settings.tracking_issue is None and not check:
+        run_dir = find_run_folder(settings.runs_dir, None, settings.environment_name)
+    updates = update_docs(settings, run_dir, check=check)
+    for update in updates:
+        if check and update.diff:
+            chain.console.print(update.diff, markup=False, highlight=False, soft_wrap=True, end="")
+        chain.say("docs", update.describe())
+    if check:
+        check_updates(updates)
+
+
+def _parse_scenarios(text: str | None) -> tuple[str, ...]:
+    from loadtest.results import SCENARIOS
+
+    chosen = tuple(part.strip() for part in text.split(",")) if text else SCENARIOS
+    unknown = [name for name in chosen if name not in SCENARIOS]
+    if unknown:
+        raise UsageError(f"unknown scenario '{unknown[0]}': there are {', '.join(SCENARIOS)}")
+    return chosen
+
+
+def _find_git_sha(root: Path) -> str | None:
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def doctor(chain: Chain, settings: Settings) -> None:
