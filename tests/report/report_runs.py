@@ -1,0 +1,204 @@
+"""Runs to render: one that went well, and one for each way in which a run can go otherwise."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from loadtest.results import Percentiles, Row, Run, RunFolder, ScenarioResult, Target
+
+Kind = Literal["frame", "stage", "tool", "opening"]
+
+
+def spread(p50: float) -> Percentiles:
+    return Percentiles(p50=p50, p90=p50 * 1.5, p95=p50 * 1.7, p99=p50 * 2.4, max=p50 * 4)
+
+
+def row(
+    scenario: str,
+    kind: Kind,
+    name: str,
+    ok: int,
+    p50: float | None,
+    *,
+    seconds: float = 60,
+    offered: float | None = None,
+    failures: Mapping[str, int] | None = None,
+) -> Row:
+    failures = failures or {}
+    count = ok + sum(failures.values())
+    return Row(
+        scenario=scenario,
+        kind=kind,
+        name=name,
+        count=count,
+        ok=ok,
+        failures=failures,
+        seconds=seconds,
+        offered_rate=offered,
+        achieved_rate=count / seconds if seconds else 0.0,
+        duration=None if p50 is None else spread(p50),
+        response=None if p50 is None or offered is None else spread(p50 * 1.02),
+    )
+
+
+def stage(
+    sessions: int,
+    p50: float | None,
+    *,
+    share: float = 1.0,
+    seconds: float = 60,
+    failures: Mapping[str, int] | None = None,
+) -> Row:
+    ok = round(sessions * seconds * share) - sum((failures or {}).values())
+    return row(
+        *("sessions", "stage", str(sessions), max(ok, 0) if p50 is not None else 0, p50),
+        seconds=seconds,
+        offered=float(sessions),
+        failures=failures,
+    )
+
+
+def opening(sessions: int, ok: int, failures: Mapping[str, int] | None = None) -> Row:
+    return row("sessions", "opening", str(sessions), ok, 12.0, seconds=1, failures=failures)
+
+
+COLD_START = (
+    row("cold-start", "frame", "connect", 200, 0.42),
+    row("cold-start", "frame", "initialize", 200, 4.21),
+    row("cold-start", "frame", "tools/list", 200, 6.3),
+    row("cold-start", "frame", "first dispatch", 200, 11.6),
+)
+LADDER = (stage(1, 9.3), stage(10, 9.8), stage(50, 11.2), stage(100, 14.4))
+TOOLS = (
+    row("tools", "tool", "executeSQL", 7204, 31.0),
+    row("tools", "tool", "listEntities", 2380, 8.1),
+    row("tools", "tool", "describeEntity", 1201, 7.9),
+    row("tools", "tool", "runMetric", 1198, 1240.0),
+    row("tools", "tool", "all", 11983, 22.0),
+)
+SCENARIOS = tuple(ScenarioResult(name, "ok", 0) for name in ("cold-start", "sessions", "tools"))
+RUN = Run(
+    run_id="20260803T120000Z-1a2b3c4",
+    loadtest_version="0.1.0",
+    started="2026-08-03T12:00:00Z",
+    ended="2026-08-03T12:07:53Z",
+    environment="staging",
+    profile="standard",
+    knobs={"sessions": {"stages": [1, 10, 50, 100], "stage_seconds": 60}, "tools": {"vus": 50}},
+    target=Target("api.example.com", "atlas", "1.4.0", "2025-11-25", "handshake"),
+    k6_version="1.1.0",
+    machine={"cpus": 4, "memory_gb": 16, "system": "Linux x86_64"},
+    git_sha="1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d",
+    scenarios=SCENARIOS,
+)
+
+
+def folder(
+    *groups: tuple[Row, ...], outcomes: Mapping[str, ScenarioResult] | None = None, **changes: Any
+) -> RunFolder:
+    scenarios = tuple((outcomes or {}).get(result.name, result) for result in SCENARIOS)
+    run = replace(RUN, **{"scenarios": scenarios, **changes})
+    rows = tuple(row for group in groups for row in group)
+    return RunFolder(Path("/home/user/checkout/.loadtest/runs") / run.run_id, run, rows)
+
+
+def smoke() -> RunFolder:
+    return folder(
+        tuple(replace(item, count=20, ok=20) for item in COLD_START),
+        tuple(stage(sessions, 9.0 + sessions, seconds=5) for sessions in (1, 5, 10)),
+        tuple(replace(item, count=item.count // 100, ok=item.ok // 100) for item in TOOLS),
+        environment="local",
+        profile="smoke",
+        target=Target("127.0.0.1:40123", "reference", "0.1.0", "2025-11-25", "handshake"),
+    )
+
+
+def broken_ladder() -> RunFolder:
+    failures = {"tool_error:internal_error": 120, "http_502": 1, "timeout": 200, "cut_off": 4}
+    return folder(
+        COLD_START,
+        (
+            *LADDER,
+            stage(200, 61.0, share=0.5, failures=failures),
+            opening(100, 100),
+            opening(200, 100, {"capacity": 100}),
+        ),
+        TOOLS,
+        outcomes={
+            "sessions": ScenarioResult(
+                "sessions", "thresholds crossed", 99, crossed=("failures: rate<0.01",)
+            )
+        },
+    )
+
+
+def interrupted() -> RunFolder:
+    return folder(
+        COLD_START,
+        (stage(1, 9.3), stage(10, 9.8, seconds=20), replace(stage(50, None), seconds=0.0)),
+        outcomes={
+            "sessions": ScenarioResult(
+                "sessions", "interrupted", 105, "stopped by a signal", sessions_left=3
+            ),
+            "tools": ScenarioResult("tools", "not run"),
+        },
+        ended=None,
+    )
+
+
+def failed() -> RunFolder:
+    return folder(
+        COLD_START,
+        (),
+        (),
+        outcomes={
+            "sessions": ScenarioResult("sessions", "failed", 107, "the probe met HTTP 503"),
+            "tools": ScenarioResult("tools", "failed", 107, "the probe met HTTP 503"),
+        },
+        git_sha=None,
+        target=Target("api.example.com"),
+        machine={},
+    )
+
+
+def rate_limited() -> RunFolder:
+    limited = {"rate_limited": 400, "tool_error:rate_limited": 1}
+    return folder(
+        COLD_START,
+        tuple(
+            replace(item, ok=item.ok // 2, failures={"rate_limited": item.ok // 2})
+            for item in LADDER
+        ),
+        (row("tools", "tool", "executeSQL", 12, 31.0, failures=limited),),
+    )
+
+
+def hostile() -> RunFolder:
+    name = "[bold red]x[/] | <img src=x onerror=alert(1)>\n# `pwn` **b** _i_ \x1b[31m\u202e"
+    return folder(
+        (row("cold-start", "frame", name, 0, None),),
+        (),
+        (
+            row("tools", "tool", name, 3, 31.0, failures={f"tool_error:{name}": 2, name: 1}),
+            row("tools", "tool", "all", 0, None, seconds=0, failures={"timeout": 2}),
+        ),
+        outcomes={"sessions": ScenarioResult("sessions", "failed", 1, name)},
+        environment=name,
+        target=Target("api.example.com", name, name, name),
+        machine={name: name},
+        knobs={name: [name]},
+        git_sha=name,
+    )
+
+
+RUNS: Mapping[str, Callable[[], RunFolder]] = {
+    "good": lambda: folder(COLD_START, LADDER, TOOLS),
+    "smoke": smoke,
+    "broken-ladder": broken_ladder,
+    "interrupted": interrupted,
+    "failed": failed,
+    "rate-limited": rate_limited,
+    "hostile": hostile,
+    "empty": lambda: folder(scenarios=(), ended=None),
+}
