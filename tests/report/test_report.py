@@ -1,0 +1,312 @@
+"""The report of a run: golden tables and pages, and what must never be read out of them."""
+
+import io
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+from report_runs import COLD_START, LADDER, RUNS, TOOLS, folder, hostile, row, smoke, stage
+from rich.console import Console
+
+from loadtest.errors import ReportError
+from loadtest.report import (
+    NO_DATA,
+    build_report,
+    build_verdict,
+    format_ms,
+    format_rate,
+    format_reasons,
+    format_share,
+    render_markdown,
+    render_tables,
+    write_report,
+)
+from loadtest.results import RunFolder, ScenarioResult, Target
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def draw(run: RunFolder, width: int) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(render_tables(run))
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def compare(name: str, text: str) -> None:
+    """Compare with a golden file; LOADTEST_UPDATE_GOLDEN=1 writes it instead, to be reviewed."""
+    path = GOLDEN / name
+    if os.environ.get("LOADTEST_UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_report_md_is_as_reviewed(name: str) -> None:
+    compare(f"{name}.md", render_markdown(RUNS[name]()))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_terminal_tables_are_as_reviewed(name: str) -> None:
+    compare(f"{name}.txt", draw(RUNS[name](), 80))
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_is_cut_or_too_wide(name: str, width: int) -> None:
+    text = draw(RUNS[name](), width)
+    assert "\u2026" not in text
+    assert max(len(line) for line in text.splitlines()) <= width
+
+
+def test_a_slow_and_crowded_ladder_still_fits_80_columns() -> None:
+    failures = {"timeout": 50000}
+    run = folder((stage(1, 9.0), stage(500, 12000.0, seconds=300, failures=failures)))
+    line = next(line for line in draw(run, 80).splitlines() if line.startswith("      500"))
+    assert line.split() == [
+        *("500", "500", "500", "100,000", "50,000"),
+        *("12.0s", "20.4s", "28.8s", "12.2s", "20.8s", "29.4s"),
+    ]
+
+
+def test_markup_of_either_kind_in_names_is_shown_and_never_obeyed() -> None:
+    terminal = draw(hostile(), 120)
+    assert "[bold red]x[/] | <img src=x onerror=alert(1)>" in terminal
+    assert "\x1b" not in terminal
+    assert "\u202e" not in terminal
+    html = MarkdownIt("commonmark").enable("table").render(render_markdown(hostile()))
+    assert "<img" not in html
+    assert "<code>" not in html
+    assert "<em>" not in html
+    assert html.count("<strong>") == 1
+    assert html.count("<h1>") == 1
+    assert "[bold red]x[/] | &lt;img src=x onerror=alert(1)&gt; # `pwn` **b** _i_ ?[31m?" in html
+
+
+def test_every_row_of_report_md_has_as_many_cells_as_its_header() -> None:
+    for build in RUNS.values():
+        html = MarkdownIt("commonmark").enable("table").render(render_markdown(build()))
+        for table in html.split("<table>")[1:]:
+            head, _, body = table.split("</table>")[0].partition("</thead>")
+            rows = body.split("</tr>")[:-1]
+            assert rows
+            assert {row.count("<td") for row in rows} == {head.count("<th") - 1}
+
+
+def test_missing_percentiles_read_as_no_data_and_never_as_zero() -> None:
+    # k6 reports p99 = 0 for a series without a sample; ok == 0 tells it from a real zero.
+    empty = replace(TOOLS[0], count=0, ok=0, duration=replace(TOOLS[0].duration, p99=0.0))  # type: ignore[type-var]
+    (tools,) = (s for s in build_report(folder((empty,))).sheets if s.title == "Tool-call mix")
+    assert tools.rows == (("executeSQL", *(NO_DATA,) * 6),)
+
+
+@pytest.mark.parametrize(
+    ("ok", "cells"),
+    [
+        (29, ("~31", "~53", "~74")),
+        (30, ("31", "~53", "~74")),
+        (300, ("31", "53", "~74")),
+        (1000, ("31", "53", "74")),
+    ],
+)
+def test_a_percentile_of_too_few_calls_is_marked_thin(ok: int, cells: tuple[str, ...]) -> None:
+    report = build_report(folder((row("tools", "tool", "executeSQL", ok, 31.0),)))
+    assert report.sheets[2].rows[0][-3:] == cells
+    assert any(line.startswith("~ thin") for line in report.legend) == ("~" in "".join(cells))
+
+
+def of(name: str) -> Callable[[], RunFolder]:
+    return RUNS[name]
+
+
+@pytest.mark.parametrize(
+    ("build", "level", "text"),
+    [
+        (
+            of("good"),
+            "good",
+            "Holds 100 sessions at 100 calls/s; p95 25 ms. No stage broke. "
+            "0 failures in 21,643 calls.",
+        ),
+        (
+            of("broken-ladder"),
+            "warning",
+            "Over its limits: concurrent sessions, 325 failures in 15,660 calls (2.1 %). Holds 100 "
+            "sessions at 100 calls/s; p95 25 ms. At 200 sessions: 100 of 200 rejected at the "
+            "session cap (50 %); 100 of 200 calls/s (50 %); p95 106 ms, 6.6 times that of 1 "
+            "session. 325 failures in 27,643 calls (1.2 %).",
+        ),
+        (
+            of("interrupted"),
+            "warning",
+            "Interrupted: the numbers of concurrent sessions are partial. Not run: tool-call mix. "
+            "Holds 10 sessions at 10.0 calls/s; p95 ~17 ms. At 50 sessions: no data. "
+            "0 failures in 260 calls.",
+        ),
+        (
+            of("failed"),
+            "bad",
+            "Failed: concurrent sessions: the probe met HTTP 503. Failed: tool-call mix: the probe "
+            "met HTTP 503. Nothing to say about concurrent sessions: no stage was measured.",
+        ),
+        (
+            of("rate-limited"),
+            "warning",
+            "Not valid for latency: calls were rate limited, 50 % in concurrent sessions, 96.9 % "
+            "in tool-call mix. Have the client's quota on the target raised, then run again. "
+            "1 failure in 10,073 calls (under 0.1 %).",
+        ),
+        (
+            of("empty"),
+            "bad",
+            "No scenario ran. Nothing to say about concurrent sessions: no stage was measured.",
+        ),
+    ],
+)
+def test_the_verdict_says_the_worst_first(
+    build: Callable[[], RunFolder], level: str, text: str
+) -> None:
+    verdict = build_verdict(build())
+    assert (verdict.level, verdict.text) == (level, text)
+
+
+def test_an_interrupted_ladder_does_not_claim_that_no_stage_broke() -> None:
+    outcomes = {"sessions": ScenarioResult("sessions", "interrupted")}
+    text = build_verdict(folder(LADDER[:2], outcomes=outcomes)).text
+    assert "No stage broke of those measured." in text
+
+
+def test_a_lower_stage_that_broke_is_not_hidden_by_a_higher_one_that_holds() -> None:
+    verdict = build_verdict(folder((stage(1, 9.0), stage(10, 40.0), stage(50, 10.0))))
+    assert verdict.level == "warning"
+    assert "Holds 50 sessions" in verdict.text
+    assert "Below that, at 10 sessions: p95 69 ms, 4.4 times that of 1 session." in verdict.text
+
+
+def test_thresholds_crossed_without_a_failure_are_named() -> None:
+    crossed = ScenarioResult("tools", "thresholds crossed", 99, crossed=("refused: rate<0.01",))
+    text = build_verdict(folder(TOOLS, outcomes={"tools": crossed})).text
+    assert text.startswith("Over its limits: tool-call mix, refused: rate<0.01.")
+
+
+def test_a_quota_met_in_the_mix_leaves_the_ladder_valid() -> None:
+    limited = (row("tools", "tool", "executeSQL", 97, 31.0, failures={"rate_limited": 3}),)
+    text = build_verdict(folder(LADDER, limited)).text
+    assert "rate limited, 3 % in tool-call mix." in text
+    assert "Holds 100 sessions" in text
+    one_per_cent = (row("tools", "tool", "executeSQL", 99, 31.0, failures={"rate_limited": 1}),)
+    assert build_verdict(folder(LADDER, one_per_cent)).level == "good"
+
+
+def test_an_aggregate_row_is_not_counted_again() -> None:
+    assert "in 11,983 calls" in build_verdict(folder(TOOLS)).text
+    assert "in 11,983 calls" in build_verdict(folder(TOOLS[-1:])).text
+
+
+def test_one_machine_for_both_is_said_for_loopback_targets_only() -> None:
+    assert any("shared one machine" in text for text in build_report(smoke()).caveats)
+    for host in ("localhost:1", "127.0.0.1:8080", "[::1]:8080"):
+        assert build_report(folder(target=Target(host))).caveats
+    assert not build_report(folder(target=Target("api.example.com:443"))).caveats
+
+
+def test_the_stateless_era_has_clients_instead_of_sessions() -> None:
+    target = Target("api.example.com", "atlas", "2", "2026-07-28", "stateless")
+    report = build_report(folder(COLD_START, LADDER, target=target))
+    assert report.verdict.text.startswith("Holds 100 clients")
+    assert report.sheets[1].title == "Concurrent clients"
+    assert report.sheets[1].columns[0].header == "clients"
+
+
+def test_an_open_loop_mix_shows_what_was_offered_and_the_time_from_the_schedule() -> None:
+    report = build_report(folder((row("tools", "tool", "all", 600, 31.0, offered=10.0),)))
+    assert [column.header for column in report.sheets[2].columns] == [
+        *("tool", "offered/s", "achieved/s", "ok", "not ok"),
+        *("call p50", "call p95", "call p99", "due p50", "due p95", "due p99"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, NO_DATA),
+        (float("nan"), NO_DATA),
+        (float("inf"), NO_DATA),
+        (0.0, "0.0"),
+        (0.001, "<0.01"),
+        (0.42, "0.42"),
+        (0.999, "1.0"),
+        (9.94, "9.9"),
+        (9.96, "10"),
+        (31.4, "31"),
+        (1240.0, "1240"),
+        (9999.4, "9999"),
+        (9999.6, "10.0s"),
+        (30000.0, "30.0s"),
+    ],
+)
+def test_times_have_the_digits_that_mean_something(value: float | None, text: str) -> None:
+    assert format_ms(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, NO_DATA),
+        (0.0, "0.0"),
+        (0.5, "0.50"),
+        (9.94, "9.9"),
+        (99.4, "99.4"),
+        (1234.5, "1,234"),
+    ],
+)
+def test_rates_keep_a_decimal_below_a_hundred(value: float | None, text: str) -> None:
+    assert format_rate(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0, "0 %"),
+        (0.0001, "under 0.1 %"),
+        (0.009, "0.9 %"),
+        (0.5, "50 %"),
+        (0.9999, "over 99.9 %"),
+        (1, "100 %"),
+    ],
+)
+def test_shares_round_neither_to_nothing_nor_to_all(share: float, text: str) -> None:
+    assert format_share(share) == text
+
+
+def test_failures_are_named_in_words() -> None:
+    failures = {
+        "capacity": 100,
+        "tool_error:internal_error": 12,
+        "http_502": 3,
+        "timeout": 2,
+        "unparseable": 1,
+        "rpc_error": 0,
+        "new_reason": 1,
+    }
+    assert format_reasons(failures) == (
+        "100 rejected at the session cap, 12 tool errors internal_error, 3 x HTTP 502, 2 timeouts, "
+        "1 new_reason, 1 unreadable reply"
+    )
+    assert format_reasons({}) == ""
+
+
+def test_the_report_lies_in_the_run_folder(tmp_path: Path) -> None:
+    run = replace(smoke(), path=tmp_path / "run")
+    path = write_report(run)
+    assert path == tmp_path / "run" / "report.md"
+    assert path.read_text(encoding="utf-8") == render_markdown(run)
+    assert [item.name for item in path.parent.iterdir()] == ["report.md"]
+
+
+def test_a_report_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ReportError, match=r"report\.md cannot be written: "):
+        write_report(replace(smoke(), path=tmp_path / "file"))
