@@ -33,6 +33,7 @@ from loadtest.results import SCENARIOS, Percentiles, Row, RunFolder, ScenarioRes
 NO_DATA = "no data"
 THIN = "~"
 TERMINAL_WIDTH = 80
+SHARED = "shares_with_target"  # of a run's machine: said as a caveat, not as a fact
 MAX_RATE_LIMITED_SHARE = 0.01
 # Refusals that say where a limit lies, not that something went wrong.
 REFUSALS = frozenset({"capacity", "rate_limited"})
@@ -137,7 +138,7 @@ def build_verdict(folder: RunFolder) -> Verdict:
     return Verdict(level, _clean(" ".join([*bad, *warnings, *good])))
 
 
-def render_tables(folder: RunFolder) -> Group:
+def render_terminal(folder: RunFolder) -> Group:
     """Return verdict, facts and tables for a terminal of 80 columns or more."""
     report = build_report(folder)
     facts = Table.grid(padding=(0, 2))
@@ -393,7 +394,7 @@ def _build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     target = run.target
     server = " ".join(filter(None, (target.server_name, target.server_version)))
     protocol = target.protocol_version or NO_DATA
-    machine = ", ".join(_flatten(run.machine))
+    machine = ", ".join(_flatten({k: v for k, v in run.machine.items() if k != SHARED}))
     yield "time", _format_time(run.started, run.ended)
     yield "git SHA", run.git_sha or "none: not a git checkout"
     yield "environment", run.environment
@@ -430,7 +431,13 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def _build_caveats(folder: RunFolder) -> Iterator[str]:
     host = urlsplit(f"//{folder.run.target.host}").hostname or ""
-    if folder.run.environment == "local" or host in {"localhost", "::1"} or host.startswith("127."):
+    shared = folder.run.machine.get(SHARED)
+    if (
+        shared
+        or folder.run.environment == "local"
+        or host in {"localhost", "::1"}
+        or host.startswith("127.")
+    ):
         yield (
             "Target and load generator shared one machine: these numbers measure both together, "
             "and say little about a hosted target."

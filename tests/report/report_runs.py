@@ -88,7 +88,7 @@ RUN = Run(
     knobs={"sessions": {"stages": [1, 10, 50, 100], "stage_seconds": 60}, "tools": {"vus": 50}},
     target=Target("api.example.com", "atlas", "1.4.0", "2025-11-25", "handshake"),
     k6_version="1.1.0",
-    machine={"cpus": 4, "memory_gb": 16, "system": "Linux x86_64"},
+    machine={"system": "Linux", "architecture": "x86_64", "cpus": 4, "shares_with_target": False},
     git_sha="1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d",
     scenarios=SCENARIOS,
 )

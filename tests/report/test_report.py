@@ -21,7 +21,7 @@ from loadtest.report import (
     format_reasons,
     format_share,
     render_markdown,
-    render_tables,
+    render_terminal,
     write_report,
 )
 from loadtest.results import RunFolder, ScenarioResult, Target
@@ -31,7 +31,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def draw(run: RunFolder, width: int) -> str:
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(render_tables(run))
+    Console(file=out, width=width, color_system=None).print(render_terminal(run))
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
