@@ -449,7 +449,8 @@ def _build_caveats(folder: RunFolder) -> Iterator[str]:
 
 def _build_sheet(folder: RunFolder, scenario: str) -> Sheet:
     rows = [row for row in folder.rows if row.scenario == scenario and row.kind != "opening"]
-    rows = [*pick_stages(rows), *(row for row in rows if row.kind != "stage")]
+    others = sorted((row for row in rows if row.kind != "stage"), key=_is_aggregate)
+    rows = [*pick_stages(rows), *others]
     openings = [row for row in folder.rows if row.scenario == scenario and row.kind == "opening"]
     result = next((item for item in folder.run.scenarios if item.name == scenario), None)
     offered = scenario == "sessions" or any(row.offered_rate is not None for row in rows)

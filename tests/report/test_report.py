@@ -205,6 +205,11 @@ def test_an_aggregate_row_is_not_counted_again() -> None:
     assert "in 11,983 calls" in build_verdict(folder(TOOLS[-1:])).text
 
 
+def test_the_aggregate_stands_below_the_tools() -> None:
+    sheet = build_report(folder(tuple(reversed(TOOLS)))).sheets[2]
+    assert sheet.rows[-1][0] == "all"
+
+
 def test_one_machine_for_both_is_said_for_loopback_targets_only() -> None:
     assert any("shared one machine" in text for text in build_report(smoke()).caveats)
     for host in ("localhost:1", "127.0.0.1:8080", "[::1]:8080"):
