@@ -202,6 +202,7 @@ def build_command(binary: K6Binary, scenario: str) -> list[str]:
     """Return k6's argument list: no secret, no knob, the API on a free loopback port."""
     return [
         *(str(binary.path), "run", "--quiet", "--no-color", "--no-usage-report"),
+        "--include-system-env-vars",
         *("--address", "127.0.0.1:0", str(SCRIPTS / f"{scenario}.js")),
     ]
 
@@ -226,6 +227,7 @@ def build_environment(
         "K6_WEB_DASHBOARD": "true",
         "K6_WEB_DASHBOARD_PORT": "-1",  # no listener, only the file
         "K6_WEB_DASHBOARD_EXPORT": str(out_dir / "dashboard.html"),
+        "K6_WEB_DASHBOARD_PERIOD": "1s",
     }
 
 
@@ -399,7 +401,7 @@ def inspect(binary: K6Binary, script: Path) -> None:
             bearer_file=bearer_file,
             out_dir=Path(name),
         )
-        command = [str(binary.path), "inspect", "--no-color", str(script)]
+        command = [str(binary.path), "inspect", "--include-system-env-vars", str(script)]
         done = subprocess.run(  # noqa: S603
             command, env=environment, capture_output=True, text=True, check=False, timeout=60
         )
@@ -513,9 +515,8 @@ def _read_back(
         summary = parse_summary(out_dir / "summary.json", scenario)
         rows = build_rows(summary)
     except ResultsError as failure:
-        if result.outcome != "failed":
-            result = replace(result, outcome="failed", reason=str(failure))
-        return result, (), None
+        reason = f"{result.reason}; {failure}" if result.outcome == "failed" else str(failure)
+        return replace(result, outcome="failed", reason=reason), (), None
     counts = [summary.count(f"mcp_sessions_{verb}") for verb in ("opened", "closed")]
     result = replace(
         result, crossed=find_crossed(summary), sessions_left=max(0, counts[0] - counts[1])

@@ -1,0 +1,82 @@
+"""A bearer for a reference target without a browser, and runs of single scenarios against it."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from loadtest.k6 import K6Binary, ScenarioRun, find_k6, run_scenario
+from loadtest.progress import Watcher
+from loadtest.reference.knobs import Knobs
+from loadtest.reference.server import ReferenceTarget
+
+from .running import Endpoint, build_settings, mint_by_session
+
+
+@pytest.fixture(scope="session")
+def binary() -> K6Binary:
+    """Find the real k6."""
+    return find_k6(os.environ)
+
+
+@pytest.fixture(scope="module")
+def open_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Endpoint]]:
+    """Start reference targets with the knobs given, each with a workspace and a bearer for it."""
+    with ExitStack() as running:
+
+        def build(**knobs: Any) -> Endpoint:
+            knobs = {"tool_quota": False, **knobs}
+            target = running.enter_context(ReferenceTarget(Knobs(**knobs)))
+            bearer_file = tmp_path_factory.mktemp("bearer") / "bearer.json"
+            return Endpoint(target, mint_by_session(target.api_url, bearer_file), bearer_file)
+
+        yield build
+
+
+@pytest.fixture
+def measure(tmp_path: Path, binary: K6Binary) -> Callable[..., ScenarioRun]:
+    """Run one scenario, shortened and with the knobs given; its files lie in `tmp_path`."""
+
+    def run(
+        scenario: str, endpoint: Endpoint, watcher: Watcher | None = None, **knobs: str
+    ) -> ScenarioRun:
+        return run_scenario(
+            scenario,
+            build_settings(**knobs),
+            endpoint.mcp_url,
+            endpoint.bearer_file,
+            out_dir=tmp_path / scenario,
+            binary=binary,
+            watcher=watcher,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def echo_url() -> Iterator[str]:
+    """Serve a loopback page that answers a POST with its own body and the status in X-Status."""
+
+    class Echo(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            self.send_response(int(self.headers["X-Status"] or 200))
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        server.daemon_threads = True
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()

@@ -1,0 +1,68 @@
+"""How tests run k6: short settings, an endpoint with a bearer, rows by name."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from loadtest.config import Settings, load_settings
+from loadtest.files import write_json
+from loadtest.k6 import ScenarioRun
+from loadtest.reference.server import ReferenceTarget
+from loadtest.results import Row
+
+ROOT = Path(__file__).parent.parent.parent
+
+# The shortest run of each scenario that still fills every row.
+SHORT = {
+    "ITERATIONS": "6",
+    "STAGES": "1,3",
+    "STAGE_SECONDS": "1",
+    "VUS": "2",
+    "DURATION": "1",
+}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A workspace's MCP endpoint and the bearer file for it."""
+
+    target: ReferenceTarget
+    mcp_url: str
+    bearer_file: Path
+
+
+def build_settings(**knobs: str) -> Settings:
+    """Return settings of the local environment, shortened, with the knobs given."""
+    variables = {"PATH": os.environ["PATH"], **SHORT, **knobs}
+    return load_settings(ROOT, "local", "smoke", process_env=variables)
+
+
+def mint_by_session(api_url: str, bearer_file: Path) -> str:
+    """Sign up, make a workspace with data and mint a bearer for it; return its MCP endpoint."""
+
+    def post(path: str, body: dict[str, Any], bearer: str | None = None) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        answer = httpx.post(api_url + path, json=body, headers=headers)
+        answer.raise_for_status()
+        found = json.loads(answer.text)
+        assert isinstance(found, dict)
+        return found
+
+    user = {"email": "k6@novamart.example", "password": "correct horse battery", "name": "K6"}
+    session = post("/api/auth/sign-up/email", user)["token"]
+    post("/api/auth/organization/create", {"name": "K6", "slug": "k6"}, session)
+    post("/api/v1/onboarding/use-demo", {}, session)
+    minted = post("/api/v1/me/load-test/mcp-token", {"ttlSeconds": 3600}, session)
+    write_json(bearer_file, 1, {"access_token": minted["bearer"]}, private=True)
+    return f"{api_url}/mcp/{minted['workspaceId']}"
+
+
+def pick(run: ScenarioRun, kind: str, name: str) -> Row:
+    """Return the one row of that kind and name."""
+    found = [row for row in run.rows if (row.kind, row.name) == (kind, name)]
+    assert len(found) == 1, run.result
+    return found[0]

@@ -1,0 +1,27 @@
+// The mix is reproducible and keeps its weights.
+import { check } from 'k6';
+import { buildMix, loadPools } from '../../../k6/lib/mix.js';
+
+export const options = { thresholds: { checks: ['rate==1'] } };
+
+const pools = loadPools(open('../../../k6/fixtures/novamart.json'));
+const draw = (seed, stream, count) => {
+  const next = buildMix(pools, seed, stream);
+  return Array.from({ length: count }, () => next());
+};
+
+export default function mix() {
+  const calls = draw(1, 0, 10000);
+  for (const { tool, weight } of pools) {
+    const share = calls.filter((call) => call.row.tool === tool).length / calls.length;
+    check(share, { [`${tool} keeps its weight`]: (it) => Math.abs(it - weight / 100) < 0.02 });
+  }
+  const used = new Set(calls.map((call) => call.tail));
+  const all = pools.flatMap((pool) => pool.calls.map((call) => call.tail));
+  check(used, { 'every argument is used': (it) => all.every((call) => it.has(call)) });
+  const text = (list) => list.map((call) => call.tail).join();
+  const first = text(draw(1, 0, 50));
+  check(text(draw(1, 0, 50)), { 'the same seed gives the same calls': (it) => it === first });
+  check(text(draw(1, 1, 50)), { 'another VU makes other calls': (it) => it !== first });
+  check(text(draw(2, 0, 50)), { 'another seed gives other calls': (it) => it !== first });
+}

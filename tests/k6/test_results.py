@@ -1,0 +1,156 @@
+"""What is made of k6's files without running it."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from loadtest.errors import ResultsError
+from loadtest.k6 import (
+    K6Binary,
+    build_command,
+    build_environment,
+    build_knobs,
+    build_rows,
+    find_crossed,
+    parse_summary,
+)
+from loadtest.progress import Live, Phase, ProgressDisplay
+from loadtest.results import SCENARIOS, ScenarioResult
+
+from .running import build_settings
+
+BINARY = K6Binary(Path("/opt/k6"), "1.1.0", "K6_BIN")
+
+
+def summary(**changes: Any) -> dict[str, Any]:
+    """Return the least summary of a ladder of one stage."""
+    piece = {"name": "2", "vus": 2, "seconds": 5, "rate": 2, "begins": 1}
+    own = {"version": 1, "scenario": "sessions", "slices": [piece], "tools": [], "server": None}
+    return {"loadtest": {**own, "elapsed_ms": 9000, **changes}, "metrics": {}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        json.dumps(summary())[:-9],
+        '{"root_group": {}, "metrics": {}}',
+        "[]",
+        json.dumps(summary(version=2)),
+        json.dumps(summary(scenario="tools")),
+    ],
+)
+def test_an_empty_truncated_or_foreign_summary_is_an_error_that_names_the_file(
+    content: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ResultsError, match=r"summary\.json"):
+        parse_summary(path, "sessions")
+
+
+def parse(body: dict[str, Any], folder: Path) -> Any:
+    """Write a summary and read it back."""
+    path = folder / "summary.json"
+    path.write_text(json.dumps(body), encoding="utf-8")
+    return parse_summary(path, "sessions")
+
+
+def test_a_series_without_a_sample_has_no_percentiles(tmp_path: Path) -> None:
+    body = summary()
+    body["metrics"]["mcp_duration{stage:2}"] = {"count": 0, "p(99)": 0, "max": 0}
+    row = build_rows(parse(body, tmp_path))[0]
+    assert (row.count, row.duration, row.response) == (0, None, None)
+
+
+def test_a_stage_that_was_never_reached_has_no_row_and_a_cut_one_its_own_length(
+    tmp_path: Path,
+) -> None:
+    assert build_rows(parse(summary(elapsed_ms=900), tmp_path)) == ()
+    assert build_rows(parse(summary(elapsed_ms=None), tmp_path)) == ()
+    assert build_rows(parse(summary(elapsed_ms=3500), tmp_path))[0].seconds == 2.5
+
+
+def test_failures_are_read_by_reason_and_only_where_there_are_any(tmp_path: Path) -> None:
+    body = summary()
+    for reason, count in (("tool_error:forbidden", 2), ("timeout", 0), ("http_500", 1)):
+        body["metrics"][f"mcp_failures{{stage:2,reason:{reason}}}"] = {"count": count}
+        body["metrics"][f"mcp_failures{{stage:22,reason:{reason}}}"] = {"count": 7}
+    row = build_rows(parse(body, tmp_path))[0]
+    assert (row.count, row.failures) == (3, {"tool_error:forbidden": 2, "http_500": 1})
+
+
+def test_a_threshold_is_crossed_where_k6_wrote_true(tmp_path: Path) -> None:
+    body = summary()
+    body["metrics"]["mcp_failed{stage:2}"] = {"rate": 0.5, "thresholds": {"rate<=0.01": True}}
+    body["metrics"]["http_req_duration"] = {"thresholds": {"max>=0": False}}
+    assert find_crossed(parse(body, tmp_path)) == ("mcp_failed{stage:2}: rate<=0.01",)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_k6_is_told_neither_the_bearer_nor_any_other_secret(scenario: str, tmp_path: Path) -> None:
+    secrets = {"LOADTEST_PASSWORD": "s3cret", "GITHUB_TOKEN": "s3cret", "K6_CLOUD_TOKEN": "s3cret"}
+    environment = build_environment(
+        {"PATH": "/usr/bin", **secrets},
+        build_knobs(scenario, build_settings().profile),
+        mcp_url="http://127.0.0.1:1/mcp/ws",
+        bearer_file=tmp_path / "bearer.json",
+        out_dir=tmp_path,
+    )
+    assert not secrets.keys() & environment.keys()
+    assert "s3cret" not in str(environment)
+    command = build_command(BINARY, scenario)
+    assert "-e" not in command
+    assert "--env" not in command
+    assert not any("bearer" in part for part in command)
+
+
+class Numbers:
+    """A feed that gives what it was given."""
+
+    def __init__(self, *lives: Live | None) -> None:
+        self.lives = list(lives)
+
+    def read(self) -> Live | None:
+        """Return the next one."""
+        return self.lives.pop(0) if self.lives else None
+
+
+PHASES = (Phase("1 sessions", 600.0), Phase("5 sessions", 600.0))
+
+
+@pytest.fixture(autouse=True)
+def _same_terminal_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_plain_progress_is_a_line_per_stage_and_not_one_per_tick() -> None:
+    file = io.StringIO()
+    with ProgressDisplay(Console(file=file, force_terminal=False)) as display:
+        display.begin("sessions", PHASES, Numbers(Live(10, 0, 12.0)))
+        for _ in range(20):
+            display.tick()
+        display.end(ScenarioResult("sessions", "ok"))
+    assert file.getvalue().splitlines() == [
+        "sessions: 1 sessions (stage 1 of 2), 1200 s left, p95 12 ms, 0 failed",
+        "sessions: ok",
+    ]
+
+
+@pytest.mark.parametrize("width", [20, 200])
+def test_a_narrow_terminal_without_unicode_breaks_nothing(width: int) -> None:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii")
+    console = Console(file=file, force_terminal=True, width=width, legacy_windows=False)
+    with ProgressDisplay(console) as display:
+        display.begin("sessions", PHASES, Numbers(Live(1, 0, None), None, Live(9, 2, 3.5)))
+        for _ in range(5):
+            display.tick()
+        display.end(ScenarioResult("sessions", "failed", reason="a \u2192 b"))
+    file.flush()
+    assert b"sessions" in raw.getvalue()

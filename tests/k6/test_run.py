@@ -1,0 +1,304 @@
+"""The scenarios as they run: the real k6 against the real reference target."""
+
+import json
+import os
+import signal
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+import pytest
+
+from loadtest.errors import K6Error
+from loadtest.k6 import K6Binary, ScenarioRun, find_k6, run_scenario, run_scenarios
+from loadtest.progress import Feed, NoWatcher, Phase
+from loadtest.results import (
+    SCENARIOS,
+    Run,
+    RunFolder,
+    Target,
+    create_run_folder,
+    read_run_folder,
+    utc_now,
+)
+
+from .running import Endpoint, build_settings, pick
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Whole:
+    """One run of all three scenarios."""
+
+    endpoint: Endpoint
+    folder: RunFolder
+
+    def summary(self, scenario: str) -> dict[str, dict[str, float]]:
+        """Return a scenario's metrics as other people's tools read them."""
+        text = (self.folder.scenario_dir(scenario) / "summary.json").read_text(encoding="utf-8")
+        metrics = json.loads(text)["metrics"]
+        assert isinstance(metrics, dict)
+        return metrics
+
+
+@pytest.fixture(scope="module")
+def whole(
+    open_endpoint: Callable[..., Endpoint],
+    tmp_path_factory: pytest.TempPathFactory,
+    binary: K6Binary,
+) -> Whole:
+    """Run all three scenarios once."""
+    endpoint = open_endpoint()
+    folder = new_folder(tmp_path_factory.mktemp("runs"), binary)
+    folder = run_scenarios(
+        build_settings(), folder, endpoint.mcp_url, endpoint.bearer_file, binary=binary
+    )
+    return Whole(endpoint, folder)
+
+
+def new_folder(runs_dir: Path, binary: K6Binary) -> RunFolder:
+    """Make the folder of a new run."""
+    target = Target("127.0.0.1")
+    run = Run("r1", "0", utc_now(), "local", "smoke", {}, target, binary.version, {})
+    return create_run_folder(runs_dir, run)
+
+
+def test_every_scenario_ends_well_and_what_is_on_disk_is_what_was_returned(whole: Whole) -> None:
+    assert [(result.name, result.outcome) for result in whole.folder.run.scenarios] == [
+        (name, "ok") for name in SCENARIOS
+    ]
+    assert read_run_folder(whole.folder.path) == whole.folder
+
+
+def test_no_session_is_left_on_the_target(whole: Whole) -> None:
+    assert whole.endpoint.target.open_sessions == 0
+    assert [result.sessions_left for result in whole.folder.run.scenarios] == [0, 0, 0]
+
+
+def test_the_run_says_who_answered_and_in_which_protocol(whole: Whole) -> None:
+    target = whole.folder.run.target
+    assert (target.server_name, target.protocol_version) == ("novamart", "2025-11-25")
+    assert (target.era, bool(target.server_version)) == ("handshake", True)
+
+
+def test_a_cold_start_has_a_row_per_frame_each_on_a_connection_of_its_own(whole: Whole) -> None:
+    rows = {row.name: row for row in whole.folder.rows if row.scenario == "cold-start"}
+    assert list(rows) == ["connect", "initialize", "tools/list", "first dispatch"]
+    assert {(row.kind, row.count, row.ok) for row in rows.values()} == {("frame", 6, 6)}
+    p50 = {name: row.duration.p50 for name, row in rows.items() if row.duration}
+    assert p50["connect"] > 0.05
+    assert p50["first dispatch"] > p50["initialize"] + p50["tools/list"]
+
+
+def test_a_stage_makes_each_call_of_its_schedule_and_none_of_another_stage(whole: Whole) -> None:
+    rows = {row.name: row for row in whole.folder.rows if row.kind == "stage"}
+    assert {name: (row.count, row.ok) for name, row in rows.items()} == {"1": (1, 1), "3": (3, 3)}
+    assert [row.offered_rate for row in rows.values()] == [1, 3]
+    assert [row.achieved_rate for row in rows.values()] == [1, 3]
+    for row in rows.values():
+        assert row.response is not None
+        assert row.duration is not None
+        assert row.response.p50 >= row.duration.p50
+
+
+def test_sessions_opened_are_counted_per_stage(whole: Whole) -> None:
+    opened = [row for row in whole.folder.rows if row.kind == "opening"]
+    assert [(row.scenario, row.name, row.ok) for row in opened] == [
+        ("sessions", "1", 1),
+        ("sessions", "3", 3),
+        ("tools", "all", 2),
+    ]
+
+
+def test_the_mix_has_a_row_for_each_tool_and_one_for_all(whole: Whole) -> None:
+    rows = {row.name: row for row in whole.folder.rows if row.kind == "tool"}
+    assert list(rows) == ["all", "executeSQL", "listEntities", "describeEntity", "runMetric"]
+    assert rows["all"].count == sum(row.count for name, row in rows.items() if name != "all")
+    assert rows["all"].offered_rate is None
+    assert not any(row.failures for row in rows.values())
+
+
+def test_the_summary_keeps_the_shape_that_other_tools_read(whole: Whole) -> None:
+    tools = whole.summary("tools")
+    for key in ("http_req_duration{rpc:tools/call}", "http_req_duration{tool:executeSQL}"):
+        assert {"p(50)", "p(90)", "p(95)", "p(99)", "avg", "min", "med", "max"} <= tools[key].keys()
+        assert tools[key]["count"] > 0
+    count = pick_count(whole, "all")
+    assert tools["http_req_duration{rpc:tools/call}"]["count"] == count
+    assert whole.summary("sessions")["http_req_duration{stage:3}"]["count"] > 0
+    assert whole.summary("cold-start")["http_req_duration{rpc:initialize}"]["count"] == 6
+
+
+def pick_count(whole: Whole, tool: str) -> int:
+    """Return how many calls of the mix went to a tool."""
+    return next(row.count for row in whole.folder.rows if (row.kind, row.name) == ("tool", tool))
+
+
+def test_the_bearer_is_in_no_file_of_the_run(whole: Whole) -> None:
+    bearer = json.loads(whole.endpoint.bearer_file.read_text(encoding="utf-8"))["access_token"]
+    files = [path for path in whole.folder.path.rglob("*") if path.is_file()]
+    assert {"run.json", "summary.json", "rows.json", "k6.log"} <= {path.name for path in files}
+    parts = bearer.split(".")
+    for path in files:
+        content = path.read_bytes()
+        assert not any(part.encode() in content for part in parts[1:]), path
+
+
+def test_a_full_house_is_counted_apart_and_crosses_no_threshold(
+    open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
+) -> None:
+    endpoint = open_endpoint(session_cap=2)
+    run = measure("sessions", endpoint, STAGES="4")
+    assert run.result.outcome == "ok"
+    opened = pick(run, "opening", "4")
+    assert (opened.count, opened.ok, opened.failures) == (4, 2, {"capacity": 2})
+    stage = pick(run, "stage", "4")
+    assert (stage.count, stage.offered_rate, stage.achieved_rate) == (2, 4, 2)
+    assert endpoint.target.open_sessions == 0
+
+
+def test_tool_errors_are_counted_by_code_and_crossed_thresholds_are_a_result(
+    open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
+) -> None:
+    run = measure("tools", open_endpoint(error_share=1.0))
+    assert (run.result.outcome, run.result.exit_code) == ("thresholds crossed", 99)
+    assert "mcp_failed{tool:executeSQL}: rate<=0.01" in run.result.crossed
+    row = pick(run, "tool", "executeSQL")
+    assert row.ok == 0
+    assert row.failures == {"tool_error:internal_error": row.count}
+    assert row.duration is None
+
+
+def test_a_quota_is_counted_apart(
+    open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
+) -> None:
+    run = measure("tools", open_endpoint(tool_quota=True, quota_units=10))
+    row = pick(run, "tool", "all")
+    assert row.failures.keys() == {"rate_limited"}
+    assert row.ok > 0
+
+
+def test_a_stalled_server_shows_in_the_response_time_from_the_schedule(
+    open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
+) -> None:
+    endpoint = open_endpoint(stall_seconds=2.0, stall_at_seconds=2.5)
+    row = pick(measure("sessions", endpoint, STAGES="2", STAGE_SECONDS="6"), "stage", "2")
+    assert row.duration is not None
+    assert row.response is not None
+    assert row.ok == 12
+    assert row.response.p90 > row.duration.p50 + 500
+    assert row.response.max >= row.duration.max
+
+
+def test_an_open_loop_calls_at_its_rate_whatever_the_number_of_sessions(
+    open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
+) -> None:
+    run = measure("tools", open_endpoint(), VUS="3", TARGET_RPS="20")
+    row = pick(run, "tool", "all")
+    assert (row.count, row.offered_rate, row.achieved_rate) == (20, 20, 20)
+    assert row.response is not None
+
+
+class Interrupter(NoWatcher):
+    """Does something to the run as soon as k6 has counted requests."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+        self.feed: Feed | None = None
+
+    def begin(self, _scenario: str, _phases: tuple[Phase, ...], feed: Feed) -> None:
+        """Keep the feed."""
+        self.feed = feed
+
+    def tick(self) -> None:
+        """Act once the numbers come in."""
+        live = self.feed.read() if self.feed is not None else None
+        if live is not None and live.p95_ms is not None:
+            self.feed = None
+            self.act()
+
+
+def test_an_interruption_keeps_the_partial_rows_marks_them_and_goes_on_up(
+    open_endpoint: Callable[..., Endpoint], tmp_path: Path, binary: K6Binary
+) -> None:
+    endpoint = open_endpoint()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_scenarios(
+            build_settings(STAGES="1,2,3", STAGE_SECONDS="20"),
+            new_folder(tmp_path, binary),
+            endpoint.mcp_url,
+            endpoint.bearer_file,
+            binary=binary,
+            scenarios=("sessions", "tools"),
+            watcher=Interrupter(interrupt),
+        )
+    folder = read_run_folder(tmp_path / "r1")
+    assert [result.outcome for result in folder.run.scenarios] == ["interrupted", "not run"]
+    assert {row.name for row in folder.rows} == {"1"}
+    assert 0 < folder.rows[0].ok < 20
+    assert folder.rows[0].seconds < 20
+
+
+def test_a_killed_k6_is_a_failure_that_names_the_missing_summary(
+    open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
+) -> None:
+    def kill() -> None:
+        for child in psutil.Process().children():
+            if "k6" in child.name():
+                child.send_signal(signal.SIGKILL)
+
+    run = measure("tools", open_endpoint(), Interrupter(kill), DURATION="30")
+    assert run.result.outcome == "failed"
+    assert "summary.json does not exist" in str(run.result.reason)
+    assert run.rows == ()
+
+
+def test_a_dead_target_and_a_refused_bearer_are_failures_in_one_line(
+    open_endpoint: Callable[..., Endpoint], tmp_path: Path, binary: K6Binary
+) -> None:
+    endpoint = open_endpoint()
+    wrong = tmp_path / "bearer.json"
+    wrong.write_text('{"version": 1, "access_token": "nobody"}', encoding="utf-8")
+    reasons = []
+    for url, bearer in (
+        ("http://127.0.0.1:9/mcp/ws", endpoint.bearer_file),
+        (endpoint.mcp_url, wrong),
+    ):
+        out_dir = tmp_path / "out"
+        run = run_scenario("tools", build_settings(), url, bearer, out_dir=out_dir, binary=binary)
+        assert (run.result.outcome, run.rows) == ("failed", ())
+        reasons.append(run.result.reason)
+    opening = "the target did not let a session open: "
+    assert reasons == [f"{opening}connection", f"{opening}unauthorized"]
+
+
+def fake_k6(folder: Path, version: str) -> Path:
+    """Make an executable that names a version of k6."""
+    folder.mkdir()
+    path = folder / "k6"
+    path.write_text(f"#!/bin/sh\necho 'k6 v{version} (commit/abc, go1.24, linux/amd64)'\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def test_the_newer_k6_wins_and_K6_BIN_wins_over_both(tmp_path: Path) -> None:  # noqa: N802
+    newer, older = fake_k6(tmp_path / "new", "99.1.0"), fake_k6(tmp_path / "old", "1.0.0")
+    system = os.environ["PATH"]
+    assert find_k6({"PATH": f"{newer.parent}:{system}"}).path == newer
+    assert find_k6({"PATH": f"{older.parent}:{system}"}).path != older
+    named = find_k6({"PATH": f"{newer.parent}:{system}", "K6_BIN": str(older)})
+    assert (named.version, named.source) == ("1.0.0", "K6_BIN")
+
+
+@pytest.mark.parametrize("version", ["0.57.0", "none"])
+def test_a_k6_that_is_too_old_or_none_at_all_is_refused(version: str, tmp_path: Path) -> None:
+    path = fake_k6(tmp_path / "bin", version)
+    with pytest.raises(K6Error, match="older than 1.0.0" if version != "none" else "is not k6"):
+        find_k6({"K6_BIN": str(path)})

@@ -1,0 +1,122 @@
+"""The JavaScript, inside the real k6."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from loadtest.k6 import SCRIPTS, K6Binary, inspect
+
+HERE = Path(__file__).parent / "scripts"
+ENTRIES = sorted(SCRIPTS.glob("*.js"))
+
+
+def run_k6(binary: K6Binary, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run k6 with the variables given and PATH alone."""
+    return subprocess.run(  # noqa: S603
+        [str(binary.path), *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": str(HERE), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("script", ENTRIES, ids=lambda path: path.name)
+def test_k6_accepts_each_entry_script_and_its_options(script: Path, binary: K6Binary) -> None:
+    inspect(binary, script)
+
+
+@pytest.mark.parametrize("script", ENTRIES, ids=lambda path: path.name)
+def test_an_entry_script_is_options_and_exec(script: Path) -> None:
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= 40
+
+
+def test_only_one_module_reads_the_environment_and_nothing_is_imported_from_afar() -> None:
+    for script in SCRIPTS.rglob("*.js"):
+        text = script.read_text(encoding="utf-8")
+        assert ("__ENV[" in text) == (script.name == "env.js"), script
+        assert "from 'http" not in text, script
+        assert "k6/x/" not in text, script
+        assert "k6/experimental" not in text, script
+        assert "console." not in text, script
+
+
+@pytest.mark.parametrize("name", ["replies.js", "mix.js"])
+def test_the_library_judges_replies_and_draws_calls_as_its_own_tests_say(
+    name: str, binary: K6Binary, echo_url: str
+) -> None:
+    done = run_k6(
+        binary, "run", "--quiet", "--no-usage-report", str(HERE / name), ECHO_URL=echo_url
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+GOOD = {
+    "MCP_URL": "http://127.0.0.1:1/mcp/ws",
+    "SUMMARY_FILE": "summary.json",
+    "ITERATIONS": "1",
+    "VUS": "1",
+    "STAGES": "1,2",
+    "STAGE_SECONDS": "1",
+    "DURATION": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("script", "name", "value"),
+    [
+        ("cold-start", "MCP_URL", ""),
+        ("cold-start", "MCP_URL", "ftp://127.0.0.1/mcp"),
+        ("cold-start", "MCP_URL", "http://user@127.0.0.1/mcp"),
+        ("cold-start", "MCP_BEARER_FILE", "/nowhere/bearer.json"),
+        ("cold-start", "SUMMARY_FILE", ""),
+        ("cold-start", "ITERATIONS", "0"),
+        ("cold-start", "VUS", "two"),
+        ("sessions", "STAGES", ""),
+        ("sessions", "STAGES", "1,,5"),
+        ("sessions", "STAGES", "5,5"),
+        ("sessions", "STAGE_SECONDS", "-1"),
+        ("sessions", "TOOL", "dropTable"),
+        ("tools", "DURATION", ""),
+        ("tools", "TARGET_RPS", "1.5"),
+        ("tools", "MAX_FAILURE_SHARE", "2"),
+        ("tools", "MCP_PROTOCOL", "latest"),
+    ],
+)
+def test_a_missing_or_malformed_variable_is_refused_by_name(
+    script: str, name: str, value: str, binary: K6Binary, tmp_path: Path
+) -> None:
+    bearer = tmp_path / "bearer.json"
+    bearer.write_text('{"version": 1, "access_token": "none"}', encoding="utf-8")
+    variables = {**GOOD, "MCP_BEARER_FILE": str(bearer), name: value}
+    done = run_k6(
+        binary, "inspect", "--include-system-env-vars", str(SCRIPTS / f"{script}.js"), **variables
+    )
+    assert done.returncode != 0
+    assert f"Error: {name} must be " in done.stderr
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        '{"version": 1, "access_token": "hid',
+        '{"version": 2, "access_token": "hidden"}',
+        '{"version": 1, "access_token": "hid\\nden"}',
+    ],
+)
+def test_a_bearer_file_that_is_not_one_is_refused_without_quoting_it(
+    content: str, binary: K6Binary, tmp_path: Path
+) -> None:
+    bearer = tmp_path / "bearer.json"
+    bearer.write_text(content, encoding="utf-8")
+    variables = {**GOOD, "MCP_BEARER_FILE": str(bearer)}
+    done = run_k6(
+        binary, "inspect", "--include-system-env-vars", str(SCRIPTS / "tools.js"), **variables
+    )
+    assert done.returncode != 0
+    assert "Error: MCP_BEARER_FILE must be " in done.stderr
+    assert "hid" not in done.stdout + done.stderr
