@@ -1,0 +1,1 @@
+"""The reference target against its wire contract."""

@@ -1,0 +1,71 @@
+"""Reference targets for these tests: one that all share, and a way to launch others."""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.reference import novamart
+from loadtest.reference.knobs import Knobs
+from loadtest.reference.server import ReferenceTarget
+
+from .visitor import Launch, Visitor
+
+
+@pytest.fixture(scope="session")
+def built_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The NovaMart file, built once for all tests."""
+    path = tmp_path_factory.mktemp("novamart") / novamart.FILE_NAME
+    novamart.build_novamart(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def target(tmp_path_factory: pytest.TempPathFactory, built_data: Path) -> Iterator[ReferenceTarget]:
+    """A target without limits that every test of the session may use."""
+    folder = tmp_path_factory.mktemp("state")
+    shutil.copy(built_data, folder)
+    knobs = Knobs(account_limits=False, tool_quota=False)
+    with ReferenceTarget(knobs, state_dir=folder) as running:
+        yield running
+
+
+@pytest.fixture
+def visitor(target: ReferenceTarget) -> Iterator[Visitor]:
+    """A new person with a workspace and data on the shared target."""
+    made = Visitor(target, secrets.token_hex(6))
+    with closing(made.http):
+        yield made
+
+
+@pytest.fixture
+def launch(tmp_path: Path, built_data: Path) -> Iterator[Launch]:
+    """Launch a target of one's own: knobs by name, and the constructor's options."""
+    options = {"users", "clock", "query_seconds", "state_dir", "port", "preferred_port"}
+    with ExitStack() as running:
+
+        def start(**given: Any) -> ReferenceTarget:
+            chosen = {name: given.pop(name) for name in options & set(given)}
+            folder = chosen.setdefault("state_dir", tmp_path / "state")
+            folder.mkdir(exist_ok=True)
+            if not (folder / novamart.FILE_NAME).exists():
+                shutil.copy(built_data, folder)
+            return running.enter_context(ReferenceTarget(Knobs(**given), **chosen))
+
+        yield start
+
+
+@pytest.fixture
+def join(request: pytest.FixtureRequest) -> Any:
+    """Make people on a launched target; their connections close with the test."""
+
+    def make(target: ReferenceTarget, name: str = "ada", **options: Any) -> Visitor:
+        made = Visitor(target, name, **options)
+        request.addfinalizer(made.http.close)  # noqa: PT021 - any number of them
+        return made
+
+    return make
