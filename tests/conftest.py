@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,12 @@ EMAIL = "loadtest@novamart.example"
 def serve() -> Iterator[Callable[..., ReferenceTarget]]:
     """Start reference targets with the knobs given; they end with the test."""
     with ExitStack() as running:
-        yield lambda **knobs: running.enter_context(ReferenceTarget(Knobs(**knobs)))
+
+        def start(state_dir: Path | None = None, **knobs: Any) -> ReferenceTarget:
+            target = ReferenceTarget(Knobs(**knobs), state_dir=state_dir)
+            return running.enter_context(target)
+
+        yield start
 
 
 @pytest.fixture
@@ -55,3 +61,14 @@ def provisioned(
 def browser_choice() -> BrowserChoice:
     """Name the browser that the sign-in uses."""
     return find_choice(ROOT / ".loadtest" / "browser.json")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Make a checkout of its own, with a space in its path and no state."""
+    root = tmp_path / "a checkout"
+    root.mkdir()
+    for name in ("loadtest", "k6", "tasks.py", "invoke.yaml", CONFIG_FILE):
+        (root / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "docs", root / "docs")
+    return root

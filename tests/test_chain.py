@@ -1,0 +1,202 @@
+"""The whole line by `inv` on the reference target: what it leaves, how it holds when broken."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loadtest.reference.server import ReferenceTarget
+from loadtest.results import read_run_folder
+
+pytestmark = pytest.mark.slow
+
+Serve = Callable[..., ReferenceTarget]
+
+SMALL = (
+    *("--iterations", "4", "--stages", "1,3", "--stage-seconds", "2"),
+    *("--vus", "2", "--duration", "2"),
+)
+LONG = ("--iterations", "2", "--stages", "2", "--stage-seconds", "60")
+
+
+@contextmanager
+def start_inv(
+    checkout: Path, *arguments: str, **variables: str
+) -> Iterator[tuple["subprocess.Popen[str]", Callable[[str], str]]]:
+    """Start a task; give its process and a function that reads its output up to a word."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "invoke", *arguments],
+        cwd=checkout,
+        env={"PATH": os.environ["PATH"], "COLUMNS": "120"} | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+
+    def read_to(word: str) -> str:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if word in line:
+                return line
+        raise AssertionError(f"'{word}' never came:\n{''.join(lines)}")
+
+    try:
+        yield process, read_to
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def run_inv(checkout: Path, *arguments: str, **variables: str) -> tuple[int, str]:
+    with start_inv(checkout, *arguments, **variables) as (process, _):
+        output, _ = process.communicate(timeout=110)
+        return process.returncode, output
+
+
+def newest_run(checkout: Path) -> Path:
+    return max((checkout / ".loadtest" / "runs").iterdir())
+
+
+def read_secrets(checkout: Path) -> list[str]:
+    """Return every secret value that the local environment has on disk."""
+    state = checkout / ".loadtest" / "local"
+    bearer = json.loads((state / "bearer.json").read_text())
+    lines = (state / "credentials.env").read_text().splitlines()
+    password = dict(line.split("=", 1) for line in lines)["LOADTEST_PASSWORD"]
+    return [bearer["access_token"], password]
+
+
+def assert_all_gone(family: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+
+
+def test_the_chain_ends_with_tables_and_a_second_run_skips_what_is_still_good(
+    checkout: Path,
+) -> None:
+    code, output = run_inv(checkout, "loadtest", *SMALL)
+    assert code == 0, output
+    for made in ("made: user", "made: workspace", "made: NovaMart data (13 entities)", "made in"):
+        assert made in output
+    assert "executeSQL" in output
+
+    path = newest_run(checkout)
+    folder = read_run_folder(path)
+    assert [scenario.outcome for scenario in folder.run.scenarios] == ["ok"] * 3
+    assert [scenario.sessions_left for scenario in folder.run.scenarios] == [0, 0, 0]
+    assert folder.run.target.server_name
+    assert {row.name for row in folder.rows if row.kind == "stage"} == {"1", "3"}
+    assert (path / "report.md").read_text().count("|") > 20
+    assert "TBD" not in (path / "docs-preview" / "mcp-performance.mdx").read_text()
+    assert "TBD" in (checkout / "docs" / "mcp-performance.mdx").read_text()
+
+    for secret in read_secrets(checkout):
+        assert secret not in output
+        for file in (file for file in path.rglob("*") if file.is_file()):
+            assert secret.encode() not in file.read_bytes(), file
+
+    code, output = run_inv(checkout, "mint")
+    assert code == 0, output
+    assert "provision   was there" in output
+    assert "mint        was there" in output
+    assert "target" not in output
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_k6_keeps_what_was_measured_and_marks_it(
+    checkout: Path, sent: signal.Signals, code: int
+) -> None:
+    with start_inv(checkout, "k6", *LONG) as (process, read_to):
+        read_to("sessions: 2 sessions")
+        read_to("sessions: 2 sessions")  # the next line comes with calls made
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert {"k6"} <= {child.name() for child in family}
+        process.send_signal(sent)
+        assert process.wait(60) == code
+        assert_all_gone(family)
+    folder = read_run_folder(newest_run(checkout))
+    outcomes = {scenario.name: scenario.outcome for scenario in folder.run.scenarios}
+    assert outcomes == {"cold-start": "ok", "sessions": "interrupted", "tools": "not run"}
+    assert any(row.kind == "stage" and row.ok for row in folder.rows)
+
+
+def test_a_signal_during_the_sign_in_leaves_no_browser(checkout: Path) -> None:
+    with start_inv(checkout, "mint") as (process, read_to):
+        read_to("signing in with")
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+        assert_all_gone(family)
+    assert not (checkout / ".loadtest" / "local" / "bearer.json").exists()
+
+
+def test_nothing_outlives_a_task_that_was_killed(checkout: Path) -> None:
+    with start_inv(checkout, "k6", *LONG) as (process, read_to):
+        read_to("sessions: 2 sessions")
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        assert_all_gone(family)
+    code, output = run_inv(checkout, "k6", *SMALL)
+    assert code == 0, output
+
+
+def hosted(target: ReferenceTarget) -> dict[str, str]:
+    return {
+        "LOADTEST_BASE_URL": target.api_url,
+        "LOADTEST_EMAIL": "loadtest@example.com",
+        "LOADTEST_PASSWORD": "a password canary",
+    }
+
+
+def test_crossed_thresholds_are_a_result_and_still_reported(
+    checkout: Path, tmp_path: Path, serve: Serve
+) -> None:
+    target = serve(tmp_path / "target")
+    variables = hosted(target)
+    code, output = run_inv(checkout, "mint", "--env", "staging", **variables)
+    assert code == 0, output
+    target.stop()
+    target = serve(tmp_path / "target", error_share=0.5, tool_quota=False)
+
+    chosen = ("--env", "staging", "--scenarios", "tools")
+    code, output = run_inv(checkout, "loadtest", *chosen, *SMALL, **variables)
+    assert code == 99, output
+    assert "thresholds crossed" in output
+    assert "report      written to" in output
+    assert target.open_sessions == 0
+    folder = read_run_folder(newest_run(checkout))
+    row = next(row for row in folder.rows if row.name == "all" and row.kind == "tool")
+    assert row.failures["tool_error:internal_error"] + row.ok == row.count
+    assert variables["LOADTEST_PASSWORD"] not in output
+    for file in (file for file in (checkout / ".loadtest").rglob("*") if file.is_file()):
+        assert variables["LOADTEST_PASSWORD"].encode() not in file.read_bytes(), file
+
+
+def test_a_wrong_password_ends_provisioning_in_one_line(checkout: Path, serve: Serve) -> None:
+    variables = hosted(serve())
+    code, output = run_inv(checkout, "provision", "--env", "staging", **variables)
+    assert code == 0, output
+    variables["LOADTEST_PASSWORD"] = "a wrong canary"
+    code, output = run_inv(checkout, "provision", "--env", "staging", "--verify", **variables)
+    assert code == 12
+    assert "wrong password for" in output.splitlines()[-1]
+    assert "a wrong canary" not in output
+
+
+def test_denied_consent_is_one_line_with_its_own_exit_code(checkout: Path, serve: Serve) -> None:
+    variables = hosted(serve(deny_consent=True))
+    code, output = run_inv(checkout, "mint", "--env", "staging", **variables)
+    assert code == 14
+    assert "mint failed at callback" in output.splitlines()[-1]
+    assert "access_denied" in output.splitlines()[-1]

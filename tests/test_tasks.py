@@ -1,0 +1,141 @@
+"""The tasks as they are typed: their help, their chain, and how errors end."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from invoke.tasks import Call, Task
+
+import tasks
+from tasks import ChainExecutor
+
+Inv = Callable[..., subprocess.CompletedProcess[str]]
+
+NAMES = ["provision", "mint", "k6", "report", "docs-update", "loadtest", "target", "doctor"]
+
+
+@pytest.fixture
+def inv(checkout: Path) -> Inv:
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "invoke", *arguments],
+            cwd=checkout,
+            env={"PATH": os.environ["PATH"], "COLUMNS": "200"} | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+def expand(name: str, **options: str) -> list[Call]:
+    call = Call(tasks.ns[name], kwargs=options)
+    executor = ChainExecutor(tasks.ns)
+    return executor.dedupe(executor.expand_calls([call]))
+
+
+def name_of(call: Call) -> str:
+    return str(call.task.name)
+
+
+def test_the_list_is_a_table_of_contents(inv: Inv) -> None:
+    listed = inv("--list").stdout
+    for name in NAMES:
+        assert f"  {name} " in listed
+    assert "Default task: loadtest" in listed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_task_and_every_option_has_help(name: str) -> None:
+    task: Task[None] = tasks.ns[name]
+    assert task.__doc__ is not None
+    assert len(task.__doc__.splitlines()[0]) < 60
+    for option in task.get_arguments():
+        assert option.help, option.name
+
+
+def test_the_chain_runs_every_stage_once_and_in_order() -> None:
+    names = [name_of(call) for call in expand("loadtest")]
+    assert names == ["provision", "mint", "k6", "report", "docs-update", "loadtest"]
+
+
+def test_shared_options_reach_every_pre_task() -> None:
+    calls = expand("k6", env="staging", profile="full", stages="1,2")
+    assert [name_of(call) for call in calls] == ["provision", "mint", "k6"]
+    assert {call.kwargs["env"] for call in calls} == {"staging"}
+    assert calls[1].kwargs["profile"] == "full"
+    assert calls[1].kwargs["stages"] == "1,2"
+
+
+def test_a_typed_task_and_the_same_task_as_a_pre_task_run_once() -> None:
+    executor = ChainExecutor(tasks.ns)
+    typed = [Call(tasks.ns[name], kwargs={"env": "staging"}) for name in ("mint", "k6")]
+    calls = executor.dedupe(executor.expand_calls(typed))
+    assert [name_of(call) for call in calls] == ["provision", "mint", "k6"]
+
+
+def test_a_run_for_one_environment_never_touches_another(inv: Inv, checkout: Path) -> None:
+    done = inv("k6", "--env", "staging")
+    assert done.returncode == 10
+    assert "environment staging lacks LOADTEST_BASE_URL, LOADTEST_EMAIL" in done.stderr
+    assert not (checkout / ".loadtest").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("k6", "--nope"), 1, "--nope"),
+        (("k6", "--env", "mars"), 10, "unknown environment 'mars'"),
+        (("k6", "--profile", "mars"), 10, "unknown profile 'mars'"),
+        (("k6", "--stages", "0"), 10, "STAGES"),
+        (("report",), 16, "no run of environment local yet"),
+        (("report", "--run-id", "../x"), 16, "no run '../x'"),
+        (("docs-update",), 16, "no run of environment local yet"),
+    ],
+)
+def test_a_wrong_input_is_one_line_with_its_own_exit_code(
+    inv: Inv, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    done = inv(*arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_dead_target_is_one_line(inv: Inv) -> None:
+    # Port 9 (discard) is privileged: nothing of ours can be bound to it.
+    done = inv(
+        *("provision", "--env", "staging"),
+        LOADTEST_BASE_URL="http://127.0.0.1:9",
+        LOADTEST_EMAIL="a@example.com",
+    )
+    assert done.returncode == 11
+    assert "http://127.0.0.1:9 does not answer" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_busy_port_is_one_line(inv: Inv, serve: Callable[..., object]) -> None:
+    target = serve()
+    port = getattr(target, "api_url", "").rpartition(":")[2]
+    done = inv("target", "--port", port)
+    assert done.returncode == 11
+    assert port in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_doctor_names_what_a_hosted_environment_lacks(inv: Inv) -> None:
+    done = inv("doctor", "--env", "staging")
+    assert done.returncode == 10
+    assert "LOADTEST_BASE_URL" in done.stdout
+    assert "missing before a run: target, credentials" in done.stderr
+
+
+def test_the_doctor_is_content_with_the_reference_target(inv: Inv) -> None:
+    done = inv("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "k6 1." in done.stdout
