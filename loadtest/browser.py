@@ -21,6 +21,7 @@ RECORD_VERSION = 1
 SYSTEM_NAMES = ("google-chrome-stable", "google-chrome", "chromium", "chromium-browser")
 # Without these a browser that cannot reach its vendor's hosts keeps trying at every start.
 QUIET_FLAGS = ("--disable-quic", "--disable-sync", "--no-first-run")
+DRIVER = [sys.executable, "-m", "playwright", "--version"]
 REMEDY = (
     "type `python -m playwright install --with-deps chromium`, or install Chrome or Chromium "
     "(Debian: apt-get install chromium)"
@@ -65,7 +66,9 @@ def read_choice(record: Path) -> BrowserChoice | None:
 
 def find_choice(record: Path) -> BrowserChoice:
     """Return a browser without installing anything; raise BrowserError with what to type."""
-    choice = read_choice(record) or _try_playwright() or _try_system()
+    choice = read_choice(record)
+    if choice is None and _runs(DRIVER):
+        choice = _try_playwright() or _try_system()
     if choice is None:
         raise BrowserError(f"no browser found: {REMEDY}")
     return choice
@@ -77,8 +80,13 @@ def ensure_choice(record: Path) -> BrowserChoice:
     Order: the recorded one; Playwright's pinned build (downloaded, with its system libraries);
     the system's Chrome or Chromium; Debian's `chromium` through apt-get as root or by sudo.
     """
-    choice = read_choice(record) or _try_playwright() or _download_playwright()
-    choice = choice or _try_system() or _install_system()
+    choice = read_choice(record)
+    if choice is not None:
+        return choice
+    # A minimal Debian lacks the one library that Playwright's driver links to beside the C library.
+    if not _runs(DRIVER) and not (_install_packages("libatomic1") and _runs(DRIVER)):
+        raise BrowserError("Playwright's driver does not start: type `apt-get install libatomic1`")
+    choice = _try_playwright() or _download_playwright() or _try_system() or _install_system()
     if choice is None:
         raise BrowserError(f"no browser could be installed: {REMEDY}")
     write_json(record, RECORD_VERSION, asdict(choice))
@@ -151,13 +159,15 @@ def _download_playwright() -> BrowserChoice | None:
 
 
 def _install_system() -> BrowserChoice | None:
+    return _try_system() if _install_packages("chromium") else None
+
+
+def _install_packages(*names: str) -> bool:
     prefix = _may_install()
     if prefix is None or shutil.which("apt-get") is None:
-        return None
-    install = [*prefix, "apt-get", "install", "-y", "--no-install-recommends", "chromium"]
-    if not _runs([*prefix, "apt-get", "update"]) or not _runs(install):
-        return None
-    return _try_system()
+        return False
+    install = [*prefix, "apt-get", "install", "-y", "--no-install-recommends", *names]
+    return _runs(install) or (_runs([*prefix, "apt-get", "update"]) and _runs(install))
 
 
 def _may_install() -> list[str] | None:
