@@ -37,7 +37,7 @@ export class Session {
     this.sessionId = null;
     this.server = null;
     this.response = null; // of the last request: its timings
-    this.params = { headers: this.headers, tags: null, timeout: 0, responseType: 'text' };
+    this.params = { headers: this.headers, tags: null, timeout: 0 };
     this.rpc = rpc;
   }
 
@@ -67,10 +67,13 @@ export class Session {
 
   call(call, timeoutMs) {
     this.id += 1;
-    this.params.tags = call.tags;
-    this.params.timeout = timeoutMs;
-    this.response = http.post(this.url, HEAD + this.id + call.tail, this.params);
-    return classifyCall(this.response, this.id);
+    const head = HEAD + this.id;
+    const { params } = this;
+    params.tags = call.tags;
+    params.timeout = timeoutMs;
+    const response = http.post(this.url, head + call.tail, params);
+    this.response = response;
+    return classifyCall(response, this.id, head);
   }
 
   // True when nothing is left on the server. 404: gone already; 405: it keeps none to delete.

@@ -11,12 +11,13 @@ export function loadPools(text) {
   }));
 }
 
+// Weights are whole numbers: a table with a place for each unit makes a draw one look-up.
 export function buildMix(pools, seed, stream) {
   const random = buildRandom(seed, stream);
-  const total = pools.reduce((sum, pool) => sum + pool.weight, 0);
+  const table = pools.flatMap((pool) => Array(pool.weight).fill(pool.calls));
+  const places = table.length;
   return () => {
-    let left = random() * total;
-    const pool = pools.find((candidate) => (left -= candidate.weight) < 0) || pools[0];
-    return pool.calls[Math.floor(random() * pool.calls.length)];
+    const calls = table[(random() * places) | 0];
+    return calls[(random() * calls.length) | 0];
   };
 }

@@ -33,14 +33,16 @@ export function classify(response, id) {
 // The same for a tool call, where cost counts: k6's native JSON validates the whole text and counts
 // the content blocks of the result at a fraction of what JSON.parse costs. The rest is then sure by
 // position: the first or last members of the valid text are its own, and a quote inside a string is
-// escaped, so the keys looked for are absent or the text is parsed.
-export function classifyCall(response, id) {
+// escaped, so the keys looked for are absent or the text is parsed. `head` is `{"jsonrpc":"2.0","id":`
+// and the id.
+export function classifyCall(response, id, head) {
   if (response.status !== 200) return classifyStatus(response);
   const data = loneData(response.body);
   if (
     data !== null &&
-    (data.startsWith(`{"jsonrpc":"2.0","id":${id},"result":{`) ||
-      (data.startsWith('{"result":{') && data.endsWith(`},"jsonrpc":"2.0","id":${id}}`))) &&
+    (data.startsWith('{"result":{')
+      ? data.endsWith(`},"jsonrpc":"2.0","id":${id}}`)
+      : data.startsWith(`${head},"result":{`)) &&
     data.indexOf('"error"') < 0 &&
     data.indexOf('\\u00') < 0
   ) {
@@ -48,7 +50,9 @@ export function classifyCall(response, id) {
     if (
       response.json('result.content.#') > 0 &&
       (data.indexOf('"isError"') < 0 || response.json('result.isError') === false)
-    ) return OK;
+    ) {
+      return OK;
+    }
   }
   return classify(response, id);
 }

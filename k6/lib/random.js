@@ -1,11 +1,20 @@
-// A seeded generator (mulberry32): the same seed and stream give the same numbers in every run.
+// A seeded generator of numbers in [0, 1): the same seed and stream give the same ones in every run.
 
+const MODULUS = 4294967296;
+
+// A linear congruential generator whose product stays exact in a double; cheap enough for each call.
 export function buildRandom(seed, stream) {
-  let state = Math.imul(seed ^ Math.imul(stream + 1, 0x9e3779b1), 0x85ebca6b) | 0;
+  let state = scatter(scatter(seed) + stream);
   return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+    state = (state * 1664525 + 1013904223) % MODULUS;
+    return state / MODULUS;
   };
+}
+
+// Neighbouring seeds must not give neighbouring sequences (the finalizer of MurmurHash3).
+function scatter(number) {
+  let mixed = number >>> 0;
+  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
+  return (mixed ^ (mixed >>> 16)) >>> 0;
 }

@@ -1,19 +1,19 @@
 // Reads JSON-RPC replies out of HTTP bodies: plain JSON or a stream of server-sent events.
 
-const HEADS = ['event: message\ndata: ', 'event: message\r\ndata: ', 'data: '];
-
 // The data of a body that is one JSON document or exactly one event on one line; else null.
 export function loneData(body) {
   if (body === null) return null;
-  if (body.charCodeAt(0) === 123) return body; // {
-  const head = HEADS.find((candidate) => body.startsWith(candidate));
-  if (head === undefined) return null;
-  const end = body.indexOf('\n', head.length);
-  const carriage = body.charCodeAt(end - 1) === 13 ? 1 : 0;
-  if (end < 0 || body.length !== end + 2 + carriage || body.charCodeAt(end + 1) !== (carriage ? 13 : 10)) {
-    return null;
-  }
-  return body.substring(head.length, end - carriage);
+  const first = body.charCodeAt(0);
+  if (first === 123) return body; // {
+  let start = 0;
+  if (first === 101 && body.startsWith('event: message\n')) start = 15; // e
+  else if (first === 101 && body.startsWith('event: message\r\n')) start = 16;
+  if (!body.startsWith('data: ', start)) return null;
+  const end = body.indexOf('\n', start);
+  const rest = body.length - end;
+  if (rest === 2 && body.endsWith('\n\n')) return body.substring(start + 6, end);
+  if (rest === 3 && body.endsWith('\r\n\r\n')) return body.substring(start + 6, end - 1);
+  return null;
 }
 
 // Data of every complete `message` event, by the rules of the HTML standard, section 9.2.6.
@@ -43,7 +43,8 @@ export function parseEvents(body) {
 // The JSON-RPC response to request `id`, or null when the body holds none.
 export function parseReply(body, id) {
   if (typeof body !== 'string') return null;
-  const texts = /^\s*[{[]/.test(body) ? [body] : parseEvents(body);
+  const lone = loneData(body);
+  const texts = lone !== null ? [lone] : /^\s*[{[]/.test(body) ? [body] : parseEvents(body);
   for (const text of texts) {
     let parsed = null;
     try {

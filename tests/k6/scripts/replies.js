@@ -6,6 +6,7 @@ import { parseEvents, parseReply } from '../../../k6/lib/reply.js';
 
 export const options = { thresholds: { checks: ['rate==1'] } };
 
+const HEAD = '{"jsonrpc":"2.0","id":7';
 const OK = { content: [{ type: 'text', text: 'fine' }] };
 const failure = (text, more) => ({ isError: true, content: [{ type: 'text', text }], ...more });
 const answer = (result, id = 7) => JSON.stringify({ jsonrpc: '2.0', id, result });
@@ -83,7 +84,7 @@ export default function replies() {
   for (const [name, status, body, expected] of CASES) {
     const headers = { 'X-Status': String(status) };
     for (const judge of [classify, classifyCall]) {
-      const outcome = judge(http.post(__ENV.ECHO_URL, body, { headers }), 7);
+      const outcome = judge(http.post(__ENV.ECHO_URL, body, { headers }), 7, HEAD);
       const says = `${name}: ${judge.name} says ${expected}`;
       if (!check(outcome, { [says]: (it) => it === expected })) console.error(says, outcome);
     }
