@@ -11,6 +11,8 @@ Percentile = Literal["p50", "p95", "p99"]
 MIN_SAMPLES: Mapping[Percentile, int] = {"p50": 30, "p95": 300, "p99": 1000}
 HOLD_MIN_RATE_SHARE = 0.9
 HOLD_MAX_SLOWDOWN = 2.0
+# With fewer calls in a stage its p95 is one or two of them, and doubles by chance.
+SLOWDOWN_MIN_SAMPLES = 30
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,15 @@ class Break:
 
 @dataclass(frozen=True)
 class Knee:
-    """The highest stage that holds, None when none does, and those that do not, smallest first."""
+    """The highest stage that holds, None when none does, and those that do not, smallest first.
+
+    `unjudged` are the stages whose latency could not be compared: too few calls in them or in the
+    smallest one.
+    """
 
     holds: Row | None
     breaks: tuple[Break, ...] = ()
+    unjudged: tuple[Row, ...] = ()
 
 
 def is_thin(row: Row, percentile: Percentile) -> bool:
@@ -59,8 +66,9 @@ def find_knee(rows: Iterable[Row]) -> Knee | None:
 
     A stage holds when its rate is at least 90 % of the offered one, its p95 is below twice the
     smallest stage's, and nothing was rejected at the session cap, neither a call nor the opening
-    of a session (design, section 6). p95 is of the response time from the schedule. Without data
-    of the smallest stage nothing can be judged, and none holds.
+    of a session (design, section 6). p95 is of the response time from the schedule, and compared
+    only where both stages have 30 ok calls. Without data of the smallest stage nothing can be
+    judged, and none holds.
     """
     rows = tuple(rows)
     stages = pick_stages(rows)
@@ -74,13 +82,17 @@ def find_knee(rows: Iterable[Row]) -> Knee | None:
         return Knee(None, (Break(stages[0], no_data=True),))
     holds = None
     breaks = []
+    unjudged = []
     for stage in stages:
-        fault = _find_break(stage, openings.get(stage.name), None if stage is stages[0] else base)
+        judged = stage is not stages[0] and min(stages[0].ok, stage.ok) >= SLOWDOWN_MIN_SAMPLES
+        if stage is not stages[0] and stage.ok and not judged:
+            unjudged.append(stage)
+        fault = _find_break(stage, openings.get(stage.name), base if judged else None)
         if fault is None:
             holds = stage
         else:
             breaks.append(fault)
-    return Knee(holds, tuple(breaks))
+    return Knee(holds, tuple(breaks), tuple(unjudged))
 
 
 def _find_break(stage: Row, opening: Row | None, base: Percentiles | None) -> Break | None:

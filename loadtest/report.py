@@ -318,6 +318,8 @@ def _describe_knee(folder: RunFolder, knee: Knee | None) -> tuple[bool, str]:
             for result in folder.run.scenarios
         )
         sentences.append("No stage broke." if whole else "No stage broke of those measured.")
+    if knee.unjudged and knee.holds is not None:
+        sentences.append("Too few calls to say whether latency grows with sessions.")
     return knee.holds is not None and not below, " ".join(sentences)
 
 

@@ -38,6 +38,13 @@ def test_twice_the_p95_of_the_smallest_stage_breaks(p95_ms: float, holds: bool) 
     assert [fault.slowdown for fault in knee.breaks] == ([] if holds else [2.0])
 
 
+@pytest.mark.parametrize("thin_stage", [0, 1])
+def test_a_p95_of_too_few_calls_breaks_no_stage(thin_stage: int) -> None:
+    stages = [with_p95(stage(1, 9.0), 10.0), with_p95(stage(10, 9.0), 90.0)]
+    stages[thin_stage] = replace(stages[thin_stage], ok=29)
+    assert find_knee(stages) == Knee(stages[1], unjudged=(stages[1],))
+
+
 def test_the_response_from_the_schedule_decides_and_not_the_duration() -> None:
     low, high = with_p95(stage(1, 9.0), 10.0), stage(10, 9.0)
     stalled = replace(high, response=Percentiles(1, 1, 500.0, 900.0, 900.0))
