@@ -107,7 +107,7 @@ class McpEdge:
         if session_id and (session is None or session.workspace_id != workspace_id):
             raise Refusal(_unknown_session())
         if method == "POST":
-            _check_accept(headers)
+            _check_media_types(headers)
         if method == "POST" and session is not None and self._draw(self._knobs.drop_share):
             await _drop(send)
             return
@@ -353,11 +353,15 @@ def transport_error(status: int, message: str) -> JSONResponse:
     return JSONResponse({"jsonrpc": "2.0", "error": error, "id": None}, status)
 
 
-def _check_accept(headers: Headers) -> None:
+def _check_media_types(headers: Headers) -> None:
+    """Both reply types must be accepted, JSON must be sent (MCP transports, Sending Messages)."""
     accepted = headers.get("accept", "")
     if "application/json" not in accepted or "text/event-stream" not in accepted:
         message = "Not Acceptable: Client must accept both application/json and text/event-stream"
         raise Refusal(transport_error(406, message))
+    if "application/json" not in headers.get("content-type", ""):
+        message = "Unsupported Media Type: Content-Type must be application/json"
+        raise Refusal(transport_error(415, message))
 
 
 def _event_stream_start(session_id: str | None) -> Message:

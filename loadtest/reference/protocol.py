@@ -43,7 +43,9 @@ def build_manager(deployment: Deployment, toolbox: Toolbox) -> StreamableHTTPSes
 
     async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> Any:
         principal: Principal = ctx.request.scope[PRINCIPAL_KEY]
-        return await toolbox.call(principal, params.name, params.arguments)
+        result = await toolbox.call(principal, params.name, params.arguments)
+        # Required by the stateless era; the SDK leaves it out of a handshake-era reply.
+        return {**result, "resultType": "complete"}
 
     server: Server[Any] = Server(
         "novamart",

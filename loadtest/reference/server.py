@@ -159,6 +159,11 @@ class ReferenceTarget:
         """Tool calls received so far."""
         return self._deployment.tool_calls
 
+    @property
+    def tasks(self) -> int:
+        """Tasks on the target's event loop: what a leak would make grow."""
+        return len(asyncio.all_tasks(self._loop))
+
     def users(self) -> list[User]:
         """Everyone who has an account."""
         with self._deployment.store.begin() as db:
@@ -228,6 +233,7 @@ class ReferenceTarget:
 
     async def _run(self, ready: threading.Event) -> None:
         assert self._engine is not None
+        self._loop = asyncio.get_running_loop()
         self._edge = McpEdge(self._deployment, Toolbox(self._deployment, self._engine))
         app = _Origins(self._deployment, self._edge, self._sockets[1].getsockname()[1])
         config = uvicorn.Config(

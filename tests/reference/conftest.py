@@ -34,6 +34,14 @@ def target(tmp_path_factory: pytest.TempPathFactory, built_data: Path) -> Iterat
         yield running
 
 
+@pytest.fixture(scope="session")
+def resident(target: ReferenceTarget) -> Iterator[Visitor]:
+    """A person on the shared target for tests that leave the account as it is."""
+    made = Visitor(target, "resident")
+    with closing(made.http):
+        yield made
+
+
 @pytest.fixture
 def visitor(target: ReferenceTarget) -> Iterator[Visitor]:
     """A new person with a workspace and data on the shared target."""
@@ -65,7 +73,7 @@ def join(request: pytest.FixtureRequest) -> Any:
 
     def make(target: ReferenceTarget, name: str = "ada", **options: Any) -> Visitor:
         made = Visitor(target, name, **options)
-        request.addfinalizer(made.http.close)  # noqa: PT021 - any number of them
+        request.addfinalizer(made.http.close)
         return made
 
     return make

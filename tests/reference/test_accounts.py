@@ -30,9 +30,7 @@ def test_sign_up_answers_with_a_token_and_the_user(visitor: Visitor) -> None:
         ({"name": None}, "VALIDATION_ERROR"),
     ],
 )
-def test_a_bad_sign_up_is_refused(
-    visitor: Visitor, change: dict[str, object], code: str
-) -> None:
+def test_a_bad_sign_up_is_refused(visitor: Visitor, change: dict[str, object], code: str) -> None:
     body = {"email": "bad@novamart.example", "password": PASSWORD, "name": "Bad", **change}
     assert error_of(visitor.post("/api/auth/sign-up/email", body)) == (400, code)
 

@@ -21,6 +21,12 @@ from .visitor import (
 
 
 @pytest.fixture
+def visitor(resident: Visitor) -> Visitor:
+    """Somebody who need not be new."""
+    return resident
+
+
+@pytest.fixture
 def client_id(visitor: Visitor) -> str:
     """A public client."""
     found: str = visitor.register()["client_id"]
@@ -78,8 +84,8 @@ def test_nothing_of_this_is_served_on_the_web_origin(visitor: Visitor) -> None:
 
 
 def test_registration_answers_200_without_any_secret(visitor: Visitor) -> None:
-    client = visitor.register(token_endpoint_auth_method="client_secret_basic")  # noqa: S106
-    assert client["token_endpoint_auth_method"] == "none"  # noqa: S105
+    client = visitor.register(token_endpoint_auth_method="client_secret_basic")
+    assert client["token_endpoint_auth_method"] == "none"
     assert not {"client_secret", "registration_access_token"} & set(client)
     assert visitor.register(grant_types=["authorization_code"])["grant_types"] == [
         "authorization_code"
@@ -106,10 +112,8 @@ def test_unusable_client_metadata_are_refused(
     assert error_of(response) == (400, error)
 
 
-def test_signed_out_leads_to_sign_in_and_then_to_consent(
-    visitor: Visitor, client_id: str
-) -> None:
-    page = visitor.authorize(client_id, signed_in=False)
+def test_signed_out_leads_to_sign_in_and_then_to_consent(visitor: Visitor, client_id: str) -> None:
+    page = visitor.authorize_signed_out(client_id)
     assert page.startswith(f"{visitor.target.web_url}/login?")
     body = {"email": visitor.email, "password": PASSWORD, "oauth_query": page.partition("?")[2]}
     answer = visitor.post("/api/auth/sign-in/email", body, signed_in=False).json()
@@ -133,20 +137,16 @@ def test_consent_is_asked_once_and_every_callback_names_the_issuer(
 
 
 def test_a_denial_comes_back_as_access_denied(visitor: Visitor, client_id: str) -> None:
-    answer = query_of(
-        visitor.decide(visitor.authorize(client_id), accept=False).json()["url"]
-    )
+    answer = query_of(visitor.decide(visitor.authorize(client_id), accept=False).json()["url"])
     assert answer["error"] == "access_denied"
     assert answer["state"] == "the-state"
     assert answer["iss"] == visitor.issuer
 
 
 def test_prompts_are_honoured(visitor: Visitor, client_id: str) -> None:
-    def error(**changes: object) -> str:
-        return query_of(visitor.authorize(client_id, prompt="none", **changes))["error"]  # type: ignore[arg-type]
-
-    assert error(signed_in=False) == "login_required"
-    assert error() == "consent_required"
+    signed_out = visitor.authorize_signed_out(client_id, prompt="none")
+    assert query_of(signed_out)["error"] == "login_required"
+    assert query_of(visitor.authorize(client_id, prompt="none"))["error"] == "consent_required"
     visitor.code(client_id)
     assert "code" in query_of(visitor.authorize(client_id, prompt="none"))
     assert "/oauth2/consent?" in visitor.authorize(client_id, prompt="consent")
@@ -310,9 +310,7 @@ def test_using_a_rotated_refresh_token_again_revokes_the_whole_family(
     assert error_of(visitor.refresh(client_id, second)) == (401, "invalid_grant")
 
 
-def test_a_refresh_may_narrow_the_scope_but_not_widen_it(
-    visitor: Visitor, client_id: str
-) -> None:
+def test_a_refresh_may_narrow_the_scope_but_not_widen_it(visitor: Visitor, client_id: str) -> None:
     first = visitor.redeem(client_id, visitor.code(client_id)).json()["refresh_token"]
     wide = visitor.refresh(client_id, first, scope="mcp:read mcp:write")
     assert error_of(wide) == (400, "invalid_scope")
@@ -368,7 +366,7 @@ def test_a_client_registered_with_a_session_can_use_its_own_credentials(
     claims = claims_of(token)
     assert claims["sub"] == claims["azp"] == client["client_id"]
     assert visitor.mcp(token).open().call("listEntities")["content"]
-    wrong = visitor.exchange(**form, client_id=credentials[0], client_secret="wrong")  # noqa: S106
+    wrong = visitor.exchange(**form, client_id=credentials[0], client_secret="wrong")
     assert error_of(wrong) == (401, "invalid_client")
     none = visitor.exchange(**form, client_id=credentials[0])
     assert error_of(none) == (401, "invalid_client")

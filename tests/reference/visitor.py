@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import ssl
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -14,7 +15,11 @@ from loadtest.reference.server import ReferenceTarget
 PASSWORD = "a password for tests"
 REDIRECT = "http://127.0.0.1/callback"
 VERIFIER = "v" * 43
-CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
+CHALLENGE = (
+    base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
+)
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Made once: httpx would load the system's certificates for every client."""
 ALL_SCOPES = "openid offline_access mcp:read"
 
 
@@ -55,7 +60,7 @@ class Visitor:
     def __init__(self, target: ReferenceTarget, name: str = "ada", *, demo: bool = True) -> None:
         self.target = target
         self.email = f"{name}@novamart.example"
-        self.http = httpx.Client(base_url=target.api_url, timeout=30)
+        self.http = httpx.Client(base_url=target.api_url, timeout=30, verify=NO_TLS)
         self.token = self.post(
             "/api/auth/sign-up/email",
             {"email": self.email, "password": PASSWORD, "name": name},
@@ -104,8 +109,15 @@ class Visitor:
         client: dict[str, Any] = response.json()
         return client
 
-    def authorize(self, client_id: str, *, signed_in: bool = True, **changes: str) -> str:
+    def authorize(self, client_id: str, **changes: str) -> str:
         """Where the authorization endpoint redirects; a parameter given as "" is left out."""
+        return self._authorize(client_id, changes, self.bearer_header)
+
+    def authorize_signed_out(self, client_id: str, **changes: str) -> str:
+        """As `authorize`, for somebody who is not signed in."""
+        return self._authorize(client_id, changes, {})
+
+    def _authorize(self, client_id: str, changes: dict[str, str], headers: dict[str, str]) -> str:
         params = {
             "client_id": client_id,
             "redirect_uri": REDIRECT,
@@ -120,7 +132,7 @@ class Visitor:
         response = self.http.get(
             "/api/auth/oauth2/authorize",
             params={name: value for name, value in params.items() if value},
-            headers=self.bearer_header if signed_in else {},
+            headers=headers,
         )
         assert response.status_code == 302, response.text
         return response.headers["location"]
