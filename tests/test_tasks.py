@@ -52,7 +52,7 @@ def test_the_list_is_a_table_of_contents(inv: Inv) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_task_and_every_option_has_help(name: str) -> None:
-    task: Task[None] = tasks.ns[name]
+    task: Task[Callable[..., None]] = tasks.ns[name]
     assert task.__doc__ is not None
     assert len(task.__doc__.splitlines()[0]) < 60
     for option in task.get_arguments():
