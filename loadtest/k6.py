@@ -194,8 +194,8 @@ def build_phases(scenario: str, profile: Profile) -> tuple[Phase, ...]:
     seconds = _slice_seconds(scenario, profile)
     slot = OPEN_SECONDS + seconds + _drain_seconds(seconds) + CLOSE_SECONDS
     if scenario == "tools":
-        return (Phase(f"{profile.tools.vus} sessions", slot),)
-    return tuple(Phase(f"{stage} sessions", slot) for stage in profile.sessions.stages)
+        return (Phase(_count_sessions(profile.tools.vus), slot),)
+    return tuple(Phase(_count_sessions(stage), slot) for stage in profile.sessions.stages)
 
 
 def build_command(binary: K6Binary, scenario: str) -> list[str]:
@@ -432,6 +432,10 @@ def _inspect_binary(path: Path, source: str) -> K6Binary:
 
 def _parse_version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+def _count_sessions(count: int) -> str:
+    return "1 session" if count == 1 else f"{count} sessions"
 
 
 def _slice_seconds(scenario: str, profile: Profile) -> int:

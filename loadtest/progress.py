@@ -191,9 +191,8 @@ class ProgressDisplay:
         elapsed = time.monotonic() - self._began
         self._read()
         index = self._find_phase(elapsed)
-        title = f"{self._scenario}: {self._phases[index].name}"
-        if len(self._phases) > 1:
-            title += f" (stage {index + 1} of {len(self._phases)})"
+        stage = f" {index + 1}/{len(self._phases)}" if len(self._phases) > 1 else ""
+        title = f"{self._scenario}{stage}: {self._phases[index].name}"
         total = self._total()
         left = "" if total is None else f"{max(0.0, total - elapsed):.0f} s left"
         note = ", ".join(part for part in (left, self._note) if part)

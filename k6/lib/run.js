@@ -88,7 +88,7 @@ export function live(slice, next) {
     if (slice.rate === null) callAtOnce(session, next, begin, end, last);
     else callBySchedule(session, next, { begin, end, last, turn, slice });
     waitUntil(end); // a stage holds its sessions to its end
-    metrics.recordClosed(session, session.close(CLOSE_SECONDS * 500));
+    metrics.recordClosed(session, closeBy(session, last));
   }
   metrics.recordEnd(clock() - begin);
 }
@@ -102,10 +102,15 @@ function openSession(last, retryUntil) {
     metrics.recordOpened(session);
     metrics.recordOpening(outcome, clock() - began);
     if (outcome === OK) return session;
-    metrics.recordClosed(session, session.close(CLOSE_SECONDS * 500));
+    metrics.recordClosed(session, closeBy(session, last));
     if (clock() + PAUSE_SECONDS * 1000 >= retryUntil) return null;
     sleep(PAUSE_SECONDS);
   }
+}
+
+// DELETE, within what is left of the slot.
+function closeBy(session, last) {
+  return session.close(Math.max(1, last + CLOSE_SECONDS * 950 - clock()));
 }
 
 function callBySchedule(session, next, { begin, end, last, turn, slice }) {

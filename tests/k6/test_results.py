@@ -120,7 +120,7 @@ class Numbers:
         return self.lives.pop(0) if self.lives else None
 
 
-PHASES = (Phase("1 sessions", 600.0), Phase("5 sessions", 600.0))
+PHASES = (Phase("1 session", 600.0), Phase("5 sessions", 600.0))
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +137,7 @@ def test_plain_progress_is_a_line_per_stage_and_not_one_per_tick() -> None:
             display.tick()
         display.end(ScenarioResult("sessions", "ok"))
     assert file.getvalue().splitlines() == [
-        "sessions: 1 sessions (stage 1 of 2), 1200 s left, p95 12 ms, 0 failed",
+        "sessions 1/2: 1 session, 1200 s left, p95 12 ms, 0 failed",
         "sessions: ok",
     ]
 
