@@ -1,5 +1,6 @@
 """Sign-up, sign-in and organizations: `/api/auth` without OAuth."""
 
+from functools import cached_property
 from typing import Any
 
 from argon2.exceptions import VerificationError
@@ -63,7 +64,6 @@ class People:
     def __init__(self, deployment: Deployment, server: AuthorizationServer) -> None:
         self._deployment = deployment
         self._server = server
-        self._decoy = deployment.hasher.hash("nobody's password")
 
     def routes(self) -> list[Route]:
         """Every route of this room."""
@@ -177,6 +177,11 @@ class People:
             code = "USER_IS_NOT_A_MEMBER_OF_THE_ORGANIZATION"
             return account_error(403, code, "User is not a member of the organization")
         return JSONResponse(_describe_workspace(workspace) if workspace else None)
+
+    @cached_property
+    def _decoy(self) -> str:
+        """A hash that no password is checked against in earnest."""
+        return self._deployment.hasher.hash("nobody's password")
 
     def _fits(self, hashed: str, password: str) -> bool:
         try:

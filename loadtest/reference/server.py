@@ -1,6 +1,7 @@
 """The reference target as a whole: its sockets, its thread and its state directory."""
 
 import asyncio
+import logging
 import socket
 import tempfile
 import threading
@@ -240,12 +241,13 @@ class ReferenceTarget:
             app,
             lifespan="off",
             log_config=None,
-            log_level="critical",
+            log_level="error",
             access_log=False,
             server_header=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=1,
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_a_bug)
         self._server = _Server(config, ready)
         stopped = asyncio.Event()
         edge = asyncio.create_task(self._edge.serve(stopped))
@@ -343,6 +345,12 @@ class _Gate:
                 await limited(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _is_a_bug(record: logging.LogRecord) -> bool:
+    """Whether uvicorn reports an exception of ours; dropped connections are asked for."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is not None and not issubclass(kind, asyncio.CancelledError)
 
 
 def _bind(exact: int, wish: int) -> socket.socket:

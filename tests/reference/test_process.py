@@ -71,10 +71,7 @@ def test_it_says_when_it_is_ready_and_ends_with_its_input(start: Start) -> None:
     assert err == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_even_with_sessions_and_streams_open(
-    start: Start, number: signal.Signals
-) -> None:
+def test_sigterm_ends_it_even_with_sessions_and_streams_open(start: Start) -> None:
     process = start()
     facts = ready_line(process)
 
@@ -89,7 +86,7 @@ def test_a_signal_ends_it_even_with_sessions_and_streams_open(
         lines = [f"GET {client.path} HTTP/1.1", "Host: x", "Accept: text/event-stream"]
         lines += [f"{name}: {client.headers[name]}" for name in ("Authorization", "Mcp-Session-Id")]
         stream.sendall("\r\n".join([*lines, "", ""]).encode())
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=WAIT_SECONDS)
     visitor.http.close()
     assert process.returncode == 0
@@ -106,8 +103,15 @@ def test_a_busy_port_is_one_line_and_exit_code_11(start: Start) -> None:
         assert out == ""
         assert err.count("\n") == 1
         assert f"port {port}" in err
-        process = start("--prefer-port", str(port))
-        assert not ready_line(process)["api_url"].endswith(f":{port}")
+
+
+def test_a_preferred_port_is_taken_when_free_and_left_when_busy(launch: Launch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        elsewhere = launch(preferred_port=port)
+        assert not elsewhere.api_url.endswith(f":{port}")
+        elsewhere.stop()
+    assert launch(preferred_port=port).api_url.endswith(f":{port}")
 
 
 def test_a_bad_knob_is_one_line_and_exit_code_2(start: Start) -> None:
@@ -117,8 +121,8 @@ def test_a_bad_knob_is_one_line_and_exit_code_2(start: Start) -> None:
     assert err == "--error-share is a share from 0 to 1, not 2.0\n"
 
 
-def test_nothing_that_was_typed_reaches_its_output(start: Start) -> None:
-    process = start("--exit-with-stdin", "--drop-share", "0.5")
+def test_nothing_secret_reaches_its_output_and_sigint_ends_it(start: Start) -> None:
+    process = start("--drop-share", "0.5")
     facts = ready_line(process)
 
     class Remote:
@@ -132,7 +136,9 @@ def test_nothing_that_was_typed_reaches_its_output(start: Start) -> None:
     client.headers["Accept"] = "text/plain"
     client.initialize()
     visitor.http.close()
+    process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 0
     assert not any(secret in out + err for secret in (visitor.token, bearer, visitor.email))
 
 
