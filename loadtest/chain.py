@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from loadtest.errors import K6Error, LoadtestError
+from loadtest.screen import say
 
 if TYPE_CHECKING:
     from loadtest.config import Settings
@@ -61,8 +62,7 @@ class Chain:
 
     def say(self, stage: str, text: str) -> None:
         """Print one line of a stage."""
-        self.console.print(f"{stage:<11}", end=" ", style="bold", markup=False, highlight=False)
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(self.console, stage, text)
 
     def open_target(self, settings: "Settings") -> str:
         """Return the target's origin; the reference target is started once and kept running."""

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from loadtest.results import ScenarioResult
+from loadtest.screen import say
 
 PLAIN_EVERY_SECONDS = 10.0
 POLL_EVERY_SECONDS = 1.0
@@ -212,7 +213,7 @@ class ProgressDisplay:
             self._print(f"{result.name}: {result.outcome}{reason}")
 
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(self._console, "k6", text)
 
     def _close_bars(self) -> None:
         with contextlib.suppress(OSError, ValueError):
