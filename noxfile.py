@@ -10,6 +10,8 @@ import nox
 
 # The quick start puts Nox itself on PYTHONPATH; no session may see those packages.
 os.environ.pop("PYTHONPATH", None)
+# Compile at installation, as pip does: a task that starts in 0.4 s would else need 1 s.
+os.environ["UV_COMPILE_BYTECODE"] = "1"
 
 nox.needs_version = ">=2026.10.20"
 nox.options.default_venv_backend = "uv|virtualenv"

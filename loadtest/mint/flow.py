@@ -52,7 +52,7 @@ class MintRequest:
 
 @dataclass
 class Timings:
-    """Seconds spent: starting the browser, on the pages, and in protocol requests."""
+    """Seconds spent: starting and closing the browser, on the pages, and all in all."""
 
     browser_seconds: float = 0.0
     pages_seconds: float = 0.0
@@ -191,21 +191,21 @@ def _build_provider(
 async def _sign_in(
     request: MintRequest, authorization_url: str, callback: Callback, timings: Timings
 ) -> None:
-    before = time.monotonic()
+    began = time.monotonic()
     async with _fresh_page(request.browser) as page:
-        timings.browser_seconds = time.monotonic() - before
         request.tell(f"signing in with {request.browser.browser_version}")
         sign_in = SignIn(
             page, request.environment.pages, request.email, request.password, request.tell
         )
-        before = time.monotonic()
+        opened = time.monotonic()
         try:
             await sign_in.run(authorization_url, callback)
         except MintError as failure:
             kept = await _keep_evidence(request, page, sign_in.step)
             words = f"{failure.message}; the page is kept in {kept}"
             raise MintError(words, failure.step) from None
-        timings.pages_seconds = time.monotonic() - before
+        timings.pages_seconds = time.monotonic() - opened
+    timings.browser_seconds = time.monotonic() - began - timings.pages_seconds
 
 
 @asynccontextmanager

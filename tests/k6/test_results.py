@@ -137,8 +137,8 @@ def test_plain_progress_is_a_line_per_stage_and_not_one_per_tick() -> None:
             display.tick()
         display.end(ScenarioResult("sessions", "ok"))
     assert file.getvalue().splitlines() == [
-        "sessions 1/2: 1 session, 1200 s left, p95 12 ms, 0 failed",
-        "sessions: ok",
+        "k6          sessions 1/2: 1 session, 1200 s left, p95 12 ms, 0 failed",
+        "k6          sessions: ok",
     ]
 
 
