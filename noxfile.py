@@ -135,15 +135,17 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "tests.bench", *session.posargs)
 
 
-@nox.session(venv_backend="none")
+@nox.session
 def dev(session: nox.Session) -> None:
     """Make one .venv with everything, for people who type `inv` by hand."""
-    session.run("uv", "venv", "--allow-existing", ".venv", external=True)
+    install(session, "nox")
+    session.run("uv", "venv", "--quiet", "--allow-existing", ".venv")
     session.run(
-        *("uv", "pip", "install", "--python", ".venv", "--require-hashes"),
+        *("uv", "pip", "install", "--quiet", "--python", ".venv", "--require-hashes"),
         *("-r", str(REQUIREMENTS / "dev.txt")),
-        external=True,
     )
+    run = ("uv", "run", "--quiet", "--no-project", "--python", ".venv")
+    session.run(*run, "python", "-m", "loadtest.browser", BROWSER_RECORD)
 
 
 @nox.session
