@@ -62,6 +62,7 @@ class Environment(_Table):
     target: Literal["reference", "hosted"]
     default_profile: str
     limits: Limits
+    provision: Literal["novamart", "none"] = "novamart"
     mcp_path: str = "/mcp/{workspace_id}"
     scope: str = "mcp:read offline_access"
     workspace_claim: str = "https://atlas.useatlas.dev/workspace_id"
@@ -367,6 +368,9 @@ def _load_credentials(path: Path, variables: Mapping[str, str]) -> Credentials:
     if variables.get("LOADTEST_EMAIL") not in {None, kept.get("LOADTEST_EMAIL")}:
         kept = {}
     values = kept | {name: value for name, value in variables.items() if value}
+    # A password that provision had to change goes before the variable that still holds it.
+    if kept.get("LOADTEST_PASSWORD_BEFORE") == variables.get("LOADTEST_PASSWORD", ""):
+        values["LOADTEST_PASSWORD"] = kept.get("LOADTEST_PASSWORD", "")
     password = values.get("LOADTEST_PASSWORD")
     return Credentials(
         email=values.get("LOADTEST_EMAIL"),
