@@ -21,6 +21,7 @@ nox.options.sessions = ["loadtest"]
 
 REQUIREMENTS = Path("requirements")
 BROWSER_RECORD = ".loadtest/browser.json"
+INTEROP = Path("tests/interop")
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -113,6 +114,16 @@ def tests(session: nox.Session) -> None:
     install(session, "tests")
     ensure_browser(session)
     run_patiently(session, "pytest", *session.posargs)
+
+
+@nox.session
+def interop(session: nox.Session) -> None:
+    """Mint against an authorization server that we did not write."""
+    install(session, "interop")
+    ensure_browser(session)
+    with session.chdir(INTEROP):
+        session.run("npm", "ci", "--prefer-offline", silent=True)
+    run_patiently(session, "pytest", str(INTEROP), *session.posargs)
 
 
 @nox.session
