@@ -68,10 +68,16 @@ def _serve(arguments: argparse.Namespace, stop: threading.Event) -> None:
         gc.freeze()
         gc.enable()
         stop.wait()
+        # Frozen modules would outlive the interpreter's own end, and DuckDB complains of that.
+        gc.unfreeze()
     _say(
         open_sessions=target.open_sessions,
         requests=target.requests,
         tool_calls=target.tool_calls,
+        registrations=target.registrations,
+        refreshes=target.refreshes,
+        refresh_reuses=target.refresh_reuses,
+        revocations=target.revocations,
     )
 
 

@@ -13,7 +13,16 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from loadtest.errors import TargetError
 from loadtest.reference.replies import new_id
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_UPGRADES = {
+    1: (
+        "ALTER TABLE users ADD COLUMN locked BOOLEAN NOT NULL DEFAULT 0",
+        "ALTER TABLE clients ADD COLUMN jwks VARCHAR",
+        "ALTER TABLE clients ADD COLUMN application_type VARCHAR",
+        "ALTER TABLE clients ADD COLUMN management_hash VARCHAR",
+    )
+}
+"""What leads from a version of the file to the next one."""
 
 
 class Base(DeclarativeBase):
@@ -31,6 +40,7 @@ class User(Base):
     name: Mapped[str]
     password_hash: Mapped[str]
     must_change_password: Mapped[bool] = mapped_column(default=False)
+    locked: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[float]
 
 
@@ -76,7 +86,10 @@ class Entity(Base):
 
 
 class Client(Base):
-    """An OAuth client (RFC 7591); `workspace_id` is set when it registered with a session."""
+    """An OAuth client (RFC 7591); `workspace_id` is set when it registered with a session.
+
+    `jwks` is a JSON Web Key Set as text. `management_hash` is of its registration access token.
+    """
 
     __tablename__ = "clients"
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
@@ -88,6 +101,9 @@ class Client(Base):
     scope: Mapped[str]
     workspace_id: Mapped[str | None]
     requests_per_minute: Mapped[int | None]
+    jwks: Mapped[str | None]
+    application_type: Mapped[str | None]
+    management_hash: Mapped[str | None]
     created_at: Mapped[float]
 
 
@@ -101,10 +117,10 @@ class Consent(Base):
 
 
 class Grant(Base):
-    """A code, refresh token or opaque access token, found by its hash.
+    """A code, refresh token or access token, found by its hash.
 
-    `kind` is `code`, `refresh` or `access`. `family` ties a refresh token to its successors and
-    to the opaque access tokens that were issued with them.
+    `kind` is `code`, `refresh`, `access` (opaque) or `jwt` (kept only where it can be revoked).
+    `family` ties a refresh token to its successors and to the access tokens issued with them.
     """
 
     __tablename__ = "grants"
@@ -164,13 +180,19 @@ class Store:
                 found = connection.execute(text("PRAGMA user_version")).scalar_one()
                 if found == 0:
                     Base.metadata.create_all(connection)
+                elif found in _UPGRADES:
+                    for version in range(found, SCHEMA_VERSION):
+                        for statement in _UPGRADES[version]:
+                            connection.execute(text(statement))
+                if found == 0 or found in _UPGRADES:
+                    found = SCHEMA_VERSION
                     connection.execute(text(f"PRAGMA user_version={SCHEMA_VERSION}"))
         except DatabaseError:
             self.close()
             raise TargetError(
                 f"{path} is not a readable accounts database; delete it to start afresh"
             ) from None
-        if found not in (0, SCHEMA_VERSION):
+        if found != SCHEMA_VERSION:
             self.close()
             raise TargetError(
                 f"{path} has version {found}, this program knows {SCHEMA_VERSION}; delete it"

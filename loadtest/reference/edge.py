@@ -12,11 +12,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from loadtest.reference.deployment import MCP_SCOPE, Deployment
+from loadtest.reference.discovery import build_challenge
 from loadtest.reference.replies import Refusal, rest_error
 from loadtest.reference.tokens import WORKSPACE_CLAIM
 from loadtest.reference.tools import Principal, Toolbox
 
 SESSION_HEADER = "mcp-session-id"
+STEP_UP_SCOPE = "mcp:write"
 _CACHED_BEARERS = 4096
 _REFUSALS = {
     "misdirected_request": (421, "this workspace is served from another region"),
@@ -46,7 +48,7 @@ class McpEdge:
         self._toolbox = toolbox
         self._sessions: dict[str, _McpSession] = {}
         self._bearers: dict[str, Principal] = {}
-        self._generation = deployment.keys.generation
+        self._generation = (deployment.keys.generation, deployment.verdicts)
         self._manager: Any = None
         self._protocol: Any = None
         self._loaded = asyncio.Event()
@@ -95,6 +97,7 @@ class McpEdge:
         if MCP_SCOPE not in principal.scopes:
             message = f"the bearer lacks {MCP_SCOPE}"
             raise Refusal(rest_error(403, "insufficient_scope", message, scope=MCP_SCOPE))
+        self._check_step_up(principal, workspace_id)
         if principal.workspace_id != workspace_id:
             message = "the bearer is for another workspace"
             raise Refusal(rest_error(403, "cross_workspace_denied", message))
@@ -142,8 +145,9 @@ class McpEdge:
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not bearer:
             raise Refusal(self._challenge("missing_bearer", "a bearer is required", workspace_id))
-        if self._generation != self._deployment.keys.generation:
-            self._generation = self._deployment.keys.generation
+        generation = (self._deployment.keys.generation, self._deployment.verdicts)
+        if self._generation != generation:
+            self._generation = generation
             self._bearers.clear()
         principal = self._bearers.get(bearer)
         if principal is None:
@@ -160,7 +164,7 @@ class McpEdge:
     def _verify(self, bearer: str) -> Principal | None:
         deployment = self._deployment
         claims = deployment.keys.verify(bearer, deployment.claimed_issuer, deployment.resource)
-        if claims is None:
+        if claims is None or deployment.is_revoked(bearer):
             return None
         return Principal(
             workspace_id=claims.get(WORKSPACE_CLAIM),
@@ -170,13 +174,24 @@ class McpEdge:
         )
 
     def _challenge(self, code: str, message: str, workspace_id: str) -> Response:
-        """A 401 that says where the resource's metadata lie (RFC 9728 §5.1)."""
+        """A 401 that says where the resource's metadata lie, unless the knob hides it."""
         response = rest_error(401, code, message)
-        where = f"{self._deployment.api_url}/.well-known/oauth-protected-resource/mcp"
-        response.headers["WWW-Authenticate"] = (
-            f'Bearer realm="mcp", resource_metadata="{where}/{workspace_id}"'
-        )
+        scope = {"scope": MCP_SCOPE} if self._knobs.challenge == "scope" else {}
+        challenge = build_challenge(self._deployment, workspace_id, **scope)
+        response.headers["WWW-Authenticate"] = challenge
         return response
+
+    def _check_step_up(self, principal: Principal, workspace_id: str) -> None:
+        """Refuse a scope that is too narrow, and say which one is needed (RFC 6750 §3.1)."""
+        knob = self._knobs.step_up
+        if knob == "never" or (knob == "once" and STEP_UP_SCOPE in principal.scopes):
+            return
+        scope = f"{MCP_SCOPE} {STEP_UP_SCOPE}"
+        response = rest_error(403, "insufficient_scope", "more scope is needed", scope=scope)
+        members = {"error": "insufficient_scope", "scope": scope}
+        challenge = build_challenge(self._deployment, workspace_id, **members)
+        response.headers["WWW-Authenticate"] = challenge
+        raise Refusal(response)
 
     def _check_era(self, headers: Headers) -> str:
         """Which era a request belongs to, by its version header; refuses one not spoken."""

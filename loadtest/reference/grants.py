@@ -1,20 +1,20 @@
 """The authorization server's back: token, revoke, introspect and userinfo."""
 
+import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 from typing import Any
-from urllib.parse import unquote
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from loadtest.reference.accounts import Client, Grant, Member, User
+from loadtest.reference.clients import Clients, read_field
 from loadtest.reference.deployment import Deployment
 from loadtest.reference.replies import (
     NO_STORE,
@@ -37,8 +37,9 @@ REFRESH_SECONDS = 30 * 86400
 class Grants:
     """The endpoints that clients call themselves, form-encoded (RFC 6749 §3.2)."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, clients: Clients) -> None:
         self._deployment = deployment
+        self._clients = clients
 
     def routes(self) -> list[Route]:
         """Every route of this room."""
@@ -52,38 +53,41 @@ class Grants:
 
     async def token(self, request: Request) -> Response:
         """The token endpoint: code, refresh token or client credentials for an access token."""
+        await asyncio.sleep(self._deployment.knobs.token_delay_seconds)
         form = await _read_form(request)
-        client = self._authenticate(request, form)
-        grant_type = _field(form, "grant_type")
+        client = await self._clients.authenticate(request, form)
+        grant_type = read_field(form, "grant_type")
         if grant_type not in ("authorization_code", "refresh_token", "client_credentials"):
             raise Refusal(oauth_error(400, "unsupported_grant_type", "no such grant type"))
         if grant_type not in client.grant_types:
             message = "the client is not registered for this grant type"
             raise Refusal(oauth_error(400, "unauthorized_client", message))
         if grant_type == "authorization_code":
-            return self._redeem_code(client, form)
+            return self._reply(self._redeem_code(client, form))
         if grant_type == "refresh_token":
-            return self._refresh(client, form)
-        return self._grant_credentials(client, form)
+            return self._reply(self._refresh(client, form))
+        return self._reply(self._grant_credentials(client, form))
 
     async def revoke(self, request: Request) -> Response:
-        """Revoke a refresh token's family or an opaque access token (RFC 7009 §2).
+        """Revoke the family of a refresh token or of an opaque access token (RFC 7009 §2).
 
-        A JWT stays valid until it expires: nothing is looked up when one is presented.
+        A JWT stays valid until it expires, for nothing is looked up when one is presented; with
+        the knob for it, it ends as well.
         """
         form = await _read_form(request)
-        client = self._authenticate(request, form)
+        client = await self._clients.authenticate(request, form)
         with self._deployment.store.begin() as db:
-            grant = db.get(Grant, hash_secret(_field(form, "token")))
+            grant = db.get(Grant, hash_secret(read_field(form, "token")))
             if grant is not None and grant.client_id == client.id:
-                _end_family(db, grant.family)
+                self._end_family(db, grant.family)
+                self._deployment.revocations += 1
         return Response(status_code=200, headers=NO_STORE)
 
     async def introspect(self, request: Request) -> Response:
         """Say what a token of the asking client is good for (RFC 7662 §2)."""
         form = await _read_form(request)
-        client = self._authenticate(request, form)
-        found = self._inspect(_field(form, "token"))
+        client = await self._clients.authenticate(request, form)
+        found = self._inspect(read_field(form, "token"))
         if found is None or found.get("client_id") != client.id:
             return JSONResponse({"active": False}, headers=NO_STORE)
         return JSONResponse({"active": True, **found}, headers=NO_STORE)
@@ -106,81 +110,82 @@ class Grants:
         }
         return JSONResponse(answer, headers=NO_STORE)
 
-    def _authenticate(self, request: Request, form: FormData) -> Client:
-        """The client that calls, by the method it registered (RFC 6749 §2.3.1)."""
-        client_id, secret = _field(form, "client_id"), _field(form, "client_secret")
-        kind, _, encoded = request.headers.get("authorization", "").partition(" ")
-        method = "client_secret_post" if secret else "none"
-        if kind.lower() == "basic":
-            method = "client_secret_basic"
-            try:
-                client_id, _, secret = (
-                    unquote(part)
-                    for part in base64.b64decode(encoded, validate=True).decode().partition(":")
-                )
-            except (binascii.Error, UnicodeDecodeError):
-                client_id = ""
-        with self._deployment.store.begin() as db:
-            client = db.get(Client, client_id)
-        if client is None or client.auth_method != method:
-            raise Refusal(_bad_client())
-        if client.secret_hash and not hmac.compare_digest(client.secret_hash, hash_secret(secret)):
-            raise Refusal(_bad_client())
-        return client
+    def _reply(self, answer: dict[str, Any]) -> Response:
+        """A successful answer as the knob spoils it; what it tells of is issued all the same."""
+        match self._deployment.knobs.token_replies:
+            case "garbage":
+                return Response(b"{not json", media_type="application/json", headers=NO_STORE)
+            case "html":
+                return HTMLResponse("<!doctype html><title>Gateway</title>", headers=NO_STORE)
+            case "no-access-token":
+                del answer["access_token"]
+            case "dpop":
+                answer |= {"token_type": "DPoP"}
+        return JSONResponse(answer, headers=NO_STORE)
 
-    def _redeem_code(self, client: Client, form: FormData) -> Response:
+    def _redeem_code(self, client: Client, form: FormData) -> dict[str, Any]:
         """Exchange a code (RFC 6749 §4.1.3, RFC 7636 §4.6); every mistake burns it."""
         with self._deployment.store.begin() as db:
-            grant = db.get(Grant, hash_secret(_field(form, "code")))
+            grant = db.get(Grant, hash_secret(read_field(form, "code")))
             if grant is None or grant.kind != "code" or grant.client_id != client.id:
                 raise Refusal(oauth_error(401, "invalid_grant", "the code is not valid"))
             db.delete(grant)
         if self._deployment.clock() >= grant.expires_at:
             raise Refusal(oauth_error(401, "invalid_grant", "the code has expired"))
-        digest = hashlib.sha256(_field(form, "code_verifier").encode()).digest()
-        challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-        if not hmac.compare_digest(challenge, grant.code_challenge or ""):
+        challenge = read_field(form, "code_verifier")
+        if self._deployment.pkce_method == "S256":
+            digest = hashlib.sha256(challenge.encode()).digest()
+            challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        if not hmac.compare_digest(challenge.encode(), (grant.code_challenge or "").encode()):
             raise Refusal(oauth_error(401, "invalid_grant", "the code verifier is wrong"))
-        if _field(form, "redirect_uri") != grant.redirect_uri:
+        if read_field(form, "redirect_uri") != grant.redirect_uri:
             raise Refusal(oauth_error(401, "invalid_grant", "the redirect_uri is another one"))
         audience = self._check_resource(form)
         with self._deployment.store.begin() as db:
-            return JSONResponse(self._issue(db, client, grant, audience), headers=NO_STORE)
+            return self._issue(db, client, grant, audience)
 
-    def _refresh(self, client: Client, form: FormData) -> Response:
+    def _refresh(self, client: Client, form: FormData) -> dict[str, Any]:
         """Rotate a refresh token; one that was used before ends its family (RFC 9700 §4.14.2)."""
+        knob = self._deployment.knobs.refresh
+        self._deployment.refreshes += 1
+        if knob == "refused":
+            raise Refusal(oauth_error(401, "invalid_grant", "the refresh token is not accepted"))
         audience = self._check_resource(form)
         replayed = False
         with self._deployment.store.begin() as db:
-            grant = db.get(Grant, hash_secret(_field(form, "refresh_token")))
+            grant = db.get(Grant, hash_secret(read_field(form, "refresh_token")))
             if grant is None or grant.kind != "refresh" or grant.client_id != client.id:
                 raise Refusal(oauth_error(401, "invalid_grant", "the refresh token is not valid"))
             if grant.used:
                 replayed = True
-                _end_family(db, grant.family)
+                self._deployment.refresh_reuses += 1
+                self._end_family(db, grant.family)
             elif self._deployment.clock() >= grant.expires_at:
                 raise Refusal(oauth_error(401, "invalid_grant", "the refresh token has expired"))
             else:
-                scope = _field(form, "scope") or grant.scope
+                scope = read_field(form, "scope") or grant.scope
                 if not set(scope.split()) <= set(grant.scope.split()):
                     message = "the scope goes beyond what was granted"
                     raise Refusal(oauth_error(400, "invalid_scope", message))
-                grant.used = True
+                grant.used = knob == "rotates"
                 answer = self._issue(db, client, grant, audience, scope)
+                if knob == "kept":
+                    answer.pop("refresh_token", None)
         if replayed:
             message = "the refresh token was used before; all of its family are revoked"
             raise Refusal(oauth_error(401, "invalid_grant", message))
-        return JSONResponse(answer, headers=NO_STORE)
+        return answer
 
-    def _grant_credentials(self, client: Client, form: FormData) -> Response:
-        """A token for the client itself (RFC 6749 §4.4): confidential clients only."""
-        if client.secret_hash is None:
+    def _grant_credentials(self, client: Client, form: FormData) -> dict[str, Any]:
+        """A token for the client itself (RFC 6749 §4.4), for the workspace that it belongs to."""
+        if client.auth_method == "none":
             message = "a public client has no credentials of its own"
             raise Refusal(oauth_error(400, "unauthorized_client", message))
         own = set(client.scope.split()) & {"mcp:read", "mcp:write"}
-        scope = _field(form, "scope") or " ".join(sorted(own))
+        scope = read_field(form, "scope") or " ".join(sorted(own))
         if not set(scope.split()) <= own:
             raise Refusal(oauth_error(400, "invalid_scope", "the scope is not the client's"))
+        scope = self._deployment.narrow_scope(scope)
         audience = self._check_resource(form)
         grant = Grant(
             family=new_id(),
@@ -191,10 +196,15 @@ class Grants:
             nonce=None,
         )
         with self._deployment.store.begin() as db:
-            return JSONResponse(self._issue(db, client, grant, audience), headers=NO_STORE)
+            return self._issue(db, client, grant, audience)
 
     def _check_resource(self, form: FormData) -> list[str]:
-        """The audiences asked for (RFC 8707 §2); none means an opaque token."""
+        """The audiences asked for (RFC 8707 §2); none means an opaque token.
+
+        A server that knows no resource indicators issues every token for its one resource.
+        """
+        if not self._deployment.knows_resources:
+            return [self._deployment.resource]
         known = {self._deployment.resource, f"{self._deployment.issuer}/oauth2/userinfo"}
         asked = [str(value) for value in form.getlist("resource")]
         if not set(asked) <= known:
@@ -230,6 +240,16 @@ class Grants:
         }
         if audience:
             answer["access_token"] = self._sign(db, client, grant, audience, scope, now)
+            if deployment.knobs.revoked_bearers == "refused":
+                db.add(
+                    Grant(
+                        hash=hash_secret(answer["access_token"]),
+                        kind="jwt",
+                        scope=scope,
+                        expires_at=now + lifetime,
+                        **inherited,
+                    )
+                )
         else:
             answer["access_token"] = new_secret()
             db.add(
@@ -299,6 +319,8 @@ class Grants:
         """An access or refresh token's facts in the words of RFC 7662 §2.2, if it is active."""
         claims = self._deployment.keys.verify(token, self._deployment.claimed_issuer)
         if claims is not None and "azp" in claims:
+            if self._deployment.is_revoked(token):
+                return None
             facts = ("iss", "sub", "aud", "scope", "iat", "exp", "sid")
             return {"client_id": claims["azp"]} | {
                 name: claims[name] for name in facts if name in claims
@@ -316,6 +338,13 @@ class Grants:
             "exp": int(grant.expires_at),
         }
 
+    def _end_family(self, db: Session, family: str) -> None:
+        """Revoke everything that came of one authorization."""
+        db.execute(delete(Grant).where(Grant.family == family, Grant.kind == "access"))
+        query = update(Grant).where(Grant.family == family)
+        db.execute(query.values(used=True))
+        self._deployment.verdicts += 1
+
 
 async def _read_form(request: Request) -> FormData:
     """The form; any other kind of body is refused."""
@@ -329,19 +358,3 @@ async def _read_form(request: Request) -> FormData:
     if "token" not in form and not request.url.path.endswith("/token"):
         raise Refusal(account_error(400, "VALIDATION_ERROR", "[body.token] Field required"))
     return form
-
-
-def _field(form: FormData, name: str) -> str:
-    value = form.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _bad_client() -> Response:
-    return oauth_error(401, "invalid_client", "the client is unknown or did not authenticate")
-
-
-def _end_family(db: Session, family: str) -> None:
-    """Revoke everything that came of one authorization."""
-    db.execute(delete(Grant).where(Grant.family == family, Grant.kind == "access"))
-    query = update(Grant).where(Grant.family == family)
-    db.execute(query.values(used=True))

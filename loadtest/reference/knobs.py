@@ -49,6 +49,85 @@ class Knobs:
         " dropped: they leave it and their bearers stop working",
         ("never", "kept", "dropped"),
     )
+    challenge: str = _knob(
+        "resource-metadata",
+        "what a 401 of the MCP edge says: where the metadata lie, nothing (bare Bearer),"
+        " or where they lie and the scope",
+        ("resource-metadata", "bare", "scope"),
+    )
+    resource_metadata: str = _knob(
+        "path",
+        "where protected resource metadata are served: below the MCP path; at the root, the"
+        " origin being the resource; nowhere (revision 2025-03-26), resource indicators unknown",
+        ("path", "root", "nowhere"),
+    )
+    resource_mismatch: str = _knob(
+        "none",
+        "protected resource metadata name another host, or a path that begins ours",
+        ("none", "host", "path"),
+    )
+    issuer_path: bool = _knob(True, "an issuer with the path /api/auth, else the bare origin")
+    server_metadata: str = _knob(
+        "both",
+        "authorization server metadata: RFC 8414 inserted and OpenID appended (both), one form"
+        " only, or nowhere: /authorize, /token and /register at the origin instead",
+        ("both", "inserted", "openid-appended", "openid-inserted", "nowhere"),
+    )
+    iss_parameter: str = _knob(
+        "promised",
+        "iss in authorization responses: promised and sent, promised but withheld,"
+        " sent though unpromised, or absent altogether",
+        ("promised", "withheld", "unpromised", "absent"),
+    )
+    s256: str = _knob(
+        "listed",
+        "PKCE methods in the metadata: S256, only plain, or no such member",
+        ("listed", "plain", "absent"),
+    )
+    registration: str = _knob("open", "dynamic client registration", ("open", "closed"))
+    registration_auth: str = _knob(
+        "as-asked",
+        "the token endpoint authentication that registration assigns; secrets come with it",
+        ("as-asked", "client_secret_basic", "client_secret_post"),
+    )
+    registration_management: bool = _knob(
+        False, "registered clients may read and delete themselves (RFC 7592)"
+    )
+    client_metadata_documents: bool = _knob(
+        False, "a loopback URL as client_id is fetched and describes the client"
+    )
+    granted_scope: str = _knob("", "grant no scope but these, separated by spaces (empty: all)")
+    step_up: str = _knob(
+        "never",
+        "the MCP edge answers 403 insufficient_scope with a challenge: once, until a bearer has"
+        " mcp:write too, or always",
+        ("never", "once", "always"),
+    )
+    token_replies: str = _knob(
+        "right",
+        "what a successful token request is answered with",
+        ("right", "garbage", "html", "no-access-token", "dpop"),
+    )
+    token_delay_seconds: float = _knob(0.0, "time each token request takes")
+    token_rate_limited: int = _knob(
+        0, "first requests for a token, a registration and a sign-in, each, that get 429"
+    )
+    retry_after: str = _knob(
+        "missing",
+        "Retry-After of the first 429s: missing, nonsense, a day (huge), or a second (right)",
+        ("missing", "nonsense", "huge", "right"),
+    )
+    refresh: str = _knob(
+        "rotates",
+        "a refresh token: is replaced by each use, is kept, or is always refused",
+        ("rotates", "kept", "refused"),
+    )
+    revoked_bearers: str = _knob(
+        "accepted",
+        "a revoked access token: accepted until it expires, or refused by the MCP edge",
+        ("accepted", "refused"),
+    )
+    clock_skew_seconds: int = _knob(0, "how far the server's clock is ahead (below 0: behind)")
     edge_refusal: str = _knob(
         "none",
         "refuse every MCP request with this code",
@@ -82,9 +161,21 @@ class Knobs:
         for name in ("session_cap", "quota_units", "access_token_seconds", "keep_alive_seconds"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{flag_name(name)} is above 0, not {getattr(self, name)}")
-        if self.page_delay_ms < 0:
-            raise UsageError(f"--page-delay-ms is at least 0, not {self.page_delay_ms}")
+        for name in ("page_delay_ms", "token_rate_limited"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{flag_name(name)} is at least 0, not {getattr(self, name)}")
         parse_latency(self.tool_latency)
+
+    @property
+    def default_endpoints(self) -> bool:
+        """Whether a client finds no metadata and falls back (MCP 2025-03-26 authorization §2.3.3).
+
+        Without resource metadata it looks for RFC 8414 metadata at the MCP server's origin only.
+        """
+        if self.server_metadata == "nowhere":
+            return True
+        at_origin = not self.issuer_path and self.server_metadata in ("both", "inserted")
+        return self.resource_metadata == "nowhere" and not at_origin
 
 
 def flag_name(knob: str) -> str:

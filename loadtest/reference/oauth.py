@@ -1,4 +1,4 @@
-"""The authorization server's front: discovery, registration, authorization and consent.
+"""The authorization server's front: authorization and consent.
 
 The SDK's handlers are not used: they answer 201 where the product says 200, JSON where it
 redirects, and know neither pages, prompts nor opaque tokens.
@@ -8,16 +8,16 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from loadtest.reference.accounts import Client, Consent, Grant
-from loadtest.reference.deployment import SCOPES, Deployment
+from loadtest.reference.clients import Clients
+from loadtest.reference.deployment import Deployment
+from loadtest.reference.documents import DocumentError
 from loadtest.reference.identity import (
     Body,
     Identity,
@@ -25,25 +25,12 @@ from loadtest.reference.identity import (
     read_body,
     require_identity,
 )
+from loadtest.reference.registration import LOOPBACK_HOSTS
 from loadtest.reference.replies import NO_STORE, Refusal, account_error, oauth_error
 from loadtest.reference.tokens import hash_secret, new_secret
 
 QUERY_SECONDS = 600
 CODE_SECONDS = 600
-GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials")
-AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post")
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
-
-
-class RegistrationBody(Body):
-    """Client metadata (RFC 7591 §2), the members that matter here."""
-
-    redirect_uris: list[str] = Field(default_factory=list)
-    client_name: str = "MCP client"
-    grant_types: list[str] = Field(default_factory=lambda: ["authorization_code"])
-    response_types: list[str] = Field(default_factory=lambda: ["code"])
-    token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105 - a method
-    scope: str | None = None
 
 
 class ConsentBody(Body):
@@ -54,105 +41,25 @@ class ConsentBody(Body):
 
 
 class AuthorizationServer:
-    """Discovery, registration, authorize and consent under the issuer."""
+    """Authorize and consent, and the error page for requests that have nowhere to return to."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, clients: Clients) -> None:
         self._deployment = deployment
+        self._clients = clients
 
     def routes(self) -> list[Route]:
         """Every route of this room."""
-        well_known, base = "/.well-known", "/api/auth"
-        resource = f"{well_known}/oauth-protected-resource/mcp"
-        metadata = self.server_metadata
+        base = "/api/auth"
         return [
-            Route(f"{well_known}/oauth-authorization-server/api/auth", metadata),
-            Route(f"{base}/.well-known/openid-configuration", metadata),
-            Route(resource, self.resource_metadata),
-            Route(resource + "/{anything:path}", self.resource_metadata),
-            Route(f"{base}/jwks", self.jwks),
             Route(f"{base}/error", self.error_page),
-            Route(f"{base}/oauth2/register", self.register, methods=["POST"]),
             Route(f"{base}/oauth2/authorize", self.authorize),
             Route(f"{base}/oauth2/consent", self.consent, methods=["POST"]),
             Route(f"{base}/oauth2/public-client", self.public_client),
         ]
 
-    async def server_metadata(self, _request: Request) -> Response:
-        """Authorization server metadata (RFC 8414 §2, RFC 9207 §3)."""
-        issuer = self._deployment.issuer
-        metadata = {
-            "issuer": issuer,
-            "authorization_endpoint": f"{issuer}/oauth2/authorize",
-            "token_endpoint": f"{issuer}/oauth2/token",
-            "registration_endpoint": f"{issuer}/oauth2/register",
-            "revocation_endpoint": f"{issuer}/oauth2/revoke",
-            "introspection_endpoint": f"{issuer}/oauth2/introspect",
-            "userinfo_endpoint": f"{issuer}/oauth2/userinfo",
-            "jwks_uri": f"{issuer}/jwks",
-            "scopes_supported": list(SCOPES),
-            "response_types_supported": ["code"],
-            "response_modes_supported": ["query"],
-            "grant_types_supported": list(GRANT_TYPES),
-            "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
-            "code_challenge_methods_supported": ["S256"],
-            "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["EdDSA"],
-            "prompt_values_supported": ["login", "consent", "none"],
-            "authorization_response_iss_parameter_supported": True,
-        }
-        return JSONResponse(metadata)
-
-    async def resource_metadata(self, _request: Request) -> Response:
-        """Protected resource metadata (RFC 9728 §2), the same for every workspace."""
-        metadata = {
-            "resource": self._deployment.resource,
-            "authorization_servers": [self._deployment.issuer],
-            "scopes_supported": ["mcp:read", "mcp:write", "offline_access"],
-            "bearer_methods_supported": ["header"],
-        }
-        return JSONResponse(metadata)
-
-    async def jwks(self, _request: Request) -> Response:
-        """The public keys (RFC 7517 §5)."""
-        return JSONResponse(self._deployment.keys.public_jwks())
-
     async def error_page(self, _request: Request) -> Response:
         """Where a request goes that cannot be sent back to its client (RFC 6749 §4.1.2.1)."""
         return HTMLResponse("<!doctype html><title>Error</title><h1>This link does not work</h1>")
-
-    async def register(self, request: Request) -> Response:
-        """Register a client (RFC 7591 §3); only with a session bearer can it keep a secret."""
-        identity = find_identity(self._deployment, request)
-        body = await read_body(request, RegistrationBody)
-        _check_registration(body)
-        public = identity is None or body.token_endpoint_auth_method == "none"  # noqa: S105
-        secret = None if public else new_secret()
-        client = Client(
-            name=body.client_name,
-            redirect_uris=body.redirect_uris,
-            grant_types=body.grant_types,
-            auth_method="none" if public else body.token_endpoint_auth_method,
-            secret_hash=hash_secret(secret) if secret else None,
-            scope=body.scope if body.scope is not None else " ".join(SCOPES),
-            workspace_id=identity.sign_in.workspace_id if identity else None,
-            requests_per_minute=None,
-            created_at=self._deployment.clock(),
-        )
-        with self._deployment.store.begin() as db:
-            db.add(client)
-        answer: dict[str, Any] = {
-            "client_id": client.id,
-            "client_id_issued_at": int(client.created_at),
-            "client_name": client.name,
-            "redirect_uris": client.redirect_uris,
-            "grant_types": client.grant_types,
-            "response_types": body.response_types,
-            "token_endpoint_auth_method": client.auth_method,
-            "scope": client.scope,
-        }
-        if secret:
-            answer |= {"client_secret": secret, "client_secret_expires_at": 0}
-        return JSONResponse(answer, 200, headers=NO_STORE)
 
     async def public_client(self, request: Request) -> Response:
         """What the consent page shows of a client."""
@@ -166,8 +73,10 @@ class AuthorizationServer:
     async def authorize(self, request: Request) -> Response:
         """The authorization endpoint (RFC 6749 §4.1.1); always answers with a redirect."""
         params = dict(request.query_params)
-        with self._deployment.store.begin() as db:
-            client = db.get(Client, params.get("client_id", ""))
+        try:
+            client = await self._clients.find(params.get("client_id", ""), anew=True)
+        except DocumentError as failure:
+            return self._lost("invalid_client", str(failure))
         if client is None:
             return self._lost("invalid_client", "unknown client")
         if not fits_redirect(params.get("redirect_uri", ""), client.redirect_uris):
@@ -219,6 +128,8 @@ class AuthorizationServer:
             if "none" in prompts:
                 return self._back(params, error="login_required")
             return self._page("/login", params)
+        if identity.user.must_change_password:
+            return self._page("/change-password", params)
         with self._deployment.store.begin() as db:
             consent = db.get(Consent, (identity.user.id, params["client_id"]))
         granted = set(consent.scope.split()) if consent else set()
@@ -229,9 +140,13 @@ class AuthorizationServer:
         return self._grant(params, identity)
 
     def _grant(self, params: dict[str, str], identity: Identity) -> str:
-        """The callback with a fresh code, or with the denial that the knob asks for."""
+        """The callback with a fresh code, or with the denial that a knob asks for."""
         if self._deployment.knobs.deny_consent:
             return self._denied(params)
+        scope = self._deployment.narrow_scope(self._scope(params))
+        if not scope:
+            message = "no scope is left to grant"
+            return self._back(params, error="invalid_scope", error_description=message)
         code = new_secret()
         now = self._deployment.clock()
         with self._deployment.store.begin() as db:
@@ -243,7 +158,7 @@ class AuthorizationServer:
                     user_id=identity.user.id,
                     sign_in_id=identity.sign_in.id,
                     workspace_id=identity.sign_in.workspace_id,
-                    scope=self._scope(params),
+                    scope=scope,
                     redirect_uri=params["redirect_uri"],
                     code_challenge=params["code_challenge"],
                     nonce=params.get("nonce"),
@@ -268,20 +183,28 @@ class AuthorizationServer:
             return "unsupported_response_type", "response_type is code"
         if "authorization_code" not in client.grant_types:
             return "unauthorized_client", "the client did not register authorization_code"
-        if not params.get("code_challenge") or params.get("code_challenge_method") != "S256":
-            return "invalid_request", "PKCE with S256 is required"
+        method = self._deployment.pkce_method
+        if not params.get("code_challenge") or params.get("code_challenge_method") != method:
+            return "invalid_request", f"PKCE with {method} is required"
         if not set(params.get("scope", "").split()) <= set(client.scope.split()):
             return "invalid_scope", "a scope is unknown or not registered"
-        if params.get("resource", self._deployment.resource) != self._deployment.resource:
+        asked = params.get("resource", self._deployment.resource)
+        if self._deployment.knows_resources and asked != self._deployment.resource:
             return "invalid_target", "no such resource"
         return None
 
     def _back(self, params: Mapping[str, str], **answer: str) -> str:
-        """The client's redirect URI with `answer`, `state` and `iss` (RFC 9207 §2)."""
-        wrong = self._deployment.knobs.wrong_issuer == "response"
-        issuer = self._deployment.foreign_issuer if wrong else self._deployment.issuer
-        state = {"state": params["state"]} if "state" in params else {}
-        query = urlencode({**answer, **state, "iss": issuer})
+        """The client's redirect URI with `answer`, `state` and `iss` (RFC 9207 §2).
+
+        Without metadata a client cannot know the issuer, so none is named.
+        """
+        knobs = self._deployment.knobs
+        wrong = knobs.wrong_issuer == "response"
+        if "state" in params:
+            answer["state"] = params["state"]
+        if knobs.iss_parameter in ("promised", "unpromised") and not knobs.default_endpoints:
+            answer["iss"] = self._deployment.foreign_issuer if wrong else self._deployment.issuer
+        query = urlencode(answer)
         redirect_uri = params["redirect_uri"]
         return f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{query}"
 
@@ -298,7 +221,7 @@ class AuthorizationServer:
 
     def _lost(self, error: str, description: str) -> Response:
         query = urlencode({"error": error, "error_description": description})
-        return _redirect(f"{self._deployment.issuer}/error?{query}")
+        return _redirect(f"{self._deployment.auth_url}/error?{query}")
 
 
 def fits_redirect(given: str, registered: list[str]) -> bool:
@@ -317,37 +240,6 @@ def fits_redirect(given: str, registered: list[str]) -> bool:
         == (wanted.scheme, wanted.hostname, wanted.path, wanted.query, wanted.fragment)
         for known in map(urlsplit, registered)
     )
-
-
-def _check_registration(body: RegistrationBody) -> None:
-    """Refuse metadata that no flow here could use (RFC 7591 §3.2.2)."""
-    error, problem = "invalid_client_metadata", ""
-    unknown = set((body.scope or "").split()) - set(SCOPES)
-    if not set(body.grant_types) <= set(GRANT_TYPES) or not body.grant_types:
-        problem = "a grant type is not supported"
-    elif body.token_endpoint_auth_method not in AUTH_METHODS:
-        problem = "the token endpoint authentication method is not supported"
-    elif unknown:
-        problem = "a scope is not supported"
-    elif "authorization_code" in body.grant_types and not body.redirect_uris:
-        error, problem = "invalid_redirect_uri", "a redirect URI is required"
-    elif not all(_is_allowed_redirect(uri) for uri in body.redirect_uris):
-        error, problem = "invalid_redirect_uri", "plain http is for loopback addresses only"
-    if problem:
-        raise Refusal(oauth_error(400, error, problem))
-
-
-def _is_allowed_redirect(uri: str) -> bool:
-    try:
-        parts = urlsplit(uri)
-        _ = parts.port
-    except ValueError:
-        return False
-    if parts.fragment or not parts.scheme or parts.scheme in ("javascript", "data", "file"):
-        return False
-    if parts.scheme == "http":
-        return parts.hostname in LOOPBACK_HOSTS
-    return parts.scheme != "https" or bool(parts.hostname)
 
 
 def _redirect(url: str) -> Response:

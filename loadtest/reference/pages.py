@@ -27,6 +27,7 @@ class Pages:
             routes=[
                 Route("/login", self.sign_in),
                 Route("/oauth2/consent", self.consent),
+                Route("/change-password", self.change_password),
                 Route("/", self.front),
                 Route("/{anything:path}", self.elsewhere, methods=["GET", "POST"]),
             ]
@@ -40,15 +41,26 @@ class Pages:
 
     async def consent(self, request: Request) -> Response:
         """The consent page; needs a signed-in user."""
+        identity = find_identity(self._deployment, request)
+        if identity is None:
+            return self._to_sign_in()
+        if identity.user.must_change_password:
+            return self._to_new_password(request)
+        return await self._render("consent.html")
+
+    async def change_password(self, request: Request) -> Response:
+        """The page that asks for a new password, and then goes on with what was asked before."""
         if find_identity(self._deployment, request) is None:
             return self._to_sign_in()
-        return await self._render("consent.html")
+        return await self._render("change_password.html")
 
     async def front(self, request: Request) -> Response:
         """The front page; needs a signed-in user."""
         identity = find_identity(self._deployment, request)
         if identity is None:
             return self._to_sign_in()
+        if identity.user.must_change_password:
+            return self._to_new_password(request)
         tour = self._deployment.knobs.tour
         return await self._render("front.html", name=identity.user.name, tour=tour)
 
@@ -58,6 +70,10 @@ class Pages:
 
     def _to_sign_in(self) -> Response:
         return RedirectResponse(f"{self._deployment.web_url}/login", 302)
+
+    def _to_new_password(self, request: Request) -> Response:
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"{self._deployment.web_url}/change-password{query}", 302)
 
     async def _render(self, template: str, **values: object) -> Response:
         await asyncio.sleep(self._deployment.knobs.page_delay_ms / 1000)

@@ -108,6 +108,9 @@ class People:
         if user is None or not fits:
             code = "INVALID_EMAIL_OR_PASSWORD"
             raise Refusal(account_error(401, code, "Invalid email or password"))
+        if user.locked:
+            message = "This account is locked. Ask your administrator to unlock it."
+            raise Refusal(account_error(403, "ACCOUNT_LOCKED", message))
         return self._signed_in(user, body.oauth_query)
 
     async def sign_out(self, request: Request) -> Response:

@@ -20,6 +20,17 @@ REQUESTS_PER_MINUTE = {
     "/api/auth/oauth2/authorize": 30,
 }
 """Limits per IP and sliding minute, by path."""
+FIRST_REFUSED = (
+    "/api/auth/sign-in/email",
+    "/api/auth/oauth2/register",
+    "/api/auth/oauth2/token",
+)
+_RETRY_AFTER = {
+    "missing": {},
+    "nonsense": {"Retry-After": "soon", "X-Retry-After": "-1"},
+    "huge": {"Retry-After": "86400"},
+    "right": {"Retry-After": "1"},
+}
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a failure
@@ -89,6 +100,22 @@ class Minute:
         return 60.0
 
 
+class FirstRefusals:
+    """Answers the first requests for a token, a registration and a sign-in, each, with 429."""
+
+    def __init__(self, count: int, retry_after: str) -> None:
+        self._left = dict.fromkeys(FIRST_REFUSED, count)
+        self._headers = _RETRY_AFTER[retry_after]
+
+    def refuse(self, request: Request) -> Response | None:
+        """The 429 for this request, or None."""
+        path = request.url.path
+        if request.method == "OPTIONS" or not self._left.get(path):
+            return None
+        self._left[path] -= 1
+        return _too_many(self._headers)
+
+
 class AccountLimits:
     """The per-IP limits of sign-in, sign-up, registration, token and authorize."""
 
@@ -104,9 +131,9 @@ class AccountLimits:
         ip = request.client.host if request.client else ""
         if not self._minute.charge((ip, path), 1, limit):
             return None
-        return Response(
-            b'{"message":"Too many requests. Please try again later."}',
-            429,
-            media_type="application/octet-stream",
-            headers={"X-Retry-After": "-1"},
-        )
+        return _too_many({"X-Retry-After": "-1"})
+
+
+def _too_many(headers: dict[str, str]) -> Response:
+    body = b'{"message":"Too many requests. Please try again later."}'
+    return Response(body, 429, media_type="application/octet-stream", headers=headers)

@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -20,47 +20,40 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loadtest import files
 from loadtest.errors import TargetError
-from loadtest.reference.accounts import Client, Entity, Member, Store, User, Workspace
+from loadtest.reference.accounts import Client, Store, User, Workspace
+from loadtest.reference.clients import Clients
 from loadtest.reference.deployment import Deployment
+from loadtest.reference.discovery import Discovery
 from loadtest.reference.edge import McpEdge
 from loadtest.reference.grants import Grants
 from loadtest.reference.identity import check_origin
 from loadtest.reference.knobs import Knobs
-from loadtest.reference.novamart import ENTITIES, open_novamart
+from loadtest.reference.novamart import open_novamart
 from loadtest.reference.oauth import AuthorizationServer
 from loadtest.reference.pages import Pages
 from loadtest.reference.people import People
-from loadtest.reference.replies import Clock, Refusal, new_id, rest_error
+from loadtest.reference.registration import Registration
+from loadtest.reference.replies import Clock, Refusal, rest_error
 from loadtest.reference.rest import Rest
+from loadtest.reference.seeds import SeedClient, SeedUser, seed_clients, seed_user
 from loadtest.reference.sql import QUERY_SECONDS, SqlEngine
 from loadtest.reference.tools import Toolbox
+
+__all__ = ["ReferenceTarget", "SeedClient", "SeedUser"]
 
 HOST = "127.0.0.1"
 PORTS_FILE = "ports.json"
 STATE_VERSION = 1
 _START_SECONDS = 30
 _STOP_SECONDS = 10
-
-
-@dataclass(frozen=True)
-class SeedUser:
-    """A user who exists from the start, as an administrator would create one.
-
-    With a `workspace` slug the user owns that workspace, with NovaMart attached.
-    """
-
-    email: str
-    password: str
-    name: str = "Load Test"
-    must_change_password: bool = True
-    workspace: str | None = None
-
-    def __repr__(self) -> str:
-        return f"SeedUser({self.email!r})"
+_DEFAULT_ENDPOINTS = {
+    f"/{name}": f"/api/auth/oauth2/{name}" for name in ("authorize", "token", "register")
+}
+"""Where a client goes that found no metadata (MCP 2025-03-26 authorization §2.3.3)."""
 
 
 class ReferenceTarget:
@@ -69,7 +62,8 @@ class ReferenceTarget:
     It serves from a thread of its own on two loopback sockets that it bound itself. `port` and
     `web_port` are exact (0: any free one); `preferred_port` falls back to a free one when busy.
     Without `state_dir` nothing outlives it. Raises `TargetError` when a port or the state
-    directory cannot be had. `clock` (epoch seconds) times every limit and expiry.
+    directory cannot be had. `clock` (epoch seconds) times every limit and expiry. `users` and
+    `clients` exist from the start.
     """
 
     api_url: str
@@ -84,6 +78,7 @@ class ReferenceTarget:
         web_port: int = 0,
         preferred_port: int = 0,
         users: Sequence[SeedUser] = (),
+        clients: Sequence[SeedClient] = (),
         clock: Clock = time.time,
         query_seconds: float = QUERY_SECONDS,
     ) -> None:
@@ -92,6 +87,7 @@ class ReferenceTarget:
         self._ports = (port, web_port)
         self._preferred_port = preferred_port
         self._users = users
+        self._clients = clients
         self._clock = clock
         self._query_seconds = query_seconds
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -161,6 +157,26 @@ class ReferenceTarget:
         return self._deployment.tool_calls
 
     @property
+    def registrations(self) -> int:
+        """Clients registered so far, those forgotten since included."""
+        return self._deployment.registrations
+
+    @property
+    def refreshes(self) -> int:
+        """Requests with a refresh token so far, refused ones included."""
+        return self._deployment.refreshes
+
+    @property
+    def refresh_reuses(self) -> int:
+        """Times that a rotated refresh token was sent again."""
+        return self._deployment.refresh_reuses
+
+    @property
+    def revocations(self) -> int:
+        """Revocation requests so far that named a token of the asking client."""
+        return self._deployment.revocations
+
+    @property
     def tasks(self) -> int:
         """Tasks on the target's event loop: what a leak would make grow."""
         return len(asyncio.all_tasks(self._loop))
@@ -171,9 +187,13 @@ class ReferenceTarget:
             return list(db.scalars(select(User).order_by(User.created_at)))
 
     def clients(self) -> list[Client]:
-        """Every registered OAuth client."""
+        """Every OAuth client that is known: registered, given, or described by a document."""
         with self._deployment.store.begin() as db:
             return list(db.scalars(select(Client).order_by(Client.created_at)))
+
+    def forget_clients(self) -> int:
+        """Forget every client but those given from the start; returns how many there were."""
+        return self._deployment.forget_clients()
 
     def workspaces(self) -> list[Workspace]:
         """Every workspace."""
@@ -198,10 +218,11 @@ class ReferenceTarget:
             web_url=self.web_url,
             knobs=self.knobs,
             store=self._store,
-            clock=self._clock,
+            clock=_skew(self._clock, self.knobs.clock_skew_seconds),
         )
         for user in self._users:
-            _seed(self._deployment, user)
+            seed_user(self._deployment, user)
+        seed_clients(self._deployment, self._clients)
         self._engine = SqlEngine(open_novamart(folder), self._query_seconds)
         ready = threading.Event()
         self._thread = threading.Thread(
@@ -244,6 +265,7 @@ class ReferenceTarget:
             log_level="error",
             access_log=False,
             server_header=False,
+            date_header=not self.knobs.clock_skew_seconds,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=1,
         )
@@ -284,6 +306,10 @@ class _Origins:
         if scope["type"] != "http":
             return
         self._deployment.requests += 1
+        if self._deployment.knobs.clock_skew_seconds:
+            send = _dated(send, self._deployment.clock)
+        if self._deployment.knobs.default_endpoints and scope["path"] in _DEFAULT_ENDPOINTS:
+            scope = {**scope, "path": _DEFAULT_ENDPOINTS[scope["path"]]}
         if scope["server"][1] == self._web_port:
             await self._web(scope, receive, send)
         elif scope["path"].startswith("/mcp/"):
@@ -293,8 +319,16 @@ class _Origins:
 
 
 def _build_api(deployment: Deployment) -> Starlette:
-    server = AuthorizationServer(deployment)
-    rooms = (server, Grants(deployment), People(deployment, server), Rest(deployment))
+    clients = Clients(deployment)
+    server = AuthorizationServer(deployment, clients)
+    rooms = (
+        Discovery(deployment),
+        Registration(deployment),
+        server,
+        Grants(deployment, clients),
+        People(deployment, server),
+        Rest(deployment),
+    )
 
     async def refuse(_request: Request, refusal: Exception) -> Response:
         assert isinstance(refusal, Refusal)
@@ -336,15 +370,30 @@ class _Gate:
             except Refusal as refusal:
                 await refusal.response(scope, receive, send)
                 return
-            limited = (
-                self._deployment.limits.refuse(request)
-                if self._deployment.knobs.account_limits
-                else None
-            )
+            limited = self._deployment.first_refusals.refuse(request)
+            if limited is None and self._deployment.knobs.account_limits:
+                limited = self._deployment.limits.refuse(request)
             if limited is not None:
                 await limited(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _skew(clock: Clock, seconds: int) -> Clock:
+    """A clock that is off by so much."""
+    return (lambda: clock() + seconds) if seconds else clock
+
+
+def _dated(send: Send, clock: Clock) -> Send:
+    """A `send` that adds a Date header by `clock` (RFC 9110 §6.6.1)."""
+
+    async def dated(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            date = (b"date", formatdate(clock(), usegmt=True).encode())
+            message = {**message, "headers": [*message.get("headers", ()), date]}
+        await send(message)
+
+    return dated
 
 
 def _is_a_bug(record: logging.LogRecord) -> bool:
@@ -387,30 +436,3 @@ def _lock(folder: Path) -> IO[str]:
         handle.close()
         raise TargetError(f"{folder} is in use by another reference target") from None
     return handle
-
-
-def _seed(deployment: Deployment, seed: SeedUser) -> None:
-    """Make `seed` unless the user exists already."""
-    now = deployment.clock()
-    with deployment.store.begin() as db:
-        if db.scalars(select(User.id).where(User.email == seed.email.lower())).first():
-            return
-        user = User(
-            email=seed.email.lower(),
-            name=seed.name,
-            password_hash=deployment.hasher.hash(seed.password),
-            must_change_password=seed.must_change_password,
-            created_at=now,
-        )
-        db.add(user)
-        if seed.workspace is None:
-            return
-        workspace = Workspace(name=seed.workspace, slug=seed.workspace, created_at=now)
-        db.add(workspace)
-        db.flush()
-        db.add(Member(workspace_id=workspace.id, user_id=user.id, role="owner"))
-        connection_id = new_id()
-        db.add_all(
-            Entity(workspace_id=workspace.id, connection_id=connection_id, name=name)
-            for name in ENTITIES
-        )

@@ -19,12 +19,16 @@ WORKSPACE_CLAIM = "https://atlas.useatlas.dev/workspace_id"
 WORKSPACES_CLAIM = "https://atlas.useatlas.dev/workspace_ids"
 
 
-class _EdDSA(JWSRegistry):
-    """Speaks `EdDSA` alone: the wire uses the name that RFC 9864 deprecates for `Ed25519`."""
+class Algorithms(JWSRegistry):
+    """Speaks the algorithms named; `EdDSA`, as RFC 9864 deprecates it, is what the wire uses."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self._names = names
 
     def get_alg(self, name: str) -> Any:
-        if name != "EdDSA":
-            raise UnsupportedAlgorithmError(f"{name} is not EdDSA")
+        if name not in self._names:
+            raise UnsupportedAlgorithmError(f"{name} is not one of {', '.join(self._names)}")
         return self.algorithms[name]
 
 
@@ -43,7 +47,7 @@ class Keyring:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._clock = clock
-        self._registry = _EdDSA()
+        self._registry = Algorithms("EdDSA")
         self.generation = 0
         with store.begin() as db:
             rows = db.scalars(select(SigningKey).order_by(SigningKey.id)).all()
