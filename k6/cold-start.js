@@ -4,6 +4,7 @@ import { recordCall, recordClosed, recordEnd, recordOpened } from './lib/metrics
 import { OK } from './lib/outcome.js';
 import { CALL_LIMIT_MS, buildOptions, clock, newSession, probe } from './lib/run.js';
 import { buildSummary } from './lib/summary.js';
+import exec from 'k6/execution';
 
 const [CONNECT, INITIALIZE, LIST, FIRST] = ['connect', 'initialize', 'tools/list', 'first dispatch']
   .map((frame) => ({ frame }));
@@ -20,7 +21,7 @@ export const handleSummary = buildSummary('cold-start', []);
 
 export default function coldStart({ began }) {
   const start = clock();
-  const session = newSession();
+  const session = newSession(exec.scenario.iterationInTest);
   let outcome = session.open(CALL_LIMIT_MS, (answer, { status, timings }) => {
     recordCall(status > 0 ? OK : answer, CONNECT, timings.blocked);
     recordCall(answer, INITIALIZE, timings.duration);

@@ -8,7 +8,7 @@ from loadtest.browser import find_choice
 from loadtest.config import Settings, check_hosted
 from loadtest.errors import LoadtestError
 from loadtest.k6 import find_k6
-from loadtest.mint.bearer import read_bearer
+from loadtest.mint.bearer import find_soonest, read_bearers
 from loadtest.target import check_reachable
 
 
@@ -60,9 +60,10 @@ def _look_at_credentials(settings: Settings) -> Finding:
 
 def _look_at_bearer(settings: Settings) -> Finding:
     try:
-        bearer = read_bearer(settings.bearer_file)
+        bearers = read_bearers(settings.bearer_file)
     except LoadtestError as failure:
         return Finding("bearer", "missing", str(failure))
-    if bearer is None or bearer.seconds_left() <= 0:
+    if len(bearers) < settings.clients or find_soonest(bearers).seconds_left() <= 0:
         return Finding("bearer", "later", "none that is fresh: inv mint makes one")
-    return Finding("bearer", "ok", f"good for {bearer.seconds_left() / 60:.0f} min")
+    minutes = find_soonest(bearers).seconds_left() / 60
+    return Finding("bearer", "ok", f"good for {minutes:.0f} min, {len(bearers)} in all")

@@ -392,7 +392,7 @@ def inspect(binary: K6Binary, script: Path) -> None:
     """Have k6 load a script and its options; raise K6Error with its complaint."""
     with tempfile.TemporaryDirectory() as name:
         bearer_file = Path(name) / "bearer.json"
-        write_json(bearer_file, 1, {"access_token": "none"}, private=True)
+        write_json(bearer_file, 2, {"bearers": [{"access_token": "none"}]}, private=True)
         knobs = {"ITERATIONS": "1", "VUS": "1", "STAGES": "1", "STAGE_SECONDS": "1"}
         environment = build_environment(
             os.environ,

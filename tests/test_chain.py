@@ -74,7 +74,9 @@ def read_secrets(checkout: Path) -> list[str]:
     bearer = json.loads((state / "bearer.json").read_text())
     lines = (state / "credentials.env").read_text().splitlines()
     password = dict(line.split("=", 1) for line in lines)["LOADTEST_PASSWORD"]
-    return [bearer["access_token"], password]
+    clients = json.loads((state / "clients.json").read_text())["clients"]
+    bearers = [entry["access_token"] for entry in bearer["bearers"]]
+    return [*bearers, *(entry["refresh_token"] for entry in clients), password]
 
 
 def assert_all_gone(family: list[psutil.Process]) -> None:

@@ -67,8 +67,8 @@ export function summaryFile() {
   return text('SUMMARY_FILE', 'the path that the summary is written to');
 }
 
-// Init context only. Messages name the variable, never the path's content.
-export function bearer() {
+// Init context only: a token per OAuth client. Messages name the variable, never what the file holds.
+export function bearers() {
   const path = text('MCP_BEARER_FILE', 'the path of the bearer file');
   let body = null;
   try {
@@ -76,9 +76,10 @@ export function bearer() {
   } catch (_) {
     fail('MCP_BEARER_FILE', 'the path of a readable JSON file');
   }
-  const token = body && body.version === 1 ? body.access_token : null;
-  if (typeof token !== 'string' || !HEADER_SAFE.test(token)) {
-    fail('MCP_BEARER_FILE', 'a bearer file of version 1 with an access_token');
+  const entries = body && body.version === 2 && Array.isArray(body.bearers) ? body.bearers : [];
+  const tokens = entries.map((entry) => entry && entry.access_token);
+  if (!tokens.length || !tokens.every((token) => typeof token === 'string' && HEADER_SAFE.test(token))) {
+    fail('MCP_BEARER_FILE', 'a bearer file of version 2 with an access_token per client');
   }
-  return token;
+  return tokens;
 }

@@ -7,7 +7,8 @@ import * as metrics from './metrics.js';
 import { CUT_OFF, OK, TIMEOUT } from './outcome.js';
 import { TREND_STATS, buildThresholds } from './thresholds.js';
 
-const TARGET = { url: env.mcpUrl(), bearer: env.bearer(), protocol: env.protocolVersion() };
+const TARGET = { url: env.mcpUrl(), protocol: env.protocolVersion() };
+const BEARERS = env.bearers();
 const CALL_MS = env.seconds('CALL_TIMEOUT_SECONDS', 30) * 1000;
 const OPEN_SECONDS = env.seconds('OPEN_SECONDS', 1);
 const DRAIN_SECONDS = env.seconds('DRAIN_SECONDS', 2);
@@ -51,7 +52,7 @@ export function buildSliceScenario(slice) {
 
 // setup(): one session opened and closed, kept out of the figures; a refusal ends the run here.
 export function probe() {
-  const session = new Session(TARGET, 'probe');
+  const session = newSession(0, 'probe');
   const outcome = session.open(CALL_MS);
   if (outcome !== OK) {
     session.close(CALL_MS);
@@ -62,8 +63,9 @@ export function probe() {
   return { began: Date.now(), server: { name, version, protocol: session.protocol } };
 }
 
-export function newSession() {
-  return new Session(TARGET);
+// Sessions take the clients' bearers in turn, so that each client has as many as the next.
+export function newSession(turn, rpc = null) {
+  return new Session({ ...TARGET, bearer: BEARERS[turn % BEARERS.length] }, rpc);
 }
 
 export const CALL_LIMIT_MS = CALL_MS;
@@ -83,7 +85,7 @@ export function live(slice, next) {
   const end = begin + slice.seconds * 1000;
   const last = end + DRAIN_SECONDS * 1000;
   waitUntil(start + (OPEN_SECONDS * 1000 * turn) / slice.vus);
-  const session = openSession(last, slice.rate === null ? end : 0);
+  const session = openSession(turn, last, slice.rate === null ? end : 0);
   if (session !== null) {
     if (slice.rate === null) callAtOnce(session, next, begin, end, last);
     else callBySchedule(session, next, { begin, end, last, turn, slice });
@@ -94,9 +96,9 @@ export function live(slice, next) {
 }
 
 // Opens once; until `retryUntil` it tries again, at most once a second.
-function openSession(last, retryUntil) {
+function openSession(turn, last, retryUntil) {
   for (;;) {
-    const session = newSession();
+    const session = newSession(turn);
     const began = clock();
     const outcome = limited(session.open(limit(began, last)), began, last);
     metrics.recordOpened(session);

@@ -1,16 +1,20 @@
-"""The bearer on disk: one 0600 file that mint writes and k6 reads."""
+"""The bearers on disk: one 0600 file that mint writes and k6 reads, one bearer per client."""
 
+import base64
+import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from loadtest.errors import MintError
 from loadtest.files import ensure_private_dir, read_json, write_json
 
-BEARER_VERSION = 1
+BEARER_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -18,39 +22,61 @@ class Bearer:
     """An access token and what it is good for; `expires_at` is in seconds since the epoch.
 
     `audience` is the resource indicator (RFC 8707) that the token was asked for; `mcp_url` is the
-    endpoint that accepted it.
+    endpoint that accepted it; `via` is the way it came by. `issuer`, `audience` and `client_id`
+    are None where that way does not tell them.
     """
 
     access_token: SecretStr
     expires_at: float
     mcp_url: str
-    issuer: str
-    audience: str
     scope: str
-    client_id: str
-    workspace_id: str | None
+    via: str
+    workspace_id: str | None = None
+    issuer: str | None = None
+    audience: str | None = None
+    client_id: str | None = None
 
     def seconds_left(self) -> float:
         """Return how long the bearer lives on; negative once it has expired."""
         return self.expires_at - time.time()
 
 
-def write_bearer(path: Path, bearer: Bearer) -> None:
-    """Write the bearer atomically, readable by its owner alone."""
+def find_soonest(bearers: Sequence[Bearer]) -> Bearer:
+    """Return the bearer that expires first."""
+    return min(bearers, key=lambda bearer: bearer.expires_at)
+
+
+def write_bearers(path: Path, bearers: Sequence[Bearer]) -> None:
+    """Write the bearers atomically, readable by their owner alone."""
     ensure_private_dir(path.parent)
-    body = asdict(bearer) | {"access_token": bearer.access_token.get_secret_value()}
-    write_json(path, BEARER_VERSION, body, private=True)
+    entries = [
+        asdict(bearer) | {"access_token": bearer.access_token.get_secret_value()}
+        for bearer in bearers
+    ]
+    write_json(path, BEARER_VERSION, {"bearers": entries}, private=True)
 
 
-def read_bearer(path: Path) -> Bearer | None:
-    """Read the bearer back; None when there is none; MintError when others could read it."""
+def read_bearers(path: Path) -> tuple[Bearer, ...]:
+    """Read them back; none when there is no file; MintError when others could read it."""
     if not path.exists():
-        return None
+        return ()
     if os.name == "posix" and path.stat().st_mode & 0o077:
         raise MintError(f"{path} can be read by others: delete it and mint again")
     body = read_json(path, BEARER_VERSION, MintError)
-    body.pop("version")
     try:
-        return TypeAdapter(Bearer).validate_python(body)
+        return TypeAdapter(tuple[Bearer, ...]).validate_python(body.get("bearers"))
     except ValidationError:
         raise MintError(f"{path} is damaged: delete it and mint again") from None
+
+
+def parse_claims(access_token: str) -> dict[str, Any] | None:
+    """Return the claims of a JWT without verifying it; None for an opaque token."""
+    parts = access_token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        payload = parts[1] + "=" * (-len(parts[1]) % 4)
+        claims = json.loads(base64.urlsafe_b64decode(payload))
+    except ValueError:
+        return None
+    return claims if isinstance(claims, dict) else None

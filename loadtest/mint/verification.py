@@ -19,12 +19,12 @@ SKEW_SECONDS = 60
 
 @dataclass(frozen=True)
 class Expected:
-    """What the token must say; `workspace_id` None skips the claim of the first user's server."""
+    """What the token must say; any workspace will do without `workspace_claim` or its value."""
 
     issuer: str
     audience: str
     scopes: frozenset[str]
-    workspace_claim: str
+    workspace_claim: str | None
     workspace_id: str | None
 
 
@@ -65,8 +65,10 @@ def check_claims(claims: Mapping[str, Any], expected: Expected) -> None:
     if not expected.scopes <= granted:
         lacking = " ".join(sorted(expected.scopes - granted))
         raise MintError(f"scope lacks {lacking}: granted {' '.join(sorted(granted))}", STEP)
+    if expected.workspace_claim is None or expected.workspace_id is None:
+        return
     workspace = claims.get(expected.workspace_claim)
-    if expected.workspace_id is not None and workspace != expected.workspace_id:
+    if workspace != expected.workspace_id:
         raise MintError(
             f"workspace is {workspace!r}, expected {expected.workspace_id!r}: "
             "make it the user's active workspace (inv provision)",

@@ -57,7 +57,7 @@ def mint_by_session(api_url: str, bearer_file: Path) -> str:
     post("/api/auth/organization/create", {"name": "K6", "slug": "k6"}, session)
     post("/api/v1/onboarding/use-demo", {}, session)
     minted = post("/api/v1/me/load-test/mcp-token", {"ttlSeconds": 3600}, session)
-    write_json(bearer_file, 1, {"access_token": minted["bearer"]}, private=True)
+    write_json(bearer_file, 2, {"bearers": [{"access_token": minted["bearer"]}]}, private=True)
     return f"{api_url}/mcp/{minted['workspaceId']}"
 
 

@@ -138,7 +138,8 @@ def pick_count(whole: Whole, tool: str) -> int:
 
 
 def test_the_bearer_is_in_no_file_of_the_run(whole: Whole) -> None:
-    bearer = json.loads(whole.endpoint.bearer_file.read_text(encoding="utf-8"))["access_token"]
+    (entry,) = json.loads(whole.endpoint.bearer_file.read_text(encoding="utf-8"))["bearers"]
+    bearer = entry["access_token"]
     files = [path for path in whole.folder.path.rglob("*") if path.is_file()]
     assert {"run.json", "summary.json", "rows.json", "k6.log"} <= {path.name for path in files}
     parts = bearer.split(".")
@@ -275,7 +276,7 @@ def test_a_dead_target_and_a_refused_bearer_are_failures_in_one_line(
 ) -> None:
     endpoint = open_endpoint()
     wrong = tmp_path / "bearer.json"
-    wrong.write_text('{"version": 1, "access_token": "nobody"}', encoding="utf-8")
+    wrong.write_text('{"version": 2, "bearers": [{"access_token": "nobody"}]}', encoding="utf-8")
     reasons = []
     for url, bearer in (
         ("http://127.0.0.1:9/mcp/ws", endpoint.bearer_file),

@@ -90,7 +90,7 @@ def test_a_missing_or_malformed_variable_is_refused_by_name(
     script: str, name: str, value: str, binary: K6Binary, tmp_path: Path
 ) -> None:
     bearer = tmp_path / "bearer.json"
-    bearer.write_text('{"version": 1, "access_token": "none"}', encoding="utf-8")
+    bearer.write_text('{"version": 2, "bearers": [{"access_token": "none"}]}', encoding="utf-8")
     variables = {**GOOD, "MCP_BEARER_FILE": str(bearer), name: value}
     done = run_k6(
         binary, "inspect", "--include-system-env-vars", str(SCRIPTS / f"{script}.js"), **variables
@@ -103,9 +103,11 @@ def test_a_missing_or_malformed_variable_is_refused_by_name(
     "content",
     [
         "",
-        '{"version": 1, "access_token": "hid',
-        '{"version": 2, "access_token": "hidden"}',
-        '{"version": 1, "access_token": "hid\\nden"}',
+        '{"version": 2, "bearers": [{"access_token": "hid',
+        '{"version": 1, "bearers": [{"access_token": "hidden"}]}',
+        '{"version": 2, "bearers": [{"access_token": "hid\\nden"}]}',
+        '{"version": 2, "bearers": [{"access_token": "hidden"}, null]}',
+        '{"version": 2, "bearers": []}',
     ],
 )
 def test_a_bearer_file_that_is_not_one_is_refused_without_quoting_it(

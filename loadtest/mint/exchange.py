@@ -1,0 +1,143 @@
+"""What crosses the wire during a mint, seen from the client's hooks: steps, refusals, clocks."""
+
+import email.utils
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+
+from loadtest.errors import MintError
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass
+class Exchange:
+    """The state of one flow, kept up to date by `note_request` and `note_response`.
+
+    `metadata` is the authorization server's own document (RFC 8414), `registration` its reply to
+    ours (RFC 7591); `skew_seconds` is the server's clock minus ours, at its last answer.
+    """
+
+    TELL_SKEW_SECONDS: ClassVar[float] = 5.0
+
+    step: str = "discovery"
+    metadata: dict[str, Any] = field(default_factory=dict)
+    registration: dict[str, Any] = field(default_factory=dict, repr=False)
+    refreshed: bool = False
+    skew_seconds: float = 0.0
+    _refusal: tuple[int, str | None, str | None] | None = None
+    _sent_at: float = 0.0
+
+    @property
+    def authorization_endpoint(self) -> str | None:
+        """Return where the browser is sent, when the server says so."""
+        return self.metadata.get("authorization_endpoint")
+
+    @property
+    def refusal_code(self) -> str | None:
+        """Return the `error` of the last refusal (RFC 6749, section 5.2)."""
+        return self._refusal[1] if self._refusal else None
+
+    async def note_request(self, request: httpx2.Request) -> None:
+        """Take the step from the endpoint that is about to be asked; refuse an insecure one."""
+        url = str(request.url)
+        form = _parse_form(request)
+        if "/.well-known/" in url:
+            self.step = "discovery"
+        elif form.get("grant_type") == "refresh_token":
+            self.step = "refresh"
+            self.refreshed = True
+        elif "grant_type" in form:
+            self.step = "exchange"
+            self.refreshed = False
+        elif url == self.metadata.get("registration_endpoint") or url.endswith("/register"):
+            self.step = "registration"
+        check_secure(url, self.step)
+        self._refusal = None
+        self._sent_at = time.time()
+
+    async def note_response(self, response: httpx2.Response) -> None:
+        """Keep the server's metadata, its clock, and of a refusal only its OAuth words."""
+        self._note_clock(response)
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
+            return
+        body = _parse_object(await response.aread())
+        if response.status_code >= 400:
+            error, words = (
+                body.get(name) if isinstance(body.get(name), str) else None
+                for name in ("error", "error_description")
+            )
+            self._refusal = (response.status_code, error, words)
+        elif "/.well-known/" in str(response.request.url) and "token_endpoint" in body:
+            self.metadata = body
+        elif self.step == "registration" and "client_id" in body:
+            self.registration = body
+
+    def describe_refusal(self) -> str | None:
+        """Return the server's own words for its last refusal, None when it refused nothing."""
+        if self._refusal is None:
+            return None
+        status, *words = self._refusal
+        said = ": ".join([f"HTTP {status}", *(_clean(word) for word in words if word)])
+        return f"the server answers {said}"
+
+    def check_pkce(self) -> None:
+        """Refuse an authorization server without S256 (MCP authorization, PKCE; RFC 7636)."""
+        methods = self.metadata.get("code_challenge_methods_supported")
+        if self.metadata and (not isinstance(methods, list) or "S256" not in methods):
+            raise MintError(
+                "the authorization server does not offer PKCE with S256, which MCP requires",
+                "discovery",
+            )
+
+    def pick_secret_method(self) -> Literal["client_secret_basic", "client_secret_post"]:
+        """Return how a secret is sent: basic is the default of RFC 8414, section 2."""
+        offered = self.metadata.get("token_endpoint_auth_methods_supported")
+        if isinstance(offered, list) and "client_secret_basic" not in offered:
+            return "client_secret_post"
+        return "client_secret_basic"
+
+    def _note_clock(self, response: httpx2.Response) -> None:
+        """Compare clocks by the Date header, to the second and less the time on the wire."""
+        try:
+            theirs = email.utils.parsedate_to_datetime(response.headers["date"]).timestamp()
+        except (KeyError, ValueError, TypeError):
+            return
+        now = time.time()
+        # A Date is cut to the second, and belongs somewhere between request and answer.
+        if not self._sent_at - 1 <= theirs <= now:
+            self.skew_seconds = theirs - now
+        else:
+            self.skew_seconds = 0.0
+
+
+def check_secure(url: str, step: str) -> None:
+    """Raise MintError unless the URL is https, or http on loopback (OAuth 2.1, section 1.5)."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        return
+    raise MintError(f"{parts.scheme}://{parts.netloc} is not https: nothing is sent there", step)
+
+
+def _parse_form(request: httpx2.Request) -> dict[str, str]:
+    if "form" not in request.headers.get("content-type", ""):
+        return {}
+    found = parse_qs(request.content.decode("utf-8", "replace"))
+    return {name: values[0] for name, values in found.items()}
+
+
+def _parse_object(content: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _clean(words: str) -> str:
+    """Return foreign words as one short printable line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in words).split())[:200]

@@ -1,0 +1,25 @@
+"""One mint at a time per environment: a refresh token sent twice would end the whole grant."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from loadtest.errors import MintError
+from loadtest.files import ensure_private_dir
+
+LOCK_SECONDS = 300.0
+
+
+@contextmanager
+def lock_state(state_dir: Path) -> Iterator[None]:
+    """Hold the environment's mint lock; MintError when another process holds on to it."""
+    ensure_private_dir(state_dir)
+    try:
+        with FileLock(state_dir / "mint.lock", timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise MintError(
+            f"another process has been minting for {LOCK_SECONDS:.0f} s: end it, then try again"
+        ) from None

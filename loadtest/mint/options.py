@@ -1,0 +1,52 @@
+"""What may be asked of a mint, beside where and as whom."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from loadtest.errors import UsageError
+
+Way = Literal["auto", "browser", "session", "client-credentials", "given"]
+WAYS: tuple[Way, ...] = get_args(Way)
+
+
+@dataclass(frozen=True)
+class MintOptions:
+    """`auto` takes a fresh bearer, else refreshes, else signs in; the other ways are by name.
+
+    `ttl_seconds` is the life asked of the target's self-mint; `min_ttl_seconds` the life that a
+    bearer must have left, instead of what the profile needs.
+    """
+
+    via: Way = "auto"
+    ttl_seconds: int | None = None
+    min_ttl_seconds: float | None = None
+    headed: bool = False
+    slow_ms: float = 0.0
+
+
+def parse_options(
+    via: str | None = None,
+    ttl: str | None = None,
+    min_ttl: str | None = None,
+    *,
+    headed: bool = False,
+    slow: str | None = None,
+) -> MintOptions:
+    """Read the options as typed; raise UsageError naming the one that is wrong."""
+    if via is not None and via not in WAYS:
+        raise UsageError(f"--via {via}: there are {', '.join(WAYS)}")
+    return MintOptions(
+        via=next((way for way in WAYS if way == via), "auto"),
+        ttl_seconds=_parse_seconds("--ttl", ttl),
+        min_ttl_seconds=_parse_seconds("--min-ttl", min_ttl),
+        headed=headed,
+        slow_ms=_parse_seconds("--slow", slow) or 0,
+    )
+
+
+def _parse_seconds(flag: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"{flag} must be a whole number")
+    return int(text)

