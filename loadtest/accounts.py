@@ -1,9 +1,11 @@
-"""The target's account and workspace endpoints, as its own pages call them."""
+"""The target's account, workspace and client endpoints, called as its own pages call them."""
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, Self
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import SecretStr
@@ -11,64 +13,106 @@ from pydantic import SecretStr
 from loadtest.errors import ProvisionError
 
 REQUEST_SECONDS = 30.0
+ATTACH_SECONDS = 120.0
 # The target's windows are a minute long and its Retry-After cannot be trusted (wire contract).
 RATE_WAITS_SECONDS = (5.0, 15.0, 20.0, 30.0)
+LONGEST_WAIT_SECONDS = 60
 LOOK_TTL_SECONDS = 60
+MOST_REQUESTS_PER_MINUTE = 3600
+
+State = Literal["was there", "made"]
+
+
+class NoAnswerError(ProvisionError):
+    """A request was sent, or may have been, and nothing came back."""
+
+
+class PasswordChangeRequiredError(ProvisionError):
+    """The server lets this user do nothing but change the password."""
 
 
 class Accounts:
-    """The target's account and workspace endpoints, called with a bearer and no cookie jar.
+    """The target's account endpoints, called with a bearer and no cookie jar.
 
     A request that carries cookies without an `Origin` is refused, hence no jar (wire contract,
-    "Accounts, workspace, data").
+    "Accounts, workspace, data"). `hide` is told every secret that the target hands out before it
+    is used; `pause` waits, in seconds.
     """
 
-    def __init__(self, base_url: str, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        tell: Callable[[str], None],
+        *,
+        hide: Callable[[SecretStr], None] = lambda _: None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._http = httpx.Client(base_url=base_url, timeout=REQUEST_SECONDS)
         self._token = SecretStr("")
         self._tell = tell
+        self._hide = hide
+        self._pause = pause
+        self._secrets: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        try:
+            self.sign_out()
+        finally:
+            self._http.close()
 
-    def enter(self, email: str, password: SecretStr) -> Literal["was there", "made"]:
-        """Sign in, else sign up."""
-        body = {"email": email, "password": password.get_secret_value()}
+    def sign_in(self, email: str, password: SecretStr) -> bool:
+        """Sign in; return False when the target knows no such pair of user and password."""
+        self.sign_out()
+        body = {"email": email, "password": self._reveal(password)}
         answer = self._ask("POST", "/api/auth/sign-in/email", body)
         if answer.status_code == 200:
-            self._token = SecretStr(_member(answer, "token"))
-            return "was there"
+            self._token = self._take(answer, "token")
+            return True
         if _code(answer) != "INVALID_EMAIL_OR_PASSWORD":
-            raise ProvisionError(f"sign-in of {email} failed: {_words(answer)}")
-        answer = self._ask("POST", "/api/auth/sign-up/email", body | {"name": "Load test"})
-        if _code(answer) == "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL":
-            raise ProvisionError(f"wrong password for {email}: correct LOADTEST_PASSWORD")
-        if answer.status_code != 200:
-            raise ProvisionError(f"sign-up of {email} failed: {_words(answer)}")
-        self._token = SecretStr(_member(answer, "token"))
-        return "made"
+            raise ProvisionError(f"sign-in of {email} failed: {self._words(answer)}")
+        return False
 
-    def ensure_workspace(
-        self, email: str, workspace_id: str | None
-    ) -> tuple[str, Literal["was there", "made"]]:
+    def sign_up(self, email: str, password: SecretStr) -> bool:
+        """Make the user and sign in; return False when there is one with this e-mail."""
+        body = {"email": email, "password": self._reveal(password), "name": "Load test"}
+        answer = self._ask("POST", "/api/auth/sign-up/email", body)
+        if _code(answer) == "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL":
+            return False
+        if answer.status_code != 200:
+            raise ProvisionError(f"sign-up of {email} failed: {self._words(answer)}")
+        self._token = self._take(answer, "token")
+        return True
+
+    def sign_out(self) -> None:
+        """End the session, where the target lets us: best effort, so that none is left behind."""
+        if self._token.get_secret_value():
+            with suppress(httpx.HTTPError):
+                self._send("POST", "/api/auth/sign-out", {}, REQUEST_SECONDS)
+            self._token = SecretStr("")
+
+    def change_password(self, current: SecretStr, new: SecretStr) -> None:
+        """Replace the signed-in user's password; other sessions may end with it."""
+        body = {"currentPassword": self._reveal(current), "newPassword": self._reveal(new)}
+        answer = self._ask("POST", "/api/v1/admin/me/password", body)
+        if answer.status_code != 200:
+            raise ProvisionError(f"the password cannot be changed: {self._words(answer)}")
+
+    def ensure_workspace(self, email: str, workspace_id: str | None) -> tuple[str, State]:
         """Make the given workspace, or ours, the active one; create ours when it is missing."""
-        slug = f"loadtest-{hashlib.sha256(email.encode()).hexdigest()[:12]}"
-        answer = self._ask("GET", "/api/auth/organization/list")
-        if answer.status_code != 200 or not isinstance(answer.json(), list):
-            raise ProvisionError(f"the workspaces of {email} cannot be listed: {_words(answer)}")
+        slug = build_slug(email)
         # Only a listed workspace is made active: a foreign id would clear the active one.
-        for found in answer.json():
+        for found in self.list_workspaces(email):
             if found["id"] == workspace_id or (workspace_id is None and found["slug"] == slug):
                 body = {"organizationId": found["id"]}
                 answer = self._ask("POST", "/api/auth/organization/set-active", body)
                 if answer.status_code != 200:
                     raise ProvisionError(
-                        f"workspace {found['id']} cannot be made active: {_words(answer)}"
+                        f"workspace {found['id']} cannot be made active: {self._words(answer)}"
                     )
-                return str(found["id"]), "was there"
+                return found["id"], "was there"
         if workspace_id is not None:
             raise ProvisionError(
                 f"workspace {workspace_id} is not one of {email}'s: correct LOADTEST_WORKSPACE_ID"
@@ -76,15 +120,28 @@ class Accounts:
         body = {"name": "MCP load test", "slug": slug}
         answer = self._ask("POST", "/api/auth/organization/create", body)
         if answer.status_code != 200:
-            raise ProvisionError(f"workspace {slug} cannot be created: {_words(answer)}")
-        return _member(answer, "id"), "made"
+            raise ProvisionError(f"workspace {slug} cannot be created: {self._words(answer)}")
+        return self._member(answer, "id"), "made"
+
+    def list_workspaces(self, email: str) -> list[dict[str, str]]:
+        """Return `id` and `slug` of every workspace that the user belongs to."""
+        answer = self._ask("GET", "/api/auth/organization/list")
+        listed = _json(answer)
+        if answer.status_code != 200 or not isinstance(listed, list):
+            words = self._words(answer)
+            raise ProvisionError(f"the workspaces of {email} cannot be listed: {words}")
+        return [
+            {"id": str(found["id"]), "slug": str(found.get("slug", ""))}
+            for found in listed
+            if isinstance(found, dict) and "id" in found
+        ]
 
     def attach_data(self) -> None:
         """Attach the NovaMart data; once per workspace, or every entity is there twice."""
-        answer = self._ask("POST", "/api/v1/onboarding/use-demo", {})
+        answer = self._ask("POST", "/api/v1/onboarding/use-demo", {}, ATTACH_SECONDS)
         if answer.status_code != 201:
-            raise ProvisionError(f"the demo data cannot be attached: {_words(answer)}")
-        if answer.json().get("partialFailures"):
+            raise ProvisionError(f"the demo data cannot be attached: {self._words(answer)}")
+        if _body(answer).get("partialFailures"):
             raise ProvisionError("the demo data was attached in part only: see the target's log")
 
     def mint_look_bearer(self) -> SecretStr | None:
@@ -94,49 +151,163 @@ class Accounts:
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:
-            raise ProvisionError(f"no bearer to look at the data with: {_words(answer)}")
-        return SecretStr(_member(answer, "bearer"))
+            raise ProvisionError(f"no bearer to look at the data with: {self._words(answer)}")
+        return self._take(answer, "bearer")
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
-        token = self._token.get_secret_value()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+    def register_client_with_session(
+        self, endpoint: str, metadata: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Register an OAuth client (RFC 7591) as one of the active workspace, and return it whole.
+
+        `endpoint` is the `registration_endpoint` of the authorization server's metadata; the
+        session goes to no other origin than the target's. Only such a client's quota can be
+        raised, and only before its first call.
+        """
+        parts = urlsplit(endpoint)
+        ours = urlsplit(str(self._http.base_url))
+        if (parts.scheme, parts.netloc) != (ours.scheme, ours.netloc):
+            raise ProvisionError(
+                f"the registration endpoint lies at {parts.netloc}, not at the target: the "
+                "session is not sent there"
+            )
+        answer = self._ask("POST", endpoint, dict(metadata))
+        body = _body(answer)
+        if answer.status_code not in {200, 201} or not isinstance(body.get("client_id"), str):
+            raise ProvisionError(f"the client cannot be registered: {self._words(answer)}")
+        if isinstance(body.get("client_secret"), str):
+            self._hide(SecretStr(body["client_secret"]))
+        return body
+
+    def raise_quota(self, client_id: str, requests_per_minute: int) -> bool:
+        """Raise what a client may do a minute; False where it is not ours to raise."""
+        path = f"/api/v1/admin/oauth-clients/{quote(client_id, safe='')}/rate-limit"
+        answer = self._ask("PATCH", path, {"requestsPerMinute": requests_per_minute})
+        if answer.status_code in {403, 404}:
+            return False
+        if answer.status_code != 200:
+            raise ProvisionError(
+                f"the quota of client {client_id} cannot be raised: {self._words(answer)}"
+            )
+        return True
+
+    def delete_workspace(self, workspace_id: str) -> str | None:
+        """Delete a workspace and all in it; return why not, where the target does not."""
+        body = {"organizationId": workspace_id}
+        return self._remove("/api/auth/organization/delete", body)
+
+    def delete_user(self, password: SecretStr) -> str | None:
+        """Delete the signed-in user; return why not, where the target does not."""
+        return self._remove("/api/auth/delete-user", {"password": self._reveal(password)})
+
+    def _remove(self, path: str, body: dict[str, Any]) -> str | None:
+        answer = self._ask("POST", path, body)
+        return None if answer.status_code == 200 else self._words(answer)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        timeout_seconds: float = REQUEST_SECONDS,
+    ) -> httpx.Response:
         for wait_seconds in (*RATE_WAITS_SECONDS, None):
             try:
-                answer = self._http.request(method, path, json=body, headers=headers)
+                answer = self._send(method, path, body, timeout_seconds)
             except httpx.HTTPError as failure:
-                raise ProvisionError(
-                    f"{self._http.base_url}{path} does not answer ({type(failure).__name__})"
-                ) from None
-            self._http.cookies.clear()
+                url = self._http.base_url.join(path)
+                raise NoAnswerError(f"{url} does not answer ({type(failure).__name__})") from None
             if answer.status_code != 429 or wait_seconds is None:
-                return answer
+                break
+            wait_seconds = _parse_retry_after(answer) or wait_seconds
             self._tell(f"{path} is rate limited: waiting {wait_seconds:.0f} s")
-            time.sleep(wait_seconds)
-        raise AssertionError("the last wait is None")
+            self._pause(wait_seconds)
+        if answer.status_code == 403 and "password_change_required" in answer.text:
+            raise PasswordChangeRequiredError(
+                f"{path} is refused until the password is changed: run `inv provision`"
+            )
+        return answer
+
+    def _send(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout_seconds: float
+    ) -> httpx.Response:
+        token = self._token.get_secret_value()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        answer = self._http.request(
+            method, path, json=body, headers=headers, timeout=timeout_seconds
+        )
+        self._http.cookies.clear()
+        return answer
+
+    def _reveal(self, secret: SecretStr) -> str:
+        value = secret.get_secret_value()
+        self._secrets.add(value)
+        return value
+
+    def _take(self, answer: httpx.Response, name: str) -> SecretStr:
+        secret = SecretStr(self._member(answer, name))
+        self._hide(secret)
+        self._reveal(secret)
+        return secret
+
+    def _member(self, answer: httpx.Response, name: str) -> str:
+        value = _body(answer).get(name)
+        if not isinstance(value, str) or not value:
+            raise ProvisionError(f"{answer.request.url.path} answered without '{name}'")
+        return value
+
+    def _words(self, answer: httpx.Response) -> str:
+        """Quote an error in any of the target's three dialects, and nothing else of the reply."""
+        body = _body(answer)
+        keys = ("code", "error", "error_description", "message")
+        said = ": ".join(str(body[key]) for key in keys if body.get(key))
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        return f"HTTP {answer.status_code}" + (f": {said}"[:300] if said else "")
+
+
+@contextmanager
+def open_session(
+    base_url: str,
+    email: str,
+    password: SecretStr,
+    workspace_id: str | None,
+    tell: Callable[[str], None],
+    *,
+    hide: Callable[[SecretStr], None] = lambda _: None,
+) -> Iterator[Accounts]:
+    """Sign a provisioned user in, its workspace active, and out again at the end."""
+    with Accounts(base_url, tell, hide=hide) as accounts:
+        if not accounts.sign_in(email, password):
+            raise ProvisionError(f"wrong password for {email}: run `inv provision --verify`")
+        accounts.ensure_workspace(email, workspace_id)
+        yield accounts
+
+
+def build_slug(email: str) -> str:
+    """Return the slug of the workspace that is ours to make, and to remove."""
+    return f"loadtest-{hashlib.sha256(email.encode()).hexdigest()[:12]}"
+
+
+def _parse_retry_after(answer: httpx.Response) -> float | None:
+    """Return a believable Retry-After in seconds (RFC 9110, section 10.2.3), else None."""
+    text = answer.headers.get("retry-after", "")
+    if not (text.isascii() and text.isdigit()) or len(text) > 4:
+        return None
+    return float(text) if 1 <= int(text) <= LONGEST_WAIT_SECONDS else None
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
 
 
 def _body(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        body = answer.json()
-    except ValueError:
-        return {}
+    body = _json(answer)
     return body if isinstance(body, dict) else {}
 
 
 def _code(answer: httpx.Response) -> str | None:
     code = _body(answer).get("code")
     return code if isinstance(code, str) else None
-
-
-def _words(answer: httpx.Response) -> str:
-    """Quote an error in any of the target's three dialects, and nothing else of the reply."""
-    body = _body(answer)
-    said = [str(body[key]) for key in ("code", "error", "message") if body.get(key)]
-    return ": ".join([f"HTTP {answer.status_code}", *said])[:300]
-
-
-def _member(answer: httpx.Response, name: str) -> str:
-    value = _body(answer).get(name)
-    if not isinstance(value, str) or not value:
-        raise ProvisionError(f"{answer.request.url.path} answered without '{name}'")
-    return value

@@ -1,34 +1,52 @@
 """A load-test user and a workspace with the NovaMart data: look first, act second, look again."""
 
-import asyncio
-import secrets
+import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
+from filelock import FileLock, Timeout
 from pydantic import SecretStr
 
+from loadtest.accounts import (
+    MOST_REQUESTS_PER_MINUTE,
+    Accounts,
+    NoAnswerError,
+    PasswordChangeRequiredError,
+    build_slug,
+)
 from loadtest.config import Credentials, Settings, parse_env_file
-from loadtest.errors import ProvisionError
-from loadtest.files import ensure_private_dir, read_json, write_json, write_text
-
-if TYPE_CHECKING:
-    from loadtest.accounts import Accounts
+from loadtest.credentials import EMAIL, NEXT, PASSWORD, WORKSPACE_ID, CredentialsFile, Known
+from loadtest.errors import ConfigError, LoadtestError, ProvisionError, TargetError
+from loadtest.files import ensure_private_dir, read_json, write_json
+from loadtest.github_secrets import RepositorySecrets, open_secrets
+from loadtest.rotation import Places, change_password, invent_password
+from loadtest.workspace import Workspace
 
 RECORD_VERSION = 1
 RECORD_SECONDS = 3600
-CALL_SECONDS = 30.0
-REFERENCE_EMAIL = "loadtest@novamart.example"
+LOCK_SECONDS = 600.0
+# An import that a killed run began may still be at work on the server for so long.
+ATTACH_SETTLE_SECONDS = 120.0
+ATTACH_LOOK_SECONDS = 10.0
+BASE_URL = "LOADTEST_BASE_URL"
+LOCK_FILE = "provision.lock"
+HANDED_FILE = "handed.json"
+OWNED_FILE = "owned.json"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that provisioning needs, and whether it had to be made."""
+    """One thing that provisioning needs, and its state in words: *was there*, *made*, …"""
 
     what: str
-    state: Literal["was there", "made"]
+    state: str
+
+    def describe(self) -> str:
+        """Return the step as a line."""
+        return f"{self.state}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,7 @@ class Provisioned:
 def was_verified(settings: Settings) -> bool:
     """Return whether these very credentials were seen to work within the last hour."""
     path = settings.state_dir / "provision.json"
-    if not path.exists():
+    if not path.exists() or NEXT in parse_env_file(settings.credentials_file):
         return False
     body = read_json(path, RECORD_VERSION, ProvisionError)
     age_seconds = time.time() - float(body["verified_at"])
@@ -57,88 +75,533 @@ def _subject(base_url: str | None, credentials: Credentials) -> dict[str, str | 
     return {"base_url": base_url} | who
 
 
-def provision(settings: Settings, base_url: str, tell: Callable[[str], None]) -> Provisioned:
-    """Make user, workspace and data where they are missing; verify by a tool call.
+def provision(
+    settings: Settings,
+    base_url: str,
+    tell: Callable[[str], None],
+    *,
+    github_secrets: bool = False,
+    bearer: SecretStr | None = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> Provisioned:
+    """Make user, workspace and data where they are missing; verify by the four tools.
 
     A password that was not given is invented, and kept (0600) before the account is made, so that
-    a run killed half-way is taken up by the next; a given one is not written. Raises
-    ProvisionError.
+    a run killed half-way is taken up by the next; a given one is not written. `bearer` looks at
+    the data where the target mints none for it. Raises ProvisionError and ConfigError.
     """
-    from loadtest.accounts import Accounts
-
-    given = settings.credentials
-    email = given.email or REFERENCE_EMAIL
-    password = given.password or SecretStr(secrets.token_urlsafe(24))
-    invented = {} if given.password else {"LOADTEST_PASSWORD": password.get_secret_value()}
-    _keep(settings.credentials_file, {"LOADTEST_EMAIL": email} | invented)
-    with Accounts(base_url, tell) as accounts:
-        user = Step(f"user {email}", accounts.enter(email, password))
-        workspace_id, workspace = accounts.ensure_workspace(email, given.workspace_id)
-        mcp_url = settings.build_mcp_url(base_url, workspace_id)
-        data = _ensure_data(accounts, mcp_url, workspace)
-    credentials = Credentials(email, password, workspace_id)
-    _keep(settings.credentials_file, {"LOADTEST_WORKSPACE_ID": workspace_id})
-    record = {"for": _subject(settings.base_url, credentials), "verified_at": time.time()}
-    write_json(settings.state_dir / "provision.json", RECORD_VERSION, record, private=True)
-    steps = (user, Step(f"workspace {workspace_id}", workspace), data)
-    return Provisioned(credentials, steps)
+    work = _Work(settings, base_url, tell, pause, github_secrets)
+    with work.lock():
+        return work.provision(bearer)
 
 
-def _ensure_data(accounts: "Accounts", mcp_url: str, workspace: str) -> Step:
-    """Attach the data only to a workspace that was seen to be without."""
-    bearer = accounts.mint_look_bearer()
-    if bearer is None and workspace == "was there":
-        raise ProvisionError(
+def rotate(
+    settings: Settings,
+    base_url: str,
+    tell: Callable[[str], None],
+    *,
+    github_secrets: bool = False,
+    pause: Callable[[float], None] = time.sleep,
+) -> Step:
+    """Give the user a new password on the server and wherever it is stored, or nowhere."""
+    work = _Work(settings, base_url, tell, pause, github_secrets)
+    with work.lock():
+        return work.rotate()
+
+
+def teardown(
+    settings: Settings,
+    base_url: str | None,
+    tell: Callable[[str], None],
+    *,
+    pause: Callable[[float], None] = time.sleep,
+) -> tuple[Step, ...]:
+    """Remove what is ours on the server and in GitHub, list what stays, wipe the local files.
+
+    `base_url` is None for a reference target, whose state is local. Raises TargetError while
+    somebody else serves that state.
+    """
+    work = _Work(settings, base_url or "", tell, pause, github_secrets=False)
+    with work.lock():
+        steps = work.remove_all() if base_url else ()
+        steps += (_wipe(settings),)
+    with suppress(OSError):
+        settings.state_dir.rmdir()
+    return steps
+
+
+def render_credentials(settings: Settings) -> str:
+    """Return the credentials as they are kept now, as the lines of an env file, in clear."""
+    known = CredentialsFile(settings).read()
+    values = {
+        BASE_URL: settings.base_url,
+        EMAIL: known.email,
+        PASSWORD: known.passwords[0].get_secret_value() if known.passwords else None,
+        WORKSPACE_ID: known.workspace_id,
+    }
+    return "".join(f"{name}={value}\n" for name, value in values.items() if value)
+
+
+def build_hide(settings: Settings) -> Callable[[SecretStr], None]:
+    """Return what masks a secret in the logs of GitHub Actions; elsewhere it does nothing."""
+
+    def hide(secret: SecretStr) -> None:
+        value = secret.get_secret_value()
+        for character, escape in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
+            value = value.replace(character, escape)
+        print(f"::add-mask::{value}", flush=True)
+
+    return hide if _is_in_actions(settings) else lambda _: None
+
+
+def _is_in_actions(settings: Settings) -> bool:
+    return settings.variables.get("GITHUB_ACTIONS") == "true"
+
+
+def _wipe(settings: Settings) -> Step:
+    """Remove all that the environment's directory holds, the lock that we hold last."""
+    target = settings.state_dir / "target"
+    if target.is_dir():
+        try:
+            FileLock(target / "lock").acquire(timeout=0).lock.release()
+        except Timeout:
+            raise TargetError(f"{target} is in use by a running target: end it first") from None
+        shutil.rmtree(target)
+    for path in sorted(settings.state_dir.iterdir(), key=lambda path: path.name == LOCK_FILE):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    what = f"local files of environment {settings.environment_name}"
+    if settings.is_reference():
+        what += ", with the target's users and workspaces"
+    return Step(what, "removed")
+
+
+@dataclass
+class _Work:
+    """One run of provisioning, under the lock of its environment."""
+
+    settings: Settings
+    base_url: str
+    tell: Callable[[str], None]
+    pause: Callable[[float], None]
+    github_secrets: bool
+    steps: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Prepare what all steps share; nothing is sent yet."""
+        self.file = CredentialsFile(self.settings)
+        self.hide = build_hide(self.settings)
+        if self.github_secrets and self.settings.is_reference():
+            raise ConfigError(
+                f"environment {self.settings.environment_name} is the embedded target: its "
+                "credentials serve nobody else, so --github-secrets is for hosted ones"
+            )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Let one process at a time provision an environment; the lock goes with the process."""
+        ensure_private_dir(self.settings.state_dir)
+        lock = FileLock(self.settings.state_dir / LOCK_FILE, mode=0o600)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.tell("another process provisions this environment: waiting for it")
+            try:
+                lock.acquire(timeout=LOCK_SECONDS)
+            except Timeout:
+                raise ProvisionError(
+                    f"another process has held {lock.lock_file} for {LOCK_SECONDS:.0f} s: end it"
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def provision(self, bearer: SecretStr | None) -> Provisioned:
+        if self.github_secrets:
+            # A token that may not write is found out before anything is made.
+            for repository in self.open_repositories():
+                repository.fetch_names()
+        with self.open_accounts() as accounts:
+            email, password, state = self.enter(accounts)
+            self.steps = [Step(f"user {email}", state)]
+            try:
+                workspace_id = self.furnish(accounts, email, bearer)
+            except PasswordChangeRequiredError:
+                password = self.change_owed(accounts, email, password)
+                workspace_id = self.furnish(accounts, email, bearer)
+        if self.github_secrets:
+            self.hand_over(email, password, workspace_id)
+        credentials = Credentials(email, password, workspace_id)
+        if not any(step.state == "not seen" for step in self.steps):
+            body = {"for": _subject(self.settings.base_url, credentials)}
+            self.write("provision.json", body | {"verified_at": time.time()})
+        return Provisioned(credentials, tuple(self.steps))
+
+    def rotate(self) -> Step:
+        with self.open_accounts() as accounts:
+            known = self.file.read()
+            password = self.sign_in(accounts, known)
+            if password is None:
+                raise ProvisionError(
+                    f"no known password signs {known.email} in, so it cannot be changed"
+                )
+            places = Places(self.file, self.open_repositories())
+            self.check_storable(places)
+            (self.settings.state_dir / "provision.json").unlink(missing_ok=True)
+            new = invent_password(self.hide)
+            change_password(accounts, known.email, password, new, places, self.tell)
+            if self.github_secrets:
+                self.remember_repositories(places.repositories)
+        return Step(f"new password of {known.email} ({self.describe(places)})", "made")
+
+    def open_accounts(self) -> Accounts:
+        return Accounts(self.base_url, self.tell, hide=self.hide, pause=self.pause)
+
+    def sign_in(self, accounts: Accounts, known: Known) -> SecretStr | None:
+        """Sign in with whichever known password the server takes, and settle on it."""
+        for password in known.passwords:
+            if accounts.sign_in(known.email, password):
+                if known.pending:
+                    others = [other for other in known.passwords if other != password]
+                    self.settle(password, others)
+                return password
+        return None
+
+    def settle(self, password: SecretStr, others: Sequence[SecretStr]) -> None:
+        """End a change of password that an earlier run left half-done."""
+        try:
+            Places(self.file, self.open_repositories()).settle(password, others)
+        except ConfigError as failure:
+            # NEXT stays, so that the next run tries again.
+            self.file.promote(password, others)
+            self.file.keep({NEXT: password})
+            self.tell(f"the GitHub secret {PASSWORD} may be out of date: {failure}")
+
+    def enter(self, accounts: Accounts) -> tuple[str, SecretStr, str]:
+        """Sign in, else sign up; return e-mail, password and whether the user was there."""
+        email = self.file.read().email
+        self.file.take_up(email)
+        known = self.file.read()
+        password = self.sign_in(accounts, known)
+        if password is not None:
+            return email, password, "was there"
+        password = known.passwords[0] if known.passwords else self.invent()
+        try:
+            made = accounts.sign_up(email, password)
+        except NoAnswerError:
+            # The user may have been made: the password stays, and the next run finds out.
+            raise
+        except ProvisionError:
+            self.forget_invented(known)
+            raise
+        if made:
+            self.write(OWNED_FILE, {"user": email})
+            return email, password, "made"
+        self.forget_invented(known)
+        if known.passwords:
+            raise ProvisionError(f"wrong password for {email}: correct {PASSWORD}")
+        raise ProvisionError(f"{email} has an account already: set {PASSWORD} to its password")
+
+    def invent(self) -> SecretStr:
+        """Return a password for a new user, kept before the server hears of it."""
+        places = Places(self.file, self.open_repositories() if self.github_secrets else ())
+        self.check_durable(places)
+        password = invent_password(self.hide)
+        self.file.keep({PASSWORD: password})
+        places.put({NEXT: password})
+        return password
+
+    def forget_invented(self, known: Known) -> None:
+        """Drop a password that was invented for a user whom the server did not make."""
+        if known.passwords:
+            return
+        self.file.keep({PASSWORD: None})
+        for repository in self.open_repositories() if self.github_secrets else ():
+            repository.delete(NEXT)
+
+    def change_owed(self, accounts: Accounts, email: str, password: SecretStr) -> SecretStr:
+        """Give a user whom an administrator made the new password that the server demands."""
+        self.tell("the server demands a new password before anything else")
+        places = Places(self.file, self.open_repositories())
+        self.check_durable(places)
+        typed = self.file.read().typed
+        new = invent_password(self.hide)
+        change_password(accounts, email, password, new, places, self.tell)
+        self.steps.append(Step(f"new password ({self.describe(places)})", "made"))
+        if typed is not None and not places.repositories:
+            self.tell(f"{PASSWORD} as it was set no longer signs in: {self.file.path} goes before")
+        return new
+
+    def furnish(self, accounts: Accounts, email: str, bearer: SecretStr | None) -> str:
+        """Have the workspace, its data and our clients' quota; see what the four tools answer."""
+        workspace_id, workspace_state = accounts.ensure_workspace(
+            email, self.file.read().workspace_id
+        )
+        journal = _Journal(self.settings.state_dir / "data.json", workspace_id)
+        if workspace_state == "made":
+            journal.note("none")
+        bearer = accounts.mint_look_bearer() or bearer
+        self.file.keep({WORKSPACE_ID: workspace_id})
+        self.steps.append(Step(f"workspace {workspace_id}", workspace_state))
+        # Before the first tool call: a raise after it comes too late (wire contract, "quota").
+        self.ensure_quota(accounts)
+        if bearer is None:
+            self.steps.append(self.ensure_data_unseen(accounts, journal))
+            return workspace_id
+        mcp_url = self.settings.build_mcp_url(self.base_url, workspace_id)
+        workspace = Workspace(mcp_url, bearer, self.tell, self.pause)
+        names, state = self.ensure_data(accounts, journal, workspace)
+        self.steps.append(Step(f"NovaMart data ({len(names)} entities)", state))
+        workspace.check_tools(names)
+        tools = "listEntities, describeEntity, runMetric, executeSQL"
+        self.steps.append(Step(tools, "answered"))
+        return workspace_id
+
+    def ensure_data(
+        self, accounts: Accounts, journal: "_Journal", workspace: Workspace
+    ) -> tuple[list[str], str]:
+        """Attach the data only to a workspace that was seen to be without."""
+        state = "was there"
+        names = self.await_import(journal, workspace)
+        if not names:
+            journal.note("attaching")
+            state = "made"
+            try:
+                accounts.attach_data()
+            except NoAnswerError as failure:
+                self.tell(f"{failure}: looking whether the data comes all the same")
+                names = self.await_import(journal, workspace)
+            else:
+                names = workspace.fetch_entity_names()
+            if not names:
+                raise ProvisionError("the demo data was attached, yet listEntities finds no entity")
+        if len(set(names)) != len(names):
+            raise ProvisionError(
+                "the demo data is attached more than once, which breaks look-ups: use a new "
+                "workspace"
+            )
+        journal.note("attached")
+        return names, state
+
+    def await_import(self, journal: "_Journal", workspace: Workspace) -> list[str]:
+        """Return the entities' names; an import begun a moment ago is given time to end."""
+        waits = int(journal.unsettled_seconds() / ATTACH_LOOK_SECONDS)
+        names = workspace.fetch_entity_names()
+        while not names and waits > 0:
+            self.tell(f"an import may be at work: looking again in {ATTACH_LOOK_SECONDS:.0f} s")
+            self.pause(ATTACH_LOOK_SECONDS)
+            names, waits = workspace.fetch_entity_names(), waits - 1
+        return names
+
+    def ensure_data_unseen(self, accounts: Accounts, journal: "_Journal") -> Step:
+        """Attach the data where it cannot be looked at, but is known not to be there."""
+        match journal.state:
+            case "attached":
+                return Step("NovaMart data, as an earlier run attached it", "was there")
+            case "none":
+                journal.note("attaching")
+                accounts.attach_data()
+                journal.note("attached")
+                return Step("NovaMart data (no self-mint here to look at it)", "made")
+        self.tell(
             "the data of this workspace cannot be looked at (no self-mint here), and attaching it "
-            "twice would damage it: attach it by hand once, then run `inv mint`"
+            "twice would damage it: `inv mint`, then `inv provision --verify` looks"
         )
-    names = fetch_entity_names(mcp_url, bearer) if bearer is not None else []
-    state: Literal["was there", "made"] = "was there"
-    if not names:
-        accounts.attach_data()
-        state = "made"
-        names = fetch_entity_names(mcp_url, bearer) if bearer is not None else []
-        if bearer is not None and not names:
-            raise ProvisionError("the demo data was attached, yet listEntities finds no entity")
-    if len(set(names)) != len(names):
-        raise ProvisionError(
-            "the demo data is attached more than once, which breaks look-ups: use a new workspace"
+        return Step("NovaMart data", "not seen")
+
+    def ensure_quota(self, accounts: Accounts) -> None:
+        """Raise the quota of each client that mint has registered, before its first call."""
+        path = self.settings.state_dir / "quota.json"
+        raised: dict[str, int] = {}
+        if path.exists():
+            raised = read_json(path, RECORD_VERSION, ProvisionError)["raised"]
+        for client_id in _read_client_ids(self.settings.state_dir / "clients.json"):
+            what = f"quota of client {client_id}, {MOST_REQUESTS_PER_MINUTE} units a minute"
+            if raised.get(client_id) == MOST_REQUESTS_PER_MINUTE:
+                self.steps.append(Step(what, "was there"))
+            elif accounts.raise_quota(client_id, MOST_REQUESTS_PER_MINUTE):
+                raised[client_id] = MOST_REQUESTS_PER_MINUTE
+                self.write(path.name, {"raised": raised})
+                self.steps.append(Step(what, "made"))
+            else:
+                self.steps.append(Step(what, "not ours to raise"))
+
+    def hand_over(self, email: str, password: SecretStr, workspace_id: str) -> None:
+        """Put the credentials into the Actions secrets of every repository that has them."""
+        values = {
+            BASE_URL: SecretStr(self.base_url),
+            EMAIL: SecretStr(email),
+            PASSWORD: password,
+            WORKSPACE_ID: SecretStr(workspace_id),
+        }
+        repositories = self.open_repositories()
+        self.remember_repositories(repositories)
+        for repository in repositories:
+            names = repository.fetch_names()
+            repository.put(values)
+            repository.delete(*({NEXT} & names))
+            state = "was there, written again" if set(values) <= names else "made"
+            what = f"GitHub secrets of {repository.repository}: {', '.join(values)}"
+            self.steps.append(Step(what, state))
+
+    def open_repositories(self) -> list[RepositorySecrets]:
+        """Return the repositories whose secrets hold the credentials, or are to hold them."""
+        found = [
+            open_secrets(self.settings.variables, self.pause, **place)
+            for place in _read_handed(self.settings)
+        ]
+        if self.github_secrets:
+            asked = open_secrets(self.settings.variables, self.pause)
+            places = {(each.api_url, each.repository.lower()) for each in found}
+            if (asked.api_url, asked.repository.lower()) not in places:
+                found.append(asked)
+        return found
+
+    def remember_repositories(self, repositories: Sequence[RepositorySecrets]) -> None:
+        """Note where the credentials were handed to, so that --rotate reaches them."""
+        places = [
+            {"api_url": repository.api_url, "repository": repository.repository}
+            for repository in repositories
+        ]
+        self.write(HANDED_FILE, {"repositories": places})
+
+    def check_durable(self, places: Places) -> None:
+        """Refuse a new password that would be lost with the disk of a runner."""
+        lasting = places.repositories or self.settings.is_reference()
+        if _is_in_actions(self.settings) and not lasting:
+            raise ConfigError(
+                "a new password is needed, and this runner's disk is thrown away with it: add "
+                "--github-secrets, or run `inv provision` once on a machine that stays"
+            )
+
+    def check_storable(self, places: Places) -> None:
+        """Refuse to rotate a password that stands where it cannot be changed."""
+        self.check_durable(places)
+        typed = self.file.read().typed
+        if typed and not places.repositories and not self.file.is_typed_in_env_file():
+            raise ConfigError(
+                f"{PASSWORD} is a variable of this process, which --rotate cannot change: unset it "
+                "or move it to .env, or add --github-secrets if it is one of those"
+            )
+
+    def describe(self, places: Places) -> str:
+        """Name every place that holds the password now."""
+        repositories = [f"GitHub secrets of {each.repository}" for each in places.repositories]
+        return ", ".join(["server", str(self.file.path), *repositories])
+
+    def write(self, name: str, body: dict[str, object]) -> None:
+        """Write a record of this environment."""
+        write_json(self.settings.state_dir / name, RECORD_VERSION, body, private=True)
+
+    def remove_all(self) -> tuple[Step, ...]:
+        """Remove user, workspace and secrets where that is possible; say of the rest why not."""
+        with self.open_accounts() as accounts:
+            known = self.file.read()
+            password = self.sign_in(accounts, known)
+            if password is None:
+                reason = "cannot be removed (no known password signs in)"
+                steps = [Step(f"user {known.email} and its workspaces", reason)]
+            else:
+                steps = [
+                    *self.remove_workspaces(accounts, known),
+                    self.remove_user(accounts, known.email, password),
+                ]
+        for client_id in _read_client_ids(self.settings.state_dir / "clients.json"):
+            reason = "cannot be removed (no endpoint for it; `inv revoke` before takes its tokens)"
+            steps.append(Step(f"OAuth client {client_id}", reason))
+        return (*steps, *self.remove_secrets())
+
+    def remove_workspaces(self, accounts: Accounts, known: Known) -> Iterator[Step]:
+        """Remove the workspace that is ours with its data; look again."""
+        for found in accounts.list_workspaces(known.email):
+            what = f"workspace {found['id']} with its data"
+            if found["slug"] != build_slug(known.email):
+                yield Step(what, "left (not made by us)")
+                continue
+            reason = _attempt(lambda found=found: accounts.delete_workspace(found["id"]))  # type: ignore[misc]
+            if reason is None and found in accounts.list_workspaces(known.email):
+                reason = "the server says that it did, yet it is there"
+            yield Step(what, "removed" if reason is None else f"cannot be removed ({reason})")
+
+    def remove_user(self, accounts: Accounts, email: str, password: SecretStr) -> Step:
+        """Remove the user if we made it; look again."""
+        path = self.settings.state_dir / OWNED_FILE
+        owned = path.exists() and read_json(path, RECORD_VERSION, ProvisionError)["user"] == email
+        if not owned:
+            return Step(f"user {email}", "left (not made by us)")
+        reason = _attempt(lambda: accounts.delete_user(password))
+        if reason is None and accounts.sign_in(email, password):
+            reason = "the server says that it did, yet it signs in"
+        if reason is None:
+            return Step(f"user {email}", "removed")
+        return Step(
+            f"user {email}",
+            f"cannot be removed ({reason}); its password is wiped with the local files",
         )
-    return Step(f"NovaMart data ({len(names)} entities)", state)
+
+    def remove_secrets(self) -> Iterator[Step]:
+        """Remove what was handed to GitHub."""
+        for place in _read_handed(self.settings):
+            what = f"GitHub secrets of {place['repository']}"
+            try:
+                repository = open_secrets(self.settings.variables, self.pause, **place)
+                repository.delete(BASE_URL, EMAIL, PASSWORD, WORKSPACE_ID, NEXT)
+            except LoadtestError as failure:
+                yield Step(what, f"cannot be removed ({failure})")
+            else:
+                yield Step(what, "removed")
 
 
-def fetch_entity_names(mcp_url: str, bearer: SecretStr) -> list[str]:
-    """Return the workspace's entity names by a real `listEntities` call; empty without data."""
-    import httpx2
+class _Journal:
+    """What was done about a workspace's data, for a run that comes after a killed one."""
 
+    def __init__(self, path: Path, workspace_id: str) -> None:
+        self._path = path
+        self._workspace_id = workspace_id
+        self.state: str | None = None
+        self._since = 0.0
+        if path.exists():
+            body = read_json(path, RECORD_VERSION, ProvisionError)
+            if body["workspace_id"] == workspace_id:
+                self.state, self._since = body["state"], float(body["since"])
+
+    def note(self, state: str) -> None:
+        """Write down `none` (made by us, empty), `attaching` or `attached`."""
+        self.state, self._since = state, time.time()
+        body = {"workspace_id": self._workspace_id, "state": state, "since": self._since}
+        write_json(self._path, RECORD_VERSION, body, private=True)
+
+    def unsettled_seconds(self) -> float:
+        """Return for how long an import that was begun may still be at work."""
+        if self.state != "attaching":
+            return 0.0
+        return min(max(self._since + ATTACH_SETTLE_SECONDS - time.time(), 0), ATTACH_SETTLE_SECONDS)
+
+
+def _attempt(remove: Callable[[], str | None]) -> str | None:
+    """Remove one thing; a server that does not answer is a reason why not, too."""
     try:
-        return asyncio.run(_list_entities(mcp_url, bearer))
-    except* (OSError, httpx2.HTTPError) as failures:
-        raise ProvisionError(f"{mcp_url} does not answer ({failures.exceptions[0]})") from None
+        return remove()
+    except ProvisionError as failure:
+        return str(failure)
 
 
-async def _list_entities(mcp_url: str, bearer: SecretStr) -> list[str]:
-    import json
-
-    import httpx2
-    from mcp.client import Client
-    from mcp.client.streamable_http import streamable_http_client
-
-    headers = {"Authorization": f"Bearer {bearer.get_secret_value()}"}
-    async with (
-        httpx2.AsyncClient(headers=headers, timeout=CALL_SECONDS) as http,
-        Client(streamable_http_client(mcp_url, http_client=http)) as client,
-    ):
-        result = await client.call_tool("listEntities", {})
-    text = getattr(result.content[0], "text", "") if result.content else ""
-    if result.is_error:
-        raise ProvisionError(f"listEntities answers an error: {text[:200]}")
-    return [str(entity["name"]) for entity in json.loads(text)["entities"]]
+def _read_client_ids(path: Path) -> list[str]:
+    """Return the OAuth clients that mint remembers; a damaged file is mint's to complain of."""
+    try:
+        clients = read_json(path, RECORD_VERSION, ProvisionError).get("clients")
+    except ProvisionError:
+        return []
+    found = [entry.get("client") for entry in clients or [] if isinstance(entry, dict)]
+    return [str(client["client_id"]) for client in found if client and "client_id" in client]
 
 
-def _keep(path: Path, values: dict[str, str]) -> None:
-    """Merge values into the env file that its owner alone can read."""
-    ensure_private_dir(path.parent)
-    merged = parse_env_file(path) | values
-    text = "".join(f"{name}={value}\n" for name, value in merged.items())
-    write_text(path, text, private=True)
+def _read_handed(settings: Settings) -> list[dict[str, str]]:
+    path = settings.state_dir / HANDED_FILE
+    if not path.exists():
+        return []
+    handed = read_json(path, RECORD_VERSION, ProvisionError)["repositories"]
+    return [{"api_url": each["api_url"], "repository": each["repository"]} for each in handed]

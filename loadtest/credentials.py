@@ -1,0 +1,132 @@
+"""The 0600 env file of an environment: who signs in, and a password that is about to change."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from loadtest.config import Settings, parse_env_file
+from loadtest.files import ensure_private_dir, write_text
+
+EMAIL = "LOADTEST_EMAIL"
+PASSWORD = "LOADTEST_PASSWORD"  # noqa: S105 (a name)
+WORKSPACE_ID = "LOADTEST_WORKSPACE_ID"
+# A password that may already be the server's, until one run has seen which of the two signs in.
+NEXT = "LOADTEST_PASSWORD_NEXT"
+# What a variable held when the password was changed: such a variable no longer counts.
+BEFORE = "LOADTEST_PASSWORD_BEFORE"
+
+REFERENCE_EMAIL = "loadtest@novamart.example"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the user; `passwords` are worth trying, the likeliest first.
+
+    `typed` is the password that a variable gives and that still counts.
+    """
+
+    email: str
+    passwords: tuple[SecretStr, ...]
+    workspace_id: str | None
+    typed: SecretStr | None
+    pending: bool
+
+
+class CredentialsFile:
+    """The env file beside the variables; one user at a time, others are set aside."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._variables = {} if settings.is_reference() else settings.variables
+        self.path = settings.credentials_file
+
+    def read(self) -> Known:
+        """Return what file and variables say now, which may differ from when settings were read."""
+        settings = self._settings
+        kept = parse_env_file(self.path)
+        email = self._variables.get(EMAIL) or settings.credentials.email or kept.get(EMAIL)
+        email = email or REFERENCE_EMAIL
+        if kept.get(EMAIL) not in {None, email}:
+            kept = {}
+        typed = self._variables.get(PASSWORD)
+        if typed == kept.get(BEFORE):
+            typed = None
+        known = settings.credentials.password
+        candidates = [
+            typed,
+            kept.get(PASSWORD),
+            kept.get(NEXT),
+            self._variables.get(NEXT),
+            known.get_secret_value() if known else None,
+        ]
+        passwords = dict.fromkeys(text for text in candidates if text)
+        workspace_id = self._variables.get(WORKSPACE_ID) or kept.get(WORKSPACE_ID)
+        return Known(
+            email=email,
+            passwords=tuple(SecretStr(text) for text in passwords),
+            workspace_id=workspace_id or settings.credentials.workspace_id,
+            typed=SecretStr(typed) if typed else None,
+            pending=bool(kept.get(NEXT) or self._variables.get(NEXT)),
+        )
+
+    def keep(self, values: Mapping[str, SecretStr | str | None]) -> None:
+        """Merge values into the file in one step; None drops a name."""
+        merged: dict[str, str] = parse_env_file(self.path)
+        for name, value in values.items():
+            text = value.get_secret_value() if isinstance(value, SecretStr) else value
+            if text is None:
+                merged.pop(name, None)
+            else:
+                merged[name] = text
+        ensure_private_dir(self.path.parent)
+        text = "".join(f"{name}={value}\n" for name, value in merged.items())
+        write_text(self.path, text, private=True)
+
+    def take_up(self, email: str) -> None:
+        """Make the file this user's: another user's is set aside, and found again later."""
+        other = parse_env_file(self.path).get(EMAIL)
+        if other == email:
+            return
+        if other is not None:
+            self.path.rename(self._aside(other))
+        if not self.path.exists() and self._aside(email).exists():
+            self._aside(email).rename(self.path)
+        self.keep({EMAIL: email})
+
+    def is_typed_in_env_file(self) -> bool:
+        """Return whether the counting variable stands in the checkout's own `.env`."""
+        typed = self.read().typed
+        return typed is not None and self._typed_in_env_file() == typed.get_secret_value()
+
+    def promote(self, password: SecretStr, others: Sequence[SecretStr]) -> None:
+        """Make the password that signs in the only one, in place of `others`; the file last."""
+        if self._typed_in_env_file() in {other.get_secret_value() for other in others}:
+            _replace_line(self._env_file, PASSWORD, password.get_secret_value())
+        typed = self.read().typed
+        kept: dict[str, SecretStr | str | None] = {NEXT: None}
+        if typed != password:
+            kept |= {PASSWORD: password} | ({BEFORE: typed} if typed else {})
+        self.keep(kept)
+
+    def _typed_in_env_file(self) -> str | None:
+        return parse_env_file(self._env_file).get(PASSWORD)
+
+    def _aside(self, email: str) -> Path:
+        mark = hashlib.sha256(email.encode()).hexdigest()[:8]
+        return self.path.with_name(f"credentials-{mark}.env")
+
+    @property
+    def _env_file(self) -> Path:
+        return self._settings.root / ".env"
+
+
+def _replace_line(path: Path, name: str, value: str) -> None:
+    """Put a value in the place of the one that an env file has for `name`; the rest stays."""
+    pattern = rf"(?m)^(\s*(?:export\s+)?{name}\s*=\s*).*$"
+    text = path.read_text(encoding="utf-8")
+    changed = re.sub(pattern, lambda match: match[1] + value, text)
+    write_text(path, changed, private=True)

@@ -1,0 +1,138 @@
+"""A new password everywhere or nowhere: kept as the next one before the server is asked for it.
+
+Kept, then sent, then proved by a sign-in, then spread: whenever this is stopped, the file (and the
+GitHub secrets, where they are in use) hold a password that signs in, and the next run finds it.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from loadtest.accounts import Accounts, NoAnswerError
+from loadtest.credentials import NEXT, PASSWORD, CredentialsFile
+from loadtest.errors import LoadtestError, ProvisionError
+from loadtest.github_secrets import RepositorySecrets
+
+
+@dataclass(frozen=True)
+class Places:
+    """Everywhere that the password is stored, beside the server."""
+
+    file: CredentialsFile
+    repositories: Sequence[RepositorySecrets]
+
+    def put(self, values: Mapping[str, SecretStr]) -> None:
+        """Write secrets into each repository."""
+        for repository in self.repositories:
+            repository.put(values)
+
+    def settle(self, password: SecretStr, others: Sequence[SecretStr]) -> None:
+        """Let the password that signs in be the only one, everywhere."""
+        self.put({PASSWORD: password})
+        for repository in self.repositories:
+            repository.delete(NEXT)
+        self.file.promote(password, others)
+
+
+def invent_password(hide: Callable[[SecretStr], None]) -> SecretStr:
+    """Return a new password of 192 bits, hidden from the logs before anything knows it."""
+    password = SecretStr(secrets.token_urlsafe(24))
+    hide(password)
+    return password
+
+
+def change_password(
+    accounts: Accounts,
+    email: str,
+    current: SecretStr,
+    new: SecretStr,
+    places: Places,
+    tell: Callable[[str], None],
+) -> None:
+    """Replace the signed-in user's password and end up signed in with the new one.
+
+    Raises ProvisionError that says which password works now.
+    """
+    places.file.keep({NEXT: new})
+    try:
+        places.put({NEXT: new})
+    except LoadtestError as failure:
+        _forget(places)
+        raise ProvisionError(f"the password was not changed: {failure}") from None
+    _change_on_server(accounts, email, current, new, places)
+    try:
+        places.put({PASSWORD: new})
+        places.file.promote(new, [current])
+    except (LoadtestError, OSError) as failure:
+        _roll_back(accounts, email, current, new, places, failure)
+    for repository in places.repositories:
+        try:
+            repository.delete(NEXT)
+        except LoadtestError as failure:
+            tell(f"secret {NEXT} is left in {repository.repository}: {failure}")
+
+
+def _change_on_server(
+    accounts: Accounts, email: str, current: SecretStr, new: SecretStr, places: Places
+) -> None:
+    """Change it and prove it by a sign-in; what the sign-in says counts, not the answer."""
+    refusal = "the server says that it was"
+    try:
+        accounts.change_password(current, new)
+    except NoAnswerError as failure:
+        refusal = str(failure)
+    except ProvisionError as failure:
+        _forget(places)
+        raise ProvisionError(f"{failure}: the old password stays") from None
+    try:
+        changed = accounts.sign_in(email, new)
+        unchanged = not changed and accounts.sign_in(email, current)
+    except ProvisionError as failure:
+        raise ProvisionError(
+            f"whether the password was changed is not known yet ({failure}): both are kept in "
+            f"{places.file.path}, and the next `inv provision` finds out"
+        ) from None
+    if unchanged:
+        _forget(places)
+        raise ProvisionError(f"the password was not changed ({refusal}): the old one stays")
+    if not changed:
+        raise ProvisionError(
+            f"neither the old nor the new password signs {email} in; both are kept in "
+            f"{places.file.path}"
+        )
+
+
+def _roll_back(
+    accounts: Accounts,
+    email: str,
+    current: SecretStr,
+    new: SecretStr,
+    places: Places,
+    reason: Exception,
+) -> None:
+    """Take the change back on the server, then wherever the new password had arrived; raise."""
+    try:
+        accounts.change_password(new, current)
+        restored = accounts.sign_in(email, current)
+    except ProvisionError:
+        restored = False
+    if not restored:
+        raise ProvisionError(
+            f"the server has the new password, kept as {NEXT} in {places.file.path}, but not every "
+            f"other place has it ({reason}): run `inv provision --verify` again to finish"
+        ) from None
+    # A place that fails again keeps the file's NEXT, so that the next run settles it.
+    with suppress(LoadtestError, OSError):
+        places.settle(current, [new])
+    raise ProvisionError(f"the password was changed back, the old one stays: {reason}") from None
+
+
+def _forget(places: Places) -> None:
+    """Drop a next password that the server never took."""
+    for repository in places.repositories:
+        with suppress(LoadtestError):
+            repository.delete(NEXT)
+    places.file.keep({NEXT: None})

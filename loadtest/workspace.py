@@ -1,0 +1,162 @@
+"""What a workspace answers through its MCP endpoint, asked by the official SDK's client."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import SecretStr
+
+from loadtest.errors import ProvisionError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    import httpx2
+    from mcp.client import Client
+
+CALL_SECONDS = 30.0
+# A quota counts a sliding minute: after two waits of at most that, it is not ours to wait for.
+QUOTA_WAITS = 2
+LONGEST_WAIT_SECONDS = 61
+
+_T = TypeVar("_T")
+
+
+class Workspace:
+    """A workspace seen from outside; each call of a method is one MCP session."""
+
+    def __init__(
+        self,
+        mcp_url: str,
+        bearer: SecretStr,
+        tell: Callable[[str], None],
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._mcp_url = mcp_url
+        self._bearer = bearer
+        self._tell = tell
+        self._pause = pause
+        self._refusal = ""
+
+    def fetch_entity_names(self) -> list[str]:
+        """Return the entities' names by `listEntities`; none without data."""
+        return self._visit(self._list_entities)
+
+    def check_tools(self, names: Sequence[str]) -> None:
+        """Call the three tools beside `listEntities` once, cheaply; raise where one fails.
+
+        Together they cost 9 of the 60 units a minute that a client has (wire contract, "quota").
+        """
+        name = "orders" if "orders" in names else names[0]
+        self._visit(lambda client: self._check_tools(client, name))
+
+    async def _list_entities(self, client: "Client") -> list[str]:
+        body = await self._call(client, "listEntities", {})
+        try:
+            return [str(entity["name"]) for entity in body["entities"]]
+        except (KeyError, TypeError):
+            raise ProvisionError("listEntities answers something else than entities") from None
+
+    async def _check_tools(self, client: "Client", name: str) -> None:
+        sql = {"sql": f"SELECT COUNT(*) AS n FROM {name}", "explanation": "is the data there"}  # noqa: S608
+        await self._call(client, "describeEntity", {"name": name})
+        await self._call(client, "runMetric", {"id": "total_gmv"})
+        body = await self._call(client, "executeSQL", sql)
+        if body.get("row_count") != 1:
+            raise ProvisionError(f"executeSQL counts {name} in {body.get('row_count')} rows, not 1")
+
+    async def _call(self, client: "Client", tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        for waits_left in range(QUOTA_WAITS, -1, -1):
+            result = await client.call_tool(tool, arguments)
+            text = getattr(result.content[0], "text", "") if result.content else ""
+            body = _parse(text)
+            if not result.is_error:
+                return body
+            if body.get("code") != "rate_limited":
+                raise ProvisionError(f"{tool} answers an error: {_quote(body) or text[:200]}")
+            wait_seconds = _parse_wait(body.get("retry_after"))
+            if not waits_left:
+                break
+            self._tell(f"{tool} is over the quota: waiting {wait_seconds:.0f} s")
+            await asyncio.to_thread(self._pause, wait_seconds)
+        raise ProvisionError(
+            f"{tool} is rate limited ({_quote(body)}): the quota of this client in this workspace "
+            "is used up by others, or smaller than one call; wait, or have an owner raise it"
+        )
+
+    def _visit(self, act: "Callable[[Client], Awaitable[_T]]") -> _T:
+        try:
+            return asyncio.run(self._open(act))
+        except BaseExceptionGroup as failures:
+            failure = _first(failures)
+        except Exception as alone:  # noqa: BLE001 (sorted below: only the wire's are ours)
+            failure = alone
+        if isinstance(failure, ProvisionError) or not _is_of_the_wire(failure):
+            raise failure
+        words = self._refusal or str(failure)[:200] or type(failure).__name__
+        raise ProvisionError(f"{self._mcp_url} does not answer a tool call ({words})") from None
+
+    async def _note_refusal(self, response: "httpx2.Response") -> None:
+        """Keep what the edge says before the SDK makes one sentence of it all."""
+        self._refusal = ""
+        if response.status_code >= 400:
+            await response.aread()
+            words = _quote(_parse(response.text))
+            self._refusal = f"HTTP {response.status_code}" + (f": {words}" if words else "")
+
+    async def _open(self, act: "Callable[[Client], Awaitable[_T]]") -> _T:
+        import httpx2
+        from mcp.client import Client
+        from mcp.client.streamable_http import streamable_http_client
+
+        headers = {"Authorization": f"Bearer {self._bearer.get_secret_value()}"}
+        hooks = {"response": [self._note_refusal]}
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=CALL_SECONDS, event_hooks=hooks) as http,
+            Client(streamable_http_client(self._mcp_url, http_client=http)) as client,
+        ):
+            return await act(client)
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one that says most: ours, if there is one."""
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [failures]
+    while pending:
+        failure = pending.pop(0)
+        if isinstance(failure, BaseExceptionGroup):
+            pending += failure.exceptions
+        else:
+            leaves.append(failure)
+    return next((leaf for leaf in leaves if isinstance(leaf, ProvisionError)), leaves[0])
+
+
+def _is_of_the_wire(failure: BaseException) -> bool:
+    import httpx2
+    from mcp.shared.exceptions import MCPError
+
+    return isinstance(failure, OSError | httpx2.HTTPError | MCPError)
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _quote(body: dict[str, Any]) -> str:
+    """Quote a tool's error, the edge's or JSON-RPC's."""
+    inner = body.get("error")
+    said = inner if isinstance(inner, dict) else body
+    words = [said[key] for key in ("code", "error", "message") if said.get(key)]
+    return ": ".join(map(str, words))[:200]
+
+
+def _parse_wait(given: object) -> float:
+    if isinstance(given, int | float) and 1 <= given <= LONGEST_WAIT_SECONDS:
+        return float(given)
+    return LONGEST_WAIT_SECONDS
