@@ -27,6 +27,10 @@ HELP = {
     "scenarios": "Scenarios to run, as in cold-start,tools (default: all three)",
     "run_id": "Run to take from .loadtest/runs (default: the newest of the environment)",
     "verify": "Look again, even if all was there within the last hour",
+    "rotate": "Change the password everywhere it is stored, or nowhere",
+    "teardown": "Remove what can be removed, list what cannot, wipe the local files",
+    "github_secrets": "Hand the credentials to the Actions secrets of GITHUB_REPOSITORY",
+    "print_": "Print the credentials in clear, once",
     "check": "Write nothing: show the difference and fail when a TBD cell is left",
     "port": "Loopback port to serve on (default: the one it had before, else a free one)",
     "flags": "Further options of `python -m loadtest.reference`, as one quoted string",
@@ -95,11 +99,27 @@ def load(env: str | None, profile: str | None = None, knobs: Any = None) -> Any:
 
 
 @task()
-def provision(_: Context, env: str | None = None, verify: bool = False) -> None:
+def provision(
+    _: Context,
+    env: str | None = None,
+    verify: bool = False,
+    rotate: bool = False,
+    teardown: bool = False,
+    github_secrets: bool = False,
+    print_: bool = False,
+) -> None:
     """Make the load-test user, its workspace and data"""
     from loadtest import stages
 
-    stages.provision(chain.current(), load(env), verify=verify)
+    stages.provision(
+        chain.current(),
+        load(env),
+        verify=verify,
+        rotate=rotate,
+        teardown=teardown,
+        github_secrets=github_secrets,
+        show=print_,
+    )
 
 
 @task(pre=[provision])
