@@ -4,6 +4,7 @@ import os
 import platform
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,18 +23,47 @@ if TYPE_CHECKING:
 SPARE_SECONDS = 120
 
 
-def provision(chain: Chain, settings: Settings, *, verify: bool) -> None:
+def provision(
+    chain: Chain,
+    settings: Settings,
+    *,
+    verify: bool = False,
+    rotate: bool = False,
+    teardown: bool = False,
+    github_secrets: bool = False,
+    show: bool = False,
+) -> None:
     """Make user, workspace and data ready, unless they were seen so within the last hour."""
+    if settings.environment.provision == "none":
+        chain.say("provision", f"nothing to provision in environment {settings.environment_name}")
+        return
+    if teardown and (rotate or github_secrets or show):
+        raise UsageError("--teardown goes with no other option than --env")
     check_hosted(settings, "LOADTEST_BASE_URL", "LOADTEST_EMAIL")
     from loadtest import provision as stage
 
-    if not verify and stage.was_verified(settings):
-        chain.say("provision", "was there, verified within the last hour")
+    def tell(text: str) -> None:
+        chain.say("provision", text)
+
+    if teardown:
+        base_url = None if settings.is_reference() else chain.open_target(settings)
+        for step in stage.teardown(settings, base_url, tell):
+            tell(step.describe())
         return
-    base_url = chain.open_target(settings)
-    done = stage.provision(settings, base_url, lambda text: chain.say("provision", text))
-    for step in done.steps:
-        chain.say("provision", f"{step.state}: {step.what}")
+    if rotate:
+        origin = chain.open_target(settings)
+        tell(stage.rotate(settings, origin, tell, github_secrets=github_secrets).describe())
+    elif not verify and not github_secrets and stage.was_verified(settings):
+        tell("was there, verified within the last hour")
+    else:
+        origin = chain.open_target(settings)
+        done = stage.provision(settings, origin, tell, github_secrets=github_secrets)
+        for step in done.steps:
+            tell(step.describe())
+    if show:
+        if not chain.console.is_terminal:
+            print("warning: a password goes to what is no terminal", file=sys.stderr)
+        print(stage.render_credentials(settings), end="")
 
 
 def mint(chain: Chain, settings: Settings) -> None:
