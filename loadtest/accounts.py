@@ -17,7 +17,8 @@ ATTACH_SECONDS = 120.0
 # The target's windows are a minute long and its Retry-After cannot be trusted (wire contract).
 RATE_WAITS_SECONDS = (5.0, 15.0, 20.0, 30.0)
 LONGEST_WAIT_SECONDS = 60
-LOOK_TTL_SECONDS = 60
+# Longer than all waits for an import and for the quota together.
+LOOK_TTL_SECONDS = 600
 MOST_REQUESTS_PER_MINUTE = 3600
 
 State = Literal["was there", "made"]

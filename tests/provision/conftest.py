@@ -1,0 +1,156 @@
+"""A place to provision: a target behind a gate, a checkout, and what was said and waited."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mcp  # noqa: F401 (two threads that import it at once trip over each other)
+import pytest
+
+from loadtest import provision as stage
+from loadtest.config import CONFIG_FILE, Settings, load_settings
+from loadtest.provision import Provisioned, Step
+from loadtest.reference import novamart
+from loadtest.reference.knobs import Knobs
+from loadtest.reference.server import ReferenceTarget
+
+from .gate import Gate, open_gate
+from .github_server import GithubServer, serve_github
+
+EMAIL = "loadtest@example.com"
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Place:
+    """A checkout that points at a gated target; `variables` are those of its processes."""
+
+    def __init__(self, root: Path, target: ReferenceTarget, gate: Gate) -> None:
+        self.root = root
+        self.target = target
+        self.gate = gate
+        self.variables = {"LOADTEST_BASE_URL": gate.url, "LOADTEST_EMAIL": EMAIL}
+        self.said: list[str] = []
+        self.waited: list[float] = []
+
+    @property
+    def settings(self) -> Settings:
+        """Settings as a new process would read them."""
+        return load_settings(self.root, "staging", "smoke", process_env=self.variables)
+
+    @property
+    def password(self) -> str:
+        """The password that counts."""
+        password = self.settings.credentials.password
+        assert password is not None
+        return password.get_secret_value()
+
+    def pause(self, seconds: float) -> None:
+        """Wait in no time."""
+        self.waited.append(seconds)
+
+    def provision(self, **options: Any) -> Provisioned:
+        """Provision in this process."""
+        settings = self.settings
+        return stage.provision(
+            settings, self.gate.url, self.said.append, pause=self.pause, **options
+        )
+
+    def rotate(self, **options: Any) -> Step:
+        """Rotate in this process."""
+        settings = self.settings
+        return stage.rotate(settings, self.gate.url, self.said.append, pause=self.pause, **options)
+
+    def teardown(self) -> dict[str, str]:
+        """Tear down in this process; return each thing with what became of it."""
+        steps = stage.teardown(self.settings, self.gate.url, self.said.append, pause=self.pause)
+        return {step.what: step.state for step in steps}
+
+    def inv(self, *options: str) -> "subprocess.Popen[str]":
+        """Start `inv provision` as a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-u", "-m", "invoke", "provision", "--env", "staging", *options],
+            cwd=self.root,
+            env={"PATH": os.environ["PATH"], "COLUMNS": "300"} | self.variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *options: str) -> tuple[int, str, str]:
+        """Run `inv provision`; return exit code, stdout and stderr."""
+        with self.inv(*options) as process:
+            out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def run_killed(self, arm: Callable[[Callable[[], None]], None], *options: str) -> None:
+        """Run `inv provision`, killed where `arm` puts the killing."""
+        started: list[subprocess.Popen[str]] = []
+
+        def kill() -> None:
+            started[0].kill()
+            started[0].wait()
+
+        arm(kill)
+        with self.inv(*options) as process:
+            started.append(process)
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == -9, err
+
+    def signs_in(self, password: str) -> bool:
+        """Return whether the target takes this password."""
+        body = {"email": self.variables["LOADTEST_EMAIL"], "password": password}
+        answer = httpx.post(f"{self.target.api_url}/api/auth/sign-in/email", json=body)
+        return answer.status_code == 200
+
+    def count_entities(self) -> int:
+        """Return how many entities all workspaces have."""
+        store = self.target._deployment.store
+        return sum(len(store.entity_names(each.id)) for each in self.target.workspaces())
+
+
+def states(done: Provisioned) -> dict[str, str]:
+    """Return the steps by their first word."""
+    return {step.what.split()[0]: step.state for step in done.steps}
+
+
+@pytest.fixture(scope="session")
+def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the NovaMart file once."""
+    path = tmp_path_factory.mktemp("novamart") / novamart.FILE_NAME
+    novamart.build_novamart(path)
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path, data_file: Path) -> Iterator[Callable[..., Place]]:
+    """Make places: knobs by name, and `users` and `clock` as the target takes them."""
+    with ExitStack() as running:
+
+        def make(**given: Any) -> Place:
+            options = {name: given.pop(name) for name in {"users", "clock"} & set(given)}
+            knobs = Knobs(**{"account_limits": False} | given)
+            state = tmp_path / "target"
+            state.mkdir()
+            shutil.copy(data_file, state)
+            target = running.enter_context(ReferenceTarget(knobs, state_dir=state, **options))
+            gate = running.enter_context(open_gate(target.api_url))
+            root = tmp_path / "a checkout"
+            root.mkdir()
+            for name in ("loadtest", "k6", "tasks.py", "invoke.yaml", CONFIG_FILE):
+                (root / name).symlink_to(ROOT / name)
+            return Place(root, target, gate)
+
+        yield make
+
+
+@pytest.fixture
+def github() -> Iterator[GithubServer]:
+    """Serve a loopback GitHub."""
+    with serve_github() as server:
+        yield server
