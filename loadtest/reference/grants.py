@@ -183,16 +183,16 @@ class Grants:
             raise Refusal(oauth_error(400, "unauthorized_client", message))
         own = set(client.scope.split()) & {"mcp:read", "mcp:write"}
         scope = read_field(form, "scope") or " ".join(sorted(own))
-        if not set(scope.split()) <= own:
+        granted = self._deployment.narrow_scope(scope)
+        if not granted or not set(scope.split()) <= own:
             raise Refusal(oauth_error(400, "invalid_scope", "the scope is not the client's"))
-        scope = self._deployment.narrow_scope(scope)
         audience = self._check_resource(form)
         grant = Grant(
             family=new_id(),
             user_id=None,
             sign_in_id=None,
             workspace_id=client.workspace_id,
-            scope=scope,
+            scope=granted,
             nonce=None,
         )
         with self._deployment.store.begin() as db:
@@ -290,7 +290,7 @@ class Grants:
     def _sign(
         self, db: Session, client: Client, grant: Grant, audience: list[str], scope: str, now: int
     ) -> str:
-        """The access token as JWT; no `jti` and no `nbf`, as the product's."""
+        """The access token as JWT; no `nbf` and, unless it can be revoked, no `jti`."""
         deployment = self._deployment
         audiences = list(audience)
         if "openid" in scope.split():
@@ -304,6 +304,8 @@ class Grants:
             "iat": now,
             "exp": now + deployment.knobs.access_token_seconds,
         }
+        if deployment.knobs.revoked_bearers == "refused":
+            claims["jti"] = new_id()
         if grant.sign_in_id:
             claims["sid"] = grant.sign_in_id
         if grant.workspace_id:

@@ -2,8 +2,9 @@
 
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +51,38 @@ def visitor(target: ReferenceTarget) -> Iterator[Visitor]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def stop_later() -> Iterator[Callable[[ReferenceTarget], None]]:
+    """Stop targets while the next tests run: most of that is uvicorn's sleeping."""
+    stops: list[Future[None]] = []
+    with ThreadPoolExecutor(4) as pool:
+        yield lambda target: stops.append(pool.submit(target.stop))
+        for stop in stops:
+            stop.result()
+
+
 @pytest.fixture
-def launch(tmp_path: Path, built_data: Path) -> Iterator[Launch]:
+def launch(
+    tmp_path: Path, built_data: Path, stop_later: Callable[[ReferenceTarget], None]
+) -> Iterator[Launch]:
     """Launch a target of one's own: knobs by name, and the constructor's options."""
-    options = {"users", "clock", "query_seconds", "state_dir", "port", "preferred_port"}
-    with ExitStack() as running:
+    running: list[ReferenceTarget] = []
+    options = {"users", "clients", "clock", "query_seconds", "state_dir", "port", "preferred_port"}
 
-        def start(**given: Any) -> ReferenceTarget:
-            chosen = {name: given.pop(name) for name in options & set(given)}
-            folder = chosen.setdefault("state_dir", tmp_path / "state")
-            folder.mkdir(exist_ok=True)
-            if not (folder / novamart.FILE_NAME).exists():
-                shutil.copy(built_data, folder)
-            return running.enter_context(ReferenceTarget(Knobs(**given), **chosen))
+    def start(**given: Any) -> ReferenceTarget:
+        chosen = {name: given.pop(name) for name in options & set(given)}
+        folder = chosen.setdefault("state_dir", tmp_path / "state")
+        folder.mkdir(exist_ok=True)
+        if not (folder / novamart.FILE_NAME).exists():
+            shutil.copy(built_data, folder)
+        target = ReferenceTarget(Knobs(**given), **chosen)
+        target.start()
+        running.append(target)
+        return target
 
-        yield start
+    yield start
+    for target in running:
+        stop_later(target)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from loadtest.reference.server import SeedUser
 
-from .visitor import PASSWORD, Clock, Launch, Visitor, claims_of, error_of
+from .visitor import NO_TLS, PASSWORD, Clock, Launch, Visitor, claims_of, error_of
 
 
 def test_sign_up_answers_with_a_token_and_the_user(visitor: Visitor) -> None:
@@ -120,6 +120,39 @@ def test_an_administrators_user_must_change_the_password_first(launch: Launch) -
         assert http.post(mint, json={}, headers=headers).status_code == 200
         body["password"] = "another password"
         assert http.post("/api/auth/sign-in/email", json=body).status_code == 200
+
+
+def test_a_locked_account_is_told_apart_from_a_wrong_password(launch: Launch) -> None:
+    seed = SeedUser("locked@novamart.example", PASSWORD, locked=True)
+    target = launch(users=[seed])
+    for password, refusal in (
+        (PASSWORD, (403, "ACCOUNT_LOCKED")),
+        ("not it, sorry", (401, "INVALID_EMAIL_OR_PASSWORD")),
+    ):
+        body = {"email": seed.email, "password": password}
+        answer = httpx.post(f"{target.api_url}/api/auth/sign-in/email", json=body, verify=NO_TLS)
+        assert error_of(answer) == refusal
+        assert not answer.cookies
+
+
+def test_who_owes_a_new_password_is_led_to_its_page(launch: Launch, join: type[Visitor]) -> None:
+    seed = SeedUser("new@novamart.example", PASSWORD, workspace="seeded")
+    target = launch(users=[seed])
+    ada = join(target)
+    page = ada.authorize_signed_out(ada.register()["client_id"])
+    change = f"{target.web_url}/change-password"
+    with httpx.Client(base_url=target.web_url, verify=NO_TLS) as web:
+        assert web.get("/change-password").headers["location"] == f"{target.web_url}/login"
+        body = {"email": seed.email, "password": PASSWORD, "oauth_query": page.partition("?")[2]}
+        answer = web.post(
+            f"{target.api_url}/api/auth/sign-in/email",
+            json=body,
+            headers={"Origin": target.web_url},
+        )
+        assert answer.json()["url"].startswith(f"{change}?")
+        assert web.get("/").headers["location"] == change
+        assert web.get("/oauth2/consent?a=b").headers["location"] == f"{change}?a=b"
+        assert "Change your password" in web.get("/change-password").text
 
 
 def test_a_cookie_without_an_origin_changes_nothing(visitor: Visitor) -> None:

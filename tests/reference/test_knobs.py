@@ -27,6 +27,9 @@ from .visitor import Launch, Visitor, claims_of, error_of, event_of, query_of
         {"stall_seconds": float("inf")},
         {"eras": "future"},
         {"wrong_issuer": "everywhere"},
+        {"challenge": "none"},
+        {"token_rate_limited": -1},
+        {"token_delay_seconds": -1.0},
     ],
 )
 def test_a_knob_out_of_range_is_named(given: dict[str, object]) -> None:

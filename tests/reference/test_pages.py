@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from loadtest.browser import BrowserChoice
+from loadtest.reference.server import SeedUser
 
 from .visitor import PASSWORD, Launch, Visitor, query_of
 
@@ -104,3 +105,37 @@ def test_an_old_request_says_so_instead_of_staying_silent(page: Page, visitor: V
     page.goto(f"{visitor.target.web_url}/oauth2/consent?client_id=unknown")
     expect(page.get_by_role("alert")).to_contain_text("not valid any more")
     expect(page.get_by_role("button", name="Approve")).to_be_disabled()
+
+
+def test_a_locked_account_is_named_in_the_alert(
+    page: Page, launch: Launch, join: type[Visitor]
+) -> None:
+    seed = SeedUser("locked@novamart.example", PASSWORD, locked=True)
+    visitor = join(launch(users=[seed]))
+    page.goto(sign_in_url(visitor))
+    visitor.email = seed.email
+    sign_in(page, visitor)
+    expect(page.get_by_role("alert")).to_contain_text("account is locked")
+
+
+def test_a_password_that_must_change_is_changed_on_the_way_to_consent(
+    page: Page, launch: Launch, join: type[Visitor]
+) -> None:
+    seed = SeedUser("new@novamart.example", PASSWORD, workspace="seeded")
+    visitor = join(launch(users=[seed]))
+    page.goto(sign_in_url(visitor))
+    visitor.email = seed.email
+    sign_in(page, visitor)
+    expect(page.get_by_role("heading", name="Change your password")).to_be_visible()
+    button = page.get_by_role("button", name="Change password")
+    expect(button).to_be_disabled()
+    page.get_by_label("Current password").fill(PASSWORD)
+    page.get_by_label("New password", exact=True).fill("another password")
+    page.get_by_label("Repeat new password").fill("a different one")
+    button.click()
+    expect(page.get_by_role("alert")).to_contain_text("differ")
+    page.get_by_label("Repeat new password").fill("another password")
+    button.click()
+    with page.expect_request("**/callback?**") as callback:
+        page.get_by_role("button", name="Approve").click()
+    assert "code" in query_of(callback.value.url)

@@ -3,9 +3,11 @@
 import json
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,14 @@ def test_a_bad_knob_is_one_line_and_exit_code_2(start: Start) -> None:
     assert err == "--error-share is a share from 0 to 1, not 2.0\n"
 
 
+def test_knobs_are_flags(start: Start) -> None:
+    process = start("--resource-metadata", "root", "--no-issuer-path", "--clock-skew-seconds", "-5")
+    api_url = ready_line(process)["api_url"]
+    metadata = httpx.get(f"{api_url}/.well-known/oauth-protected-resource").json()
+    assert metadata["resource"] == api_url
+    assert metadata["authorization_servers"] == [api_url]
+
+
 def test_nothing_secret_reaches_its_output_and_sigint_ends_it(start: Start) -> None:
     process = start("--drop-share", "0.5")
     facts = ready_line(process)
@@ -180,6 +190,33 @@ def test_damaged_state_is_refused_by_name(
     (tmp_path / name).write_text(content)
     with pytest.raises(TargetError, match=name):
         ReferenceTarget(state_dir=tmp_path).start()
+
+
+def test_state_of_the_first_version_is_taken_over(
+    launch: Launch, join: type[Visitor], tmp_path: Path
+) -> None:
+    first = launch()
+    visitor = join(first)
+    client_id = visitor.register()["client_id"]
+    first.stop()
+    with closing(sqlite3.connect(tmp_path / "state" / "accounts.sqlite")) as database:
+        database.execute("ALTER TABLE users DROP COLUMN locked")
+        for column in ("jwks", "application_type", "management_hash"):
+            database.execute(f"ALTER TABLE clients DROP COLUMN {column}")
+        database.execute("PRAGMA user_version=1")
+        database.commit()
+    second = launch(port=int(first.api_url.rpartition(":")[2]))
+    assert [user.locked for user in second.users()] == [False]
+    assert visitor.redeem(client_id, visitor.code(client_id)).status_code == 200
+
+
+def test_state_of_a_newer_version_is_refused(launch: Launch, tmp_path: Path) -> None:
+    launch().stop()
+    with closing(sqlite3.connect(tmp_path / "state" / "accounts.sqlite")) as database:
+        database.execute("PRAGMA user_version=99")
+        database.commit()
+    with pytest.raises(TargetError, match="has version 99"):
+        launch()
 
 
 def test_a_stopped_target_gives_everything_back(launch: Launch, join: type[Visitor]) -> None:
