@@ -6,10 +6,11 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import { argv } from 'node:process';
 import { json, text } from 'node:stream/consumers';
-import { createRemoteJWKSet, exportJWK, generateKeyPair, jwtVerify } from 'jose';
+import { createRemoteJWKSet, exportJWK, exportPKCS8, generateKeyPair, jwtVerify } from 'jose';
 import Provider, { errors } from 'oidc-provider';
 
-const CLIENT_AUTH = argv.length > 2 ? argv.slice(2) : ['client_secret_basic', 'client_secret_post', 'none'];
+const SECRET_AUTH = ['client_secret_basic', 'client_secret_post'];
+const CLIENT_AUTH = argv.length > 2 ? argv.slice(2) : [...SECRET_AUTH, 'private_key_jwt', 'none'];
 const LOGIN = 'visitor@interop.example';
 const PASSWORD = randomBytes(12).toString('base64url');
 const SCOPES = ['mcp:read', 'mcp:write'];
@@ -35,8 +36,9 @@ const server = createServer();
 await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
 const origin = `http://127.0.0.1:${server.address().port}`;
 
-const observed = { registrations: 0, deletions: 0, grants: [], revocations: 0, sessions: 0 };
-const clients = buildClients();
+const observed = { registrations: 0, deletions: 0, revocations: 0, grants: [] };
+const machineKey = await generateKeyPair('ES256', { extractable: true });
+const clients = [...buildGivenClients(), ...(await buildMachines())];
 const provider = await buildProvider(clients);
 const authorizationServer = provider.callback();
 const mcpSessions = new Set();
@@ -63,18 +65,43 @@ console.log(
     workspace_claim: WORKSPACE_CLAIM,
     workspace_id: WORKSPACE_ID,
     client_document: CLIENT_DOCUMENT,
-    secrets: Object.fromEntries(clients.map((each) => [each.client_id, each.client_secret])),
+    secrets: Object.fromEntries(
+      clients.flatMap((each) => (each.client_secret ? [[each.client_id, each.client_secret]] : [])),
+    ),
+    machine_key: await exportPKCS8(machineKey.privateKey),
   }),
 );
 
-/** Build the clients that need no registration, one for each way to authenticate. */
-function buildClients() {
-  return CLIENT_AUTH.filter((method) => method !== 'none').map((method) => ({
+/** Build the native clients that need no registration, one for each way to send a secret. */
+function buildGivenClients() {
+  return SECRET_AUTH.filter((method) => CLIENT_AUTH.includes(method)).map((method) => ({
     ...nativeClient(method),
     client_id: `given ${method}`,
-    // What Basic authentication must form-encode (RFC 6749, section 2.3.1).
-    client_secret: `${randomBytes(24).toString('base64url')} :+/%&=?`,
+    client_secret: makeSecret(),
   }));
+}
+
+/** Build the clients that sign in as themselves: one by secret, one by key (RFC 7523). */
+async function buildMachines() {
+  const machine = { grant_types: ['client_credentials'], redirect_uris: [], response_types: [] };
+  const jwk = await exportJWK(machineKey.publicKey);
+  const proofs = {
+    client_secret_basic: { client_secret: makeSecret() },
+    private_key_jwt: { jwks: { keys: [jwk] }, token_endpoint_auth_signing_alg: 'ES256' },
+  };
+  return Object.entries(proofs)
+    .filter(([method]) => CLIENT_AUTH.includes(method))
+    .map(([method, proof]) => ({
+      ...machine,
+      ...proof,
+      client_id: `machine ${method}`,
+      token_endpoint_auth_method: method,
+    }));
+}
+
+/** Make a secret with what Basic authentication must form-encode (RFC 6749, section 2.3.1). */
+function makeSecret() {
+  return `${randomBytes(24).toString('base64url')} :+/%&=?`;
 }
 
 function nativeClient(method) {
@@ -97,6 +124,7 @@ async function buildProvider(clients) {
     cookies: { keys: [randomUUID()] },
     extraTokenClaims: () => ({ [WORKSPACE_CLAIM]: WORKSPACE_ID }),
     features: {
+      clientCredentials: { enabled: true },
       clientIdMetadataDocument: { enabled: true, ack: 'draft-02' },
       devInteractions: { enabled: true },
       registration: { enabled: true, issueRegistrationAccessToken: true },
@@ -114,11 +142,18 @@ async function buildProvider(clients) {
   });
   built.on('registration_create.success', () => (observed.registrations += 1));
   built.on('registration_delete.success', () => (observed.deletions += 1));
-  built.on('grant.success', (ctx) => observed.grants.push(ctx.oidc.params.grant_type));
-  built.on('refresh_token.destroyed', () => (observed.revocations += 1));
+  built.on('grant.success', (ctx) => observed.grants.push(describeGrant(ctx)));
+  built.on('grant.revoked', () => (observed.revocations += 1));
   built.use(stayLocal);
   built.use(refuseWrongPasswords);
   return built;
+}
+
+/** Say which grant it was and how the client sent its secret; the package takes either way. */
+function describeGrant({ headers, oidc: { params } }) {
+  if (params.client_assertion) return [params.grant_type, 'private_key_jwt'];
+  if (params.client_secret) return [params.grant_type, 'client_secret_post'];
+  return [params.grant_type, headers.authorization ? 'client_secret_basic' : 'none'];
 }
 
 function findResource(_, indicator) {
@@ -216,7 +251,8 @@ async function readScope(path, token) {
 
 function initialize({ id, method, params }, response) {
   if (method !== 'initialize') {
-    reply(response, 200, { jsonrpc: '2.0', id, error: { code: -32601, message: 'no such method' } });
+    const error = { code: -32601, message: 'no such method' };
+    reply(response, 200, { jsonrpc: '2.0', id, error });
     return;
   }
   const session = randomUUID();

@@ -16,25 +16,33 @@ from pydantic import BaseModel, SecretStr
 from loadtest.browser import BrowserChoice
 from loadtest.config import Environment, Limits, Pages
 from loadtest.errors import MintError
+from loadtest.mint.bearer import write_bearers
+from loadtest.mint.clients import ClientStore
 from loadtest.mint.flow import MintRequest, mint
+from loadtest.mint.revocation import revoke_all
+from loadtest.mint.ways import MachineClient, mint_by_client_credentials
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
-# The package's fields have placeholders, no labels.
+# The package's fields have placeholders instead of labels.
 PAGES = Pages(
-    email_label="Enter any login",
-    password_label="and password",
-    sign_in_button="Sign-in",
-    approve_button="Continue",
+    email_label=("css=input[name=login]",),
+    password_label=("css=input[name=password]",),
+    sign_in_button=("Sign-in",),
+    approve_button=("Continue",),
 )
 
 
 class Observed(BaseModel):
-    """What the authorization server has seen so far, and the MCP sessions that are still open."""
+    """What the server has seen so far, and the MCP sessions that are still open.
+
+    A grant is told by its type and by how the client authenticated.
+    """
 
     registrations: int
     deletions: int
-    grants: list[str]
+    revocations: int
+    grants: list[tuple[str, str]]
     sessions: int
 
 
@@ -48,6 +56,7 @@ class ForeignServer(BaseModel):
     workspace_id: str
     client_document: str
     secrets: dict[str, SecretStr]
+    machine_key: SecretStr
 
     def observe(self) -> Observed:
         """Ask the server what it has seen."""
@@ -157,7 +166,8 @@ def test_a_bearer_is_minted_by_registration(serve_foreign: Serve, request_for: R
     assert bearer.audience == f"{server.origin}/mcp"
     assert bearer.scope == "mcp:read"
     seen = server.observe()
-    assert (seen.registrations, seen.grants, seen.sessions) == (1, ["authorization_code"], 0)
+    assert seen.grants == [("authorization_code", "none")]
+    assert (seen.registrations, seen.sessions) == (1, 0)
 
 
 def test_the_second_mint_refreshes_and_the_third_too(
@@ -168,7 +178,11 @@ def test_the_second_mint_refreshes_and_the_third_too(
     assert [bearer.via for bearer in bearers] == ["browser", "refresh", "refresh"]
     assert len({bearer.access_token.get_secret_value() for bearer in bearers}) == 3
     seen = server.observe()
-    assert seen.grants == ["authorization_code", "refresh_token", "refresh_token"]
+    assert [grant for grant, _ in seen.grants] == [
+        "authorization_code",
+        "refresh_token",
+        "refresh_token",
+    ]
     assert (seen.registrations, seen.sessions) == (1, 0)
 
 
@@ -192,7 +206,9 @@ def test_a_given_client_mints_and_refreshes_in_the_way_that_the_server_takes(
     bearers = [mint(request)[0] for _ in range(2)]
     assert [bearer.via for bearer in bearers] == ["browser", "refresh"]
     assert {bearer.client_id for bearer in bearers} == {f"given {method}"}
-    assert server.observe().registrations == 0
+    seen = server.observe()
+    assert seen.grants == [("authorization_code", method), ("refresh_token", method)]
+    assert seen.registrations == 0
 
 
 def test_a_client_id_metadata_document_needs_no_registration(
@@ -241,3 +257,59 @@ def test_a_wrong_password_is_told_in_the_pages_own_words(
     assert failure.step == "sign-in"
     assert "Wrong login or password." in str(failure)
     assert server.observe().grants == []
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "private_key_jwt"])
+def test_a_machine_mints_as_itself_by_secret_or_by_key(
+    serve_foreign: Serve, request_for: RequestFor, tmp_path: Path, method: str
+) -> None:
+    server = serve_foreign()
+    key_file = tmp_path / "machine.pem"
+    key_file.touch(mode=0o600)
+    key_file.write_text(server.machine_key.get_secret_value())
+    name = f"machine {method}"
+    by_key = method == "private_key_jwt"
+    machine = MachineClient(
+        client_id=name,
+        issuer=server.origin,
+        secret=None if by_key else server.secrets[name],
+        key_file=key_file if by_key else None,
+    )
+    bearer = mint_by_client_credentials(request_for(server, scope="mcp:read"), machine)
+    assert (bearer.client_id, bearer.scope) == (name, "mcp:read")
+    assert server.observe().grants == [("client_credentials", method)]
+
+
+def test_revoking_ends_the_grant_and_deletes_the_registration(
+    serve_foreign: Serve, request_for: RequestFor
+) -> None:
+    server = serve_foreign()
+    request = request_for(server)
+    bearer, _ = mint(request)
+    bearer_file = request.state_dir / "bearer.json"
+    write_bearers(bearer_file, [bearer])
+    undone = {
+        each.what: each.state
+        for each in revoke_all(bearer_file, request.state_dir / "clients.json")
+    }
+    assert undone["client 1's refresh token"] == "revoked"
+    assert undone["client 1's registration"] == "deleted"
+    seen = server.observe()
+    assert (seen.revocations, seen.deletions) == (1, 1)
+    assert not bearer_file.exists()
+
+
+def test_a_registration_that_the_server_has_forgotten_is_made_anew_once(
+    serve_foreign: Serve, request_for: RequestFor
+) -> None:
+    server = serve_foreign()
+    request = request_for(server, scope="mcp:read")
+    first, _ = mint(request)
+    remembered = ClientStore(request.state_dir / "clients.json").read()[0]
+    assert remembered.management_url is not None
+    assert remembered.management_token is not None
+    token = remembered.management_token
+    httpx.delete(remembered.management_url, headers={"Authorization": f"Bearer {token}"})
+    second, _ = mint(request)
+    assert first.client_id != second.client_id
+    assert server.observe().registrations == 2
