@@ -101,8 +101,10 @@ async def _fetch(url: str) -> bytes:
     """The body of a plain 200 in JSON; no redirect is followed, no proxy asked."""
     import httpx2  # slow to import, and seldom needed
 
-    # The default context honours SSL_CERT_FILE: so a test's own certificate can be trusted.
-    trust = ssl.create_default_context()
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if url.startswith("https:"):
+        # Honours SSL_CERT_FILE: so a test's own certificate can be trusted.
+        trust.load_default_certs()
     try:
         async with (
             httpx2.AsyncClient(trust_env=False, verify=trust, timeout=FETCH_SECONDS) as http,
