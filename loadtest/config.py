@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from loadtest.errors import ConfigError
 
@@ -47,13 +56,60 @@ class Limits(_Table):
     max_duration_seconds: Positive
 
 
-class Pages(_Table):
-    """Accessible names by which the sign-in and consent pages are driven."""
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
 
-    email_label: str = "Email"
-    password_label: str = "Password"  # noqa: S105 (a label, not a secret)
-    sign_in_button: str = "Sign in"
-    approve_button: str = "Approve"
+
+# One name or several, tried together: an exact accessible name, or `css=…` / `role=…`.
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_as_tuple)]
+PageWord = Literal[
+    "account_locked", "captcha", "consent_denied", "password_change", "wrong_password", "wrong_totp"
+]
+
+
+class Step(_Table):
+    """One extra thing to do on the pages: click, or fill with a credential, or press a key."""
+
+    click: Name | None = None
+    fill: Name | None = None
+    with_: Literal["email", "password", "totp"] | None = Field(default=None, alias="with")
+    press: Name | None = None
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Self:
+        if [self.click, self.fill, self.press].count(None) != 2:
+            raise ValueError("a step has exactly one of click, fill and press")
+        if (self.fill is None) != (self.with_ is None):
+            raise ValueError("fill goes with with: email, password or totp")
+        return self
+
+
+class Pages(_Table):
+    """How the sign-in and consent pages are driven: by accessible name, as a person would.
+
+    `steps` come before what we would do by ourselves, each once, in their order, as soon as their
+    control is there; `says` maps a cause to words of the page that tell it.
+    """
+
+    email_label: Names = ("Email",)
+    password_label: Names = ("Password",)
+    totp_label: Names = ("Code", "Authentication code", "Verification code", "One-time code")
+    sign_in_button: Names = ("Sign in", "Log in")
+    next_button: Names = ("Next", "Continue")
+    totp_button: Names = ("Verify", "Continue", "Submit", "Sign in")
+    approve_button: Names = ("Approve", "Authorize")
+    dismiss_buttons: Names = ("Skip tour",)
+    workspace_label: Names = ()
+    workspace: Names = ()
+    steps: tuple[Step, ...] = ()
+    says: Mapping[PageWord, Name] = {}
+    sign_in_origins: Annotated[tuple[Name, ...], BeforeValidator(_as_tuple)] = ()
+
+    @field_validator("sign_in_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(parse_origin(origin) for origin in origins)
 
 
 class Environment(_Table):
@@ -264,6 +320,17 @@ def parse_base_url(text: str) -> str:
             "LOADTEST_BASE_URL must be an origin only: remove path, query and fragment"
         )
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def parse_origin(url: str) -> str:
+    """Return scheme, host and port of a URL as a browser writes an origin; raise ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+        raise ValueError("an origin is like https://login.example.com")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    port = "" if parts.port in {None, usual} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 def parse_env_file(path: Path) -> dict[str, str]:

@@ -38,14 +38,27 @@ class BrowserError(LoadtestError):
 
 
 class MintError(LoadtestError):
-    """The OAuth flow did not end in a usable bearer; `step` names where it ended."""
+    """The OAuth flow did not end in a usable bearer.
+
+    `step` names where it ended, `reason` what a page showed (such as `wrong_password`), and
+    `code` is the `error` that the authorization server gave (RFC 6749, sections 4.1.2.1 and 5.2).
+    """
 
     exit_code = 14
 
-    def __init__(self, message: str, step: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        step: str | None = None,
+        *,
+        reason: str | None = None,
+        code: str | None = None,
+    ) -> None:
         super().__init__(f"mint failed at {step}: {message}" if step else message)
         self.message = message
         self.step = step
+        self.reason = reason
+        self.code = code
 
 
 class K6Error(LoadtestError):

@@ -1,30 +1,158 @@
 """The sign-in and consent pages, driven by role and label as a person would."""
 
 import asyncio
+import contextlib
+import ipaddress
+import json
 import re
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
-from loadtest.config import Pages
+from loadtest.config import Pages, Step, parse_origin
 from loadtest.errors import MintError
 from loadtest.mint.callback import Callback
+from loadtest.mint.evidence import describe_url, redact
+from loadtest.mint.one_time import OneTimeCodes
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import Error, Frame, Locator, Page, Request, Response
     from pydantic import SecretStr
 
 SIGN_IN_SECONDS = 60.0
-LANDED_SECONDS = 3.0
+# A code that was typed a moment ago has to run out before there is another.
+FRESH_CODE_SECONDS = 35.0
+LANDED_SECONDS = 2.5
+GRACE_SECONDS = 3.0
+OPEN_MS = 30_000
 STEP_MS = 15_000
+PRESS_MS = 4_000
 REOPENINGS = 3
+STUMBLES = 5
+# A second wrong password may lock the account, so the race is the only cause for a second try.
+PASSWORD_TRIES = 2
+CODE_TRIES = 2
+APPROVALS = 3
+DISMISSALS = 10
+
+PASSING_STATUSES = frozenset({429, 502, 503, 504})
+PASSING_FAILURES = frozenset(
+    {
+        "ERR_CONNECTION_CLOSED",
+        "ERR_CONNECTION_RESET",
+        "ERR_EMPTY_RESPONSE",
+        "ERR_NETWORK_CHANGED",
+        "ERR_TIMED_OUT",
+        "ERR_CONNECTION_TIMED_OUT",
+    }
+)
+
+# Where labels do not fit: what the HTML standard has for browsers that fill in forms.
+EMAIL_INPUTS = (
+    "input[autocomplete~=username], input[autocomplete~=email], input[type=email], "
+    "input[name=username], input[name=login]"
+)
+PASSWORD_INPUTS = "input[type=password]:not([autocomplete=new-password])"  # noqa: S105
+NEW_PASSWORD = re.compile(r"\b(new|confirm|repeat|re-?enter)\b.*password|password.*\bagain\b", re.I)
+CAPTCHAS = (
+    'iframe[src*="captcha" i]:not([src*="size=invisible"]), '
+    'iframe[src*="challenges.cloudflare.com"], iframe[src*="arkoselabs"], '
+    ".h-captcha, .cf-turnstile, "
+    '.g-recaptcha:not([data-size=invisible]), input[name*="captcha" i]:not([type=hidden]), '
+    'img[src*="captcha" i], img[alt*="captcha" i], #challenge-form'
+)
+COMPLAINTS = ":is([class*=error i], [id*=error i]):not(:has(input, button, form, h1))"
+PICKER = re.compile(
+    r"\b(choose|select|pick|which|switch)\b.*\b(workspace|organi[sz]ation|team|tenant)\b", re.I
+)
+NOT_A_WORKSPACE = re.compile(
+    r"\b(log|sign) ?out\b|^(create|new|add|back|cancel|skip|continue|next|help|privacy|terms|"
+    r"approve|authorize|allow|deny)\b",
+    re.I,
+)
+
+# What the words of a page mean; the first that fits counts.
+WORDS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    (
+        "account_locked",
+        re.compile(
+            r"\b(account|user|you|login|access)\b.{0,60}\b(locked|suspended|disabled|deactivated|"
+            r"blocked|banned)\b|\blocked out\b",
+            re.I | re.S,
+        ),
+    ),
+    (
+        "rate_limited",
+        re.compile(r"\btoo many\b|\brate.?limit|\btry again (in|later|after)\b", re.I),
+    ),
+    ("captcha", re.compile(r"captcha|\b(not a robot|you are (a )?human|you're human)\b", re.I)),
+    (
+        "password_change",
+        re.compile(
+            r"password (has |is )?expired|(must|have to|need to|required to) (change|reset|update)"
+            r".{0,20}password|password (must|has to|needs to) be (changed|reset|updated)",
+            re.I,
+        ),
+    ),
+    (
+        "wrong_totp",
+        re.compile(r"\b(invalid|incorrect|wrong|expired)\b.{0,40}\b(code|otp|token)\b", re.I),
+    ),
+    (
+        "unknown_account",
+        re.compile(
+            r"(could ?n.t|could not|cannot|can.t) find|\bno (such )?(account|user)\b|"
+            r"\b(account|user|e-?mail)\b.{0,30}\b(not found|unknown|(does ?n.t|does not) exist)\b",
+            re.I,
+        ),
+    ),
+    (
+        "wrong_password",
+        re.compile(
+            r"\b(invalid|incorrect|wrong|bad)\b.{0,60}\b(password|credentials?|login|e-?mail|user)|"
+            r"\b(password|credentials?)\b.{0,60}\b(invalid|incorrect|wrong|not match|not recogni)",
+            re.I,
+        ),
+    ),
+    (
+        "consent_denied",
+        re.compile(r"\b(access|consent|permission|request)\b.{0,30}\b(denied|declined)\b", re.I),
+    ),
+)
+
+REMEDIES = {
+    "account_locked": "unlock it before the next try",
+    "captcha": "no program may solve it: let this account or address sign in without one",
+    "password_change": "change it by hand, then set LOADTEST_PASSWORD",
+    "rate_limited": "wait before the next try",
+    "unknown_account": "check LOADTEST_EMAIL",
+    "wrong_password": "check LOADTEST_EMAIL and LOADTEST_PASSWORD",
+    "wrong_totp": "check LOADTEST_TOTP_SECRET and this machine's clock",
+}
+
+LIST_OPTIONS = """elements => elements.map(e => ({
+    name: (e.getAttribute("aria-label") || (e.labels && e.labels[0] && e.labels[0].innerText)
+        || e.innerText || e.textContent || "").trim(),
+    keys: [e.id, e.value, ...[...e.attributes].filter(a => a.name.startsWith("data-"))
+        .map(a => a.value), ...(e.getAttribute("href") || "").split(/[/?&=#]/)].filter(Boolean)
+        .map(String),
+    kind: e.type === "radio" ? "radio" : e.localName,
+}))"""
+ABOUT_FIELD = """e => [window.location.origin, String(e.value ?? ""),
+    Boolean(e.readOnly || e.disabled), e.maxLength ?? -1]"""
 
 
 class SignIn:
     """Goes from the authorize URL to the callback, whatever pages stand between.
 
     Each turn looks at what is on the page and does the one thing that it asks for: fill and send
-    the sign-in form, approve, or, where neither is there (the known race that lands on `/`
-    after sign-in), open the authorize URL again. Ends when the callback has its answer.
+    a form, pick a workspace, approve, or, where nothing is asked (the known race that lands on
+    `/` after sign-in), open the authorize URL again. Ends when the callback has its answer.
+
+    `origins` are where credentials may be typed, with `sign_in_origins` of the settings; None
+    does not check. `workspace` are the id and names to pick where the pages ask.
     """
 
     def __init__(
@@ -34,106 +162,772 @@ class SignIn:
         email: str,
         password: "SecretStr",
         tell: Callable[[str], None],
+        *,
+        totp_secret: "SecretStr | None" = None,
+        origins: frozenset[str] | None = None,
+        workspace: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._page = page
-        self._email_field = page.get_by_label(names.email_label, exact=True)
-        self._password_field = page.get_by_label(names.password_label, exact=True)
-        self._sign_in = page.get_by_role("button", name=names.sign_in_button, exact=True)
-        self._approve = page.get_by_role("button", name=names.approve_button, exact=True)
-        # Next.js keeps an empty alert on every page, for screen readers.
-        self._alert = page.get_by_role("alert").filter(has_text=re.compile(r"\S"))
+        self._names = names
+        self._controls = _Controls(page, names)
         self._email = email
-        self._password = password
+        self._password = password.get_secret_value()
+        self._totp = OneTimeCodes(totp_secret, clock) if totp_secret else None
+        self._totp_secret = totp_secret.get_secret_value() if totp_secret else ""
         self._tell = tell
+        self._origins = None if origins is None else origins | set(names.sign_in_origins)
+        self._workspace = (*names.workspace, *workspace)
+        self._codes: list[str] = []
+        self._done = _Done()
         self.step = "sign-in"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return everything that was typed: what no message and no kept page may hold."""
+        return (self._password, self._email, self._totp_secret, *self._codes)
 
     async def run(self, authorization_url: str, callback: Callback) -> None:
         """Drive the pages until the callback is answered; raise MintError naming the step."""
+        seconds = SIGN_IN_SECONDS + (FRESH_CODE_SECONDS if self._totp else 0)
         try:
-            async with asyncio.timeout(SIGN_IN_SECONDS):
-                await self._drive(authorization_url, callback)
+            with _watching(self._page) as self._watch:
+                async with asyncio.timeout(seconds):
+                    await self._drive(authorization_url, callback)
         except TimeoutError:
             raise MintError(
-                f"no answer within {SIGN_IN_SECONDS:.0f} s; the page is {self._where()}", self.step
+                f"no answer within {seconds:.0f} s; the page is {self._where()}",
+                self.step,
+                reason="timeout",
             ) from None
 
     async def _drive(self, authorization_url: str, callback: Callback) -> None:
         from playwright.async_api import Error
 
-        openings = 0
+        self._callback = callback
+        self._openings = stumbles = 0
         while not callback.answer.done():
             try:
-                if openings == 0:
-                    await self._page.goto(authorization_url, wait_until="commit")
-                    openings = 1
-                if await self._turn(callback):
+                if self._openings == 0:
+                    await self._open(authorization_url)
+                if await self._turn():
                     continue
-                if openings > REOPENINGS:
-                    raise MintError(f"landed on {self._where()}, {openings} times", self.step)
+                await self._check_dead_end()
+                if self._openings > REOPENINGS:
+                    raise self._failure(
+                        f"landed on {self._where()}, {self._openings} times, which asks for "
+                        "nothing known: see [environment.*.pages] in loadtest.toml",
+                        "unknown_page",
+                    )
                 self._tell(f"landed on {self._where()}: opening the authorize URL again")
-                openings += 1
-                await self._page.goto(authorization_url, wait_until="commit")
+                await self._open(authorization_url)
             except Error as failure:
-                # A redirect to the callback aborts whatever the page was doing.
-                if await _settles(callback):
+                # A redirect to the callback, or a page that moves on, aborts what was under way.
+                await self._any(self._watch.moved_on(self._watch.documents), seconds=1)
+                if callback.answer.done():
                     return
-                first = str(failure).strip().splitlines()[0]
-                if "Timeout" not in first and "interrupted" not in first:
-                    raise MintError(f"{first} at {self._where()}", self.step) from None
+                stumbles += 1
+                self._check_browser(failure, last=stumbles > STUMBLES)
 
-    async def _turn(self, callback: Callback) -> bool:
+    async def _open(self, authorization_url: str) -> None:
+        self._openings += 1
+        self._done.opened()
+        await self._page.goto(authorization_url, wait_until="commit", timeout=OPEN_MS)
+
+    async def _turn(self) -> bool:
         """Do what the page asks for; False when it asks for nothing that we know."""
-        asks = self._password_field.or_(self._approve).first
-        (shown,) = await _any(
-            callback, asks.wait_for(state="visible", timeout=LANDED_SECONDS * 1000)
+        if not await self._is_asked():
+            return self._callback.answer.done()
+        controls = self._controls
+        email, password, approve, picker, overlay = await _shown(
+            controls.email,
+            controls.password,
+            controls.approve,
+            controls.picker,
+            controls.overlay,
         )
-        if callback.answer.done():
-            return True
-        if not shown:
-            return False
-        if await self._approve.is_visible():
-            await self._consent(callback)
+        if overlay and self._done.dismissals < DISMISSALS:
+            self._done.dismissals += 1
+            await controls.overlay.click(timeout=PRESS_MS)
+        elif await self._take_step():
+            pass
+        elif picker and self._done.picked_on != self._watch.documents:
+            await self._pick_workspace(approve)
+        elif approve:
+            await self._approve()
+        elif email and password:
+            await self._send_password(controls.email, controls.password)
         else:
-            await self._send_credentials(callback)
+            return await self._do_the_rarer(email, password)
         return True
 
-    async def _send_credentials(self, callback: Callback) -> None:
-        self.step = "sign-in"
-        await self._email_field.fill(self._email, timeout=STEP_MS)
-        await self._password_field.fill(self._password.get_secret_value(), timeout=STEP_MS)
-        await self._sign_in.click(timeout=STEP_MS)
-        _, told = await _any(
-            callback,
-            self._sign_in.wait_for(state="hidden", timeout=STEP_MS),
-            self._alert.first.wait_for(timeout=STEP_MS),
+    async def _do_the_rarer(self, email: bool, password: bool) -> bool:
+        """Do what pages ask for that hold neither a whole form nor a decision."""
+        controls = self._controls
+        new_password, totp, any_email, any_password = await _shown(
+            controls.new_password, controls.totp, controls.any_email, controls.any_password
         )
-        if told and await self._sign_in.is_visible():
-            words = " ".join((await self._alert.first.inner_text()).split())[:200]
-            raise MintError(f'the sign-in page says "{words}"', self.step)
+        if new_password:
+            raise self._refusal("password_change", "the page asks for a new password")
+        if totp:
+            await self._send_code()
+        elif password or any_password:
+            await self._send_password(
+                controls.email if email else controls.any_email if any_email else None,
+                controls.password if password else controls.any_password,
+            )
+        elif (email or any_email) and not self._done.password_sent:
+            await self._send_email(controls.email if email else controls.any_email)
+        else:
+            return False
+        return True
 
-    async def _consent(self, callback: Callback) -> None:
+    async def _is_asked(self) -> bool:
+        """Wait until the page asks for something known; give up when it rests without."""
+        following = self._names.steps[self._done.steps : self._done.steps + 1]
+        return (await self._any(self._rest(any(step.press for step in following))))[0]
+
+    async def _rest(self, at_once: bool) -> None:
+        """End when something known is there; raise when the page stays without."""
+        watch = self._watch
+        while True:
+            documents, places = watch.documents, watch.places
+            with contextlib.suppress(_error()):
+                await self._page.wait_for_load_state("domcontentloaded", timeout=PRESS_MS)
+            if at_once:
+                return
+            # Later openings wait longer: some pages are slow to draw themselves. So does a form
+            # that gave way to a spinner: opening anew would undo what it is about.
+            busy = self._done.acted_at == places
+            seconds = STEP_MS / 1000 if busy else LANDED_SECONDS * max(1, self._openings)
+            try:
+                await self._controls.anything.wait_for(timeout=seconds * 1000)
+            except _error():
+                if documents == watch.documents:
+                    raise
+            else:
+                return
+
+    async def _take_step(self) -> bool:
+        """Do the first configured step whose control is there, passing over those before it."""
+        for number in range(self._done.steps, len(self._names.steps)):
+            step = self._names.steps[number]
+            control = self._controls.steps[number]
+            if step.press and number == self._done.steps:
+                self._check_origin(self._page.url)
+                self._done.steps = number + 1
+                await self._page.keyboard.press(step.press)
+                return True
+            if control is not None and (await _shown(control))[0]:
+                await self._do_step(step, control)
+                self._done.steps = number + 1
+                return True
+        return False
+
+    async def _do_step(self, step: Step, control: "Locator") -> None:
+        if step.click:
+            self._check_origin(self._page.url)
+            await self._act(lambda: control.click(timeout=PRESS_MS), control, seconds=GRACE_SECONDS)
+        elif step.with_ == "email":
+            await self._type(control, self._email)
+        elif step.with_ == "password":
+            await self._type(control, self._password)
+            self._done.password_sent = True
+        else:
+            await self._type(control, await self._take_code())
+
+    async def _send_email(self, email: "Locator") -> None:
+        self.step = "sign-in"
+        if self._done.email_sent:
+            await self._came_back("unknown_account", "e-mail was")
+        await self._type(email, self._email)
+        self._done.email_sent = True
+        self._done.sent_on = self._watch.documents
+        await self._submit(
+            email, self._controls.next, "unknown_account", self._controls.after_email
+        )
+
+    async def _send_password(self, email: "Locator | None", password: "Locator") -> None:
+        self.step = "sign-in"
+        if self._done.password_sent or self._done.passwords >= PASSWORD_TRIES:
+            await self._came_back("wrong_password", "e-mail and password were")
+        if email is not None:
+            await self._type(email, self._email)
+        await self._type(password, self._password)
+        self._done.sent_on = self._watch.documents
+        await self._submit(
+            password, self._controls.sign_in, "wrong_password", self._controls.after_password
+        )
+
+    async def _send_code(self) -> None:
+        self.step = "sign-in"
+        if self._totp is None:
+            raise self._failure(
+                "the page asks for a one-time code: set LOADTEST_TOTP_SECRET", "totp_required"
+            )
+        if self._done.codes >= CODE_TRIES:
+            await self._came_back("wrong_totp", "one-time code was")
+        code = await self._take_code()
+        self._done.codes += 1
+        self._done.sent_on, posts = self._watch.documents, self._watch.posts
+        await self._type(self._controls.totp, code)
+        (clickable,) = await _shown(self._controls.verify)
+        if self._watch.documents != self._done.sent_on:
+            return
+        # Many pages send a whole code by themselves: pressing too would send it twice.
+        alone = self._watch.posts != posts
+        button = self._controls.verify if clickable else None
+        await self._submit(
+            self._controls.totp, button, "wrong_totp", self._controls.after_code, alone=alone
+        )
+
+    async def _take_code(self) -> str:
+        """Return a one-time code that was never typed, waiting for one where need be."""
+        assert self._totp is not None
+        seconds = self._totp.fresh_in_seconds()
+        if seconds:
+            self._tell(f"waiting {seconds:.0f} s for the next one-time code")
+            await asyncio.wait([self._callback.answer], timeout=seconds)
+        code = self._totp.take()
+        self._codes.append(code)
+        return code
+
+    async def _approve(self) -> None:
         self.step = "consent"
-        await self._approve.click(timeout=STEP_MS)
-        await _any(callback, self._approve.wait_for(state="hidden", timeout=STEP_MS))
+        self._check_origin(self._page.url)
+        if self._done.approvals >= APPROVALS:
+            raise self._failure(
+                f"{self._where()} still asks after {APPROVALS} approvals", "no_answer"
+            )
+        said = await self._act(lambda: self._controls.approve.click(timeout=PRESS_MS))
+        self._done.approvals += 1
+        if said:
+            raise self._refusal(self._read_reason(said, "refused"), "the consent page says", said)
+
+    async def _submit(
+        self,
+        field: "Locator",
+        button: "Locator | None",
+        refused: str,
+        then: "Locator",
+        *,
+        alone: bool = False,
+    ) -> None:
+        """Send a form by its button, else by Enter; raise what the page says against it."""
+        self._check_origin(self._page.url)
+        clickable = button is not None and (await _shown(button))[0]
+
+        async def press() -> None:
+            if button is not None and clickable:
+                await button.click(timeout=PRESS_MS)
+            elif not alone:
+                await field.press("Enter", timeout=PRESS_MS)
+
+        said = await self._act(press, field, then)
+        if refused == "wrong_password":
+            self._done.passwords += 1
+            self._done.password_sent = True
+        if said:
+            reason = self._read_reason(said, refused)
+            if refused == "wrong_totp" and self._done.codes < CODE_TRIES:
+                return
+            raise self._refusal(reason, "the sign-in page says", said)
+
+    async def _act(
+        self,
+        act: Callable[[], Coroutine[Any, Any, None]],
+        gone: "Locator | None" = None,
+        then: "Locator | None" = None,
+        seconds: float = STEP_MS / 1000,
+    ) -> str:
+        """Press something and wait for what comes of it; return what the page says against it.
+
+        What may come: the callback, a new document, `gone` hidden, `then` shown, a complaint.
+        """
+        documents, self._done.acted_at = self._watch.documents, self._watch.places
+        complaint = self._controls.complaint
+        before = await self._read_complaints()
+        if before:
+            known = "|".join(re.escape(words) for words in before)
+            complaint = complaint.filter(has_not_text=re.compile(rf"^\s*(?:{known})\s*$"))
+        try:
+            await act()
+        except _error():
+            if documents != self._watch.documents or self._callback.answer.done():
+                return ""
+            await self._check_stuck()
+            raise
+
+        def changes() -> list[Coroutine[Any, Any, None]]:
+            waits: list[Coroutine[Any, Any, None]] = [self._watch.moved_on(documents)]
+            if gone is not None:
+                waits.append(gone.wait_for(state="hidden", timeout=seconds * 1000))
+            if then is not None:
+                waits.append(then.wait_for(timeout=seconds * 1000))
+            return waits
+
+        told, *came = await self._any(
+            complaint.first.wait_for(timeout=seconds * 1000), *changes(), seconds=seconds
+        )
+        if not told or any(came):
+            return ""
+        words = _squeeze(await complaint.first.inner_text(timeout=PRESS_MS))
+        # It may be no refusal at all ("Signing in…"): see whether the page moves on.
+        unclear = self._read_reason(words, None) is None
+        if unclear and any(await self._any(*changes(), seconds=GRACE_SECONDS)):
+            return ""
+        return "" if self._callback.answer.done() else words
+
+    async def _type(self, field: "Locator", value: str) -> None:
+        """Fill a field, held by its own document: what loads meanwhile never gets the value."""
+        handle = await field.element_handle(timeout=STEP_MS)
+        origin, present, fixed, most = await handle.evaluate(ABOUT_FIELD)
+        self._check_origin(origin)
+        if fixed and present == value:
+            return
+        if most == 1:
+            # One box per digit: the page moves the focus on.
+            await handle.focus()
+            await self._page.keyboard.type(value)
+        else:
+            await handle.fill(value, timeout=STEP_MS)
+
+    async def _pick_workspace(self, approve: bool) -> None:
+        self.step = "consent" if approve else "sign-in"
+        self._check_origin(self._page.url)
+        choices = self._controls.choices
+        options = [
+            (number, option)
+            for number, option in enumerate(await choices.evaluate_all(LIST_OPTIONS))
+            if option["name"] and not NOT_A_WORKSPACE.search(option["name"])
+        ]
+        if any(option["kind"] in {"radio", "option"} for _, option in options):
+            options = [pair for pair in options if pair[1]["kind"] in {"radio", "option"}]
+        number = find_workspace(self._workspace, options)
+        if number is None:
+            listed = ", ".join(self._clean(option["name"])[:60] for _, option in options[:10])
+            wanted = "none of them is asked for" if self._workspace else "none is configured"
+            raise self._failure(
+                f"the page offers workspaces and {wanted}: {listed or 'none'}; set workspace in "
+                "[environment.*.pages] of loadtest.toml",
+                "workspace_choice",
+            )
+        self._done.picked_on = self._watch.documents
+        kind = next(option["kind"] for at, option in options if at == number)
+        choice = choices.nth(number)
+        if kind == "option":
+            await choice.evaluate("""e => {
+                const list = e.closest("select"); list.value = e.value;
+                for (const name of ["input", "change"])
+                    list.dispatchEvent(new Event(name, {bubbles: true}));
+            }""")
+        elif kind == "radio":
+            await choice.evaluate("e => e.click()")
+        else:
+            await self._act(lambda: choice.click(timeout=PRESS_MS), self._controls.picker)
+            return
+        (onward,) = await _shown(self._controls.next)
+        if onward and not approve:
+            onwards = self._controls.next
+            await self._act(lambda: onwards.click(timeout=PRESS_MS), self._controls.picker)
+
+    async def _came_back(self, reason: str, sent: str) -> None:
+        """Raise for a form that asks again for what it was given."""
+        said = await self._read_words()
+        if said:
+            raise self._refusal(self._read_reason(said, reason), "the sign-in page says", said)
+        await self._check_captcha()
+        if self._done.sent_on == self._watch.documents:
+            raise self._failure(f"nothing came of it after {sent} sent", "no_answer")
+        raise self._refusal(reason, f"the sign-in page came back after {sent} sent")
+
+    async def _check_dead_end(self) -> None:
+        """Raise for a page that says why it goes no further; return for one that says nothing."""
+        if self._callback.answer.done():
+            return
+        passing = self._openings <= REOPENINGS
+        if self._page.url.startswith("chrome-error:"):
+            if not passing or self._watch.failure not in PASSING_FAILURES:
+                where = f"{self._watch.failed_url} does not answer ({self._watch.failure})"
+                raise self._failure(where, "unreachable")
+            return
+        await self._check_captcha()
+        said, whole = await self._read_words(), await self._read_page()
+        reason = self._read_configured(whole) or self._read_reason(said, None)
+        if reason is not None and reason != "rate_limited":
+            raise self._refusal(reason, "the page says", said)
+        if self._page.url.startswith("http"):
+            self._check_origin(self._page.url)
+        code, description = _read_oauth_error(self._page.url, whole)
+        status = self._watch.status
+        if status in PASSING_STATUSES and passing and code is None:
+            await asyncio.wait([self._callback.answer], timeout=2.0 ** (self._openings - 1))
+        elif code is not None or (status is not None and status >= 400):
+            words = ": ".join(self._clean(w) for w in (code, description) if w)
+            http = f"HTTP {status}" if status is not None and status >= 400 else ""
+            raise self._failure(
+                f"{self._where()} is an error page ({' '.join(w for w in (http, words) if w)})",
+                "consent_denied" if code == "access_denied" else "error_page",
+                code=code,
+            )
+
+    async def _check_stuck(self) -> None:
+        """Raise for a control that cannot be pressed where the page says why."""
+        await self._check_captcha()
+        said = await self._read_words()
+        if said:
+            raise self._refusal(self._read_reason(said, "refused"), "the page says", said)
+
+    async def _check_captcha(self) -> None:
+        if (await _shown(self._controls.captcha))[0] or self._watch.challenged:
+            raise self._refusal("captcha", f"{self._where()} shows a captcha")
+
+    def _check_origin(self, url: str) -> None:
+        """Raise unless this is a page where credentials may be typed."""
+        try:
+            origin = parse_origin(url)
+        except ValueError:
+            origin = url.split(":")[0] + ":"
+        loopback = _is_loopback(origin)
+        if origin.startswith("http:") and not loopback:
+            raise self._failure(
+                f"{origin} is not https: nothing is typed where others can read along",
+                "unexpected_origin",
+            )
+        if self._origins is None or origin in self._origins:
+            return
+        if loopback and any(_is_loopback(allowed) for allowed in self._origins):
+            return
+        raise self._failure(
+            f"the sign-in leads to {origin}, which is not expected: if it is yours, add it to "
+            "sign_in_origins in [environment.*.pages] of loadtest.toml",
+            "unexpected_origin",
+        )
+
+    def _check_browser(self, failure: "Error", *, last: bool) -> None:
+        """Raise when trying again is of no use; Playwright's own words may hold what we typed."""
+        words = str(failure)
+        network = re.search(r"net::(ERR_\w+)", words)
+        if self._page.is_closed() or self._watch.crashed:
+            raise self._failure("the browser or its page ended", "browser_gone") from None
+        if network and network[1] not in {"ERR_ABORTED", *PASSING_FAILURES}:
+            raise self._failure(f"the page does not load ({network[1]})", "unreachable") from None
+        if last:
+            what = network[1] if network else "it does not take what we do"
+            reason = "unreachable" if network else "unknown_page"
+            raise self._failure(f"gave up on {self._where()} ({what})", reason) from None
+        if network and network[1] in PASSING_FAILURES:
+            self._openings = 0
+
+    async def _read_words(self) -> str:
+        """Return what the page complains of, else its headings."""
+        complaints = await self._read_complaints()
+        if complaints:
+            return " ".join(complaints)[:300]
+        headings = self._page.get_by_role("heading").filter(visible=True)
+        with contextlib.suppress(_error()):
+            said = _squeeze(" ".join(await headings.all_inner_texts()))
+            return said if self._read_reason(said, None) else ""
+        return ""
+
+    async def _read_complaints(self) -> list[str]:
+        with contextlib.suppress(_error()):
+            return [_squeeze(text) for text in await self._controls.complaint.all_inner_texts()]
+        return []
+
+    async def _read_page(self) -> str:
+        with contextlib.suppress(_error()):
+            return await self._page.locator("body").inner_text(timeout=PRESS_MS)
+        return ""
+
+    def _read_configured(self, text: str) -> str | None:
+        low = text.casefold()
+        return next(
+            (key for key, words in self._names.says.items() if words.casefold() in low), None
+        )
+
+    def _read_reason(self, words: str, otherwise: str | None) -> str | None:
+        configured = self._read_configured(words)
+        if configured:
+            return configured
+        return next((name for name, pattern in WORDS if pattern.search(words)), otherwise)
+
+    def _refusal(self, reason: str | None, what: str, said: str = "") -> MintError:
+        quoted = f' "{self._clean(said)}"' if said else ""
+        remedy = f": {REMEDIES[reason]}" if reason in REMEDIES else ""
+        return self._failure(f"{what}{quoted}{remedy}", reason or "refused")
+
+    def _failure(self, message: str, reason: str, code: str | None = None) -> MintError:
+        return MintError(redact(message, self.secrets), self.step, reason=reason, code=code)
+
+    def _clean(self, text: str) -> str:
+        return redact(_squeeze(text), self.secrets)[:200]
 
     def _where(self) -> str:
-        """Return the page's address without its query, which may hold a signed request."""
-        return self._page.url.split("?")[0].split("#")[0]
+        return redact(describe_url(self._page.url), self.secrets)
+
+    async def _any(
+        self,
+        *waits: Coroutine[Any, Any, Any],
+        seconds: float | None = None,
+    ) -> list[bool]:
+        """Wait for the callback or the first of `waits`; return which of them came true."""
+        tasks = [asyncio.ensure_future(wait) for wait in waits]
+        try:
+            await asyncio.wait(
+                [*tasks, self._callback.answer],
+                timeout=seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            return [task.done() and task.exception() is None for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _any(callback: Callback, *waits: Coroutine[Any, Any, Any]) -> list[bool]:
-    """Wait for the callback or the first of `waits`; return which of them came true."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
+@dataclass
+class _Done:
+    """What was done in this sign-in, so that nothing is done for ever."""
+
+    steps: int = 0
+    dismissals: int = 0
+    passwords: int = 0
+    codes: int = 0
+    approvals: int = 0
+    email_sent: bool = False
+    password_sent: bool = False
+    sent_on: int = -1
+    picked_on: int = -1
+    acted_at: int = -1
+
+    def opened(self) -> None:
+        """The authorize URL was opened (again): all pages may ask anew."""
+        self.steps = 0
+        self.email_sent = self.password_sent = False
+        self.picked_on = self.acted_at = -1
+
+
+class _Controls:
+    """Where the things are that pages ask for, each limited to what is visible."""
+
+    def __init__(self, page: "Page", names: Pages) -> None:
+        inputs = page.locator("input")
+        self.email = _visible(_labelled(page, names.email_label))
+        self.password = _visible(_labelled(page, names.password_label))
+        self.any_email = _visible(page.locator(EMAIL_INPUTS))
+        self.any_password = _visible(page.locator(PASSWORD_INPUTS))
+        self.new_password = _visible(inputs.and_(page.get_by_label(NEW_PASSWORD)))
+        one_time = page.locator("input[autocomplete=one-time-code]")
+        self.totp = _visible(_labelled(page, names.totp_label).or_(one_time))
+        self.sign_in = _visible(_buttons(page, names.sign_in_button))
+        self.next = _visible(_buttons(page, (*names.next_button, *names.sign_in_button)))
+        self.verify = _visible(_buttons(page, names.totp_button))
+        self.approve = _visible(_buttons(page, names.approve_button))
+        self.overlay = _visible(_buttons(page, names.dismiss_buttons))
+        self.picker = _visible(_picker(page, names.workspace_label))
+        self.choices = (
+            page.locator("input[type=radio], [role=radio], select option, [role=option]")
+            .or_(page.get_by_role("button").filter(visible=True))
+            .or_(page.get_by_role("link").filter(visible=True))
+        )
+        self.captcha = _visible(page.locator(CAPTCHAS))
+        # Next.js keeps an empty alert on every page, for screen readers.
+        alert = page.get_by_role("alert").or_(page.locator(COMPLAINTS))
+        self.complaint = alert.filter(has_text=re.compile(r"\S")).filter(visible=True)
+        self.steps = [_step(page, step) for step in names.steps]
+        self.after_code = _union(self.approve, self.picker, self.new_password)
+        self.after_password = _union(self.totp, self.after_code)
+        self.after_email = _union(self.password, self.any_password, self.after_password)
+        own = [step for step in self.steps if step is not None]
+        self.anything = _union(
+            self.after_email, self.email, self.any_email, self.overlay, *own
+        ).first
+
+
+class _Watch:
+    """What the browser reports by itself: documents, their HTTP status, and the page's end."""
+
+    def __init__(self, page: "Page") -> None:
+        self._page = page
+        self._waiting: set[asyncio.Future[None]] = set()
+        self.documents = 0
+        self.places = 0
+        self.posts = 0
+        self.status: int | None = None
+        self.challenged = False
+        self.crashed = False
+        self.failure = "no answer"
+        self.failed_url = "the page"
+        self.listeners: dict[str, Callable[[Any], None]] = {
+            "domcontentloaded": self._note_document,
+            "framenavigated": self._note_place,
+            "request": self._note_request,
+            "response": self._note_response,
+            "requestfailed": self._note_failure,
+            "crash": self._note_crash,
+            "close": self._wake,
+        }
+
+    async def moved_on(self, documents: int) -> None:
+        """Wait for a document after the first `documents`, or for the page's end."""
+        if self.documents != documents:
+            return
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._waiting.discard(waiting)
+
+    def _wake(self, _: object = None) -> None:
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def _note_document(self, _: object) -> None:
+        self.documents += 1
+        self._wake()
+
+    def _note_place(self, frame: "Frame") -> None:
+        if frame == self._page.main_frame:
+            self.places += 1
+
+    def _note_request(self, request: "Request") -> None:
+        if request.method == "POST" and request.resource_type in {"document", "fetch", "xhr"}:
+            self.posts += 1
+
+    def _note_response(self, response: "Response") -> None:
+        if self._is_ours(response.request):
+            self.status = response.status
+            self.challenged = response.headers.get("cf-mitigated") == "challenge"
+
+    def _note_failure(self, request: "Request") -> None:
+        if self._is_ours(request):
+            self.failure = (request.failure or "no answer").removeprefix("net::")
+            self.failed_url = describe_url(request.url)
+
+    def _note_crash(self, _: object) -> None:
+        self.crashed = True
+        self._wake()
+
+    def _is_ours(self, request: "Request") -> bool:
+        with contextlib.suppress(_error()):
+            main = request.is_navigation_request() and request.frame == self._page.main_frame
+            return bool(main)
+        return False
+
+
+@contextlib.contextmanager
+def _watching(page: "Page") -> Iterator[_Watch]:
+    watch = _Watch(page)
+    for event, listener in watch.listeners.items():
+        page.on(event, listener)  # type: ignore[call-overload]
     try:
-        await asyncio.wait([*tasks, callback.answer], return_when=asyncio.FIRST_COMPLETED)
-        return [task.done() and task.exception() is None for task in tasks]
+        yield watch
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for event, listener in watch.listeners.items():
+            page.remove_listener(event, listener)
 
 
-async def _settles(callback: Callback) -> bool:
-    """Wait a moment for a redirect that is under way to reach the listener."""
-    await asyncio.wait([callback.answer], timeout=1)
-    return callback.answer.done()
+def find_workspace(
+    wanted: Iterable[str], options: Iterable[tuple[int, dict[str, Any]]]
+) -> int | None:
+    """Return which option is the first wanted one: by name, by id, or alone in holding it."""
+    listed = [(number, option["name"].casefold(), option["keys"]) for number, option in options]
+    for want in wanted:
+        low = want.casefold()
+        for number, name, keys in listed:
+            if low in {name, name.splitlines()[0].strip()} or want in keys:
+                return number
+        word = re.compile(rf"(?<!\w){re.escape(low)}(?!\w)")
+        holding = [number for number, name, _ in listed if word.search(name)]
+        if len(holding) == 1:
+            return holding[0]
+    return None
+
+
+def _read_oauth_error(url: str, text: str) -> tuple[str | None, str | None]:
+    """Return `error` and `error_description` of a page's address, else of its JSON text."""
+    parts = urlsplit(url)
+    given: dict[str, Any] = dict(parse_qsl(f"{parts.query}&{parts.fragment}"))
+    if "error" not in given:
+        with contextlib.suppress(ValueError):
+            body = json.loads(text)
+            given = body if isinstance(body, dict) else {}
+    code, description = given.get("error"), given.get("error_description")
+    if not isinstance(code, str) or not re.fullmatch(r"[\w.:/-]{1,64}", code):
+        return None, None
+    return code, description if isinstance(description, str) else None
+
+
+def _is_loopback(origin: str) -> bool:
+    host = urlsplit(origin).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def _labelled(page: "Page", names: Sequence[str]) -> "Locator":
+    # A button may have the field's label too: the eye that shows the password.
+    fields = page.locator(":not(button)")
+    return _union(
+        *(_own(page, name) or page.get_by_label(name, exact=True).and_(fields) for name in names)
+    )
+
+
+def _buttons(page: "Page", names: Sequence[str]) -> "Locator":
+    return _union(
+        *(_own(page, name) or page.get_by_role("button", name=name, exact=True) for name in names),
+        page.locator(":not(*)"),
+    )
+
+
+def _picker(page: "Page", names: Sequence[str]) -> "Locator":
+    groups = page.locator("select, fieldset, [role=radiogroup], [role=listbox]")
+    patterns: Sequence[str | re.Pattern[str]] = names or (PICKER,)
+    places = []
+    for name in patterns:
+        own = _own(page, name) if isinstance(name, str) else None
+        heading = page.get_by_role("heading", name=name, exact=True)
+        group = page.get_by_role("radiogroup", name=name, exact=True)
+        places.append(own or heading.or_(group).or_(groups.and_(page.get_by_label(name))))
+    return _union(*places)
+
+
+def _step(page: "Page", step: Step) -> "Locator | None":
+    if step.click:
+        return _visible(_buttons(page, (step.click,)))
+    return _visible(_labelled(page, (step.fill,))) if step.fill else None
+
+
+def _own(page: "Page", name: str) -> "Locator | None":
+    """Return the locator of a name that is a selector, else None."""
+    return page.locator(name) if name.startswith(("css=", "role=")) else None
+
+
+def _union(*locators: "Locator") -> "Locator":
+    first, *others = locators
+    for other in others:
+        first = first.or_(other)
+    return first
+
+
+def _visible(locator: "Locator") -> "Locator":
+    return locator.filter(visible=True).first
+
+
+async def _shown(*locators: "Locator") -> list[bool]:
+    return await asyncio.gather(*(locator.is_visible() for locator in locators))
+
+
+def _squeeze(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _error() -> "type[Error]":
+    from playwright.async_api import Error
+
+    return Error

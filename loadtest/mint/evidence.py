@@ -1,0 +1,97 @@
+"""What a failed sign-in leaves behind: the page's text and a masked picture, without secrets."""
+
+import asyncio
+import contextlib
+import html
+import os
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+from loadtest.files import ensure_private_dir, write_text
+
+if TYPE_CHECKING:
+    from playwright.async_api import Locator, Page
+
+EVIDENCE_SECONDS = 12.0
+READ_MS = 3_000
+PICTURE_MS = 5_000
+HIDDEN = "***"
+_QUERY = re.compile(r"(?<=[\w/])[?#][^\s\"'<>]*=[^\s\"'<>]*")
+_TOKEN = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}")
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Take out every secret, however encoded, and every query string and token."""
+    forms = {
+        form
+        for secret in secrets
+        if secret.strip()
+        for form in (secret, quote(secret, safe=""), quote_plus(secret), html.escape(secret))
+    }
+    # The longest first, so that no secret survives as the rest of a shorter one.
+    for form in sorted(forms, key=len, reverse=True):
+        text = re.sub(re.escape(form), HIDDEN, text, flags=re.IGNORECASE)
+    return _TOKEN.sub(HIDDEN, _QUERY.sub("?…", text))
+
+
+def describe_url(url: str) -> str:
+    """Return origin and path: a query may hold a signed request or a code."""
+    if url.startswith("chrome-error:"):
+        return "the browser's own error page"
+    return re.sub(r"[^/]{40,}", "…", re.split(r"[?#]", url, maxsplit=1)[0])
+
+
+async def keep_evidence(page: "Page", folder: Path, step: str, secrets: Iterable[str]) -> Path:
+    """Keep the page's text, and a masked picture where one can be taken; return the text's file.
+
+    Holds whatever became of the page: one that crashed, closed or moves on leaves a shorter text.
+    """
+    hidden = [secret for secret in secrets if secret.strip()]
+    stem = ensure_private_dir(folder) / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{step}"
+    text, picture = "the page is gone: nothing could be read", None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(EVIDENCE_SECONDS):
+            text = await _read(page)
+            picture = await _photograph(page, hidden)
+    kept = stem.with_name(stem.name + ".txt")
+    write_text(kept, redact(f"{describe_url(page.url)}\n\n{text}", hidden) + "\n", private=True)
+    if picture is not None:
+        _write_bytes(stem.with_name(stem.name + ".png"), picture)
+    return kept
+
+
+async def _read(page: "Page") -> str:
+    from playwright.async_api import Error
+
+    # A page on its way elsewhere loses what is being read: the second look finds where it went.
+    for _ in range(2):
+        try:
+            title = await page.title()
+            body = await page.locator("body").inner_text(timeout=READ_MS)
+        except Error:
+            continue
+        return f"{title}\n\n{body}"
+    return "the page could not be read"
+
+
+async def _photograph(page: "Page", hidden: list[str]) -> bytes | None:
+    from playwright.async_api import Error
+
+    masks: list[Locator] = [
+        page.locator("input, textarea, select, output, iframe, [contenteditable], code, canvas"),
+        *(page.get_by_text(secret) for secret in hidden),
+    ]
+    for _ in range(2):
+        with contextlib.suppress(Error):
+            return await page.screenshot(mask=masks, timeout=PICTURE_MS)
+    return None
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as handle:
+        handle.write(content)
