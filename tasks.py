@@ -17,6 +17,14 @@ from loadtest import chain
 HELP = {
     "env": "Environment of loadtest.toml to test (default: local, the reference target)",
     "profile": "Profile of loadtest.toml, how hard to test (default: the environment's own)",
+    "mcp_url": "MCP endpoint to mint for, in place of the environment's own",
+    "via": "Way to the bearer: auto, browser, session, client-credentials, given (default: auto)",
+    "ttl": "Seconds of life to ask of the target's self-mint (--via session)",
+    "min_ttl": "Seconds of life that the bearer must have left (default: what the profile needs)",
+    "headed": "Show the browser",
+    "slow": "Milliseconds to wait between the browser's actions, to watch them",
+    "print_claims": "Print the bearer's claims, never the bearer",
+    "clients": "OAuth clients with a bearer each, over which sessions are spread",
     "iterations": "Cold start: how many brand-new sessions",
     "stages": "Ladder: session counts, as in 1,10,50",
     "stage_seconds": "Ladder: length of each stage in seconds",
@@ -35,7 +43,16 @@ HELP = {
     "port": "Loopback port to serve on (default: the one it had before, else a free one)",
     "flags": "Further options of `python -m loadtest.reference`, as one quoted string",
 }
-KNOBS = ("iterations", "stages", "stage_seconds", "tool", "vus", "duration", "target_rps")
+KNOBS = (
+    "clients",
+    "iterations",
+    "stages",
+    "stage_seconds",
+    "tool",
+    "vus",
+    "duration",
+    "target_rps",
+)
 
 
 class ChainExecutor(Executor):
@@ -91,11 +108,13 @@ def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:
     return make
 
 
-def load(env: str | None, profile: str | None = None, knobs: Any = None) -> Any:
+def load(
+    env: str | None, profile: str | None = None, knobs: Any = None, mcp_url: str | None = None
+) -> Any:
     """Return the settings that a task was typed with."""
     from loadtest.config import load_settings
 
-    return load_settings(chain.ROOT, env, profile, knobs)
+    return load_settings(chain.ROOT, env, profile, knobs, mcp_url=mcp_url)
 
 
 @task()
@@ -123,11 +142,34 @@ def provision(
 
 
 @task(pre=[provision])
-def mint(_: Context, env: str | None = None, profile: str | None = None, knobs: Any = None) -> None:
+def mint(
+    _: Context,
+    env: str | None = None,
+    profile: str | None = None,
+    mcp_url: str | None = None,
+    via: str | None = None,
+    ttl: str | None = None,
+    min_ttl: str | None = None,
+    headed: bool = False,
+    slow: str | None = None,
+    print_claims: bool = False,
+    knobs: Any = None,
+) -> None:
     """Mint a bearer through OAuth in a real browser"""
     from loadtest import stages
+    from loadtest.mint.options import parse_options
 
-    stages.mint(chain.current(), load(env, profile, knobs))
+    options = parse_options(via, ttl, min_ttl, headed=headed, slow=slow)
+    settings = load(env, profile, knobs, mcp_url)
+    stages.mint(chain.current(), settings, options, print_claims=print_claims)
+
+
+@task()
+def revoke(_: Context, env: str | None = None, mcp_url: str | None = None) -> None:
+    """Undo mint: revoke tokens, delete clients, wipe files"""
+    from loadtest import stages
+
+    stages.revoke(chain.current(), load(env, mcp_url=mcp_url))
 
 
 @task(pre=[mint])
@@ -187,4 +229,4 @@ def doctor(_: Context, env: str | None = None, profile: str | None = None) -> No
     stages.doctor(chain.current(), load(env, profile))
 
 
-ns = Collection(provision, mint, k6, report, docs_update, loadtest, target, doctor)
+ns = Collection(provision, mint, revoke, k6, report, docs_update, loadtest, target, doctor)

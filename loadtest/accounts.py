@@ -11,6 +11,7 @@ import httpx
 from pydantic import SecretStr
 
 from loadtest.errors import ProvisionError
+from loadtest.tls import find_tls
 
 REQUEST_SECONDS = 30.0
 ATTACH_SECONDS = 120.0
@@ -48,7 +49,9 @@ class Accounts:
         hide: Callable[[SecretStr], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=REQUEST_SECONDS)
+        self._http = httpx.Client(
+            base_url=base_url, timeout=REQUEST_SECONDS, verify=find_tls(base_url)
+        )
         self._token = SecretStr("")
         self._tell = tell
         self._hide = hide
@@ -147,13 +150,22 @@ class Accounts:
 
     def mint_look_bearer(self) -> SecretStr | None:
         """Mint a short bearer to look at the data with; None where the target offers none."""
+        minted = self.self_mint(LOOK_TTL_SECONDS)
+        return minted[0] if minted else None
+
+    def self_mint(self, ttl_seconds: int) -> tuple[SecretStr, dict[str, Any]] | None:
+        """Have the target mint a bearer for the active workspace, without OAuth.
+
+        Returns it and the rest of the reply (`issuer`, `audience`, `scope`, …); None where the
+        target does not offer this to the workspace.
+        """
         path = "/api/v1/me/load-test/mcp-token"
-        answer = self._ask("POST", path, {"ttlSeconds": LOOK_TTL_SECONDS})
+        answer = self._ask("POST", path, {"ttlSeconds": ttl_seconds})
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:
-            raise ProvisionError(f"no bearer to look at the data with: {self._words(answer)}")
-        return self._take(answer, "bearer")
+            raise ProvisionError(f"the target mints no bearer by itself: {self._words(answer)}")
+        return self._take(answer, "bearer"), _body(answer)
 
     def register_client_with_session(
         self, endpoint: str, metadata: Mapping[str, Any]

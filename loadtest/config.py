@@ -113,16 +113,31 @@ class Pages(_Table):
 
 
 class Environment(_Table):
-    """One target as `loadtest.toml` describes it: everything but addresses and secrets."""
+    """One target as `loadtest.toml` describes it: everything but addresses and secrets.
+
+    Without `scope` the challenge or the metadata decides; with `workspace_claim` the bearer must
+    be a JWT that names the workspace; `client_metadata_url` is a Client ID Metadata Document of
+    ours, used where the authorization server takes such.
+    """
 
     target: Literal["reference", "hosted"]
     default_profile: str
     limits: Limits
     provision: Literal["novamart", "none"] = "novamart"
     mcp_path: str = "/mcp/{workspace_id}"
-    scope: str = "mcp:read offline_access"
-    workspace_claim: str = "https://atlas.useatlas.dev/workspace_id"
+    scope: str | None = None
+    workspace_claim: str | None = None
+    client_metadata_url: str | None = None
+    clients: Positive = 1
     pages: Pages = Pages()
+
+    def build_mcp_path(self, workspace_id: str | None) -> str:
+        """Return the path of the MCP endpoint, with the workspace where it names one."""
+        if "{workspace_id}" not in self.mcp_path:
+            return self.mcp_path
+        if workspace_id is None:
+            raise ConfigError("LOADTEST_WORKSPACE_ID is not set, and mcp_path needs it")
+        return self.mcp_path.replace("{workspace_id}", workspace_id)
 
 
 class ColdStart(_Table):
@@ -203,6 +218,7 @@ class Settings:
     profile: Profile
     base_url: str | None
     credentials: Credentials
+    clients: int = 1
     tracking_issue: str | None = None
     repository: str | None = None
     docs_pages: tuple[Path, ...] = ()
@@ -233,9 +249,23 @@ class Settings:
         """Return where the choice of browser is remembered, for all environments."""
         return self.root / STATE_DIR / "browser.json"
 
-    def build_mcp_url(self, base_url: str, workspace_id: str) -> str:
-        """Return the MCP endpoint of a workspace."""
-        return base_url + self.environment.mcp_path.format(workspace_id=workspace_id)
+    @property
+    def clients_file(self) -> Path:
+        """Return the 0600 file that remembers our registrations and refresh tokens."""
+        return self.state_dir / "clients.json"
+
+    def build_mcp_url(self, base_url: str, workspace_id: str | None) -> str:
+        """Return the MCP endpoint, of a workspace where the path names one."""
+        return base_url + self.environment.build_mcp_path(workspace_id)
+
+    def find_variable(self, name: str) -> str | None:
+        """Return a variable meant for hosted targets; a reference target never sees it."""
+        return None if self.is_reference() else self.variables.get(name)
+
+    def find_secret(self, name: str) -> SecretStr | None:
+        """Return such a variable as a secret."""
+        value = self.find_variable(name)
+        return SecretStr(value) if value else None
 
     def is_reference(self) -> bool:
         """Return whether the target is the embedded one, started for the run."""
@@ -248,36 +278,42 @@ def load_settings(
     profile_name: str | None = None,
     knobs: Mapping[str, str | None] | None = None,
     process_env: Mapping[str, str] | None = None,
+    *,
+    mcp_url: str | None = None,
 ) -> Settings:
     """Combine `loadtest.toml`, `.env`, the process environment and knobs given by flag.
 
     `knobs` maps variable names (`STAGES`, `STAGE_SECONDS`, …) to text; a flag wins over the
-    process environment, which wins over `.env`, which wins over the profile. Raises ConfigError
-    with every fault found, by name and never by value.
+    process environment, which wins over `.env`, which wins over the profile. `mcp_url` is an MCP
+    endpoint typed in passing: it gets state of its own, and only what the named environment says
+    of pages, scope and claims. Raises ConfigError with every fault found, by name and never by
+    value.
     """
     file = _parse_file(root / CONFIG_FILE)
     variables = _read_variables(root, process_env)
     name = environment_name or variables.get("LOADTEST_ENV") or file.default_environment
     environment = _pick(file.environment, name, "environment", "--env")
+    base_url = variables.get("LOADTEST_BASE_URL")
+    if mcp_url is not None:
+        base_url, environment = _point_at(mcp_url, environment, named=environment_name is not None)
+        name = re.sub(r"[^\w.-]", "_", urlsplit(base_url).netloc)
     profile_key = profile_name or variables.get("LOADTEST_PROFILE") or environment.default_profile
     profile = _apply_knobs(
         _pick(file.profile, profile_key, "profile", "--profile"), variables, knobs or {}
     )
     _check_limits(name, environment.limits, profile)
-    base_url = None
-    if environment.target == "hosted" and variables.get("LOADTEST_BASE_URL"):
-        base_url = parse_base_url(variables["LOADTEST_BASE_URL"])
+    hosted = environment.target == "hosted"
     return Settings(
         root=root,
         environment_name=name,
         environment=environment,
         profile_name=profile_key,
         profile=profile,
-        base_url=base_url,
+        base_url=parse_base_url(base_url) if hosted and base_url else None,
         credentials=_load_credentials(
-            root / STATE_DIR / name / CREDENTIALS_FILE,
-            variables if environment.target == "hosted" else {},
+            root / STATE_DIR / name / CREDENTIALS_FILE, variables if hosted else {}
         ),
+        clients=_parse_clients(environment, variables, knobs or {}),
         tracking_issue=variables.get("LOADTEST_TRACKING_ISSUE") or None,
         repository=variables.get("GITHUB_REPOSITORY") or None,
         docs_pages=tuple(root / page for page in file.docs_pages),
@@ -390,6 +426,27 @@ def _pick(table: Mapping[str, _T], name: str, kind: str, flag: str) -> _T:
         raise ConfigError(
             f"unknown {kind} '{name}': {CONFIG_FILE} has {', '.join(table)} ({flag})"
         ) from None
+
+
+def _point_at(mcp_url: str, environment: Environment, *, named: bool) -> tuple[str, Environment]:
+    """Return the origin of an MCP endpoint and the environment to reach it with."""
+    parts = urlsplit(mcp_url)
+    if not parts.netloc or parts.query or parts.fragment:
+        raise ConfigError("--mcp-url is not an address such as https://mcp.example.com/mcp")
+    update = {"target": "hosted", "provision": "none", "mcp_path": parts.path or "/"}
+    if named:
+        return f"{parts.scheme}://{parts.netloc}", environment.model_copy(update=update)
+    fresh = {"default_profile": environment.default_profile, "limits": environment.limits}
+    return f"{parts.scheme}://{parts.netloc}", Environment.model_validate(fresh | update)
+
+
+def _parse_clients(
+    environment: Environment, variables: Mapping[str, str], flags: Mapping[str, str | None]
+) -> int:
+    text = flags.get("CLIENTS") or variables.get("CLIENTS") or str(environment.clients)
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ConfigError("CLIENTS must be a whole number above 0")
+    return int(text)
 
 
 def _apply_knobs(

@@ -14,9 +14,19 @@ from loadtest import __version__
 from loadtest.chain import Chain
 from loadtest.config import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError, UsageError
-from loadtest.mint.bearer import Bearer, read_bearer, write_bearer
+from loadtest.mint.bearer import (
+    Bearer,
+    find_soonest,
+    parse_claims,
+    read_bearers,
+    write_bearers,
+)
+from loadtest.mint.lock import lock_state
+from loadtest.mint.options import MintOptions
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from loadtest.results import Run, Target
 
 # A bearer must outlive the scheduled time by this much: cold start, gaps and clean-up.
@@ -39,6 +49,8 @@ def provision(
         return
     if teardown and (rotate or github_secrets or show):
         raise UsageError("--teardown goes with no other option than --env")
+    if github_secrets and settings.is_reference():
+        raise UsageError("--github-secrets is for hosted environments: nobody else reaches ours")
     check_hosted(settings, "LOADTEST_BASE_URL", "LOADTEST_EMAIL")
     from loadtest import provision as stage
 
@@ -57,7 +69,8 @@ def provision(
         tell("was there, verified within the last hour")
     else:
         origin = chain.open_target(settings)
-        done = stage.provision(settings, origin, tell, github_secrets=github_secrets)
+        bearer = _find_look_bearer(settings, origin)
+        done = stage.provision(settings, origin, tell, github_secrets=github_secrets, bearer=bearer)
         for step in done.steps:
             tell(step.describe())
     if show:
@@ -66,31 +79,72 @@ def provision(
         print(stage.render_credentials(settings), end="")
 
 
-def mint(chain: Chain, settings: Settings) -> None:
-    """Have a bearer that outlives the profile: the one on disk, else one newly minted."""
-    bearer, was_there = ensure_bearer(chain, settings)
-    if was_there:
-        chain.say("mint", f"was there, good for {bearer.seconds_left() / 60:.0f} min")
+def _find_look_bearer(settings: Settings, base_url: str) -> "SecretStr | None":
+    """Return a bearer of this workspace from disk that lives long enough to look with."""
+    workspace_id = settings.credentials.workspace_id
+    if workspace_id is None:
+        return None
+    mcp_url = settings.build_mcp_url(base_url, workspace_id)
+    try:
+        bearers = read_bearers(settings.bearer_file)
+    except MintError:
+        return None
+    fitting = (
+        bearer
+        for bearer in bearers
+        if bearer.mcp_url == mcp_url and bearer.seconds_left() > SPARE_SECONDS
+    )
+    return next((bearer.access_token for bearer in fitting), None)
 
 
-def ensure_bearer(chain: Chain, settings: Settings) -> tuple[Bearer, bool]:
-    """Return a bearer that outlives the profile, and whether it was there."""
-    check_hosted(settings, "LOADTEST_BASE_URL", "LOADTEST_EMAIL", "LOADTEST_PASSWORD")
-    needed_seconds = settings.profile.scheduled_seconds() + SPARE_SECONDS
-    bearer = read_bearer(settings.bearer_file)
-    if (
-        bearer is not None
-        and bearer.seconds_left() > needed_seconds
-        and _is_for(chain, settings, bearer)
-    ):
-        return bearer, True
-    bearer = _mint_anew(chain, settings)
-    if bearer.seconds_left() < needed_seconds:
-        raise MintError(
-            f"the bearer lives {bearer.seconds_left():.0f} s, profile {settings.profile_name} "
-            f"needs {needed_seconds} s: choose a shorter one, or have longer tokens issued"
+def mint(chain: Chain, settings: Settings, options: MintOptions, *, print_claims: bool) -> None:
+    """Have a bearer per client that outlives the profile: those on disk, else newly minted."""
+    bearers, made = ensure_bearers(chain, settings, options)
+    if not made:
+        soonest = find_soonest(bearers)
+        count = f"{len(bearers)} bearers were" if len(bearers) > 1 else "was"
+        chain.say("mint", f"{count} there, good for {soonest.seconds_left() / 60:.0f} min")
+    if print_claims:
+        for bearer in bearers:
+            claims = parse_claims(bearer.access_token.get_secret_value())
+            chain.console.print_json(data=claims or {"opaque": True})
+
+
+def ensure_bearers(
+    chain: Chain, settings: Settings, options: MintOptions
+) -> tuple[tuple[Bearer, ...], bool]:
+    """Return a bearer per client that outlives the profile, and whether one had to be made.
+
+    Two processes never mint for one environment at once: a refresh token sent twice would end
+    the whole grant.
+    """
+    check_hosted(settings, "LOADTEST_BASE_URL")
+    needed_seconds = options.min_ttl_seconds
+    if needed_seconds is None:
+        needed_seconds = settings.profile.scheduled_seconds() + SPARE_SECONDS
+    with lock_state(settings.state_dir):
+        bearers = dict(enumerate(read_bearers(settings.bearer_file)[: settings.clients]))
+        lacking = tuple(
+            slot
+            for slot in range(settings.clients)
+            if options.via != "auto"
+            or slot not in bearers
+            or bearers[slot].seconds_left() < needed_seconds
+            or not _is_for(chain, settings, bearers[slot])
         )
-    return bearer, False
+        if not lacking:
+            return tuple(bearers.values()), False
+        made = _mint_anew(chain, settings, options, lacking, needed_seconds)
+        pool = tuple(bearer for _, bearer in sorted({**bearers, **made}.items()))
+        write_bearers(settings.bearer_file, pool)
+    soonest = find_soonest(pool)
+    if soonest.seconds_left() < needed_seconds:
+        raise MintError(
+            f"the bearer lives {soonest.seconds_left():.0f} s, profile {settings.profile_name} "
+            f"needs {needed_seconds:.0f} s, {needed_seconds - soonest.seconds_left():.0f} s more: "
+            "choose a shorter profile, or have longer tokens issued"
+        )
+    return pool, True
 
 
 def _is_for(chain: Chain, settings: Settings, bearer: Bearer) -> bool:
@@ -101,40 +155,55 @@ def _is_for(chain: Chain, settings: Settings, bearer: Bearer) -> bool:
     """
     base_url = chain.targets.get(settings.environment_name, settings.base_url)
     workspace_id = settings.credentials.workspace_id
-    if workspace_id is None or bearer.workspace_id != workspace_id:
+    if bearer.workspace_id != workspace_id:
         return False
     return base_url is None or bearer.mcp_url == settings.build_mcp_url(base_url, workspace_id)
 
 
-def _mint_anew(chain: Chain, settings: Settings) -> Bearer:
-    from loadtest.browser import find_choice
-    from loadtest.mint.flow import MintRequest
-    from loadtest.mint.flow import mint as run_flow
+def _mint_anew(
+    chain: Chain,
+    settings: Settings,
+    options: MintOptions,
+    slots: tuple[int, ...],
+    needed_seconds: float,
+) -> dict[int, Bearer]:
+    from loadtest.mint.pool import mint_slots
 
-    who = settings.credentials
-    if who.email is None or who.password is None or who.workspace_id is None:
-        raise ConfigError("nobody to sign in yet: type `inv provision` first")
-    browser = find_choice(settings.browser_record)
     base_url = chain.open_target(settings)
-    request = MintRequest(
-        mcp_url=settings.build_mcp_url(base_url, who.workspace_id),
-        environment=settings.environment,
-        email=who.email,
-        password=who.password,
-        workspace_id=who.workspace_id,
-        browser=browser,
-        state_dir=settings.state_dir,
-        tell=lambda text: chain.say("mint", text),
+    mcp_url = settings.build_mcp_url(base_url, settings.credentials.workspace_id)
+    made, timings = mint_slots(
+        settings, options, mcp_url, slots, needed_seconds, lambda text: chain.say("mint", text)
     )
-    bearer, timings = run_flow(request)
-    write_bearer(settings.bearer_file, bearer)
+    for bearer in made.values():
+        chain.mask(bearer.access_token.get_secret_value())
+    ways = ", ".join(dict.fromkeys(bearer.via for bearer in made.values()))
+    count = f"{len(made)} bearers" if len(made) > 1 else "made"
+    split = (
+        f" (browser {timings.browser_seconds:.1f}, pages {timings.pages_seconds:.1f}, "
+        f"protocol {timings.protocol_seconds:.1f})"
+        if timings.browser_seconds
+        else ""
+    )
+    minutes = find_soonest(tuple(made.values())).seconds_left() / 60
     chain.say(
         "mint",
-        f"made in {timings.total_seconds:.1f} s (browser {timings.browser_seconds:.1f}, pages "
-        f"{timings.pages_seconds:.1f}, protocol {timings.protocol_seconds:.1f}), "
-        f"good for {bearer.seconds_left() / 60:.0f} min",
+        f"{count} by {ways} in {timings.total_seconds:.1f} s{split}, good for {minutes:.0f} min",
     )
-    return bearer
+    return made
+
+
+def revoke(chain: Chain, settings: Settings) -> None:
+    """Undo what mint did: revoke, delete, wipe; say what stays."""
+    from loadtest.mint.revocation import revoke_all
+
+    if settings.is_reference() and settings.clients_file.exists():
+        chain.open_target(settings)
+    with lock_state(settings.state_dir):
+        undone = list(revoke_all(settings.bearer_file, settings.clients_file))
+    for thing in undone:
+        chain.say("revoke", thing.describe())
+    if not undone:
+        chain.say("revoke", "nothing was there")
 
 
 def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
@@ -146,7 +215,7 @@ def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
     chosen = _parse_scenarios(scenarios)
     binary = find_k6(settings.variables)
     base_url = chain.open_target(settings)
-    bearer, _ = ensure_bearer(chain, settings)
+    bearers, _ = ensure_bearers(chain, settings, MintOptions())
     target = Target(host=urlsplit(base_url).netloc)
     folder = create_run_folder(settings.runs_dir, build_run(settings, target, binary.version))
     chain.say("k6", f"{binary.describe()}, into {folder.path.relative_to(settings.root)}")
@@ -155,7 +224,7 @@ def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
         folder = run_scenarios(
             settings,
             folder,
-            bearer.mcp_url,
+            bearers[0].mcp_url,
             settings.bearer_file,
             binary=binary,
             scenarios=chosen,
@@ -199,6 +268,7 @@ def build_run(settings: Settings, target: "Target", k6_version: str) -> "Run":
         },
         git_sha=git_sha,
         run_url=build_run_url(settings.variables),
+        clients=settings.clients,
     )
 
 

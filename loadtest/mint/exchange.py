@@ -38,6 +38,11 @@ class Exchange:
         return self.metadata.get("authorization_endpoint")
 
     @property
+    def refusal_status(self) -> int | None:
+        """Return the HTTP status of the last refusal."""
+        return self._refusal[0] if self._refusal else None
+
+    @property
     def refusal_code(self) -> str | None:
         """Return the `error` of the last refusal (RFC 6749, section 5.2)."""
         return self._refusal[1] if self._refusal else None

@@ -6,10 +6,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import httpx2
 from mcp.client.auth import OAuthClientProvider, OAuthFlowError, OAuthRegistrationError
@@ -25,15 +23,15 @@ from mcp.shared.auth import (
 from pydantic import AnyUrl, SecretStr, ValidationError
 
 from loadtest.browser import BrowserChoice, launch
-from loadtest.config import Environment
+from loadtest.config import Environment, parse_origin
 from loadtest.errors import LoadtestError, MintError
-from loadtest.files import ensure_private_dir, write_text
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.callback import Callback, listen
 from loadtest.mint.clients import ClientStore, Remembered, SlotStorage
+from loadtest.mint.evidence import keep_evidence
 from loadtest.mint.exchange import Exchange, check_secure
 from loadtest.mint.pages import SignIn
-from loadtest.mint.transport import PatientTransport
+from loadtest.mint.transport import RATE_WAITS_SECONDS, PatientTransport
 from loadtest.mint.verification import Expected, verify
 
 if TYPE_CHECKING:
@@ -64,9 +62,10 @@ class Endpoint:
 class MintRequest(Endpoint):
     """Whom to sign in, and how; `state_dir` holds what is remembered.
 
-    `client_id`, `client_secret` and its `issuer` are a client that was given to us; `slow_ms`
-    slows the browser down for a person who watches (`headed`); without `refresh` the browser
-    signs in even where a refresh token would do.
+    `client_id`, `client_secret` and its `issuer` are a client that was given to us;
+    `sign_in_origins` are where credentials may be typed, beside the servers' own; `slow_ms` slows
+    the browser down for a person who watches (`headed`); without `refresh` the browser signs in
+    even where a refresh token would do.
     """
 
     email: str
@@ -77,6 +76,7 @@ class MintRequest(Endpoint):
     client_id: str | None = None
     client_secret: SecretStr | None = None
     issuer: str | None = None
+    sign_in_origins: frozenset[str] = frozenset()
     headed: bool = False
     slow_ms: float = 0.0
     refresh: bool = True
@@ -135,18 +135,29 @@ async def _mint_pool(
 
 
 async def _mint_slot(request: MintRequest, slot: int, browser: "_SignInBrowser") -> Bearer:
-    """Mint for one client; a registration that the server has forgotten is made anew, once."""
-    exchange, storage = _begin(request, slot)
-    registered_before = storage.remembered is not None and request.client_id is None
-    try:
-        return await _run_flow(request, storage, exchange, browser)
-    except MintError as failure:
-        if not registered_before or failure.code not in UNKNOWN_CLIENT:
-            raise
-    request.tell("the server has forgotten our registration: registering once more")
-    storage.forget()
-    exchange, storage = _begin(request, slot)
-    return await _run_flow(request, storage, exchange, browser)
+    """Mint for one client, starting over where that is the cure.
+
+    A registration that the server has forgotten is made anew, once. A code exchange that met a
+    rate limit is never repeated; after a wait a new code is asked for.
+    """
+    waits = list(RATE_WAITS_SECONDS)
+    forgotten = False
+    while True:
+        exchange, storage = _begin(request, slot)
+        is_ours = storage.remembered is not None and request.client_id is None
+        try:
+            return await _run_flow(request, storage, exchange, browser)
+        except MintError as failure:
+            if is_ours and failure.code in UNKNOWN_CLIENT and not forgotten:
+                forgotten = True
+                request.tell("the server has forgotten our registration: registering once more")
+                storage.forget()
+            elif failure.reason == "rate_limited" and failure.step == "exchange" and waits:
+                wait = waits.pop(0)
+                request.tell(f"the token endpoint is rate limited: a new code in {wait:.0f} s")
+                await asyncio.sleep(wait)
+            else:
+                raise
 
 
 def _begin(request: MintRequest, slot: int) -> tuple[Exchange, SlotStorage]:
@@ -201,7 +212,8 @@ async def ask_endpoint(
         ) from None
     except (OAuthFlowError, OAuthRegistrationError, OAuthTokenError, ValueError) as failure:
         words = exchange.describe_refusal() or _describe(failure)
-        raise MintError(words, exchange.step, code=exchange.refusal_code) from None
+        reason = "rate_limited" if exchange.refusal_status == 429 else None
+        raise MintError(words, exchange.step, reason=reason, code=exchange.refusal_code) from None
 
 
 def build_provider(
@@ -285,13 +297,7 @@ def _build_given_client(request: MintRequest) -> OAuthClientInformationFull | No
 def _expected_origins(request: MintRequest, exchange: Exchange) -> frozenset[str]:
     """Return where credentials may be typed: the servers' own origins, and those configured."""
     known = [request.mcp_url, exchange.metadata.get("issuer"), exchange.authorization_endpoint]
-    return frozenset(build_origin(url) for url in known if url)
-
-
-def build_origin(url: str) -> str:
-    """Return scheme, host and port of a URL (RFC 6454)."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    return request.sign_in_origins | {parse_origin(str(url)) for url in known if url}
 
 
 class _SignInBrowser:
@@ -326,12 +332,16 @@ class _SignInBrowser:
             request.email,
             request.password,
             request.tell,
+            totp_secret=request.totp_secret,
+            origins=origins,
+            workspace=(request.workspace_id,) if request.workspace_id else (),
         )
         began = time.monotonic()
         try:
             await sign_in.run(authorization_url, callback)
         except MintError as failure:
-            kept = await _keep_evidence(request, page, sign_in.step)
+            folder = request.state_dir / "failures"
+            kept = await keep_evidence(page, folder, sign_in.step, sign_in.secrets)
             raise MintError(
                 f"{failure.message}; the page is kept in {kept}",
                 failure.step,
@@ -358,20 +368,6 @@ class _SignInBrowser:
         page = await self._context.new_page()
         self._timings.browser_seconds += time.monotonic() - began
         return page
-
-
-async def _keep_evidence(request: MintRequest, page: "Page", step: str) -> Path:
-    """Keep a masked screenshot and the page's text, with what we typed taken out."""
-    folder = ensure_private_dir(request.state_dir / "failures")
-    stem = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{step}"
-    text = await page.inner_text("body")
-    for secret in (request.password.get_secret_value(), request.email):
-        text = text.replace(secret, "***")
-    write_text(stem.with_suffix(".txt"), text + "\n", private=True)
-    picture = stem.with_suffix(".png")
-    picture.touch(mode=0o600)
-    await page.screenshot(path=picture, mask=[page.locator("input")])
-    return folder
 
 
 async def check_tokens(

@@ -4,12 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from loadtest.accounts import Accounts
+from loadtest.accounts import open_session
 from loadtest.browser import find_choice
-from loadtest.config import Settings, check_hosted
-from loadtest.errors import ConfigError
+from loadtest.config import Settings, check_hosted, parse_origin
+from loadtest.errors import ConfigError, MintError
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.flow import Endpoint, MintRequest, Timings, mint_pool
 from loadtest.mint.options import MintOptions
@@ -63,10 +61,18 @@ def _build_request(
         client_id=settings.find_variable("LOADTEST_CLIENT_ID"),
         client_secret=settings.find_secret("LOADTEST_CLIENT_SECRET"),
         issuer=settings.find_variable("LOADTEST_ISSUER"),
+        sign_in_origins=_parse_origins(settings.find_variable("LOADTEST_SIGN_IN_ORIGINS")),
         headed=options.headed,
         slow_ms=options.slow_ms,
         refresh=options.via == "auto",
     )
+
+
+def _parse_origins(text: str | None) -> frozenset[str]:
+    try:
+        return frozenset(parse_origin(part.strip()) for part in (text or "").split(",") if part)
+    except ValueError as failure:
+        raise ConfigError(f"LOADTEST_SIGN_IN_ORIGINS: {failure}") from None
 
 
 def _mint_as_machine(
@@ -110,17 +116,20 @@ def _mint_by_session(
     if not least <= ttl_seconds <= most:
         raise ConfigError(f"--ttl must be from {least} to {most} seconds")
     base_url = mcp_url.removesuffix(settings.environment.build_mcp_path(who.workspace_id))
-    with Accounts(base_url, tell) as accounts:
-        accounts.enter(who.email, who.password)
-        accounts.ensure_workspace(who.email, who.workspace_id)
+    with open_session(base_url, who.email, who.password, who.workspace_id, tell) as accounts:
         minted = accounts.self_mint(ttl_seconds)
+    if minted is None:
+        raise MintError(
+            "the target mints no bearers by itself for this workspace: use --via browser", "session"
+        )
+    bearer, reply = minted
     return Bearer(
-        access_token=SecretStr(minted["bearer"]),
+        access_token=bearer,
         expires_at=time.time() + ttl_seconds,
         mcp_url=mcp_url,
-        scope=str(minted.get("scope", "")),
+        scope=str(reply.get("scope", "")),
         via="session",
         workspace_id=who.workspace_id,
-        issuer=minted.get("issuer"),
-        audience=minted.get("audience"),
+        issuer=reply.get("issuer"),
+        audience=reply.get("audience"),
     )

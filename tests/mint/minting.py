@@ -1,0 +1,63 @@
+"""How mint's tests ask for a bearer: a seeded user and workspace, no provisioning."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from loadtest.browser import BrowserChoice
+from loadtest.config import Environment, Limits
+from loadtest.mint.flow import MintRequest
+from loadtest.reference.knobs import Knobs
+from loadtest.reference.seeds import SeedClient, SeedUser
+from loadtest.reference.server import ReferenceTarget
+
+EMAIL = "minter@novamart.example"
+PASSWORD = "a password canary"
+SLUG = "minting"
+CLAIM = "https://atlas.useatlas.dev/workspace_id"
+
+
+def build_target(
+    clients: Sequence[SeedClient] = (), user: dict[str, Any] | None = None, **knobs: Any
+) -> ReferenceTarget:
+    """Return a target, not yet started, with one user who owns one workspace."""
+    seed = {"must_change_password": False, "workspace": SLUG} | (user or {})
+    users = [SeedUser(EMAIL, PASSWORD, **seed)]
+    return ReferenceTarget(Knobs(**knobs), users=users, clients=clients)
+
+
+def build_environment(**changes: Any) -> Environment:
+    """Return an environment of the first user's kind."""
+    arguments: dict[str, Any] = {
+        "target": "hosted",
+        "default_profile": "smoke",
+        "limits": Limits(max_vus=1, max_rps=1, max_duration_seconds=1),
+        "scope": "mcp:read offline_access",
+        "workspace_claim": CLAIM,
+    }
+    return Environment(**(arguments | changes))
+
+
+def build_request(
+    target: ReferenceTarget,
+    browser: BrowserChoice,
+    state_dir: Path,
+    tell: Callable[[str], None] = lambda _: None,
+    environment: dict[str, Any] | None = None,
+    **changes: Any,
+) -> MintRequest:
+    """Return a request to mint for the seeded user's workspace."""
+    (workspace,) = (found for found in target.workspaces() if found.slug == SLUG)
+    arguments: dict[str, Any] = {
+        "mcp_url": f"{target.api_url}/mcp/{workspace.id}",
+        "environment": build_environment(**(environment or {})),
+        "workspace_id": workspace.id,
+        "tell": tell,
+        "email": EMAIL,
+        "password": SecretStr(PASSWORD),
+        "browser": browser,
+        "state_dir": state_dir,
+    }
+    return MintRequest(**(arguments | changes))
