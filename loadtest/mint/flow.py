@@ -162,8 +162,14 @@ async def _mint_slot(request: MintRequest, slot: int, browser: "_SignInBrowser")
 
 def _begin(request: MintRequest, slot: int) -> tuple[Exchange, SlotStorage]:
     exchange = Exchange()
-    store = ClientStore(request.state_dir / "clients.json")
-    return exchange, SlotStorage(store, slot, _build_given_client(request), exchange)
+    given = _build_given_client(request)
+    storage = SlotStorage(ClientStore(request.state_dir / "clients.json"), slot, given, exchange)
+    remembered = storage.remembered
+    if given is not None and given.client_secret is not None and remembered is not None:
+        # A refresh comes before discovery: go by what was discovered last time.
+        exchange.metadata = remembered.metadata
+        given.token_endpoint_auth_method = exchange.pick_secret_method()
+    return exchange, storage
 
 
 async def _run_flow(
@@ -350,7 +356,6 @@ class _SignInBrowser:
             ) from None
         finally:
             self._timings.pages_seconds += time.monotonic() - began
-        await page.close()
 
     async def _open_page(self) -> "Page":
         from playwright.async_api import async_playwright

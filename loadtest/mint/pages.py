@@ -848,13 +848,15 @@ def find_workspace(
 
 
 def _read_oauth_error(url: str, text: str) -> tuple[str | None, str | None]:
-    """Return `error` and `error_description` of a page's address, else of its JSON text."""
+    """Return `error` and `error_description` of a page's address, else of its JSON or lines."""
     parts = urlsplit(url)
     given: dict[str, Any] = dict(parse_qsl(f"{parts.query}&{parts.fragment}"))
     if "error" not in given:
         with contextlib.suppress(ValueError):
             body = json.loads(text)
             given = body if isinstance(body, dict) else {}
+    if "error" not in given:
+        given = dict(re.findall(r"(?m)^\s*(error|error_description):\s*(\S.*?)\s*$", text))
     code, description = given.get("error"), given.get("error_description")
     if not isinstance(code, str) or not re.fullmatch(r"[\w.:/-]{1,64}", code):
         return None, None

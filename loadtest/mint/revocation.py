@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote_plus
 
 import httpx
 
@@ -82,7 +83,8 @@ def _revoke_token(
     if secret is not None and method == "client_secret_post":
         form["client_secret"] = secret
     elif secret is not None:
-        basic = httpx.BasicAuth(entry.client.client_id, secret)
+        # Form-encoded first (RFC 6749, section 2.3.1).
+        basic = httpx.BasicAuth(quote_plus(entry.client.client_id), quote_plus(secret))
     try:
         check_secure(endpoint, "revocation")
         answer = http.post(endpoint, data=form, auth=basic)

@@ -23,7 +23,7 @@ def build_target(
     clients: Sequence[SeedClient] = (), user: dict[str, Any] | None = None, **knobs: Any
 ) -> ReferenceTarget:
     """Return a target, not yet started, with one user who owns one workspace."""
-    seed = {"must_change_password": False, "workspace": SLUG} | (user or {})
+    seed: dict[str, Any] = {"must_change_password": False, "workspace": SLUG} | (user or {})
     users = [SeedUser(EMAIL, PASSWORD, **seed)]
     return ReferenceTarget(Knobs(**knobs), users=users, clients=clients)
 
