@@ -4,14 +4,16 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
-import httpx
 from pydantic import SecretStr
 
 from loadtest.errors import ProvisionError
 from loadtest.tls import find_tls
+
+if TYPE_CHECKING:
+    import httpx
 
 REQUEST_SECONDS = 30.0
 ATTACH_SECONDS = 120.0
@@ -49,6 +51,8 @@ class Accounts:
         hide: Callable[[SecretStr], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        import httpx  # a task that skips itself does without
+
         self._http = httpx.Client(
             base_url=base_url, timeout=REQUEST_SECONDS, verify=find_tls(base_url)
         )
@@ -92,6 +96,8 @@ class Accounts:
 
     def sign_out(self) -> None:
         """End the session, where the target lets us: best effort, so that none is left behind."""
+        import httpx
+
         if self._token.get_secret_value():
             with suppress(httpx.HTTPError):
                 self._send("POST", "/api/auth/sign-out", {}, REQUEST_SECONDS)
@@ -222,7 +228,9 @@ class Accounts:
         path: str,
         body: dict[str, Any] | None = None,
         timeout_seconds: float = REQUEST_SECONDS,
-    ) -> httpx.Response:
+    ) -> "httpx.Response":
+        import httpx
+
         for wait_seconds in (*RATE_WAITS_SECONDS, None):
             try:
                 answer = self._send(method, path, body, timeout_seconds)
@@ -242,7 +250,7 @@ class Accounts:
 
     def _send(
         self, method: str, path: str, body: dict[str, Any] | None, timeout_seconds: float
-    ) -> httpx.Response:
+    ) -> "httpx.Response":
         token = self._token.get_secret_value()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         answer = self._http.request(
@@ -256,19 +264,19 @@ class Accounts:
         self._secrets.add(value)
         return value
 
-    def _take(self, answer: httpx.Response, name: str) -> SecretStr:
+    def _take(self, answer: "httpx.Response", name: str) -> SecretStr:
         secret = SecretStr(self._member(answer, name))
         self._hide(secret)
         self._reveal(secret)
         return secret
 
-    def _member(self, answer: httpx.Response, name: str) -> str:
+    def _member(self, answer: "httpx.Response", name: str) -> str:
         value = _body(answer).get(name)
         if not isinstance(value, str) or not value:
             raise ProvisionError(f"{answer.request.url.path} answered without '{name}'")
         return value
 
-    def _words(self, answer: httpx.Response) -> str:
+    def _words(self, answer: "httpx.Response") -> str:
         """Quote an error in any of the target's three dialects, and nothing else of the reply."""
         body = _body(answer)
         keys = ("code", "error", "error_description", "message")
@@ -301,7 +309,7 @@ def build_slug(email: str) -> str:
     return f"loadtest-{hashlib.sha256(email.encode()).hexdigest()[:12]}"
 
 
-def _parse_retry_after(answer: httpx.Response) -> float | None:
+def _parse_retry_after(answer: "httpx.Response") -> float | None:
     """Return a believable Retry-After in seconds (RFC 9110, section 10.2.3), else None."""
     text = answer.headers.get("retry-after", "")
     if not (text.isascii() and text.isdigit()) or len(text) > 4:
@@ -309,18 +317,18 @@ def _parse_retry_after(answer: httpx.Response) -> float | None:
     return float(text) if 1 <= int(text) <= LONGEST_WAIT_SECONDS else None
 
 
-def _json(answer: httpx.Response) -> Any:
+def _json(answer: "httpx.Response") -> Any:
     try:
         return answer.json()
     except ValueError:
         return None
 
 
-def _body(answer: httpx.Response) -> dict[str, Any]:
+def _body(answer: "httpx.Response") -> dict[str, Any]:
     body = _json(answer)
     return body if isinstance(body, dict) else {}
 
 
-def _code(answer: httpx.Response) -> str | None:
+def _code(answer: "httpx.Response") -> str | None:
     code = _body(answer).get("code")
     return code if isinstance(code, str) else None

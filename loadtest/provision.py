@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import SecretStr
 
 from loadtest.accounts import (
@@ -162,6 +161,8 @@ def _wipe(settings: Settings) -> Step:
     """Remove all that the environment's directory holds, the lock that we hold last."""
     target = settings.state_dir / "target"
     if target.is_dir():
+        from filelock import FileLock, Timeout
+
         try:
             FileLock(target / "lock").acquire(timeout=0).lock.release()
         except Timeout:
@@ -193,15 +194,12 @@ class _Work:
         """Prepare what all steps share; nothing is sent yet."""
         self.file = CredentialsFile(self.settings)
         self.hide = build_hide(self.settings)
-        if self.github_secrets and self.settings.is_reference():
-            raise ConfigError(
-                f"environment {self.settings.environment_name} is the embedded target: its "
-                "credentials serve nobody else, so --github-secrets is for hosted ones"
-            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Let one process at a time provision an environment; the lock goes with the process."""
+        from filelock import FileLock, Timeout
+
         ensure_private_dir(self.settings.state_dir)
         lock = FileLock(self.settings.state_dir / LOCK_FILE, mode=0o600)
         try:

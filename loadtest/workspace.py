@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import SecretStr
 
 from loadtest.errors import ProvisionError
+from loadtest.tls import find_tls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -114,7 +115,12 @@ class Workspace:
         headers = {"Authorization": f"Bearer {self._bearer.get_secret_value()}"}
         hooks = {"response": [self._note_refusal]}
         async with (
-            httpx2.AsyncClient(headers=headers, timeout=CALL_SECONDS, event_hooks=hooks) as http,
+            httpx2.AsyncClient(
+                headers=headers,
+                timeout=CALL_SECONDS,
+                event_hooks=hooks,
+                verify=find_tls(self._mcp_url),
+            ) as http,
             Client(streamable_http_client(self._mcp_url, http_client=http)) as client,
         ):
             return await act(client)

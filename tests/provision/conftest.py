@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,24 @@ from typing import Any
 import httpx
 import mcp  # noqa: F401 (two threads that import it at once trip over each other)
 import pytest
+from sqlalchemy import delete
 
 from loadtest import provision as stage
 from loadtest.config import CONFIG_FILE, Settings, load_settings
 from loadtest.provision import Provisioned, Step
 from loadtest.reference import novamart
+from loadtest.reference.accounts import (
+    Client,
+    Consent,
+    Entity,
+    Grant,
+    Member,
+    SignIn,
+    User,
+    Workspace,
+)
 from loadtest.reference.knobs import Knobs
+from loadtest.reference.seeds import SeedUser, seed_user
 from loadtest.reference.server import ReferenceTarget
 
 from .gate import Gate, open_gate
@@ -25,6 +37,16 @@ from .github_server import GithubServer, serve_github
 
 EMAIL = "loadtest@example.com"
 ROOT = Path(__file__).parent.parent.parent
+
+# What `inv provision` does, without the half second in which it becomes a task.
+STAGE_ALONE = """
+import sys
+from pathlib import Path
+from loadtest import provision as stage
+from loadtest.config import load_settings
+settings = load_settings(Path.cwd(), "staging", "smoke")
+getattr(stage, sys.argv[1])(settings, settings.base_url, print)
+"""
 
 
 class Place:
@@ -37,6 +59,7 @@ class Place:
         self.variables = {"LOADTEST_BASE_URL": gate.url, "LOADTEST_EMAIL": EMAIL}
         self.said: list[str] = []
         self.waited: list[float] = []
+        self.pause: Callable[[float], None] = self.waited.append
 
     @property
     def settings(self) -> Settings:
@@ -49,10 +72,6 @@ class Place:
         password = self.settings.credentials.password
         assert password is not None
         return password.get_secret_value()
-
-    def pause(self, seconds: float) -> None:
-        """Wait in no time."""
-        self.waited.append(seconds)
 
     def provision(self, **options: Any) -> Provisioned:
         """Provision in this process."""
@@ -71,25 +90,21 @@ class Place:
         steps = stage.teardown(self.settings, self.gate.url, self.said.append, pause=self.pause)
         return {step.what: step.state for step in steps}
 
-    def inv(self, *options: str) -> "subprocess.Popen[str]":
+    def inv(self, *options: str, env: str = "staging") -> "subprocess.Popen[str]":
         """Start `inv provision` as a process of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-u", "-m", "invoke", "provision", "--env", "staging", *options],
-            cwd=self.root,
-            env={"PATH": os.environ["PATH"], "COLUMNS": "300"} | self.variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = [sys.executable, "-u", "-m", "invoke", "provision", "--env", env, *options]
+        return self.start(command)
 
-    def run(self, *options: str) -> tuple[int, str, str]:
+    def run(self, *options: str, env: str = "staging") -> tuple[int, str, str]:
         """Run `inv provision`; return exit code, stdout and stderr."""
-        with self.inv(*options) as process:
+        with self.inv(*options, env=env) as process:
             out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
-    def run_killed(self, arm: Callable[[Callable[[], None]], None], *options: str) -> None:
-        """Run `inv provision`, killed where `arm` puts the killing."""
+    def run_killed(
+        self, arm: Callable[[Callable[[], None]], None], stage: str = "provision"
+    ) -> None:
+        """Run `provision` or `rotate` as a process, killed where `arm` puts the killing."""
         started: list[subprocess.Popen[str]] = []
 
         def kill() -> None:
@@ -97,10 +112,21 @@ class Place:
             started[0].wait()
 
         arm(kill)
-        with self.inv(*options) as process:
+        with self.start([sys.executable, "-c", STAGE_ALONE, stage]) as process:
             started.append(process)
             _, err = process.communicate(timeout=60)
         assert process.returncode == -9, err
+
+    def start(self, command: list[str]) -> "subprocess.Popen[str]":
+        """Start a process in the checkout, with the variables."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env={"PATH": os.environ["PATH"], "COLUMNS": "300"} | self.variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def signs_in(self, password: str) -> bool:
         """Return whether the target takes this password."""
@@ -127,18 +153,43 @@ def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def serve_empty(
+    tmp_path_factory: pytest.TempPathFactory, data_file: Path
+) -> Iterator[Callable[..., ReferenceTarget]]:
+    """Serve targets without people; one serves all tests that ask for the same knobs."""
+    shared: dict[Knobs, ReferenceTarget] = {}
+    with ExitStack() as running:
+
+        def launch(knobs: Knobs, **options: Any) -> ReferenceTarget:
+            state = tmp_path_factory.mktemp("target")
+            shutil.copy(data_file, state)
+            return running.enter_context(ReferenceTarget(knobs, state_dir=state, **options))
+
+        def serve(knobs: Knobs, **options: Any) -> ReferenceTarget:
+            if options:
+                return launch(knobs, **options)
+            target = shared[knobs] = shared.get(knobs) or launch(knobs)
+            with target._deployment.store.begin() as db:
+                for kind in (Consent, Grant, SignIn, Entity, Member, Workspace, Client, User):
+                    db.execute(delete(kind))
+            return target
+
+        yield serve
+
+
 @pytest.fixture
-def place(tmp_path: Path, data_file: Path) -> Iterator[Callable[..., Place]]:
+def place(
+    tmp_path: Path, serve_empty: Callable[..., ReferenceTarget]
+) -> Iterator[Callable[..., Place]]:
     """Make places: knobs by name, and `users` and `clock` as the target takes them."""
     with ExitStack() as running:
 
-        def make(**given: Any) -> Place:
-            options = {name: given.pop(name) for name in {"users", "clock"} & set(given)}
-            knobs = Knobs(**{"account_limits": False} | given)
-            state = tmp_path / "target"
-            state.mkdir()
-            shutil.copy(data_file, state)
-            target = running.enter_context(ReferenceTarget(knobs, state_dir=state, **options))
+        def make(users: Sequence[SeedUser] = (), **given: Any) -> Place:
+            options = {"clock": given.pop("clock")} if "clock" in given else {}
+            target = serve_empty(Knobs(**{"account_limits": False} | given), **options)
+            for user in users:
+                seed_user(target._deployment, user)
             gate = running.enter_context(open_gate(target.api_url))
             root = tmp_path / "a checkout"
             root.mkdir()
@@ -149,8 +200,15 @@ def place(tmp_path: Path, data_file: Path) -> Iterator[Callable[..., Place]]:
         yield make
 
 
-@pytest.fixture
-def github() -> Iterator[GithubServer]:
-    """Serve a loopback GitHub."""
+@pytest.fixture(scope="session")
+def github_server() -> Iterator[GithubServer]:
+    """Serve one loopback GitHub for all tests: ghapi takes 0.4 s to get to know an address."""
     with serve_github() as server:
         yield server
+
+
+@pytest.fixture
+def github(github_server: GithubServer) -> GithubServer:
+    """Give the loopback GitHub with nothing in it."""
+    github_server.forget_all()
+    return github_server

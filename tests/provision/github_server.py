@@ -21,7 +21,6 @@ class GithubServer:
 
     def __init__(self) -> None:
         self.secrets: dict[str, str] = {}
-        self.asked: list[str] = []
         self._key = PrivateKey.generate()
         self._refusals: dict[str, list[Refusal]] = {}
         self._hooks: dict[str, Callable[[], None]] = {}
@@ -41,6 +40,12 @@ class GithubServer:
         """Answer `METHOD name` (name: `secrets`, `public-key` or a secret's) with `status`."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self._refusals[what] = [(status, named)] * times
+
+    def forget_all(self) -> None:
+        """Be as new."""
+        self.secrets.clear()
+        self.accept_all()
+        self._hooks.clear()
 
     def accept_all(self) -> None:
         """Refuse nothing any more."""
@@ -63,7 +68,6 @@ class GithubServer:
         """Return status, headers and body of an answer."""
         base = f"/repos/{REPOSITORY}/actions/secrets"
         name = path.removeprefix(base).lstrip("/") or "secrets"
-        self.asked.append(f"{method} {name}")
         refusals = self._refusals.get(f"{method} {name}")
         if token != f"Bearer {TOKEN}":
             return 401, {}, {"message": "Bad credentials"}

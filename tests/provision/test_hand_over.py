@@ -1,0 +1,158 @@
+"""Credentials in GitHub Actions secrets, and printed once."""
+
+from collections.abc import Callable
+
+import pytest
+
+from loadtest.errors import LoadtestError, ProvisionError, UsageError
+from loadtest.reference.seeds import SeedUser
+
+from .conftest import EMAIL, Place
+from .github_server import REPOSITORY, TOKEN, GithubServer
+
+Make = Callable[..., Place]
+
+NAMES = {"LOADTEST_BASE_URL", "LOADTEST_EMAIL", "LOADTEST_PASSWORD", "LOADTEST_WORKSPACE_ID"}
+
+
+@pytest.fixture
+def here(place: Make, github: GithubServer) -> Place:
+    """A place whose variables name the loopback GitHub."""
+    made = place(self_mint="not-allowlisted")  # a hand-over is the same without tool calls
+    made.variables |= github.variables
+    return made
+
+
+def refuse(here: Place) -> str:
+    with pytest.raises(LoadtestError) as caught:
+        here.provision(github_secrets=True)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert TOKEN not in message
+    return message
+
+
+def test_the_credentials_arrive_sealed_under_their_four_names(
+    here: Place, github: GithubServer
+) -> None:
+    done = here.provision(github_secrets=True)
+    assert github.secrets == {
+        "LOADTEST_BASE_URL": here.gate.url,
+        "LOADTEST_EMAIL": EMAIL,
+        "LOADTEST_PASSWORD": here.password,
+        "LOADTEST_WORKSPACE_ID": done.credentials.workspace_id,
+    }
+    assert done.steps[-1].state == "made"
+    assert done.steps[-1].what.startswith(f"GitHub secrets of {REPOSITORY}")
+    again = here.provision(github_secrets=True)
+    assert again.steps[-1].state == "was there, written again"
+
+
+def test_an_invented_password_is_with_github_before_the_user_is_made(
+    here: Place, github: GithubServer
+) -> None:
+    here.gate.at("/api/auth/sign-up/email", "before", lambda: False)
+    with pytest.raises(ProvisionError, match="does not answer"):
+        here.provision(github_secrets=True)
+    assert github.secrets == {"LOADTEST_PASSWORD_NEXT": here.password}
+    here.provision(github_secrets=True)
+    assert set(github.secrets) == NAMES
+
+
+def test_a_runner_that_lost_its_disk_goes_on_with_the_next_password(
+    here: Place, github: GithubServer
+) -> None:
+    here.variables["GITHUB_ACTIONS"] = "true"
+    here.gate.at("/api/auth/sign-up/email", "after", lambda: False)
+    with pytest.raises(ProvisionError, match="does not answer"):
+        here.provision(github_secrets=True)
+    here.settings.credentials_file.unlink()
+    here.variables["LOADTEST_PASSWORD_NEXT"] = github.secrets["LOADTEST_PASSWORD_NEXT"]
+    here.provision(github_secrets=True)
+    assert here.signs_in(github.secrets["LOADTEST_PASSWORD"])
+    assert set(github.secrets) == NAMES
+
+
+def test_a_good_secret_is_not_overwritten_by_a_password_that_made_nobody(
+    place: Make, github: GithubServer
+) -> None:
+    here = place(users=[SeedUser(EMAIL, "an old canary password")])
+    here.variables |= github.variables
+    github.secrets["LOADTEST_PASSWORD"] = "an old canary password"
+    assert "has an account already" in refuse(here)
+    assert github.secrets == {"LOADTEST_PASSWORD": "an old canary password"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"GITHUB_TOKEN": "a wrong one"}, "HTTP 401: GITHUB_TOKEN is wrong or has expired"),
+        ({"GITHUB_REPOSITORY": "octo/other"}, "HTTP 404: GITHUB_REPOSITORY does not exist"),
+        ({"GITHUB_REPOSITORY": "loadtest"}, "GITHUB_REPOSITORY is not of the form owner/name"),
+        ({"GITHUB_TOKEN": ""}, "GITHUB_TOKEN is missing"),
+        ({"GITHUB_REPOSITORY": ""}, "GITHUB_REPOSITORY is missing"),
+        ({"GITHUB_API_URL": "http://api.example.com"}, "GITHUB_API_URL must be https"),
+    ],
+)
+def test_a_wrong_variable_is_one_line_and_nothing_is_made(
+    here: Place, change: dict[str, str], words: str
+) -> None:
+    here.variables |= change
+    assert words in refuse(here)
+    assert here.target.users() == []
+
+
+def test_a_github_that_is_not_there_is_one_line(here: Place) -> None:
+    # Port 9 (discard) is privileged: nothing of ours can be bound to it.
+    here.variables["GITHUB_API_URL"] = "http://127.0.0.1:9"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.sleep", lambda _: None)  # ghapi's own pauses
+        assert "http://127.0.0.1:9 does not answer" in refuse(here)
+
+
+@pytest.mark.parametrize("what", ["GET secrets", "GET public-key", "PUT LOADTEST_PASSWORD_NEXT"])
+def test_a_token_without_the_permission_is_told_which_one(
+    here: Place, github: GithubServer, what: str
+) -> None:
+    github.refuse(what, 403)
+    message = refuse(here)
+    assert "HTTP 403: GITHUB_TOKEN may not write them" in message
+    assert "'Secrets: read and write'" in message
+    assert here.target.users() == []
+    github.accept_all()
+    here.provision(github_secrets=True)
+    assert here.signs_in(github.secrets["LOADTEST_PASSWORD"])
+
+
+def test_a_moment_of_trouble_is_waited_out(here: Place, github: GithubServer) -> None:
+    github.refuse("PUT LOADTEST_PASSWORD", 502, times=1)
+    github.refuse("PUT LOADTEST_EMAIL", 403, times=1, retry_after="7")
+    here.provision(github_secrets=True)
+    assert set(github.secrets) == NAMES
+    assert here.waited == [7, 1]
+
+
+def test_a_rate_limit_that_does_not_end_is_told_from_a_lack_of_permission(
+    here: Place, github: GithubServer
+) -> None:
+    github.refuse("GET secrets", 403, x_ratelimit_remaining="0")
+    assert "rate limit is used up" in refuse(here)
+
+
+def test_the_embedded_target_is_nothing_for_github(here: Place) -> None:
+    code, _, err = here.run("--github-secrets", env="local")
+    assert code == UsageError.exit_code
+    assert "--github-secrets is for hosted environments" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_printed_credentials_come_with_a_warning_where_no_terminal_is(here: Place) -> None:
+    here.provision()
+    code, out, err = here.run("--print")
+    assert code == 0
+    assert f"LOADTEST_PASSWORD={here.password}\n" in out
+    assert f"LOADTEST_BASE_URL={here.gate.url}\n" in out
+    assert err.splitlines() == ["warning: a password goes to what is no terminal"]
+    code, out, err = here.run()
+    assert (code, err) == (0, "")
+    assert here.password not in out

@@ -1,0 +1,211 @@
+"""A new password everywhere, or nowhere: whatever fails, a known password signs in."""
+
+from collections.abc import Callable
+
+import pytest
+
+from loadtest.credentials import CredentialsFile
+from loadtest.errors import ConfigError, LoadtestError, ProvisionError
+from loadtest.provision import was_verified
+
+from .conftest import Place
+from .gate import Side
+from .github_server import REPOSITORY, GithubServer
+
+Make = Callable[..., Place]
+
+CHANGE = "/api/v1/admin/me/password"
+GIVEN = "a given canary password"
+
+
+@pytest.fixture
+def here(place: Make, github: GithubServer) -> Place:
+    """A place whose credentials were handed to the loopback GitHub."""
+    made = place(self_mint="not-allowlisted")  # a password is the same without tool calls
+    made.variables |= github.variables
+    made.provision(github_secrets=True)
+    return made
+
+
+def check_consistent(here: Place, github: GithubServer, password: str) -> None:
+    """Assert that this password is the only one, everywhere."""
+    assert here.password == password
+    assert here.signs_in(password)
+    assert github.secrets["LOADTEST_PASSWORD"] == password
+    assert "LOADTEST_PASSWORD_NEXT" not in github.secrets
+    assert not CredentialsFile(here.settings).read().pending
+
+
+def test_a_rotation_reaches_server_file_and_github(here: Place, github: GithubServer) -> None:
+    old = here.password
+    step = here.rotate()
+    assert here.password != old
+    check_consistent(here, github, here.password)
+    assert not here.signs_in(old)
+    assert f"GitHub secrets of {REPOSITORY}" in step.what
+    assert here.password not in step.what
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "GET public-key",
+        "PUT LOADTEST_PASSWORD_NEXT",
+        "PUT LOADTEST_PASSWORD",
+    ],
+)
+def test_a_place_that_refuses_leaves_the_old_password_everywhere(
+    here: Place, github: GithubServer, what: str
+) -> None:
+    old = here.password
+    github.refuse(what, 403, times=1)
+    with pytest.raises(ProvisionError, match=r"the old one stays|was not changed"):
+        here.rotate()
+    check_consistent(here, github, old)
+
+
+def test_a_server_that_refuses_leaves_the_old_password_everywhere(
+    here: Place, github: GithubServer
+) -> None:
+    old = here.password
+    here.gate.answer(CHANGE, 400)
+    with pytest.raises(ProvisionError, match="the old password stays"):
+        here.rotate()
+    check_consistent(here, github, old)
+
+
+def test_a_server_that_only_says_that_it_changed_is_found_out(
+    here: Place, github: GithubServer
+) -> None:
+    old = here.password
+    here.gate.answer(CHANGE, 200)
+    with pytest.raises(ProvisionError, match="the old one stays"):
+        here.rotate()
+    check_consistent(here, github, old)
+
+
+def test_a_change_whose_answer_is_lost_is_proved_and_spread(
+    here: Place, github: GithubServer
+) -> None:
+    old = here.password
+    here.gate.at(CHANGE, "after", lambda: False)
+    here.rotate()
+    assert here.password != old
+    check_consistent(here, github, here.password)
+
+
+def test_a_change_that_never_arrived_leaves_the_old_password(
+    here: Place, github: GithubServer
+) -> None:
+    old = here.password
+    here.gate.at(CHANGE, "before", lambda: False)
+    with pytest.raises(ProvisionError, match="the old one stays"):
+        here.rotate()
+    check_consistent(here, github, old)
+
+
+def test_a_roll_back_that_fails_too_is_finished_by_the_next_run(
+    here: Place, github: GithubServer
+) -> None:
+    old = here.password
+    github.refuse("PUT LOADTEST_PASSWORD", 403)
+
+    def refuse_from_now_on() -> bool:
+        here.gate.answer(CHANGE, 500)
+        return True
+
+    here.gate.at(CHANGE, "after", refuse_from_now_on)
+    with pytest.raises(ProvisionError, match="run `inv provision --verify` again"):
+        here.rotate()
+    assert not here.signs_in(old)
+    assert not was_verified(here.settings)
+    github.accept_all()
+    here.provision()
+    check_consistent(here, github, here.password)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_rotation_killed_at_the_server_is_finished_by_the_next_run(
+    here: Place, github: GithubServer, side: Side
+) -> None:
+    old = here.password
+    here.run_killed(lambda kill: here.gate.at(CHANGE, side, kill), "rotate")
+    assert here.signs_in(old) is (side == "before")
+    assert not was_verified(here.settings)
+    here.provision()
+    assert (here.password == old) is (side == "before")
+    check_consistent(here, github, here.password)
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["PUT LOADTEST_PASSWORD_NEXT", "PUT LOADTEST_PASSWORD", "DELETE LOADTEST_PASSWORD_NEXT"],
+)
+def test_a_rotation_killed_at_github_is_finished_by_the_next_run(
+    here: Place, github: GithubServer, what: str
+) -> None:
+    here.run_killed(lambda kill: github.before(what, kill), "rotate")
+    here.provision(github_secrets=True)
+    check_consistent(here, github, here.password)
+
+
+def test_a_rotation_without_the_token_that_it_needs_changes_nothing(
+    here: Place, github: GithubServer
+) -> None:
+    old = here.password
+    del here.variables["GITHUB_TOKEN"]
+    with pytest.raises(ConfigError, match="GITHUB_TOKEN is missing"):
+        here.rotate()
+    check_consistent(here, github, old)
+
+
+def test_a_half_done_rotation_waits_for_the_token_and_the_chain_goes_on(
+    here: Place, github: GithubServer
+) -> None:
+    here.run_killed(lambda kill: github.before("PUT LOADTEST_PASSWORD", kill), "rotate")
+    token = here.variables.pop("GITHUB_TOKEN")
+    here.provision()
+    assert any("may be out of date" in line for line in here.said)
+    assert here.signs_in(here.password)
+    here.variables["GITHUB_TOKEN"] = token
+    here.provision()
+    check_consistent(here, github, here.password)
+
+
+def test_a_password_in_the_env_file_is_changed_there(place: Make) -> None:
+    here = place(self_mint="not-allowlisted")
+    (here.root / ".env").write_text(f"# mine\nLOADTEST_PASSWORD='{GIVEN}'\nSTAGES=1\n")
+    here.provision()
+    here.rotate()
+    assert here.password != GIVEN
+    assert here.signs_in(here.password)
+    lines = (here.root / ".env").read_text().splitlines()
+    assert lines == ["# mine", f"LOADTEST_PASSWORD={here.password}", "STAGES=1"]
+
+
+def test_a_password_that_is_a_variable_of_the_process_is_not_rotated(place: Make) -> None:
+    here = place(self_mint="not-allowlisted")
+    here.variables["LOADTEST_PASSWORD"] = GIVEN
+    here.provision()
+    with pytest.raises(ConfigError, match="is a variable of this process"):
+        here.rotate()
+    assert here.signs_in(GIVEN)
+
+
+def test_a_variable_that_comes_from_a_secret_is_rotated_with_it(
+    place: Make, github: GithubServer
+) -> None:
+    here = place(self_mint="not-allowlisted")
+    here.variables |= github.variables | {"GITHUB_ACTIONS": "true", "LOADTEST_PASSWORD": GIVEN}
+    here.provision(github_secrets=True)
+    here.rotate(github_secrets=True)
+    # The rest of the job still has the old variable, and goes on with the new password.
+    check_consistent(here, github, here.password)
+    assert here.password != GIVEN
+
+
+def test_nobody_to_sign_in_is_nothing_to_rotate(place: Make) -> None:
+    here = place(self_mint="not-allowlisted")
+    with pytest.raises(LoadtestError, match="no known password signs"):
+        here.rotate()
+    assert here.target.users() == []

@@ -1,0 +1,123 @@
+"""What is removed, what cannot be, and what is not ours to remove."""
+
+from collections.abc import Callable
+
+import pytest
+from filelock import FileLock
+from sqlalchemy import delete
+
+from loadtest.errors import TargetError
+from loadtest.files import write_json
+from loadtest.reference.accounts import Entity, Member, SignIn, User, Workspace
+from loadtest.reference.seeds import SeedUser
+
+from .conftest import EMAIL, Place
+from .github_server import REPOSITORY, GithubServer
+
+Make = Callable[..., Place]
+
+LOCAL = "local files of environment staging"
+
+
+def delete_all(here: Place, *kinds: type) -> None:
+    """Do on the target what it has no endpoint for."""
+    with here.target._deployment.store.begin() as db:
+        for kind in kinds:
+            db.execute(delete(kind))
+
+
+def test_what_the_server_cannot_remove_is_listed_and_local_files_go(place: Make) -> None:
+    here = place(self_mint="not-allowlisted")
+    workspace_id = here.provision().credentials.workspace_id
+    clients = [{"client": {"client_id": "a-client"}}]
+    write_json(here.settings.state_dir / "clients.json", 1, {"clients": clients}, private=True)
+    done = here.teardown()
+    assert done[f"workspace {workspace_id} with its data"].startswith("cannot be removed (HTTP 404")
+    assert done[f"user {EMAIL}"].startswith("cannot be removed (HTTP 404")
+    assert done["OAuth client a-client"].startswith("cannot be removed")
+    assert done[LOCAL] == "removed"
+    assert not here.settings.state_dir.exists()
+
+
+def test_where_the_server_has_the_endpoints_user_and_workspace_are_removed(place: Make) -> None:
+    here = place(self_mint="not-allowlisted")
+    workspace_id = here.provision().credentials.workspace_id
+    here.gate.answer(
+        "/api/auth/organization/delete", 200, lambda: delete_all(here, Entity, Member, Workspace)
+    )
+    here.gate.answer("/api/auth/delete-user", 200, lambda: delete_all(here, SignIn, User))
+    done = here.teardown()
+    assert done[f"workspace {workspace_id} with its data"] == "removed"
+    assert done[f"user {EMAIL}"] == "removed"
+    assert here.target.users() == []
+
+
+def test_a_server_that_only_says_that_it_removed_is_found_out(place: Make) -> None:
+    here = place(self_mint="not-allowlisted")
+    here.provision()
+    here.gate.answer("/api/auth/organization/delete", 200)
+    here.gate.answer("/api/auth/delete-user", 200)
+    done = here.teardown()
+    assert all("yet it" in state for what, state in done.items() if what != LOCAL)
+
+
+def test_a_user_and_a_workspace_that_were_there_before_us_are_left(place: Make) -> None:
+    password = "a given canary password"
+    seed = SeedUser(EMAIL, password, must_change_password=False, workspace="seeded")
+    here = place(users=[seed])
+    here.variables |= {
+        "LOADTEST_PASSWORD": password,
+        "LOADTEST_WORKSPACE_ID": here.target.workspaces()[0].id,
+    }
+    here.provision()
+    done = here.teardown()
+    assert [state for what, state in done.items() if what != LOCAL] == ["left (not made by us)"] * 2
+    assert not any("delete" in path for path in here.gate.passed)
+
+
+def test_github_secrets_go_where_the_token_is_there(place: Make, github: GithubServer) -> None:
+    here = place(self_mint="not-allowlisted")
+    here.variables |= github.variables
+    here.provision(github_secrets=True)
+    github.secrets["SOMEBODY_ELSES"] = "stays"
+    assert here.teardown()[f"GitHub secrets of {REPOSITORY}"] == "removed"
+    assert github.secrets == {"SOMEBODY_ELSES": "stays"}
+
+
+def test_without_the_token_github_secrets_are_listed(place: Make, github: GithubServer) -> None:
+    here = place(self_mint="not-allowlisted")
+    here.variables |= github.variables
+    here.provision(github_secrets=True)
+    del here.variables["GITHUB_TOKEN"]
+    state = here.teardown()[f"GitHub secrets of {REPOSITORY}"]
+    assert state.startswith("cannot be removed")
+    assert "GITHUB_TOKEN is missing" in state
+
+
+def test_the_embedded_target_goes_with_its_state(place: Make) -> None:
+    here = place(self_mint="not-allowlisted")
+    state = here.root / ".loadtest" / "local"
+    (state / "target").mkdir(parents=True)
+    (state / "credentials.env").touch(0o600)
+    with FileLock(state / "target" / "lock"):
+        code, _, err = here.run("--teardown", env="local")
+        assert code == TargetError.exit_code
+        assert "is in use by a running target" in err
+    code, out, err = here.run("--teardown", env="local")
+    assert (code, err) == (0, "")
+    assert "removed: local files of environment local" in out
+    assert not state.exists()
+
+
+def test_teardown_goes_with_no_other_option(place: Make) -> None:
+    code, _, err = place().run("--teardown", "--rotate")
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", ["/api/auth/sign-in/email"])
+def test_without_a_known_password_nothing_is_claimed(place: Make, path: str) -> None:
+    here = place(self_mint="not-allowlisted")
+    done = here.teardown()
+    assert any("no known password signs in" in state for state in done.values())
+    assert path not in here.gate.passed
