@@ -89,7 +89,8 @@ class Pages(_Table):
     """How the sign-in and consent pages are driven: by accessible name, as a person would.
 
     `steps` come before what we would do by ourselves, each once, in their order, as soon as their
-    control is there; `says` maps a cause to words of the page that tell it.
+    control is there; `says` maps a cause to words of the page that tell it; a page that asks for
+    nothing known for `settle_seconds` is left for the authorize URL.
     """
 
     email_label: Names = ("Email",)
@@ -104,6 +105,7 @@ class Pages(_Table):
     workspace: Names = ()
     steps: tuple[Step, ...] = ()
     says: Mapping[PageWord, Name] = {}
+    settle_seconds: Annotated[float, Field(gt=0, le=60)] = 2.5
     sign_in_origins: Annotated[tuple[Name, ...], BeforeValidator(_as_tuple)] = ()
 
     @field_validator("sign_in_origins")

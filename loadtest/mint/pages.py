@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SIGN_IN_SECONDS = 60.0
 # A code that was typed a moment ago has to run out before there is another.
 FRESH_CODE_SECONDS = 35.0
-LANDED_SECONDS = 2.5
+ERROR_SECONDS = 1.0
 GRACE_SECONDS = 3.0
 OPEN_MS = 30_000
 STEP_MS = 15_000
@@ -291,15 +291,19 @@ class SignIn:
         """End when something known is there; raise when the page stays without."""
         watch = self._watch
         while True:
-            documents, places = watch.documents, watch.places
             with contextlib.suppress(_error()):
                 await self._page.wait_for_load_state("domcontentloaded", timeout=PRESS_MS)
+            documents = watch.documents
             if at_once:
                 return
             # Later openings wait longer: some pages are slow to draw themselves. So does a form
             # that gave way to a spinner: opening anew would undo what it is about.
-            busy = self._done.acted_at == places
-            seconds = STEP_MS / 1000 if busy else LANDED_SECONDS * max(1, self._openings)
+            busy = self._done.acted_at == watch.places
+            seconds = self._names.settle_seconds * max(1, self._openings)
+            if watch.is_error():
+                seconds = min(seconds, ERROR_SECONDS)
+            elif busy:
+                seconds = STEP_MS / 1000
             try:
                 await self._controls.anything.wait_for(timeout=seconds * 1000)
             except _error():
@@ -562,9 +566,9 @@ class SignIn:
         status = self._watch.status
         if status in PASSING_STATUSES and passing and code is None:
             await asyncio.wait([self._callback.answer], timeout=2.0 ** (self._openings - 1))
-        elif code is not None or (status is not None and status >= 400):
+        elif code is not None or self._watch.is_error():
             words = ": ".join(self._clean(w) for w in (code, description) if w)
-            http = f"HTTP {status}" if status is not None and status >= 400 else ""
+            http = f"HTTP {status}" if self._watch.is_error() else ""
             raise self._failure(
                 f"{self._where()} is an error page ({' '.join(w for w in (http, words) if w)})",
                 "consent_denied" if code == "access_denied" else "error_page",
@@ -779,6 +783,11 @@ class _Watch:
             await waiting
         finally:
             self._waiting.discard(waiting)
+
+    def is_error(self) -> bool:
+        """Return whether the document came as an HTTP error, or is the browser's own."""
+        failed = self._page.url.startswith("chrome-error:")
+        return failed or (self.status is not None and self.status >= 400)
 
     def _wake(self, _: object = None) -> None:
         for waiting in self._waiting:
