@@ -37,7 +37,10 @@ class RepositorySecrets:
     def fetch_names(self) -> set[str]:
         """Return the names of the secrets that are there."""
         answer = self._ask(self._actions.list_repo_secrets, per_page=100)
-        return {str(secret["name"]) for secret in answer["secrets"]}
+        try:
+            return {str(secret["name"]) for secret in answer["secrets"]}
+        except (KeyError, TypeError):
+            raise self._say_foreign() from None
 
     def put(self, values: Mapping[str, SecretStr]) -> None:
         """Make or replace secrets, one after the other."""
@@ -45,11 +48,15 @@ class RepositorySecrets:
         from nacl.public import PublicKey, SealedBox
 
         key = self._ask(self._actions.get_repo_public_key)
-        box = SealedBox(PublicKey(str(key["key"]).encode(), Base64Encoder))
+        try:
+            key_id = str(key["key_id"])
+            box = SealedBox(PublicKey(str(key["key"]).encode(), Base64Encoder))
+        except (KeyError, TypeError, ValueError):
+            raise self._say_foreign() from None
         for name, value in values.items():
             sealed = b64encode(box.encrypt(value.get_secret_value().encode())).decode()
             put = self._actions.create_or_update_repo_secret
-            self._ask(put, secret_name=name, encrypted_value=sealed, key_id=str(key["key_id"]))
+            self._ask(put, secret_name=name, encrypted_value=sealed, key_id=key_id)
 
     def delete(self, *names: str) -> None:
         """Remove those of these secrets that are there."""
@@ -74,7 +81,15 @@ class RepositorySecrets:
                 if wait_seconds is None or not (limited or failure.retryable):
                     raise ProvisionError(self._explain(failure)) from None
                 self._pause(_parse_retry_after(failure) or wait_seconds)
+            except ValueError:
+                raise self._say_foreign() from None
         raise AssertionError("the last wait is None")
+
+    def _say_foreign(self) -> ProvisionError:
+        return ProvisionError(
+            f"GitHub secrets of {self.repository}: {self.api_url} does not answer as GitHub does: "
+            "correct GITHUB_API_URL"
+        )
 
     def _is_visible(self) -> bool:
         """Tell a secret that is gone from a repository that the token cannot see."""

@@ -62,12 +62,13 @@ def provision(
         for step in stage.teardown(settings, base_url, tell):
             tell(step.describe())
         return
+    seen = not (verify or rotate or github_secrets) and stage.was_verified(settings)
     if rotate:
         origin = chain.open_target(settings)
         tell(stage.rotate(settings, origin, tell, github_secrets=github_secrets).describe())
-    elif not verify and not github_secrets and stage.was_verified(settings):
+    if seen:
         tell("was there, verified within the last hour")
-    else:
+    elif not rotate or verify or github_secrets:
         origin = chain.open_target(settings)
         bearer = _find_look_bearer(settings, origin)
         done = stage.provision(settings, origin, tell, github_secrets=github_secrets, bearer=bearer)

@@ -110,6 +110,15 @@ def test_a_github_that_is_not_there_is_one_line(here: Place) -> None:
         assert "http://127.0.0.1:9 does not answer" in refuse(here)
 
 
+@pytest.mark.parametrize("what", ["GET secrets", "GET public-key"])
+def test_an_address_that_is_not_githubs_is_one_line(
+    here: Place, github: GithubServer, what: str
+) -> None:
+    github.refuse(what, 200)
+    assert "does not answer as GitHub does" in refuse(here)
+    assert here.target.users() == []
+
+
 @pytest.mark.parametrize("what", ["GET secrets", "GET public-key", "PUT LOADTEST_PASSWORD_NEXT"])
 def test_a_token_without_the_permission_is_told_which_one(
     here: Place, github: GithubServer, what: str

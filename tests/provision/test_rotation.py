@@ -193,7 +193,7 @@ def test_a_password_that_is_a_variable_of_the_process_is_not_rotated(place: Make
 
 
 def test_a_variable_that_comes_from_a_secret_is_rotated_with_it(
-    place: Make, github: GithubServer
+    place: Make, github: GithubServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = place(self_mint="not-allowlisted")
     here.variables |= github.variables | {"GITHUB_ACTIONS": "true", "LOADTEST_PASSWORD": GIVEN}
@@ -202,6 +202,9 @@ def test_a_variable_that_comes_from_a_secret_is_rotated_with_it(
     # The rest of the job still has the old variable, and goes on with the new password.
     check_consistent(here, github, here.password)
     assert here.password != GIVEN
+    printed = capsys.readouterr().out.splitlines()
+    assert f"::add-mask::{here.password}" in printed
+    assert all(line.startswith("::add-mask::") for line in printed)
 
 
 def test_nobody_to_sign_in_is_nothing_to_rotate(place: Make) -> None:
