@@ -119,7 +119,8 @@ class Environment(_Table):
 
     Without `scope` the challenge or the metadata decides; with `workspace_claim` the bearer must
     be a JWT that names the workspace; `client_metadata_url` is a Client ID Metadata Document of
-    ours, used where the authorization server takes such.
+    ours, used where the authorization server takes such; `client_auth` is how a given client sends
+    its secret, where the server offers both ways.
     """
 
     target: Literal["reference", "hosted"]
@@ -130,6 +131,7 @@ class Environment(_Table):
     scope: str | None = None
     workspace_claim: str | None = None
     client_metadata_url: str | None = None
+    client_auth: Literal["client_secret_basic", "client_secret_post"] | None = None
     clients: Positive = 1
     pages: Pages = Pages()
 

@@ -152,9 +152,9 @@ async def _mint_slot(request: MintRequest, slot: int, browser: "_SignInBrowser")
                 forgotten = True
                 request.tell("the server has forgotten our registration: registering once more")
                 storage.forget()
-            elif failure.reason == "rate_limited" and failure.step == "exchange" and waits:
+            elif failure.reason == "rate_limited" and waits:
                 wait = waits.pop(0)
-                request.tell(f"the token endpoint is rate limited: a new code in {wait:.0f} s")
+                request.tell(f"{failure.step} is rate limited: starting over in {wait:.0f} s")
                 await asyncio.sleep(wait)
             else:
                 raise
@@ -168,7 +168,7 @@ def _begin(request: MintRequest, slot: int) -> tuple[Exchange, SlotStorage]:
     if given is not None and given.client_secret is not None and remembered is not None:
         # A refresh comes before discovery: go by what was discovered last time.
         exchange.metadata = remembered.metadata
-        given.token_endpoint_auth_method = exchange.pick_secret_method()
+        given.token_endpoint_auth_method = _pick_method(request, exchange)
     return exchange, storage
 
 
@@ -236,7 +236,7 @@ def build_provider(
         exchange.check_pkce()
         check_secure(authorization_url, exchange.step)
         if request.client_secret is not None and context.client_info is not None:
-            context.client_info.token_endpoint_auth_method = exchange.pick_secret_method()
+            context.client_info.token_endpoint_auth_method = _pick_method(request, exchange)
         callback.expect(authorization_url)
         exchange.step = "sign-in"
         await browser.sign_in(authorization_url, callback, _expected_origins(request, exchange))
@@ -300,6 +300,10 @@ def _build_given_client(request: MintRequest) -> OAuthClientInformationFull | No
     )
 
 
+def _pick_method(request: MintRequest, exchange: Exchange) -> str:
+    return request.environment.client_auth or exchange.pick_secret_method()
+
+
 def _expected_origins(request: MintRequest, exchange: Exchange) -> frozenset[str]:
     """Return where credentials may be typed: the servers' own origins, and those configured."""
     known = [request.mcp_url, exchange.metadata.get("issuer"), exchange.authorization_endpoint]
@@ -324,7 +328,8 @@ class _SignInBrowser:
     async def __aexit__(self, *_: object) -> None:
         began = time.monotonic()
         await self._resources.aclose()
-        self._timings.browser_seconds += time.monotonic() - began
+        if self._context is not None:
+            self._timings.browser_seconds += time.monotonic() - began
 
     async def sign_in(
         self, authorization_url: str, callback: Callback, origins: frozenset[str]
@@ -460,8 +465,9 @@ async def close_session(
 
 def _describe(failure: Exception) -> str:
     """Say what went wrong without quoting replies: the SDK's messages may hold them whole."""
-    if isinstance(failure, OAuthFlowError) and "State parameter" not in str(failure):
-        return str(failure)
+    # Not of its subclasses: they quote what the token and registration endpoints sent.
+    if type(failure) is OAuthFlowError and "State parameter" not in str(failure):
+        return " ".join(str(failure).split())
     return "the authorization server's answer does not fit the request"
 
 

@@ -1,0 +1,265 @@
+"""Every variant of the MCP authorization specification, by the reference target's knobs."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from minting import build_request, build_target
+from pydantic import SecretStr
+
+from loadtest.browser import BrowserChoice
+from loadtest.errors import MintError
+from loadtest.mint.bearer import Bearer, write_bearers
+from loadtest.mint.flow import MintRequest, mint, mint_pool
+from loadtest.mint.revocation import revoke_all
+from loadtest.reference.seeds import SeedClient
+from loadtest.reference.server import ReferenceTarget
+
+pytestmark = pytest.mark.slow
+
+Start = Callable[..., tuple[ReferenceTarget, MintRequest]]
+
+
+@pytest.fixture
+def start(browser_choice: BrowserChoice, tmp_path: Path) -> Iterator[Start]:
+    """Start a target with knobs; give it with a request to mint on it."""
+    with ExitStack() as running:
+
+        def build(
+            clients: tuple[SeedClient, ...] = (),
+            environment: dict[str, Any] | None = None,
+            request: dict[str, Any] | None = None,
+            user: dict[str, Any] | None = None,
+            **knobs: Any,
+        ) -> tuple[ReferenceTarget, MintRequest]:
+            target = running.enter_context(build_target(clients, user, **knobs))
+            state = tmp_path / "state"
+            made = build_request(
+                target, browser_choice, state, environment=environment, **(request or {})
+            )
+            return target, made
+
+        yield build
+
+
+def accepts(bearer: Bearer) -> bool:
+    """Ask the endpoint for a stream without a session: 400 past the bearer's checks, 401 before."""
+    headers = {
+        "Authorization": f"Bearer {bearer.access_token.get_secret_value()}",
+        "Accept": "application/json, text/event-stream",
+    }
+    body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    return httpx.post(bearer.mcp_url, headers=headers, json=body).status_code == 400
+
+
+def refuse(request: MintRequest) -> MintError:
+    with pytest.raises(MintError) as caught:
+        mint(request)
+    assert "\n" not in str(caught.value)
+    assert request.password.get_secret_value() not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"challenge": "bare"},
+        {"challenge": "bare", "resource_metadata": "root"},
+        {"challenge": "scope"},
+        {"server_metadata": "inserted"},
+        {"server_metadata": "openid-appended"},
+        {"server_metadata": "openid-inserted", "issuer_path": True},
+        {"issuer_path": False},
+        {"registration_auth": "client_secret_basic"},
+        {"registration_auth": "client_secret_post"},
+        {"iss_parameter": "unpromised"},
+        {"iss_parameter": "absent"},
+        {"client_metadata_documents": True},
+        {"refresh": "kept"},
+    ],
+    ids=lambda knobs: " ".join(f"{name}={value}" for name, value in knobs.items()),
+)
+def test_a_variant_that_the_specification_allows_gives_a_bearer(
+    start: Start, knobs: dict[str, Any]
+) -> None:
+    target, request = start(**knobs)
+    bearer, _ = mint(request)
+    assert accepts(bearer)
+    assert target.open_sessions == 0
+
+
+def test_a_server_of_2025_03_26_without_any_metadata_is_signed_in_to(start: Start) -> None:
+    _, request = start(
+        environment={"workspace_claim": None},
+        challenge="bare",
+        resource_metadata="nowhere",
+        server_metadata="nowhere",
+        issuer_path=False,
+    )
+    bearer, _ = mint(request)
+    assert accepts(bearer)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "step", "words"),
+    [
+        ({"resource_mismatch": "host"}, "discovery", "does not match"),
+        ({"resource_mismatch": "path"}, "discovery", "does not match"),
+        ({"iss_parameter": "withheld"}, "callback", "iss"),
+        ({"s256": "plain"}, "discovery", "PKCE with S256"),
+        ({"s256": "absent"}, "discovery", "PKCE with S256"),
+        ({"registration": "closed"}, "registration", "HTTP 40"),
+        ({"granted_scope": "offline_access"}, "verification", "insufficient_scope"),
+        ({"token_replies": "garbage"}, "exchange", "does not fit"),
+        ({"token_replies": "html"}, "exchange", "does not fit"),
+        ({"token_replies": "no-access-token"}, "exchange", "does not fit"),
+        ({"token_replies": "dpop"}, "exchange", "does not fit"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_a_variant_that_is_not_allowed_is_refused_at_its_step(
+    start: Start, knobs: dict[str, Any], step: str, words: str
+) -> None:
+    _, request = start(**knobs)
+    failure = refuse(request)
+    assert words in str(failure)
+    assert failure.step == step
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
+def test_a_client_that_was_given_is_used_and_none_is_registered(start: Start, method: str) -> None:
+    secret = None if method == "none" else "a client secret canary"
+    client = SeedClient(
+        "given",
+        secret=secret,
+        auth_method=method,
+        redirect_uris=("http://127.0.0.1/callback",),
+    )
+    target, request = start(
+        (client,),
+        {"client_auth": method if secret else None},
+        {"client_id": "given", "client_secret": SecretStr(secret) if secret else None},
+    )
+    bearer, _ = mint(request)
+    assert accepts(bearer)
+    assert bearer.client_id == "given"
+    assert target.registrations == 0
+    assert "a client secret canary" not in (request.state_dir / "clients.json").read_text()
+
+
+def test_a_refresh_needs_no_browser_and_rotates(start: Start) -> None:
+    target, request = start()
+    first, _ = mint(request)
+    before = (request.state_dir / "clients.json").read_text()
+    second, timings = mint(request)
+    assert (first.via, second.via) == ("browser", "refresh")
+    assert timings.browser_seconds == 0
+    assert accepts(second)
+    assert (target.refreshes, target.refresh_reuses) == (1, 0)
+    assert (request.state_dir / "clients.json").read_text() != before
+
+
+def test_a_refresh_token_is_out_of_the_file_before_it_is_sent(start: Start) -> None:
+    target, request = start()
+    mint(request)
+    target.stop()
+    with pytest.raises(MintError):
+        mint(request)
+    (entry,) = json.loads((request.state_dir / "clients.json").read_text())["clients"]
+    assert "refresh_token" not in entry
+    assert entry["client"]["client_id"]
+
+
+def test_a_refused_refresh_falls_back_to_the_browser(start: Start) -> None:
+    target, request = start(refresh="refused")
+    mint(request)
+    bearer, _ = mint(request)
+    assert bearer.via == "browser"
+    assert accepts(bearer)
+    assert target.registrations == 1
+
+
+def test_a_forgotten_registration_is_made_anew_once(start: Start) -> None:
+    told: list[str] = []
+    target, request = start(request={"tell": told.append})
+    first, _ = mint(request)
+    target.forget_clients()
+    second, _ = mint(request)
+    assert accepts(second)
+    assert first.client_id != second.client_id
+    assert target.registrations == 2
+    assert any("forgotten our registration" in line for line in told)
+
+
+@pytest.mark.parametrize("retry_after", ["missing", "nonsense", "huge"])
+def test_a_rate_limit_without_a_sensible_retry_after_is_waited_out(
+    start: Start, monkeypatch: pytest.MonkeyPatch, retry_after: str
+) -> None:
+    for module in ("transport", "flow"):
+        monkeypatch.setattr(f"loadtest.mint.{module}.RATE_WAITS_SECONDS", (0.01, 0.01))
+    told: list[str] = []
+    _, request = start(request={"tell": told.append}, token_rate_limited=1, retry_after=retry_after)
+    bearer, _ = mint(request)
+    assert accepts(bearer)
+
+
+def test_a_server_whose_clock_is_ahead_is_tolerated_and_told(start: Start) -> None:
+    told: list[str] = []
+    _, request = start(request={"tell": told.append}, clock_skew_seconds=50)
+    bearer, _ = mint(request)
+    assert any("clock is 50 s behind" in line or "clock is 49 s behind" in line for line in told)
+    assert bearer.seconds_left() <= 3600
+
+
+def test_a_pool_has_a_client_and_a_bearer_each_and_signs_in_once(start: Start) -> None:
+    target, request = start(account_limits=False)
+    bearers, _ = mint_pool(request, (0, 1, 2))
+    assert len({bearer.client_id for bearer in bearers}) == 3
+    assert all(accepts(bearer) for bearer in bearers)
+    again, _ = mint_pool(request, (0, 1, 2))
+    assert [bearer.via for bearer in again] == ["refresh"] * 3
+    assert target.registrations == 3
+
+
+def test_revoking_undoes_what_can_be_undone_and_names_what_stays(start: Start) -> None:
+    target, request = start(revoked_bearers="refused", registration_management=True)
+    bearer, _ = mint(request)
+    bearer_file = request.state_dir / "bearer.json"
+    write_bearers(bearer_file, (bearer,))
+    undone = list(revoke_all(bearer_file, request.state_dir / "clients.json"))
+    assert [(thing.state) for thing in undone] == [
+        "revoked",
+        "revoked",
+        "deleted",
+        "wiped",
+        "wiped",
+    ]
+    assert not accepts(bearer)
+    assert target.clients() == []
+    assert not bearer_file.exists()
+
+
+def test_revoking_without_the_server_wipes_the_files_all_the_same(start: Start) -> None:
+    target, request = start()
+    bearer, _ = mint(request)
+    bearer_file = request.state_dir / "bearer.json"
+    write_bearers(bearer_file, (bearer,))
+    target.stop()
+    undone = list(revoke_all(bearer_file, request.state_dir / "clients.json"))
+    assert {thing.state for thing in undone} == {"stays", "wiped"}
+    assert not bearer_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("user", "reason"),
+    [({"locked": True}, "account_locked"), ({"must_change_password": True}, "password_change")],
+)
+def test_a_user_who_cannot_sign_in_is_told_apart_by_name(
+    start: Start, user: dict[str, Any], reason: str
+) -> None:
+    _, request = start(user=user)
+    assert refuse(request).reason == reason
