@@ -17,7 +17,7 @@ from loadtest import chain
 HELP = {
     "env": "Environment of loadtest.toml to test (default: local, the reference target)",
     "profile": "Profile of loadtest.toml, how hard to test (default: the environment's own)",
-    "mcp_url": "MCP endpoint to mint for, in place of the environment's own",
+    "mcp_url": "Any MCP endpoint, in place of the environment's own; nothing is provisioned there",
     "via": "Way to the bearer: auto, browser, session, client-credentials, given (default: auto)",
     "ttl": "Seconds of life to ask of the target's self-mint (--via session)",
     "min_ttl": "Seconds of life that the bearer must have left (default: what the profile needs)",
@@ -121,6 +121,7 @@ def load(
 def provision(
     _: Context,
     env: str | None = None,
+    mcp_url: str | None = None,
     verify: bool = False,
     rotate: bool = False,
     teardown: bool = False,
@@ -132,7 +133,7 @@ def provision(
 
     stages.provision(
         chain.current(),
-        load(env),
+        load(env, mcp_url=mcp_url),
         verify=verify,
         rotate=rotate,
         teardown=teardown,

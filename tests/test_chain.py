@@ -89,7 +89,7 @@ def test_the_chain_ends_with_tables_and_a_second_run_skips_what_is_still_good(
 ) -> None:
     code, output = run_inv(checkout, "loadtest", *SMALL)
     assert code == 0, output
-    for made in ("made: user", "made: workspace", "made: NovaMart data (13 entities)", "made in"):
+    for made in ("made: user", "made: workspace", "made: NovaMart data (13 entities)", "made by browser in"):
         assert made in output
     assert "executeSQL" in output
 

@@ -190,7 +190,9 @@ async def _run_flow(
 
 @asynccontextmanager
 async def open_client(
-    tell: Callable[[str], None], exchange: Exchange
+    tell: Callable[[str], None],
+    exchange: Exchange,
+    transport: httpx2.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """Open a client that waits out rate limits and lets `exchange` see what crosses."""
     hooks: dict[str, list[Callable[..., Any]]] = {
@@ -198,7 +200,9 @@ async def open_client(
         "response": [exchange.note_response],
     }
     async with httpx2.AsyncClient(
-        timeout=REQUEST_SECONDS, event_hooks=hooks, transport=PatientTransport(tell)
+        timeout=REQUEST_SECONDS,
+        event_hooks=hooks,
+        transport=transport or PatientTransport(tell),
     ) as client:
         yield client
 

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
 from loadtest.config import Pages, Step, parse_origin
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 SIGN_IN_SECONDS = 60.0
 # A code that was typed a moment ago has to run out before there is another.
 FRESH_CODE_SECONDS = 35.0
-ERROR_SECONDS = 1.0
+ERROR_SECONDS = 0.5
+USUAL_MS = 400
+SOON_SECONDS = 0.6
 GRACE_SECONDS = 3.0
 OPEN_MS = 30_000
 STEP_MS = 15_000
@@ -140,8 +142,6 @@ LIST_OPTIONS = """elements => elements.map(e => ({
         .map(String),
     kind: e.type === "radio" ? "radio" : e.localName,
 }))"""
-ABOUT_FIELD = """e => [window.location.origin, String(e.value ?? ""),
-    Boolean(e.readOnly || e.disabled), e.maxLength ?? -1]"""
 
 
 class SignIn:
@@ -205,7 +205,7 @@ class SignIn:
         from playwright.async_api import Error
 
         self._callback = callback
-        self._openings = stumbles = 0
+        self._openings = self._stumbles = 0
         while not callback.answer.done():
             try:
                 if self._openings == 0:
@@ -226,8 +226,8 @@ class SignIn:
                 await self._any(self._watch.moved_on(self._watch.documents), seconds=1)
                 if callback.answer.done():
                     return
-                stumbles += 1
-                self._check_browser(failure, last=stumbles > STUMBLES)
+                self._stumbles += 1
+                self._check_browser(failure, last=self._stumbles > STUMBLES)
 
     async def _open(self, authorization_url: str) -> None:
         self._openings += 1
@@ -239,13 +239,11 @@ class SignIn:
         if not await self._is_asked():
             return self._callback.answer.done()
         controls = self._controls
-        email, password, approve, picker, overlay = await _shown(
-            controls.email,
-            controls.password,
-            controls.approve,
-            controls.picker,
-            controls.overlay,
-        )
+        email, password, approve = await _shown(controls.email, controls.password, controls.approve)
+        if email and password and self._is_plain():
+            await self._send_password(controls.email, controls.password)
+            return True
+        picker, overlay = await _shown(controls.picker, controls.overlay)
         if overlay and self._done.dismissals < DISMISSALS:
             self._done.dismissals += 1
             await controls.overlay.click(timeout=PRESS_MS)
@@ -260,6 +258,11 @@ class SignIn:
         else:
             return await self._do_the_rarer(email, password)
         return True
+
+    def _is_plain(self) -> bool:
+        """Return whether a whole form is to be sent without looking at what else is there."""
+        configured = self._names.steps or "dismiss_buttons" in self._names.model_fields_set
+        return not configured and self._stumbles == 0
 
     async def _do_the_rarer(self, email: bool, password: bool) -> bool:
         """Do what pages ask for that hold neither a whole form nor a decision."""
@@ -304,6 +307,10 @@ class SignIn:
                 seconds = min(seconds, ERROR_SECONDS)
             elif busy:
                 seconds = STEP_MS / 1000
+            # What most pages ask for is cheap to look for; the rest is not.
+            with contextlib.suppress(_error()):
+                await self._controls.usual.wait_for(timeout=USUAL_MS)
+                return
             try:
                 await self._controls.anything.wait_for(timeout=seconds * 1000)
             except _error():
@@ -356,7 +363,7 @@ class SignIn:
         if self._done.password_sent or self._done.passwords >= PASSWORD_TRIES:
             await self._came_back("wrong_password", "e-mail and password were")
         if email is not None:
-            await self._type(email, self._email)
+            await self._type(email, self._email, may_be_there=self._done.email_sent)
         await self._type(password, self._password)
         self._done.sent_on = self._watch.documents
         await self._submit(
@@ -374,16 +381,15 @@ class SignIn:
         code = await self._take_code()
         self._done.codes += 1
         self._done.sent_on, posts = self._watch.documents, self._watch.posts
-        await self._type(self._controls.totp, code)
-        (clickable,) = await _shown(self._controls.verify)
+        boxes = await self._controls.totp.get_attribute("maxlength", timeout=STEP_MS) == "1"
+        await self._type(self._controls.totp, code, one_by_one=boxes)
+        await _shown(self._controls.verify)
         if self._watch.documents != self._done.sent_on:
             return
         # Many pages send a whole code by themselves: pressing too would send it twice.
-        alone = self._watch.posts != posts
-        button = self._controls.verify if clickable else None
-        await self._submit(
-            self._controls.totp, button, "wrong_totp", self._controls.after_code, alone=alone
-        )
+        by_itself = self._watch.posts != posts
+        button = None if by_itself else self._controls.verify
+        await self._submit(self._controls.totp, button, "wrong_totp", self._controls.after_code)
 
     async def _take_code(self) -> str:
         """Return a one-time code that was never typed, waiting for one where need be."""
@@ -409,22 +415,19 @@ class SignIn:
             raise self._refusal(self._read_reason(said, "refused"), "the consent page says", said)
 
     async def _submit(
-        self,
-        field: "Locator",
-        button: "Locator | None",
-        refused: str,
-        then: "Locator",
-        *,
-        alone: bool = False,
+        self, field: "Locator", button: "Locator | None", refused: str, then: "Locator"
     ) -> None:
-        """Send a form by its button, else by Enter; raise what the page says against it."""
+        """Send a form by its button, else by Enter; raise what the page says against it.
+
+        Without a button the page sends by itself.
+        """
         self._check_origin(self._page.url)
         clickable = button is not None and (await _shown(button))[0]
 
         async def press() -> None:
             if button is not None and clickable:
                 await button.click(timeout=PRESS_MS)
-            elif not alone:
+            elif button is not None:
                 await field.press("Enter", timeout=PRESS_MS)
 
         said = await self._act(press, field, then)
@@ -470,9 +473,17 @@ class SignIn:
                 waits.append(then.wait_for(timeout=seconds * 1000))
             return waits
 
-        told, *came = await self._any(
-            complaint.first.wait_for(timeout=seconds * 1000), *changes(), seconds=seconds
+        # Most pages answer soon, and by a new document: looking for more would slow them down.
+        told, moved = await self._any(
+            complaint.first.wait_for(timeout=seconds * 1000),
+            self._watch.moved_on(documents),
+            seconds=SOON_SECONDS,
         )
+        came = [moved or self._callback.answer.done()]
+        if not told and not any(came):
+            told, *came = await self._any(
+                complaint.first.wait_for(timeout=seconds * 1000), *changes(), seconds=seconds
+            )
         if not told or any(came):
             return ""
         words = _squeeze(await complaint.first.inner_text(timeout=PRESS_MS))
@@ -482,15 +493,22 @@ class SignIn:
             return ""
         return "" if self._callback.answer.done() else words
 
-    async def _type(self, field: "Locator", value: str) -> None:
+    async def _type(
+        self,
+        field: "Locator",
+        value: str,
+        *,
+        may_be_there: bool = False,
+        one_by_one: bool = False,
+    ) -> None:
         """Fill a field, held by its own document: what loads meanwhile never gets the value."""
         handle = await field.element_handle(timeout=STEP_MS)
-        origin, present, fixed, most = await handle.evaluate(ABOUT_FIELD)
-        self._check_origin(origin)
-        if fixed and present == value:
+        # The browser tells of a new document before it answers for an element in it, so this is
+        # the address of the element's document or of a later one, where the handle is void.
+        self._check_origin(self._page.url)
+        if may_be_there and not await handle.is_editable():
             return
-        if most == 1:
-            # One box per digit: the page moves the focus on.
+        if one_by_one:
             await handle.focus()
             await self._page.keyboard.type(value)
         else:
@@ -535,7 +553,7 @@ class SignIn:
             onwards = self._controls.next
             await self._act(lambda: onwards.click(timeout=PRESS_MS), self._controls.picker)
 
-    async def _came_back(self, reason: str, sent: str) -> None:
+    async def _came_back(self, reason: str, sent: str) -> NoReturn:
         """Raise for a form that asks again for what it was given."""
         said = await self._read_words()
         if said:
@@ -636,6 +654,8 @@ class SignIn:
 
     async def _read_complaints(self) -> list[str]:
         with contextlib.suppress(_error()):
+            if not await self._controls.complaint.first.is_visible():
+                return []
             return [_squeeze(text) for text in await self._controls.complaint.all_inner_texts()]
         return []
 
@@ -743,6 +763,7 @@ class _Controls:
         self.after_code = _union(self.approve, self.picker, self.new_password)
         self.after_password = _union(self.totp, self.after_code)
         self.after_email = _union(self.password, self.any_password, self.after_password)
+        self.usual = _union(self.password, self.email, self.approve).first
         own = [step for step in self.steps if step is not None]
         self.anything = _union(
             self.after_email, self.email, self.any_email, self.overlay, *own

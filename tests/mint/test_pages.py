@@ -139,7 +139,8 @@ def enact(runner: asyncio.Runner, browser: Browser, tmp_path: Path) -> Enact:
 
 def is_ours(task: asyncio.Task[Any]) -> bool:
     """Tell the driver's waits from the listener's connections and Playwright's own small tasks."""
-    return task.get_coro().__qualname__.startswith(("SignIn.", "_Watch.", "Locator."))
+    name = getattr(task.get_coro(), "__qualname__", "")
+    return str(name).startswith(("SignIn.", "_Watch.", "Locator."))
 
 
 @asynccontextmanager
