@@ -28,6 +28,6 @@ def test_every_exit_code_is_explained() -> None:
 
 
 def test_every_variable_it_names_is_read_somewhere() -> None:
-    sources = "".join(path.read_text() for path in Path(chain.ROOT / "loadtest").glob("*.py"))
+    sources = "".join(path.read_text() for path in Path(chain.ROOT / "loadtest").rglob("*.py"))
     for name in set(re.findall(r"\bLOADTEST_[A-Z_]+\b", README)):
         assert name in sources
