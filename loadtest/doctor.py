@@ -6,10 +6,12 @@ from typing import Literal
 
 from loadtest.browser import find_choice
 from loadtest.config import Settings, check_hosted
-from loadtest.errors import LoadtestError
+from loadtest.errors import LoadtestError, MintError
 from loadtest.k6 import find_k6
 from loadtest.mint.bearer import find_soonest, read_bearers
 from loadtest.target import check_reachable
+
+SKEW_LIMIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class Finding:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at everything that a run needs, without changing or sending anything but a GET."""
+    """Look at everything that a run needs; nothing is made, registered or signed in to."""
     yield Finding("settings", "ok", f"{settings.environment_name}, profile {settings.profile_name}")
     yield _look("browser", lambda: find_choice(settings.browser_record).describe())
     yield _look("k6", lambda: find_k6(settings.variables).describe())
     yield _look("target", lambda: _describe_target(settings))
     yield _look_at_credentials(settings)
+    if settings.base_url is not None:
+        yield _look("authorization", lambda: _describe_authorization(settings))
     yield _look_at_bearer(settings)
 
 
@@ -45,6 +49,19 @@ def _describe_target(settings: Settings) -> str:
     assert settings.base_url is not None
     check_reachable(settings.base_url)
     return f"{settings.base_url} answers"
+
+
+def _describe_authorization(settings: Settings) -> str:
+    from loadtest.mint.discovery import discover
+
+    assert settings.base_url is not None
+    workspace_id = settings.credentials.workspace_id
+    found = discover(settings.build_mcp_url(settings.base_url, workspace_id))
+    if abs(found.skew_seconds) > SKEW_LIMIT_SECONDS:
+        raise MintError(
+            f"this machine's clock and the server's differ by {found.skew_seconds:+.0f} s: set ours"
+        )
+    return found.describe()
 
 
 def _look_at_credentials(settings: Settings) -> Finding:

@@ -144,3 +144,24 @@ class SlotStorage:
     def forget(self) -> None:
         """Drop a registration that the server no longer knows."""
         self._store.keep(self._slot, None)
+
+
+class Unkept:
+    """Token storage that remembers nothing; `client` is used as it is, and none registered."""
+
+    def __init__(self, client: OAuthClientInformationFull | None = None) -> None:
+        self._client = client
+
+    async def get_tokens(self) -> OAuthToken | None:
+        """Return none: every flow starts from nothing."""
+        return None
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        """Keep none."""
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        """Return the client."""
+        return self._client
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        """Keep none."""

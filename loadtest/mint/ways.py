@@ -16,11 +16,11 @@ from mcp.client.auth.extensions.client_credentials import (
     PrivateKeyJWTOAuthProvider,
     SignedJWTParameters,
 )
-from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from pydantic import SecretStr
 
 from loadtest.errors import ConfigError, MintError
 from loadtest.mint.bearer import Bearer, parse_claims
+from loadtest.mint.clients import Unkept
 from loadtest.mint.exchange import Exchange
 from loadtest.mint.flow import (
     Endpoint,
@@ -45,22 +45,6 @@ class MachineClient:
     issuer: str
     secret: SecretStr | None = None
     key_file: Path | None = None
-
-
-class _Unkept:
-    """Token storage of a client that is given and has no refresh token: nothing to remember."""
-
-    async def get_tokens(self) -> OAuthToken | None:
-        return None
-
-    async def set_tokens(self, tokens: OAuthToken) -> None:
-        pass
-
-    async def get_client_info(self) -> OAuthClientInformationFull | None:
-        return None
-
-    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        pass
 
 
 def mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient) -> Bearer:
@@ -95,7 +79,7 @@ def _build_provider(endpoint: Endpoint, machine: MachineClient) -> OAuthClientPr
         )
         return PrivateKeyJWTOAuthProvider(
             endpoint.mcp_url,
-            _Unkept(),
+            Unkept(),
             machine.client_id,
             signer.create_assertion_provider(),
             scope,
@@ -105,7 +89,7 @@ def _build_provider(endpoint: Endpoint, machine: MachineClient) -> OAuthClientPr
         raise ConfigError("LOADTEST_CLIENT_SECRET or LOADTEST_CLIENT_KEY_FILE is needed")
     return ClientCredentialsOAuthProvider(
         endpoint.mcp_url,
-        _Unkept(),
+        Unkept(),
         machine.client_id,
         machine.secret.get_secret_value(),
         scope=scope,

@@ -1,0 +1,82 @@
+"""What an MCP endpoint says of its authorization, asked without registering or signing in."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from mcp.client.auth import OAuthClientProvider
+from mcp.shared.auth import (
+    AuthorizationCodeResult,
+    OAuthClientInformationFull,
+    OAuthClientMetadata,
+)
+from pydantic import AnyUrl
+
+from loadtest.errors import MintError
+from loadtest.mint.clients import Unkept
+from loadtest.mint.exchange import Exchange
+from loadtest.mint.flow import ask_endpoint, open_client
+
+# Exists nowhere: with a client at hand the SDK registers none.
+NOBODY = OAuthClientInformationFull(client_id="discovery")
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """The authorization server, and its clock minus ours in seconds."""
+
+    issuer: str
+    takes_registrations: bool
+    takes_documents: bool
+    skew_seconds: float
+
+    def describe(self) -> str:
+        """Return one line."""
+        ways = [
+            *(["client ID metadata documents"] if self.takes_documents else []),
+            *(["registration"] if self.takes_registrations else []),
+        ]
+        clients = " and ".join(ways) or "given clients only"
+        return f"{self.issuer}: PKCE S256, {clients}, clock {self.skew_seconds:+.0f} s"
+
+
+class _Reached(Exception):  # noqa: N818 (it ends the flow where we want it to end)
+    """The flow stands before the browser: all that discovery can tell is known."""
+
+
+def discover(mcp_url: str) -> Discovered:
+    """Follow the specification's discovery up to the browser; raise MintError where it ends."""
+    logging.getLogger("mcp.client.auth.oauth2").disabled = True
+    return asyncio.run(_discover(mcp_url))
+
+
+async def _discover(mcp_url: str) -> Discovered:
+    exchange = Exchange()
+
+    async def stop(_url: str) -> None:
+        raise _Reached
+
+    async def unreachable() -> AuthorizationCodeResult:
+        raise _Reached
+
+    provider = OAuthClientProvider(
+        server_url=mcp_url,
+        client_metadata=OAuthClientMetadata(redirect_uris=[AnyUrl("http://127.0.0.1/callback")]),
+        storage=Unkept(NOBODY),
+        redirect_handler=stop,
+        callback_handler=unreachable,
+    )
+    async with open_client(lambda _: None, exchange) as client:
+        try:
+            answer = await ask_endpoint(client, mcp_url, provider, exchange)
+        except _Reached:
+            exchange.check_pkce()
+        else:
+            raise MintError(f"it asks for no bearer (HTTP {answer.status_code})", "discovery")
+    metadata = exchange.metadata
+    return Discovered(
+        issuer=str(metadata.get("issuer", "no metadata, default endpoints")),
+        takes_registrations=not metadata or "registration_endpoint" in metadata,
+        takes_documents=metadata.get("client_id_metadata_document_supported") is True,
+        skew_seconds=exchange.skew_seconds,
+    )

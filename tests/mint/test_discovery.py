@@ -1,0 +1,33 @@
+"""What the doctor asks of a server: everything up to the browser, and no trace left."""
+
+import pytest
+from minting import SLUG, build_target
+
+from loadtest.errors import MintError
+from loadtest.mint.discovery import discover
+from loadtest.reference.server import ReferenceTarget
+
+
+def endpoint(target: ReferenceTarget) -> str:
+    (workspace,) = (found for found in target.workspaces() if found.slug == SLUG)
+    return f"{target.api_url}/mcp/{workspace.id}"
+
+
+def test_discovery_names_the_issuer_and_registers_nobody() -> None:
+    with build_target(client_metadata_documents=True) as target:
+        found = discover(endpoint(target))
+        assert found.issuer == f"{target.api_url}/api/auth"
+        assert found.takes_registrations
+        assert found.takes_documents
+        assert abs(found.skew_seconds) < 2
+        assert target.registrations == 0
+
+
+def test_discovery_measures_the_clock() -> None:
+    with build_target(clock_skew_seconds=-90) as target:
+        assert -92 < discover(endpoint(target)).skew_seconds < -88
+
+
+def test_discovery_refuses_what_mint_would_refuse() -> None:
+    with build_target(s256="absent") as target, pytest.raises(MintError, match="PKCE with S256"):
+        discover(endpoint(target))
