@@ -18,7 +18,7 @@ from loadtest.mint.evidence import describe_url, redact
 from loadtest.mint.one_time import OneTimeCodes
 
 if TYPE_CHECKING:
-    from playwright.async_api import Error, Frame, Locator, Page, Request, Response
+    from playwright.async_api import ElementHandle, Error, Frame, Locator, Page, Request, Response
     from pydantic import SecretStr
 
 SIGN_IN_SECONDS = 60.0
@@ -65,6 +65,7 @@ CAPTCHAS = (
     '.g-recaptcha:not([data-size=invisible]), input[name*="captcha" i]:not([type=hidden]), '
     'img[src*="captcha" i], img[alt*="captcha" i], #challenge-form'
 )
+NOTHING = ":not(*)"
 COMPLAINTS = ":is([class*=error i], [id*=error i]):not(:has(input, button, form, h1))"
 PICKER = re.compile(
     r"\b(choose|select|pick|which|switch)\b.*\b(workspace|organi[sz]ation|team|tenant)\b", re.I
@@ -239,11 +240,14 @@ class SignIn:
         if not await self._is_asked():
             return self._callback.answer.done()
         controls = self._controls
-        email, password, approve = await _shown(controls.email, controls.password, controls.approve)
-        if email and password and self._is_plain():
-            await self._send_password(controls.email, controls.password)
-            return True
-        picker, overlay = await _shown(controls.picker, controls.overlay)
+        if self._is_plain():
+            whole = await self._find_form()
+            if whole:
+                await self._send_password(*whole, controls.password)
+                return True
+        approve, picker, overlay, complaint = await _shown(
+            controls.approve, controls.picker, controls.overlay, controls.complaint.first
+        )
         if overlay and self._done.dismissals < DISMISSALS:
             self._done.dismissals += 1
             await controls.overlay.click(timeout=PRESS_MS)
@@ -252,33 +256,45 @@ class SignIn:
         elif picker and self._done.picked_on != self._watch.documents:
             await self._pick_workspace(approve)
         elif approve:
-            await self._approve()
-        elif email and password:
-            await self._send_password(controls.email, controls.password)
+            await self._approve(complaint)
+        elif whole := await self._find_form():
+            await self._send_password(*whole, controls.password)
         else:
-            return await self._do_the_rarer(email, password)
+            return await self._do_the_rarer()
         return True
 
-    def _is_plain(self) -> bool:
-        """Return whether a whole form is to be sent without looking at what else is there."""
-        configured = self._names.steps or "dismiss_buttons" in self._names.model_fields_set
-        return not configured and self._stumbles == 0
+    async def _find_form(self) -> "tuple[ElementHandle, ElementHandle] | None":
+        """Return the fields of a form with both e-mail and password, where there is one."""
+        emails, passwords = await asyncio.gather(
+            self._controls.email.element_handles(), self._controls.password.element_handles()
+        )
+        return (emails[0], passwords[0]) if emails and passwords else None
 
-    async def _do_the_rarer(self, email: bool, password: bool) -> bool:
+    def _is_plain(self) -> bool:
+        """Return whether a whole form may be sent without looking at what else is there."""
+        configured = self._names.steps or "dismiss_buttons" in self._names.model_fields_set
+        return not (configured or self._done.password_sent or self._stumbles)
+
+    async def _do_the_rarer(self) -> bool:
         """Do what pages ask for that hold neither a whole form nor a decision."""
         controls = self._controls
-        new_password, totp, any_email, any_password = await _shown(
-            controls.new_password, controls.totp, controls.any_email, controls.any_password
+        email, password, new_password, totp, any_email, any_password = await _shown(
+            controls.email,
+            controls.password,
+            controls.new_password,
+            controls.totp,
+            controls.any_email,
+            controls.any_password,
         )
         if new_password:
             raise self._refusal("password_change", "the page asks for a new password")
         if totp:
             await self._send_code()
         elif password or any_password:
-            await self._send_password(
-                controls.email if email else controls.any_email if any_email else None,
-                controls.password if password else controls.any_password,
-            )
+            field = controls.password if password else controls.any_password
+            name = controls.email if email else controls.any_email if any_email else None
+            held = await name.element_handle(timeout=STEP_MS) if name else None
+            await self._send_password(held, await field.element_handle(timeout=STEP_MS), field)
         elif (email or any_email) and not self._done.password_sent:
             await self._send_email(controls.email if email else controls.any_email)
         else:
@@ -294,6 +310,10 @@ class SignIn:
         """End when something known is there; raise when the page stays without."""
         watch = self._watch
         while True:
+            # What most pages ask for is cheap to look for; the rest is not.
+            with contextlib.suppress(_error()):
+                await self._controls.usual.wait_for(timeout=1 if at_once else USUAL_MS)
+                return
             with contextlib.suppress(_error()):
                 await self._page.wait_for_load_state("domcontentloaded", timeout=PRESS_MS)
             documents = watch.documents
@@ -307,10 +327,6 @@ class SignIn:
                 seconds = min(seconds, ERROR_SECONDS)
             elif busy:
                 seconds = STEP_MS / 1000
-            # What most pages ask for is cheap to look for; the rest is not.
-            with contextlib.suppress(_error()):
-                await self._controls.usual.wait_for(timeout=USUAL_MS)
-                return
             try:
                 await self._controls.anything.wait_for(timeout=seconds * 1000)
             except _error():
@@ -358,16 +374,19 @@ class SignIn:
             email, self._controls.next, "unknown_account", self._controls.after_email
         )
 
-    async def _send_password(self, email: "Locator | None", password: "Locator") -> None:
+    async def _send_password(
+        self, email: "ElementHandle | None", password: "ElementHandle", field: "Locator"
+    ) -> None:
         self.step = "sign-in"
         if self._done.password_sent or self._done.passwords >= PASSWORD_TRIES:
             await self._came_back("wrong_password", "e-mail and password were")
-        if email is not None:
-            await self._type(email, self._email, may_be_there=self._done.email_sent)
-        await self._type(password, self._password)
+        # A second page may only show the e-mail that the first one took.
+        if email and (not self._done.email_sent or await email.is_editable()):
+            await self._fill(email, self._email)
+        await self._fill(password, self._password)
         self._done.sent_on = self._watch.documents
         await self._submit(
-            password, self._controls.sign_in, "wrong_password", self._controls.after_password
+            field, self._controls.sign_in, "wrong_password", self._controls.after_password
         )
 
     async def _send_code(self) -> None:
@@ -380,15 +399,15 @@ class SignIn:
             await self._came_back("wrong_totp", "one-time code was")
         code = await self._take_code()
         self._done.codes += 1
-        self._done.sent_on, posts = self._watch.documents, self._watch.posts
+        self._done.sent_on = self._watch.documents
         boxes = await self._controls.totp.get_attribute("maxlength", timeout=STEP_MS) == "1"
-        await self._type(self._controls.totp, code, one_by_one=boxes)
-        await _shown(self._controls.verify)
+        with self._watch.posts() as posts:
+            await self._type(self._controls.totp, code, one_by_one=boxes)
+            await _shown(self._controls.verify)
         if self._watch.documents != self._done.sent_on:
             return
         # Many pages send a whole code by themselves: pressing too would send it twice.
-        by_itself = self._watch.posts != posts
-        button = None if by_itself else self._controls.verify
+        button = None if posts else self._controls.verify
         await self._submit(self._controls.totp, button, "wrong_totp", self._controls.after_code)
 
     async def _take_code(self) -> str:
@@ -402,14 +421,15 @@ class SignIn:
         self._codes.append(code)
         return code
 
-    async def _approve(self) -> None:
+    async def _approve(self, complaint: bool) -> None:
         self.step = "consent"
         self._check_origin(self._page.url)
         if self._done.approvals >= APPROVALS:
             raise self._failure(
                 f"{self._where()} still asks after {APPROVALS} approvals", "no_answer"
             )
-        said = await self._act(lambda: self._controls.approve.click(timeout=PRESS_MS))
+        approve = self._controls.approve
+        said = await self._act(lambda: approve.click(timeout=PRESS_MS), complaint=complaint)
         self._done.approvals += 1
         if said:
             raise self._refusal(self._read_reason(said, "refused"), "the consent page says", said)
@@ -422,7 +442,7 @@ class SignIn:
         Without a button the page sends by itself.
         """
         self._check_origin(self._page.url)
-        clickable = button is not None and (await _shown(button))[0]
+        complaint, clickable = await _shown(self._controls.complaint.first, button or field)
 
         async def press() -> None:
             if button is not None and clickable:
@@ -430,7 +450,7 @@ class SignIn:
             elif button is not None:
                 await field.press("Enter", timeout=PRESS_MS)
 
-        said = await self._act(press, field, then)
+        said = await self._act(press, field, then, complaint=complaint)
         if refused == "wrong_password":
             self._done.passwords += 1
             self._done.password_sent = True
@@ -446,17 +466,20 @@ class SignIn:
         gone: "Locator | None" = None,
         then: "Locator | None" = None,
         seconds: float = STEP_MS / 1000,
+        *,
+        complaint: bool = True,
     ) -> str:
         """Press something and wait for what comes of it; return what the page says against it.
 
         What may come: the callback, a new document, `gone` hidden, `then` shown, a complaint.
+        `complaint` tells whether the page may complain already.
         """
         documents, self._done.acted_at = self._watch.documents, self._watch.places
-        complaint = self._controls.complaint
-        before = await self._read_complaints()
+        complaints = self._controls.complaint
+        before = await self._read_complaints() if complaint else []
         if before:
             known = "|".join(re.escape(words) for words in before)
-            complaint = complaint.filter(has_not_text=re.compile(rf"^\s*(?:{known})\s*$"))
+            complaints = complaints.filter(has_not_text=re.compile(rf"^\s*(?:{known})\s*$"))
         try:
             await act()
         except _error():
@@ -475,39 +498,33 @@ class SignIn:
 
         # Most pages answer soon, and by a new document: looking for more would slow them down.
         told, moved = await self._any(
-            complaint.first.wait_for(timeout=seconds * 1000),
+            complaints.first.wait_for(timeout=seconds * 1000),
             self._watch.moved_on(documents),
             seconds=SOON_SECONDS,
         )
         came = [moved or self._callback.answer.done()]
         if not told and not any(came):
             told, *came = await self._any(
-                complaint.first.wait_for(timeout=seconds * 1000), *changes(), seconds=seconds
+                complaints.first.wait_for(timeout=seconds * 1000), *changes(), seconds=seconds
             )
         if not told or any(came):
             return ""
-        words = _squeeze(await complaint.first.inner_text(timeout=PRESS_MS))
+        words = _squeeze(await complaints.first.inner_text(timeout=PRESS_MS))
         # It may be no refusal at all ("Signing in…"): see whether the page moves on.
         unclear = self._read_reason(words, None) is None
         if unclear and any(await self._any(*changes(), seconds=GRACE_SECONDS)):
             return ""
         return "" if self._callback.answer.done() else words
 
-    async def _type(
-        self,
-        field: "Locator",
-        value: str,
-        *,
-        may_be_there: bool = False,
-        one_by_one: bool = False,
-    ) -> None:
-        """Fill a field, held by its own document: what loads meanwhile never gets the value."""
+    async def _type(self, field: "Locator", value: str, *, one_by_one: bool = False) -> None:
         handle = await field.element_handle(timeout=STEP_MS)
+        await self._fill(handle, value, one_by_one=one_by_one)
+
+    async def _fill(self, handle: "ElementHandle", value: str, *, one_by_one: bool = False) -> None:
+        """Fill a field, held by its own document: what loads meanwhile never gets the value."""
         # The browser tells of a new document before it answers for an element in it, so this is
         # the address of the element's document or of a later one, where the handle is void.
         self._check_origin(self._page.url)
-        if may_be_there and not await handle.is_editable():
-            return
         if one_by_one:
             await handle.focus()
             await self._page.keyboard.type(value)
@@ -778,7 +795,6 @@ class _Watch:
         self._waiting: set[asyncio.Future[None]] = set()
         self.documents = 0
         self.places = 0
-        self.posts = 0
         self.status: int | None = None
         self.challenged = False
         self.crashed = False
@@ -787,7 +803,6 @@ class _Watch:
         self.listeners: dict[str, Callable[[Any], None]] = {
             "domcontentloaded": self._note_document,
             "framenavigated": self._note_place,
-            "request": self._note_request,
             "response": self._note_response,
             "requestfailed": self._note_failure,
             "crash": self._note_crash,
@@ -823,9 +838,20 @@ class _Watch:
         if frame == self._page.main_frame:
             self.places += 1
 
-    def _note_request(self, request: "Request") -> None:
-        if request.method == "POST" and request.resource_type in {"document", "fetch", "xhr"}:
-            self.posts += 1
+    @contextlib.contextmanager
+    def posts(self) -> "Iterator[list[Request]]":
+        """Collect what the page posts meanwhile."""
+        seen: list[Request] = []
+
+        def note(request: "Request") -> None:
+            if request.method == "POST" and request.resource_type in {"document", "fetch", "xhr"}:
+                seen.append(request)
+
+        self._page.on("request", note)
+        try:
+            yield seen
+        finally:
+            self._page.remove_listener("request", note)
 
     def _note_response(self, response: "Response") -> None:
         if self._is_ours(response.request):
@@ -904,28 +930,35 @@ def _is_loopback(origin: str) -> bool:
 
 def _labelled(page: "Page", names: Sequence[str]) -> "Locator":
     # A button may have the field's label too: the eye that shows the password.
-    fields = page.locator(":not(button)")
-    return _union(
-        *(_own(page, name) or page.get_by_label(name, exact=True).and_(fields) for name in names)
-    )
+    fields = page.locator("input, textarea, [role=textbox], [contenteditable]")
+    own, plain = _split(page, names)
+    labelled = [fields.and_(page.get_by_label(name, exact=True)) for name in plain]
+    return _union(*own, *labelled) if names else page.locator(NOTHING)
 
 
 def _buttons(page: "Page", names: Sequence[str]) -> "Locator":
-    return _union(
-        *(_own(page, name) or page.get_by_role("button", name=name, exact=True) for name in names),
-        page.locator(":not(*)"),
-    )
+    own, plain = _split(page, names)
+    # One pattern for all names: looking for each by itself computes each button's name anew.
+    pattern = re.compile(rf"^(?:{'|'.join(re.escape(name) for name in plain)})$")
+    named = page.get_by_role("button", name=plain[0] if len(plain) == 1 else pattern, exact=True)
+    return _union(*own, *([named] if plain else [page.locator(NOTHING)] if not own else []))
+
+
+def _split(page: "Page", names: Sequence[str]) -> "tuple[list[Locator], list[str]]":
+    """Return locators of the names that are selectors, and the names that are plain."""
+    selectors = [name for name in names if name.startswith(("css=", "role="))]
+    plain = [name for name in names if name not in selectors]
+    return [page.locator(name) for name in selectors], plain
 
 
 def _picker(page: "Page", names: Sequence[str]) -> "Locator":
     groups = page.locator("select, fieldset, [role=radiogroup], [role=listbox]")
-    patterns: Sequence[str | re.Pattern[str]] = names or (PICKER,)
-    places = []
-    for name in patterns:
-        own = _own(page, name) if isinstance(name, str) else None
+    places, plain = _split(page, names)
+    for name in plain if names else (PICKER,):
         heading = page.get_by_role("heading", name=name, exact=True)
         group = page.get_by_role("radiogroup", name=name, exact=True)
-        places.append(own or heading.or_(group).or_(groups.and_(page.get_by_label(name))))
+        # A label around a list has the list's own words in it: no exact match.
+        places += [heading, group, groups.and_(page.get_by_label(name))]
     return _union(*places)
 
 
@@ -933,11 +966,6 @@ def _step(page: "Page", step: Step) -> "Locator | None":
     if step.click:
         return _visible(_buttons(page, (step.click,)))
     return _visible(_labelled(page, (step.fill,))) if step.fill else None
-
-
-def _own(page: "Page", name: str) -> "Locator | None":
-    """Return the locator of a name that is a selector, else None."""
-    return page.locator(name) if name.startswith(("css=", "role=")) else None
 
 
 def _union(*locators: "Locator") -> "Locator":
