@@ -242,7 +242,7 @@ def test_an_interruption_keeps_the_partial_rows_marks_them_and_goes_on_up(
 
     with pytest.raises(KeyboardInterrupt):
         run_scenarios(
-            build_settings(STAGES="1,2,3", STAGE_SECONDS="20"),
+            build_settings(STAGES="1,2,3", STAGE_SECONDS="100"),
             new_folder(tmp_path, binary),
             endpoint.mcp_url,
             endpoint.bearer_file,
@@ -253,8 +253,8 @@ def test_an_interruption_keeps_the_partial_rows_marks_them_and_goes_on_up(
     folder = read_run_folder(tmp_path / "r1")
     assert [result.outcome for result in folder.run.scenarios] == ["interrupted", "not run"]
     assert {row.name for row in folder.rows} == {"1"}
-    assert 0 < folder.rows[0].ok < 20
-    assert folder.rows[0].seconds < 20
+    assert 0 < folder.rows[0].ok < 100
+    assert folder.rows[0].seconds < 100
 
 
 def test_a_killed_k6_is_a_failure_that_names_the_missing_summary(
@@ -265,7 +265,7 @@ def test_a_killed_k6_is_a_failure_that_names_the_missing_summary(
             if "k6" in child.name():
                 child.send_signal(signal.SIGKILL)
 
-    run = measure("tools", open_endpoint(), Interrupter(kill), DURATION="30")
+    run = measure("tools", open_endpoint(), Interrupter(kill), DURATION="100")
     assert run.result.outcome == "failed"
     assert "summary.json does not exist" in str(run.result.reason)
     assert run.rows == ()
