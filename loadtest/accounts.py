@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import SecretStr
 
 from loadtest.errors import ProvisionError
+from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
 from loadtest.tls import find_tls
 
 if TYPE_CHECKING:
@@ -17,18 +18,18 @@ if TYPE_CHECKING:
 
 REQUEST_SECONDS = 30.0
 ATTACH_SECONDS = 120.0
-# The target's windows are a minute long and its Retry-After cannot be trusted (wire contract).
-RATE_WAITS_SECONDS = (5.0, 15.0, 20.0, 30.0)
-LONGEST_WAIT_SECONDS = 60
 # Longer than all waits for an import and for the quota together.
 LOOK_TTL_SECONDS = 600
-MOST_REQUESTS_PER_MINUTE = 3600
 
 State = Literal["was there", "made"]
 
 
 class NoAnswerError(ProvisionError):
     """A request was sent, or may have been, and nothing came back."""
+
+
+class WrongPasswordError(ProvisionError):
+    """The target does not know this pair of user and password."""
 
 
 class PasswordChangeRequiredError(ProvisionError):
@@ -239,7 +240,7 @@ class Accounts:
                 raise NoAnswerError(f"{url} does not answer ({type(failure).__name__})") from None
             if answer.status_code != 429 or wait_seconds is None:
                 break
-            wait_seconds = _parse_retry_after(answer) or wait_seconds
+            wait_seconds = parse_retry_after(answer.headers.get("retry-after")) or wait_seconds
             self._tell(f"{path} is rate limited: waiting {wait_seconds:.0f} s")
             self._pause(wait_seconds)
         if answer.status_code == 403 and "password_change_required" in answer.text:
@@ -299,7 +300,7 @@ def open_session(
     """Sign a provisioned user in, its workspace active, and out again at the end."""
     with Accounts(base_url, tell, hide=hide) as accounts:
         if not accounts.sign_in(email, password):
-            raise ProvisionError(f"wrong password for {email}: run `inv provision --verify`")
+            raise WrongPasswordError(f"wrong password for {email}: run `inv provision --verify`")
         accounts.ensure_workspace(email, workspace_id)
         yield accounts
 
@@ -307,14 +308,6 @@ def open_session(
 def build_slug(email: str) -> str:
     """Return the slug of the workspace that is ours to make, and to remove."""
     return f"loadtest-{hashlib.sha256(email.encode()).hexdigest()[:12]}"
-
-
-def _parse_retry_after(answer: "httpx.Response") -> float | None:
-    """Return a believable Retry-After in seconds (RFC 9110, section 10.2.3), else None."""
-    text = answer.headers.get("retry-after", "")
-    if not (text.isascii() and text.isdigit()) or len(text) > 4:
-        return None
-    return float(text) if 1 <= int(text) <= LONGEST_WAIT_SECONDS else None
 
 
 def _json(answer: "httpx.Response") -> Any:

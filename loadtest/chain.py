@@ -1,6 +1,5 @@
 """What the stages of one process share: one console, one running target, one ending."""
 
-import os
 import signal
 import traceback
 from collections.abc import Iterator
@@ -64,11 +63,6 @@ class Chain:
     def say(self, stage: str, text: str) -> None:
         """Print one line of a stage."""
         say(self.console, stage, text)
-
-    def mask(self, secret: str) -> None:
-        """Have GitHub Actions blot a secret out of its log, before anything else may print it."""
-        if os.environ.get("GITHUB_ACTIONS") == "true":
-            print(f"::add-mask::{secret}", flush=True)
 
     def open_target(self, settings: "Settings") -> str:
         """Return the target's origin; the reference target is started once and kept running."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from loadtest.accounts import (
-    MOST_REQUESTS_PER_MINUTE,
     Accounts,
     NoAnswerError,
     PasswordChangeRequiredError,
@@ -21,6 +20,8 @@ from loadtest.credentials import EMAIL, NEXT, PASSWORD, WORKSPACE_ID, Credential
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError, TargetError
 from loadtest.files import ensure_private_dir, read_json, write_json
 from loadtest.github_secrets import RepositorySecrets, open_secrets
+from loadtest.masking import build_mask
+from loadtest.quota import MOST_REQUESTS_PER_MINUTE, ensure_quota
 from loadtest.rotation import Places, change_password, invent_password
 from loadtest.workspace import Workspace
 
@@ -141,18 +142,6 @@ def render_credentials(settings: Settings) -> str:
     return "".join(f"{name}={value}\n" for name, value in values.items() if value)
 
 
-def build_hide(settings: Settings) -> Callable[[SecretStr], None]:
-    """Return what masks a secret in the logs of GitHub Actions; elsewhere it does nothing."""
-
-    def hide(secret: SecretStr) -> None:
-        value = secret.get_secret_value()
-        for character, escape in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
-            value = value.replace(character, escape)
-        print(f"::add-mask::{value}", flush=True)
-
-    return hide if _is_in_actions(settings) else lambda _: None
-
-
 def _is_in_actions(settings: Settings) -> bool:
     return settings.variables.get("GITHUB_ACTIONS") == "true"
 
@@ -193,7 +182,7 @@ class _Work:
     def __post_init__(self) -> None:
         """Prepare what all steps share; nothing is sent yet."""
         self.file = CredentialsFile(self.settings)
-        self.hide = build_hide(self.settings)
+        self.hide = build_mask(self.settings.variables)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -345,7 +334,7 @@ class _Work:
         self.file.keep({WORKSPACE_ID: workspace_id})
         self.steps.append(Step(f"workspace {workspace_id}", workspace_state))
         # Before the first tool call: a raise after it comes too late (wire contract, "quota").
-        self.ensure_quota(accounts)
+        self.ensure_quotas(accounts)
         if bearer is None:
             self.steps.append(self.ensure_data_unseen(accounts, journal))
             return workspace_id
@@ -410,22 +399,12 @@ class _Work:
         )
         return Step("NovaMart data", "not seen")
 
-    def ensure_quota(self, accounts: Accounts) -> None:
+    def ensure_quotas(self, accounts: Accounts) -> None:
         """Raise the quota of each client that mint has registered, before its first call."""
-        path = self.settings.state_dir / "quota.json"
-        raised: dict[str, int] = {}
-        if path.exists():
-            raised = read_json(path, RECORD_VERSION, ProvisionError)["raised"]
-        for client_id in _read_client_ids(self.settings.state_dir / "clients.json"):
+        for client_id in _read_client_ids(self.settings.clients_file):
+            state = ensure_quota(accounts, self.settings.state_dir, client_id)
             what = f"quota of client {client_id}, {MOST_REQUESTS_PER_MINUTE} units a minute"
-            if raised.get(client_id) == MOST_REQUESTS_PER_MINUTE:
-                self.steps.append(Step(what, "was there"))
-            elif accounts.raise_quota(client_id, MOST_REQUESTS_PER_MINUTE):
-                raised[client_id] = MOST_REQUESTS_PER_MINUTE
-                self.write(path.name, {"raised": raised})
-                self.steps.append(Step(what, "made"))
-            else:
-                self.steps.append(Step(what, "not ours to raise"))
+            self.steps.append(Step(what, state))
 
     def hand_over(self, email: str, password: SecretStr, workspace_id: str) -> None:
         """Put the credentials into the Actions secrets of every repository that has them."""

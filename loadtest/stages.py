@@ -168,15 +168,12 @@ def _mint_anew(
     slots: tuple[int, ...],
     needed_seconds: float,
 ) -> dict[int, Bearer]:
-    from loadtest.mint.pool import mint_slots
+    from loadtest.mint.pool import Order, mint_slots
 
     base_url = chain.open_target(settings)
     mcp_url = settings.build_mcp_url(base_url, settings.credentials.workspace_id)
-    made, timings = mint_slots(
-        settings, options, mcp_url, slots, needed_seconds, lambda text: chain.say("mint", text)
-    )
-    for bearer in made.values():
-        chain.mask(bearer.access_token.get_secret_value())
+    order = Order(settings, options, mcp_url, needed_seconds, lambda text: chain.say("mint", text))
+    made, timings = mint_slots(order, slots)
     ways = ", ".join(dict.fromkeys(bearer.via for bearer in made.values()))
     count = f"{len(made)} bearers" if len(made) > 1 else "made"
     split = (

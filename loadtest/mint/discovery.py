@@ -13,9 +13,9 @@ from mcp.shared.auth import (
 from pydantic import AnyUrl
 
 from loadtest.errors import MintError
-from loadtest.mint.clients import Unkept
 from loadtest.mint.exchange import Exchange
 from loadtest.mint.flow import ask_endpoint, open_client
+from loadtest.mint.storage import Unkept
 
 # Exists nowhere: with a client at hand the SDK registers none.
 NOBODY = OAuthClientInformationFull(client_id="discovery")
@@ -23,9 +23,13 @@ NOBODY = OAuthClientInformationFull(client_id="discovery")
 
 @dataclass(frozen=True)
 class Discovered:
-    """The authorization server, and its clock minus ours in seconds."""
+    """The authorization server, and its clock minus ours in seconds.
+
+    `registration_endpoint` is None where the metadata name none.
+    """
 
     issuer: str
+    registration_endpoint: str | None
     takes_registrations: bool
     takes_documents: bool
     skew_seconds: float
@@ -74,8 +78,10 @@ async def _discover(mcp_url: str) -> Discovered:
         else:
             raise MintError(f"it asks for no bearer (HTTP {answer.status_code})", "discovery")
     metadata = exchange.metadata
+    endpoint = metadata.get("registration_endpoint")
     return Discovered(
         issuer=str(metadata.get("issuer", "no metadata, default endpoints")),
+        registration_endpoint=endpoint if isinstance(endpoint, str) else None,
         takes_registrations=not metadata or "registration_endpoint" in metadata,
         takes_documents=metadata.get("client_id_metadata_document_supported") is True,
         skew_seconds=exchange.skew_seconds,

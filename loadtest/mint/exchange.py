@@ -3,13 +3,15 @@
 import email.utils
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-import httpx2
-
 from loadtest.errors import MintError
+
+if TYPE_CHECKING:
+    import httpx2
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -22,14 +24,11 @@ class Exchange:
     ours (RFC 7591); `skew_seconds` is the server's clock minus ours, at its last answer.
     """
 
-    TELL_SKEW_SECONDS: ClassVar[float] = 5.0
-
     step: str = "discovery"
     metadata: dict[str, Any] = field(default_factory=dict)
     registration: dict[str, Any] = field(default_factory=dict, repr=False)
-    refreshed: bool = False
     skew_seconds: float = 0.0
-    _refusal: tuple[int, str | None, str | None] | None = None
+    _refusal: tuple[int, dict[str, Any]] | None = None
     _sent_at: float = 0.0
 
     @property
@@ -45,38 +44,38 @@ class Exchange:
     @property
     def refusal_code(self) -> str | None:
         """Return the `error` of the last refusal (RFC 6749, section 5.2)."""
-        return self._refusal[1] if self._refusal else None
+        code = self._refusal[1].get("error") if self._refusal else None
+        return code if isinstance(code, str) else None
 
-    async def note_request(self, request: httpx2.Request) -> None:
+    @property
+    def refusal_scope(self) -> str | None:
+        """Return the `scope` of the last refusal's body, where a challenge names none."""
+        scope = self._refusal[1].get("scope") if self._refusal else None
+        return scope if isinstance(scope, str) else None
+
+    async def note_request(self, request: "httpx2.Request") -> None:
         """Take the step from the endpoint that is about to be asked; refuse an insecure one."""
         url = str(request.url)
         form = _parse_form(request)
         if "/.well-known/" in url:
             self.step = "discovery"
-        elif form.get("grant_type") == "refresh_token":
-            self.step = "refresh"
-            self.refreshed = True
         elif "grant_type" in form:
             self.step = "exchange"
-            self.refreshed = False
         elif url == self.metadata.get("registration_endpoint") or url.endswith("/register"):
             self.step = "registration"
         check_secure(url, self.step)
         self._refusal = None
         self._sent_at = time.time()
 
-    async def note_response(self, response: httpx2.Response) -> None:
+    async def note_response(self, response: "httpx2.Response") -> None:
         """Keep the server's metadata, its clock, and of a refusal only its OAuth words."""
-        self._note_clock(response)
+        if "date" in response.headers:
+            self.skew_seconds = measure_skew(response.headers["date"], self._sent_at)
         if response.headers.get("content-type", "").startswith("text/event-stream"):
             return
-        body = _parse_object(await response.aread())
+        body = parse_object(await response.aread())
         if response.status_code >= 400:
-            error, words = (
-                body.get(name) if isinstance(body.get(name), str) else None
-                for name in ("error", "error_description")
-            )
-            self._refusal = (response.status_code, error, words)
+            self._refusal = (response.status_code, body)
         elif "/.well-known/" in str(response.request.url) and "token_endpoint" in body:
             self.metadata = body
         elif self.step == "registration" and "client_id" in body:
@@ -84,11 +83,7 @@ class Exchange:
 
     def describe_refusal(self) -> str | None:
         """Return the server's own words for its last refusal, None when it refused nothing."""
-        if self._refusal is None:
-            return None
-        status, *words = self._refusal
-        said = ": ".join([f"HTTP {status}", *(_clean(word) for word in words if word)])
-        return f"the server answers {said}"
+        return f"the server answers {describe_refusal(*self._refusal)}" if self._refusal else None
 
     def check_pkce(self) -> None:
         """Refuse an authorization server without S256 (MCP authorization, PKCE; RFC 7636)."""
@@ -106,18 +101,25 @@ class Exchange:
             return "client_secret_post"
         return "client_secret_basic"
 
-    def _note_clock(self, response: httpx2.Response) -> None:
-        """Compare clocks by the Date header, to the second and less the time on the wire."""
-        try:
-            theirs = email.utils.parsedate_to_datetime(response.headers["date"]).timestamp()
-        except (KeyError, ValueError, TypeError):
-            return
-        now = time.time()
-        # A Date is cut to the second, and belongs somewhere between request and answer.
-        if not self._sent_at - 1 <= theirs <= now:
-            self.skew_seconds = theirs - now
-        else:
-            self.skew_seconds = 0.0
+
+def describe_refusal(status: int, body: Mapping[str, Any]) -> str:
+    """Return a refusal's status and OAuth words, and nothing else of the reply."""
+    words = (body.get(name) for name in ("error", "error_description"))
+    return ": ".join([f"HTTP {status}", *(_clean(w) for w in words if w and isinstance(w, str))])
+
+
+def measure_skew(date: str | None, sent_at: float) -> float:
+    """Return the server's clock minus ours in seconds, by a Date header; 0 where it tells none.
+
+    `sent_at` is when the request left. A Date is cut to the second, and belongs somewhere between
+    request and answer: what fits in there is no difference.
+    """
+    try:
+        theirs = email.utils.parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    now = time.time()
+    return 0.0 if sent_at - 1 <= theirs <= now else theirs - now
 
 
 def check_secure(url: str, step: str) -> None:
@@ -128,14 +130,15 @@ def check_secure(url: str, step: str) -> None:
     raise MintError(f"{parts.scheme}://{parts.netloc} is not https: nothing is sent there", step)
 
 
-def _parse_form(request: httpx2.Request) -> dict[str, str]:
+def _parse_form(request: "httpx2.Request") -> dict[str, str]:
     if "form" not in request.headers.get("content-type", ""):
         return {}
     found = parse_qs(request.content.decode("utf-8", "replace"))
     return {name: values[0] for name, values in found.items()}
 
 
-def _parse_object(content: bytes) -> dict[str, Any]:
+def parse_object(content: bytes) -> dict[str, Any]:
+    """Return a JSON object, empty for anything else."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):

@@ -3,127 +3,85 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 from mcp.client.auth import OAuthClientProvider, OAuthFlowError, OAuthRegistrationError
 from mcp.client.auth.exceptions import OAuthTokenError
+from mcp.client.auth.utils import extract_scope_from_www_auth, union_scopes
 from mcp.shared.auth import (
     AuthorizationCodeResult,
     OAuthClientInformationFull,
     OAuthClientMetadata,
-    OAuthMetadata,
-    OAuthToken,
-    ProtectedResourceMetadata,
 )
-from pydantic import AnyUrl, SecretStr, ValidationError
+from pydantic import SecretStr
 
-from loadtest.browser import BrowserChoice, launch
-from loadtest.config import Environment, parse_origin
+from loadtest.browser import launch
+from loadtest.config import parse_origin
 from loadtest.errors import LoadtestError, MintError
+from loadtest.mint.acceptance import check_grant, open_http
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.callback import Callback, listen
-from loadtest.mint.clients import ClientStore, Remembered, SlotStorage
+from loadtest.mint.clients import ClientStore
 from loadtest.mint.evidence import keep_evidence
 from loadtest.mint.exchange import Exchange, check_secure
 from loadtest.mint.pages import SignIn
-from loadtest.mint.transport import RATE_WAITS_SECONDS, PatientTransport
-from loadtest.mint.verification import Expected, verify
+from loadtest.mint.request import (
+    REQUEST_SECONDS,
+    UNKNOWN_CLIENT,
+    Endpoint,
+    Grant,
+    MintRequest,
+    Timings,
+    build_client_metadata,
+    build_initialize,
+    build_mcp_headers,
+)
+from loadtest.mint.storage import SlotStorage
+from loadtest.mint.transport import PatientTransport
+from loadtest.patience import RATE_WAITS_SECONDS
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, Page
 
-CLIENT_NAME = "mcp-loadtest"
-REQUEST_SECONDS = 30.0
-PROTOCOL_VERSION = "2025-11-25"
-# An opaque token whose life the server does not tell is taken for this long (RFC 6749, 5.1).
-UNKNOWN_LIFE_SECONDS = 300.0
-# Scopes that ask the authorization server for something, and are not the resource's to grant.
-NOT_OF_THE_RESOURCE = frozenset({"offline_access", "openid", "profile", "email"})
-# How an authorization server says that it does not know our client (any more).
-UNKNOWN_CLIENT = frozenset({"invalid_client", "unauthorized_client", "client_not_found"})
 
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where the bearer must work; `tell` gets one line for what a person would want to know."""
-
-    mcp_url: str
-    environment: Environment
-    workspace_id: str | None
-    tell: Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class MintRequest(Endpoint):
-    """Whom to sign in, and how; `state_dir` holds what is remembered.
-
-    `client_id`, `client_secret` and its `issuer` are a client that was given to us;
-    `sign_in_origins` are where credentials may be typed, beside the servers' own; `slow_ms` slows
-    the browser down for a person who watches (`headed`); without `refresh` the browser signs in
-    even where a refresh token would do.
-    """
-
-    email: str
-    password: SecretStr
-    browser: BrowserChoice
-    state_dir: Path
-    totp_secret: SecretStr | None = None
-    client_id: str | None = None
-    client_secret: SecretStr | None = None
-    issuer: str | None = None
-    sign_in_origins: frozenset[str] = frozenset()
-    headed: bool = False
-    slow_ms: float = 0.0
-    refresh: bool = True
-
-
-@dataclass
-class Timings:
-    """Seconds spent: starting and closing the browser, on the pages, and all in all."""
-
-    browser_seconds: float = 0.0
-    pages_seconds: float = 0.0
-    total_seconds: float = 0.0
-
-    @property
-    def protocol_seconds(self) -> float:
-        """Return what is neither browser nor pages: discovery, registration, exchange, checks."""
-        return self.total_seconds - self.browser_seconds - self.pages_seconds
+# How often a refusal for want of scope is answered by asking for more.
+STEP_UPS = 2
 
 
 class _FixedScope(OAuthClientMetadata):
-    """Client metadata whose scope stays as configured: the SDK would ask for all on offer."""
+    """Client metadata whose scope stays as given: the SDK would ask for all on offer."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "scope":
             super().__setattr__(name, value)
 
 
-def mint(request: MintRequest) -> tuple[Bearer, Timings]:
-    """Mint one bearer; see `mint_pool`."""
-    bearers, timings = mint_pool(request, (0,))
-    return bearers[0], timings
+class _WantsScopeError(Exception):
+    """The endpoint refuses the token for want of scope, and says which it wants."""
+
+    def __init__(self, scope: str, refusal: MintError) -> None:
+        self.scope = scope
+        self.refusal = refusal
 
 
-def mint_pool(request: MintRequest, slots: tuple[int, ...]) -> tuple[tuple[Bearer, ...], Timings]:
-    """Mint a verified bearer per slot, and say where the time went.
+def sign_in_slots(
+    request: MintRequest, slots: tuple[int, ...]
+) -> tuple[tuple[Bearer, ...], Timings]:
+    """Mint a verified bearer per slot through the browser, and say where the time went.
 
-    A slot's refresh token goes before the browser. Follows the MCP authorization specification
-    (2025-03-26 to 2026-07-28): RFC 9728 and RFC 8414 discovery, RFC 7591 registration (once per
-    client and issuer), RFC 7636 S256, RFC 9207 `iss`, RFC 8707 `resource`. Raises MintError, whose
-    message names the step, and BrowserError.
+    Follows the MCP authorization specification (2025-03-26 to 2026-07-28): RFC 9728 and RFC 8414
+    discovery, RFC 7591 registration (once per client and issuer), RFC 7636 S256, RFC 9207 `iss`,
+    RFC 8707 `resource`. Raises MintError, whose message names the step, and BrowserError.
     """
     # The SDK logs a traceback of what it also raises, with state and token replies in it.
     logging.getLogger("mcp.client.auth.oauth2").disabled = True
-    return asyncio.run(_mint_pool(request, slots))
+    return asyncio.run(_sign_in_slots(request, slots))
 
 
-async def _mint_pool(
+async def _sign_in_slots(
     request: MintRequest, slots: tuple[int, ...]
 ) -> tuple[tuple[Bearer, ...], Timings]:
     began = time.monotonic()
@@ -138,15 +96,28 @@ async def _mint_slot(request: MintRequest, slot: int, browser: "_SignInBrowser")
     """Mint for one client, starting over where that is the cure.
 
     A registration that the server has forgotten is made anew, once. A code exchange that met a
-    rate limit is never repeated; after a wait a new code is asked for.
+    rate limit is never repeated; after a wait a new code is asked for. Want of scope (RFC 6750,
+    section 3.1) is answered by asking for more, a few times.
     """
     waits = list(RATE_WAITS_SECONDS)
+    step_ups = STEP_UPS
     forgotten = False
+    scope = request.environment.scope
     while True:
-        exchange, storage = _begin(request, slot)
+        exchange = Exchange()
+        store = ClientStore(request.state_dir / "clients.json")
+        storage = SlotStorage(store, slot, _build_given_client(request), exchange, request.hide)
         is_ours = storage.remembered is not None and request.client_id is None
         try:
-            return await _run_flow(request, storage, exchange, browser)
+            return await _run_flow(request, storage, exchange, browser, scope)
+        except _WantsScopeError as wanting:
+            wider = union_scopes(scope, wanting.scope)
+            if wider is None or wider == scope or not step_ups:
+                raise wanting.refusal from None
+            step_ups -= 1
+            scope = wider
+            request.tell(f"the endpoint asks for more scope: signing in for {scope}")
+            storage.widen(scope)
         except MintError as failure:
             if is_ours and failure.code in UNKNOWN_CLIENT and not forgotten:
                 forgotten = True
@@ -160,32 +131,34 @@ async def _mint_slot(request: MintRequest, slot: int, browser: "_SignInBrowser")
                 raise
 
 
-def _begin(request: MintRequest, slot: int) -> tuple[Exchange, SlotStorage]:
-    exchange = Exchange()
-    given = _build_given_client(request)
-    storage = SlotStorage(ClientStore(request.state_dir / "clients.json"), slot, given, exchange)
-    remembered = storage.remembered
-    if given is not None and given.client_secret is not None and remembered is not None:
-        # A refresh comes before discovery: go by what was discovered last time.
-        exchange.metadata = remembered.metadata
-        given.token_endpoint_auth_method = _pick_method(request, exchange)
-    return exchange, storage
-
-
 async def _run_flow(
-    request: MintRequest, storage: SlotStorage, exchange: Exchange, browser: "_SignInBrowser"
+    request: MintRequest,
+    storage: SlotStorage,
+    exchange: Exchange,
+    browser: "_SignInBrowser",
+    scope: str | None,
 ) -> Bearer:
-    remembered = storage.remembered
     async with listen() as callback:
-        provider = build_provider(request, storage, callback, exchange, browser)
-        if remembered is not None and remembered.metadata and request.refresh:
-            _prepare_refresh(provider, exchange, remembered)
+        provider = build_provider(request, storage, callback, exchange, browser, scope)
         async with open_client(request.tell, exchange) as client:
             answer = await ask_endpoint(client, request.mcp_url, provider, exchange)
-            bearer = await check_tokens(request, provider, exchange, client, answer)
-    resource = provider.context.protected_resource_metadata
-    storage.keep_origin(resource.model_dump(mode="json", exclude_none=True) if resource else None)
+            try:
+                grant = await take_grant(request, provider, exchange, client, answer)
+            except MintError as refusal:
+                wanted = extract_scope_from_www_auth(answer) or exchange.refusal_scope
+                if refusal.code != "insufficient_scope" or not wanted:
+                    raise
+                raise _WantsScopeError(wanted, refusal) from None
+    bearer = accept(request, grant)
+    storage.keep_origin(request.mcp_url, grant.audience)
     return bearer
+
+
+def accept(endpoint: Endpoint, grant: Grant) -> Bearer:
+    """Verify what the flow was given."""
+    jwks_uri = grant.metadata.get("jwks_uri")
+    with open_http(endpoint.mcp_url, jwks_uri if isinstance(jwks_uri, str) else "") as http:
+        return check_grant(endpoint, grant, http)
 
 
 @asynccontextmanager
@@ -212,7 +185,9 @@ async def ask_endpoint(
 ) -> httpx2.Response:
     """Send `initialize`, which makes the SDK get a token; errors name the step they came at."""
     try:
-        return await client.post(mcp_url, json=_initialize(), headers=mcp_headers(), auth=auth)
+        return await client.post(
+            mcp_url, json=build_initialize(), headers=build_mcp_headers(), auth=auth
+        )
     except LoadtestError:
         raise
     except httpx2.HTTPError as failure:
@@ -232,6 +207,7 @@ def build_provider(
     callback: Callback,
     exchange: Exchange,
     browser: "_SignInBrowser",
+    scope: str | None,
 ) -> OAuthClientProvider:
     """Hand the SDK our browser as its redirect handler and our listener as its callback."""
 
@@ -253,18 +229,15 @@ def build_provider(
             raise MintError(
                 f"the authorization server answers {words or 'no code'}",
                 exchange.step,
+                reason="consent_denied" if answer.error == "access_denied" else None,
                 code=answer.error,
             )
         return AuthorizationCodeResult(code=answer.code, state=answer.state, iss=answer.iss)
 
-    scope = request.environment.scope
     provider = OAuthClientProvider(
         server_url=request.mcp_url,
-        client_metadata=(_FixedScope if scope else OAuthClientMetadata)(
-            client_name=CLIENT_NAME,
-            redirect_uris=[AnyUrl(callback.redirect_uri)],
-            token_endpoint_auth_method="none",  # noqa: S106 (a public client has no secret)
-            scope=scope,
+        client_metadata=(_FixedScope if scope else OAuthClientMetadata).model_validate(
+            build_client_metadata(callback.redirect_uri, scope)
         ),
         storage=storage,
         redirect_handler=open_browser,
@@ -273,24 +246,6 @@ def build_provider(
     # Set past the constructor, which takes https alone: the specification's loopback exception.
     provider.context.client_metadata_url = request.environment.client_metadata_url
     return provider
-
-
-def _prepare_refresh(
-    provider: OAuthClientProvider, exchange: Exchange, remembered: Remembered
-) -> None:
-    """Let the SDK start with a refresh: it needs the endpoints that discovery found last time."""
-    context = provider.context
-    try:
-        context.oauth_metadata = OAuthMetadata.model_validate(remembered.metadata)
-        if remembered.resource is not None:
-            context.protected_resource_metadata = ProtectedResourceMetadata.model_validate(
-                remembered.resource
-            )
-    except ValidationError:
-        return  # discovery finds what holds today
-    exchange.metadata = remembered.metadata
-    context.auth_server_url = remembered.issuer
-    context.token_expiry_time = 1.0  # long ago
 
 
 def _build_given_client(request: MintRequest) -> OAuthClientInformationFull | None:
@@ -384,87 +339,51 @@ class _SignInBrowser:
         return page
 
 
-async def check_tokens(
+async def take_grant(
     request: Endpoint,
     provider: OAuthClientProvider,
     exchange: Exchange,
     client: httpx2.AsyncClient,
     answer: httpx2.Response,
-) -> Bearer:
-    """Verify the token by its issuer's keys, and that the endpoint took it."""
+) -> Grant:
+    """Return the token that the endpoint took; raise MintError where it took none."""
     tokens = provider.context.current_tokens
     if tokens is None:
         raise MintError(
             f"{request.mcp_url} asked for no bearer (HTTP {answer.status_code})", "discovery"
         )
+    access_token = SecretStr(tokens.access_token)
+    request.hide(access_token)
     exchange.step = "verification"
     if answer.status_code in {401, 403}:
         refusal = exchange.describe_refusal()
-        raise MintError(f"{request.mcp_url} refuses the new bearer: {refusal}", exchange.step)
-    await close_session(client, request.mcp_url, answer, tokens.access_token)
-    claims = await _verify(request, provider, exchange, client, tokens)
-    skew_seconds = exchange.skew_seconds
-    if abs(skew_seconds) > exchange.TELL_SKEW_SECONDS:
-        request.tell(
-            f"this machine's clock is {abs(skew_seconds):.0f} s "
-            f"{'behind' if skew_seconds > 0 else 'ahead of'} the server's"
-        )
-    life_seconds = tokens.expires_in or UNKNOWN_LIFE_SECONDS
-    expires_at = float(claims["exp"]) - skew_seconds if claims else time.time() + life_seconds
-    info = provider.context.client_info
-    return Bearer(
-        access_token=SecretStr(tokens.access_token),
-        expires_at=expires_at,
-        mcp_url=request.mcp_url,
-        scope=str((claims or {}).get("scope") or tokens.scope or ""),
-        via="refresh" if exchange.refreshed else "browser",
-        workspace_id=request.workspace_id,
-        issuer=exchange.metadata.get("issuer"),
-        audience=provider.context.get_resource_url(),
-        client_id=info.client_id if info else None,
-    )
-
-
-async def _verify(
-    request: Endpoint,
-    provider: OAuthClientProvider,
-    exchange: Exchange,
-    client: httpx2.AsyncClient,
-    tokens: OAuthToken,
-) -> Mapping[str, Any] | None:
-    """Return the claims of a JWT; None for an opaque token, where the environment allows one."""
-    jwks_uri = exchange.metadata.get("jwks_uri")
-    is_jwt = tokens.access_token.count(".") == 2 and jwks_uri is not None
-    if not is_jwt and request.environment.workspace_claim is None:
-        return None
-    if jwks_uri is None:
-        raise MintError("the authorization server names no jwks_uri", exchange.step)
-    check_secure(jwks_uri, exchange.step)
-    try:
-        keys = (await client.get(jwks_uri)).json()
-    except (httpx2.HTTPError, ValueError) as failure:
         raise MintError(
-            f"no keys at {jwks_uri} ({type(failure).__name__})", exchange.step
-        ) from None
-    asked = frozenset((request.environment.scope or "").split())
-    expected = Expected(
-        issuer=exchange.metadata["issuer"],
+            f"{request.mcp_url} refuses the new bearer: {refusal}",
+            exchange.step,
+            code=exchange.refusal_code,
+        )
+    await _close_session(client, request.mcp_url, answer, tokens.access_token)
+    info = provider.context.client_info
+    return Grant(
+        access_token=access_token,
+        via="browser",
         audience=provider.context.get_resource_url(),
-        scopes=asked - NOT_OF_THE_RESOURCE,
-        workspace_claim=request.environment.workspace_claim,
-        workspace_id=request.workspace_id,
+        metadata=exchange.metadata,
+        scope=tokens.scope,
+        life_seconds=tokens.expires_in,
+        client_id=info.client_id if info else None,
+        skew_seconds=exchange.skew_seconds,
     )
-    return verify(tokens.access_token, keys, expected)
 
 
-async def close_session(
+async def _close_session(
     client: httpx2.AsyncClient, mcp_url: str, answer: httpx2.Response, access_token: str
 ) -> None:
     """End the session that `initialize` opened, where it opened one."""
     session_id = answer.headers.get("mcp-session-id")
     if session_id is not None:
         headers = {"Authorization": f"Bearer {access_token}", "Mcp-Session-Id": session_id}
-        await client.delete(mcp_url, headers=mcp_headers() | headers)
+        await client.delete(mcp_url, headers=build_mcp_headers() | headers)
 
 
 def _describe(failure: Exception) -> str:
@@ -473,17 +392,3 @@ def _describe(failure: Exception) -> str:
     if type(failure) is OAuthFlowError and "State parameter" not in str(failure):
         return " ".join(str(failure).split())
     return "the authorization server's answer does not fit the request"
-
-
-def _initialize() -> dict[str, Any]:
-    client = {"name": CLIENT_NAME, "version": "1"}
-    params = {"protocolVersion": PROTOCOL_VERSION, "capabilities": {}, "clientInfo": client}
-    return {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
-
-
-def mcp_headers() -> dict[str, str]:
-    """Return the headers that every MCP request of ours carries."""
-    return {
-        "Accept": "application/json, text/event-stream",
-        "MCP-Protocol-Version": PROTOCOL_VERSION,
-    }

@@ -2,70 +2,132 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from loadtest.accounts import open_session
-from loadtest.browser import find_choice
 from loadtest.config import Settings, check_hosted, parse_origin
 from loadtest.errors import ConfigError, MintError
+from loadtest.masking import build_mask
 from loadtest.mint.bearer import Bearer
-from loadtest.mint.flow import Endpoint, MintRequest, Timings, mint_pool
 from loadtest.mint.options import MintOptions
-from loadtest.mint.ways import MachineClient, mint_by_client_credentials, take_given
+from loadtest.mint.refresh import refresh_slots
+from loadtest.mint.request import ClientRequest, Endpoint, MintRequest, Timings
 
 SELF_MINT_TTL_SECONDS = (60, 3600)
 
 
-def mint_slots(
-    settings: Settings,
-    options: MintOptions,
-    mcp_url: str,
-    slots: tuple[int, ...],
-    needed_seconds: float,
-    tell: Callable[[str], None],
-) -> tuple[dict[int, Bearer], Timings]:
+@dataclass(frozen=True)
+class Order:
+    """What to mint: for which endpoint and how long, and whom to tell."""
+
+    settings: Settings
+    options: MintOptions
+    mcp_url: str
+    needed_seconds: float
+    tell: Callable[[str], None]
+
+    @property
+    def base_url(self) -> str:
+        """Return the target's origin."""
+        settings = self.settings
+        path = settings.environment.build_mcp_path(settings.credentials.workspace_id)
+        return self.mcp_url.removesuffix(path)
+
+    @property
+    def hide(self) -> Callable[[SecretStr], None]:
+        """Return what blots a secret out of the logs of GitHub Actions."""
+        return build_mask(self.settings.variables)
+
+
+def mint_slots(order: Order, slots: tuple[int, ...]) -> tuple[dict[int, Bearer], Timings]:
     """Mint a bearer for each slot of the pool; return them and where the time went."""
-    if options.via in {"auto", "browser"}:
-        bearers, timings = mint_pool(_build_request(settings, options, mcp_url, tell), slots)
-        return dict(zip(slots, bearers, strict=True)), timings
-    if len(slots) > 1:
-        raise ConfigError(
-            f"--via {options.via} gives one and the same client: a pool needs the browser"
-        )
     began = time.monotonic()
-    if options.via == "session":
-        bearer = _mint_by_session(settings, options, mcp_url, needed_seconds, tell)
-    else:
-        # No browser and nobody to sign in: these ways need neither.
-        bearer = _mint_as_machine(settings, options, mcp_url, tell)
+    via = order.options.via
+    if via in {"auto", "browser"}:
+        client = _build_client(order)
+        return mint_pool(
+            client,
+            slots,
+            lambda lacking: _build_sign_in(order, client, lacking),
+            refresh=via == "auto",
+        )
+    if len(slots) > 1:
+        raise ConfigError(f"--via {via} gives one and the same client: a pool needs the browser")
+    # No browser, and but for `session` nobody to sign in.
+    bearer = _mint_by_session(order) if via == "session" else _mint_as_machine(order)
     return {slots[0]: bearer}, Timings(total_seconds=time.monotonic() - began)
 
 
-def _build_request(
-    settings: Settings, options: MintOptions, mcp_url: str, tell: Callable[[str], None]
-) -> MintRequest:
+def mint_pool(
+    client: ClientRequest,
+    slots: tuple[int, ...],
+    build_sign_in: Callable[[tuple[int, ...]], MintRequest],
+    *,
+    refresh: bool = True,
+) -> tuple[dict[int, Bearer], Timings]:
+    """Refresh where that does, else sign in; the slots that lack a bearer are told to the builder.
+
+    What signing in takes to import would slow the other ways down.
+    """
+    began = time.monotonic()
+    timings = Timings()
+    bearers = refresh_slots(client, slots) if refresh else {}
+    lacking = tuple(slot for slot in slots if slot not in bearers)
+    if lacking:
+        from loadtest.mint.flow import sign_in_slots
+
+        signed_in, timings = sign_in_slots(build_sign_in(lacking), lacking)
+        bearers |= dict(zip(lacking, signed_in, strict=True))
+    timings.total_seconds = time.monotonic() - began
+    return bearers, timings
+
+
+def _build_client(order: Order) -> ClientRequest:
+    settings = order.settings
+    return ClientRequest(
+        mcp_url=order.mcp_url,
+        environment=settings.environment,
+        workspace_id=settings.credentials.workspace_id,
+        tell=order.tell,
+        hide=order.hide,
+        state_dir=settings.state_dir,
+        client_id=settings.find_variable("LOADTEST_CLIENT_ID"),
+        client_secret=settings.find_secret("LOADTEST_CLIENT_SECRET"),
+        issuer=settings.find_variable("LOADTEST_ISSUER"),
+    )
+
+
+def _build_sign_in(order: Order, client: ClientRequest, slots: tuple[int, ...]) -> MintRequest:
+    from loadtest.browser import find_choice
+    from loadtest.mint.registration import register_with_session
+
+    settings = order.settings
+    email, password = _find_user(settings)
+    environment = settings.environment
+    registers = client.client_id is None and environment.client_metadata_url is None
+    if environment.provision == "novamart" and registers:
+        register_with_session(client, order.base_url, email, password, slots)
+    return MintRequest(
+        **{spec.name: getattr(client, spec.name) for spec in fields(client)},
+        email=email,
+        password=password,
+        browser=find_choice(settings.browser_record),
+        totp_secret=settings.find_secret("LOADTEST_TOTP_SECRET"),
+        sign_in_origins=_parse_origins(settings.find_variable("LOADTEST_SIGN_IN_ORIGINS")),
+        headed=order.options.headed,
+        slow_ms=order.options.slow_ms,
+    )
+
+
+def _find_user(settings: Settings) -> tuple[str, SecretStr]:
     check_hosted(settings, "LOADTEST_EMAIL", "LOADTEST_PASSWORD")
     who = settings.credentials
     if who.email is None or who.password is None:
         raise ConfigError("nobody to sign in yet: type `inv provision` first")
-    return MintRequest(
-        mcp_url=mcp_url,
-        environment=settings.environment,
-        email=who.email,
-        password=who.password,
-        workspace_id=who.workspace_id,
-        browser=find_choice(settings.browser_record),
-        state_dir=settings.state_dir,
-        tell=tell,
-        totp_secret=settings.find_secret("LOADTEST_TOTP_SECRET"),
-        client_id=settings.find_variable("LOADTEST_CLIENT_ID"),
-        client_secret=settings.find_secret("LOADTEST_CLIENT_SECRET"),
-        issuer=settings.find_variable("LOADTEST_ISSUER"),
-        sign_in_origins=_parse_origins(settings.find_variable("LOADTEST_SIGN_IN_ORIGINS")),
-        headed=options.headed,
-        slow_ms=options.slow_ms,
-        refresh=options.via == "auto",
-    )
+    return who.email, who.password
 
 
 def _parse_origins(text: str | None) -> frozenset[str]:
@@ -75,12 +137,15 @@ def _parse_origins(text: str | None) -> frozenset[str]:
         raise ConfigError(f"LOADTEST_SIGN_IN_ORIGINS: {failure}") from None
 
 
-def _mint_as_machine(
-    settings: Settings, options: MintOptions, mcp_url: str, tell: Callable[[str], None]
-) -> Bearer:
+def _mint_as_machine(order: Order) -> Bearer:
+    from loadtest.mint.ways import MachineClient, mint_by_client_credentials, take_given
+
+    settings = order.settings
     workspace_id = settings.credentials.workspace_id
-    endpoint = Endpoint(mcp_url, settings.environment, workspace_id, tell)
-    if options.via == "given":
+    endpoint = Endpoint(
+        order.mcp_url, settings.environment, workspace_id, order.tell, hide=order.hide
+    )
+    if order.options.via == "given":
         given = settings.find_secret("LOADTEST_BEARER")
         if given is None:
             raise ConfigError("--via given needs LOADTEST_BEARER")
@@ -99,24 +164,21 @@ def _mint_as_machine(
     return mint_by_client_credentials(endpoint, client)
 
 
-def _mint_by_session(
-    settings: Settings,
-    options: MintOptions,
-    mcp_url: str,
-    needed_seconds: float,
-    tell: Callable[[str], None],
-) -> Bearer:
+def _mint_by_session(order: Order) -> Bearer:
     """Sign in over HTTP and have the target mint (wire contract, "Self-mint")."""
-    check_hosted(settings, "LOADTEST_EMAIL", "LOADTEST_PASSWORD")
-    who = settings.credentials
-    if who.email is None or who.password is None or who.workspace_id is None:
-        raise ConfigError("nobody to sign in yet: type `inv provision` first")
+    email, password = _find_user(order.settings)
+    workspace_id = order.settings.credentials.workspace_id
+    if workspace_id is None:
+        raise ConfigError("there is no workspace yet: type `inv provision` first")
     least, most = SELF_MINT_TTL_SECONDS
-    ttl_seconds = options.ttl_seconds or min(most, max(least, round(needed_seconds) + 1))
+    ttl_seconds = order.options.ttl_seconds or min(
+        most, max(least, round(order.needed_seconds) + 1)
+    )
     if not least <= ttl_seconds <= most:
         raise ConfigError(f"--ttl must be from {least} to {most} seconds")
-    base_url = mcp_url.removesuffix(settings.environment.build_mcp_path(who.workspace_id))
-    with open_session(base_url, who.email, who.password, who.workspace_id, tell) as accounts:
+    with open_session(
+        order.base_url, email, password, workspace_id, order.tell, hide=order.hide
+    ) as accounts:
         minted = accounts.self_mint(ttl_seconds)
     if minted is None:
         raise MintError(
@@ -126,10 +188,10 @@ def _mint_by_session(
     return Bearer(
         access_token=bearer,
         expires_at=time.time() + ttl_seconds,
-        mcp_url=mcp_url,
+        mcp_url=order.mcp_url,
         scope=str(reply.get("scope", "")),
         via="session",
-        workspace_id=who.workspace_id,
+        workspace_id=workspace_id,
         issuer=reply.get("issuer"),
         audience=reply.get("audience"),
     )

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote_plus
 
 import httpx
 
@@ -76,18 +75,11 @@ def _revoke_token(
         return Undone(what, "stays", "the server revokes nothing; it ends by its own expiry")
     if entry.given:
         return Undone(what, "stays", "its client was given to us: revoke it where it was made")
-    form = {"token": token, "token_type_hint": hint, "client_id": entry.client.client_id}
-    secret = entry.client.client_secret
-    basic: httpx.Auth = httpx.Auth()  # sends the request as it is
-    method = entry.client.token_endpoint_auth_method
-    if secret is not None and method == "client_secret_post":
-        form["client_secret"] = secret
-    elif secret is not None:
-        # Form-encoded first (RFC 6749, section 2.3.1).
-        basic = httpx.BasicAuth(quote_plus(entry.client.client_id), quote_plus(secret))
+    auth, members = entry.client.build_auth()
+    form = {"token": token, "token_type_hint": hint, **members}
     try:
         check_secure(endpoint, "revocation")
-        answer = http.post(endpoint, data=form, auth=basic)
+        answer = http.post(endpoint, data=form, auth=auth)
     except (httpx.HTTPError, MintError) as failure:
         return Undone(what, "stays", f"the server does not answer ({type(failure).__name__})")
     if answer.status_code != 200:

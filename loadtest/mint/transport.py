@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import httpx2
 
-# Windows are a minute long on many servers, and Retry-After is missing or nonsense on some.
-RATE_WAITS_SECONDS = (5.0, 15.0, 20.0, 30.0)
-MAX_WAIT_SECONDS = 90.0
+from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
+
 CONNECT_RETRIES = 2
 
 
@@ -29,15 +28,7 @@ class PatientTransport(httpx2.AsyncHTTPTransport):
             if response.status_code != 429:
                 return response
             await response.aclose()
-            seconds = _parse_retry_after(response) or wait
+            seconds = parse_retry_after(response.headers.get("retry-after")) or wait
             self._tell(f"{request.url.path} is rate limited: waiting {seconds:.0f} s")
             await asyncio.sleep(seconds)
         return await super().handle_async_request(request)
-
-
-def _parse_retry_after(response: httpx2.Response) -> float | None:
-    """Return a Retry-After in seconds (RFC 9110, section 10.2.3) that makes sense, else None."""
-    text = response.headers.get("retry-after", "")
-    if not (text.isascii() and text.isdigit()):
-        return None
-    return float(text) if 0 < float(text) <= MAX_WAIT_SECONDS else None

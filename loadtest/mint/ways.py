@@ -3,11 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import httpx2
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mcp.client.auth import OAuthClientProvider
@@ -18,17 +16,13 @@ from mcp.client.auth.extensions.client_credentials import (
 )
 from pydantic import SecretStr
 
-from loadtest.errors import ConfigError, MintError
+from loadtest.errors import ConfigError
+from loadtest.mint.acceptance import check_taken, open_http
 from loadtest.mint.bearer import Bearer, parse_claims
-from loadtest.mint.clients import Unkept
 from loadtest.mint.exchange import Exchange
-from loadtest.mint.flow import (
-    Endpoint,
-    ask_endpoint,
-    check_tokens,
-    close_session,
-    open_client,
-)
+from loadtest.mint.flow import accept, ask_endpoint, open_client, take_grant
+from loadtest.mint.request import Endpoint
+from loadtest.mint.storage import Unkept
 
 # A given opaque bearer does not say how long it lives: whoever gave it answers for that.
 GIVEN_LIFE_SECONDS = 24 * 3600.0
@@ -53,18 +47,13 @@ def mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient) -> Be
     return asyncio.run(_mint_by_client_credentials(endpoint, machine))
 
 
-def take_given(endpoint: Endpoint, access_token: SecretStr) -> Bearer:
-    """Check that the endpoint takes a bearer that was handed to us."""
-    return asyncio.run(_take_given(endpoint, access_token))
-
-
 async def _mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient) -> Bearer:
     exchange = Exchange()
     provider = _build_provider(endpoint, machine)
     async with open_client(endpoint.tell, exchange) as client:
         answer = await ask_endpoint(client, endpoint.mcp_url, provider, exchange)
-        bearer = await check_tokens(endpoint, provider, exchange, client, answer)
-    return replace(bearer, via="client-credentials")
+        grant = await take_grant(endpoint, provider, exchange, client, answer)
+    return accept(endpoint, replace(grant, via="client-credentials"))
 
 
 def _build_provider(endpoint: Endpoint, machine: MachineClient) -> OAuthClientProvider:
@@ -115,29 +104,11 @@ def _read_key(path: Path) -> tuple[str, str]:
     raise ConfigError(f"LOADTEST_CLIENT_KEY_FILE {path}: only RSA, P-256 and Ed25519 keys serve")
 
 
-class _FixedBearer(httpx2.Auth):
-    def __init__(self, access_token: SecretStr) -> None:
-        self._access_token = access_token
-
-    def auth_flow(
-        self, request: httpx2.Request
-    ) -> Generator[httpx2.Request, httpx2.Response, None]:
-        """Send the bearer as it is, once."""
-        request.headers["Authorization"] = f"Bearer {self._access_token.get_secret_value()}"
-        yield request
-
-
-async def _take_given(endpoint: Endpoint, access_token: SecretStr) -> Bearer:
-    exchange = Exchange(step="verification")
-    token = access_token.get_secret_value()
-    async with open_client(endpoint.tell, exchange) as client:
-        auth = _FixedBearer(access_token)
-        answer = await ask_endpoint(client, endpoint.mcp_url, auth, exchange)
-        if answer.status_code in {401, 403}:
-            refusal = exchange.describe_refusal()
-            raise MintError(f"LOADTEST_BEARER is refused: {refusal}", "verification")
-        await close_session(client, endpoint.mcp_url, answer, token)
-    claims = parse_claims(token) or {}
+def take_given(endpoint: Endpoint, access_token: SecretStr) -> Bearer:
+    """Check that the endpoint takes a bearer that was handed to us."""
+    with open_http(endpoint.mcp_url) as http:
+        check_taken(endpoint, access_token, http)
+    claims = parse_claims(access_token.get_secret_value()) or {}
     expiry = claims.get("exp")
     return Bearer(
         access_token=access_token,

@@ -16,9 +16,10 @@ from pydantic import BaseModel, SecretStr
 from loadtest.browser import BrowserChoice
 from loadtest.config import Environment, Limits, Pages
 from loadtest.errors import MintError
-from loadtest.mint.bearer import write_bearers
+from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.mint.clients import ClientStore
-from loadtest.mint.flow import MintRequest, mint
+from loadtest.mint.pool import mint_pool
+from loadtest.mint.request import MintRequest, Timings
 from loadtest.mint.revocation import revoke_all
 from loadtest.mint.ways import MachineClient, mint_by_client_credentials
 
@@ -61,6 +62,12 @@ class ForeignServer(BaseModel):
     def observe(self) -> Observed:
         """Ask the server what it has seen."""
         return Observed.model_validate(httpx.get(f"{self.origin}/observed").json())
+
+
+def mint(request: MintRequest) -> tuple[Bearer, Timings]:
+    """Mint for one client: by refresh where that does, else by the browser."""
+    bearers, timings = mint_pool(request, (0,), lambda _: request)
+    return bearers[0], timings
 
 
 Serve = Callable[..., ForeignServer]

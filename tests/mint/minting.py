@@ -8,7 +8,9 @@ from pydantic import SecretStr
 
 from loadtest.browser import BrowserChoice
 from loadtest.config import Environment, Limits
-from loadtest.mint.flow import MintRequest
+from loadtest.mint.bearer import Bearer
+from loadtest.mint.pool import mint_pool
+from loadtest.mint.request import MintRequest, Timings
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedClient, SeedUser
 from loadtest.reference.server import ReferenceTarget
@@ -61,3 +63,9 @@ def build_request(
         "state_dir": state_dir,
     }
     return MintRequest(**(arguments | changes))
+
+
+def mint(request: MintRequest) -> tuple[Bearer, Timings]:
+    """Mint for one client: by refresh where that does, else by the browser."""
+    bearers, timings = mint_pool(request, (0,), lambda _: request)
+    return bearers[0], timings

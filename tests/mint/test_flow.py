@@ -7,13 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
+from minting import mint
 from pydantic import SecretStr
 
 from loadtest.browser import BrowserChoice
 from loadtest.config import Settings
 from loadtest.errors import BrowserError, MintError
 from loadtest.mint.bearer import Bearer
-from loadtest.mint.flow import MintRequest, mint
+from loadtest.mint.request import MintRequest
 from loadtest.reference.server import ReferenceTarget
 
 pytestmark = pytest.mark.slow
@@ -127,7 +128,6 @@ def test_a_wrong_password_is_named_and_the_masked_page_is_kept(
 @pytest.mark.parametrize(
     ("knobs", "step", "words"),
     [
-        ({"deny_consent": True}, "callback", "access_denied"),
         ({"wrong_issuer": "response"}, "callback", "iss"),
         ({"wrong_issuer": "token"}, "verification", "iss is"),
     ],
@@ -138,6 +138,12 @@ def test_a_server_that_misbehaves_is_refused_at_the_step_where_it_does(
     failure = refuse(request_for(serve(**knobs)))
     assert words in str(failure)
     assert failure.step == step
+
+
+def test_a_consent_that_the_server_denies_is_named(serve: Serve, request_for: RequestFor) -> None:
+    failure = refuse(request_for(serve(deny_consent=True)))
+    assert (failure.step, failure.reason) == ("callback", "consent_denied")
+    assert failure.code == "access_denied"
 
 
 def test_a_target_that_is_gone_fails_at_discovery(serve: Serve, request_for: RequestFor) -> None:

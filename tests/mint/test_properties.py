@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,10 +16,15 @@ from minting import build_environment
 from pydantic import AnyUrl
 
 from loadtest.errors import MintError
+from loadtest.mint import refresh
+from loadtest.mint.acceptance import check_grant
 from loadtest.mint.bearer import parse_claims
-from loadtest.mint.clients import ClientStore, SlotStorage
+from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.exchange import Exchange
-from loadtest.mint.flow import Endpoint, ask_endpoint, check_tokens, open_client
+from loadtest.mint.flow import ask_endpoint, open_client, take_grant
+from loadtest.mint.refresh import refresh_slots
+from loadtest.mint.request import ClientRequest, Endpoint
+from loadtest.mint.storage import SlotStorage
 from loadtest.mint.verification import Expected, verify
 
 MCP_URL = "http://127.0.0.1/mcp"
@@ -47,6 +53,7 @@ SERVER = documents(
 )
 CLIENT = documents("client_id", "client_secret", "token_endpoint_auth_method", "redirect_uris")
 TOKENS = documents("access_token", "token_type", "expires_in", "refresh_token", "scope", "error")
+KEYS = documents("keys")
 CHALLENGES = st.one_of(
     st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60),
     st.sampled_from(
@@ -85,6 +92,17 @@ class Server(httpx2.AsyncBaseTransport):
         headers = {"Content-Type": "application/json", "Date": self._data.draw(CHALLENGES)}
         return httpx2.Response(self._data.draw(STATUSES), content=content, headers=headers)
 
+    def answer_keys(self, _: httpx.Request) -> httpx.Response:
+        """Answer what asks for the keys, without the SDK."""
+        return httpx.Response(self._data.draw(STATUSES), content=self._data.draw(KEYS))
+
+    def answer_refresh(self, request: httpx.Request) -> httpx.Response:
+        """Answer the token endpoint, the MCP endpoint and the keys."""
+        body = TOKENS if b"grant_type" in request.content else KEYS
+        headers = {"Date": self._data.draw(CHALLENGES), "Mcp-Session-Id": "s"}
+        status = self._data.draw(STATUSES)
+        return httpx.Response(status, content=self._data.draw(body), headers=headers)
+
 
 async def run(server: Server, state: Path) -> None:
     exchange = Exchange()
@@ -108,7 +126,9 @@ async def run(server: Server, state: Path) -> None:
     endpoint = Endpoint(MCP_URL, build_environment(), "w", lambda _: None)
     async with open_client(endpoint.tell, exchange, server) as client:
         reply = await ask_endpoint(client, MCP_URL, provider, exchange)
-        await check_tokens(endpoint, provider, exchange, client, reply)
+        grant = await take_grant(endpoint, provider, exchange, client, reply)
+    with httpx.Client(transport=httpx.MockTransport(server.answer_keys)) as http:
+        check_grant(endpoint, grant, http)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -122,6 +142,30 @@ def test_no_reply_of_a_server_makes_a_traceback(
     except MintError as failure:
         said = str(failure)
     assert "\n" not in said
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_no_reply_to_a_refresh_makes_a_traceback(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    told: list[str] = []
+    environment = build_environment()
+    request = ClientRequest(MCP_URL, environment, "w", told.append, tmp_path_factory.mktemp("s"))
+    metadata = {"issuer": ISSUER, "token_endpoint": f"{ISSUER}/token", "jwks_uri": ISSUER}
+    remembered = Remembered(
+        client=Client(client_id="c"),
+        refresh_token="r",
+        metadata=metadata,
+        mcp_url=MCP_URL,
+        audience=MCP_URL,
+    )
+    ClientStore(request.state_dir / "clients.json").keep(0, remembered)
+    transport = httpx.MockTransport(Server(data).answer_refresh)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refresh, "open_http", lambda *_: httpx.Client(transport=transport))
+        assert refresh_slots(request, (0,)) == {}
+    assert all("\n" not in line for line in told)
 
 
 @given(st.text() | st.from_regex(r"[\w-]{0,20}\.[\w-]{0,20}\.[\w-]{0,20}", fullmatch=True))

@@ -1,6 +1,8 @@
 """Every variant of the MCP authorization specification, by the reference target's knobs."""
 
 import json
+import socketserver
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,13 +10,16 @@ from typing import Any
 
 import httpx
 import pytest
-from minting import build_request, build_target
+from minting import build_request, build_target, mint
 from pydantic import SecretStr
+from reference.documents import host_documents
 
 from loadtest.browser import BrowserChoice
 from loadtest.errors import MintError
 from loadtest.mint.bearer import Bearer, write_bearers
-from loadtest.mint.flow import MintRequest, mint, mint_pool
+from loadtest.mint.clients import ClientStore
+from loadtest.mint.pool import mint_pool
+from loadtest.mint.request import MintRequest
 from loadtest.mint.revocation import revoke_all
 from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget
@@ -163,15 +168,57 @@ def test_a_refresh_needs_no_browser_and_rotates(start: Start) -> None:
     assert (request.state_dir / "clients.json").read_text() != before
 
 
-def test_a_refresh_token_is_out_of_the_file_before_it_is_sent(start: Start) -> None:
+def change_token_endpoint(request: MintRequest, url: str) -> None:
+    path = request.state_dir / "clients.json"
+    body = json.loads(path.read_text())
+    body["clients"][0]["metadata"]["token_endpoint"] = url
+    path.write_text(json.dumps(body))
+
+
+def read_refresh_token(request: MintRequest) -> str | None:
+    found = ClientStore(request.state_dir / "clients.json").find(0, None)
+    assert found is not None
+    return found.refresh_token
+
+
+def test_a_refresh_token_that_was_never_sent_is_kept(start: Start) -> None:
     target, request = start()
     mint(request)
+    before = read_refresh_token(request)
     target.stop()
-    with pytest.raises(MintError):
+    with pytest.raises(MintError, match=r"refresh: .* does not answer"):
         mint(request)
-    (entry,) = json.loads((request.state_dir / "clients.json").read_text())["clients"]
-    assert "refresh_token" not in entry
-    assert entry["client"]["client_id"]
+    assert before is not None
+    assert read_refresh_token(request) == before
+
+
+def test_a_refresh_token_whose_answer_was_lost_is_never_sent_again(start: Start) -> None:
+    seen: list[str | None] = []
+    target, request = start()
+    mint(request)
+
+    class Deaf(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            seen.append(read_refresh_token(request))
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Deaf) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        change_token_endpoint(request, f"http://127.0.0.1:{server.server_address[1]}/token")
+        bearer, _ = mint(request)
+    assert seen == [None]
+    assert bearer.via == "browser"
+    assert target.refreshes == 0
+
+
+def test_a_refresh_token_of_another_workspace_is_not_used(start: Start) -> None:
+    target, request = start()
+    mint(request)
+    path = request.state_dir / "clients.json"
+    path.write_text(path.read_text().replace(request.mcp_url, f"{request.mcp_url}-other"))
+    bearer, _ = mint(request)
+    assert bearer.via == "browser"
+    assert target.refreshes == 0
 
 
 def test_a_refused_refresh_falls_back_to_the_browser(start: Start) -> None:
@@ -199,7 +246,7 @@ def test_a_forgotten_registration_is_made_anew_once(start: Start) -> None:
 def test_a_rate_limit_without_a_sensible_retry_after_is_waited_out(
     start: Start, monkeypatch: pytest.MonkeyPatch, retry_after: str
 ) -> None:
-    for module in ("transport", "flow"):
+    for module in ("transport", "flow", "refresh"):
         monkeypatch.setattr(f"loadtest.mint.{module}.RATE_WAITS_SECONDS", (0.01, 0.01))
     told: list[str] = []
     _, request = start(request={"tell": told.append}, token_rate_limited=1, retry_after=retry_after)
@@ -215,13 +262,47 @@ def test_a_server_whose_clock_is_ahead_is_tolerated_and_told(start: Start) -> No
     assert bearer.seconds_left() <= 3600
 
 
+@pytest.mark.parametrize("scope", ["mcp:read offline_access", None])
+def test_a_refusal_for_want_of_scope_is_stepped_up_once(start: Start, scope: str | None) -> None:
+    _, request = start(
+        environment={"scope": scope}, step_up="once", challenge="scope", granted_scope=""
+    )
+    bearer, _ = mint(request)
+    assert "mcp:write" in bearer.scope.split()
+
+
+def test_an_endpoint_that_never_has_enough_scope_is_given_up(start: Start) -> None:
+    _, request = start(step_up="always")
+    assert "insufficient_scope" in str(refuse(request))
+
+
+def test_a_client_registers_as_a_native_one(start: Start) -> None:
+    target, request = start()
+    mint(request)
+    (client,) = target.clients()
+    assert client.application_type == "native"
+    assert client.requests_per_minute is None
+
+
+def test_a_client_metadata_document_goes_before_registration(start: Start) -> None:
+    with host_documents() as host:
+        url = host.serve("/client.json", redirect_uris=["http://127.0.0.1/callback"])
+        target, request = start(
+            environment={"client_metadata_url": url}, client_metadata_documents=True
+        )
+        bearer, _ = mint(request)
+    assert bearer.client_id == url
+    assert accepts(bearer)
+    assert target.registrations == 0
+
+
 def test_a_pool_has_a_client_and_a_bearer_each_and_signs_in_once(start: Start) -> None:
     target, request = start(account_limits=False)
-    bearers, _ = mint_pool(request, (0, 1, 2))
-    assert len({bearer.client_id for bearer in bearers}) == 3
-    assert all(accepts(bearer) for bearer in bearers)
-    again, _ = mint_pool(request, (0, 1, 2))
-    assert [bearer.via for bearer in again] == ["refresh"] * 3
+    bearers, _ = mint_pool(request, (0, 1, 2), lambda _: request)
+    assert len({bearer.client_id for bearer in bearers.values()}) == 3
+    assert all(accepts(bearer) for bearer in bearers.values())
+    again, _ = mint_pool(request, (0, 1, 2), lambda _: request)
+    assert [bearer.via for bearer in again.values()] == ["refresh"] * 3
     assert target.registrations == 3
 
 

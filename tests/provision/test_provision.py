@@ -6,10 +6,11 @@ from collections.abc import Callable
 import pytest
 from pydantic import SecretStr
 
-from loadtest.accounts import RATE_WAITS_SECONDS, Accounts, open_session
+from loadtest.accounts import Accounts, open_session
 from loadtest.config import load_settings
 from loadtest.errors import ConfigError, ProvisionError
 from loadtest.files import write_json
+from loadtest.patience import RATE_WAITS_SECONDS
 from loadtest.provision import was_verified
 from loadtest.reference.seeds import SeedUser
 from loadtest.workspace import QUOTA_WAITS

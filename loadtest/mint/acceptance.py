@@ -1,0 +1,99 @@
+"""Whether a token is what was asked for, and whether the endpoint takes it."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from loadtest.errors import MintError
+from loadtest.mint.bearer import Bearer
+from loadtest.mint.exchange import check_secure, describe_refusal, parse_object
+from loadtest.mint.request import (
+    REQUEST_SECONDS,
+    Endpoint,
+    Grant,
+    build_initialize,
+    build_mcp_headers,
+)
+from loadtest.mint.verification import STEP, Expected, verify
+from loadtest.tls import find_tls
+
+# An opaque token whose life the server does not tell is taken for this long (RFC 6749, 5.1).
+UNKNOWN_LIFE_SECONDS = 300.0
+# Scopes that ask the authorization server for something, and are not the resource's to grant.
+NOT_OF_THE_RESOURCE = frozenset({"offline_access", "openid", "profile", "email"})
+TELL_SKEW_SECONDS = 5.0
+
+
+def open_http(*urls: str) -> httpx.Client:
+    """Open a client for these addresses, asked without the SDK."""
+    secure = next((url for url in urls if url.startswith("https:")), "http:")
+    return httpx.Client(timeout=REQUEST_SECONDS, verify=find_tls(secure))
+
+
+def check_grant(endpoint: Endpoint, grant: Grant, http: httpx.Client) -> Bearer:
+    """Verify the token by its issuer's keys and return it as a bearer; raise MintError if not."""
+    claims = _verify(endpoint, grant, http)
+    if abs(grant.skew_seconds) > TELL_SKEW_SECONDS:
+        endpoint.tell(
+            f"this machine's clock is {abs(grant.skew_seconds):.0f} s "
+            f"{'behind' if grant.skew_seconds > 0 else 'ahead of'} the server's"
+        )
+    life_seconds = grant.life_seconds or UNKNOWN_LIFE_SECONDS
+    return Bearer(
+        access_token=grant.access_token,
+        expires_at=float(claims["exp"]) - grant.skew_seconds
+        if claims
+        else time.time() + life_seconds,
+        mcp_url=endpoint.mcp_url,
+        scope=str((claims or {}).get("scope") or grant.scope or ""),
+        via=grant.via,
+        workspace_id=endpoint.workspace_id,
+        issuer=grant.metadata.get("issuer"),
+        audience=grant.audience,
+        client_id=grant.client_id,
+    )
+
+
+def check_taken(endpoint: Endpoint, access_token: SecretStr, http: httpx.Client) -> None:
+    """Open a session with the bearer and end it; raise MintError where it is refused."""
+    headers = build_mcp_headers()
+    headers["Authorization"] = f"Bearer {access_token.get_secret_value()}"
+    url = endpoint.mcp_url
+    try:
+        answer = http.post(url, json=build_initialize(), headers=headers)
+        if answer.status_code in {401, 403}:
+            refusal = describe_refusal(answer.status_code, parse_object(answer.content))
+            raise MintError(f"{url} refuses the bearer: {refusal}", STEP)
+        session_id = answer.headers.get("mcp-session-id")
+        if session_id is not None:
+            http.delete(url, headers=headers | {"Mcp-Session-Id": session_id})
+    except httpx.HTTPError as failure:
+        raise MintError(f"{url} does not answer ({type(failure).__name__})", STEP) from None
+
+
+def _verify(endpoint: Endpoint, grant: Grant, http: httpx.Client) -> Mapping[str, Any] | None:
+    """Return the claims of a JWT; None for an opaque token, where the environment allows one."""
+    jwks_uri = grant.metadata.get("jwks_uri")
+    token = grant.access_token.get_secret_value()
+    is_jwt = token.count(".") == 2 and jwks_uri is not None
+    if not is_jwt and endpoint.environment.workspace_claim is None:
+        return None
+    if jwks_uri is None:
+        raise MintError("the authorization server names no jwks_uri", STEP)
+    check_secure(jwks_uri, STEP)
+    try:
+        keys = http.get(jwks_uri).json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
+        raise MintError(f"no keys at {jwks_uri} ({type(failure).__name__})", STEP) from None
+    asked = frozenset((endpoint.environment.scope or "").split())
+    expected = Expected(
+        issuer=grant.metadata["issuer"],
+        audience=grant.audience,
+        scopes=asked - NOT_OF_THE_RESOURCE,
+        workspace_claim=endpoint.environment.workspace_claim,
+        workspace_id=endpoint.workspace_id,
+    )
+    return verify(token, keys, expected)

@@ -1,0 +1,132 @@
+"""A bearer from a refresh token (RFC 6749, section 6), without browser and without the MCP SDK.
+
+Importing the SDK takes longer than all of this. The token is taken out of the file before it is
+sent: should we die, it is lost, and never sent twice, which would revoke the whole family
+(RFC 9700, section 4.14.2).
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from loadtest.errors import MintError
+from loadtest.mint.acceptance import check_grant, check_taken, open_http
+from loadtest.mint.bearer import Bearer
+from loadtest.mint.clients import ClientStore, Remembered
+from loadtest.mint.exchange import check_secure, describe_refusal, measure_skew, parse_object
+from loadtest.mint.request import UNKNOWN_CLIENT, ClientRequest, Grant
+from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
+
+STEP = "refresh"
+
+
+def refresh_slots(request: ClientRequest, slots: Iterable[int]) -> dict[int, Bearer]:
+    """Return a verified bearer for each slot whose refresh token the server still takes."""
+    bearers = {slot: _refresh(request, slot) for slot in slots}
+    return {slot: bearer for slot, bearer in bearers.items() if bearer is not None}
+
+
+def _refresh(request: ClientRequest, slot: int) -> Bearer | None:
+    store = ClientStore(request.state_dir / "clients.json")
+    found = store.find(slot, request.client_id)
+    # A refresh token of another workspace would give a bearer for that one.
+    if found is None or found.refresh_token is None or found.mcp_url != request.mcp_url:
+        return None
+    endpoint = found.metadata.get("token_endpoint")
+    if not isinstance(endpoint, str) or found.audience is None:
+        return None
+    check_secure(endpoint, STEP)
+    with open_http(request.mcp_url, endpoint) as http:
+        grant = _spend(request, store, slot, found, endpoint, http)
+        if grant is None:
+            return None
+        try:
+            check_taken(request, grant.access_token, http)
+            return check_grant(request, grant, http)
+        except MintError as failure:
+            request.tell(f"the refreshed bearer does not do ({failure.message}): signing in")
+            return None
+
+
+def _spend(
+    request: ClientRequest,
+    store: ClientStore,
+    slot: int,
+    found: Remembered,
+    endpoint: str,
+    http: httpx.Client,
+) -> Grant | None:
+    """Exchange the refresh token; None where the browser has to sign in instead."""
+    audience = found.audience
+    assert audience is not None
+    store.keep(slot, found.model_copy(update={"refresh_token": None}))
+    sent_at = time.time()
+    try:
+        answer = _post(request, found, endpoint, http)
+    except (httpx.ConnectError, httpx.ConnectTimeout) as failure:
+        store.keep(slot, found)  # it was never sent
+        raise MintError(f"{endpoint} does not answer ({type(failure).__name__})", STEP) from None
+    except (httpx.HTTPError, httpx.InvalidURL) as failure:
+        request.tell(f"the refresh was not answered ({type(failure).__name__}): signing in instead")
+        return None
+    body = parse_object(answer.content)
+    token = body.get("access_token")
+    if answer.status_code != 200 or not isinstance(token, str) or not _is_bearer(body):
+        refusal = describe_refusal(answer.status_code, body)
+        if str(body.get("error")) in UNKNOWN_CLIENT and not found.given:
+            request.tell("the server has forgotten our registration: registering once more")
+            store.keep(slot, None)
+        else:
+            request.tell(f"the refresh is refused ({refusal}): signing in instead")
+        return None
+    rotated = body.get("refresh_token")
+    for secret in (token, rotated):
+        if isinstance(secret, str):
+            request.hide(SecretStr(secret))
+    scope = body.get("scope")
+    kept: dict[str, Any] = {
+        "refresh_token": rotated if isinstance(rotated, str) else found.refresh_token,
+        "scope": scope if isinstance(scope, str) else found.scope,
+    }
+    store.keep(slot, found.model_copy(update=kept))
+    life = body.get("expires_in")
+    return Grant(
+        access_token=SecretStr(token),
+        via="refresh",
+        audience=audience,
+        metadata=found.metadata,
+        scope=kept["scope"],
+        life_seconds=life if isinstance(life, int | float) else None,
+        client_id=found.client.client_id,
+        skew_seconds=measure_skew(answer.headers.get("date"), sent_at),
+    )
+
+
+def _is_bearer(body: dict[str, Any]) -> bool:
+    """Any other kind of token needs more than being sent (RFC 6750, section 4)."""
+    return str(body.get("token_type", "")).lower() == "bearer"
+
+
+def _post(
+    request: ClientRequest, found: Remembered, endpoint: str, http: httpx.Client
+) -> httpx.Response:
+    """Send the refresh token; a 429 did nothing with it, so it may be waited out."""
+    secret = request.client_secret
+    auth, members = found.client.build_auth(secret.get_secret_value() if secret else None)
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": found.refresh_token,
+        "resource": found.audience,
+        **members,
+    }
+    for wait in RATE_WAITS_SECONDS:
+        answer = http.post(endpoint, data=form, auth=auth)
+        if answer.status_code != 429:
+            return answer
+        seconds = parse_retry_after(answer.headers.get("retry-after")) or wait
+        request.tell(f"the token endpoint is rate limited: waiting {seconds:.0f} s")
+        time.sleep(seconds)
+    return http.post(endpoint, data=form, auth=auth)

@@ -1,0 +1,56 @@
+"""Clients registered with a session: the only ones whose quota an owner may raise."""
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from loadtest.accounts import WrongPasswordError, open_session
+from loadtest.errors import ProvisionError
+from loadtest.mint.callback import CALLBACK_PATH
+from loadtest.mint.clients import Client, ClientStore, Remembered
+from loadtest.mint.discovery import discover
+from loadtest.mint.request import ClientRequest, build_client_metadata
+from loadtest.quota import MOST_REQUESTS_PER_MINUTE, ensure_quota
+
+
+def register_with_session(
+    request: ClientRequest, base_url: str, email: str, password: SecretStr, slots: Sequence[int]
+) -> None:
+    """Register a client for each slot that has none, and raise its quota before its first call.
+
+    Where this cannot be done the flow registers without a session, as with any server; only a
+    wrong password is raised, which another try might turn into a locked account.
+    """
+    store = ClientStore(request.state_dir / "clients.json")
+    lacking = [slot for slot in slots if store.find(slot, None) is None]
+    if not lacking:
+        return
+    found = discover(request.mcp_url)
+    endpoint = found.registration_endpoint
+    if endpoint is None or urlsplit(endpoint).netloc != urlsplit(base_url).netloc:
+        return
+    # Any port will do at authorization (RFC 8252, section 7.3).
+    metadata = build_client_metadata(f"http://127.0.0.1{CALLBACK_PATH}", request.environment.scope)
+    who = (email, password, request.workspace_id)
+    try:
+        with open_session(base_url, *who, request.tell, hide=request.hide) as accounts:
+            for slot in lacking:
+                reply = accounts.register_client_with_session(endpoint, metadata)
+                client = Client.model_validate(metadata | reply | {"issuer": found.issuer})
+                remembered = Remembered(
+                    client=client,
+                    issuer=found.issuer,
+                    management_url=reply.get("registration_client_uri"),
+                    management_token=reply.get("registration_access_token"),
+                )
+                store.keep(slot, remembered)
+                raised = ensure_quota(accounts, request.state_dir, client.client_id)
+                request.tell(
+                    f"client {slot + 1} registered with the session, quota "
+                    + (f"{MOST_REQUESTS_PER_MINUTE} a minute" if raised == "made" else raised)
+                )
+    except WrongPasswordError:
+        raise
+    except ProvisionError as failure:
+        request.tell(f"registering without the session: {failure}")

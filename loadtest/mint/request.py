@@ -1,0 +1,124 @@
+"""What a mint is asked for, and what it gives back before anyone has checked it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from loadtest.config import Environment
+
+if TYPE_CHECKING:
+    from loadtest.browser import BrowserChoice
+
+CLIENT_NAME = "mcp-loadtest"
+REQUEST_SECONDS = 30.0
+PROTOCOL_VERSION = "2025-11-25"
+# How an authorization server says that it does not know our client (any more).
+UNKNOWN_CLIENT = frozenset({"invalid_client", "unauthorized_client", "client_not_found"})
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the bearer must work.
+
+    `tell` gets one line for what a person would want to know, `hide` every secret that a server
+    hands out, before its first use.
+    """
+
+    mcp_url: str
+    environment: Environment
+    workspace_id: str | None
+    tell: Callable[[str], None]
+    hide: Callable[[SecretStr], None] = field(default=lambda _: None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class ClientRequest(Endpoint):
+    """Which OAuth client mints; `state_dir` holds what is remembered of it.
+
+    `client_id`, `client_secret` and its `issuer` are a client that was given to us.
+    """
+
+    state_dir: Path
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+    issuer: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MintRequest(ClientRequest):
+    """Whom to sign in, and how.
+
+    `sign_in_origins` are where credentials may be typed, beside the servers' own; `slow_ms` slows
+    the browser down for a person who watches (`headed`).
+    """
+
+    email: str
+    password: SecretStr
+    browser: "BrowserChoice"
+    totp_secret: SecretStr | None = None
+    sign_in_origins: frozenset[str] = frozenset()
+    headed: bool = False
+    slow_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a token endpoint gave; nobody has checked the token yet.
+
+    `audience` is the resource indicator (RFC 8707) that it was asked for, `metadata` the
+    authorization server's (RFC 8414), `skew_seconds` the server's clock minus ours.
+    """
+
+    access_token: SecretStr
+    via: str
+    audience: str
+    metadata: Mapping[str, Any]
+    scope: str | None = None
+    life_seconds: float | None = None
+    client_id: str | None = None
+    skew_seconds: float = 0.0
+
+
+@dataclass
+class Timings:
+    """Seconds spent: starting and closing the browser, on the pages, and all in all."""
+
+    browser_seconds: float = 0.0
+    pages_seconds: float = 0.0
+    total_seconds: float = 0.0
+
+    @property
+    def protocol_seconds(self) -> float:
+        """Return what is neither browser nor pages: discovery, registration, exchange, checks."""
+        return self.total_seconds - self.browser_seconds - self.pages_seconds
+
+
+def build_client_metadata(redirect_uri: str, scope: str | None) -> dict[str, Any]:
+    """Return how we register (RFC 7591, section 2): a public native client."""
+    metadata = {
+        "client_name": CLIENT_NAME,
+        "redirect_uris": [redirect_uri],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+        "application_type": "native",
+    }
+    return metadata | ({"scope": scope} if scope else {})
+
+
+def build_initialize() -> dict[str, Any]:
+    """Return the request that opens an MCP session, which every bearer must be good for."""
+    client = {"name": CLIENT_NAME, "version": "1"}
+    params = {"protocolVersion": PROTOCOL_VERSION, "capabilities": {}, "clientInfo": client}
+    return {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+
+
+def build_mcp_headers() -> dict[str, str]:
+    """Return the headers that every MCP request of ours carries."""
+    return {
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": PROTOCOL_VERSION,
+    }
