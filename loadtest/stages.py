@@ -44,21 +44,27 @@ def provision(
     show: bool = False,
 ) -> None:
     """Make user, workspace and data ready, unless they were seen so within the last hour."""
-    if settings.environment.provision == "none":
+    provisions = settings.environment.provision != "none"
+    if not (provisions or teardown):
         chain.say("provision", f"nothing to provision in environment {settings.environment_name}")
         return
     if teardown and (rotate or github_secrets or show):
         raise UsageError("--teardown goes with no other option than --env")
     if github_secrets and settings.is_reference():
         raise UsageError("--github-secrets is for hosted environments: nobody else reaches ours")
-    check_hosted(settings, "LOADTEST_BASE_URL", "LOADTEST_EMAIL")
+    if provisions:
+        check_hosted(settings, "LOADTEST_BASE_URL", "LOADTEST_EMAIL")
     from loadtest import provision as stage
 
     def tell(text: str) -> None:
         chain.say("provision", text)
 
     if teardown:
-        base_url = None if settings.is_reference() else chain.open_target(settings)
+        # What is ours on the server goes while the files that name it are still there.
+        if not settings.is_reference():
+            revoke(chain, settings)
+        local = settings.is_reference() or not provisions
+        base_url = None if local else chain.open_target(settings)
         for step in stage.teardown(settings, base_url, tell):
             tell(step.describe())
         return

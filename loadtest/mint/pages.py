@@ -3,22 +3,31 @@
 import asyncio
 import contextlib
 import ipaddress
-import json
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from loadtest.config import Pages, Step, parse_origin
 from loadtest.errors import MintError
 from loadtest.mint.callback import Callback
+from loadtest.mint.controls import Controls, are_shown
 from loadtest.mint.evidence import describe_url, redact
 from loadtest.mint.one_time import OneTimeCodes
+from loadtest.mint.watch import find_error, watching
+from loadtest.mint.words import (
+    NOT_A_WORKSPACE,
+    REMEDIES,
+    WORDS,
+    find_workspace,
+    parse_oauth_error,
+    squeeze,
+)
 
 if TYPE_CHECKING:
-    from playwright.async_api import ElementHandle, Error, Frame, Locator, Page, Request, Response
+    from playwright.async_api import ElementHandle, Error, Locator, Page
     from pydantic import SecretStr
 
 SIGN_IN_SECONDS = 60.0
@@ -50,90 +59,6 @@ PASSING_FAILURES = frozenset(
         "ERR_CONNECTION_TIMED_OUT",
     }
 )
-
-# Where labels do not fit: what the HTML standard has for browsers that fill in forms.
-EMAIL_INPUTS = (
-    "input[autocomplete~=username], input[autocomplete~=email], input[type=email], "
-    "input[name=username], input[name=login]"
-)
-PASSWORD_INPUTS = "input[type=password]:not([autocomplete=new-password])"  # noqa: S105
-NEW_PASSWORD = re.compile(r"\b(new|confirm|repeat|re-?enter)\b.*password|password.*\bagain\b", re.I)
-CAPTCHAS = (
-    'iframe[src*="captcha" i]:not([src*="size=invisible"]), '
-    'iframe[src*="challenges.cloudflare.com"], iframe[src*="arkoselabs"], '
-    ".h-captcha, .cf-turnstile, "
-    '.g-recaptcha:not([data-size=invisible]), input[name*="captcha" i]:not([type=hidden]), '
-    'img[src*="captcha" i], img[alt*="captcha" i], #challenge-form'
-)
-NOTHING = ":not(*)"
-COMPLAINTS = ":is([class*=error i], [id*=error i]):not(:has(input, button, form, h1))"
-PICKER = re.compile(
-    r"\b(choose|select|pick|which|switch)\b.*\b(workspace|organi[sz]ation|team|tenant)\b", re.I
-)
-NOT_A_WORKSPACE = re.compile(
-    r"\b(log|sign) ?out\b|^(create|new|add|back|cancel|skip|continue|next|help|privacy|terms|"
-    r"approve|authorize|allow|deny)\b",
-    re.I,
-)
-
-# What the words of a page mean; the first that fits counts.
-WORDS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    (
-        "account_locked",
-        re.compile(
-            r"\b(account|user|you|login|access)\b.{0,60}\b(locked|suspended|disabled|deactivated|"
-            r"blocked|banned)\b|\blocked out\b",
-            re.I | re.S,
-        ),
-    ),
-    (
-        "rate_limited",
-        re.compile(r"\btoo many\b|\brate.?limit|\btry again (in|later|after)\b", re.I),
-    ),
-    ("captcha", re.compile(r"captcha|\b(not a robot|you are (a )?human|you're human)\b", re.I)),
-    (
-        "password_change",
-        re.compile(
-            r"password (has |is )?expired|(must|have to|need to|required to) (change|reset|update)"
-            r".{0,20}password|password (must|has to|needs to) be (changed|reset|updated)",
-            re.I,
-        ),
-    ),
-    (
-        "wrong_totp",
-        re.compile(r"\b(invalid|incorrect|wrong|expired)\b.{0,40}\b(code|otp|token)\b", re.I),
-    ),
-    (
-        "unknown_account",
-        re.compile(
-            r"(could ?n.t|could not|cannot|can.t) find|\bno (such )?(account|user)\b|"
-            r"\b(account|user|e-?mail)\b.{0,30}\b(not found|unknown|(does ?n.t|does not) exist)\b",
-            re.I,
-        ),
-    ),
-    (
-        "wrong_password",
-        re.compile(
-            r"\b(invalid|incorrect|wrong|bad)\b.{0,60}\b(password|credentials?|login|e-?mail|user)|"
-            r"\b(password|credentials?)\b.{0,60}\b(invalid|incorrect|wrong|not match|not recogni)",
-            re.I,
-        ),
-    ),
-    (
-        "consent_denied",
-        re.compile(r"\b(access|consent|permission|request)\b.{0,30}\b(denied|declined)\b", re.I),
-    ),
-)
-
-REMEDIES = {
-    "account_locked": "unlock it before the next try",
-    "captcha": "no program may solve it: let this account or address sign in without one",
-    "password_change": "change it by hand, then set LOADTEST_PASSWORD",
-    "rate_limited": "wait before the next try",
-    "unknown_account": "check LOADTEST_EMAIL",
-    "wrong_password": "check LOADTEST_EMAIL and LOADTEST_PASSWORD",
-    "wrong_totp": "check LOADTEST_TOTP_SECRET and this machine's clock",
-}
 
 LIST_OPTIONS = """elements => elements.map(e => ({
     name: (e.getAttribute("aria-label") || (e.labels && e.labels[0] && e.labels[0].innerText)
@@ -171,7 +96,7 @@ class SignIn:
     ) -> None:
         self._page = page
         self._names = names
-        self._controls = _Controls(page, names)
+        self._controls = Controls(page, names)
         self._email = email
         self._password = password.get_secret_value()
         self._totp = OneTimeCodes(totp_secret, clock) if totp_secret else None
@@ -192,7 +117,7 @@ class SignIn:
         """Drive the pages until the callback is answered; raise MintError naming the step."""
         seconds = SIGN_IN_SECONDS + (FRESH_CODE_SECONDS if self._totp else 0)
         try:
-            with _watching(self._page) as self._watch:
+            with watching(self._page) as self._watch:
                 async with asyncio.timeout(seconds):
                     await self._drive(authorization_url, callback)
         except TimeoutError:
@@ -245,7 +170,7 @@ class SignIn:
             if whole:
                 await self._send_password(*whole, controls.password)
                 return True
-        approve, picker, overlay, complaint = await _shown(
+        approve, picker, overlay, complaint = await are_shown(
             controls.approve, controls.picker, controls.overlay, controls.complaint.first
         )
         if overlay and self._done.dismissals < DISMISSALS:
@@ -278,7 +203,7 @@ class SignIn:
     async def _do_the_rarer(self) -> bool:
         """Do what pages ask for that hold neither a whole form nor a decision."""
         controls = self._controls
-        email, password, new_password, totp, any_email, any_password = await _shown(
+        email, password, new_password, totp, any_email, any_password = await are_shown(
             controls.email,
             controls.password,
             controls.new_password,
@@ -311,10 +236,10 @@ class SignIn:
         watch = self._watch
         while True:
             # What most pages ask for is cheap to look for; the rest is not.
-            with contextlib.suppress(_error()):
+            with contextlib.suppress(find_error()):
                 await self._controls.usual.wait_for(timeout=1 if at_once else USUAL_MS)
                 return
-            with contextlib.suppress(_error()):
+            with contextlib.suppress(find_error()):
                 await self._page.wait_for_load_state("domcontentloaded", timeout=PRESS_MS)
             documents = watch.documents
             if at_once:
@@ -329,7 +254,7 @@ class SignIn:
                 seconds = STEP_MS / 1000
             try:
                 await self._controls.anything.wait_for(timeout=seconds * 1000)
-            except _error():
+            except find_error():
                 if documents == watch.documents:
                     raise
             else:
@@ -345,7 +270,7 @@ class SignIn:
                 self._done.steps = number + 1
                 await self._page.keyboard.press(step.press)
                 return True
-            if control is not None and (await _shown(control))[0]:
+            if control is not None and (await are_shown(control))[0]:
                 await self._do_step(step, control)
                 self._done.steps = number + 1
                 return True
@@ -403,7 +328,7 @@ class SignIn:
         boxes = await self._controls.totp.get_attribute("maxlength", timeout=STEP_MS) == "1"
         with self._watch.posts() as posts:
             await self._type(self._controls.totp, code, one_by_one=boxes)
-            await _shown(self._controls.verify)
+            await are_shown(self._controls.verify)
         if self._watch.documents != self._done.sent_on:
             return
         # Many pages send a whole code by themselves: pressing too would send it twice.
@@ -442,7 +367,7 @@ class SignIn:
         Without a button the page sends by itself.
         """
         self._check_origin(self._page.url)
-        complaint, clickable = await _shown(self._controls.complaint.first, button or field)
+        complaint, clickable = await are_shown(self._controls.complaint.first, button or field)
 
         async def press() -> None:
             if button is not None and clickable:
@@ -482,7 +407,7 @@ class SignIn:
             complaints = complaints.filter(has_not_text=re.compile(rf"^\s*(?:{known})\s*$"))
         try:
             await act()
-        except _error():
+        except find_error():
             if documents != self._watch.documents or self._callback.answer.done():
                 return ""
             await self._check_stuck()
@@ -509,7 +434,7 @@ class SignIn:
             )
         if not told or any(came):
             return ""
-        words = _squeeze(await complaints.first.inner_text(timeout=PRESS_MS))
+        words = squeeze(await complaints.first.inner_text(timeout=PRESS_MS))
         # It may be no refusal at all ("Signing in…"): see whether the page moves on.
         unclear = self._read_reason(words, None) is None
         if unclear and any(await self._any(*changes(), seconds=GRACE_SECONDS)):
@@ -565,7 +490,7 @@ class SignIn:
         else:
             await self._act(lambda: choice.click(timeout=PRESS_MS), self._controls.picker)
             return
-        (onward,) = await _shown(self._controls.next)
+        (onward,) = await are_shown(self._controls.next)
         if onward and not approve:
             onwards = self._controls.next
             await self._act(lambda: onwards.click(timeout=PRESS_MS), self._controls.picker)
@@ -597,7 +522,7 @@ class SignIn:
             raise self._refusal(reason, "the page says", said)
         if self._page.url.startswith("http"):
             self._check_origin(self._page.url)
-        code, description = _read_oauth_error(self._page.url, whole)
+        code, description = parse_oauth_error(self._page.url, whole)
         status = self._watch.status
         if status in PASSING_STATUSES and passing and code is None:
             await asyncio.wait([self._callback.answer], timeout=2.0 ** (self._openings - 1))
@@ -618,7 +543,7 @@ class SignIn:
             raise self._refusal(self._read_reason(said, "refused"), "the page says", said)
 
     async def _check_captcha(self) -> None:
-        if (await _shown(self._controls.captcha))[0] or self._watch.challenged:
+        if (await are_shown(self._controls.captcha))[0] or self._watch.challenged:
             raise self._refusal("captcha", f"{self._where()} shows a captcha")
 
     def _check_origin(self, url: str) -> None:
@@ -639,7 +564,8 @@ class SignIn:
             return
         raise self._failure(
             f"the sign-in leads to {origin}, which is not expected: if it is yours, add it to "
-            "sign_in_origins in [environment.*.pages] of loadtest.toml",
+            "LOADTEST_SIGN_IN_ORIGINS, or to sign_in_origins in [environment.*.pages] of "
+            "loadtest.toml",
             "unexpected_origin",
         )
 
@@ -664,20 +590,20 @@ class SignIn:
         if complaints:
             return " ".join(complaints)[:300]
         headings = self._page.get_by_role("heading").filter(visible=True)
-        with contextlib.suppress(_error()):
-            said = _squeeze(" ".join(await headings.all_inner_texts()))
+        with contextlib.suppress(find_error()):
+            said = squeeze(" ".join(await headings.all_inner_texts()))
             return said if self._read_reason(said, None) else ""
         return ""
 
     async def _read_complaints(self) -> list[str]:
-        with contextlib.suppress(_error()):
+        with contextlib.suppress(find_error()):
             if not await self._controls.complaint.first.is_visible():
                 return []
-            return [_squeeze(text) for text in await self._controls.complaint.all_inner_texts()]
+            return [squeeze(text) for text in await self._controls.complaint.all_inner_texts()]
         return []
 
     async def _read_page(self) -> str:
-        with contextlib.suppress(_error()):
+        with contextlib.suppress(find_error()):
             return await self._page.locator("body").inner_text(timeout=PRESS_MS)
         return ""
 
@@ -702,7 +628,7 @@ class SignIn:
         return MintError(redact(message, self.secrets), self.step, reason=reason, code=code)
 
     def _clean(self, text: str) -> str:
-        return redact(_squeeze(text), self.secrets)[:200]
+        return redact(squeeze(text), self.secrets)[:200]
 
     def _where(self) -> str:
         return redact(describe_url(self._page.url), self.secrets)
@@ -749,176 +675,6 @@ class _Done:
         self.picked_on = self.acted_at = -1
 
 
-class _Controls:
-    """Where the things are that pages ask for, each limited to what is visible."""
-
-    def __init__(self, page: "Page", names: Pages) -> None:
-        inputs = page.locator("input")
-        self.email = _visible(_labelled(page, names.email_label))
-        self.password = _visible(_labelled(page, names.password_label))
-        self.any_email = _visible(page.locator(EMAIL_INPUTS))
-        self.any_password = _visible(page.locator(PASSWORD_INPUTS))
-        self.new_password = _visible(inputs.and_(page.get_by_label(NEW_PASSWORD)))
-        one_time = page.locator("input[autocomplete=one-time-code]")
-        self.totp = _visible(_labelled(page, names.totp_label).or_(one_time))
-        self.sign_in = _visible(_buttons(page, names.sign_in_button))
-        self.next = _visible(_buttons(page, (*names.next_button, *names.sign_in_button)))
-        self.verify = _visible(_buttons(page, names.totp_button))
-        self.approve = _visible(_buttons(page, names.approve_button))
-        self.overlay = _visible(_buttons(page, names.dismiss_buttons))
-        self.picker = _visible(_picker(page, names.workspace_label))
-        self.choices = (
-            page.locator("input[type=radio], [role=radio], select option, [role=option]")
-            .or_(page.get_by_role("button").filter(visible=True))
-            .or_(page.get_by_role("link").filter(visible=True))
-        )
-        self.captcha = _visible(page.locator(CAPTCHAS))
-        # Next.js keeps an empty alert on every page, for screen readers.
-        alert = page.get_by_role("alert").or_(page.locator(COMPLAINTS))
-        self.complaint = alert.filter(has_text=re.compile(r"\S")).filter(visible=True)
-        self.steps = [_step(page, step) for step in names.steps]
-        self.after_code = _union(self.approve, self.picker, self.new_password)
-        self.after_password = _union(self.totp, self.after_code)
-        self.after_email = _union(self.password, self.any_password, self.after_password)
-        self.usual = _union(self.password, self.email, self.approve).first
-        own = [step for step in self.steps if step is not None]
-        self.anything = _union(
-            self.after_email, self.email, self.any_email, self.overlay, *own
-        ).first
-
-
-class _Watch:
-    """What the browser reports by itself: documents, their HTTP status, and the page's end."""
-
-    def __init__(self, page: "Page") -> None:
-        self._page = page
-        self._waiting: set[asyncio.Future[None]] = set()
-        self.documents = 0
-        self.places = 0
-        self.status: int | None = None
-        self.challenged = False
-        self.crashed = False
-        self.failure = "no answer"
-        self.failed_url = "the page"
-        self.listeners: dict[str, Callable[[Any], None]] = {
-            "domcontentloaded": self._note_document,
-            "framenavigated": self._note_place,
-            "response": self._note_response,
-            "requestfailed": self._note_failure,
-            "crash": self._note_crash,
-            "close": self._wake,
-        }
-
-    async def moved_on(self, documents: int) -> None:
-        """Wait for a document after the first `documents`, or for the page's end."""
-        if self.documents != documents:
-            return
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiting)
-        try:
-            await waiting
-        finally:
-            self._waiting.discard(waiting)
-
-    def is_error(self) -> bool:
-        """Return whether the document came as an HTTP error, or is the browser's own."""
-        failed = self._page.url.startswith("chrome-error:")
-        return failed or (self.status is not None and self.status >= 400)
-
-    def _wake(self, _: object = None) -> None:
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(None)
-
-    def _note_document(self, _: object) -> None:
-        self.documents += 1
-        self._wake()
-
-    def _note_place(self, frame: "Frame") -> None:
-        if frame == self._page.main_frame:
-            self.places += 1
-
-    @contextlib.contextmanager
-    def posts(self) -> "Iterator[list[Request]]":
-        """Collect what the page posts meanwhile."""
-        seen: list[Request] = []
-
-        def note(request: "Request") -> None:
-            if request.method == "POST" and request.resource_type in {"document", "fetch", "xhr"}:
-                seen.append(request)
-
-        self._page.on("request", note)
-        try:
-            yield seen
-        finally:
-            self._page.remove_listener("request", note)
-
-    def _note_response(self, response: "Response") -> None:
-        if self._is_ours(response.request):
-            self.status = response.status
-            self.challenged = response.headers.get("cf-mitigated") == "challenge"
-
-    def _note_failure(self, request: "Request") -> None:
-        if self._is_ours(request):
-            self.failure = (request.failure or "no answer").removeprefix("net::")
-            self.failed_url = describe_url(request.url)
-
-    def _note_crash(self, _: object) -> None:
-        self.crashed = True
-        self._wake()
-
-    def _is_ours(self, request: "Request") -> bool:
-        with contextlib.suppress(_error()):
-            main = request.is_navigation_request() and request.frame == self._page.main_frame
-            return bool(main)
-        return False
-
-
-@contextlib.contextmanager
-def _watching(page: "Page") -> Iterator[_Watch]:
-    watch = _Watch(page)
-    for event, listener in watch.listeners.items():
-        page.on(event, listener)  # type: ignore[call-overload]
-    try:
-        yield watch
-    finally:
-        for event, listener in watch.listeners.items():
-            page.remove_listener(event, listener)
-
-
-def find_workspace(
-    wanted: Iterable[str], options: Iterable[tuple[int, dict[str, Any]]]
-) -> int | None:
-    """Return which option is the first wanted one: by name, by id, or alone in holding it."""
-    listed = [(number, option["name"].casefold(), option["keys"]) for number, option in options]
-    for want in wanted:
-        low = want.casefold()
-        for number, name, keys in listed:
-            if low in {name, name.splitlines()[0].strip()} or want in keys:
-                return number
-        word = re.compile(rf"(?<!\w){re.escape(low)}(?!\w)")
-        holding = [number for number, name, _ in listed if word.search(name)]
-        if len(holding) == 1:
-            return holding[0]
-    return None
-
-
-def _read_oauth_error(url: str, text: str) -> tuple[str | None, str | None]:
-    """Return `error` and `error_description` of a page's address, else of its JSON or lines."""
-    parts = urlsplit(url)
-    given: dict[str, Any] = dict(parse_qsl(f"{parts.query}&{parts.fragment}"))
-    if "error" not in given:
-        with contextlib.suppress(ValueError):
-            body = json.loads(text)
-            given = body if isinstance(body, dict) else {}
-    if "error" not in given:
-        given = dict(re.findall(r"(?m)^\s*(error|error_description):\s*(\S.*?)\s*$", text))
-    code, description = given.get("error"), given.get("error_description")
-    if not isinstance(code, str) or not re.fullmatch(r"[\w.:/-]{1,64}", code):
-        return None, None
-    return code, description if isinstance(description, str) else None
-
-
 def _is_loopback(origin: str) -> bool:
     host = urlsplit(origin).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
@@ -926,68 +682,3 @@ def _is_loopback(origin: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return False
-
-
-def _labelled(page: "Page", names: Sequence[str]) -> "Locator":
-    # A button may have the field's label too: the eye that shows the password.
-    fields = page.locator("input, textarea, [role=textbox], [contenteditable]")
-    own, plain = _split(page, names)
-    labelled = [fields.and_(page.get_by_label(name, exact=True)) for name in plain]
-    return _union(*own, *labelled) if names else page.locator(NOTHING)
-
-
-def _buttons(page: "Page", names: Sequence[str]) -> "Locator":
-    own, plain = _split(page, names)
-    # One pattern for all names: looking for each by itself computes each button's name anew.
-    pattern = re.compile(rf"^(?:{'|'.join(re.escape(name) for name in plain)})$")
-    named = page.get_by_role("button", name=plain[0] if len(plain) == 1 else pattern, exact=True)
-    return _union(*own, *([named] if plain else [page.locator(NOTHING)] if not own else []))
-
-
-def _split(page: "Page", names: Sequence[str]) -> "tuple[list[Locator], list[str]]":
-    """Return locators of the names that are selectors, and the names that are plain."""
-    selectors = [name for name in names if name.startswith(("css=", "role="))]
-    plain = [name for name in names if name not in selectors]
-    return [page.locator(name) for name in selectors], plain
-
-
-def _picker(page: "Page", names: Sequence[str]) -> "Locator":
-    groups = page.locator("select, fieldset, [role=radiogroup], [role=listbox]")
-    places, plain = _split(page, names)
-    for name in plain if names else (PICKER,):
-        heading = page.get_by_role("heading", name=name, exact=True)
-        group = page.get_by_role("radiogroup", name=name, exact=True)
-        # A label around a list has the list's own words in it: no exact match.
-        places += [heading, group, groups.and_(page.get_by_label(name))]
-    return _union(*places)
-
-
-def _step(page: "Page", step: Step) -> "Locator | None":
-    if step.click:
-        return _visible(_buttons(page, (step.click,)))
-    return _visible(_labelled(page, (step.fill,))) if step.fill else None
-
-
-def _union(*locators: "Locator") -> "Locator":
-    first, *others = locators
-    for other in others:
-        first = first.or_(other)
-    return first
-
-
-def _visible(locator: "Locator") -> "Locator":
-    return locator.filter(visible=True).first
-
-
-async def _shown(*locators: "Locator") -> list[bool]:
-    return await asyncio.gather(*(locator.is_visible() for locator in locators))
-
-
-def _squeeze(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _error() -> "type[Error]":
-    from playwright.async_api import Error
-
-    return Error

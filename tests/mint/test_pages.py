@@ -19,7 +19,8 @@ from loadtest.errors import MintError
 from loadtest.mint.callback import listen
 from loadtest.mint.evidence import keep_evidence, redact
 from loadtest.mint.one_time import OneTimeCodes
-from loadtest.mint.pages import SignIn, find_workspace
+from loadtest.mint.pages import SignIn
+from loadtest.mint.words import find_workspace
 
 pytestmark = pytest.mark.slow
 

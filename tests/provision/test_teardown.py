@@ -121,3 +121,15 @@ def test_without_a_known_password_nothing_is_claimed(place: Make, path: str) -> 
     done = here.teardown()
     assert any("no known password signs in" in state for state in done.values())
     assert path not in here.gate.passed
+
+
+def test_teardown_first_undoes_what_mint_left(place: Make) -> None:
+    here = place()
+    here.provision()
+    clients = [{"slot": 0, "client": {"client_id": "a-client"}, "refresh_token": "r"}]
+    write_json(here.settings.state_dir / "clients.json", 1, {"clients": clients}, private=True)
+    code, out, err = here.run("--teardown")
+    assert (code, err) == (0, "")
+    assert "stays: client 1's refresh token" in out
+    assert "stays: client 1's registration" in out
+    assert not here.settings.state_dir.exists()

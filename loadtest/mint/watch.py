@@ -1,0 +1,118 @@
+"""What the browser reports by itself while pages are driven."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from loadtest.mint.evidence import describe_url
+
+if TYPE_CHECKING:
+    from playwright.async_api import Error, Frame, Page, Request, Response
+
+
+class Watch:
+    """What the browser reports by itself: documents, their HTTP status, and the page's end."""
+
+    def __init__(self, page: "Page") -> None:
+        self._page = page
+        self._waiting: set[asyncio.Future[None]] = set()
+        self.documents = 0
+        self.places = 0
+        self.status: int | None = None
+        self.challenged = False
+        self.crashed = False
+        self.failure = "no answer"
+        self.failed_url = "the page"
+        self.listeners: dict[str, Callable[[Any], None]] = {
+            "domcontentloaded": self._note_document,
+            "framenavigated": self._note_place,
+            "response": self._note_response,
+            "requestfailed": self._note_failure,
+            "crash": self._note_crash,
+            "close": self._wake,
+        }
+
+    async def moved_on(self, documents: int) -> None:
+        """Wait for a document after the first `documents`, or for the page's end."""
+        if self.documents != documents:
+            return
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._waiting.discard(waiting)
+
+    def is_error(self) -> bool:
+        """Return whether the document came as an HTTP error, or is the browser's own."""
+        failed = self._page.url.startswith("chrome-error:")
+        return failed or (self.status is not None and self.status >= 400)
+
+    def _wake(self, _: object = None) -> None:
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def _note_document(self, _: object) -> None:
+        self.documents += 1
+        self._wake()
+
+    def _note_place(self, frame: "Frame") -> None:
+        if frame == self._page.main_frame:
+            self.places += 1
+
+    @contextlib.contextmanager
+    def posts(self) -> "Iterator[list[Request]]":
+        """Collect what the page posts meanwhile."""
+        seen: list[Request] = []
+
+        def note(request: "Request") -> None:
+            if request.method == "POST" and request.resource_type in {"document", "fetch", "xhr"}:
+                seen.append(request)
+
+        self._page.on("request", note)
+        try:
+            yield seen
+        finally:
+            self._page.remove_listener("request", note)
+
+    def _note_response(self, response: "Response") -> None:
+        if self._is_ours(response.request):
+            self.status = response.status
+            self.challenged = response.headers.get("cf-mitigated") == "challenge"
+
+    def _note_failure(self, request: "Request") -> None:
+        if self._is_ours(request):
+            self.failure = (request.failure or "no answer").removeprefix("net::")
+            self.failed_url = describe_url(request.url)
+
+    def _note_crash(self, _: object) -> None:
+        self.crashed = True
+        self._wake()
+
+    def _is_ours(self, request: "Request") -> bool:
+        with contextlib.suppress(find_error()):
+            main = request.is_navigation_request() and request.frame == self._page.main_frame
+            return bool(main)
+        return False
+
+
+@contextlib.contextmanager
+def watching(page: "Page") -> Iterator[Watch]:
+    """Watch a page for the length of the block."""
+    watch = Watch(page)
+    for event, listener in watch.listeners.items():
+        page.on(event, listener)  # type: ignore[call-overload]
+    try:
+        yield watch
+    finally:
+        for event, listener in watch.listeners.items():
+            page.remove_listener(event, listener)
+
+
+def find_error() -> "type[Error]":
+    """Return Playwright's error: importing it costs what a mint without a browser does not need."""
+    from playwright.async_api import Error
+
+    return Error
