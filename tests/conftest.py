@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+# The reference target loads the SDK in a thread: two threads that import it at once trip up.
+import mcp.client  # noqa: F401
 import pytest
 
 from loadtest.browser import BrowserChoice, find_choice

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx2
 from mcp.client.auth import OAuthClientProvider, OAuthFlowError, OAuthRegistrationError
@@ -18,16 +18,14 @@ from mcp.shared.auth import (
 )
 from pydantic import SecretStr
 
-from loadtest.browser import launch
 from loadtest.config import parse_origin
 from loadtest.errors import LoadtestError, MintError
 from loadtest.mint.acceptance import check_grant, open_http
 from loadtest.mint.bearer import Bearer
+from loadtest.mint.browsing import SignInBrowser
 from loadtest.mint.callback import Callback, listen
 from loadtest.mint.clients import ClientStore
-from loadtest.mint.evidence import keep_evidence
 from loadtest.mint.exchange import Exchange, check_secure
-from loadtest.mint.pages import SignIn
 from loadtest.mint.request import (
     REQUEST_SECONDS,
     UNKNOWN_CLIENT,
@@ -42,10 +40,6 @@ from loadtest.mint.request import (
 from loadtest.mint.storage import SlotStorage
 from loadtest.mint.transport import PatientTransport
 from loadtest.patience import RATE_WAITS_SECONDS
-
-if TYPE_CHECKING:
-    from playwright.async_api import BrowserContext, Page
-
 
 # How often a refusal for want of scope is answered by asking for more.
 STEP_UPS = 2
@@ -86,13 +80,13 @@ async def _sign_in_slots(
 ) -> tuple[tuple[Bearer, ...], Timings]:
     began = time.monotonic()
     timings = Timings()
-    async with _SignInBrowser(request, timings) as browser:
+    async with SignInBrowser(request, timings, len(slots)) as browser:
         bearers = tuple([await _mint_slot(request, slot, browser) for slot in slots])
     timings.total_seconds = time.monotonic() - began
     return bearers, timings
 
 
-async def _mint_slot(request: MintRequest, slot: int, browser: "_SignInBrowser") -> Bearer:
+async def _mint_slot(request: MintRequest, slot: int, browser: SignInBrowser) -> Bearer:
     """Mint for one client, starting over where that is the cure.
 
     A registration that the server has forgotten is made anew, once. A code exchange that met a
@@ -135,7 +129,7 @@ async def _run_flow(
     request: MintRequest,
     storage: SlotStorage,
     exchange: Exchange,
-    browser: "_SignInBrowser",
+    browser: SignInBrowser,
     scope: str | None,
 ) -> Bearer:
     async with listen() as callback:
@@ -206,7 +200,7 @@ def build_provider(
     storage: SlotStorage,
     callback: Callback,
     exchange: Exchange,
-    browser: "_SignInBrowser",
+    browser: SignInBrowser,
     scope: str | None,
 ) -> OAuthClientProvider:
     """Hand the SDK our browser as its redirect handler and our listener as its callback."""
@@ -267,76 +261,6 @@ def _expected_origins(request: MintRequest, exchange: Exchange) -> frozenset[str
     """Return where credentials may be typed: the servers' own origins, and those configured."""
     known = [request.mcp_url, exchange.metadata.get("issuer"), exchange.authorization_endpoint]
     return request.sign_in_origins | {parse_origin(str(url)) for url in known if url}
-
-
-class _SignInBrowser:
-    """A browser started at the first sign-in and kept for those that follow in the same flow.
-
-    One context for all: who signed in for the first client need not type a password again.
-    """
-
-    def __init__(self, request: MintRequest, timings: Timings) -> None:
-        self._request = request
-        self._timings = timings
-        self._context: BrowserContext | None = None
-        self._resources = AsyncExitStack()
-
-    async def __aenter__(self) -> "_SignInBrowser":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        began = time.monotonic()
-        await self._resources.aclose()
-        if self._context is not None:
-            self._timings.browser_seconds += time.monotonic() - began
-
-    async def sign_in(
-        self, authorization_url: str, callback: Callback, origins: frozenset[str]
-    ) -> None:
-        """Go through the pages; on failure keep what they showed and say where."""
-        request = self._request
-        page = await self._open_page()
-        sign_in = SignIn(
-            page,
-            request.environment.pages,
-            request.email,
-            request.password,
-            request.tell,
-            totp_secret=request.totp_secret,
-            origins=origins,
-            workspace=(request.workspace_id,) if request.workspace_id else (),
-        )
-        began = time.monotonic()
-        try:
-            await sign_in.run(authorization_url, callback)
-        except MintError as failure:
-            folder = request.state_dir / "failures"
-            kept = await keep_evidence(page, folder, sign_in.step, sign_in.secrets)
-            raise MintError(
-                f"{failure.message}; the page is kept in {kept}",
-                failure.step,
-                reason=failure.reason,
-                code=failure.code,
-            ) from None
-        finally:
-            self._timings.pages_seconds += time.monotonic() - began
-
-    async def _open_page(self) -> "Page":
-        from playwright.async_api import async_playwright
-
-        began = time.monotonic()
-        if self._context is None:
-            request = self._request
-            playwright = await self._resources.enter_async_context(async_playwright())
-            browser = await launch(
-                playwright, request.browser, headed=request.headed, slow_ms=request.slow_ms
-            )
-            self._resources.push_async_callback(browser.close)
-            self._context = await browser.new_context(locale="en-US")
-            request.tell(f"signing in with {request.browser.browser_version}")
-        page = await self._context.new_page()
-        self._timings.browser_seconds += time.monotonic() - began
-        return page
 
 
 async def take_grant(

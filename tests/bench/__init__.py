@@ -1,0 +1,1 @@
+"""Benches: `nox -s bench`."""
