@@ -24,6 +24,7 @@ HELP = {
     "headed": "Show the browser",
     "slow": "Milliseconds to wait between the browser's actions, to watch them",
     "print_claims": "Print the bearer's claims, never the bearer",
+    "protocol": "MCP revision to speak: auto, or a date such as 2025-11-25 (default: auto)",
     "clients": "OAuth clients with a bearer each, over which sessions are spread",
     "iterations": "Cold start: how many brand-new sessions",
     "stages": "Ladder: session counts, as in 1,10,50",
@@ -44,6 +45,7 @@ HELP = {
     "flags": "Further options of `python -m loadtest.reference`, as one quoted string",
 }
 KNOBS = (
+    "protocol",
     "clients",
     "iterations",
     "stages",

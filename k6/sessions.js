@@ -1,7 +1,7 @@
 // Concurrent sessions: a ladder of stages, each holding N sessions that call once per second.
 import * as env from './lib/env.js';
-import { buildMix, loadPools } from './lib/mix.js';
-import { SEED, buildOptions, buildSlice, buildSliceScenario, live, probe } from './lib/run.js';
+import { loadPools } from './lib/mix.js';
+import { buildOptions, buildSlice, buildSliceScenario, live, probe } from './lib/run.js';
 import { buildSummary } from './lib/summary.js';
 import exec from 'k6/execution';
 
@@ -23,7 +23,7 @@ export const options = buildOptions(scenarios, slices.map((slice) => `stage:${sl
 export const setup = probe;
 export const handleSummary = buildSummary('sessions', slices);
 
-export default function oneSession() {
+export default function oneClient({ server }) {
   const slice = slices.find(({ name }) => exec.scenario.name === `stage_${name}`);
-  live(slice, buildMix(only, SEED, exec.scenario.iterationInTest));
+  live(slice, server.protocol, only);
 }

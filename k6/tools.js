@@ -1,9 +1,8 @@
 // Tool-call mix: closed loop by VUs, or open loop at TARGET_RPS calls per second.
 import * as env from './lib/env.js';
-import { buildMix, loadPools } from './lib/mix.js';
-import { SEED, buildOptions, buildSlice, buildSliceScenario, live, probe } from './lib/run.js';
+import { loadPools } from './lib/mix.js';
+import { buildOptions, buildSlice, buildSliceScenario, live, probe } from './lib/run.js';
 import { buildSummary } from './lib/summary.js';
-import exec from 'k6/execution';
 
 const pools = loadPools(open('./fixtures/novamart.json'));
 const tools = pools.map((pool) => pool.tool);
@@ -17,6 +16,6 @@ export const options = buildOptions(
 export const setup = probe;
 export const handleSummary = buildSummary('tools', [slice], tools);
 
-export default function oneSession() {
-  live(slice, buildMix(pools, SEED, exec.scenario.iterationInTest));
+export default function oneClient({ server }) {
+  live(slice, server.protocol, pools);
 }

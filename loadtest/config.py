@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -29,6 +29,11 @@ CREDENTIALS_FILE = "credentials.env"
 
 Positive = Annotated[int, Field(gt=0)]
 ToolName = Literal["executeSQL", "listEntities", "describeEntity", "runMetric"]
+
+# The revisions that k6/lib/protocol.js speaks; auto takes the newest era that the target speaks.
+Protocol = Literal["auto", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+STATELESS = "2026-07-28"
 
 # Variable (and, in lower case with dashes, flag) → where the knob stands in a profile.
 KNOBS: Mapping[str, tuple[str, str]] = {
@@ -133,6 +138,7 @@ class Environment(_Table):
     client_metadata_url: str | None = None
     client_auth: Literal["client_secret_basic", "client_secret_post"] | None = None
     clients: Positive = 1
+    protocol: Protocol = "auto"
     pages: Pages = Pages()
 
     def build_mcp_path(self, workspace_id: str | None) -> str:
@@ -223,6 +229,7 @@ class Settings:
     base_url: str | None
     credentials: Credentials
     clients: int = 1
+    protocol: str = "auto"
     tracking_issue: str | None = None
     repository: str | None = None
     docs_pages: tuple[Path, ...] = ()
@@ -257,6 +264,11 @@ class Settings:
     def clients_file(self) -> Path:
         """Return the 0600 file that remembers our registrations and refresh tokens."""
         return self.state_dir / "clients.json"
+
+    @property
+    def unit(self) -> str:
+        """Return what a ladder has many of; the stateless era has no sessions."""
+        return "client" if self.protocol == STATELESS else "session"
 
     def build_mcp_url(self, base_url: str, workspace_id: str | None) -> str:
         """Return the MCP endpoint, of a workspace where the path names one."""
@@ -318,6 +330,7 @@ def load_settings(
             root / STATE_DIR / name / CREDENTIALS_FILE, variables if hosted else {}
         ),
         clients=_parse_clients(environment, variables, knobs or {}),
+        protocol=_parse_protocol(environment, variables, knobs or {}),
         tracking_issue=variables.get("LOADTEST_TRACKING_ISSUE") or None,
         repository=variables.get("GITHUB_REPOSITORY") or None,
         docs_pages=tuple(root / page for page in file.docs_pages),
@@ -451,6 +464,15 @@ def _parse_clients(
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ConfigError("CLIENTS must be a whole number above 0")
     return int(text)
+
+
+def _parse_protocol(
+    environment: Environment, variables: Mapping[str, str], flags: Mapping[str, str | None]
+) -> str:
+    text = flags.get("PROTOCOL") or variables.get("PROTOCOL") or environment.protocol
+    if text not in PROTOCOLS:
+        raise ConfigError(f"PROTOCOL must be one of {', '.join(PROTOCOLS)}")
+    return text
 
 
 def _apply_knobs(

@@ -18,7 +18,7 @@ from typing import IO, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadtest.config import Profile, Settings
+from loadtest.config import PROTOCOLS, Profile, Settings
 from loadtest.errors import K6Error, ResultsError, UsageError
 from loadtest.files import write_json
 from loadtest.progress import NoWatcher, Phase, Watcher, find_feed
@@ -37,7 +37,8 @@ from loadtest.results import (
 SCRIPTS = Path(__file__).resolve().parent.parent / "k6"
 MINIMUM = (1, 0, 0)
 SUMMARY_VERSION = 1
-FRAMES = ("connect", "initialize", "tools/list", "first dispatch")
+# By era: which request opens a client.
+OPENINGS = {"handshake": "initialize", "stateless": "server/discover"}
 
 CALL_TIMEOUT_SECONDS = 30
 OPEN_SECONDS = 1  # at the head of a slice its sessions open, spread evenly
@@ -72,7 +73,7 @@ class K6Binary:
 
 @dataclass(frozen=True)
 class ScenarioRun:
-    """What one scenario left behind; `server` is what `initialize` said of the target.
+    """What one scenario left behind; `server` is what the probe found the target to be.
 
     `interruption` is the KeyboardInterrupt or SystemExit that ended it, for the caller to raise.
     """
@@ -84,13 +85,14 @@ class ScenarioRun:
 
 
 class Server(BaseModel):
-    """The target in its own words."""
+    """The target in its own words, and the revision and era that were spoken with it."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str | None = None
     version: str | None = None
-    protocol: str | None = None
+    protocol: str
+    era: Literal["handshake", "stateless"]
 
 
 class _Slice(BaseModel):
@@ -187,15 +189,16 @@ def build_knobs(scenario: str, profile: Profile) -> dict[str, str]:
     return knobs
 
 
-def build_phases(scenario: str, profile: Profile) -> tuple[Phase, ...]:
+def build_phases(scenario: str, settings: Settings) -> tuple[Phase, ...]:
     """Return what runs when, for the progress display; a cold start takes what it takes."""
+    profile = settings.profile
     if scenario == "cold-start":
         return (Phase(f"{profile.cold_start.iterations} cold starts", None),)
     seconds = _slice_seconds(scenario, profile)
     slot = OPEN_SECONDS + seconds + _drain_seconds(seconds) + CLOSE_SECONDS
     if scenario == "tools":
-        return (Phase(_count_sessions(profile.tools.vus), slot),)
-    return tuple(Phase(_count_sessions(stage), slot) for stage in profile.sessions.stages)
+        return (Phase(_count(profile.tools.vus, settings.unit), slot),)
+    return tuple(Phase(_count(stage, settings.unit), slot) for stage in profile.sessions.stages)
 
 
 def build_command(binary: K6Binary, scenario: str) -> list[str]:
@@ -213,6 +216,7 @@ def build_environment(
     *,
     mcp_url: str,
     bearer_file: Path,
+    protocol: str,
     out_dir: Path,
 ) -> dict[str, str]:
     """Return the whole environment of the k6 process."""
@@ -222,6 +226,7 @@ def build_environment(
         "HOME": str(out_dir),  # a k6 configuration of the user's own would change what is measured
         "MCP_URL": mcp_url,
         "MCP_BEARER_FILE": str(bearer_file.resolve()),
+        "MCP_PROTOCOL": protocol,
         "CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS),
         "SUMMARY_FILE": str(out_dir / "summary.json"),
         "K6_WEB_DASHBOARD": "true",
@@ -243,8 +248,9 @@ def run_scenarios(
 ) -> RunFolder:
     """Run the scenarios one after the other and return the folder with their rows.
 
-    `run.json` is rewritten after each. One that fails does not keep the others from running. On
-    KeyboardInterrupt or SystemExit the partial rows are kept and marked, then it goes on up.
+    The protocol that the first one finds is that of them all. `run.json` is rewritten after each.
+    One that fails does not keep the others from running. On KeyboardInterrupt or SystemExit the
+    partial rows are kept and marked, then it goes on up.
     """
     for index, scenario in enumerate(scenarios):
         finished = run_scenario(
@@ -256,6 +262,8 @@ def run_scenarios(
             binary=binary,
             watcher=watcher,
         )
+        if finished.server is not None and finished.server.protocol in PROTOCOLS:
+            settings = replace(settings, protocol=finished.server.protocol)
         later = scenarios[index + 1 :] if finished.interruption else ()
         folder = _keep(folder, finished, tuple(ScenarioResult(name, "not run") for name in later))
         if finished.interruption is not None:
@@ -278,12 +286,13 @@ def run_scenario(
     KeyboardInterrupt and SystemExit stop k6 and come back as `interruption`.
     """
     watcher = watcher or NoWatcher()
-    phases = build_phases(scenario, settings.profile)
+    phases = build_phases(scenario, settings)
     environment = build_environment(
         settings.variables,
         build_knobs(scenario, settings.profile),
         mcp_url=mcp_url,
         bearer_file=bearer_file,
+        protocol=settings.protocol,
         out_dir=out_dir,
     )
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -355,14 +364,15 @@ def parse_summary(path: Path, scenario: str) -> Summary:
 def build_rows(summary: Summary) -> tuple[Row, ...]:
     """Turn k6's aggregate into rows; a slice that was never reached has none."""
     own = summary.loadtest
-    if own.elapsed_ms is None:
+    if own.elapsed_ms is None or own.server is None:
         return ()
     if own.scenario == "cold-start":
+        frames = ("connect", OPENINGS[own.server.era], "tools/list", "first dispatch")
         ended = summary.metrics.get("mcp_ended", {})
         elapsed_ms = ended["max"] if ended.get("count") else own.elapsed_ms
         return tuple(
             _build_row(summary, "frame", frame, f"frame:{frame}", elapsed_ms / 1000)
-            for frame in FRAMES
+            for frame in frames
         )
     rows: list[Row] = []
     for piece in own.slices:
@@ -399,6 +409,7 @@ def inspect(binary: K6Binary, script: Path) -> None:
             knobs | {"DURATION": "1"},
             mcp_url="http://127.0.0.1/mcp",
             bearer_file=bearer_file,
+            protocol="auto",
             out_dir=Path(name),
         )
         command = [str(binary.path), "inspect", "--include-system-env-vars", str(script)]
@@ -434,8 +445,8 @@ def _parse_version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
-def _count_sessions(count: int) -> str:
-    return "1 session" if count == 1 else f"{count} sessions"
+def _count(count: int, unit: str) -> str:
+    return f"{count} {unit}{'s' * (count != 1)}"
 
 
 def _slice_seconds(scenario: str, profile: Profile) -> int:
@@ -601,7 +612,7 @@ def _keep(
             server_name=finished.server.name,
             server_version=finished.server.version,
             protocol_version=finished.server.protocol,
-            era="handshake",
+            era=finished.server.era,
         )
     results = (*folder.run.scenarios, finished.result, *not_run)
     run = replace(folder.run, scenarios=results, target=target, ended=utc_now())

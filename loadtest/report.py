@@ -48,6 +48,7 @@ _REASONS = {
     "rpc_error": ("JSON-RPC error", "JSON-RPC errors"),
     "timeout": ("timeout", "timeouts"),
     "connection": ("failed connection", "failed connections"),
+    "incomplete": ("incomplete result", "incomplete results"),
     "unparseable": ("unreadable reply", "unreadable replies"),
     "unauthorized": ("unauthorized", "unauthorized"),
     "capacity": ("rejected at the session cap", "rejected at the session cap"),
@@ -524,7 +525,7 @@ def _describe_details(
         reasons = format_reasons(row.failures)
         if reasons:
             where = f" at stage {_clean(row.name)}" if scenario == "sessions" else ""
-            yield f"sessions opened{where}: {reasons}, of {format_count(row.count)}"
+            yield f"{_unit(folder)}s opened{where}: {reasons}, of {format_count(row.count)}"
 
 
 def _build_legend(sheets: Sequence[Sheet]) -> Iterator[str]:

@@ -38,7 +38,8 @@ class Row:
     Of kind `opening` are the sessions opened for the stage (or mix, `all`) of that name.
     `failures` counts the calls that were not ok by reason (`tool_error:<code>`, `rpc_error`,
     `http_<status>`, `timeout`, `connection`, `unparseable`, `unauthorized`, `capacity`,
-    `rate_limited`, and `cut_off`: unanswered when the slice ended, before its own time limit).
+    `rate_limited`, `incomplete`: a result of another type than complete, and `cut_off`: unanswered
+    when the slice ended, before its own time limit).
     `count` = `ok` + all failures: calls made. Rates are calls/s over `seconds`, the time the slice
     lasted; `offered_rate` is None in a closed loop; calls due but never made are the gap between
     `offered_rate` and `achieved_rate`. `duration` is the call as the client saw it; `response` is
@@ -77,7 +78,7 @@ class ScenarioResult:
 
 @dataclass(frozen=True)
 class Target:
-    """Who answered: `host` and port, and what `initialize` said of itself."""
+    """Who answered: `host` and port, what it said of itself, and what was spoken with it."""
 
     host: str
     server_name: str | None = None

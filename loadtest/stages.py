@@ -239,11 +239,11 @@ def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
 
 def describe_load(settings: Settings, scenarios: Sequence[str]) -> str:
     """Say in words what a run is about to send."""
-    profile = settings.profile
+    profile, unit = settings.profile, settings.unit
     words = {
         "cold-start": f"{profile.cold_start.iterations} cold starts by {profile.cold_start.vus}",
-        "sessions": f"{', '.join(map(str, profile.sessions.stages))} sessions for "
-        f"{profile.sessions.stage_seconds} s each, 1 call/s per session",
+        "sessions": f"{', '.join(map(str, profile.sessions.stages))} {unit}s for "
+        f"{profile.sessions.stage_seconds} s each, 1 call/s per {unit}",
         "tools": f"tool mix by {profile.tools.vus} for {profile.tools.duration_seconds} s"
         + (f" at {profile.tools.target_rps} calls/s" if profile.tools.target_rps else ""),
     }

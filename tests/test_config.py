@@ -61,6 +61,21 @@ def test_every_wrong_knob_is_reported_at_once_by_name(root: Path) -> None:
     assert all(name in message for name in knobs)
 
 
+def test_the_protocol_is_a_flag_a_variable_or_the_environments_own(root: Path) -> None:
+    config_file = root / config.CONFIG_FILE
+    text = config_file.read_text(encoding="utf-8")
+    assert load_settings(root, "prod", process_env={}).protocol == "auto"
+    head = "[environment.prod]\n"
+    config_file.write_text(text.replace(head, f'{head}protocol = "2025-06-18"\n'))
+    assert load_settings(root, "prod", process_env={}).protocol == "2025-06-18"
+    given = {"PROTOCOL": "2025-11-25"}
+    settings = load_settings(root, "prod", process_env=given)
+    assert (settings.protocol, settings.unit) == ("2025-11-25", "session")
+    settings = load_settings(root, "prod", knobs={"PROTOCOL": "2026-07-28"}, process_env=given)
+    assert (settings.protocol, settings.unit) == ("2026-07-28", "client")
+    assert "PROTOCOL must be one of auto" in refuse(root, process_env={"PROTOCOL": "2024-11-05"})
+
+
 def test_equal_stages_are_refused_because_rows_are_keyed_by_them(root: Path) -> None:
     assert "stages must differ" in refuse(root, knobs={"STAGES": "5,5"}, process_env={})
 

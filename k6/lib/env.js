@@ -57,12 +57,6 @@ export function mcpUrl() {
   return value;
 }
 
-export function protocolVersion() {
-  const value = text('MCP_PROTOCOL', 'a protocol revision', '2025-11-25');
-  if (!/^\d{4}-\d{2}-\d{2}$/.test(value)) fail('MCP_PROTOCOL', 'a revision such as 2025-11-25');
-  return value;
-}
-
 export function summaryFile() {
   return text('SUMMARY_FILE', 'the path that the summary is written to');
 }

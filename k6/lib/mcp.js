@@ -1,68 +1,65 @@
-// An MCP client of the handshake era over k6/http: open, list, call, close.
+// MCP clients of both eras over k6/http: open, list, call, close.
+import encoding from 'k6/encoding';
 import http from 'k6/http';
 import { OK, classify, classifyCall, classifyPlain } from './outcome.js';
-import { parseReply } from './reply.js';
+import { STATELESS, findEra } from './protocol.js';
+import { readAnswer } from './reply.js';
 
 const HEAD = '{"jsonrpc":"2.0","id":';
-const LIST = ',"method":"tools/list"}';
-const INITIALIZED = '{"jsonrpc":"2.0","method":"notifications/initialized"}';
 const CLIENT = { name: 'mcp-loadtest', version: '1' };
+const META = 'io.modelcontextprotocol/';
+const NO_HEADERS = {};
 
 // One URL tag for every request: a workspace id in it would multiply the series.
 function buildTags(rpc, more) {
   return Object.assign({ name: 'mcp', rpc }, more);
 }
 
-// A tool call as constant text around its request id; build it once, outside every loop.
-export function buildCall(tool, args) {
-  const params = JSON.stringify({ name: tool, arguments: args });
+// A tool call as constant text around its request id; build it once, outside every loop. `more` are
+// headers that the tool's schema asks for (x-mcp-header).
+export function buildCall(protocol, tool, args, more = NO_HEADERS) {
+  const params = { name: tool, arguments: args };
+  const stateless = findEra(protocol) === STATELESS;
+  if (stateless) params._meta = buildMeta(protocol);
   return {
     row: { tool },
-    tail: `,"method":"tools/call","params":${params}}`,
+    tail: `,"method":"tools/call","params":${JSON.stringify(params)}}`,
     tags: buildTags('tools/call', { tool }),
+    headers: stateless
+      ? Object.assign({ 'Mcp-Method': 'tools/call', 'Mcp-Name': encodeHeader(tool) }, more)
+      : NO_HEADERS,
   };
 }
 
-export class Session {
-  // `rpc` renames the requests of a session that must stay out of the figures (the probe).
-  constructor({ url, bearer, protocol }, rpc = null) {
+// Returns a client of the revision's era, not yet open. `rpc` renames the requests of one that must
+// stay out of the figures (the probe).
+export function buildClient(target, rpc = null) {
+  return findEra(target.protocol) === STATELESS ? new Stateless(target, rpc) : new Session(target, rpc);
+}
+
+class Client {
+  constructor({ url, bearer, protocol }, opening, rpc) {
     this.url = url;
     this.protocol = protocol;
+    this.opening = opening; // the method that opens it
+    this.stateless = findEra(protocol) === STATELESS;
     this.headers = {
       Authorization: `Bearer ${bearer}`,
       'Content-Type': 'application/json',
       Accept: 'application/json, text/event-stream',
     };
+    this.mirrored = NO_HEADERS;
     this.id = 0;
     this.sessionId = null;
-    this.server = null;
+    this.server = {};
+    this.answer = null; // the JSON-RPC answer to the last request that was no tool call
     this.response = null; // of the last request: its timings
     this.params = { headers: this.headers, tags: null, timeout: 0 };
     this.rpc = rpc;
   }
 
-  // initialize + notifications/initialized; `onInitialize` sees the first answer's outcome.
-  open(timeoutMs, onInitialize = null) {
-    const tail = `,"method":"initialize","params":${JSON.stringify({
-      protocolVersion: this.protocol,
-      capabilities: {},
-      clientInfo: CLIENT,
-    })}}`;
-    const outcome = this.request('initialize', tail, timeoutMs);
-    if (onInitialize) onInitialize(outcome, this.response);
-    if (outcome !== OK) return outcome;
-    const { result } = parseReply(this.response.body, this.id);
-    this.server = result.serverInfo || {};
-    this.protocol = result.protocolVersion || this.protocol;
-    this.headers['MCP-Protocol-Version'] = this.protocol;
-    this.sessionId = findHeader(this.response.headers, 'mcp-session-id');
-    if (this.sessionId !== null) this.headers['Mcp-Session-Id'] = this.sessionId;
-    this.response = this.post('notifications/initialized', INITIALIZED, timeoutMs);
-    return classifyPlain(this.response);
-  }
-
   list(timeoutMs) {
-    return this.request('tools/list', LIST, timeoutMs);
+    return this.request('tools/list', {}, timeoutMs);
   }
 
   call(call, timeoutMs) {
@@ -71,9 +68,10 @@ export class Session {
     const { params } = this;
     params.tags = call.tags;
     params.timeout = timeoutMs;
+    if (call.headers !== this.mirrored) this.mirror(call.headers);
     const response = http.post(this.url, head + call.tail, params);
     this.response = response;
-    return classifyCall(response, this.id, head);
+    return classifyCall(response, this.id, head, this.stateless);
   }
 
   // True when nothing is left on the server. 404: gone already; 405: it keeps none to delete.
@@ -86,17 +84,89 @@ export class Session {
     return (status >= 200 && status < 300) || status === 404 || status === 405;
   }
 
-  request(rpc, tail, timeoutMs) {
+  request(method, params, timeoutMs) {
     this.id += 1;
-    this.response = this.post(rpc, HEAD + this.id + tail, timeoutMs);
-    return classify(this.response, this.id);
+    const body = JSON.stringify({ jsonrpc: '2.0', id: this.id, method, params });
+    this.response = this.post(method, body, timeoutMs);
+    this.answer = readAnswer(this.response, this.id);
+    return classify(this.response, this.answer, this.stateless);
   }
 
-  post(rpc, body, timeoutMs) {
-    this.params.tags = buildTags(this.rpc || rpc);
+  post(method, body, timeoutMs) {
+    this.params.tags = buildTags(this.rpc || method);
     this.params.timeout = timeoutMs;
     return http.post(this.url, body, this.params);
   }
+
+  // Puts on the headers that repeat what is in the body, in place of the request's before.
+  mirror(headers) {
+    for (const name of Object.keys(this.mirrored)) delete this.headers[name];
+    Object.assign(this.headers, headers);
+    this.mirrored = headers;
+  }
+}
+
+// The handshake era: initialize agrees on a revision and may begin a session, which DELETE ends.
+class Session extends Client {
+  constructor(target, rpc) {
+    super(target, 'initialize', rpc);
+  }
+
+  // initialize + notifications/initialized; `onFirst` sees the first answer's outcome.
+  open(timeoutMs, onFirst = null) {
+    const params = { protocolVersion: this.protocol, capabilities: {}, clientInfo: CLIENT };
+    const outcome = this.request('initialize', params, timeoutMs);
+    if (onFirst) onFirst(outcome, this.response);
+    if (outcome !== OK) return outcome;
+    const { result } = this.answer;
+    this.server = result.serverInfo || {};
+    if (typeof result.protocolVersion === 'string') this.protocol = result.protocolVersion;
+    this.headers['MCP-Protocol-Version'] = this.protocol;
+    this.sessionId = findHeader(this.response.headers, 'mcp-session-id');
+    if (this.sessionId !== null) this.headers['Mcp-Session-Id'] = this.sessionId;
+    const body = '{"jsonrpc":"2.0","method":"notifications/initialized"}';
+    this.response = this.post('notifications/initialized', body, timeoutMs);
+    return classifyPlain(this.response);
+  }
+}
+
+// The stateless era: every request carries revision, client and capabilities, and headers repeat
+// its method and name (MCP 2026-07-28, Streamable HTTP, Request Metadata).
+class Stateless extends Client {
+  constructor(target, rpc) {
+    super(target, 'server/discover', rpc);
+    this.headers['MCP-Protocol-Version'] = this.protocol;
+    this.meta = buildMeta(this.protocol);
+  }
+
+  // server/discover, as of a client that is new to the server; it leaves nothing there.
+  open(timeoutMs, onFirst = null) {
+    const outcome = this.request('server/discover', {}, timeoutMs);
+    if (onFirst) onFirst(outcome, this.response);
+    const { _meta: meta } = outcome === OK ? this.answer.result : {};
+    this.server = (meta && meta[`${META}serverInfo`]) || {};
+    return outcome;
+  }
+
+  request(method, params, timeoutMs) {
+    this.mirror({ 'Mcp-Method': method });
+    return super.request(method, { ...params, _meta: this.meta }, timeoutMs);
+  }
+}
+
+function buildMeta(protocol) {
+  return {
+    [`${META}protocolVersion`]: protocol,
+    [`${META}clientInfo`]: CLIENT,
+    [`${META}clientCapabilities`]: {},
+  };
+}
+
+// A value as a header can carry it (MCP 2026-07-28, Streamable HTTP, Value Encoding).
+function encodeHeader(value) {
+  const plain = /^[\x20-\x7e]*$/.test(value) && value.trim() === value;
+  if (plain && !/^=\?base64\?.*\?=$/.test(value)) return value;
+  return `=?base64?${encoding.b64encode(value)}?=`;
 }
 
 function findHeader(headers, name) {

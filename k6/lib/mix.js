@@ -2,19 +2,18 @@
 import { buildCall } from './mcp.js';
 import { buildRandom } from './random.js';
 
-// Init context only: `{tools: {name: {weight, arguments: [...]}}}`.
+// `{tools: {name: {weight, arguments: [...]}}}` as a list.
 export function loadPools(text) {
-  return Object.entries(JSON.parse(text).tools).map(([tool, pool]) => ({
-    tool,
-    weight: pool.weight,
-    calls: pool.arguments.map((args) => buildCall(tool, args)),
-  }));
+  return Object.entries(JSON.parse(text).tools).map(([tool, pool]) => ({ tool, ...pool }));
 }
 
 // Weights are whole numbers: a table with a place for each unit makes a draw one look-up.
-export function buildMix(pools, seed, stream) {
+export function buildMix(pools, protocol, seed, stream) {
   const random = buildRandom(seed, stream);
-  const table = pools.flatMap((pool) => Array(pool.weight).fill(pool.calls));
+  const table = pools.flatMap(({ tool, weight, arguments: all }) => {
+    const calls = all.map((args) => buildCall(protocol, tool, args));
+    return Array(weight).fill(calls);
+  });
   const places = table.length;
   return () => {
     const calls = table[(random() * places) | 0];

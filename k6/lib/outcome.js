@@ -1,10 +1,11 @@
 // What became of a request: one word that rows, counters and thresholds share.
-import { loneData, parseReply } from './reply.js';
+import { loneData, readAnswer } from './reply.js';
 
 export const OK = 'ok';
 export const CAPACITY = 'capacity';
 export const TIMEOUT = 'timeout';
 export const CUT_OFF = 'cut_off'; // unanswered when its slice ended, before its own time limit
+const INCOMPLETE = 'incomplete'; // a result of another type than complete: nothing was carried out
 
 const CODES = ['validation_failed', 'unknown_entity', 'unknown_metric', 'ambiguous_term'].concat(
   ['internal_error', 'forbidden', '-32600', '-32601', '-32602', '-32603', 'other'],
@@ -14,47 +15,65 @@ const STATUSES = [301, 302, 307, 308, 400, 402, 403, 404, 405, 406, 408, 409, 41
 
 // Every reason there is: k6 sums a tagged series only when it was named beforehand.
 export const REASONS = [CAPACITY, 'rate_limited', 'unauthorized', TIMEOUT, CUT_OFF, 'connection']
-  .concat(['rpc_error', 'unparseable'])
+  .concat(['rpc_error', INCOMPLETE, 'unparseable'])
   .concat(CODES.map((code) => `tool_error:${code}`))
   .concat(STATUSES.map((status) => `http_${status}`));
 
 // Time limits of k6: 1050 request, 1211 dial.
 const TIMEOUT_CODES = [1050, 1211];
 
-// Classify the HTTP response to JSON-RPC request `id`.
-export function classify(response, id) {
-  if (response.status !== 200) return classifyStatus(response);
-  const answer = parseReply(response.body, id);
+// Classify the HTTP response to a JSON-RPC request by the `answer` in it, null where there is none.
+// In the stateless era a JSON-RPC error sets the status too, and a result says whether it is
+// complete; one that does not say is (MCP 2026-07-28, Overview, ResultType).
+export function classify(response, answer, stateless = false) {
+  const { status } = response;
+  if (status !== 200) {
+    const refused = stateless && (status === 400 || status === 404) && answer !== null;
+    return refused ? 'rpc_error' : classifyStatus(response);
+  }
   if (answer === null) return 'unparseable';
   if (answer.error) return 'rpc_error';
-  return answer.result.isError === true ? classifyToolError(answer.result) : OK;
+  const { isError, resultType = 'complete' } = answer.result;
+  if (stateless && resultType !== 'complete') return INCOMPLETE;
+  return isError === true ? classifyToolError(answer.result) : OK;
 }
 
-// The same for a tool call, where cost counts: k6's native JSON validates the whole text and counts
-// the content blocks of the result at a fraction of what JSON.parse costs. The rest is then sure by
-// position: the first or last members of the valid text are its own, and a quote inside a string is
-// escaped, so the keys looked for are absent or the text is parsed. `head` is `{"jsonrpc":"2.0","id":`
-// and the id.
-export function classifyCall(response, id, head) {
-  if (response.status !== 200) return classifyStatus(response);
-  const data = loneData(response.body);
-  if (
-    data !== null &&
-    (data.startsWith('{"result":{')
-      ? data.endsWith(`},"jsonrpc":"2.0","id":${id}}`)
-      : data.startsWith(`${head},"result":{`)) &&
-    data.indexOf('"error"') < 0 &&
-    data.indexOf('\\u00') < 0
-  ) {
+// As text: the keys of a message, those of its result, and what of these two there is.
+const SHAPE = '[@keys,result.@keys,result.isError,result.resultType]|@tostr';
+const KNOWN_SHAPES = new Set(); // plainly ok in every era
+const MOST_SHAPES = 1000;
+
+// The same for a tool call, where cost counts: k6's native JSON, which takes nothing but a valid
+// text, tells its shape in a tenth of the time that JSON.parse takes. Whatever is not plainly ok is
+// parsed. `head` is `{"jsonrpc":"2.0","id":` and the id.
+export function classifyCall(response, id, head, stateless) {
+  const data = response.status === 200 ? loneData(response.body) : null;
+  if (data !== null) {
     response.body = data;
-    if (
-      response.json('result.content.#') > 0 &&
-      (data.indexOf('"isError"') < 0 || response.json('result.isError') === false)
-    ) {
-      return OK;
+    const shape = response.json(SHAPE);
+    const known = KNOWN_SHAPES.has(shape);
+    if (known || (shape && isPlainlyOk(JSON.parse(shape)))) {
+      if (!known && KNOWN_SHAPES.size < MOST_SHAPES) KNOWN_SHAPES.add(shape);
+      if (data.startsWith(`${head},"result":{`) || isAnswerTo(response, id)) return OK;
     }
   }
-  return classify(response, id);
+  return classify(response, readAnswer(response, id), stateless);
+}
+
+// A key that stands twice would be read as the first here and as the last elsewhere; the keys of
+// what is no object are none or null.
+function isPlainlyOk([keys, inner, ...values]) {
+  if (keys.length !== 3 || !['jsonrpc', 'id', 'result'].every((key) => keys.includes(key))) return false;
+  if (!inner || !inner.every((key) => typeof key === 'string')) return false;
+  if (inner.length === 0 || new Set(inner).size !== inner.length) return false;
+  const expected = [];
+  if (inner.includes('isError')) expected.push(false);
+  if (inner.includes('resultType')) expected.push('complete');
+  return values.length === expected.length && expected.every((it, index) => values[index] === it);
+}
+
+function isAnswerTo(response, id) {
+  return response.json('id') === id && response.json('jsonrpc') === '2.0';
 }
 
 // Classify a response that carries no JSON-RPC answer: a notification's or a DELETE's.

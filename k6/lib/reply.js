@@ -42,6 +42,22 @@ export function parseEvents(body) {
 
 // The JSON-RPC response to request `id`, or null when the body holds none.
 export function parseReply(body, id) {
+  return findMessage(body, (message) => message.id === id && isResponse(message));
+}
+
+// The JSON-RPC answer in an HTTP response, whatever its status.
+export function readAnswer(response, id) {
+  return response.status === 200 ? parseReply(response.body, id) : parseRefusal(response.body, id);
+}
+
+// A refused request's error: where the id was not read, it has none or null (MCP 2026-07-28,
+// Overview, Error Responses).
+function parseRefusal(body, id) {
+  const named = (message) => message.id === id || message.id === null || message.id === undefined;
+  return findMessage(body, (message) => named(message) && isResponse(message) && message.error);
+}
+
+function findMessage(body, fits) {
   if (typeof body !== 'string') return null;
   const lone = loneData(body);
   const texts = lone !== null ? [lone] : /^\s*[{[]/.test(body) ? [body] : parseEvents(body);
@@ -52,15 +68,14 @@ export function parseReply(body, id) {
     } catch (_) {
       continue;
     }
-    const answer = [].concat(parsed).find((message) => isResponse(message, id));
-    if (answer) return answer;
+    const found = [].concat(parsed).find((message) => isObject(message) && fits(message));
+    if (found) return found;
   }
   return null;
 }
 
-function isResponse(message, id) {
-  if (message === null || typeof message !== 'object') return false;
-  if (message.jsonrpc !== '2.0' || message.id !== id || message.method !== undefined) return false;
+function isResponse(message) {
+  if (message.jsonrpc !== '2.0' || message.method !== undefined) return false;
   return isObject(message.error) !== isObject(message.result);
 }
 

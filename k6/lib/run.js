@@ -1,13 +1,16 @@
-// What the three scenarios share: options, the probe in setup(), and one session's life by schedule.
+// What the three scenarios share: options, the probe in setup(), and one client's life by schedule.
 import { sleep } from 'k6';
 import exec from 'k6/execution';
 import * as env from './env.js';
-import { Session } from './mcp.js';
+import { buildClient } from './mcp.js';
 import * as metrics from './metrics.js';
+import { buildMix } from './mix.js';
 import { CUT_OFF, OK, TIMEOUT } from './outcome.js';
+import { AUTO, PROTOCOLS, findEra, negotiate } from './protocol.js';
 import { TREND_STATS, buildThresholds } from './thresholds.js';
 
-const TARGET = { url: env.mcpUrl(), protocol: env.protocolVersion() };
+const URL = env.mcpUrl();
+const PROTOCOL = env.oneOf('MCP_PROTOCOL', PROTOCOLS, AUTO);
 const BEARERS = env.bearers();
 const CALL_MS = env.seconds('CALL_TIMEOUT_SECONDS', 30) * 1000;
 const OPEN_SECONDS = env.seconds('OPEN_SECONDS', 1);
@@ -15,7 +18,7 @@ const DRAIN_SECONDS = env.seconds('DRAIN_SECONDS', 2);
 const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS', 1);
 const PAUSE_SECONDS = 1; // after an answer that says the target is down: never hammer it
 
-export const SEED = env.wholeNumber('SEED', 1);
+const SEED = env.wholeNumber('SEED', 1);
 
 export function buildOptions(scenarios, selectors) {
   return {
@@ -50,22 +53,23 @@ export function buildSliceScenario(slice) {
   };
 }
 
-// setup(): one session opened and closed, kept out of the figures; a refusal ends the run here.
+// setup(): finds out which protocol is spoken, by one client opened and closed that is kept out of the
+// figures; a refusal ends the run here. What it returns names the target to the VUs and the summary.
 export function probe() {
-  const session = newSession(0, 'probe');
-  const outcome = session.open(CALL_MS);
-  if (outcome !== OK) {
-    session.close(CALL_MS);
-    throw new Error(`the target did not let a session open: ${outcome}`);
-  }
-  session.close(CALL_MS);
-  const { name = null, version = null } = session.server;
-  return { began: Date.now(), server: { name, version, protocol: session.protocol } };
+  const client = negotiate(PROTOCOL, (protocol) => newClient(0, protocol, 'probe'), CALL_MS);
+  client.close(CALL_MS);
+  const { protocol } = client;
+  const [name, version] = [client.server.name, client.server.version].map(textOrNull);
+  return { began: Date.now(), server: { name, version, protocol, era: findEra(protocol) } };
+}
+
+function textOrNull(value) {
+  return typeof value === 'string' ? value : null;
 }
 
 // Sessions take the clients' bearers in turn, so that each client has as many as the next.
-export function newSession(turn, rpc = null) {
-  return new Session({ ...TARGET, bearer: BEARERS[turn % BEARERS.length] }, rpc);
+export function newClient(turn, protocol, rpc = null) {
+  return buildClient({ url: URL, protocol, bearer: BEARERS[turn % BEARERS.length] }, rpc);
 }
 
 export const CALL_LIMIT_MS = CALL_MS;
@@ -77,15 +81,16 @@ export function clock() {
   return instance.currentTestRunDuration;
 }
 
-// One session's life in a slice: open, calls until the slice ends, DELETE.
-export function live(slice, next) {
+// One client's life in a slice: open, calls until the slice ends, close.
+export function live(slice, protocol, pools) {
   const turn = exec.scenario.iterationInTest;
+  const next = buildMix(pools, protocol, SEED, turn);
   const start = clock() - (Date.now() - exec.scenario.startTime);
   const begin = start + OPEN_SECONDS * 1000;
   const end = begin + slice.seconds * 1000;
   const last = end + DRAIN_SECONDS * 1000;
   waitUntil(start + (OPEN_SECONDS * 1000 * turn) / slice.vus);
-  const session = openSession(turn, last, slice.rate === null ? end : 0);
+  const session = openSession(turn, protocol, last, slice.rate === null ? end : 0);
   if (session !== null) {
     if (slice.rate === null) callAtOnce(session, next, begin, end, last);
     else callBySchedule(session, next, { begin, end, last, turn, slice });
@@ -96,9 +101,9 @@ export function live(slice, next) {
 }
 
 // Opens once; until `retryUntil` it tries again, at most once a second.
-function openSession(turn, last, retryUntil) {
+function openSession(turn, protocol, last, retryUntil) {
   for (;;) {
-    const session = newSession(turn);
+    const session = newClient(turn, protocol);
     const began = clock();
     const outcome = limited(session.open(limit(began, last)), began, last);
     metrics.recordOpened(session);

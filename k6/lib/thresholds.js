@@ -3,7 +3,8 @@ import { REASONS } from './outcome.js';
 
 const ALWAYS = { trend: ['max>=0'], counter: ['count>=0'] };
 const TRENDS = ['http_req_duration', 'mcp_duration', 'mcp_response', 'mcp_ended'];
-const RPCS = ['initialize', 'notifications/initialized', 'tools/list', 'tools/call', 'close'];
+const RPCS = ['initialize', 'notifications/initialized', 'server/discover']
+  .concat(['tools/list', 'tools/call', 'close']);
 
 export const TREND_STATS = ['avg', 'min', 'med', 'max', 'p(50)', 'p(90)', 'p(95)', 'p(99)', 'count'];
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +102,7 @@ class McpEdge:
             message = "the bearer is for another workspace"
             raise Refusal(rest_error(403, "cross_workspace_denied", message))
         scope[self._protocol.PRINCIPAL_KEY] = principal
-        if self._check_era(headers) == "stateless":
+        if self._check_era(method, headers) == "stateless":
             await self._manager.handle_request(scope, receive, send)
             return
         session_id = headers.get(SESSION_HEADER)
@@ -193,15 +193,17 @@ class McpEdge:
         response.headers["WWW-Authenticate"] = challenge
         raise Refusal(response)
 
-    def _check_era(self, headers: Headers) -> str:
+    def _check_era(self, method: str, headers: Headers) -> str:
         """Which era a request belongs to, by its version header; refuses one not spoken."""
         version = headers.get("mcp-protocol-version")
         handshake = version is None or version in self._protocol.HANDSHAKE_VERSIONS
         era = "handshake" if handshake else "stateless"
-        if self._knobs.eras not in (era, "both"):
-            message = f"Bad Request: Unsupported protocol version: {(version or 'none')[:40]}"
-            raise Refusal(transport_error(400, message))
-        return era
+        if self._knobs.eras in (era, "both"):
+            return era
+        if era == "handshake":
+            raise Refusal(_refuse_handshake(method, version, self._protocol.STATELESS_VERSIONS))
+        message = f"Bad Request: Unsupported protocol version: {(version or 'none')[:40]}"
+        raise Refusal(transport_error(400, message))
 
     async def _stall(self) -> None:
         """Hold the request while a stall lasts; stalls are timed from the first request."""
@@ -362,10 +364,24 @@ class _Relay:
             self._comments = None
 
 
-def transport_error(status: int, message: str) -> JSONResponse:
+def transport_error(status: int, message: str, code: int = -32000, **more: Any) -> JSONResponse:
     """An error of the MCP transport: JSON-RPC with `id: null`."""
-    error = {"code": -32000, "message": message}
+    error = {"code": code, "message": message, **more}
     return JSONResponse({"jsonrpc": "2.0", "error": error, "id": None}, status)
+
+
+def _refuse_handshake(method: str, version: str | None, spoken: Sequence[str]) -> Response:
+    """What a server of the stateless era alone says to an older client, naming what it speaks.
+
+    MCP 2026-07-28, Streamable HTTP, Server Validation and Earlier Streamable HTTP Revisions.
+    """
+    if method != "POST":
+        return Response(status_code=405, headers={"Allow": "POST"})
+    if version is None:
+        message = f"MCP-Protocol-Version is required: {', '.join(spoken)}"
+        return transport_error(400, message, -32020)
+    data = {"supported": list(spoken), "requested": version}
+    return transport_error(400, "Unsupported protocol version", -32022, data=data)
 
 
 def _check_media_types(headers: Headers) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 import mcp_types as types
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from loadtest.reference.deployment import Deployment
 from loadtest.reference.tools import Principal, Toolbox
 
 HANDSHAKE_VERSIONS = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
+STATELESS_VERSIONS = MODERN_PROTOCOL_VERSIONS
 PRINCIPAL_KEY = "loadtest.principal"
 """Where the edge leaves the caller in the ASGI scope."""
 

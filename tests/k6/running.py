@@ -10,9 +10,9 @@ import httpx
 
 from loadtest.config import Settings, load_settings
 from loadtest.files import write_json
-from loadtest.k6 import ScenarioRun
+from loadtest.k6 import K6Binary, ScenarioRun
 from loadtest.reference.server import ReferenceTarget
-from loadtest.results import Row
+from loadtest.results import Row, Run, RunFolder, Target, create_run_folder, utc_now
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -59,6 +59,13 @@ def mint_by_session(api_url: str, bearer_file: Path) -> str:
     minted = post("/api/v1/me/load-test/mcp-token", {"ttlSeconds": 3600}, session)
     write_json(bearer_file, 2, {"bearers": [{"access_token": minted["bearer"]}]}, private=True)
     return f"{api_url}/mcp/{minted['workspaceId']}"
+
+
+def new_folder(runs_dir: Path, binary: K6Binary) -> RunFolder:
+    """Make the folder of a new run."""
+    target = Target("127.0.0.1")
+    run = Run("r1", "0", utc_now(), "local", "smoke", {}, target, binary.version, {})
+    return create_run_folder(runs_dir, run)
 
 
 def pick(run: ScenarioRun, kind: str, name: str) -> Row:

@@ -29,7 +29,8 @@ BINARY = K6Binary(Path("/opt/k6"), "1.1.0", "K6_BIN")
 def summary(**changes: Any) -> dict[str, Any]:
     """Return the least summary of a ladder of one stage."""
     piece = {"name": "2", "vus": 2, "seconds": 5, "rate": 2, "begins": 1}
-    own = {"version": 1, "scenario": "sessions", "slices": [piece], "tools": [], "server": None}
+    server = {"name": "novamart", "version": None, "protocol": "2025-11-25", "era": "handshake"}
+    own = {"version": 1, "scenario": "sessions", "slices": [piece], "tools": [], "server": server}
     return {"loadtest": {**own, "elapsed_ms": 9000, **changes}, "metrics": {}}
 
 
@@ -71,7 +72,7 @@ def test_a_stage_that_was_never_reached_has_no_row_and_a_cut_one_its_own_length(
     tmp_path: Path,
 ) -> None:
     assert build_rows(parse(summary(elapsed_ms=900), tmp_path)) == ()
-    assert build_rows(parse(summary(elapsed_ms=None), tmp_path)) == ()
+    assert build_rows(parse(summary(elapsed_ms=None, server=None), tmp_path)) == ()
     assert build_rows(parse(summary(elapsed_ms=3500), tmp_path))[0].seconds == 2.5
 
 
@@ -99,6 +100,7 @@ def test_k6_is_told_neither_the_bearer_nor_any_other_secret(scenario: str, tmp_p
         build_knobs(scenario, build_settings().profile),
         mcp_url="http://127.0.0.1:1/mcp/ws",
         bearer_file=tmp_path / "bearer.json",
+        protocol="auto",
         out_dir=tmp_path,
     )
     assert not secrets.keys() & environment.keys()

@@ -14,17 +14,9 @@ import pytest
 from loadtest.errors import K6Error
 from loadtest.k6 import K6Binary, ScenarioRun, find_k6, run_scenario, run_scenarios
 from loadtest.progress import Feed, NoWatcher, Phase
-from loadtest.results import (
-    SCENARIOS,
-    Run,
-    RunFolder,
-    Target,
-    create_run_folder,
-    read_run_folder,
-    utc_now,
-)
+from loadtest.results import SCENARIOS, RunFolder, read_run_folder
 
-from .running import Endpoint, build_settings, pick
+from .running import Endpoint, build_settings, new_folder, pick
 
 pytestmark = pytest.mark.slow
 
@@ -57,13 +49,6 @@ def whole(
         build_settings(), folder, endpoint.mcp_url, endpoint.bearer_file, binary=binary
     )
     return Whole(endpoint, folder)
-
-
-def new_folder(runs_dir: Path, binary: K6Binary) -> RunFolder:
-    """Make the folder of a new run."""
-    target = Target("127.0.0.1")
-    run = Run("r1", "0", utc_now(), "local", "smoke", {}, target, binary.version, {})
-    return create_run_folder(runs_dir, run)
 
 
 def test_every_scenario_ends_well_and_what_is_on_disk_is_what_was_returned(whole: Whole) -> None:
@@ -286,8 +271,8 @@ def test_a_dead_target_and_a_refused_bearer_are_failures_in_one_line(
         run = run_scenario("tools", build_settings(), url, bearer, out_dir=out_dir, binary=binary)
         assert (run.result.outcome, run.rows) == ("failed", ())
         reasons.append(run.result.reason)
-    opening = "the target did not let a session open: "
-    assert reasons == [f"{opening}connection", f"{opening}unauthorized"]
+    probe = "the probe of the target failed at server/discover: "
+    assert reasons == [f"{probe}connection", f"{probe}unauthorized"]
 
 
 def fake_k6(folder: Path, version: str) -> Path:

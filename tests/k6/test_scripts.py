@@ -44,10 +44,8 @@ def test_only_one_module_reads_the_environment_and_nothing_is_imported_from_afar
         assert "console." not in text, script
 
 
-@pytest.mark.parametrize("name", ["replies.js", "mix.js"])
-def test_the_library_judges_replies_and_draws_calls_as_its_own_tests_say(
-    name: str, binary: K6Binary, echo_url: str
-) -> None:
+@pytest.mark.parametrize("name", ["replies.js", "mix.js", "protocol.js"])
+def test_the_library_does_as_its_own_tests_say(name: str, binary: K6Binary, echo_url: str) -> None:
     done = run_k6(
         binary, "run", "--quiet", "--no-usage-report", str(HERE / name), ECHO_URL=echo_url
     )

@@ -188,7 +188,16 @@ def test_the_stateless_era_is_spoken_when_asked_for(launch: Launch, join: type[V
 
 
 def test_the_handshake_era_can_be_left_out(launch: Launch, join: type[Visitor]) -> None:
-    assert join(launch(eras="stateless")).mcp().initialize().status_code == 400
+    client = join(launch(eras="stateless")).mcp()
+    headless = client.initialize()
+    client.headers["MCP-Protocol-Version"] = "2025-11-25"
+    named = client.initialize()
+    assert (headless.status_code, headless.json()["error"]["code"]) == (400, -32020)
+    assert "2026-07-28" in headless.json()["error"]["message"]
+    assert (named.status_code, named.json()["error"]["code"]) == (400, -32022)
+    data = {"supported": ["2026-07-28"], "requested": "2025-11-25"}
+    assert named.json()["error"]["data"] == data
+    assert client.delete().status_code == 405
 
 
 def test_the_race_and_the_tour_are_in_the_pages(launch: Launch, join: type[Visitor]) -> None:

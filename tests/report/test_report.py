@@ -219,8 +219,10 @@ def test_one_machine_for_both_is_said_for_loopback_targets_only() -> None:
 
 def test_the_stateless_era_has_clients_instead_of_sessions() -> None:
     target = Target("api.example.com", "atlas", "2", "2026-07-28", "stateless")
-    report = build_report(folder(COLD_START, LADDER, target=target))
+    turned_away = row("sessions", "opening", "200", 100, 40.0, failures={"timeout": 3})
+    report = build_report(folder(COLD_START, (*LADDER, turned_away), target=target))
     assert report.verdict.text.startswith("Holds 100 clients")
+    assert "clients opened at stage 200: 3 timeouts, of 103" in report.sheets[1].details
     assert report.sheets[1].title == "Concurrent clients"
     assert report.sheets[1].columns[0].header == "clients"
 

@@ -2,7 +2,8 @@
 import http from 'k6/http';
 import { check } from 'k6';
 import { classify, classifyCall } from '../../../k6/lib/outcome.js';
-import { parseEvents, parseReply } from '../../../k6/lib/reply.js';
+import { buildRandom } from '../../../k6/lib/random.js';
+import { parseEvents, parseReply, readAnswer } from '../../../k6/lib/reply.js';
 
 export const options = { thresholds: { checks: ['rate==1'] } };
 
@@ -80,15 +81,96 @@ const CASES = [
   ['a status of no name', 418, '', 'http_other'],
 ];
 
-export default function replies() {
-  for (const [name, status, body, expected] of CASES) {
+// The same in the stateless era, where a reply may say more of itself.
+const typed = (resultType) => answer({ ...OK, resultType });
+const refusal = (code, id = 7) => JSON.stringify({ jsonrpc: '2.0', id, error: { code, message: '' } });
+const STATELESS_CASES = [
+  ['complete', 200, typed('complete'), 'ok'],
+  ['complete, as an event', 200, event(typed('complete')), 'ok'],
+  ['no word of its type', 200, answer(OK), 'ok'],
+  ['input wanted', 200, typed('input_required'), 'incomplete'],
+  ['input wanted, as an event', 200, event(typed('input_required')), 'incomplete'],
+  ['input wanted, without content', 200, answer({ resultType: 'input_required' }), 'incomplete'],
+  ['a type of no known name', 200, typed('task'), 'incomplete'],
+  ['a type that is no name', 200, typed(null), 'incomplete'],
+  ['an empty type', 200, typed(''), 'incomplete'],
+  ['a type in an escaped key', 200,
+    answer(OK).replace('}]}', '}],"result\\u0054ype":"input_required"}'), 'incomplete'],
+  ['two types', 200,
+    answer(OK).replace('}]}', '}],"resultType":"complete","resultType":"input_required"}'),
+    'incomplete'],
+  ['a type deeper down', 200,
+    answer({ ...OK, structuredContent: { resultType: 'input_required' } }), 'ok'],
+  ['a tool error', 200, answer(failure('{"code":"forbidden"}', { resultType: 'complete' })),
+    'tool_error:forbidden'],
+  ['bad arguments', 400, refusal(-32602), 'rpc_error'],
+  ['a method that is none', 404, refusal(-32601), 'rpc_error'],
+  ['a refusal before the id was read', 400, refusal(-32020, null), 'rpc_error'],
+  ['a refusal without an id', 400, refusal(-32020, undefined), 'rpc_error'],
+  ["another request's refusal", 400, refusal(-32020, 8), 'http_400'],
+  ['a wrong path', 404, 'not found', 'http_404'],
+  ['no bearer', 401, refusal(-32600), 'unauthorized'],
+  ['an outage', 503, refusal(-32603), 'http_503'],
+];
+
+function judge(cases, stateless) {
+  const ways = {
+    parsed: (response) => classify(response, readAnswer(response, 7), stateless),
+    fast: (response) => classifyCall(response, 7, HEAD, stateless),
+  };
+  for (const [name, status, body, expected] of cases) {
     const headers = { 'X-Status': String(status) };
-    for (const judge of [classify, classifyCall]) {
-      const outcome = judge(http.post(__ENV.ECHO_URL, body, { headers }), 7, HEAD);
-      const says = `${name}: ${judge.name} says ${expected}`;
+    for (const [way, judgeBy] of Object.entries(ways)) {
+      const outcome = judgeBy(http.post(__ENV.ECHO_URL, body, { headers }));
+      const says = `${name}: ${way} says ${expected}`;
       if (!check(outcome, { [says]: (it) => it === expected })) console.error(says, outcome);
     }
   }
+}
+
+// Replies that look right in part: whatever is done to one, the fast way says what the parse says.
+const PIECES = ['"id":8', '"id":7', '"id":"7"', '"jsonrpc":"1.0"', '"error":{}', '"error":null']
+  .concat(['"method":"x"', '"result":{}', '"result":{"isError":true}', '"result":[]', '"isError":true'])
+  .concat(['"isError":false', '"isError":"true"', '"is\\u0045rror":true', '"resultType":"task"'])
+  .concat(['"resultType":"complete"', '"x":"\\"isError\\":true"', '"x":{"isError":true}', '"id,jsonrpc":1']);
+const BASES = [OK, { ...OK, isError: false }, { ...OK, resultType: 'complete' }, nested, looksFailed]
+  .map((result) => answer(result))
+  .concat(tail, tail.replace('"jsonrpc":"2.0","id":7', '"id":7,"jsonrpc":"2.0"'), error)
+  .concat(HEAD + ',"result":["x"]}', HEAD + ',"result":{}}', '[' + answer(OK) + ']');
+const VARIATIONS = 1500;
+
+function vary() {
+  const random = buildRandom(1, 1);
+  const pick = (list) => list[Math.floor(random() * list.length)];
+  let oks = 0;
+  for (let index = 0; index < VARIATIONS; index += 1) {
+    let body = pick(BASES);
+    for (let times = Math.floor(random() * 3); times > 0; times -= 1) body = change(body, random, pick);
+    if (random() < 0.5) body = event(body);
+    const response = http.post(__ENV.ECHO_URL, body);
+    const stateless = random() < 0.5;
+    const parsed = classify(response, readAnswer(response, 7), stateless);
+    const fast = classifyCall(response, 7, HEAD, stateless);
+    oks += parsed === 'ok';
+    const agree = { 'the fast way says what the parse says': (it) => it === parsed };
+    if (!check(fast, agree)) console.error(parsed, fast, body);
+  }
+  check(oks, { 'both kinds are among them': (it) => it > 100 && it < VARIATIONS - 100 });
+}
+
+// Puts a piece before or after a member, or takes a character away.
+function change(body, random, pick) {
+  const places = [...body].map((it, index) => (it === '{' || it === ',' ? index : -1));
+  const place = pick(places.filter((index) => index >= 0)) + 1;
+  if (random() < 0.2) return body.slice(0, place) + body.slice(place + 1);
+  if (random() < 0.2) return body.replace(/\}+$/, (end) => `,${pick(PIECES)}${end}`);
+  return `${body.slice(0, place)}${pick(PIECES)},${body.slice(place)}`;
+}
+
+export default function replies() {
+  judge(CASES, false);
+  judge(STATELESS_CASES, true);
+  vary();
   check(parseEvents('data: a\ndata: b\n\n: c\n\ndata\n\n'), {
     'lines of data are joined': (events) => events.length === 2 && events[0] === 'a\nb',
   });
