@@ -1,7 +1,8 @@
 // Cold start: each iteration is a brand-new client on a brand-new connection.
+import { cure } from './lib/bearers.js';
 import * as env from './lib/env.js';
 import { recordCall, recordClosed, recordEnd, recordOpened } from './lib/metrics.js';
-import { OK } from './lib/outcome.js';
+import { OK, UNAUTHORIZED } from './lib/outcome.js';
 import { CALL_LIMIT_MS, buildOptions, clock, newClient, probe } from './lib/run.js';
 import { buildSummary } from './lib/summary.js';
 import exec from 'k6/execution';
@@ -32,6 +33,7 @@ export default function coldStart({ began, server }) {
     recordCall(outcome, { frame: 'tools/list' }, session.response.timings.duration);
   }
   recordCall(outcome, { frame: 'first dispatch' }, clock() - start);
+  if (outcome === UNAUTHORIZED) cure(session.bearer);
   recordClosed(session, session.close(CALL_LIMIT_MS));
   recordEnd(Date.now() - began);
 }

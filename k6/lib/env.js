@@ -61,7 +61,13 @@ export function summaryFile() {
   return text('SUMMARY_FILE', 'the path that the summary is written to');
 }
 
-// Init context only: a token per OAuth client. Messages name the variable, never what the file holds.
+// Where a fresh bearer is asked for, its secret path included; null where none can be had.
+export function renewalUrl() {
+  return __ENV.RENEWAL_URL || null;
+}
+
+// Init context only: per OAuth client a token and when it expires, in ms since the epoch. Messages
+// name the variable, never what the file holds.
 export function bearers() {
   const path = text('MCP_BEARER_FILE', 'the path of the bearer file');
   let body = null;
@@ -71,9 +77,12 @@ export function bearers() {
     fail('MCP_BEARER_FILE', 'the path of a readable JSON file');
   }
   const entries = body && body.version === 2 && Array.isArray(body.bearers) ? body.bearers : [];
-  const tokens = entries.map((entry) => entry && entry.access_token);
-  if (!tokens.length || !tokens.every((token) => typeof token === 'string' && HEADER_SAFE.test(token))) {
+  const found = entries.map((entry) => ({
+    token: entry && entry.access_token,
+    expiresAt: entry && entry.expires_at > 0 ? entry.expires_at * 1000 : Infinity,
+  }));
+  if (!found.length || !found.every(({ token }) => typeof token === 'string' && HEADER_SAFE.test(token))) {
     fail('MCP_BEARER_FILE', 'a bearer file of version 2 with an access_token per client');
   }
-  return tokens;
+  return found;
 }

@@ -38,13 +38,13 @@ export function buildClient(target, rpc = null) {
 }
 
 class Client {
-  constructor({ url, bearer, protocol }, opening, rpc) {
+  constructor({ url, authorization, protocol }, opening, rpc) {
     this.url = url;
     this.protocol = protocol;
     this.opening = opening; // the method that opens it
     this.stateless = findEra(protocol) === STATELESS;
     this.headers = {
-      Authorization: `Bearer ${bearer}`,
+      Authorization: authorization,
       'Content-Type': 'application/json',
       Accept: 'application/json, text/event-stream',
     };

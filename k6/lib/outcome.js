@@ -3,6 +3,7 @@ import { loneData, readAnswer } from './reply.js';
 
 export const OK = 'ok';
 export const CAPACITY = 'capacity';
+export const UNAUTHORIZED = 'unauthorized';
 export const TIMEOUT = 'timeout';
 export const CUT_OFF = 'cut_off'; // unanswered when its slice ended, before its own time limit
 const INCOMPLETE = 'incomplete'; // a result of another type than complete: nothing was carried out
@@ -14,7 +15,7 @@ const STATUSES = [301, 302, 307, 308, 400, 402, 403, 404, 405, 406, 408, 409, 41
   .concat([422, 500, 501, 502, 503, 504, 520, 522, 524], 'other');
 
 // Every reason there is: k6 sums a tagged series only when it was named beforehand.
-export const REASONS = [CAPACITY, 'rate_limited', 'unauthorized', TIMEOUT, CUT_OFF, 'connection']
+export const REASONS = [CAPACITY, 'rate_limited', UNAUTHORIZED, TIMEOUT, CUT_OFF, 'connection']
   .concat(['rpc_error', INCOMPLETE, 'unparseable'])
   .concat(CODES.map((code) => `tool_error:${code}`))
   .concat(STATUSES.map((status) => `http_${status}`));
@@ -84,7 +85,7 @@ export function classifyPlain(response) {
 function classifyStatus(response) {
   const { status } = response;
   if (status === 0) return TIMEOUT_CODES.includes(response.error_code) ? TIMEOUT : 'connection';
-  if (status === 401) return 'unauthorized';
+  if (status === 401) return UNAUTHORIZED;
   if (status === 429) return 'rate_limited';
   if (status === 503 && String(response.body).includes('"too_many_sessions"')) return CAPACITY;
   if (status >= 200 && status < 300) return 'unparseable';

@@ -1,17 +1,17 @@
 // What the three scenarios share: options, the probe in setup(), and one client's life by schedule.
 import { sleep } from 'k6';
 import exec from 'k6/execution';
+import { bearerOf, cure, freshHeader } from './bearers.js';
 import * as env from './env.js';
 import { buildClient } from './mcp.js';
 import * as metrics from './metrics.js';
 import { buildMix } from './mix.js';
-import { CUT_OFF, OK, TIMEOUT } from './outcome.js';
+import { CUT_OFF, OK, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { AUTO, PROTOCOLS, findEra, negotiate } from './protocol.js';
 import { TREND_STATS, buildThresholds } from './thresholds.js';
 
 const URL = env.mcpUrl();
 const PROTOCOL = env.oneOf('MCP_PROTOCOL', PROTOCOLS, AUTO);
-const BEARERS = env.bearers();
 const CALL_MS = env.seconds('CALL_TIMEOUT_SECONDS', 30) * 1000;
 const OPEN_SECONDS = env.seconds('OPEN_SECONDS', 1);
 const DRAIN_SECONDS = env.seconds('DRAIN_SECONDS', 2);
@@ -67,9 +67,17 @@ function textOrNull(value) {
   return typeof value === 'string' ? value : null;
 }
 
-// Sessions take the clients' bearers in turn, so that each client has as many as the next.
 export function newClient(turn, protocol, rpc = null) {
-  return buildClient({ url: URL, protocol, bearer: BEARERS[turn % BEARERS.length] }, rpc);
+  const bearer = bearerOf(turn);
+  const client = buildClient({ url: URL, protocol, authorization: freshHeader(bearer) }, rpc);
+  client.bearer = bearer;
+  return client;
+}
+
+// A session outlives its bearer: it goes on with the next one.
+function keepFresh(session) {
+  const header = freshHeader(session.bearer);
+  if (header !== session.headers.Authorization) session.headers.Authorization = header;
 }
 
 export const CALL_LIMIT_MS = CALL_MS;
@@ -109,6 +117,7 @@ function openSession(turn, protocol, last, retryUntil) {
     metrics.recordOpened(session);
     metrics.recordOpening(outcome, clock() - began);
     if (outcome === OK) return session;
+    if (outcome === UNAUTHORIZED) cure(session.bearer);
     metrics.recordClosed(session, closeBy(session, last));
     if (clock() + PAUSE_SECONDS * 1000 >= retryUntil) return null;
     sleep(PAUSE_SECONDS);
@@ -117,6 +126,7 @@ function openSession(turn, protocol, last, retryUntil) {
 
 // DELETE, within what is left of the slot.
 function closeBy(session, last) {
+  keepFresh(session);
   return session.close(Math.max(1, last + CLOSE_SECONDS * 950 - clock()));
 }
 
@@ -125,6 +135,7 @@ function callBySchedule(session, next, { begin, end, last, turn, slice }) {
     const due = begin + (index * 1000) / slice.rate;
     if (due >= end) return;
     if (waitUntil(due)) metrics.recordLateness(clock() - due);
+    keepFresh(session);
     const sent = clock();
     if (sent >= end) return; // due, never sent: the gap between offered and achieved
     const call = next();
@@ -132,12 +143,14 @@ function callBySchedule(session, next, { begin, end, last, turn, slice }) {
     const { duration, blocked } = session.response.timings;
     const took = blocked + duration;
     metrics.recordCall(outcome, call.row, duration, sent - due + took);
+    if (outcome === UNAUTHORIZED) cure(session.bearer);
   }
 }
 
 function callAtOnce(session, next, begin, end, last) {
   waitUntil(begin);
   for (let sent = clock(); sent < end; sent = clock()) {
+    keepFresh(session);
     const call = next();
     const outcome = session.call(call, limit(sent, last));
     const { duration } = session.response.timings;
@@ -146,6 +159,7 @@ function callAtOnce(session, next, begin, end, last) {
       continue;
     }
     metrics.recordCall(limited(outcome, sent, last), call.row, duration);
+    if (outcome === UNAUTHORIZED) cure(session.bearer);
     if (isDown(outcome)) sleep(PAUSE_SECONDS);
   }
 }
