@@ -1,6 +1,7 @@
 """Each task in an environment of its own; CI calls nothing else."""
 
 import os
+import shutil
 import signal
 import tomllib
 from pathlib import Path
@@ -22,6 +23,7 @@ nox.options.sessions = ["loadtest"]
 REQUIREMENTS = Path("requirements")
 BROWSER_RECORD = ".loadtest/browser.json"
 INTEROP = Path("tests/interop")
+K6_NEXT = REQUIREMENTS / "k6-next"  # a Go module, whose go.sum pins by hash
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -47,13 +49,13 @@ def run_task(session: nox.Session, task: str) -> None:
     run_patiently(session, "invoke", task, *session.posargs)
 
 
-def run_patiently(session: nox.Session, module: str, *arguments: str) -> None:
+def run_patiently(session: nox.Session, module: str, *arguments: str, **variables: str) -> None:
     """Run a module; once interrupted, leave it the time to stop k6 and to keep results.
 
     Ctrl-C reaches the module by itself; a SIGTERM sent to Nox alone reaches it a second later.
     """
     command = ("python", "-m", module, *arguments)
-    session.run(*command, interrupt_timeout=1.0, terminate_timeout=90.0)
+    session.run(*command, env=variables, interrupt_timeout=1.0, terminate_timeout=90.0)
 
 
 @nox.session
@@ -124,6 +126,24 @@ def interop(session: nox.Session) -> None:
     with session.chdir(INTEROP):
         session.run("npm", "ci", "--prefer-offline", silent=True)
     run_patiently(session, "pytest", str(INTEROP), *session.posargs)
+
+
+@nox.session
+def k6_next(session: nox.Session) -> None:
+    """Run the k6 tests and the main job with a k6 of the next generation, built by Go."""
+    if shutil.which("go") is None:
+        session.skip("no Go here to build k6 with")
+    install(session, "tests")
+    ensure_browser(session)
+    folder = (Path(session.virtualenv.location) / "go").resolve()
+    with session.chdir(K6_NEXT):
+        build = ("go", "install", "-mod=readonly", "-trimpath", "tool")
+        session.run(*build, env={"GOBIN": str(folder)}, external=True)
+    binary = shutil.which("k6", path=folder)
+    if binary is None:
+        session.error(f"Go built no k6 in {folder}")
+    run_patiently(session, "pytest", "tests/k6", *session.posargs, K6_BIN=binary)
+    run_patiently(session, "invoke", "loadtest", K6_BIN=binary)
 
 
 @nox.session

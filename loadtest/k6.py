@@ -51,6 +51,13 @@ EXIT_OK = 0
 EXIT_THRESHOLDS = 99
 EXIT_INTERRUPTED = 105
 
+# What a run asks of k6, where that k6 has the flag: they come and go from version to version.
+RUN_FLAGS = {
+    **dict.fromkeys(("--quiet", "--no-color", "--no-usage-report", "--include-system-env-vars")),
+    "--address": "127.0.0.1:0",
+    "--new-machine-readable-summary": "false",
+}
+
 # All that k6 sees of our environment: no credential, and none of the user's K6_* settings.
 PASSED_ON = (
     *("PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
@@ -60,11 +67,12 @@ PASSED_ON = (
 
 @dataclass(frozen=True)
 class K6Binary:
-    """A k6 executable; `source` says where it was found."""
+    """A k6 executable; `source` says where it was found, `flags` what its `run` understands."""
 
     path: Path
     version: str
     source: str
+    flags: frozenset[str] = frozenset(RUN_FLAGS)
 
     def describe(self) -> str:
         """Return version, place and source in a few words."""
@@ -203,11 +211,12 @@ def build_phases(scenario: str, settings: Settings) -> tuple[Phase, ...]:
 
 def build_command(binary: K6Binary, scenario: str) -> list[str]:
     """Return k6's argument list: no secret, no knob, the API on a free loopback port."""
-    return [
-        *(str(binary.path), "run", "--quiet", "--no-color", "--no-usage-report"),
-        "--include-system-env-vars",
-        *("--address", "127.0.0.1:0", str(SCRIPTS / f"{scenario}.js")),
-    ]
+    flags = (
+        flag if value is None else f"{flag}={value}"
+        for flag, value in RUN_FLAGS.items()
+        if flag in binary.flags
+    )
+    return [str(binary.path), "run", *flags, str(SCRIPTS / f"{scenario}.js")]
 
 
 def build_environment(
@@ -230,7 +239,9 @@ def build_environment(
         "CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS),
         "SUMMARY_FILE": str(out_dir / "summary.json"),
         "K6_WEB_DASHBOARD": "true",
-        "K6_WEB_DASHBOARD_PORT": "-1",  # no listener, only the file
+        # Only the file is wanted, but k6 2.x listens all the same, at port -1 on every interface.
+        "K6_WEB_DASHBOARD_HOST": "127.0.0.1",
+        "K6_WEB_DASHBOARD_PORT": "0",
         "K6_WEB_DASHBOARD_EXPORT": str(out_dir / "dashboard.html"),
         "K6_WEB_DASHBOARD_PERIOD": "1s",
     }
@@ -421,24 +432,29 @@ def inspect(binary: K6Binary, script: Path) -> None:
 
 
 def _inspect_binary(path: Path, source: str) -> K6Binary:
-    try:
-        done = subprocess.run(  # noqa: S603
-            [str(path), "version"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-            env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
-        )
-    except (OSError, subprocess.TimeoutExpired) as failure:
-        raise K6Error(f"{path} ({source}) cannot be run: {failure.__class__.__name__}") from None
-    match = re.search(r"\bk6(?:\.exe)? v(\d+\.\d+\.\d+\S*)", done.stdout)
+    match = re.search(r"\bk6(?:\.exe)? v(\d+\.\d+\.\d+\S*)", _ask(path, source, "version"))
     if match is None:
         raise K6Error(f"{path} ({source}) is not k6: `{path} version` names no version")
     if _parse_version(match[1]) < MINIMUM:
         least = ".".join(str(part) for part in MINIMUM)
         raise K6Error(f"{path} ({source}) is k6 {match[1]}, older than {least}: update it")
-    return K6Binary(path, match[1], source)
+    flags = re.findall(r"(?<!\S)--[a-z][a-z-]+", _ask(path, source, "run", "--help"))
+    return K6Binary(path, match[1], source, frozenset(flags))
+
+
+def _ask(path: Path, source: str, *arguments: str) -> str:
+    """Return what a k6 prints."""
+    try:
+        return subprocess.run(  # noqa: S603
+            [str(path), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+            env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as failure:
+        raise K6Error(f"{path} ({source}) cannot be run: {failure.__class__.__name__}") from None
 
 
 def _parse_version(text: str) -> tuple[int, ...]:
@@ -533,9 +549,10 @@ def _read_back(
         reason = f"{result.reason}; {failure}" if result.outcome == "failed" else str(failure)
         return replace(result, outcome="failed", reason=reason), (), None
     counts = [summary.count(f"mcp_sessions_{verb}") for verb in ("opened", "closed")]
-    result = replace(
-        result, crossed=find_crossed(summary), sessions_left=max(0, counts[0] - counts[1])
-    )
+    crossed = find_crossed(summary)
+    if crossed and result.outcome == "ok":  # whatever exit code this k6 has for it
+        result = replace(result, outcome="thresholds crossed")
+    result = replace(result, crossed=crossed, sessions_left=max(0, counts[0] - counts[1]))
     return result, rows, summary.loadtest.server
 
 

@@ -119,10 +119,18 @@ def find_feed(pid: int) -> Feed:
 
 
 def _find_port(pid: int) -> int | None:
+    """Return where k6's REST API listens; its dashboard may listen too."""
     for connection in psutil.Process(pid).net_connections(kind="tcp"):
-        if connection.status == psutil.CONN_LISTEN:
+        if connection.status == psutil.CONN_LISTEN and _is_api(connection.laddr.port):
             return int(connection.laddr.port)
     return None
+
+
+def _is_api(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=POLL_TIMEOUT_SECONDS)
+    with contextlib.closing(connection):
+        connection.request("GET", "/v1/status")
+        return connection.getresponse().status == http.HTTPStatus.OK
 
 
 def _fetch_sample(connection: http.client.HTTPConnection, metric: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,12 @@ def test_k6_is_told_neither_the_bearer_nor_any_other_secret(scenario: str, tmp_p
     assert "-e" not in command
     assert "--env" not in command
     assert not any("bearer" in part for part in command)
+
+
+def test_k6_is_given_no_flag_that_it_does_not_know() -> None:
+    known = frozenset({"--quiet", "--address", "--summary-mode"})
+    command = build_command(replace(BINARY, flags=known), "tools")
+    assert command[1:-1] == ["run", "--quiet", "--address=127.0.0.1:0"]
 
 
 class Numbers:

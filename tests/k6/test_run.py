@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from loadtest.errors import K6Error
-from loadtest.k6 import K6Binary, ScenarioRun, find_k6, run_scenario, run_scenarios
+from loadtest.k6 import SCRIPTS, K6Binary, ScenarioRun, find_k6, run_scenario, run_scenarios
 from loadtest.progress import Feed, NoWatcher, Phase
 from loadtest.results import SCENARIOS, RunFolder, read_run_folder
 
@@ -254,6 +255,39 @@ def test_a_killed_k6_is_a_failure_that_names_the_missing_summary(
     assert run.result.outcome == "failed"
     assert "summary.json does not exist" in str(run.result.reason)
     assert run.rows == ()
+
+
+def test_k6_listens_on_the_loopback_interface_alone(
+    open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
+) -> None:
+    addresses = set()
+
+    def look() -> None:
+        for child in psutil.Process().children():
+            for connection in child.net_connections(kind="tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    addresses.add(connection.laddr.ip)
+        raise KeyboardInterrupt
+
+    run = measure("tools", open_endpoint(), Interrupter(look), DURATION="100")
+    assert (run.result.outcome, addresses) == ("interrupted", {"127.0.0.1"})
+
+
+def test_an_exception_in_a_script_is_a_failure_in_its_own_words(
+    open_endpoint: Callable[..., Endpoint],
+    measure: Callable[..., ScenarioRun],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    scripts = tmp_path / "scripts"
+    shutil.copytree(SCRIPTS, scripts)
+    script = scripts / "tools.js"
+    text = script.read_text(encoding="utf-8")
+    script.write_text(text.replace("  live(", "  null.live("), encoding="utf-8")
+    monkeypatch.setattr("loadtest.k6.SCRIPTS", scripts)
+    run = measure("tools", open_endpoint())
+    assert run.result.outcome == "failed"
+    assert "Cannot read property 'live' of undefined or null" in str(run.result.reason)
 
 
 def test_a_dead_target_and_a_refused_bearer_are_failures_in_one_line(
