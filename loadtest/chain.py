@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 BUG_EXIT_CODE = 70
+GENERATOR_EXIT_CODE = 97
 # As k6: 99 is a result, crossed thresholds, and no crash.
 RUN_EXIT_CODES = {
     "ok": 0,
     "thresholds crossed": 99,
+    "aborted": 98,
     "interrupted": 130,
     "not run": K6Error.exit_code,
     "failed": K6Error.exit_code,
@@ -47,7 +49,12 @@ class Ending:
         """Let what a run's numbers say show in the exit code, once the chain is through."""
         outcome = run.outcome()
         self.exit_code = RUN_EXIT_CODES[outcome]
-        self.message = None if outcome == "ok" else f"loadtest: run {run.run_id}: {outcome}"
+        # On a machine that the target shares with the generator that is no news.
+        shared = run.machine.get("shares_with_target")
+        if outcome in {"ok", "thresholds crossed"} and run.is_generator_bound() and not shared:
+            self.exit_code = GENERATOR_EXIT_CODE
+        said = "generator-bound" if self.exit_code == GENERATOR_EXIT_CODE else outcome
+        self.message = None if self.exit_code == 0 else f"loadtest: run {run.run_id}: {said}"
 
 
 @dataclass

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from loadtest.config import PROTOCOLS, Profile, Settings
 from loadtest.errors import K6Error, ResultsError, UsageError
 from loadtest.files import write_json
+from loadtest.health import AbortRule, Vitals
 from loadtest.progress import NoWatcher, Phase, Watcher, find_feed
 from loadtest.results import (
     SCENARIOS,
@@ -50,6 +51,7 @@ SETUP_SECONDS = 90  # the probe and k6's own start, at most
 EXIT_OK = 0
 EXIT_THRESHOLDS = 99
 EXIT_INTERRUPTED = 105
+EXIT_ABORTED = 108  # by the script itself: the target refuses the bearer
 
 # What a run asks of k6, where that k6 has the flag: they come and go from version to version.
 RUN_FLAGS = {
@@ -256,12 +258,14 @@ def run_scenarios(
     binary: K6Binary,
     scenarios: Sequence[str] = SCENARIOS,
     watcher: Watcher | None = None,
+    renewal_url: str | None = None,
 ) -> RunFolder:
     """Run the scenarios one after the other and return the folder with their rows.
 
     The protocol that the first one finds is that of them all. `run.json` is rewritten after each.
-    One that fails does not keep the others from running. On KeyboardInterrupt or SystemExit the
-    partial rows are kept and marked, then it goes on up.
+    One that fails does not keep the others from running; one that was aborted does: the target is
+    down. On KeyboardInterrupt or SystemExit the partial rows are kept and marked, then it goes on
+    up.
     """
     for index, scenario in enumerate(scenarios):
         finished = run_scenario(
@@ -272,13 +276,17 @@ def run_scenarios(
             out_dir=folder.scenario_dir(scenario),
             binary=binary,
             watcher=watcher,
+            renewal_url=renewal_url,
         )
         if finished.server is not None and finished.server.protocol in PROTOCOLS:
             settings = replace(settings, protocol=finished.server.protocol)
-        later = scenarios[index + 1 :] if finished.interruption else ()
+        ended = finished.interruption is not None or finished.result.outcome == "aborted"
+        later = scenarios[index + 1 :] if ended else ()
         folder = _keep(folder, finished, tuple(ScenarioResult(name, "not run") for name in later))
         if finished.interruption is not None:
             raise finished.interruption
+        if later:
+            break
     return folder
 
 
@@ -291,10 +299,12 @@ def run_scenario(
     out_dir: Path,
     binary: K6Binary,
     watcher: Watcher | None = None,
+    renewal_url: str | None = None,
 ) -> ScenarioRun:
     """Run one scenario and read back what it measured; a failure is a result, not an exception.
 
-    KeyboardInterrupt and SystemExit stop k6 and come back as `interruption`.
+    `renewal_url` is where k6 asks for fresh bearers (loadtest.renewal). KeyboardInterrupt and
+    SystemExit stop k6 and come back as `interruption`.
     """
     watcher = watcher or NoWatcher()
     phases = build_phases(scenario, settings)
@@ -306,15 +316,18 @@ def run_scenario(
         protocol=settings.protocol,
         out_dir=out_dir,
     )
+    if renewal_url is not None:
+        environment["RENEWAL_URL"] = renewal_url
     out_dir.mkdir(parents=True, exist_ok=True)
     started = utc_now()
     interruption: BaseException | None = None
-    late = False
+    broken_off: str | None = None
     with (out_dir / "k6.log").open("wb") as log:
         process = _start(build_command(binary, scenario), environment, log)
+        vitals = Vitals(process.pid)
         try:
-            watcher.begin(scenario, phases, find_feed(process.pid))
-            late = not _wait(process, time.monotonic() + _bound_seconds(phases), watcher)
+            watcher.begin(scenario, phases)
+            broken_off = _watch(process, _bound_seconds(phases), watcher, vitals)
         except (KeyboardInterrupt, SystemExit) as caught:
             interruption = caught
         finally:
@@ -323,14 +336,12 @@ def run_scenario(
             except (KeyboardInterrupt, SystemExit) as caught:  # asked twice: do not wait for it
                 interruption = caught
                 _kill(process)
-    result, rows, server = _read_back(scenario, out_dir, process.returncode)
+    result, rows, server = _read_back(scenario, out_dir, process.returncode, vitals)
     result = replace(result, started=started, ended=utc_now())
     if interruption is not None:
         result = replace(result, outcome="interrupted", reason="stopped by a signal")
-    elif late:
-        result = replace(
-            result, outcome="failed", reason="k6 ran past its schedule and was stopped"
-        )
+    elif broken_off is not None:
+        result = replace(result, outcome="aborted", reason=broken_off)
     watcher.end(result)
     return ScenarioRun(result, rows, server, interruption)
 
@@ -516,16 +527,23 @@ def _build_guard() -> list[str]:
     return [guard, "--pdeathsig", "INT", "--"]
 
 
-def _wait(process: subprocess.Popen[bytes], deadline: float, watcher: Watcher) -> bool:
-    """Wait for k6 while the watcher looks; False when it is still there at the deadline."""
-    while time.monotonic() < deadline:
-        try:
+def _watch(
+    process: subprocess.Popen[bytes], bound_seconds: float, watcher: Watcher, vitals: Vitals
+) -> str | None:
+    """Wait for k6 to end while the watcher looks; return why it must be stopped before."""
+    deadline = time.monotonic() + bound_seconds
+    feed, rule = find_feed(process.pid), AbortRule()
+    while (now := time.monotonic()) < deadline:
+        vitals.look()
+        live = feed.read()
+        fault = rule.judge(live, now) if live is not None else None
+        if fault is not None:
+            return fault
+        watcher.tick(live)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.25)
-        except subprocess.TimeoutExpired:
-            watcher.tick()
-        else:
-            return True
-    return False
+            return None
+    return "k6 ran past its schedule"
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -534,11 +552,11 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _read_back(
-    scenario: str, out_dir: Path, exit_code: int
+    scenario: str, out_dir: Path, exit_code: int, vitals: Vitals
 ) -> tuple[ScenarioResult, tuple[Row, ...], Server | None]:
     log = (out_dir / "k6.log").read_text(encoding="utf-8", errors="replace")
     result = ScenarioResult(scenario, _name_outcome(exit_code), exit_code)
-    if result.outcome == "failed":
+    if result.outcome in {"failed", "aborted"}:
         result = replace(result, reason=_find_error(log) or f"k6 ended with {exit_code}")
     elif "source=stacktrace" in log:
         result = replace(result, outcome="failed", reason=_find_error(log))
@@ -552,7 +570,14 @@ def _read_back(
     crossed = find_crossed(summary)
     if crossed and result.outcome == "ok":  # whatever exit code this k6 has for it
         result = replace(result, outcome="thresholds crossed")
-    result = replace(result, crossed=crossed, sessions_left=max(0, counts[0] - counts[1]))
+    lateness = summary.metrics.get("mcp_generator_lateness", {})
+    generator = vitals.describe(lateness["p(95)"] if lateness.get("count") else None)
+    result = replace(
+        result,
+        crossed=crossed,
+        sessions_left=max(0, counts[0] - counts[1]),
+        generator=generator,
+    )
     return result, rows, summary.loadtest.server
 
 
@@ -561,6 +586,7 @@ def _name_outcome(exit_code: int) -> Outcome:
         EXIT_OK: "ok",
         EXIT_THRESHOLDS: "thresholds crossed",
         EXIT_INTERRUPTED: "interrupted",
+        EXIT_ABORTED: "aborted",
     }
     return outcomes.get(exit_code, "failed")
 

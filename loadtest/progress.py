@@ -5,9 +5,11 @@ import http.client
 import json
 import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
+from urllib.parse import quote
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 from rich.console import Console
@@ -21,6 +23,12 @@ POLL_EVERY_SECONDS = 1.0
 POLL_SHARE = 0.02  # of the time, at most: reading percentiles makes k6 sort
 POLL_TIMEOUT_SECONDS = 2.0
 RATE_WINDOW_SECONDS = 5.0
+# Calls and openings that failed, and the reasons that are told apart while k6 runs.
+COUNTERS = ("mcp_failures", "mcp_open_failures")
+REASONS = (
+    *("capacity", "rate_limited", "unauthorized", "timeout", "connection", "cut_off"),
+    *("rpc_error", "unparseable", "tool_error:internal_error"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,11 +41,12 @@ class Phase:
 
 @dataclass(frozen=True)
 class Live:
-    """What k6 has counted so far; `p95_ms` is of ok answers."""
+    """What k6 has counted so far; `p95_ms` is of ok answers, `reasons` are of `failures`."""
 
     requests: int
     failures: int
     p95_ms: float | None
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 class Feed(Protocol):
@@ -50,11 +59,11 @@ class Feed(Protocol):
 class Watcher(Protocol):
     """What the runner tells of a scenario; `tick` is called a few times a second."""
 
-    def begin(self, scenario: str, phases: tuple[Phase, ...], feed: Feed) -> None:
+    def begin(self, scenario: str, phases: tuple[Phase, ...]) -> None:
         """A scenario starts."""
 
-    def tick(self) -> None:
-        """A moment has passed."""
+    def tick(self, live: Live | None) -> None:
+        """A moment has passed; `live` is there about once a second."""
 
     def end(self, result: ScenarioResult) -> None:
         """The scenario is over."""
@@ -63,10 +72,10 @@ class Watcher(Protocol):
 class NoWatcher:
     """Shows nothing."""
 
-    def begin(self, scenario: str, phases: tuple[Phase, ...], feed: Feed) -> None:
+    def begin(self, scenario: str, phases: tuple[Phase, ...]) -> None:
         """Ignore it."""
 
-    def tick(self) -> None:
+    def tick(self, live: Live | None) -> None:
         """Ignore it."""
 
     def end(self, result: ScenarioResult) -> None:
@@ -104,12 +113,14 @@ class K6Feed:
         )
         with contextlib.closing(connection):
             requests = _fetch_sample(connection, "http_reqs")
-            failures = _fetch_sample(connection, "mcp_failures")
+            failures = sum(_fetch_count(connection, counter) for counter in COUNTERS)
+            reasons = _fetch_reasons(connection) if failures else {}
             durations = _fetch_sample(connection, "mcp_duration")
         return Live(
             requests=int(requests.get("count", 0)),
-            failures=int(failures.get("count", 0)),
+            failures=failures,
             p95_ms=float(durations["p(95)"]) if durations.get("max") else None,
+            reasons=reasons,
         )
 
 
@@ -131,6 +142,18 @@ def _is_api(port: int) -> bool:
     with contextlib.closing(connection):
         connection.request("GET", "/v1/status")
         return connection.getresponse().status == http.HTTPStatus.OK
+
+
+def _fetch_reasons(connection: http.client.HTTPConnection) -> dict[str, int]:
+    found = {
+        reason: sum(_fetch_count(connection, f"{name}{{reason:{reason}}}") for name in COUNTERS)
+        for reason in REASONS
+    }
+    return {reason: count for reason, count in found.items() if count}
+
+
+def _fetch_count(connection: http.client.HTTPConnection, counter: str) -> int:
+    return int(_fetch_sample(connection, quote(counter)).get("count", 0))
 
 
 def _fetch_sample(connection: http.client.HTTPConnection, metric: str) -> dict[str, Any]:
@@ -158,7 +181,6 @@ class ProgressDisplay:
         self._task: TaskID | None = None
         self._scenario = ""
         self._phases: tuple[Phase, ...] = ()
-        self._feed: Feed | None = None
         self._began = 0.0
         self._seen: deque[tuple[float, int]] = deque()
         self._note = ""
@@ -175,9 +197,9 @@ class ProgressDisplay:
     ) -> None:
         self._close_bars()
 
-    def begin(self, scenario: str, phases: tuple[Phase, ...], feed: Feed) -> None:
+    def begin(self, scenario: str, phases: tuple[Phase, ...]) -> None:
         """Start to show a scenario."""
-        self._scenario, self._phases, self._feed = scenario, phases, feed
+        self._scenario, self._phases = scenario, phases
         self._began = time.monotonic()
         self._seen.clear()
         self._note, self._said = "", (-1, 0.0)
@@ -193,12 +215,13 @@ class ProgressDisplay:
                 )
                 self._task = self._bars.add_task(scenario, total=self._total(), note="")
                 self._bars.start()
-        self.tick()
+        self.tick(None)
 
-    def tick(self) -> None:
+    def tick(self, live: Live | None) -> None:
         """Show this moment."""
         elapsed = time.monotonic() - self._began
-        self._read()
+        if live is not None:
+            self._take(live)
         index = self._find_phase(elapsed)
         stage = f" {index + 1}/{len(self._phases)}" if len(self._phases) > 1 else ""
         title = f"{self._scenario}{stage}: {self._phases[index].name}"
@@ -241,10 +264,7 @@ class ProgressDisplay:
                 return index
         return len(self._phases) - 1
 
-    def _read(self) -> None:
-        live = self._feed.read() if self._feed is not None else None
-        if live is None:
-            return
+    def _take(self, live: Live) -> None:
         now = time.monotonic()
         self._seen.append((now, live.requests))
         while now - self._seen[0][0] > RATE_WINDOW_SECONDS:
@@ -255,5 +275,12 @@ class ProgressDisplay:
             parts.append(f"{rate:.1f} requests/s")
         if live.p95_ms is not None:
             parts.append(f"p95 {live.p95_ms:.0f} ms")
-        parts.append(f"{live.failures} failed")
+        parts.append(_describe_failures(live))
         self._note = ", ".join(parts)
+
+
+def _describe_failures(live: Live) -> str:
+    others = live.failures - sum(live.reasons.values())
+    reasons = {**live.reasons, "other": others}
+    named = [f"{count} {reason}" for reason, count in reasons.items() if count > 0]
+    return f"{live.failures} failed" + (f": {', '.join(named)}" if live.reasons else "")

@@ -17,7 +17,11 @@ RUN_VERSION = 1
 ROWS_VERSION = 1
 SCENARIOS = ("cold-start", "sessions", "tools")
 
-Outcome = Literal["ok", "thresholds crossed", "interrupted", "failed", "not run"]
+Outcome = Literal["ok", "thresholds crossed", "aborted", "interrupted", "failed", "not run"]
+
+# Above either, the figures say more of the generator than of the target.
+MOST_CPU_SHARE = 0.85
+MOST_LATENESS_MS = 100.0
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,29 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Generator:
+    """What the load generator took, and how late it was by its own fault.
+
+    `cpu_share` is of all processors that k6 may use; `lateness_p95_ms` is how long after its time
+    a scheduled call woke up, None where nothing was scheduled.
+    """
+
+    cpu_share: float
+    peak_memory_mb: float
+    lateness_p95_ms: float | None = None
+
+    def is_bottleneck(self) -> bool:
+        """Return whether the generator, not the target, may have made the figures."""
+        late = self.lateness_p95_ms is not None and self.lateness_p95_ms > MOST_LATENESS_MS
+        return late or self.cpu_share > MOST_CPU_SHARE
+
+
+@dataclass(frozen=True)
 class ScenarioResult:
     """How one scenario went; `crossed` names the thresholds that its numbers crossed.
 
-    `sessions_left` counts sessions that were opened but not seen closed.
+    `generator` is None where the generator could not be watched. `sessions_left` counts sessions
+    that were opened but not seen closed.
     """
 
     name: str
@@ -74,6 +97,7 @@ class ScenarioResult:
     started: str | None = None
     ended: str | None = None
     sessions_left: int = 0
+    generator: Generator | None = None
 
 
 @dataclass(frozen=True)
@@ -108,9 +132,20 @@ class Run:
 
     def outcome(self) -> Outcome:
         """Return the worst outcome among the scenarios."""
-        order: tuple[Outcome, ...] = ("failed", "interrupted", "not run", "thresholds crossed")
+        order: tuple[Outcome, ...] = (
+            "failed",
+            "aborted",
+            "interrupted",
+            "not run",
+            "thresholds crossed",
+        )
         found = {scenario.outcome for scenario in self.scenarios}
         return next((outcome for outcome in order if outcome in found), "ok")
+
+    def is_generator_bound(self) -> bool:
+        """Return whether the generator was the bottleneck of a scenario."""
+        watched = (scenario.generator for scenario in self.scenarios)
+        return any(generator is not None and generator.is_bottleneck() for generator in watched)
 
 
 @dataclass(frozen=True)

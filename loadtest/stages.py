@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,13 +23,15 @@ from loadtest.mint.bearer import (
     write_bearers,
 )
 from loadtest.mint.lock import lock_state
-from loadtest.mint.options import MintOptions
+from loadtest.mint.options import WAYS, MintOptions
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from loadtest.results import Run, Target
 
+# A shorter life leaves no time to renew it.
+LEAST_LIFE_SECONDS = 20
 # A bearer must outlive the scheduled time by this much: cold start, gaps and clean-up.
 SPARE_SECONDS = 120
 
@@ -144,14 +147,41 @@ def ensure_bearers(
         made = _mint_anew(chain, settings, options, lacking, needed_seconds)
         pool = tuple(bearer for _, bearer in sorted({**bearers, **made}.items()))
         write_bearers(settings.bearer_file, pool)
-    soonest = find_soonest(pool)
-    if soonest.seconds_left() < needed_seconds:
-        raise MintError(
-            f"the bearer lives {soonest.seconds_left():.0f} s, profile {settings.profile_name} "
-            f"needs {needed_seconds:.0f} s, {needed_seconds - soonest.seconds_left():.0f} s more: "
-            "choose a shorter profile, or have longer tokens issued"
+    short_seconds = needed_seconds - find_soonest(pool).seconds_left()
+    if short_seconds > 0:
+        short = (
+            f"the bearer lives {needed_seconds - short_seconds:.0f} s, profile "
+            f"{settings.profile_name} needs {needed_seconds:.0f} s, {short_seconds:.0f} s more"
         )
+        if options.min_ttl_seconds is not None or not is_renewable(pool):
+            raise MintError(f"{short}: choose a shorter profile, or have longer tokens issued")
+        chain.say("mint", f"{short}: k6 is given new ones while it runs")
     return pool, True
+
+
+def is_renewable(bearers: Sequence[Bearer]) -> bool:
+    """Return whether more bearers can be had the way these came."""
+    return all(bearer.via != "given" for bearer in bearers)
+
+
+def renew_bearers(
+    chain: Chain, settings: Settings, needed_seconds: float | None
+) -> tuple[Bearer, ...]:
+    """Return bearers that live longer than this, minted anew where none are there yet.
+
+    With None all are minted anew: the target refuses those on disk.
+    """
+    with lock_state(settings.state_dir):
+        bearers = read_bearers(settings.bearer_file)
+        if needed_seconds is not None and find_soonest(bearers).seconds_left() > needed_seconds:
+            return bearers
+        way = bearers[0].via
+        options = MintOptions(via=next((via for via in WAYS if via == way != "browser"), "auto"))
+        slots = tuple(range(len(bearers)))
+        made = _mint_anew(chain, settings, options, slots, needed_seconds or SPARE_SECONDS)
+        pool = tuple(bearer for _, bearer in sorted(made.items()))
+        write_bearers(settings.bearer_file, pool)
+    return pool
 
 
 def _is_for(chain: Chain, settings: Settings, bearer: Bearer) -> bool:
@@ -214,17 +244,28 @@ def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
     """Run the scenarios into a new run folder; what their numbers say decides the exit code."""
     from loadtest.k6 import find_k6, run_scenarios
     from loadtest.progress import ProgressDisplay
+    from loadtest.renewal import Renewal
     from loadtest.results import Target, create_run_folder
 
     chosen = _parse_scenarios(scenarios)
     binary = find_k6(settings.variables)
     base_url = chain.open_target(settings)
-    bearers, _ = ensure_bearers(chain, settings, MintOptions())
+    least = MintOptions(min_ttl_seconds=LEAST_LIFE_SECONDS)
+    bearers, _ = ensure_bearers(chain, settings, least)
     target = Target(host=urlsplit(base_url).netloc)
     folder = create_run_folder(settings.runs_dir, build_run(settings, target, binary.version))
     chain.say("k6", f"{binary.describe()}, into {folder.path.relative_to(settings.root)}")
     chain.say("k6", f"{describe_load(settings, chosen)}, to {target.host}")
-    with ProgressDisplay(chain.console) as display:
+    with ExitStack() as running:
+        display = running.enter_context(ProgressDisplay(chain.console))
+        renewal_url = None
+        if is_renewable(bearers):
+            renewal = Renewal(
+                bearers,
+                lambda needed: renew_bearers(chain, settings, needed),
+                lambda text: chain.say("k6", text),
+            )
+            renewal_url = running.enter_context(renewal).url
         folder = run_scenarios(
             settings,
             folder,
@@ -233,6 +274,7 @@ def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
             binary=binary,
             scenarios=chosen,
             watcher=display,
+            renewal_url=renewal_url,
         )
     chain.ending.note(folder.run)
 

@@ -1,6 +1,7 @@
 """A bearer for a reference target without a browser, and runs of single scenarios against it."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,9 +30,9 @@ def open_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     """Start reference targets with the knobs given, each with a workspace and a bearer for it."""
     with ExitStack() as running:
 
-        def build(**knobs: Any) -> Endpoint:
+        def build(clock: Callable[[], float] = time.time, **knobs: Any) -> Endpoint:
             knobs = {"tool_quota": False, **knobs}
-            target = running.enter_context(ReferenceTarget(Knobs(**knobs)))
+            target = running.enter_context(ReferenceTarget(Knobs(**knobs), clock=clock))
             bearer_file = tmp_path_factory.mktemp("bearer") / "bearer.json"
             return Endpoint(target, mint_by_session(target.api_url, bearer_file), bearer_file)
 

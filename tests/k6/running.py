@@ -26,6 +26,10 @@ SHORT = {
 }
 
 
+USER = {"email": "k6@novamart.example", "password": "correct horse battery"}
+SELF_MINT = "/api/v1/me/load-test/mcp-token"
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A workspace's MCP endpoint and the bearer file for it."""
@@ -43,22 +47,31 @@ def build_settings(**knobs: str) -> Settings:
 
 def mint_by_session(api_url: str, bearer_file: Path) -> str:
     """Sign up, make a workspace with data and mint a bearer for it; return its MCP endpoint."""
-
-    def post(path: str, body: dict[str, Any], bearer: str | None = None) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        answer = httpx.post(api_url + path, json=body, headers=headers)
-        answer.raise_for_status()
-        found = json.loads(answer.text)
-        assert isinstance(found, dict)
-        return found
-
-    user = {"email": "k6@novamart.example", "password": "correct horse battery", "name": "K6"}
-    session = post("/api/auth/sign-up/email", user)["token"]
-    post("/api/auth/organization/create", {"name": "K6", "slug": "k6"}, session)
-    post("/api/v1/onboarding/use-demo", {}, session)
-    minted = post("/api/v1/me/load-test/mcp-token", {"ttlSeconds": 3600}, session)
+    session = post(api_url, "/api/auth/sign-up/email", {**USER, "name": "K6"})["token"]
+    post(api_url, "/api/auth/organization/create", {"name": "K6", "slug": "k6"}, session)
+    post(api_url, "/api/v1/onboarding/use-demo", {}, session)
+    minted = post(api_url, SELF_MINT, {"ttlSeconds": 3600}, session)
     write_json(bearer_file, 2, {"bearers": [{"access_token": minted["bearer"]}]}, private=True)
     return f"{api_url}/mcp/{minted['workspaceId']}"
+
+
+def mint_again(endpoint: Endpoint, ttl_seconds: int) -> str:
+    """Mint another bearer for the same user and workspace."""
+    api_url = endpoint.target.api_url
+    session = post(api_url, "/api/auth/sign-in/email", USER)["token"]
+    return str(post(api_url, SELF_MINT, {"ttlSeconds": ttl_seconds}, session)["bearer"])
+
+
+def post(
+    api_url: str, path: str, body: dict[str, Any], bearer: str | None = None
+) -> dict[str, Any]:
+    """Post to the target's accounts and return its answer."""
+    headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+    answer = httpx.post(api_url + path, json=body, headers=headers)
+    answer.raise_for_status()
+    found = json.loads(answer.text)
+    assert isinstance(found, dict)
+    return found
 
 
 def new_folder(runs_dir: Path, binary: K6Binary) -> RunFolder:

@@ -14,7 +14,7 @@ import pytest
 
 from loadtest.errors import K6Error
 from loadtest.k6 import SCRIPTS, K6Binary, ScenarioRun, find_k6, run_scenario, run_scenarios
-from loadtest.progress import Feed, NoWatcher, Phase
+from loadtest.progress import Live, NoWatcher
 from loadtest.results import SCENARIOS, RunFolder, read_run_folder
 
 from .running import Endpoint, build_settings, new_folder, pick
@@ -204,17 +204,12 @@ class Interrupter(NoWatcher):
 
     def __init__(self, act: Callable[[], None]) -> None:
         self.act = act
-        self.feed: Feed | None = None
+        self.acted = False
 
-    def begin(self, _scenario: str, _phases: tuple[Phase, ...], feed: Feed) -> None:
-        """Keep the feed."""
-        self.feed = feed
-
-    def tick(self) -> None:
+    def tick(self, live: Live | None) -> None:
         """Act once the numbers come in."""
-        live = self.feed.read() if self.feed is not None else None
-        if live is not None and live.p95_ms is not None:
-            self.feed = None
+        if live is not None and live.p95_ms is not None and not self.acted:
+            self.acted = True
             self.act()
 
 
