@@ -28,7 +28,16 @@ from loadtest.compare import (
 )
 from loadtest.errors import ReportError
 from loadtest.files import write_text
-from loadtest.results import SCENARIOS, Percentiles, Row, RunFolder, ScenarioResult
+from loadtest.results import (
+    MOST_CPU_SHARE,
+    MOST_LATENESS_MS,
+    SCENARIOS,
+    Generator,
+    Percentiles,
+    Row,
+    RunFolder,
+    ScenarioResult,
+)
 
 NO_DATA = "no data"
 THIN = "~"
@@ -127,6 +136,7 @@ def build_verdict(folder: RunFolder) -> Verdict:
             f"Not valid for latency: calls were rate limited, {', '.join(shares)}. Have the "
             "client's quota on the target raised, then run again."
         )
+    warnings += _describe_generator(folder)
     good: list[str] = []
     if "sessions" not in limited:
         holding, sentence = _describe_knee(folder, find_knee(folder.rows))
@@ -272,8 +282,9 @@ def _describe_failed(folder: RunFolder) -> Iterator[str]:
     if not folder.run.scenarios:
         yield "No scenario ran."
     for title, result in _results(folder):
-        if result.outcome == "failed":
-            yield f"Failed: {title}: {_sentence(result.reason or 'no reason given')}"
+        if result.outcome in {"failed", "aborted"}:
+            word = result.outcome.capitalize()
+            yield f"{word}: {title}: {_sentence(result.reason or 'no reason given')}"
 
 
 def _describe_partial(folder: RunFolder) -> Iterator[str]:
@@ -283,6 +294,23 @@ def _describe_partial(folder: RunFolder) -> Iterator[str]:
         yield f"Interrupted: the numbers of {', '.join(cut)} are partial."
     if missing:
         yield f"Not run: {', '.join(missing)}."
+
+
+def _describe_generator(folder: RunFolder) -> Iterator[str]:
+    for title, result in _results(folder):
+        generator = result.generator
+        if generator is None or not generator.is_bottleneck():
+            continue
+        late = generator.lateness_p95_ms
+        faults = []
+        if generator.cpu_share > MOST_CPU_SHARE:
+            faults.append(f"took {format_share(generator.cpu_share)} of its processors")
+        if late is not None and late > MOST_LATENESS_MS:
+            faults.append(f"made its calls late, p95 {format_ms(late)} ms")
+        yield (
+            f"Generator-bound: in {title} the load generator {' and '.join(faults)}. Do not blame "
+            "the target; use a larger machine or a smaller profile."
+        )
 
 
 def _describe_crossed(folder: RunFolder) -> Iterator[str]:
@@ -408,9 +436,22 @@ def _build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
         yield "clients", format_count(run.clients)
     yield "k6", run.k6_version
     yield "machine", machine or NO_DATA
+    if generators := [result.generator for result in run.scenarios if result.generator]:
+        yield "generator", _describe_load(generators)
     if run.run_url:
         yield "workflow run", run.run_url
     yield "run folder", "/".join(folder.path.parts[-3:])
+
+
+def _describe_load(generators: Sequence[Generator]) -> str:
+    """Say what the load generator took at most in any scenario."""
+    lateness = [item.lateness_p95_ms for item in generators if item.lateness_p95_ms is not None]
+    parts = [
+        f"{format_share(max(item.cpu_share for item in generators))} of the processors",
+        f"{max(item.peak_memory_mb for item in generators):.0f} MB",
+        *([f"p95 {format_ms(max(lateness))} ms late"] if lateness else []),
+    ]
+    return f"at most {', '.join(parts)}"
 
 
 def _format_time(started: str, ended: str | None) -> str:
@@ -505,6 +546,7 @@ def _describe_outcome(result: ScenarioResult | None, *, has_rows: bool) -> str |
         "ok": "" if has_rows else "No data.",
         "thresholds crossed": f"Thresholds crossed: {_clean(', '.join(result.crossed))}.",
         "interrupted": _sentence(f"Interrupted{reason}") + " The numbers are partial.",
+        "aborted": _sentence(f"Aborted{reason}") + " The numbers are partial.",
         "failed": _sentence(f"Failed{reason}"),
         "not run": _sentence(f"Not run{reason}"),
     }[result.outcome]

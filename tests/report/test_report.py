@@ -24,7 +24,7 @@ from loadtest.report import (
     render_terminal,
     write_report,
 )
-from loadtest.results import RunFolder, ScenarioResult, Target
+from loadtest.results import Generator, RunFolder, ScenarioResult, Target
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -189,6 +189,27 @@ def test_thresholds_crossed_without_a_failure_are_named() -> None:
     crossed = ScenarioResult("tools", "thresholds crossed", 99, crossed=("refused: rate<0.01",))
     text = build_verdict(folder(TOOLS, outcomes={"tools": crossed})).text
     assert text.startswith("Over its limits: tool-call mix, refused: rate<0.01.")
+
+
+def test_an_aborted_run_says_why_and_that_its_numbers_are_partial() -> None:
+    why = "60% of the requests of the last 30 s failed"
+    aborted = ScenarioResult("tools", "aborted", 105, reason=why)
+    run = folder(LADDER, TOOLS, outcomes={"tools": aborted})
+    assert build_verdict(run).text.startswith(f"Aborted: tool-call mix: {why}.")
+    assert "The numbers are partial." in render_markdown(run)
+
+
+def test_a_generator_that_was_the_bottleneck_is_named_instead_of_the_target() -> None:
+    busy = ScenarioResult("tools", "ok", 0, generator=Generator(0.93, 210.4))
+    late = ScenarioResult("sessions", "ok", 0, generator=Generator(0.4, 98.0, 230.0))
+    run = folder(LADDER, TOOLS, outcomes={"sessions": late, "tools": busy})
+    verdict = build_verdict(run)
+    assert verdict.level == "warning"
+    assert (
+        "in concurrent sessions the load generator made its calls late, p95 230 ms" in verdict.text
+    )
+    assert "in tool-call mix the load generator took 93 % of its processors" in verdict.text
+    assert "at most 93 % of the processors, 210 MB, p95 230 ms late" in render_markdown(run)
 
 
 def test_a_quota_met_in_the_mix_leaves_the_ladder_valid() -> None:
