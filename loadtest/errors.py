@@ -25,6 +25,10 @@ class TargetError(LoadtestError):
     exit_code = 11
 
 
+class CertificateError(TargetError):
+    """The target answers, and its certificate is not to be trusted."""
+
+
 class ProvisionError(LoadtestError):
     """The user, workspace or data could not be made ready."""
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.errors import TargetError
+from loadtest.errors import CertificateError, TargetError
 from loadtest.files import ensure_private_dir
+from loadtest.tls import Certificate, find_tls, find_verify_error, read_certificate
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -55,13 +56,23 @@ def serve_reference(state_dir: Path, *options: str) -> Iterator[ReferenceProcess
         _stop(process)
 
 
-def check_reachable(base_url: str) -> None:
-    """Raise TargetError when nobody answers at the target's origin; any HTTP answer will do."""
+def check_reachable(base_url: str) -> Certificate | None:
+    """Return the certificate with which the target answers, None over http; any answer will do.
+
+    Raises CertificateError for a certificate that does not verify, TargetError when nobody answers.
+    """
     import httpx
 
     try:
-        httpx.get(base_url, timeout=REACH_SECONDS)
+        with (
+            httpx.Client(timeout=REACH_SECONDS, verify=find_tls(base_url)) as client,
+            client.stream("GET", base_url) as answer,
+        ):
+            return read_certificate(answer.extensions["network_stream"])
     except httpx.HTTPError as failure:
+        reason = find_verify_error(failure)
+        if reason is not None:
+            raise CertificateError(f"the certificate of {base_url} is refused: {reason}") from None
         raise TargetError(
             f"{base_url} does not answer ({failure or type(failure).__name__}): "
             "check LOADTEST_BASE_URL and that the server is up"
