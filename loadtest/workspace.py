@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from loadtest.errors import ProvisionError
 from loadtest.tls import find_tls
@@ -20,13 +22,30 @@ if TYPE_CHECKING:
 CALL_SECONDS = 30.0
 # A quota counts a sliding minute: after two waits of at most that, it is not ours to wait for.
 QUOTA_WAITS = 2
+MOST_TOOL_PAGES = 20
 LONGEST_WAIT_SECONDS = 61
 
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True)
+class Greeting:
+    """What an endpoint says of itself without a tool call.
+
+    `policy` is its RateLimit-Policy header (draft-ietf-httpapi-ratelimit-headers), if it sends one.
+    """
+
+    server: str
+    protocol: str
+    tools: frozenset[str]
+    policy: str | None
+
+
 class Workspace:
-    """A workspace seen from outside; each call of a method is one MCP session."""
+    """A workspace seen from outside; each call of a method is one MCP session.
+
+    `refusal_status` is the HTTP status of the last answer where that was a refusal.
+    """
 
     def __init__(
         self,
@@ -40,6 +59,12 @@ class Workspace:
         self._tell = tell
         self._pause = pause
         self._refusal = ""
+        self._policy: str | None = None
+        self.refusal_status: int | None = None
+
+    def greet(self) -> Greeting:
+        """Open a session, list the tools, close it: no tool is called, no quota spent."""
+        return self._visit(self._greet)
 
     def fetch_entity_names(self) -> list[str]:
         """Return the entities' names by `listEntities`; none without data."""
@@ -52,6 +77,19 @@ class Workspace:
         """
         name = "orders" if "orders" in names else names[0]
         self._visit(lambda client: self._check_tools(client, name))
+
+    async def _greet(self, client: "Client") -> Greeting:
+        names: set[str] = set()
+        cursor: str | None = None
+        for _ in range(MOST_TOOL_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            names |= {tool.name for tool in page.tools}
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        info = client.server_info
+        server = f"{info.name} {info.version}" if info else "an unnamed server"
+        return Greeting(server, client.protocol_version, frozenset(names), self._policy)
 
     async def _list_entities(self, client: "Client") -> list[str]:
         body = await self._call(client, "listEntities", {})
@@ -88,6 +126,8 @@ class Workspace:
         )
 
     def _visit(self, act: "Callable[[Client], Awaitable[_T]]") -> _T:
+        # The SDK logs a traceback of what it also raises, with the server's reply in it.
+        logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
         try:
             return asyncio.run(self._open(act))
         except BaseExceptionGroup as failures:
@@ -96,13 +136,18 @@ class Workspace:
             failure = alone
         if isinstance(failure, ProvisionError) or not _is_of_the_wire(failure):
             raise failure
-        words = self._refusal or str(failure)[:200] or type(failure).__name__
-        raise ProvisionError(f"{self._mcp_url} does not answer a tool call ({words})") from None
+        words = self._refusal or _describe(failure)
+        raise ProvisionError(
+            f"{self._mcp_url} does not answer as an MCP server ({words})"
+        ) from None
 
     async def _note_refusal(self, response: "httpx2.Response") -> None:
         """Keep what the edge says before the SDK makes one sentence of it all."""
         self._refusal = ""
+        self.refusal_status = None
+        self._policy = response.headers.get("ratelimit-policy", self._policy)
         if response.status_code >= 400:
+            self.refusal_status = response.status_code
             await response.aread()
             words = _quote(_parse(response.text))
             self._refusal = f"HTTP {response.status_code}" + (f": {words}" if words else "")
@@ -121,7 +166,10 @@ class Workspace:
                 event_hooks=hooks,
                 verify=find_tls(self._mcp_url),
             ) as http,
-            Client(streamable_http_client(self._mcp_url, http_client=http)) as client,
+            Client(
+                streamable_http_client(self._mcp_url, http_client=http),
+                read_timeout_seconds=CALL_SECONDS,
+            ) as client,
         ):
             return await act(client)
 
@@ -143,7 +191,15 @@ def _is_of_the_wire(failure: BaseException) -> bool:
     import httpx2
     from mcp.shared.exceptions import MCPError
 
-    return isinstance(failure, OSError | httpx2.HTTPError | MCPError)
+    return isinstance(failure, OSError | httpx2.HTTPError | MCPError | ValidationError)
+
+
+def _describe(failure: BaseException) -> str:
+    """Return one line; a reply that does not fit the protocol is never quoted."""
+    words = str(failure).splitlines()
+    if isinstance(failure, ValidationError) or not words:
+        return f"{type(failure).__name__} in its answer"
+    return words[0][:200]
 
 
 def _parse(text: str) -> dict[str, Any]:
