@@ -13,12 +13,15 @@ from mcp.shared.auth import (
 from pydantic import AnyUrl
 
 from loadtest.errors import MintError
+from loadtest.mint.callback import CALLBACK_PATH
 from loadtest.mint.exchange import Exchange
 from loadtest.mint.flow import ask_endpoint, open_client
 from loadtest.mint.storage import Unkept
 
 # Exists nowhere: with a client at hand the SDK registers none.
 NOBODY = OAuthClientInformationFull(client_id="discovery")
+# Nobody listens: any loopback port belongs to a native client (RFC 8252, section 7.3).
+REDIRECT_URI = f"http://127.0.0.1{CALLBACK_PATH}"
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Discovered:
     """The authorization server, and its clock minus ours in seconds.
 
     `registration_endpoint` is None where the metadata name none.
+    `authorization_url` is where a browser would be sent, were `NOBODY` a client of that server.
     """
 
     issuer: str
@@ -33,6 +37,7 @@ class Discovered:
     takes_registrations: bool
     takes_documents: bool
     skew_seconds: float
+    authorization_url: str
 
     def describe(self) -> str:
         """Return one line."""
@@ -40,8 +45,7 @@ class Discovered:
             *(["client ID metadata documents"] if self.takes_documents else []),
             *(["registration"] if self.takes_registrations else []),
         ]
-        clients = " and ".join(ways) or "given clients only"
-        return f"{self.issuer}: PKCE S256, {clients}, clock {self.skew_seconds:+.0f} s"
+        return f"{self.issuer}: PKCE S256, {' and '.join(ways) or 'given clients only'}"
 
 
 class _Reached(Exception):  # noqa: N818 (it ends the flow where we want it to end)
@@ -56,8 +60,10 @@ def discover(mcp_url: str) -> Discovered:
 
 async def _discover(mcp_url: str) -> Discovered:
     exchange = Exchange()
+    reached: list[str] = []
 
-    async def stop(_url: str) -> None:
+    async def stop(url: str) -> None:
+        reached.append(url)
         raise _Reached
 
     async def unreachable() -> AuthorizationCodeResult:
@@ -65,7 +71,7 @@ async def _discover(mcp_url: str) -> Discovered:
 
     provider = OAuthClientProvider(
         server_url=mcp_url,
-        client_metadata=OAuthClientMetadata(redirect_uris=[AnyUrl("http://127.0.0.1/callback")]),
+        client_metadata=OAuthClientMetadata(redirect_uris=[AnyUrl(REDIRECT_URI)]),
         storage=Unkept(NOBODY),
         redirect_handler=stop,
         callback_handler=unreachable,
@@ -85,4 +91,5 @@ async def _discover(mcp_url: str) -> Discovered:
         takes_registrations=not metadata or "registration_endpoint" in metadata,
         takes_documents=metadata.get("client_id_metadata_document_supported") is True,
         skew_seconds=exchange.skew_seconds,
+        authorization_url=reached[0],
     )

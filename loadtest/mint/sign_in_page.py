@@ -1,0 +1,112 @@
+"""The page on which a browser would sign in, looked at over HTTP: nothing is typed, nobody made."""
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit, urlunsplit
+
+import httpx2
+
+from loadtest.config import parse_origin
+from loadtest.errors import MintError
+from loadtest.mint.discovery import REDIRECT_URI
+from loadtest.mint.exchange import LOOPBACK
+from loadtest.tls import find_tls
+
+STEP = "sign-in"
+LOOK_SECONDS = 15.0
+MOST_REDIRECTS = 10
+# Without a type, an input takes text (HTML, "the input element").
+TYPED_INPUTS = frozenset({"", "email", "password", "tel", "text"})
+
+
+@dataclass(frozen=True)
+class SignInPage:
+    """Where credentials would be typed; a form that scripts draw is seen by browsers alone."""
+
+    origin: str
+    has_form: bool
+    has_scripts: bool
+
+
+def build_authorization_url(url: str, client_id: str, scope: str | None) -> str:
+    """Return an authorization URL as a client of ours would open it."""
+    parts = urlsplit(url)
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    query |= {"client_id": client_id} | ({"scope": scope} if scope else {})
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+def fetch_sign_in_page(url: str, origins: frozenset[str]) -> SignInPage:
+    """Follow an authorization URL to the page that a person would see, within `origins` only.
+
+    Raises MintError: with reason `unexpected_origin` where mint would refuse to type, with the
+    server's `error` as its code where it refuses the request (RFC 6749, section 4.1.2.1).
+    """
+    try:
+        with httpx2.Client(timeout=LOOK_SECONDS, verify=find_tls(url)) as client:
+            for _ in range(MOST_REDIRECTS):
+                _check_origin(url, origins)
+                answer = client.get(url)
+                if not answer.has_redirect_location:
+                    return _read_page(answer)
+                url = urljoin(url, answer.headers["location"])
+                _check_error(url)
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as failure:
+        where = _describe_origin(url)
+        raise MintError(f"{where} does not answer ({type(failure).__name__})", STEP) from None
+    raise MintError(f"more than {MOST_REDIRECTS} redirects, no page", STEP)
+
+
+def _read_page(answer: httpx2.Response) -> SignInPage:
+    origin = _describe_origin(str(answer.url))
+    if answer.status_code != 200:
+        raise MintError(f"{origin} answers HTTP {answer.status_code}", STEP)
+    form = _Form()
+    # The parser asserts that a marked section is one it knows: what came before counts.
+    with contextlib.suppress(AssertionError):
+        form.feed(answer.text)
+    return SignInPage(origin, form.fields > 0, form.scripts > 0)
+
+
+def _check_origin(url: str, origins: Iterable[str]) -> None:
+    """Refuse what mint's browser would refuse; all of this machine's ports are one place."""
+    where = _describe_origin(url)
+    allowed = frozenset(origins)
+    ours = urlsplit(where).hostname in LOOPBACK
+    if where in allowed or (ours and any(urlsplit(at).hostname in LOOPBACK for at in allowed)):
+        return
+    raise MintError(f"the sign-in leads to {where}", STEP, reason="unexpected_origin")
+
+
+def _check_error(url: str) -> None:
+    """Raise with the words of an authorization server that sends us away."""
+    error = parse_qs(urlsplit(url).query).get("error")
+    if error or url.startswith(REDIRECT_URI):
+        code = error[0] if error else "no page"
+        words = "".join(c for c in code if c.isprintable())[:60]
+        raise MintError(f"the authorization server answers {words}", STEP, code=words)
+
+
+def _describe_origin(url: str) -> str:
+    try:
+        return parse_origin(url)
+    except ValueError:
+        return "an address that is none"
+
+
+class _Form(HTMLParser):
+    """Counts what can be typed into, and scripts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields = 0
+        self.scripts = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "input" and (given.get("type") or "").lower() in TYPED_INPUTS:
+            self.fields += 1
+        elif tag == "script":
+            self.scripts += 1
