@@ -119,6 +119,22 @@ class Pages(_Table):
         return tuple(parse_origin(origin) for origin in origins)
 
 
+class Quota(_Table):
+    """What a target takes of one OAuth client in a sliding minute.
+
+    A call costs its tool's weight in units, 1 where none is given; an owner may have the quota
+    raised, to `most_units_per_minute` at most.
+    """
+
+    units_per_minute: Positive
+    most_units_per_minute: Positive | None = None
+    weights: Mapping[str, Positive] = {}
+
+    def weigh(self, tool: str) -> int:
+        """Return what a call of the tool costs."""
+        return self.weights.get(tool, 1)
+
+
 class Environment(_Table):
     """One target as `loadtest.toml` describes it: everything but addresses and secrets.
 
@@ -139,6 +155,7 @@ class Environment(_Table):
     client_auth: Literal["client_secret_basic", "client_secret_post"] | None = None
     clients: Positive = 1
     protocol: Protocol = "auto"
+    quota: Quota | None = None
     pages: Pages = Pages()
 
     def build_mcp_path(self, workspace_id: str | None) -> str:
@@ -277,6 +294,15 @@ class Settings:
     def find_variable(self, name: str) -> str | None:
         """Return a variable meant for hosted targets; a reference target never sees it."""
         return None if self.is_reference() else self.variables.get(name)
+
+    def find_sign_in_origins(self) -> frozenset[str]:
+        """Return where credentials may be typed, beside the servers' own origins."""
+        text = self.find_variable("LOADTEST_SIGN_IN_ORIGINS") or ""
+        try:
+            given = {parse_origin(part.strip()) for part in text.split(",") if part.strip()}
+        except ValueError as failure:
+            raise ConfigError(f"LOADTEST_SIGN_IN_ORIGINS: {failure}") from None
+        return frozenset(given) | frozenset(self.environment.pages.sign_in_origins)
 
     def find_secret(self, name: str) -> SecretStr | None:
         """Return such a variable as a secret."""

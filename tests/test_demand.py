@@ -1,0 +1,156 @@
+"""What a profile asks of a target's quota, compared with calls counted one by one."""
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.config import Profile, Quota
+from loadtest.demand import (
+    count_clients,
+    find_mix_rate,
+    find_peak_units,
+    find_tools,
+    parse_policy,
+)
+from loadtest.k6 import OPEN_SECONDS, build_phases
+
+# The first user's server (wire contract, "quota").
+QUOTA = Quota(units_per_minute=60, weights={"executeSQL": 5, "runMetric": 3})
+
+
+def build_profile(
+    stages: tuple[int, ...] = (1,), seconds: int = 60, tool: str = "executeSQL", **tools: int
+) -> Profile:
+    return Profile.model_validate(
+        {
+            "cold_start": {"iterations": 1, "vus": 1},
+            "sessions": {"stages": stages, "stage_seconds": seconds, "tool": tool},
+            "tools": {"vus": 1, "duration_seconds": 10} | tools,
+        }
+    )
+
+
+def count_most(profile: Profile, weight: int, clients: int) -> int:
+    """Deal the ladder's sessions to clients, and count each client's units minute by minute."""
+    spent: dict[int, list[float]] = defaultdict(list)
+    begin = 0.0
+    for stage, slot in zip(profile.sessions.stages, build_phases("sessions", profile), strict=True):
+        for session in range(stage):
+            for second in range(profile.sessions.stage_seconds):
+                spent[session % clients].append(begin + OPEN_SECONDS + second)
+        begin += slot.seconds or 0
+    return weight * max(
+        sum(1 for moment in moments if start <= moment < start + 60)
+        for moments in spent.values()
+        for start in moments
+    )
+
+
+@given(
+    stages=st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True).map(tuple),
+    seconds=st.integers(1, 90),
+    clients=st.integers(1, 12),
+)
+def test_the_peak_is_what_counting_call_by_call_finds(
+    stages: tuple[int, ...], seconds: int, clients: int
+) -> None:
+    profile = build_profile(stages, seconds)
+    counted = count_most(profile, 5, clients)
+    found = find_peak_units(profile, QUOTA, clients)
+    # A call stands for the second that it begins: a window may cut that second once per stage.
+    assert counted <= found + 5 * max(stages)
+    assert found <= counted + 5 * max(stages)
+
+
+@pytest.mark.parametrize(
+    ("stages", "seconds", "clients", "peak"),
+    [
+        ((1,), 60, 1, 300),
+        ((1, 10, 50, 100), 60, 1, 30_000),
+        ((1, 10, 50, 100, 200), 300, 17, 3_600),
+        ((1, 5, 10), 5, 1, 400),  # 16 sessions for 5 s each, all within a minute
+        ((1, 5, 10), 5, 10, 75),
+        ((3,), 10, 2, 100),  # one client has two of the sessions
+    ],
+)
+def test_sessions_are_dealt_to_the_clients_in_turn(
+    stages: tuple[int, ...], seconds: int, clients: int, peak: int
+) -> None:
+    assert find_peak_units(build_profile(stages, seconds), QUOTA, clients) == peak
+
+
+def test_a_lighter_tool_costs_less() -> None:
+    assert find_peak_units(build_profile(tool="listEntities"), QUOTA, 1) == 60
+    assert find_peak_units(build_profile(tool="runMetric"), QUOTA, 1) == 180
+
+
+def test_a_mix_counts_where_it_has_a_rate() -> None:
+    # 60 % of 5, 30 % of 1 and 10 % of 3 units: 3.6 a call.
+    assert find_peak_units(build_profile((1,), 1, duration_seconds=60), QUOTA, 1) == 5
+    mix = build_profile((1,), 1, duration_seconds=60, target_rps=10, vus=4)
+    assert find_peak_units(mix, QUOTA, 1) == 2_160
+    assert find_peak_units(mix, QUOTA, 2) == 1_080
+    assert find_peak_units(mix, QUOTA, 3) == 1_080  # one client has two of the four sessions
+
+
+@given(clients=st.integers(1, 8), vus=st.integers(1, 8), units=st.integers(60, 4_000))
+def test_the_rate_for_a_mix_stays_within_the_quota_and_one_more_call_does_not(
+    clients: int, vus: int, units: int
+) -> None:
+    rate = find_mix_rate(build_profile(vus=vus), QUOTA, clients, units)
+    mix = {"duration_seconds": 60, "vus": vus}
+    over = build_profile((1,), 1, tool="listEntities", target_rps=rate + 1, **mix)
+    assert find_peak_units(over, QUOTA, clients) > units
+    if rate:
+        within = build_profile((1,), 1, tool="listEntities", target_rps=rate, **mix)
+        assert find_peak_units(within, QUOTA, clients) <= units
+
+
+@given(
+    stages=st.lists(st.integers(1, 60), min_size=1, max_size=4, unique=True).map(tuple),
+    units=st.integers(1, 4_000),
+)
+def test_the_clients_counted_are_enough_and_one_less_is_not(
+    stages: tuple[int, ...], units: int
+) -> None:
+    profile = build_profile(stages)
+    needed = count_clients(profile, QUOTA, units)
+    if needed is None:
+        assert find_peak_units(profile, QUOTA, max(stages)) > units
+        return
+    assert find_peak_units(profile, QUOTA, needed) <= units
+    assert needed == 1 or find_peak_units(profile, QUOTA, needed - 1) > units
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [
+        ('"default";q=100;w=60', 100),
+        ("100;w=60", 100),
+        ("10;w=1, 50;w=60", 50),
+        ('"burst";q=100;w=60,"daily";q=1000;w=86400', 100),
+        ('"a";w=30;q=7;pk=:c2Vzc2lvbg==:', 14),
+        ('"daily";q=1000;w=86400', None),
+        ("100", None),
+        ('"a";q=-1;w=60', None),
+        ('"a";q=5;w=0', None),
+        ("", None),
+    ],
+)
+def test_a_policy_header_is_read_as_calls_a_minute(text: str, units: int | None) -> None:
+    found = parse_policy(text)
+    assert (found.units_per_minute if found else None) == units
+    assert found is None or found.weigh("executeSQL") == 1
+
+
+@given(st.text(max_size=60))
+def test_no_policy_header_makes_a_traceback(text: str) -> None:
+    found = parse_policy(text)
+    assert found is None or found.units_per_minute > 0
+
+
+def test_the_tools_of_a_profile_are_the_mix_and_the_ladder() -> None:
+    everything = {"executeSQL", "listEntities", "describeEntity", "runMetric"}
+    assert find_tools(build_profile()) == everything
