@@ -225,11 +225,17 @@ def target(_: Context, port: str | None = None, flags: str = "") -> None:
 
 
 @task()
-def doctor(_: Context, env: str | None = None, profile: str | None = None) -> None:
+def doctor(
+    _: Context,
+    env: str | None = None,
+    profile: str | None = None,
+    mcp_url: str | None = None,
+    knobs: Any = None,
+) -> None:
     """Say what is missing before a run"""
     from loadtest import stages
 
-    stages.doctor(chain.current(), load(env, profile))
+    stages.doctor(chain.current(), load(env, profile, knobs, mcp_url))
 
 
 ns = Collection(provision, mint, revoke, k6, report, docs_update, loadtest, target, doctor)

@@ -1,67 +1,142 @@
 """What is missing before a run: each finding with what to do about it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from loadtest.browser import find_choice
-from loadtest.config import Settings, check_hosted
-from loadtest.errors import LoadtestError, MintError
+from loadtest.config import Quota, Settings, check_hosted, parse_origin
+from loadtest.demand import (
+    count_clients,
+    find_mix_rate,
+    find_peak_units,
+    find_tools,
+    parse_policy,
+)
+from loadtest.errors import (
+    CertificateError,
+    ConfigError,
+    LoadtestError,
+    MintError,
+    ProvisionError,
+    TargetError,
+)
+from loadtest.files import read_json
 from loadtest.k6 import find_k6
-from loadtest.mint.bearer import find_soonest, read_bearers
+from loadtest.mint.bearer import Bearer, find_soonest, parse_claims, read_bearers
 from loadtest.target import check_reachable
+from loadtest.workspace import Greeting, Workspace
 
+if TYPE_CHECKING:
+    from loadtest.mint.discovery import Discovered
+
+# Tokens are checked with this much leeway; from a few seconds on it is worth a word.
 SKEW_LIMIT_SECONDS = 60
+SKEW_TELL_SECONDS = 5
+SKEW_SEEN_SECONDS = 2  # a Date is cut to the second, and some servers write it once a second
+CERTIFICATE_TELL_DAYS = 14
+QUOTA_FILE_VERSION = 1
+REFUSALS = frozenset({401, 403})
+MINT_ANEW = "inv mint --via browser makes a new one"
+
+State = Literal["ok", "later", "warn", "missing"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's table; `missing` stops a run, `later` is made by the chain."""
+    """One line of the doctor's table, with what to do where it is not ok.
+
+    `later` is made by the chain, `warn` does not stop a run, `missing` does.
+    """
 
     what: str
-    state: Literal["ok", "later", "missing"]
+    state: State
     detail: str
+    remedy: str = ""
+
+    @property
+    def told(self) -> tuple[State, str, str]:
+        """Return what findings with the same cause have in common."""
+        return self.state, self.detail, self.remedy
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at everything that a run needs; nothing is made, registered or signed in to."""
+def examine(settings: Settings, base_url: str | None) -> Iterator[Finding]:
+    """Look at everything that a run needs; nothing is made, registered or signed in to.
+
+    `base_url` is the target's origin, None while there is none to look at.
+    """
     yield Finding("settings", "ok", f"{settings.environment_name}, profile {settings.profile_name}")
-    yield _look("browser", lambda: find_choice(settings.browser_record).describe())
-    yield _look("k6", lambda: find_k6(settings.variables).describe())
-    yield _look("target", lambda: _describe_target(settings))
+    yield _look(
+        "browser", lambda: find_choice(settings.browser_record).describe(), "nox -s mint brings one"
+    )
+    yield _look("k6", lambda: find_k6(settings.variables).describe(), "nox -s k6 brings one")
+    is_up = False
+    for finding in _look_at_target(settings, base_url):
+        is_up = finding.state in {"ok", "warn"} and base_url is not None
+        yield finding
     yield _look_at_credentials(settings)
-    if settings.base_url is not None:
-        yield _look("authorization", lambda: _describe_authorization(settings))
-    yield _look_at_bearer(settings)
+    yield from _look_at_authorization(settings, base_url if is_up else None)
+    yield from _look_at_bearers(settings, base_url if is_up else None)
 
 
-def _look(what: str, describe: Callable[[], str]) -> Finding:
+def can_look(settings: Settings) -> bool:
+    """Return whether there is a bearer to look with: else a local target need not be started."""
+    try:
+        bearers = read_bearers(settings.bearer_file)
+    except LoadtestError:
+        return False
+    return any(bearer.seconds_left() > 0 for bearer in bearers)
+
+
+def _look(what: str, describe: Callable[[], str], remedy: str) -> Finding:
     try:
         return Finding(what, "ok", describe())
     except LoadtestError as failure:
-        return Finding(what, "missing", str(failure))
+        return Finding(what, "missing", str(failure), remedy)
 
 
-def _describe_target(settings: Settings) -> str:
-    if settings.is_reference():
-        return "the reference target, started for the time of the run"
-    check_hosted(settings, "LOADTEST_BASE_URL")
-    assert settings.base_url is not None
-    check_reachable(settings.base_url)
-    return f"{settings.base_url} answers"
+def _look_at_target(settings: Settings, base_url: str | None) -> Iterator[Finding]:
+    """Find whether it answers, then over which TLS."""
+    if settings.is_reference() and base_url is None:
+        yield Finding("target", "ok", "the reference target, started for the time of the run")
+        yield Finding("TLS", "ok", "none: plain http, on this machine alone")
+        return
+    try:
+        check_hosted(settings, "LOADTEST_BASE_URL")
+        assert base_url is not None
+        certificate = check_reachable(base_url)
+    except CertificateError as failure:
+        yield Finding("target", "ok", f"{base_url} takes connections")
+        yield Finding("TLS", "missing", str(failure), _cure_certificate(str(failure)))
+        return
+    except ConfigError as failure:
+        yield Finding("target", "missing", str(failure), "see README, 'Your own server'")
+        return
+    except TargetError as failure:
+        yield Finding("target", "missing", str(failure), "start it, or mend LOADTEST_BASE_URL")
+        return
+    whose = "the reference target, " if settings.is_reference() else ""
+    yield Finding("target", "ok", f"{whose}{base_url} answers")
+    if certificate is None:
+        yield Finding("TLS", "ok", "none: plain http, on this machine alone")
+        return
+    detail = (
+        f"{certificate.protocol}, certificate by {certificate.issuer}, "
+        f"good for {int(certificate.days_left)} days"
+    )
+    if certificate.days_left < CERTIFICATE_TELL_DAYS:
+        yield Finding("TLS", "warn", detail, "renew the certificate on the server")
+    else:
+        yield Finding("TLS", "ok", detail)
 
 
-def _describe_authorization(settings: Settings) -> str:
-    from loadtest.mint.discovery import discover
-
-    assert settings.base_url is not None
-    workspace_id = settings.credentials.workspace_id
-    found = discover(settings.build_mcp_url(settings.base_url, workspace_id))
-    if abs(found.skew_seconds) > SKEW_LIMIT_SECONDS:
-        raise MintError(
-            f"this machine's clock and the server's differ by {found.skew_seconds:+.0f} s: set ours"
-        )
-    return found.describe()
+def _cure_certificate(words: str) -> str:
+    if "expired" in words or "not yet valid" in words:
+        return "renew it on the server, and compare this machine's clock"
+    if "ismatch" in words:
+        return "set LOADTEST_BASE_URL to a name that the certificate is for"
+    return "if the authority is your own: SSL_CERT_FILE=its certificates, as PEM"
 
 
 def _look_at_credentials(settings: Settings) -> Finding:
@@ -71,16 +146,289 @@ def _look_at_credentials(settings: Settings) -> Finding:
     try:
         check_hosted(settings, "LOADTEST_EMAIL")
     except LoadtestError as failure:
-        return Finding("credentials", "missing", str(failure))
-    return Finding("credentials", "later", "inv provision makes what is lacking")
+        remedy = "the load-test user's address: provision makes the user"
+        return Finding("credentials", "missing", str(failure), remedy)
+    have = {"user": who.email, "password": who.password, "workspace": who.workspace_id}
+    lacking = ", ".join(name for name, value in have.items() if not value)
+    return Finding(
+        "credentials", "later", f"no {lacking} yet", "inv provision makes what is lacking"
+    )
 
 
-def _look_at_bearer(settings: Settings) -> Finding:
+def _look_at_authorization(settings: Settings, base_url: str | None) -> Iterator[Finding]:
+    """Find the authorization server, its clock, and the page on which a browser would sign in."""
+    lines = ("authorization", "clock", "sign-in page")
+    mcp_url, blocked = _find_endpoint(settings, base_url)
+    if mcp_url is None:
+        yield from (Finding(what, "later", *blocked) for what in lines)
+        return
+    from loadtest.mint.discovery import discover
+
     try:
-        bearers = read_bearers(settings.bearer_file)
+        found = discover(mcp_url)
     except LoadtestError as failure:
-        return Finding("bearer", "missing", str(failure))
-    if len(bearers) < settings.clients or find_soonest(bearers).seconds_left() <= 0:
-        return Finding("bearer", "later", "none that is fresh: inv mint makes one")
+        yield Finding("authorization", "missing", str(failure), "mend the server's OAuth metadata")
+        yield from (
+            Finding(what, "later", "no authorization server", "mend that first")
+            for what in lines[1:]
+        )
+        return
+    yield Finding("authorization", "ok", found.describe())
+    yield _look_at_clock(found.skew_seconds)
+    yield _look_at_sign_in_page(settings, mcp_url, found)
+
+
+def _find_endpoint(settings: Settings, base_url: str | None) -> tuple[str | None, tuple[str, str]]:
+    """Return the MCP endpoint, or None with detail and remedy of what cannot be seen yet."""
+    if base_url is None:
+        return None, ("the target is not up", "looked at once it is up")
+    try:
+        return settings.build_mcp_url(base_url, settings.credentials.workspace_id), ("", "")
+    except ConfigError:
+        return None, ("no workspace yet", "inv provision makes one")
+
+
+def _look_at_clock(skew_seconds: float) -> Finding:
+    if abs(skew_seconds) < SKEW_SEEN_SECONDS:
+        return Finding("clock", "ok", "as the server's, to the second or two")
+    side = "behind" if skew_seconds > 0 else "ahead of"
+    detail = f"{abs(skew_seconds):.0f} s {side} the server's"
+    if abs(skew_seconds) > SKEW_LIMIT_SECONDS:
+        return Finding("clock", "missing", detail, "set this machine's clock (NTP)")
+    if abs(skew_seconds) > SKEW_TELL_SECONDS:
+        return Finding("clock", "warn", f"{detail}, allowed for", "set this machine's clock (NTP)")
+    return Finding("clock", "ok", detail)
+
+
+def _look_at_sign_in_page(settings: Settings, mcp_url: str, found: "Discovered") -> Finding:
+    from loadtest.mint.sign_in_page import build_authorization_url, fetch_sign_in_page
+
+    what = "sign-in page"
+    try:
+        configured = settings.find_sign_in_origins()
+        client_id = _find_client_id(settings, found)
+    except LoadtestError as failure:
+        return Finding(what, "missing", str(failure), "mend what it names")
+    url = found.authorization_url
+    if client_id is not None:
+        url = build_authorization_url(url, client_id, settings.environment.scope)
+    own = _find_origins(mcp_url, found.issuer, url)
+    try:
+        page = fetch_sign_in_page(url, own | configured)
+    except MintError as failure:
+        return _judge_refusal(settings, failure, is_known=client_id is not None)
+    whose = "as sign_in_origins allows" if page.origin in configured else "the server's own"
+    if page.has_form:
+        return Finding(what, "ok", f"a form at {page.origin}, {whose}")
+    if page.has_scripts:
+        return Finding(what, "ok", f"{page.origin}, {whose}; scripts draw its form")
+    remedy = "inv mint --headed shows what a person would see"
+    return Finding(what, "warn", f"{page.origin}, {whose}: no form on it", remedy)
+
+
+def _find_origins(*urls: str) -> frozenset[str]:
+    """Return the origins of those that are addresses: some are a server's own words."""
+    origins = set()
+    for url in urls:
+        with suppress(ValueError):
+            origins.add(parse_origin(url))
+    return frozenset(origins)
+
+
+def _find_client_id(settings: Settings, found: "Discovered") -> str | None:
+    """Return the client that mint would sign in with; None before it has registered one."""
+    from loadtest.mint.clients import ClientStore
+
+    given = settings.find_variable("LOADTEST_CLIENT_ID")
+    document = settings.environment.client_metadata_url if found.takes_documents else None
+    remembered = ClientStore(settings.clients_file).read().get(0)
+    ours = remembered if remembered and remembered.issuer == found.issuer else None
+    return given or document or (ours.client.client_id if ours else None)
+
+
+def _judge_refusal(settings: Settings, failure: MintError, *, is_known: bool) -> Finding:
+    """Sort what keeps us from the page: a server shows it to clients that it knows."""
+    what = "sign-in page"
+    if failure.reason == "unexpected_origin":
+        remedy = "if it is yours: LOADTEST_SIGN_IN_ORIGINS, or sign_in_origins in loadtest.toml"
+        return Finding(what, "missing", failure.message, remedy)
+    if not is_known:
+        return Finding(
+            what, "later", f"not shown to strangers: {failure.message}", "inv mint registers us"
+        )
+    if failure.code is not None and settings.find_variable("LOADTEST_CLIENT_ID") is None:
+        return Finding(
+            what, "later", failure.message, "inv mint registers us anew where that helps"
+        )
+    return Finding(what, "missing", failure.message, "inv mint --headed shows what a person sees")
+
+
+def _look_at_bearers(settings: Settings, base_url: str | None) -> Iterator[Finding]:
+    """Find the bearers on disk, and what the endpoint says to them."""
+    try:
+        bearers = read_bearers(settings.bearer_file)[: settings.clients]
+    except LoadtestError as failure:
+        yield Finding("bearer", "missing", str(failure), f"rm {settings.bearer_file}; inv mint")
+        bearers = ()
+    else:
+        yield _look_at_life(settings, bearers)
+    live = tuple(bearer for bearer in bearers if bearer.seconds_left() > 0)
+    greeting = None
+    mcp_url, blocked = _find_endpoint(settings, base_url)
+    if mcp_url is None or not live:
+        reason = blocked if mcp_url is None else ("no bearer to look with", "inv mint makes one")
+        yield from (Finding(what, "later", *reason) for what in ("endpoint", "workspace", "tools"))
+    elif any(bearer.mcp_url != mcp_url for bearer in live):
+        reason = (f"the bearer is for {live[0].mcp_url}", "inv mint makes one for this endpoint")
+        yield from (Finding(what, "later", *reason) for what in ("endpoint", "workspace", "tools"))
+    else:
+        finding, greeting = _greet(mcp_url, live)
+        yield finding
+        yield _look_at_workspace(settings, live)
+        yield _look_at_tools(settings, greeting)
+    yield _look_at_quota(settings, live, greeting)
+
+
+def _look_at_life(settings: Settings, bearers: tuple[Bearer, ...]) -> Finding:
+    if not bearers:
+        return Finding("bearer", "later", "none yet", "inv mint makes one")
     minutes = find_soonest(bearers).seconds_left() / 60
-    return Finding("bearer", "ok", f"good for {minutes:.0f} min, {len(bearers)} in all")
+    if len(bearers) < settings.clients:
+        detail = f"{len(bearers)} of {settings.clients} clients have one"
+        return Finding("bearer", "later", detail, "inv mint makes the others")
+    if minutes <= 0:
+        return Finding("bearer", "later", "expired", "inv mint makes a new one")
+    scheduled = settings.profile.scheduled_seconds() / 60
+    detail = f"good for {minutes:.0f} min, {len(bearers)} in all"
+    if minutes < scheduled:
+        detail += f"; the profile takes {scheduled:.0f} min"
+        return Finding("bearer", "later", detail, "inv mint makes one that outlives it")
+    return Finding("bearer", "ok", detail)
+
+
+def _greet(mcp_url: str, bearers: tuple[Bearer, ...]) -> tuple[Finding, Greeting | None]:
+    """Open and close a session with every bearer."""
+    greeting = None
+    for bearer in bearers:
+        workspace = Workspace(mcp_url, bearer.access_token, lambda _: None)
+        try:
+            greeting = workspace.greet()
+        except ProvisionError as failure:
+            refused = workspace.refusal_status in REFUSALS
+            remedy = MINT_ANEW if refused else "mend the server, or LOADTEST_BASE_URL and mcp_path"
+            return Finding("endpoint", "missing", str(failure), remedy), None
+    assert greeting is not None
+    detail = f"{greeting.server} takes the bearer, revision {greeting.protocol}"
+    return Finding("endpoint", "ok", detail), greeting
+
+
+def _look_at_workspace(settings: Settings, bearers: tuple[Bearer, ...]) -> Finding:
+    """Compare the workspace that each bearer names with the one that is meant."""
+    claim = settings.environment.workspace_claim
+    meant = settings.credentials.workspace_id
+    if claim is None or meant is None:
+        return Finding("workspace", "ok", "none is configured for this endpoint")
+    for bearer in bearers:
+        claims = parse_claims(bearer.access_token.get_secret_value())
+        if claims is None:
+            detail = f"the bearer is opaque: no {claim} to compare"
+            return Finding("workspace", "missing", detail, MINT_ANEW)
+        if claims.get(claim) != meant:
+            detail = f"the bearer is for {claims.get(claim)}, meant is {meant}"
+            remedy = f"inv provision makes it the active one; {MINT_ANEW}"
+            return Finding("workspace", "missing", detail, remedy)
+    return Finding("workspace", "ok", f"{meant}, as the bearer says")
+
+
+def _look_at_tools(settings: Settings, greeting: Greeting | None) -> Finding:
+    if greeting is None:
+        return Finding(
+            "tools", "later", "not listed to a refused bearer", "mend the endpoint first"
+        )
+    wanted = find_tools(settings.profile)
+    lacking = sorted(wanted - greeting.tools)
+    if lacking:
+        remedy = "give the server these tools, or run --scenarios cold-start alone"
+        return Finding(
+            "tools", "missing", f"the profile calls {', '.join(lacking)}: not there", remedy
+        )
+    return Finding(
+        "tools", "ok", f"all {len(wanted)} that the profile calls, of {len(greeting.tools)}"
+    )
+
+
+def _look_at_quota(
+    settings: Settings, bearers: tuple[Bearer, ...], greeting: Greeting | None
+) -> Finding:
+    """Compare what one client may do in a minute with what the profile asks of it."""
+    quota = settings.environment.quota
+    seen = "configured"
+    if quota is None and greeting is not None and greeting.policy is not None:
+        quota, seen = parse_policy(greeting.policy), "its RateLimit-Policy"
+    if quota is None:
+        if settings.is_reference():
+            return Finding("quota", "ok", "none: the run starts the reference target without one")
+        return Finding(
+            "quota", "ok", "none known; one goes into [environment.*.quota] of loadtest.toml"
+        )
+    try:
+        units, is_raised = _find_units(settings, bearers, quota)
+    except LoadtestError as failure:
+        return Finding("quota", "missing", str(failure), "inv provision writes it anew")
+    if is_raised:
+        seen = f"raised from {quota.units_per_minute}"
+    return _judge_quota(settings, quota, units, f"{units:,} units/min per client ({seen})")
+
+
+def _find_units(settings: Settings, bearers: tuple[Bearer, ...], quota: Quota) -> tuple[int, bool]:
+    """Return what the least of our clients may spend in a minute, and whether it was raised."""
+    path = settings.state_dir / "quota.json"
+    raised: dict[str | None, int] = {}
+    if path.exists():
+        raised = read_json(path, QUOTA_FILE_VERSION, ProvisionError)["raised"]
+    known = [raised.get(bearer.client_id) for bearer in bearers]
+    if not known or len(known) < settings.clients:
+        return quota.units_per_minute, False
+    units = min(found or quota.units_per_minute for found in known)
+    return units, units > quota.units_per_minute
+
+
+def _judge_quota(settings: Settings, quota: Quota, units: int, seen: str) -> Finding:
+    profile, clients = settings.profile, settings.clients
+    peak = find_peak_units(profile, quota, clients)
+    shared = f"by {clients} client{'' if clients == 1 else 's'}"
+    if peak > units:
+        return Finding(
+            "quota",
+            "warn",
+            f"{seen}; the profile spends {peak:,} {shared}: calls will be refused",
+            _cure_quota(settings, quota, units, peak),
+        )
+    if profile.tools.target_rps is None:
+        rate = find_mix_rate(profile, quota, clients, units)
+        return Finding(
+            "quota",
+            "warn",
+            f"{seen}; the ladder spends {peak:,} {shared}, the mix what the target's speed allows",
+            f"--target-rps {rate} or less" if rate else "more --clients, then a --target-rps",
+        )
+    return Finding("quota", "ok", f"{seen}; the profile spends {peak:,} {shared}")
+
+
+def _cure_quota(settings: Settings, quota: Quota, units: int, peak: int) -> str:
+    """Say how many clients would do, and to what a quota must be raised."""
+    profile = settings.profile
+    cures = []
+    needed = count_clients(profile, quota, units)
+    if needed is not None:
+        cures.append(f"--clients {needed}")
+    most = quota.most_units_per_minute
+    is_ours = settings.environment.provision == "novamart"
+    who = " (inv provision does where it may)" if is_ours else ""
+    if most is None or peak <= most:
+        cures.append(f"have the quota raised to {peak:,}{who}")
+    elif units < most:
+        with_most = count_clients(profile, quota, most)
+        if with_most is not None:
+            cures.append(f"have the quota raised to {most:,}{who}, with --clients {with_most}")
+    return ", or ".join(cures) or "fewer --stages, or a lighter --tool"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -380,16 +381,23 @@ def doctor(chain: Chain, settings: Settings) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from loadtest.doctor import examine
+    from loadtest.doctor import can_look, examine
 
-    colours = {"ok": "green", "later": "yellow", "missing": "red"}
+    base_url = settings.base_url
+    if settings.is_reference() and can_look(settings):
+        base_url = chain.open_target(settings)
+    colours = {"ok": "green", "later": "cyan", "warn": "yellow", "missing": "red"}
     table = Table("what", "state", "detail", box=None, pad_edge=False)
     missing = []
-    for finding in examine(settings):
-        state = Text(finding.state, style=colours[finding.state])
-        table.add_row(finding.what, state, Text(finding.detail))
-        if finding.state == "missing":
-            missing.append(finding.what)
+    findings = examine(settings, base_url)
+    for (state, words, remedy), same in groupby(findings, lambda found: found.told):
+        names = [found.what for found in same]
+        detail = Text("".join(c if c.isprintable() else " " for c in words))
+        if remedy:
+            detail.append(f"\n→ {remedy}", "bold")
+        table.add_row("\n".join(names), Text(state, style=colours[state]), detail)
+        if state == "missing":
+            missing += names
     chain.console.print(table)
     if missing:
         raise ConfigError(f"missing before a run: {', '.join(missing)} (see above)")

@@ -14,10 +14,14 @@ HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "date", "ser
 
 
 class Gate:
-    """Passes requests on to a target; at a path, once, something else happens."""
+    """Passes requests on to a target; at a path, once, something else happens.
+
+    `headers` are added to every answer.
+    """
 
     def __init__(self, target_url: str) -> None:
         self.passed: list[str] = []
+        self.headers: dict[str, str] = {}
         self._target_url = target_url
         self._acts: dict[tuple[str, Side], Callable[[], bool | None]] = {}
         self._answers: dict[str, tuple[int, Callable[[], None]]] = {}
@@ -73,7 +77,8 @@ class Gate:
                     return
                 gate._http.cookies.clear()
                 if gate._go_on(self.path, "after"):
-                    self.reply(answer.status_code, dict(answer.headers), answer.content)
+                    headers = dict(answer.headers) | gate.headers
+                    self.reply(answer.status_code, headers, answer.content)
 
             def reply(self, status: int, headers: dict[str, str], content: bytes) -> None:
                 self.send_response_only(status)

@@ -1,0 +1,503 @@
+"""What the doctor says of a target, its sign-in, a bearer and a quota; and that it only looks."""
+
+import datetime
+import ipaddress
+import json
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from provision.gate import open_gate
+from pydantic import SecretStr
+
+from loadtest import tls
+from loadtest.browser import RECORD_VERSION, BrowserChoice
+from loadtest.config import CONFIG_FILE, Credentials, Quota, Settings, load_settings
+from loadtest.doctor import Finding, examine
+from loadtest.files import write_json
+from loadtest.mint.bearer import Bearer, write_bearers
+from loadtest.mint.discovery import REDIRECT_URI
+from loadtest.provision import provision
+from loadtest.reference.server import ReferenceTarget
+
+ROOT = Path(__file__).parent.parent
+EMAIL = "loadtest@example.com"
+Serve = Callable[..., ReferenceTarget]
+Make = Callable[[ReferenceTarget], Settings]
+
+LINES = (
+    *("settings", "browser", "k6", "target", "TLS", "credentials", "authorization", "clock"),
+    *("sign-in page", "bearer", "endpoint", "workspace", "tools", "quota"),
+)
+
+
+def look(settings: Settings) -> dict[str, Finding]:
+    """Return the doctor's findings by name, each with a remedy where it is not ok."""
+    findings = list(examine(settings, settings.base_url))
+    assert len({finding.what for finding in findings}) == len(findings)
+    assert all(finding.remedy for finding in findings if finding.state != "ok")
+    return {finding.what: finding for finding in findings}
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[ReferenceTarget]:
+    """One target for all tests that only look."""
+    with ReferenceTarget() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ready(target: ReferenceTarget, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Give settings of a user with workspace and data on that target."""
+    root = tmp_path_factory.mktemp("ready")
+    shutil.copy(ROOT / CONFIG_FILE, root)
+    variables = {"LOADTEST_BASE_URL": target.api_url, "LOADTEST_EMAIL": EMAIL}
+    settings = load_settings(root, "staging", "smoke", process_env=variables)
+    done = provision(settings, target.api_url, lambda _: None)
+    return replace(settings, credentials=done.credentials)
+
+
+@pytest.fixture(scope="module")
+def minted(ready: Settings) -> Bearer:
+    """Have the target mint a bearer by itself."""
+    return self_mint(ready)
+
+
+@pytest.fixture
+def settings(ready: Settings, browser_choice: BrowserChoice, tmp_path: Path) -> Settings:
+    """Give those settings with a state of the test's own, and the browser that was found."""
+    settings = replace(ready, root=tmp_path)
+    write_json(settings.browser_record, RECORD_VERSION, asdict(browser_choice))
+    return settings
+
+
+def self_mint(settings: Settings) -> Bearer:
+    """Sign in over HTTP and have the target mint a bearer for the user's workspace."""
+    who = settings.credentials
+    assert settings.base_url is not None
+    assert who.password is not None
+    with httpx.Client(base_url=settings.base_url) as http:
+        form = {"email": who.email, "password": who.password.get_secret_value()}
+        session = http.post("/api/auth/sign-in/email", json=form).json()["token"]
+        http.cookies.clear()
+        http.headers["Authorization"] = f"Bearer {session}"
+        workspace = {"organizationId": who.workspace_id}
+        http.post("/api/auth/organization/set-active", json=workspace).raise_for_status()
+        body = {"ttlSeconds": 3600}
+        minted = http.post("/api/v1/me/load-test/mcp-token", json=body).raise_for_status().json()
+    return Bearer(
+        access_token=SecretStr(minted["bearer"]),
+        expires_at=time.time() + 3600,
+        mcp_url=settings.build_mcp_url(settings.base_url, who.workspace_id),
+        scope="mcp:read",
+        via="session",
+        workspace_id=who.workspace_id,
+        client_id="ours",
+    )
+
+
+def keep(settings: Settings, bearer: Bearer, **changes: Any) -> None:
+    """Put a bearer on disk."""
+    write_bearers(settings.bearer_file, (replace(bearer, **changes),))
+
+
+def register(settings: Settings) -> None:
+    """Register a client, and remember it as mint would."""
+    metadata = {
+        "redirect_uris": [REDIRECT_URI],
+        "token_endpoint_auth_method": "none",
+        "grant_types": ["authorization_code", "refresh_token"],
+        "scope": settings.environment.scope,
+    }
+    url = f"{settings.base_url}/api/auth/oauth2/register"
+    client = httpx.post(url, json=metadata).raise_for_status().json()
+    entry = {"slot": 0, "client": client, "issuer": f"{settings.base_url}/api/auth"}
+    write_json(settings.clients_file, 1, {"clients": [entry]}, private=True)
+
+
+def with_quota(settings: Settings, quota: Quota | None) -> Settings:
+    environment = settings.environment.model_copy(update={"quota": quota})
+    return replace(settings, environment=environment)
+
+
+def test_all_is_well_after_a_mint_and_looking_leaves_no_trace(
+    target: ReferenceTarget, settings: Settings, minted: Bearer
+) -> None:
+    settings = with_quota(settings, None)
+    keep(settings, minted)
+    register(settings)
+    before = (target.registrations, target.tool_calls, len(target.users()))
+    found = look(settings)
+    assert tuple(found) == LINES
+    assert {finding.state for finding in found.values()} == {"ok"}, found
+    assert found["sign-in page"].detail == f"a form at {target.web_url}, the server's own"
+    assert "revision 2025-11-25" in found["endpoint"].detail
+    assert found["workspace"].detail.startswith(str(settings.credentials.workspace_id))
+    assert found["tools"].detail == "all 4 that the profile calls, of 4"
+    assert (target.registrations, target.tool_calls, len(target.users())) == before
+    assert target.open_sessions == 0
+
+
+def test_before_provisioning_what_cannot_be_seen_comes_later(
+    target: ReferenceTarget, settings: Settings
+) -> None:
+    users = len(target.users())
+    found = look(replace(settings, credentials=Credentials(email=EMAIL)))
+    assert {name for name, finding in found.items() if finding.state == "missing"} == set()
+    assert found["credentials"].detail == "no password, workspace yet"
+    later = {name for name, finding in found.items() if finding.state == "later"}
+    assert {"authorization", "clock", "sign-in page", "endpoint", "workspace"} < later
+    assert len(target.users()) == users
+
+
+def test_a_server_that_shows_no_page_to_strangers_is_asked_later(
+    target: ReferenceTarget, settings: Settings
+) -> None:
+    before = target.registrations
+    found = look(settings)
+    assert found["authorization"].state == "ok"
+    assert found["sign-in page"].state == "later"
+    assert "invalid_client" in found["sign-in page"].detail
+    assert target.registrations == before
+
+
+@pytest.mark.parametrize(
+    ("skew", "state", "words"),
+    [(-3, "ok", "ahead of"), (30, "warn", "behind"), (90, "missing", "behind")],
+)
+def test_the_clock_is_compared(
+    serve: Serve, settings: Settings, skew: int, state: str, words: str
+) -> None:
+    skewed = serve(clock_skew_seconds=skew)
+    found = look(replace(settings, base_url=skewed.api_url))["clock"]
+    assert found.state == state
+    assert words in found.detail
+
+
+def test_a_refused_bearer_is_told_with_the_server_s_words(
+    settings: Settings, minted: Bearer
+) -> None:
+    head, _, _ = minted.access_token.get_secret_value().rpartition(".")
+    bad = replace(minted, access_token=SecretStr(f"{head}.AAAA"))
+    write_bearers(settings.bearer_file, (minted, bad))
+    found = look(replace(settings, clients=2))
+    assert found["endpoint"].state == "missing"
+    assert "HTTP 401: invalid_bearer" in found["endpoint"].detail
+    assert found["endpoint"].remedy == "inv mint --via browser makes a new one"
+    assert found["tools"].state == "later"
+
+
+def test_an_edge_that_is_out_of_order_is_no_fault_of_the_bearer(
+    serve: Serve, settings: Settings, minted: Bearer
+) -> None:
+    url = serve(edge_refusal="auth_unavailable").api_url
+    keep(settings, minted, mcp_url=f"{url}/mcp/{settings.credentials.workspace_id}")
+    found = look(replace(settings, base_url=url))
+    assert "HTTP 503: auth_unavailable" in found["endpoint"].detail
+    assert "mint" not in found["endpoint"].remedy
+
+
+def test_a_bearer_for_another_workspace_is_told(settings: Settings, minted: Bearer) -> None:
+    assert settings.base_url is not None
+    keep(settings, minted, mcp_url=settings.build_mcp_url(settings.base_url, "another"))
+    who = replace(settings.credentials, workspace_id="another")
+    found = look(replace(settings, credentials=who))
+    assert "cross_workspace_denied" in found["endpoint"].detail
+    assert found["workspace"].state == "missing"
+    assert found["workspace"].detail.endswith("meant is another")
+
+
+def test_a_bearer_for_another_endpoint_is_minted_anew(settings: Settings, minted: Bearer) -> None:
+    keep(settings, minted, mcp_url="https://elsewhere.example/mcp")
+    found = look(settings)
+    assert found["endpoint"].state == "later"
+    assert "https://elsewhere.example/mcp" in found["endpoint"].detail
+
+
+def test_a_bearer_file_that_others_may_read_is_told(settings: Settings, minted: Bearer) -> None:
+    keep(settings, minted)
+    settings.bearer_file.chmod(0o644)
+    found = look(settings)["bearer"]
+    assert found.state == "missing"
+    assert "can be read by others" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("seconds_left", "clients", "words"),
+    [(-5, 1, "expired"), (10, 1, "the profile takes"), (3600, 2, "1 of 2 clients")],
+)
+def test_a_bearer_that_does_not_last_is_made_by_the_run(
+    settings: Settings, minted: Bearer, seconds_left: float, clients: int, words: str
+) -> None:
+    settings = replace(settings, clients=clients)
+    keep(settings, minted, expires_at=time.time() + seconds_left)
+    found = look(settings)["bearer"]
+    assert found.state == "later"
+    assert words in found.detail
+
+
+def test_sign_in_origins_that_are_none_are_told(settings: Settings) -> None:
+    variables = {**settings.variables, "LOADTEST_SIGN_IN_ORIGINS": "login.example.com"}
+    found = look(replace(settings, variables=variables))["sign-in page"]
+    assert found.state == "missing"
+    assert "LOADTEST_SIGN_IN_ORIGINS" in found.detail
+
+
+# Quotas: the smoke profile's ladder is 16 sessions for 5 s, so 80 executeSQL in a minute.
+
+
+def with_rate(settings: Settings, rate: int) -> Settings:
+    tools = settings.profile.tools.model_copy(update={"target_rps": rate})
+    return replace(settings, profile=settings.profile.model_copy(update={"tools": tools}))
+
+
+@pytest.mark.parametrize(
+    ("quota", "rate", "clients", "state", "words", "remedy"),
+    [
+        ((60, None), None, 1, "warn", "spends 400 by 1 client:", "have the quota raised to 400"),
+        (
+            (60, 300),
+            None,
+            1,
+            "warn",
+            "spends 400",
+            "raised to 300 (inv provision does where it may), with --clients 2",
+        ),
+        ((100, 300), None, 1, "warn", "spends 400", "--clients 5, or have the quota raised to 300"),
+        ((60, 70), None, 1, "warn", "spends 400", "fewer --stages, or a lighter --tool"),
+        ((400, None), None, 1, "warn", "the mix what the target's speed", "--target-rps 1 or less"),
+        ((400, None), None, 5, "warn", "spends 100 by 5 clients", "--target-rps 9 or less"),
+        ((100, None), None, 5, "warn", "the mix what", "--target-rps 2 or less"),
+        ((50_000, None), 10, 1, "ok", "the profile spends 760 by 1 client", ""),
+    ],
+)
+def test_a_quota_is_compared_with_the_profile(
+    settings: Settings,
+    quota: tuple[int, int | None],
+    rate: int | None,
+    clients: int,
+    state: str,
+    words: str,
+    remedy: str,
+) -> None:
+    units, most = quota
+    weights = {"executeSQL": 5, "runMetric": 3}
+    table = Quota(units_per_minute=units, most_units_per_minute=most, weights=weights)
+    settings = replace(with_quota(settings, table), clients=clients, base_url=None)
+    found = look(with_rate(settings, rate) if rate else settings)["quota"]
+    assert found.state == state
+    assert f"{units:,} units/min per client (configured)" in found.detail
+    assert words in found.detail
+    assert remedy in found.remedy
+
+
+def test_a_quota_that_was_raised_counts(settings: Settings, minted: Bearer) -> None:
+    settings = with_rate(replace(settings, base_url=None), 1)
+    keep(settings, minted)
+    path = settings.state_dir / "quota.json"
+    write_json(path, 1, {"raised": {"ours": 3600}}, private=True)
+    found = look(settings)["quota"]
+    assert found.state == "ok"
+    assert "3,600 units/min per client (raised from 60)" in found.detail
+    # The second client is not there yet, and nobody has raised its quota.
+    assert "60 units/min" in look(replace(settings, clients=2))["quota"].detail
+
+
+def test_a_quota_that_the_server_announces_is_seen(
+    target: ReferenceTarget, settings: Settings, minted: Bearer
+) -> None:
+    settings = with_quota(settings, None)
+    with open_gate(target.api_url) as gate:
+        gate.headers["RateLimit-Policy"] = '"default";q=30;w=60'
+        keep(settings, minted, mcp_url=f"{gate.url}/mcp/{settings.credentials.workspace_id}")
+        found = look(replace(settings, base_url=gate.url))["quota"]
+    assert "30 units/min per client (its RateLimit-Policy); the profile spends 80" in found.detail
+    assert "--clients 4" in found.remedy
+
+
+# TLS
+
+
+@contextmanager
+def serve_https(
+    folder: Path, name: str, days: float, *, by_authority: bool = True
+) -> Iterator[str]:
+    """Serve on https with a certificate for `name`; its authority lies in `folder`."""
+    key, certificate = build_certificate("Canary Authority", "Canary Authority")
+    (folder / "authority.pem").write_bytes(dump(certificate))
+    signer = (key, certificate) if by_authority else None
+    own_key, own = build_certificate(name, "Canary Authority", signer, days)
+    pem = own_key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    (folder / "server.pem").write_bytes(pem + dump(own))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def do_POST(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    class Server(HTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """Say nothing: a client that refuses the certificate hangs up."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+Signer = tuple[ec.EllipticCurvePrivateKey, x509.Certificate]
+
+
+def build_certificate(
+    name: str, organization: str, signer: Signer | None = None, days: float = 90
+) -> Signer:
+    """Make a key and a certificate: signed by `signer`, else by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
+        ]
+    )
+    now = datetime.datetime.now(datetime.UTC)
+    alternative: x509.GeneralName = x509.DNSName(name)
+    if name[0].isdigit():
+        alternative = x509.IPAddress(ipaddress.ip_address(name))
+    authority = name == organization
+    issuer_key, issuer = (signer[0], signer[1].subject) if signer else (key, subject)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=100))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+    )
+    if not authority:
+        names = x509.SubjectAlternativeName([alternative])
+        certificate = certificate.add_extension(names, critical=False)
+    return key, certificate.sign(issuer_key, hashes.SHA256())
+
+
+def dump(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.fixture
+def trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Trust the authority whose certificate is put into the folder, and no other."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    tls._verifying.cache_clear()
+    yield tmp_path
+    tls._verifying.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "by_authority", "state", "words", "remedy"),
+    [
+        ("127.0.0.1", 80.5, True, "ok", "certificate by Canary Authority, good for 80 days", ""),
+        ("127.0.0.1", 3.5, True, "warn", "good for 3 days", "renew"),
+        ("127.0.0.1", -1, True, "missing", "certificate has expired", "renew"),
+        ("localhost", 80, True, "missing", "mismatch", "LOADTEST_BASE_URL"),
+        ("127.0.0.1", 80, False, "missing", "self-signed certificate", "SSL_CERT_FILE"),
+    ],
+)
+def test_a_certificate_is_judged(
+    trust: Path,
+    settings: Settings,
+    name: str,
+    days: float,
+    by_authority: bool,
+    state: str,
+    words: str,
+    remedy: str,
+) -> None:
+    with serve_https(trust, name, days, by_authority=by_authority) as url:
+        found = look(replace(settings, base_url=url))
+    assert found["target"].state == "ok"
+    assert found["TLS"].state == state, found["TLS"]
+    assert words in found["TLS"].detail
+    assert remedy in found["TLS"].remedy
+    if state == "ok":
+        assert found["TLS"].detail.startswith("TLSv1.3")
+
+
+# The table as it is printed
+
+
+def inv_doctor(checkout: Path, *options: str, **variables: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "doctor", *options],
+        cwd=checkout,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "80"} | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    return done.returncode, done.stdout
+
+
+def test_the_table_fits_80_columns_and_takes_the_knobs(
+    checkout: Path, target: ReferenceTarget
+) -> None:
+    address = {"LOADTEST_BASE_URL": target.api_url, "LOADTEST_EMAIL": EMAIL}
+    options = ("--env", "staging", "--stages", "2", "--stage-seconds", "60", "--clients", "2")
+    code, output = inv_doctor(checkout, *options, **address)
+    assert code == 0, output
+    words = " ".join(output.split())
+    assert "the profile spends 300 by 2 clients: calls will be refused" in words
+    assert "→ have the quota raised to 300" in words
+
+
+def test_a_local_target_is_started_only_when_there_is_a_bearer_to_look_with(
+    checkout: Path, serve: Serve, provisioned: Make
+) -> None:
+    code, output = inv_doctor(checkout)
+    assert code == 0, output
+    assert "started for the time of the run" in output
+    assert not (checkout / ".loadtest").exists()
+
+    state = checkout / ".loadtest" / "local"
+    target = serve(state / "target")
+    settings = provisioned(target)
+    write_bearers(state / "bearer.json", (self_mint(settings),))
+    (state / "credentials.env").write_bytes(settings.credentials_file.read_bytes())
+    (state / "credentials.env").chmod(0o600)
+    target.stop()
+    code, output = inv_doctor(checkout)
+    assert code == 0, output
+    assert "the reference target," in output
+    assert "takes the bearer" in output
+    assert json.loads((state / "bearer.json").read_text())["bearers"][0]["via"] == "session"
