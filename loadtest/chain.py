@@ -59,17 +59,30 @@ class Ending:
 
 @dataclass
 class Chain:
-    """Handed from stage to stage; `targets` maps environments to the origins opened so far."""
+    """Handed from stage to stage; `targets` maps environments to the origins opened so far.
+
+    `held` are the environments that no other process may use until this one ends.
+    """
 
     root: Path
     console: Console
     resources: ExitStack
     ending: Ending = field(default_factory=Ending)
     targets: dict[str, str] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
 
     def say(self, stage: str, text: str) -> None:
         """Print one line of a stage."""
         say(self.console, stage, text)
+
+    def hold(self, settings: "Settings") -> None:
+        """Keep other processes off the environment; BusyError where one is there already."""
+        from loadtest.run_lock import lock_environment
+
+        name = settings.environment_name
+        if name not in self.held:
+            self.resources.enter_context(lock_environment(settings.state_dir, name))
+            self.held.add(name)
 
     def open_target(self, settings: "Settings") -> str:
         """Return the target's origin; the reference target is started once and kept running."""
@@ -79,6 +92,7 @@ class Chain:
         name = settings.environment_name
         if name not in self.targets:
             if settings.is_reference():
+                self.hold(settings)
                 state_dir = settings.state_dir / "target"
                 process = self.resources.enter_context(
                     serve_reference(state_dir, *REFERENCE_OPTIONS)

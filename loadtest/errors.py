@@ -87,3 +87,9 @@ class DocsError(LoadtestError):
     """A performance page could not be read or rewritten."""
 
     exit_code = 18
+
+
+class BusyError(LoadtestError):
+    """Another process is using the environment."""
+
+    exit_code = 19

@@ -250,6 +250,7 @@ def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
 
     chosen = _parse_scenarios(scenarios)
     binary = find_k6(settings.variables)
+    chain.hold(settings)
     base_url = chain.open_target(settings)
     least = MintOptions(min_ttl_seconds=LEAST_LIFE_SECONDS)
     bearers, _ = ensure_bearers(chain, settings, least)

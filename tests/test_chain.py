@@ -154,6 +154,21 @@ def test_nothing_outlives_a_task_that_was_killed(checkout: Path) -> None:
     assert code == 0, output
 
 
+def test_a_second_run_is_refused_while_the_first_goes_on(checkout: Path) -> None:
+    with start_inv(checkout, "k6", *LONG) as (process, read_to):
+        read_to("sessions: 2 sessions")
+        family = psutil.Process(process.pid).children(recursive=True)
+        code, output = run_inv(checkout, "k6", *SMALL)
+        assert code == 19, output
+        (line,) = (line for line in output.splitlines() if line.startswith("loadtest: "))
+        assert f"environment local is in use by process {process.pid}, since 20" in line
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(60) == 143
+        assert_all_gone(family)
+    assert not (checkout / ".loadtest" / "local" / "holder.json").exists()
+
+
 def hosted(target: ReferenceTarget) -> dict[str, str]:
     return {
         "LOADTEST_BASE_URL": target.api_url,
