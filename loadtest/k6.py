@@ -199,16 +199,15 @@ def build_knobs(scenario: str, profile: Profile) -> dict[str, str]:
     return knobs
 
 
-def build_phases(scenario: str, settings: Settings) -> tuple[Phase, ...]:
-    """Return what runs when, for the progress display; a cold start takes what it takes."""
-    profile = settings.profile
+def build_phases(scenario: str, profile: Profile, unit: str = "session") -> tuple[Phase, ...]:
+    """Return what runs when; a cold start takes what it takes. `unit` is what the ladder counts."""
     if scenario == "cold-start":
         return (Phase(f"{profile.cold_start.iterations} cold starts", None),)
     seconds = _slice_seconds(scenario, profile)
     slot = OPEN_SECONDS + seconds + _drain_seconds(seconds) + CLOSE_SECONDS
     if scenario == "tools":
-        return (Phase(_count(profile.tools.vus, settings.unit), slot),)
-    return tuple(Phase(_count(stage, settings.unit), slot) for stage in profile.sessions.stages)
+        return (Phase(_count(profile.tools.vus, unit), slot),)
+    return tuple(Phase(_count(stage, unit), slot) for stage in profile.sessions.stages)
 
 
 def build_command(binary: K6Binary, scenario: str) -> list[str]:
@@ -307,7 +306,7 @@ def run_scenario(
     SystemExit stop k6 and come back as `interruption`.
     """
     watcher = watcher or NoWatcher()
-    phases = build_phases(scenario, settings)
+    phases = build_phases(scenario, settings.profile, settings.unit)
     environment = build_environment(
         settings.variables,
         build_knobs(scenario, settings.profile),
