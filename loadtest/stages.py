@@ -282,16 +282,27 @@ def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
 
 
 def describe_load(settings: Settings, scenarios: Sequence[str]) -> str:
-    """Say in words what a run is about to send."""
+    """Say in words what a run is about to send: how much at once, how many calls, how long."""
+    from loadtest.k6 import build_phases
+
     profile, unit = settings.profile, settings.unit
+    ladder, mix = profile.sessions, profile.tools
+    climbed = sum(ladder.stages) * ladder.stage_seconds
+    mixed = mix.duration_seconds * mix.target_rps if mix.target_rps else None
     words = {
         "cold-start": f"{profile.cold_start.iterations} cold starts by {profile.cold_start.vus}",
-        "sessions": f"{', '.join(map(str, profile.sessions.stages))} {unit}s for "
-        f"{profile.sessions.stage_seconds} s each, 1 call/s per {unit}",
-        "tools": f"tool mix by {profile.tools.vus} for {profile.tools.duration_seconds} s"
-        + (f" at {profile.tools.target_rps} calls/s" if profile.tools.target_rps else ""),
+        "sessions": f"{', '.join(map(str, ladder.stages))} {unit}s for {ladder.stage_seconds} s "
+        f"each, 1 call/s per {unit}, {climbed:,} calls",
+        "tools": f"tool mix by {mix.vus} for {mix.duration_seconds} s, "
+        + (f"{mixed:,} calls" if mixed else "as fast as it is answered"),
     }
-    return "; ".join(words[scenario] for scenario in scenarios)
+    seconds = sum(
+        phase.seconds or 0
+        for scenario in scenarios
+        for phase in build_phases(scenario, profile, unit)
+    )
+    took = f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
+    return f"{'; '.join(words[scenario] for scenario in scenarios)}; {took}"
 
 
 def build_run(settings: Settings, target: "Target", k6_version: str) -> "Run":

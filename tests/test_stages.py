@@ -1,0 +1,19 @@
+"""What a stage says before it acts."""
+
+from pathlib import Path
+
+from loadtest.config import load_settings
+from loadtest.stages import describe_load
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_run_says_first_how_much_it_is_about_to_send() -> None:
+    knobs = {"STAGES": "2,3", "STAGE_SECONDS": "60", "VUS": "4", "DURATION": "30"}
+    settings = load_settings(ROOT, "local", "smoke", process_env=knobs)
+    assert describe_load(settings, ("sessions", "tools")) == (
+        "2, 3 sessions for 60 s each, 1 call/s per session, 300 calls; "
+        "tool mix by 4 for 30 s, as fast as it is answered; about 3 min"
+    )
+    settings = load_settings(ROOT, "local", "smoke", process_env={**knobs, "TARGET_RPS": "7"})
+    assert describe_load(settings, ("tools",)) == "tool mix by 4 for 30 s, 210 calls; about 35 s"
