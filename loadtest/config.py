@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from loadtest.errors import ConfigError
+from loadtest.files import check_private
 
 CONFIG_VERSION = 1
 CONFIG_FILE = "loadtest.toml"
@@ -539,8 +540,8 @@ def _check_limits(name: str, limits: Limits, profile: Profile) -> None:
 def _load_credentials(path: Path, variables: Mapping[str, str]) -> Credentials:
     """Prefer variables; what provision kept counts only for the same user."""
     kept = parse_env_file(path)
-    if kept and os.name == "posix" and path.stat().st_mode & 0o077:
-        raise ConfigError(f"{path} can be read by others: chmod 600 it, then change the password")
+    if kept:
+        check_private(path, ConfigError, "chmod 600 it, then change the password")
     if variables.get("LOADTEST_EMAIL") not in {None, kept.get("LOADTEST_EMAIL")}:
         kept = {}
     values = kept | {name: value for name, value in variables.items() if value}

@@ -16,6 +16,12 @@ def ensure_private_dir(path: Path) -> Path:
     return path
 
 
+def check_private(path: Path, error: type[LoadtestError], remedy: str) -> None:
+    """Raise `error` when others than the owner may read or write the file."""
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        raise error(f"{path} can be read by others: {remedy}")
+
+
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
     """Replace `path` atomically; `private` makes it 0600 before the first byte is written."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,34 @@
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from loadtest.errors import ResultsError
+from loadtest.errors import MintError, ResultsError
 from loadtest.files import ensure_private_dir, read_json, write_json, write_text
+from loadtest.mint.bearer import read_bearers
+from loadtest.mint.clients import ClientStore
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_what_holds_secrets_is_refused_once_others_may_read_it(tmp_path: Path) -> None:
+    for name, read in (("bearer.json", read_bearers), ("clients.json", read_clients)):
+        path = tmp_path / name
+        write_json(path, 1, {}, private=True)
+        path.chmod(0o640)
+        with pytest.raises(MintError, match=f"{name} can be read by others: delete it"):
+            read(path)
+
+
+def test_what_holds_secrets_is_out_of_git_s_sight() -> None:
+    names = (".env", ".loadtest/prod/bearer.json", ".loadtest/prod/credentials.env")
+    command = ["git", "check-ignore", *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == list(names)
+
+
+def read_clients(path: Path) -> object:
+    return ClientStore(path).read()
 
 
 def test_a_private_file_is_readable_by_its_owner_alone(tmp_path: Path) -> None:

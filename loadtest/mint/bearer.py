@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from loadtest.errors import MintError
-from loadtest.files import ensure_private_dir, read_json, write_json
+from loadtest.files import check_private, ensure_private_dir, read_json, write_json
 
 BEARER_VERSION = 2
 
@@ -60,8 +59,7 @@ def read_bearers(path: Path) -> tuple[Bearer, ...]:
     """Read them back; none when there is no file; MintError when others could read it."""
     if not path.exists():
         return ()
-    if os.name == "posix" and path.stat().st_mode & 0o077:
-        raise MintError(f"{path} can be read by others: delete it and mint again")
+    check_private(path, MintError, "delete it and mint again")
     body = read_json(path, BEARER_VERSION, MintError)
     try:
         return TypeAdapter(tuple[Bearer, ...]).validate_python(body.get("bearers"))

@@ -11,7 +11,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadtest.errors import MintError
-from loadtest.files import ensure_private_dir, read_json, write_json
+from loadtest.files import check_private, ensure_private_dir, read_json, write_json
 
 CLIENTS_VERSION = 1
 
@@ -68,6 +68,7 @@ class ClientStore:
         """Return what is remembered, by slot."""
         if not self.path.exists():
             return {}
+        check_private(self.path, MintError, "delete it and mint again")
         body = read_json(self.path, CLIENTS_VERSION, MintError)
         try:
             return {
