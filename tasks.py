@@ -41,6 +41,7 @@ HELP = {
     "github_secrets": "Hand the credentials to the Actions secrets of GITHUB_REPOSITORY",
     "print_": "Print the credentials in clear, once",
     "check": "Write nothing: show the difference and fail when a TBD cell is left",
+    "close": "Close the sessions that an earlier run left open on the server",
     "port": "Loopback port to serve on (default: the one it had before, else a free one)",
     "flags": "Further options of `python -m loadtest.reference`, as one quoted string",
 }
@@ -230,12 +231,13 @@ def doctor(
     env: str | None = None,
     profile: str | None = None,
     mcp_url: str | None = None,
+    close: bool = False,
     knobs: Any = None,
 ) -> None:
     """Say what is missing before a run"""
     from loadtest import stages
 
-    stages.doctor(chain.current(), load(env, profile, knobs, mcp_url))
+    stages.doctor(chain.current(), load(env, profile, knobs, mcp_url), close=close)
 
 
 ns = Collection(provision, mint, revoke, k6, report, docs_update, loadtest, target, doctor)

@@ -15,6 +15,7 @@ from loadtest.demand import (
     parse_policy,
 )
 from loadtest.errors import (
+    BusyError,
     CertificateError,
     ConfigError,
     LoadtestError,
@@ -23,8 +24,10 @@ from loadtest.errors import (
     TargetError,
 )
 from loadtest.files import read_json
+from loadtest.journal import find_left
 from loadtest.k6 import find_k6
 from loadtest.mint.bearer import Bearer, find_soonest, parse_claims, read_bearers
+from loadtest.run_lock import lock_environment
 from loadtest.target import check_reachable
 from loadtest.workspace import Greeting, Workspace
 
@@ -78,6 +81,7 @@ def examine(settings: Settings, base_url: str | None) -> Iterator[Finding]:
     yield _look_at_credentials(settings)
     yield from _look_at_authorization(settings, base_url if is_up else None)
     yield from _look_at_bearers(settings, base_url if is_up else None)
+    yield _look_at_sessions(settings)
 
 
 def can_look(settings: Settings) -> bool:
@@ -432,3 +436,18 @@ def _cure_quota(settings: Settings, quota: Quota, units: int, peak: int) -> str:
         if with_most is not None:
             cures.append(f"have the quota raised to {most:,}{who}, with --clients {with_most}")
     return ", or ".join(cures) or "fewer --stages, or a lighter --tool"
+
+
+def _look_at_sessions(settings: Settings) -> Finding:
+    """Say what a run that died left open; one that is under way has its own open, rightly."""
+    try:
+        left = len(find_left(settings.state_dir))
+        if not left:
+            return Finding("sessions", "ok", "no run left one open")
+        with lock_environment(settings.state_dir, settings.environment_name):
+            detail = f"{left} left open by a run"
+            return Finding("sessions", "later", detail, "inv k6 closes them, or inv doctor --close")
+    except BusyError as failure:
+        return Finding("sessions", "ok", str(failure))
+    except LoadtestError as failure:
+        return Finding("sessions", "missing", str(failure), "delete that file")

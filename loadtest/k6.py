@@ -19,9 +19,11 @@ from typing import IO, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from loadtest.config import PROTOCOLS, Profile, Settings
-from loadtest.errors import K6Error, ResultsError, UsageError
+from loadtest.errors import K6Error, LoadtestError, ResultsError, UsageError
 from loadtest.files import write_json
 from loadtest.health import AbortRule, Vitals
+from loadtest.journal import close_sessions, note_writer, open_log, settle_log
+from loadtest.mint.bearer import read_bearers
 from loadtest.progress import NoWatcher, Phase, Watcher, find_feed
 from loadtest.results import (
     SCENARIOS,
@@ -321,8 +323,9 @@ def run_scenario(
     started = utc_now()
     interruption: BaseException | None = None
     broken_off: str | None = None
-    with (out_dir / "k6.log").open("wb") as log:
+    with open_log(settings.state_dir, mcp_url) as log:
         process = _start(build_command(binary, scenario), environment, log)
+        note_writer(log, process.pid)
         vitals = Vitals(process.pid)
         try:
             watcher.begin(scenario, phases)
@@ -335,8 +338,10 @@ def run_scenario(
             except (KeyboardInterrupt, SystemExit) as caught:  # asked twice: do not wait for it
                 interruption = caught
                 _kill(process)
+    sessions_left, caught_late = _close_left(settings.state_dir, bearer_file, out_dir)
+    interruption = caught_late or interruption
     result, rows, server = _read_back(scenario, out_dir, process.returncode, vitals)
-    result = replace(result, started=started, ended=utc_now())
+    result = replace(result, started=started, ended=utc_now(), sessions_left=sessions_left)
     if interruption is not None:
         result = replace(result, outcome="interrupted", reason="stopped by a signal")
     elif broken_off is not None:
@@ -550,6 +555,20 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def _close_left(
+    state_dir: Path, bearer_file: Path, out_dir: Path
+) -> tuple[int, BaseException | None]:
+    """Close what k6 left open; return how much stays, and the interruption that cut it short."""
+    sessions = settle_log(state_dir, out_dir / "k6.log")
+    try:
+        bearers = read_bearers(bearer_file) if sessions else ()
+        return len(close_sessions(state_dir, sessions, bearers).left), None
+    except LoadtestError:  # of a damaged file: the next run says so
+        return len(sessions), None
+    except (KeyboardInterrupt, SystemExit) as caught:
+        return len(sessions), caught
+
+
 def _read_back(
     scenario: str, out_dir: Path, exit_code: int, vitals: Vitals
 ) -> tuple[ScenarioResult, tuple[Row, ...], Server | None]:
@@ -565,18 +584,12 @@ def _read_back(
     except ResultsError as failure:
         reason = f"{result.reason}; {failure}" if result.outcome == "failed" else str(failure)
         return replace(result, outcome="failed", reason=reason), (), None
-    counts = [summary.count(f"mcp_sessions_{verb}") for verb in ("opened", "closed")]
     crossed = find_crossed(summary)
     if crossed and result.outcome == "ok":  # whatever exit code this k6 has for it
         result = replace(result, outcome="thresholds crossed")
     lateness = summary.metrics.get("mcp_generator_lateness", {})
     generator = vitals.describe(lateness["p(95)"] if lateness.get("count") else None)
-    result = replace(
-        result,
-        crossed=crossed,
-        sessions_left=max(0, counts[0] - counts[1]),
-        generator=generator,
-    )
+    result = replace(result, crossed=crossed, generator=generator)
     return result, rows, summary.loadtest.server
 
 

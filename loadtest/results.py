@@ -86,7 +86,7 @@ class ScenarioResult:
     """How one scenario went; `crossed` names the thresholds that its numbers crossed.
 
     `generator` is None where the generator could not be watched. `sessions_left` counts sessions
-    that were opened but not seen closed.
+    that could not be closed, not even once k6 had ended.
     """
 
     name: str

@@ -254,6 +254,7 @@ def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
     base_url = chain.open_target(settings)
     least = MintOptions(min_ttl_seconds=LEAST_LIFE_SECONDS)
     bearers, _ = ensure_bearers(chain, settings, least)
+    _close_earlier(chain, settings, bearers)
     target = Target(host=urlsplit(base_url).netloc)
     folder = create_run_folder(settings.runs_dir, build_run(settings, target, binary.version))
     chain.say("k6", f"{binary.describe()}, into {folder.path.relative_to(settings.root)}")
@@ -279,6 +280,27 @@ def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
             renewal_url=renewal_url,
         )
     chain.ending.note(folder.run)
+
+
+def _close_earlier(chain: Chain, settings: Settings, bearers: Sequence[Bearer]) -> None:
+    """Close the sessions that an earlier run left, and say so."""
+    from loadtest.journal import close_earlier, left_file
+
+    closing = close_earlier(settings.state_dir, bearers, lasting=not settings.is_reference())
+    for line in closing.describe(left_file(settings.state_dir).relative_to(settings.root)):
+        chain.say("k6", line)
+
+
+def _find_closing_bearers(settings: Settings) -> tuple[Bearer, ...]:
+    """Return the bearers on disk, where there are sessions to close with them."""
+    from loadtest.journal import find_left
+
+    if settings.is_reference() or not find_left(settings.state_dir):
+        return ()
+    bearers = read_bearers(settings.bearer_file)
+    if not bearers or find_soonest(bearers).seconds_left() <= 0:
+        raise MintError("there is no fresh bearer to close sessions with: inv mint, then again")
+    return bearers
 
 
 def describe_load(settings: Settings, scenarios: Sequence[str]) -> str:
@@ -388,16 +410,23 @@ def _find_git_sha(root: Path) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def doctor(chain: Chain, settings: Settings) -> None:
-    """Print what is missing; the exit code says whether a run would start."""
+def doctor(chain: Chain, settings: Settings, *, close: bool = False) -> None:
+    """Print what is missing; the exit code says whether a run would start.
+
+    With `close`, sessions that an earlier run left are closed first, by the bearers on disk.
+    """
     from rich.table import Table
     from rich.text import Text
 
     from loadtest.doctor import can_look, examine
+    from loadtest.run_lock import lock_environment
 
     base_url = settings.base_url
     if settings.is_reference() and can_look(settings):
         base_url = chain.open_target(settings)
+    if close:
+        with lock_environment(settings.state_dir, settings.environment_name):
+            _close_earlier(chain, settings, _find_closing_bearers(settings))
     colours = {"ok": "green", "later": "cyan", "warn": "yellow", "missing": "red"}
     table = Table("what", "state", "detail", box=None, pad_edge=False)
     missing = []

@@ -201,6 +201,37 @@ def test_crossed_thresholds_are_a_result_and_still_reported(
         assert variables["LOADTEST_PASSWORD"].encode() not in file.read_bytes(), file
 
 
+def test_sessions_that_a_killed_run_left_are_closed_by_the_doctor_or_the_next_run(
+    checkout: Path, serve: Serve
+) -> None:
+    target = serve(tool_quota=False)
+    chosen, variables = ("--env", "staging", "--scenarios", "sessions"), hosted(target)
+
+    def leave_sessions() -> None:
+        long = ("--stages", "5", "--stage-seconds", "60")
+        with start_inv(checkout, "k6", *chosen, *long, **variables) as (process, read_to):
+            read_to("sessions: 5 sessions")
+            read_to("sessions: 5 sessions")
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+            assert_all_gone(family)
+        assert target.open_sessions == 5
+
+    leave_sessions()
+    _, output = run_inv(checkout, "doctor", "--env", "staging", **variables)
+    assert "5 left open by a run" in output
+    _, output = run_inv(checkout, "doctor", "--env", "staging", "--close", **variables)
+    assert "closed 5 sessions that an earlier run left" in output
+    assert "no run left one open" in output
+    assert target.open_sessions == 0
+
+    leave_sessions()
+    code, output = run_inv(checkout, "k6", *chosen, *SMALL, **variables)
+    assert code == 0, output
+    assert "closed 5 sessions that an earlier run left" in output
+    assert target.open_sessions == 0
+
+
 def test_a_wrong_password_ends_provisioning_in_one_line(checkout: Path, serve: Serve) -> None:
     variables = hosted(serve())
     code, output = run_inv(checkout, "provision", "--env", "staging", **variables)

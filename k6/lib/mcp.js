@@ -1,6 +1,7 @@
 // MCP clients of both eras over k6/http: open, list, call, close.
 import encoding from 'k6/encoding';
 import http from 'k6/http';
+import { journalClosed, journalOpened } from './journal.js';
 import { OK, classify, classifyCall, classifyPlain } from './outcome.js';
 import { STATELESS, findEra } from './protocol.js';
 import { readAnswer } from './reply.js';
@@ -50,6 +51,7 @@ class Client {
     };
     this.mirrored = NO_HEADERS;
     this.id = 0;
+    this.bearer = null; // whose it is
     this.sessionId = null;
     this.server = {};
     this.answer = null; // the JSON-RPC answer to the last request that was no tool call
@@ -81,7 +83,9 @@ class Client {
     this.params.timeout = timeoutMs;
     this.response = http.del(this.url, null, this.params);
     const { status } = this.response;
-    return (status >= 200 && status < 300) || status === 404 || status === 405;
+    const gone = (status >= 200 && status < 300) || status === 404 || status === 405;
+    if (gone) journalClosed(this);
+    return gone;
   }
 
   request(method, params, timeoutMs) {
@@ -123,7 +127,10 @@ class Session extends Client {
     if (typeof result.protocolVersion === 'string') this.protocol = result.protocolVersion;
     this.headers['MCP-Protocol-Version'] = this.protocol;
     this.sessionId = findHeader(this.response.headers, 'mcp-session-id');
-    if (this.sessionId !== null) this.headers['Mcp-Session-Id'] = this.sessionId;
+    if (this.sessionId !== null) {
+      this.headers['Mcp-Session-Id'] = this.sessionId;
+      journalOpened(this);
+    }
     const body = '{"jsonrpc":"2.0","method":"notifications/initialized"}';
     this.response = this.post('notifications/initialized', body, timeoutMs);
     return classifyPlain(this.response);

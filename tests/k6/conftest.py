@@ -16,7 +16,14 @@ from loadtest.progress import Watcher
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
 
+from . import running
 from .running import Endpoint, build_settings, mint_by_session
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_root(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the state of runs out of the checkout."""
+    running.state_root = tmp_path_factory.mktemp("root")
 
 
 @pytest.fixture(scope="session")

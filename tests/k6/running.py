@@ -2,19 +2,27 @@
 
 import json
 import os
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
+from pydantic import SecretStr
 
 from loadtest.config import Settings, load_settings
-from loadtest.files import write_json
 from loadtest.k6 import K6Binary, ScenarioRun
+from loadtest.mint.bearer import Bearer, write_bearers
+from loadtest.progress import Live, NoWatcher
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results import Row, Run, RunFolder, Target, create_run_folder, utc_now
 
 ROOT = Path(__file__).parent.parent.parent
+
+# Where runs keep their state: a temporary folder, while tests run.
+state_root = ROOT
 
 # The shortest run of each scenario that still fills every row.
 SHORT = {
@@ -42,7 +50,8 @@ class Endpoint:
 def build_settings(**knobs: str) -> Settings:
     """Return settings of the local environment, shortened, with the knobs given."""
     variables = {"PATH": os.environ["PATH"], **SHORT, **knobs}
-    return load_settings(ROOT, "local", "smoke", process_env=variables)
+    settings = load_settings(ROOT, "local", "smoke", process_env=variables)
+    return replace(settings, root=state_root)
 
 
 def mint_by_session(api_url: str, bearer_file: Path) -> str:
@@ -51,8 +60,11 @@ def mint_by_session(api_url: str, bearer_file: Path) -> str:
     post(api_url, "/api/auth/organization/create", {"name": "K6", "slug": "k6"}, session)
     post(api_url, "/api/v1/onboarding/use-demo", {}, session)
     minted = post(api_url, SELF_MINT, {"ttlSeconds": 3600}, session)
-    write_json(bearer_file, 2, {"bearers": [{"access_token": minted["bearer"]}]}, private=True)
-    return f"{api_url}/mcp/{minted['workspaceId']}"
+    mcp_url = f"{api_url}/mcp/{minted['workspaceId']}"
+    token = SecretStr(minted["bearer"])
+    expires_at = time.time() + 3600
+    write_bearers(bearer_file, (Bearer(token, expires_at, mcp_url, "mcp:read", "session"),))
+    return mcp_url
 
 
 def mint_again(endpoint: Endpoint, ttl_seconds: int) -> str:
@@ -86,3 +98,24 @@ def pick(run: ScenarioRun, kind: str, name: str) -> Row:
     found = [row for row in run.rows if (row.kind, row.name) == (kind, name)]
     assert len(found) == 1, run.result
     return found[0]
+
+
+class Interrupter(NoWatcher):
+    """Does something to the run as soon as k6 has counted requests."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+        self.acted = False
+
+    def tick(self, live: Live | None) -> None:
+        """Act once the numbers come in."""
+        if live is not None and live.p95_ms is not None and not self.acted:
+            self.acted = True
+            self.act()
+
+
+def kill_k6() -> None:
+    """Kill every k6 that we started, with no chance to clean up."""
+    for child in psutil.Process().children():
+        if "k6" in child.name():
+            child.kill()

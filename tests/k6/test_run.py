@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ import pytest
 
 from loadtest.errors import K6Error
 from loadtest.k6 import SCRIPTS, K6Binary, ScenarioRun, find_k6, run_scenario, run_scenarios
-from loadtest.progress import Live, NoWatcher
 from loadtest.results import SCENARIOS, RunFolder, read_run_folder
 
-from .running import Endpoint, build_settings, new_folder, pick
+from .running import Endpoint, Interrupter, build_settings, kill_k6, new_folder, pick
 
 pytestmark = pytest.mark.slow
 
@@ -199,20 +197,6 @@ def test_an_open_loop_calls_at_its_rate_whatever_the_number_of_sessions(
     assert row.response is not None
 
 
-class Interrupter(NoWatcher):
-    """Does something to the run as soon as k6 has counted requests."""
-
-    def __init__(self, act: Callable[[], None]) -> None:
-        self.act = act
-        self.acted = False
-
-    def tick(self, live: Live | None) -> None:
-        """Act once the numbers come in."""
-        if live is not None and live.p95_ms is not None and not self.acted:
-            self.acted = True
-            self.act()
-
-
 def test_an_interruption_keeps_the_partial_rows_marks_them_and_goes_on_up(
     open_endpoint: Callable[..., Endpoint], tmp_path: Path, binary: K6Binary
 ) -> None:
@@ -241,12 +225,7 @@ def test_an_interruption_keeps_the_partial_rows_marks_them_and_goes_on_up(
 def test_a_killed_k6_is_a_failure_that_names_the_missing_summary(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
 ) -> None:
-    def kill() -> None:
-        for child in psutil.Process().children():
-            if "k6" in child.name():
-                child.send_signal(signal.SIGKILL)
-
-    run = measure("tools", open_endpoint(), Interrupter(kill), DURATION="100")
+    run = measure("tools", open_endpoint(), Interrupter(kill_k6), DURATION="100")
     assert run.result.outcome == "failed"
     assert "summary.json does not exist" in str(run.result.reason)
     assert run.rows == ()

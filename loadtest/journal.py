@@ -1,0 +1,255 @@
+"""Sessions that k6 opened, by id: what an abort or a crash leaves on the server can be closed.
+
+k6 cannot write files, but its log names each session as it opens and as it closes. That log is
+private while k6 runs: session ids belong in no artifact.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import IO
+
+from pydantic import TypeAdapter, ValidationError
+
+from loadtest.errors import K6Error
+from loadtest.files import ensure_private_dir, read_json, write_json
+from loadtest.mint.bearer import Bearer
+from loadtest.results import SCENARIOS
+from loadtest.tls import find_tls
+
+LEFT_VERSION = 1
+CLOSE_SECONDS = 10.0  # for all that was left together
+REQUEST_SECONDS = 5.0
+PARALLEL = 16
+ORPHAN_SECONDS = 30.0
+
+_ENTRY = re.compile(rb'^time="[^"]*" level=info msg="session (opened|closed) ((?:[^"\\]|\\.)*)"')
+_HEAD = re.compile(rb"^session (endpoint|writer) (\S+)$")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """A session that is open on a server; `client` is the slot of the bearer that opened it."""
+
+    id: str = field(repr=False)
+    client: int
+    protocol: str
+    mcp_url: str
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What became of sessions that were left: how many were closed, and which were not."""
+
+    closed: int = 0
+    left: tuple[OpenSession, ...] = ()
+
+    def describe(self, left_file: Path) -> list[str]:
+        """Return what there is to say of an earlier run's sessions, a line for each kind."""
+        lines = []
+        if self.closed:
+            lines.append(f"closed {_count(self.closed)} that an earlier run left")
+        if self.left:
+            left = _count(len(self.left))
+            lines.append(f"{left} that an earlier run left could not be closed: see {left_file}")
+        return lines
+
+
+def left_file(state_dir: Path) -> Path:
+    """Return where the sessions stand that are known to be open (0600)."""
+    return state_dir / "sessions.json"
+
+
+def open_log(state_dir: Path, mcp_url: str) -> IO[bytes]:
+    """Return a new private log for k6 to append to; what the last one had to say is kept."""
+    settle_log(state_dir)
+    ensure_private_dir(state_dir)
+    flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND
+    log = os.fdopen(os.open(_log_file(state_dir), flags, 0o600), "wb", buffering=0)
+    log.write(f"session endpoint {mcp_url}\n".encode())
+    return log
+
+
+def note_writer(log: IO[bytes], pid: int) -> None:
+    """Say which k6 writes the log."""
+    log.write(f"session writer {pid}\n".encode())
+
+
+def settle_log(state_dir: Path, rest: Path | None = None) -> tuple[OpenSession, ...]:
+    """Put the private log away: sessions still open into `left_file`, all else into `rest`.
+
+    Returns the sessions that this log left open; none when there is no log.
+    """
+    log = _log_file(state_dir)
+    if not log.exists():
+        return ()
+    with contextlib.ExitStack() as files:
+        lines = files.enter_context(log.open("rb"))
+        other = files.enter_context(rest.open("wb")) if rest is not None else None
+        found, _ = _read_log(lines, other)
+    if found:
+        _write_left(state_dir, (*_read_left(state_dir), *found))
+    log.unlink()
+    return found
+
+
+def find_left(state_dir: Path) -> tuple[OpenSession, ...]:
+    """Return every session that is known to be open, and change nothing."""
+    log = _log_file(state_dir)
+    found: tuple[OpenSession, ...] = ()
+    if log.exists():
+        with log.open("rb") as lines:
+            found, _ = _read_log(lines)
+    return (*_read_left(state_dir), *found)
+
+
+def close_earlier(state_dir: Path, bearers: Sequence[Bearer], *, lasting: bool = True) -> Closing:
+    """Close what earlier runs left, however they ended; a k6 that outlived its run is stopped.
+
+    A server that is not `lasting` is gone, sessions and all, where its address is not the bearers'.
+    """
+    log = _log_file(state_dir)
+    if log.exists():
+        with log.open("rb") as lines:
+            _stop_orphan(_read_log(lines)[1])
+        settle_log(state_dir)
+    left = _read_left(state_dir)
+    if not lasting:
+        here = {bearer.mcp_url for bearer in bearers}
+        left = tuple(session for session in left if session.mcp_url in here)
+        _write_left(state_dir, left)
+    return close_sessions(state_dir, left, bearers)
+
+
+def close_sessions(
+    state_dir: Path, sessions: Sequence[OpenSession], bearers: Sequence[Bearer]
+) -> Closing:
+    """DELETE sessions with the bearers of their clients, within `CLOSE_SECONDS`.
+
+    One that its server does not know any more (404), or keeps none of (405), counts as closed. An
+    interruption goes on up; `left_file` then holds what is left.
+    """
+    closed: set[OpenSession] = set()
+    try:
+        if sessions:
+            asyncio.run(_delete_all(sessions, bearers, closed))
+    finally:
+        if closed:
+            _write_left(state_dir, (one for one in _read_left(state_dir) if one not in closed))
+    return Closing(len(closed), tuple(one for one in sessions if one not in closed))
+
+
+async def _delete_all(
+    sessions: Sequence[OpenSession], bearers: Sequence[Bearer], closed: set[OpenSession]
+) -> None:
+    import httpx
+
+    slots = asyncio.Semaphore(PARALLEL)
+
+    async def delete(client: httpx.AsyncClient, session: OpenSession, bearer: Bearer) -> None:
+        headers = {
+            "Authorization": f"Bearer {bearer.access_token.get_secret_value()}",
+            "Mcp-Session-Id": session.id,
+            "MCP-Protocol-Version": session.protocol,
+        }
+        async with slots:
+            with contextlib.suppress(httpx.HTTPError):
+                response = await client.delete(session.mcp_url, headers=headers)
+                if response.is_success or response.status_code in {404, 405}:
+                    closed.add(session)
+
+    owned = [(one, bearers[one.client % len(bearers)]) for one in sessions if bearers]
+    # A bearer goes nowhere but to the endpoint that accepted it.
+    fitting = [(one, bearer) for one, bearer in owned if one.mcp_url == bearer.mcp_url]
+    if not fitting:
+        return
+    tls = find_tls(fitting[0][0].mcp_url)
+    with contextlib.suppress(TimeoutError):
+        async with (
+            httpx.AsyncClient(verify=tls, timeout=REQUEST_SECONDS) as client,
+            asyncio.timeout(CLOSE_SECONDS),
+        ):
+            await asyncio.gather(*(delete(client, one, bearer) for one, bearer in fitting))
+
+
+def _log_file(state_dir: Path) -> Path:
+    return state_dir / "k6.log"
+
+
+def _read_log(
+    lines: Iterable[bytes], other: IO[bytes] | None = None
+) -> tuple[tuple[OpenSession, ...], int | None]:
+    """Return the sessions left open and who wrote; what is no entry goes to `other`."""
+    opened: dict[str, OpenSession] = {}
+    head = {b"endpoint": b"", b"writer": b""}
+    for line in lines:
+        entry = _ENTRY.match(line)
+        if entry is not None:
+            _follow(opened, entry[1], entry[2])
+        elif (fact := _HEAD.match(line)) is not None:
+            head[fact[1]] = fact[2]
+        elif other is not None:
+            other.write(line)
+    mcp_url = head[b"endpoint"].decode()
+    writer = int(head[b"writer"]) if head[b"writer"].isdigit() else None
+    return tuple(replace(session, mcp_url=mcp_url) for session in opened.values()), writer
+
+
+def _follow(opened: dict[str, OpenSession], verb: bytes, quoted: bytes) -> None:
+    """Keep step with one entry; one that no server can have caused is passed over."""
+    try:
+        words = str(json.loads(b'"' + quoted + b'"')).split(" ")
+    except ValueError:
+        return
+    if not _VISIBLE.fullmatch(words[0]):
+        return
+    if verb == b"closed":
+        opened.pop(words[0], None)
+    elif len(words) == 3 and words[1].isdecimal():
+        opened[words[0]] = OpenSession(words[0], int(words[1]), words[2], "")
+
+
+def _read_left(state_dir: Path) -> tuple[OpenSession, ...]:
+    path = left_file(state_dir)
+    if not path.exists():
+        return ()
+    body = read_json(path, LEFT_VERSION, K6Error)
+    try:
+        return TypeAdapter(tuple[OpenSession, ...]).validate_python(body.get("sessions"))
+    except ValidationError:
+        raise K6Error(f"{path} is damaged: delete it") from None
+
+
+def _write_left(state_dir: Path, sessions: Iterable[OpenSession]) -> None:
+    entries = [asdict(session) for session in dict.fromkeys(sessions)]
+    if entries:
+        write_json(left_file(state_dir), LEFT_VERSION, {"sessions": entries}, private=True)
+    else:
+        left_file(state_dir).unlink(missing_ok=True)
+
+
+def _stop_orphan(pid: int | None) -> None:
+    """Stop a k6 whose run died without it: it would go on to open sessions."""
+    import psutil
+
+    if pid is None:
+        return
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        command = process.cmdline()
+        if "run" in command and Path(command[-1]).stem in SCENARIOS:
+            process.terminate()
+            try:
+                process.wait(ORPHAN_SECONDS)
+            except psutil.TimeoutExpired:
+                process.kill()
+
+
+def _count(number: int) -> str:
+    return f"{number} session{'s' * (number != 1)}"
