@@ -1,12 +1,11 @@
 // Concurrent sessions: a ladder of stages, each holding N sessions that call once per second.
 import * as env from './lib/env.js';
-import { loadPools } from './lib/mix.js';
 import { buildOptions, buildSlice, buildSliceScenario, live, probe } from './lib/run.js';
 import { buildSummary } from './lib/summary.js';
 import exec from 'k6/execution';
 
-const pools = loadPools(open('./fixtures/novamart.json'));
-const tool = env.oneOf('TOOL', pools.map((pool) => pool.tool), 'executeSQL');
+const pools = env.toolPools();
+const tool = env.oneOf('TOOL', pools.map((pool) => pool.tool), pools[0].tool);
 const only = pools.filter((pool) => pool.tool === tool);
 const seconds = env.seconds('STAGE_SECONDS');
 const slices = env.wholeNumbers('STAGES').map((n, index) =>

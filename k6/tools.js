@@ -1,10 +1,9 @@
 // Tool-call mix: closed loop by VUs, or open loop at TARGET_RPS calls per second.
 import * as env from './lib/env.js';
-import { loadPools } from './lib/mix.js';
 import { buildOptions, buildSlice, buildSliceScenario, live, probe } from './lib/run.js';
 import { buildSummary } from './lib/summary.js';
 
-const pools = loadPools(open('./fixtures/novamart.json'));
+const pools = env.toolPools();
 const tools = pools.map((pool) => pool.tool);
 const rate = env.optionalWholeNumber('TARGET_RPS');
 const slice = buildSlice('all', env.wholeNumber('VUS'), env.seconds('DURATION'), rate);

@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -22,6 +22,7 @@ from pydantic import (
 
 from loadtest.errors import ConfigError
 from loadtest.files import check_private
+from loadtest.tools import NOVAMART, ToolTable, list_names, parse_table, read_table
 
 CONFIG_VERSION = 1
 CONFIG_FILE = "loadtest.toml"
@@ -29,7 +30,6 @@ STATE_DIR = ".loadtest"
 CREDENTIALS_FILE = "credentials.env"
 
 Positive = Annotated[int, Field(gt=0)]
-ToolName = Literal["executeSQL", "listEntities", "describeEntity", "runMetric"]
 
 # The revisions that k6/lib/protocol.js speaks; auto takes the newest era that the target speaks.
 Protocol = Literal["auto", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
@@ -142,7 +142,8 @@ class Environment(_Table):
     Without `scope` the challenge or the metadata decides; with `workspace_claim` the bearer must
     be a JWT that names the workspace; `client_metadata_url` is a Client ID Metadata Document of
     ours, used where the authorization server takes such; `client_auth` is how a given client sends
-    its secret, where the server offers both ways.
+    its secret, where the server offers both ways; `tools` are a table of what to call, or the path
+    of one from the root of the checkout, or `novamart`.
     """
 
     target: Literal["reference", "hosted"]
@@ -157,6 +158,7 @@ class Environment(_Table):
     clients: Positive = 1
     protocol: Protocol = "auto"
     quota: Quota | None = None
+    tools: str | dict[str, Any] | None = None
     pages: Pages = Pages()
 
     def build_mcp_path(self, workspace_id: str | None) -> str:
@@ -176,11 +178,14 @@ class ColdStart(_Table):
 
 
 class Sessions(_Table):
-    """Knobs of the concurrent-sessions ladder: one stage of `stage_seconds` per session count."""
+    """Knobs of the concurrent-sessions ladder: one stage of `stage_seconds` per session count.
+
+    Without a `tool` it calls the first of the table.
+    """
 
     stages: Annotated[tuple[Positive, ...], Field(min_length=1)]
     stage_seconds: Positive
-    tool: ToolName = "executeSQL"
+    tool: str | None = None
 
     @model_validator(mode="after")
     def _check_stages(self) -> Self:
@@ -237,7 +242,10 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a stage may ask: one environment, one profile, credentials and places."""
+    """Everything a stage may ask: one environment, one profile, credentials and places.
+
+    `tools_assumed`: nobody said which tools to call, so they are NovaMart's if the target has them.
+    """
 
     root: Path
     environment_name: str
@@ -246,6 +254,8 @@ class Settings:
     profile: Profile
     base_url: str | None
     credentials: Credentials
+    tools: ToolTable
+    tools_assumed: bool = False
     clients: int = 1
     protocol: str = "auto"
     tracking_issue: str | None = None
@@ -310,6 +320,12 @@ class Settings:
         value = self.find_variable(name)
         return SecretStr(value) if value else None
 
+    def list_tools(self, scenarios: Iterable[str]) -> tuple[str, ...]:
+        """Return the tools that these scenarios call."""
+        if "tools" in scenarios:
+            return tuple(self.tools.tools)
+        return (str(self.profile.sessions.tool),) if "sessions" in scenarios else ()
+
     def is_reference(self) -> bool:
         """Return whether the target is the embedded one, started for the run."""
         return self.environment.target == "reference"
@@ -341,8 +357,10 @@ def load_settings(
         base_url, environment = _point_at(mcp_url, environment, named=environment_name is not None)
         name = re.sub(r"[^\w.-]", "_", urlsplit(base_url).netloc)
     profile_key = profile_name or variables.get("LOADTEST_PROFILE") or environment.default_profile
+    given = (knobs or {}).get("TOOLS") or variables.get("TOOLS")
+    tools = _load_tools(root, name, environment, given)
     profile = _apply_knobs(
-        _pick(file.profile, profile_key, "profile", "--profile"), variables, knobs or {}
+        _pick(file.profile, profile_key, "profile", "--profile"), variables, knobs or {}, tools
     )
     _check_limits(name, environment.limits, profile)
     hosted = environment.target == "hosted"
@@ -358,6 +376,8 @@ def load_settings(
         ),
         clients=_parse_clients(environment, variables, knobs or {}),
         protocol=_parse_protocol(environment, variables, knobs or {}),
+        tools=tools,
+        tools_assumed=environment.tools is None and not given,
         tracking_issue=variables.get("LOADTEST_TRACKING_ISSUE") or None,
         repository=variables.get("GITHUB_REPOSITORY") or None,
         docs_pages=tuple(root / page for page in file.docs_pages),
@@ -502,8 +522,22 @@ def _parse_protocol(
     return text
 
 
+def _load_tools(root: Path, name: str, environment: Environment, given: str | None) -> ToolTable:
+    """Read the table that a flag or variable names, else the environment's, else NovaMart's."""
+    if given:
+        return read_table(Path(given))
+    if isinstance(environment.tools, dict):
+        return parse_table({"tools": environment.tools}, f"{CONFIG_FILE}, environment {name}")
+    if environment.tools in {None, "novamart"}:
+        return read_table(NOVAMART, "novamart")
+    return read_table(root / str(environment.tools), str(environment.tools))
+
+
 def _apply_knobs(
-    profile: Profile, variables: Mapping[str, str], flags: Mapping[str, str | None]
+    profile: Profile,
+    variables: Mapping[str, str],
+    flags: Mapping[str, str | None],
+    tools: ToolTable,
 ) -> Profile:
     """Return the profile with every knob that a flag or variable overrides."""
     data: dict[str, Any] = profile.model_dump()
@@ -511,15 +545,22 @@ def _apply_knobs(
         text = flags.get(name) or variables.get(name)
         if text:
             data[table][key] = tuple(text.split(",")) if name == "STAGES" else text
+    tool = data["sessions"]["tool"] = data["sessions"]["tool"] or next(iter(tools.tools))
+    faults = []
+    if tool not in tools.tools:
+        known = list_names(tools.tools)
+        faults.append(f"TOOL: {tools.source} has {known}; name a table with others by TOOLS")
     try:
-        return Profile.model_validate(data)
+        made = Profile.model_validate(data)
     except ValidationError as failure:
         names = {".".join(place): name for name, place in KNOBS.items()}
-        faults = [
+        faults += [
             f"{names.get(place := '.'.join(map(str, error['loc'][:2])), place)}: {error['msg']}"
             for error in failure.errors(include_url=False, include_input=False)
         ]
-        raise ConfigError("; ".join(faults)) from None
+    if faults:
+        raise ConfigError("; ".join(faults))
+    return made
 
 
 def _check_limits(name: str, limits: Limits, profile: Profile) -> None:

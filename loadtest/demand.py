@@ -1,14 +1,13 @@
-"""What a profile asks of a target: which tools, and how much of each client's quota in a minute."""
+"""What a profile asks of a target: how much of each client's quota in a minute."""
 
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 from loadtest.config import Profile, Quota
-from loadtest.k6 import OPEN_SECONDS, SCRIPTS, build_phases
+from loadtest.k6 import OPEN_SECONDS, build_phases
+from loadtest.tools import ToolTable
 
 WINDOW_SECONDS = 60
 # A policy is a name or a bare number; its parameters are `q`, the quota, and `w`, its seconds.
@@ -24,35 +23,58 @@ class _Piece:
     rate: float
 
 
-def find_tools(profile: Profile) -> frozenset[str]:
-    """Return the tools that a run calls."""
-    return frozenset(_read_mix()) | {profile.sessions.tool}
+@dataclass(frozen=True)
+class Demand:
+    """What a profile with its table of tools asks of a server that meters each client."""
 
+    profile: Profile
+    tools: ToolTable
+    quota: Quota
 
-def find_peak_units(profile: Profile, quota: Quota, clients: int) -> int:
-    """Return the most that one client spends in a sliding minute, at the rates that are scheduled.
+    def find_peak_units(self, clients: int) -> int:
+        """Return the most that one client spends in a sliding minute, at the rates scheduled.
 
-    Sessions are dealt to the clients in turn, each calls once a second. A tool mix without
-    `target_rps` has no schedule and is left out: it goes as fast as the target answers.
-    """
-    pieces = tuple(_schedule(profile, quota, clients))
-    edges = (*(piece.begin for piece in pieces), *(p.end - WINDOW_SECONDS for p in pieces))
-    peak = max(sum(_spend(piece, edge) for piece in pieces) for edge in edges)
-    return math.ceil(round(peak, 6))
+        Sessions are dealt to the clients in turn, each calls once a second. A tool mix without
+        `target_rps` has no schedule and is left out: it goes as fast as the target answers.
+        """
+        pieces = tuple(self._schedule(clients))
+        edges = (*(piece.begin for piece in pieces), *(p.end - WINDOW_SECONDS for p in pieces))
+        peak = max(sum(_spend(piece, edge) for piece in pieces) for edge in edges)
+        return math.ceil(round(peak, 6))
 
+    def count_clients(self, units: int) -> int | None:
+        """Return the fewest clients with which the schedule stays within `units` each, or None."""
+        most = max(*self.profile.sessions.stages, self.profile.tools.vus)
+        return next((n for n in range(1, most + 1) if self.find_peak_units(n) <= units), None)
 
-def count_clients(profile: Profile, quota: Quota, units: int) -> int | None:
-    """Return the fewest clients with which the schedule stays within `units` each; None if none."""
-    most = max(*profile.sessions.stages, profile.tools.vus)
-    return next(
-        (n for n in range(1, most + 1) if find_peak_units(profile, quota, n) <= units), None
-    )
+    def find_mix_rate(self, clients: int, units: int) -> int:
+        """Return the highest `target_rps`, in calls/s, with which the mix stays within `units`."""
+        cost = self._find_mix_weight() * self._find_busiest_share(clients)
+        return int(round(units / WINDOW_SECONDS / cost, 9))
 
+    def _schedule(self, clients: int) -> Iterator[_Piece]:
+        ladder, mix = self.profile.sessions, self.profile.tools
+        weight = self.quota.weigh(str(ladder.tool))
+        begin = 0.0
+        slots = build_phases("sessions", self.profile)
+        for stage, slot in zip(ladder.stages, slots, strict=True):
+            rate = math.ceil(stage / clients) * weight
+            yield _Piece(begin + OPEN_SECONDS, begin + OPEN_SECONDS + ladder.stage_seconds, rate)
+            begin += slot.seconds or 0.0
+        if mix.target_rps is not None:
+            cost = mix.target_rps * self._find_busiest_share(clients) * self._find_mix_weight()
+            yield _Piece(begin + OPEN_SECONDS, begin + OPEN_SECONDS + mix.duration_seconds, cost)
 
-def find_mix_rate(profile: Profile, quota: Quota, clients: int, units: int) -> int:
-    """Return the highest `target_rps`, in calls/s, at which the mix stays within `units` each."""
-    cost = _find_mix_weight(quota) * _find_busiest_share(profile, clients)
-    return int(round(units / WINDOW_SECONDS / cost, 9))
+    def _find_busiest_share(self, clients: int) -> float:
+        """Return the share of the mix that the client with most of its sessions calls."""
+        vus = self.profile.tools.vus
+        return math.ceil(vus / clients) / vus
+
+    def _find_mix_weight(self) -> float:
+        """Return what a call of the tool mix costs on average, in units."""
+        shares = {name: pool.weight for name, pool in self.tools.tools.items()}
+        spent = sum(share * self.quota.weigh(tool) for tool, share in shares.items())
+        return spent / sum(shares.values())
 
 
 def parse_policy(text: str) -> Quota | None:
@@ -76,38 +98,7 @@ def _parse_member(member: str) -> Iterator[int]:
         yield max(1, int(quota) * WINDOW_SECONDS // window)
 
 
-def _schedule(profile: Profile, quota: Quota, clients: int) -> Iterator[_Piece]:
-    ladder, mix = profile.sessions, profile.tools
-    begin = 0.0
-    for stage, slot in zip(ladder.stages, build_phases("sessions", profile), strict=True):
-        rate = math.ceil(stage / clients) * quota.weigh(ladder.tool)
-        yield _Piece(begin + OPEN_SECONDS, begin + OPEN_SECONDS + ladder.stage_seconds, rate)
-        begin += slot.seconds or 0.0
-    if mix.target_rps is not None:
-        share = _find_busiest_share(profile, clients)
-        cost = mix.target_rps * share * _find_mix_weight(quota)
-        yield _Piece(begin + OPEN_SECONDS, begin + OPEN_SECONDS + mix.duration_seconds, cost)
-
-
-def _find_busiest_share(profile: Profile, clients: int) -> float:
-    """Return the share of the mix that the client with most of its sessions calls."""
-    return math.ceil(profile.tools.vus / clients) / profile.tools.vus
-
-
-def _find_mix_weight(quota: Quota) -> float:
-    """Return what a call of the tool mix costs on average, in units."""
-    mix = _read_mix()
-    return sum(share * quota.weigh(tool) for tool, share in mix.items()) / sum(mix.values())
-
-
 def _spend(piece: _Piece, window_begin: float) -> float:
     begin = max(piece.begin, window_begin)
     end = min(piece.end, window_begin + WINDOW_SECONDS)
     return piece.rate * max(0.0, end - begin)
-
-
-@cache
-def _read_mix() -> Mapping[str, int]:
-    """Return the tool mix of the k6 scripts: tools and their shares."""
-    fixture = json.loads((SCRIPTS / "fixtures" / "novamart.json").read_text(encoding="utf-8"))
-    return {tool: pool["weight"] for tool, pool in fixture["tools"].items()}

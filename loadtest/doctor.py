@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from loadtest.browser import find_choice
 from loadtest.config import Quota, Settings, check_hosted, parse_origin
-from loadtest.demand import (
-    count_clients,
-    find_mix_rate,
-    find_peak_units,
-    find_tools,
-    parse_policy,
-)
+from loadtest.demand import Demand, parse_policy
 from loadtest.errors import (
     BusyError,
     CertificateError,
@@ -27,6 +21,7 @@ from loadtest.files import read_json
 from loadtest.journal import find_left
 from loadtest.k6 import find_k6
 from loadtest.mint.bearer import Bearer, find_soonest, parse_claims, read_bearers
+from loadtest.results import SCENARIOS
 from loadtest.run_lock import lock_environment
 from loadtest.target import check_reachable
 from loadtest.workspace import Greeting, Workspace
@@ -349,7 +344,7 @@ def _look_at_tools(settings: Settings, greeting: Greeting | None) -> Finding:
         return Finding(
             "tools", "later", "not listed to a refused bearer", "mend the endpoint first"
         )
-    wanted = find_tools(settings.profile)
+    wanted = set(settings.list_tools(SCENARIOS)) | set(settings.list_tools(("sessions",)))
     lacking = sorted(wanted - greeting.tools)
     if lacking:
         remedy = "give the server these tools, or run --scenarios cold-start alone"
@@ -399,17 +394,18 @@ def _find_units(settings: Settings, bearers: tuple[Bearer, ...], quota: Quota) -
 
 def _judge_quota(settings: Settings, quota: Quota, units: int, seen: str) -> Finding:
     profile, clients = settings.profile, settings.clients
-    peak = find_peak_units(profile, quota, clients)
+    demand = Demand(profile, settings.tools, quota)
+    peak = demand.find_peak_units(clients)
     shared = f"by {clients} client{'' if clients == 1 else 's'}"
     if peak > units:
         return Finding(
             "quota",
             "warn",
             f"{seen}; the profile spends {peak:,} {shared}: calls will be refused",
-            _cure_quota(settings, quota, units, peak),
+            _cure_quota(settings, demand, units, peak),
         )
     if profile.tools.target_rps is None:
-        rate = find_mix_rate(profile, quota, clients, units)
+        rate = demand.find_mix_rate(clients, units)
         return Finding(
             "quota",
             "warn",
@@ -419,20 +415,19 @@ def _judge_quota(settings: Settings, quota: Quota, units: int, seen: str) -> Fin
     return Finding("quota", "ok", f"{seen}; the profile spends {peak:,} {shared}")
 
 
-def _cure_quota(settings: Settings, quota: Quota, units: int, peak: int) -> str:
+def _cure_quota(settings: Settings, demand: Demand, units: int, peak: int) -> str:
     """Say how many clients would do, and to what a quota must be raised."""
-    profile = settings.profile
     cures = []
-    needed = count_clients(profile, quota, units)
+    needed = demand.count_clients(units)
     if needed is not None:
         cures.append(f"--clients {needed}")
-    most = quota.most_units_per_minute
+    most = demand.quota.most_units_per_minute
     is_ours = settings.environment.provision == "novamart"
     who = " (inv provision does where it may)" if is_ours else ""
     if most is None or peak <= most:
         cures.append(f"have the quota raised to {peak:,}{who}")
     elif units < most:
-        with_most = count_clients(profile, quota, most)
+        with_most = demand.count_clients(most)
         if with_most is not None:
             cures.append(f"have the quota raised to {most:,}{who}, with --clients {with_most}")
     return ", or ".join(cures) or "fewer --stages, or a lighter --tool"

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from loadtest.config import PROTOCOLS, Profile, Settings
 from loadtest.errors import K6Error, LoadtestError, ResultsError, UsageError
-from loadtest.files import write_json
+from loadtest.files import write_json, write_text
 from loadtest.health import AbortRule, Vitals
 from loadtest.journal import close_sessions, note_writer, open_log, settle_log
 from loadtest.mint.bearer import read_bearers
@@ -36,6 +36,7 @@ from loadtest.results import (
     write_rows,
     write_run,
 )
+from loadtest.tools import NOVAMART
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "k6"
 MINIMUM = (1, 0, 0)
@@ -192,7 +193,7 @@ def build_knobs(scenario: str, profile: Profile) -> dict[str, str]:
         knobs |= {
             "STAGES": ",".join(str(stage) for stage in profile.sessions.stages),
             "STAGE_SECONDS": str(seconds),
-            "TOOL": profile.sessions.tool,
+            "TOOL": str(profile.sessions.tool),
         }
     else:
         knobs |= {"VUS": str(profile.tools.vus), "DURATION": str(seconds)}
@@ -240,6 +241,7 @@ def build_environment(
         "MCP_BEARER_FILE": str(bearer_file.resolve()),
         "MCP_PROTOCOL": protocol,
         "CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS),
+        "TOOLS_FILE": str(out_dir / "tools.json"),
         "SUMMARY_FILE": str(out_dir / "summary.json"),
         "K6_WEB_DASHBOARD": "true",
         # Only the file is wanted, but k6 2.x listens all the same, at port -1 on every interface.
@@ -319,12 +321,12 @@ def run_scenario(
     )
     if renewal_url is not None:
         environment["RENEWAL_URL"] = renewal_url
-    out_dir.mkdir(parents=True, exist_ok=True)
+    write_text(out_dir / "tools.json", settings.tools.render())
     started = utc_now()
     interruption: BaseException | None = None
     broken_off: str | None = None
     with open_log(settings.state_dir, mcp_url) as log:
-        process = _start(build_command(binary, scenario), environment, log)
+        process = start(build_command(binary, scenario), environment, log)
         note_writer(log, process.pid)
         vitals = Vitals(process.pid)
         try:
@@ -429,6 +431,7 @@ def inspect(binary: K6Binary, script: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         bearer_file = Path(name) / "bearer.json"
         write_json(bearer_file, 2, {"bearers": [{"access_token": "none"}]}, private=True)
+        write_text(Path(name) / "tools.json", NOVAMART.read_text(encoding="utf-8"))
         knobs = {"ITERATIONS": "1", "VUS": "1", "STAGES": "1", "STAGE_SECONDS": "1"}
         environment = build_environment(
             os.environ,
@@ -443,7 +446,7 @@ def inspect(binary: K6Binary, script: Path) -> None:
             command, env=environment, capture_output=True, text=True, check=False, timeout=60
         )
     if done.returncode != 0:
-        raise K6Error(f"{script}: {_find_error(done.stderr) or f'k6 ended with {done.returncode}'}")
+        raise K6Error(f"{script}: {find_error(done.stderr) or f'k6 ended with {done.returncode}'}")
 
 
 def _inspect_binary(path: Path, source: str) -> K6Binary:
@@ -497,7 +500,7 @@ def _bound_seconds(phases: tuple[Phase, ...]) -> float:
     return SETUP_SECONDS + scheduled + STOP_SECONDS
 
 
-def _start(
+def start(
     command: list[str], environment: dict[str, str], log: IO[bytes]
 ) -> subprocess.Popen[bytes]:
     """Start k6 in a process group of its own: Ctrl-C reaches us alone, and we pass one on."""
@@ -575,9 +578,9 @@ def _read_back(
     log = (out_dir / "k6.log").read_text(encoding="utf-8", errors="replace")
     result = ScenarioResult(scenario, _name_outcome(exit_code), exit_code)
     if result.outcome in {"failed", "aborted"}:
-        result = replace(result, reason=_find_error(log) or f"k6 ended with {exit_code}")
+        result = replace(result, reason=find_error(log) or f"k6 ended with {exit_code}")
     elif "source=stacktrace" in log:
-        result = replace(result, outcome="failed", reason=_find_error(log))
+        result = replace(result, outcome="failed", reason=find_error(log))
     try:
         summary = parse_summary(out_dir / "summary.json", scenario)
         rows = build_rows(summary)
@@ -603,7 +606,7 @@ def _name_outcome(exit_code: int) -> Outcome:
     return outcomes.get(exit_code, "failed")
 
 
-def _find_error(log: str) -> str | None:
+def find_error(log: str) -> str | None:
     """Return the first line of the last error in a k6 log."""
     for line in reversed(log.splitlines()):
         match = re.search(r'level=error msg=(?:"((?:[^"\\]|\\.)*)"|(\S+))', line)

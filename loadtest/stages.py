@@ -244,6 +244,7 @@ def revoke(chain: Chain, settings: Settings) -> None:
 def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
     """Run the scenarios into a new run folder; what their numbers say decides the exit code."""
     from loadtest.k6 import find_k6, run_scenarios
+    from loadtest.preflight import check_target
     from loadtest.progress import ProgressDisplay
     from loadtest.renewal import Renewal
     from loadtest.results import Target, create_run_folder
@@ -256,9 +257,17 @@ def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
     bearers, _ = ensure_bearers(chain, settings, least)
     _close_earlier(chain, settings, bearers)
     target = Target(host=urlsplit(base_url).netloc)
+    chain.say("k6", f"{describe_load(settings, chosen)}, to {target.host}")
+    settings = check_target(
+        settings,
+        bearers[0].mcp_url,
+        settings.bearer_file,
+        chosen,
+        binary=binary,
+        tell=lambda text: chain.say("k6", text),
+    )
     folder = create_run_folder(settings.runs_dir, build_run(settings, target, binary.version))
     chain.say("k6", f"{binary.describe()}, into {folder.path.relative_to(settings.root)}")
-    chain.say("k6", f"{describe_load(settings, chosen)}, to {target.host}")
     with ExitStack() as running:
         display = running.enter_context(ProgressDisplay(chain.console))
         renewal_url = None
@@ -338,7 +347,7 @@ def build_run(settings: Settings, target: "Target", k6_version: str) -> "Run":
         started=utc_now(),
         environment=settings.environment_name,
         profile=settings.profile_name,
-        knobs=settings.profile.model_dump(mode="json"),
+        knobs=settings.profile.model_dump(mode="json") | {"tool_table": settings.tools.describe()},
         target=target,
         k6_version=k6_version,
         machine={

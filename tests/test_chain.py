@@ -185,7 +185,7 @@ def test_crossed_thresholds_are_a_result_and_still_reported(
     code, output = run_inv(checkout, "mint", "--env", "staging", **variables)
     assert code == 0, output
     target.stop()
-    target = serve(tmp_path / "target", error_share=0.5, tool_quota=False)
+    target = serve(tmp_path / "target", error_share=0.1, tool_quota=False)
 
     chosen = ("--env", "staging", "--scenarios", "tools")
     code, output = run_inv(checkout, "loadtest", *chosen, *SMALL, **variables)

@@ -76,6 +76,41 @@ def test_the_protocol_is_a_flag_a_variable_or_the_environments_own(root: Path) -
     assert "PROTOCOL must be one of auto" in refuse(root, process_env={"PROTOCOL": "2024-11-05"})
 
 
+def test_tools_are_a_flag_a_table_of_the_environment_or_novamarts(root: Path) -> None:
+    assert load_settings(root, "prod", process_env={}).tools.source == "novamart"
+    config_file = root / config.CONFIG_FILE
+    text = config_file.read_text(encoding="utf-8").replace('tools = "novamart"\n', "")
+    table = '[environment.prod.tools.look]\nweight = 2\narguments = [{ at = "x" }]\n\n'
+    config_file.write_text(text.replace("[profile.smoke]", f"{table}[profile.smoke]"))
+    settings = load_settings(root, "prod", process_env={})
+    assert settings.tools.source == "loadtest.toml, environment prod"
+    assert (list(settings.tools.tools), settings.profile.sessions.tool) == (["look"], "look")
+    assert not settings.tools_assumed
+    assert settings.list_tools(("cold-start",)) == ()
+    assumed = load_settings(root, "staging", process_env={})
+    assert (assumed.tools.source, assumed.tools_assumed) == ("novamart", True)
+    file = root / "mine.json"
+    file.write_text('{"tools": {"a": {"weight": 1, "arguments": [{}]}, "b": '
+                    '{"weight": 1, "arguments": [{}]}}}')  # fmt: skip
+    given = {"TOOLS": str(file)}
+    settings = load_settings(root, "prod", knobs={"TOOL": "b"}, process_env=given)
+    assert (settings.tools.source, settings.profile.sessions.tool) == (str(file), "b")
+    assert settings.list_tools(("sessions",)) == ("b",)
+    assert settings.list_tools(("sessions", "tools")) == ("a", "b")
+    message = refuse(root, environment_name="prod", knobs={"TOOL": "c"}, process_env=given)
+    assert message == f"TOOL: {file} has a, b; name a table with others by TOOLS"
+
+
+def test_an_environments_tools_may_lie_in_a_file_beside_the_settings(root: Path) -> None:
+    (root / "mine.json").write_text('{"tools": {"a": {"weight": 1, "arguments": [{}]}}}')
+    config_file = root / config.CONFIG_FILE
+    text = config_file.read_text(encoding="utf-8")
+    config_file.write_text(text.replace('tools = "novamart"', 'tools = "mine.json"'))
+    assert list(load_settings(root, "prod", process_env={}).tools.tools) == ["a"]
+    (root / "mine.json").write_text("{}")
+    assert refuse(root, environment_name="prod", process_env={}).startswith("mine.json: no tools")
+
+
 def test_equal_stages_are_refused_because_rows_are_keyed_by_them(root: Path) -> None:
     assert "stages must differ" in refuse(root, knobs={"STAGES": "5,5"}, process_env={})
 

@@ -7,16 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.config import Profile, Quota
-from loadtest.demand import (
-    count_clients,
-    find_mix_rate,
-    find_peak_units,
-    find_tools,
-    parse_policy,
-)
+from loadtest.demand import Demand, parse_policy
 from loadtest.k6 import OPEN_SECONDS, build_phases
+from loadtest.tools import NOVAMART, read_table
 
 # The first user's server (wire contract, "quota").
+TABLE = read_table(NOVAMART)
 QUOTA = Quota(units_per_minute=60, weights={"executeSQL": 5, "runMetric": 3})
 
 
@@ -30,6 +26,10 @@ def build_profile(
             "tools": {"vus": 1, "duration_seconds": 10} | tools,
         }
     )
+
+
+def demand(profile: Profile) -> Demand:
+    return Demand(profile, TABLE, QUOTA)
 
 
 def count_most(profile: Profile, weight: int, clients: int) -> int:
@@ -58,7 +58,7 @@ def test_the_peak_is_what_counting_call_by_call_finds(
 ) -> None:
     profile = build_profile(stages, seconds)
     counted = count_most(profile, 5, clients)
-    found = find_peak_units(profile, QUOTA, clients)
+    found = demand(profile).find_peak_units(clients)
     # A call stands for the second that it begins: a window may cut that second once per stage.
     assert counted <= found + 5 * max(stages)
     assert found <= counted + 5 * max(stages)
@@ -78,34 +78,34 @@ def test_the_peak_is_what_counting_call_by_call_finds(
 def test_sessions_are_dealt_to_the_clients_in_turn(
     stages: tuple[int, ...], seconds: int, clients: int, peak: int
 ) -> None:
-    assert find_peak_units(build_profile(stages, seconds), QUOTA, clients) == peak
+    assert demand(build_profile(stages, seconds)).find_peak_units(clients) == peak
 
 
 def test_a_lighter_tool_costs_less() -> None:
-    assert find_peak_units(build_profile(tool="listEntities"), QUOTA, 1) == 60
-    assert find_peak_units(build_profile(tool="runMetric"), QUOTA, 1) == 180
+    assert demand(build_profile(tool="listEntities")).find_peak_units(1) == 60
+    assert demand(build_profile(tool="runMetric")).find_peak_units(1) == 180
 
 
 def test_a_mix_counts_where_it_has_a_rate() -> None:
     # 60 % of 5, 30 % of 1 and 10 % of 3 units: 3.6 a call.
-    assert find_peak_units(build_profile((1,), 1, duration_seconds=60), QUOTA, 1) == 5
+    assert demand(build_profile((1,), 1, duration_seconds=60)).find_peak_units(1) == 5
     mix = build_profile((1,), 1, duration_seconds=60, target_rps=10, vus=4)
-    assert find_peak_units(mix, QUOTA, 1) == 2_160
-    assert find_peak_units(mix, QUOTA, 2) == 1_080
-    assert find_peak_units(mix, QUOTA, 3) == 1_080  # one client has two of the four sessions
+    assert demand(mix).find_peak_units(1) == 2_160
+    assert demand(mix).find_peak_units(2) == 1_080
+    assert demand(mix).find_peak_units(3) == 1_080  # one client has two of the four sessions
 
 
 @given(clients=st.integers(1, 8), vus=st.integers(1, 8), units=st.integers(60, 4_000))
 def test_the_rate_for_a_mix_stays_within_the_quota_and_one_more_call_does_not(
     clients: int, vus: int, units: int
 ) -> None:
-    rate = find_mix_rate(build_profile(vus=vus), QUOTA, clients, units)
+    rate = demand(build_profile(vus=vus)).find_mix_rate(clients, units)
     mix = {"duration_seconds": 60, "vus": vus}
     over = build_profile((1,), 1, tool="listEntities", target_rps=rate + 1, **mix)
-    assert find_peak_units(over, QUOTA, clients) > units
+    assert demand(over).find_peak_units(clients) > units
     if rate:
         within = build_profile((1,), 1, tool="listEntities", target_rps=rate, **mix)
-        assert find_peak_units(within, QUOTA, clients) <= units
+        assert demand(within).find_peak_units(clients) <= units
 
 
 @given(
@@ -116,12 +116,12 @@ def test_the_clients_counted_are_enough_and_one_less_is_not(
     stages: tuple[int, ...], units: int
 ) -> None:
     profile = build_profile(stages)
-    needed = count_clients(profile, QUOTA, units)
+    needed = demand(profile).count_clients(units)
     if needed is None:
-        assert find_peak_units(profile, QUOTA, max(stages)) > units
+        assert demand(profile).find_peak_units(max(stages)) > units
         return
-    assert find_peak_units(profile, QUOTA, needed) <= units
-    assert needed == 1 or find_peak_units(profile, QUOTA, needed - 1) > units
+    assert demand(profile).find_peak_units(needed) <= units
+    assert needed == 1 or demand(profile).find_peak_units(needed - 1) > units
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,3 @@ def test_a_policy_header_is_read_as_calls_a_minute(text: str, units: int | None)
 def test_no_policy_header_makes_a_traceback(text: str) -> None:
     found = parse_policy(text)
     assert found is None or found.units_per_minute > 0
-
-
-def test_the_tools_of_a_profile_are_the_mix_and_the_ladder() -> None:
-    everything = {"executeSQL", "listEntities", "describeEntity", "runMetric"}
-    assert find_tools(build_profile()) == everything

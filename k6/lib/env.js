@@ -66,16 +66,30 @@ export function renewalUrl() {
   return __ENV.RENEWAL_URL || null;
 }
 
-// Init context only: per OAuth client a token and when it expires, in ms since the epoch. Messages
-// name the variable, never what the file holds.
-export function bearers() {
-  const path = text('MCP_BEARER_FILE', 'the path of the bearer file');
-  let body = null;
+// Init context only. Messages name the variable, never what the file holds.
+function jsonFile(name) {
+  const path = text(name, 'the path of a JSON file');
   try {
-    body = JSON.parse(open(path));
+    return JSON.parse(open(path));
   } catch (_) {
-    fail('MCP_BEARER_FILE', 'the path of a readable JSON file');
+    return fail(name, 'the path of a readable JSON file');
   }
+}
+
+// Each tool of the table by name, weight and arguments.
+export function toolPools() {
+  const { tools } = jsonFile('TOOLS_FILE') || {};
+  const pools = Object.entries(tools || {}).map(([tool, pool]) => ({ tool, ...pool }));
+  const fine = pools.every(
+    ({ weight, arguments: all }) => Number.isInteger(weight) && weight > 0 && all && all.length > 0,
+  );
+  if (!pools.length || !fine) fail('TOOLS_FILE', 'a table of tools with a weight and arguments each');
+  return pools;
+}
+
+// Per OAuth client a token and when it expires, in ms since the epoch.
+export function bearers() {
+  const body = jsonFile('MCP_BEARER_FILE');
   const entries = body && body.version === 2 && Array.isArray(body.bearers) ? body.bearers : [];
   const found = entries.map((entry) => ({
     token: entry && entry.access_token,

@@ -16,9 +16,9 @@ function buildTags(rpc, more) {
   return Object.assign({ name: 'mcp', rpc }, more);
 }
 
-// A tool call as constant text around its request id; build it once, outside every loop. `more` are
-// headers that the tool's schema asks for (x-mcp-header).
-export function buildCall(protocol, tool, args, more = NO_HEADERS) {
+// A tool call as constant text around its request id; build it once, outside every loop. `mirrored`
+// are the arguments that headers repeat: `{path: [name, …], header}`.
+export function buildCall(protocol, tool, args, mirrored = []) {
   const params = { name: tool, arguments: args };
   const stateless = findEra(protocol) === STATELESS;
   if (stateless) params._meta = buildMeta(protocol);
@@ -26,10 +26,19 @@ export function buildCall(protocol, tool, args, more = NO_HEADERS) {
     row: { tool },
     tail: `,"method":"tools/call","params":${JSON.stringify(params)}}`,
     tags: buildTags('tools/call', { tool }),
-    headers: stateless
-      ? Object.assign({ 'Mcp-Method': 'tools/call', 'Mcp-Name': encodeHeader(tool) }, more)
-      : NO_HEADERS,
+    headers: stateless ? buildCallHeaders(tool, args, mirrored) : NO_HEADERS,
   };
+}
+
+function buildCallHeaders(tool, args, mirrored) {
+  const headers = { 'Mcp-Method': 'tools/call', 'Mcp-Name': encodeHeader(tool) };
+  for (const { path, header } of mirrored) {
+    const value = path.reduce((inner, key) => (inner || {})[key], args);
+    if (['string', 'number', 'boolean'].includes(typeof value)) {
+      headers[`Mcp-Param-${header}`] = encodeHeader(String(value));
+    }
+  }
+  return headers;
 }
 
 // Returns a client of the revision's era, not yet open. `rpc` renames the requests of one that must
@@ -60,8 +69,8 @@ class Client {
     this.rpc = rpc;
   }
 
-  list(timeoutMs) {
-    return this.request('tools/list', {}, timeoutMs);
+  list(timeoutMs, cursor = null) {
+    return this.request('tools/list', cursor === null ? {} : { cursor }, timeoutMs);
   }
 
   call(call, timeoutMs) {

@@ -53,11 +53,20 @@ export function buildSliceScenario(slice) {
   };
 }
 
-// setup(): finds out which protocol is spoken, by one client opened and closed that is kept out of the
-// figures; a refusal ends the run here. What it returns names the target to the VUs and the summary.
+// A client that found out which protocol is spoken, still open and kept out of the figures; a refusal
+// ends the run here.
+export function openProbe() {
+  return negotiate(PROTOCOL, (protocol) => newClient(0, protocol, 'probe'), CALL_MS);
+}
+
+// setup(): what it returns names the target to the VUs and the summary.
 export function probe() {
-  const client = negotiate(PROTOCOL, (protocol) => newClient(0, protocol, 'probe'), CALL_MS);
+  const client = openProbe();
   client.close(CALL_MS);
+  return describeTarget(client);
+}
+
+export function describeTarget(client) {
   const { protocol } = client;
   const [name, version] = [client.server.name, client.server.version].map(textOrNull);
   return { began: Date.now(), server: { name, version, protocol, era: findEra(protocol) } };

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.k6 import SCRIPTS, K6Binary, inspect
+from loadtest.tools import NOVAMART
 
 HERE = Path(__file__).parent / "scripts"
 ENTRIES = sorted(SCRIPTS.glob("*.js"))
@@ -47,7 +48,10 @@ def test_only_one_module_reads_the_environment_and_nothing_is_imported_from_afar
 @pytest.mark.parametrize("name", ["replies.js", "mix.js", "protocol.js"])
 def test_the_library_does_as_its_own_tests_say(name: str, binary: K6Binary, echo_url: str) -> None:
     done = run_k6(
-        binary, "run", "--quiet", "--no-usage-report", str(HERE / name), ECHO_URL=echo_url
+        *(binary, "run", "--quiet", "--no-usage-report", "--include-system-env-vars"),
+        str(HERE / name),
+        ECHO_URL=echo_url,
+        TOOLS_FILE=str(NOVAMART),
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -55,6 +59,7 @@ def test_the_library_does_as_its_own_tests_say(name: str, binary: K6Binary, echo
 GOOD = {
     "MCP_URL": "http://127.0.0.1:1/mcp/ws",
     "SUMMARY_FILE": "summary.json",
+    "TOOLS_FILE": str(NOVAMART),
     "ITERATIONS": "1",
     "VUS": "1",
     "STAGES": "1,2",
@@ -78,6 +83,8 @@ GOOD = {
         ("sessions", "STAGES", "5,5"),
         ("sessions", "STAGE_SECONDS", "-1"),
         ("sessions", "TOOL", "dropTable"),
+        ("sessions", "TOOLS_FILE", ""),
+        ("preflight", "TOOLS_FILE", "/nowhere/tools.json"),
         ("tools", "DURATION", ""),
         ("tools", "TARGET_RPS", "1.5"),
         ("tools", "MAX_FAILURE_SHARE", "2"),
@@ -95,6 +102,32 @@ def test_a_missing_or_malformed_variable_is_refused_by_name(
     )
     assert done.returncode != 0
     assert f"Error: {name} must be " in done.stderr
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "null",
+        '{"tools": {}}',
+        '{"tools": {"a": {"weight": 1}}}',
+        '{"tools": {"a": {"weight": 0, "arguments": [{}]}}}',
+        '{"tools": {"a": {"weight": 1, "arguments": []}}}',
+    ],
+)
+def test_a_table_of_tools_that_is_none_is_refused(
+    content: str, binary: K6Binary, tmp_path: Path
+) -> None:
+    table = tmp_path / "tools.json"
+    table.write_text(content, encoding="utf-8")
+    bearer = tmp_path / "bearer.json"
+    bearer.write_text('{"version": 2, "bearers": [{"access_token": "none"}]}', encoding="utf-8")
+    variables = {**GOOD, "MCP_BEARER_FILE": str(bearer), "TOOLS_FILE": str(table)}
+    done = run_k6(
+        binary, "inspect", "--include-system-env-vars", str(SCRIPTS / "tools.js"), **variables
+    )
+    assert done.returncode != 0
+    assert "Error: TOOLS_FILE must be " in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 // The mix is reproducible and keeps its weights.
 import { check } from 'k6';
-import { buildMix, loadPools } from '../../../k6/lib/mix.js';
+import * as env from '../../../k6/lib/env.js';
+import { buildMix } from '../../../k6/lib/mix.js';
 
 export const options = { thresholds: { checks: ['rate==1'] } };
 
-const pools = loadPools(open('../../../k6/fixtures/novamart.json'));
+const pools = env.toolPools();
 const draw = (seed, stream, count) => {
   const next = buildMix(pools, '2025-11-25', seed, stream);
   return Array.from({ length: count }, () => next());

@@ -1,0 +1,29 @@
+// Before a run: what the target is, which tools it lists, and what each of ours answers to one call.
+import { callEach, listTools } from './lib/catalog.js';
+import * as env from './lib/env.js';
+import { CALL_LIMIT_MS, buildOptions, describeTarget, openProbe } from './lib/run.js';
+
+const FILE = env.summaryFile();
+const pools = env.toolPools();
+
+export const options = {
+  ...buildOptions({ preflight: { executor: 'shared-iterations', vus: 1, iterations: 1 } }, []),
+  setupTimeout: `${(pools.length + 5) * CALL_LIMIT_MS}ms`,
+};
+
+export function setup() {
+  const client = openProbe();
+  try {
+    const tools = listTools(client, CALL_LIMIT_MS);
+    const answers = callEach(client, pools, tools, CALL_LIMIT_MS);
+    return { ...describeTarget(client), tools, answers };
+  } finally {
+    client.close(CALL_LIMIT_MS);
+  }
+}
+
+export default function nothing() {}
+
+export function handleSummary(data) {
+  return { [FILE]: JSON.stringify({ version: 1, ...data.setup_data }) };
+}

@@ -1,0 +1,201 @@
+"""Before a run: the target's tools against the table of ours, and one call of each."""
+
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from loadtest.config import PROTOCOLS, Settings
+from loadtest.errors import ConfigError, K6Error
+from loadtest.files import write_json, write_text
+from loadtest.k6 import (
+    CALL_TIMEOUT_SECONDS,
+    SETUP_SECONDS,
+    K6Binary,
+    Server,
+    build_command,
+    build_environment,
+    find_error,
+    start,
+    stop,
+)
+from loadtest.tools import ListedTool, ToolTable, build_draft, list_names
+
+DRAFT_FILE = "tools-draft.json"
+MOST_QUOTED = 300
+
+
+class _Answer(BaseModel):
+    """What a tool answered: `outcome` as k6 counts it, `said` in the target's words."""
+
+    tool: str
+    outcome: str
+    said: str
+
+
+class _Findings(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1]
+    server: Server
+    tools: tuple[ListedTool, ...]
+    answers: tuple[_Answer, ...]
+
+
+def check_target(
+    settings: Settings,
+    mcp_url: str,
+    bearer_file: Path,
+    scenarios: Sequence[str],
+    *,
+    binary: K6Binary,
+    tell: Callable[[str], None],
+) -> Settings:
+    """Return the settings with the protocol that is spoken and what the tools' schemas ask for.
+
+    k6 itself calls each tool of these scenarios once, in one session that is closed after, and once
+    more where the first call fails. Raises
+    ConfigError where the table does not fit the target, with a draft of one that would, and K6Error
+    with the tool's own answer where a call fails. A call over a quota is no failure.
+    """
+    names = settings.list_tools(scenarios)
+    if not names:
+        return settings
+    table = settings.tools.pick(names)
+    findings = _ask(settings, table, mcp_url, bearer_file, binary)
+    listed = {tool.name: tool for tool in findings.tools}
+    _check_names(settings, table, listed)
+    _check_arguments(table, listed)
+    limited = _check_answers(table, findings.answers)
+    if limited:
+        tell(
+            f"{list_names(limited)} met a rate limit: the run will measure it too, unless the "
+            "client's quota on the target is raised"
+        )
+    server = findings.server
+    spoken = " ".join(filter(None, (server.name, server.version))) or "a server without a name"
+    tell(f"{spoken}, {server.protocol}: {len(names) - len(limited)} of {len(names)} tools answer")
+    mirrored = {name: listed[name].mirrored for name in names if listed[name].mirrored}
+    return replace(
+        settings,
+        protocol=server.protocol if server.protocol in PROTOCOLS else settings.protocol,
+        tools=settings.tools.model_copy(update={"mirrored": mirrored}),
+    )
+
+
+def _ask(
+    settings: Settings, table: ToolTable, mcp_url: str, bearer_file: Path, binary: K6Binary
+) -> _Findings:
+    """Run `k6/preflight.js` and return what it found."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environment = build_environment(
+            settings.variables,
+            {},
+            mcp_url=mcp_url,
+            bearer_file=bearer_file,
+            protocol=settings.protocol,
+            out_dir=folder,
+        )
+        write_text(folder / "tools.json", table.pick(table.tools, most_arguments=1).render())
+        _run(build_command(binary, "preflight"), environment, folder / "k6.log", len(table.tools))
+        try:
+            return _Findings.model_validate_json((folder / "summary.json").read_bytes())
+        except (OSError, ValidationError):
+            log = (folder / "k6.log").read_text(encoding="utf-8", errors="replace")
+            words = find_error(log) or "k6 ended before it wrote what it found"
+            raise K6Error(f"preflight: {words}") from None
+
+
+def _run(command: list[str], environment: dict[str, str], log: Path, calls: int) -> None:
+    with log.open("wb") as file:
+        process = start(command, environment, file)
+        try:
+            process.wait(SETUP_SECONDS + calls * CALL_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise K6Error("preflight: k6 ran past its time and was stopped") from None
+        finally:
+            stop(process)
+
+
+def _check_names(settings: Settings, table: ToolTable, listed: dict[str, ListedTool]) -> None:
+    """Raise where the target lacks a tool of ours; a draft says what it has."""
+    missing = [name for name in table.tools if name not in listed]
+    if not missing:
+        return
+    if not listed:
+        raise ConfigError("the target lists no tool: there is nothing to call")
+    what = (
+        "the target's tools are not NovaMart's, and nobody said which to call"
+        if settings.tools_assumed
+        else f"{table.source}: the target has no tool {list_names(missing)}"
+    )
+    draft = settings.state_dir / DRAFT_FILE
+    _write_draft(draft, listed)
+    raise ConfigError(
+        f"{what}. It has {list_names(listed)}: copy {draft.relative_to(settings.root)} to "
+        "tools.json, fill it in, and run again with --tools tools.json"
+    )
+
+
+def _write_draft(path: Path, listed: dict[str, ListedTool]) -> None:
+    write_json(path, 1, build_draft(listed.values()))
+
+
+def _check_arguments(table: ToolTable, listed: dict[str, ListedTool]) -> None:
+    """Raise at the first arguments that a tool's own schema refuses: they would measure errors."""
+    for name, pool in table.tools.items():
+        for index, arguments in enumerate(pool.arguments):
+            for fault in _find_faults(listed[name].input_schema, arguments):
+                raise ConfigError(
+                    f"{table.source}: tool {name}, arguments[{index}] are not what the target's "
+                    f"schema asks for: {_quote(fault)}"
+                )
+
+
+def _find_faults(schema: Any, arguments: dict[str, Any]) -> Iterator[str]:
+    """Yield what a JSON Schema says against the arguments; a schema that is none says nothing."""
+    from jsonschema.exceptions import (  # type: ignore[import-untyped,unused-ignore]
+        SchemaError,
+        best_match,
+    )
+    from jsonschema.validators import (  # type: ignore[import-untyped,unused-ignore]
+        Draft202012Validator,
+        validator_for,
+    )
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    if not isinstance(schema, dict):
+        return
+    kind = validator_for(schema, default=Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+        # A registry of our own: no reference is ever fetched from where a server says.
+        fault = best_match(kind(schema, registry=Registry()).iter_errors(arguments))
+    except (SchemaError, Unresolvable, RecursionError):
+        return
+    if fault is not None:
+        yield f"{fault.json_path}: {fault.message}"
+
+
+def _check_answers(table: ToolTable, answers: Sequence[_Answer]) -> list[str]:
+    """Return the tools that met a rate limit; raise with the answer of one that failed."""
+    for answer in answers:
+        if answer.outcome not in {"ok", "rate_limited"}:
+            raise K6Error(
+                f"preflight: tool {answer.tool} fails ({answer.outcome}): "
+                f"{_quote(answer.said)} (mend its arguments in {table.source}, or the target)"
+            )
+    return [answer.tool for answer in answers if answer.outcome == "rate_limited"]
+
+
+def _quote(text: str) -> str:
+    """Return a server's words on one line, shortened."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    line = " ".join(line.split())
+    return line if len(line) <= MOST_QUOTED else f"{line[:MOST_QUOTED]}…"

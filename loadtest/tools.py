@@ -1,0 +1,243 @@
+"""Which tools a load test calls, how often and with what: a table by name, read or drafted."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from loadtest.errors import ConfigError
+
+NOVAMART = Path(__file__).resolve().parent.parent / "k6" / "fixtures" / "novamart.json"
+# What a drafted table says where only a person knows.
+BLANK = "<fill in: "
+# k6 has no way to quote these in the name of a series.
+UNFIT_NAME = re.compile(r"""[,{}"'\x00-\x1f\x7f]|^\s|\s$|^$|^all$""")
+# A virtual user draws from a list with a place for each unit of weight.
+MOST_WEIGHT = 1000
+DEEPEST_DRAFT = 4
+SHOWN_FAULTS = 3
+SHOWN_NAMES = 20
+
+
+class Pool(BaseModel):
+    """One tool: its weight in the mix and the arguments that are drawn from, evenly."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: Annotated[int, Field(ge=1, strict=True)]
+    arguments: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
+    about: str | None = None
+
+
+class Mirrored(BaseModel):
+    """An argument, by the names that lead to it, that a header repeats (MCP `x-mcp-header`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: tuple[str, ...]
+    header: str
+
+
+class ToolTable(BaseModel):
+    """Tools by name, in the order of their table; `source` says where it stands.
+
+    `mirrored` names, by tool, the arguments that headers repeat: what the target's schemas ask for.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    tools: Mapping[str, Pool]
+    mirrored: Mapping[str, tuple[Mirrored, ...]] = {}
+
+    def describe(self) -> str:
+        """Return the source and what tells one content of it from another."""
+        text = json.dumps(self._dump(), sort_keys=True)
+        return f"{self.source} ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
+
+    def render(self) -> str:
+        """Return the table as k6 reads it."""
+        tools = self._dump()
+        for name, mirrored in self.mirrored.items():
+            tools[name]["mirrored"] = [each.model_dump() for each in mirrored]
+        return json.dumps({"tools": tools}, ensure_ascii=False)
+
+    def pick(self, names: Iterable[str], most_arguments: int | None = None) -> "ToolTable":
+        """Return the table of these tools alone, with so many arguments of each at most."""
+        tools = {
+            name: self.tools[name].model_copy(
+                update={"arguments": self.tools[name].arguments[:most_arguments]}
+            )
+            for name in names
+        }
+        return self.model_copy(update={"tools": tools})
+
+    def _dump(self) -> dict[str, Any]:
+        return {
+            name: {"weight": pool.weight, "arguments": pool.arguments}
+            for name, pool in self.tools.items()
+        }
+
+
+class ListedTool(BaseModel):
+    """A tool as `tools/list` has it; nothing that a server says of it is taken for granted."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    description: Any = None
+    input_schema: Any = Field(default=None, alias="inputSchema")
+    annotations: Any = None
+    mirrored: tuple[Mirrored, ...] = ()
+
+
+def read_table(path: Path, source: str | None = None) -> ToolTable:
+    """Read a table from a JSON file; raise ConfigError in one line."""
+    source = source or str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{source} does not exist: it was named as the table of tools") from None
+    except (OSError, UnicodeDecodeError) as failure:
+        raise ConfigError(f"{source} cannot be read: {failure.__class__.__name__}") from None
+    try:
+        body = json.loads(text, object_pairs_hook=_build_object)
+    except (ValueError, RecursionError) as failure:
+        raise ConfigError(f"{source} is no valid JSON: {failure}") from None
+    return parse_table(body, source)
+
+
+def parse_table(body: object, source: str) -> ToolTable:
+    """Check `{tools: {name: {weight, arguments: [{…}]}}}`; raise ConfigError in one line."""
+    tools = body.get("tools") if isinstance(body, dict) else None
+    if not isinstance(tools, dict) or not tools:
+        raise ConfigError(
+            f'{source}: no tools: expected {{"tools": {{"<name>": {{"weight": 1, "arguments": '
+            "[{…}]}}}"
+        )
+    pools: dict[str, Pool] = {}
+    faults: list[str] = []
+    for name, given in tools.items():
+        if UNFIT_NAME.search(name):
+            faults.append(f"tool {name!r}: a row cannot be named so")
+            continue
+        try:
+            pools[name] = Pool.model_validate(given)
+        except ValidationError as failure:
+            faults += (f"tool {name}, {fault}" for fault in _describe(failure))
+        else:
+            faults += (f"tool {name}, {fault}" for fault in _find_faults(pools[name]))
+    if (weight := sum(pool.weight for pool in pools.values())) > MOST_WEIGHT:
+        faults.append(f"the weights add up to {weight}, {MOST_WEIGHT} at most")
+    if faults:
+        more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
+        raise ConfigError(f"{source}: {'; '.join(faults[:SHOWN_FAULTS])}{more}")
+    return ToolTable(source=source, tools=pools)
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Return names for a message, on one line; a server may have named them."""
+    clean = [re.sub(r"[^\x20-\x7e]", "?", name)[:80] for name in names]
+    more = f" and {len(clean) - SHOWN_NAMES} more" if len(clean) > SHOWN_NAMES else ""
+    return (", ".join(clean[:SHOWN_NAMES]) or "none") + more
+
+
+def build_draft(listed: Iterable[ListedTool]) -> dict[str, Any]:
+    """Return a table of these tools for a person to fill in, made from their input schemas.
+
+    It holds what a schema requires: a default, a constant or the first of an enumeration where
+    there is one, else a blank, which `parse_table` refuses.
+    """
+    return {
+        "about": "Fill in the blanks, add arguments to draw from, and take out the tools that no "
+        "load test may call.",
+        "tools": {
+            tool.name: {
+                "about": _describe_tool(tool),
+                "weight": 1,
+                "arguments": [_draft_object(tool.input_schema)],
+            }
+            for tool in listed
+            if not UNFIT_NAME.search(tool.name)
+        },
+    }
+
+
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object; a key that stands twice would drop what it said first."""
+    built: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in built:
+            raise ValueError(f"{key!r} stands twice in one object")
+        built[key] = value
+    return built
+
+
+def _describe(failure: ValidationError) -> Iterator[str]:
+    for error in failure.errors(include_url=False, include_input=False):
+        first, *rest = error["loc"] or ("entry",)
+        place = str(first) + "".join(
+            f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest
+        )
+        yield f"{place}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _find_faults(pool: Pool) -> Iterator[str]:
+    """Yield what no JSON-RPC request can carry, and what was left blank."""
+    for index, arguments in enumerate(pool.arguments):
+        for place, value in _walk(arguments, f"arguments[{index}]"):
+            if isinstance(value, str) and value.startswith(BLANK):
+                yield f"{place} was not filled in"
+            elif isinstance(value, float) and value - value != 0:
+                yield f"{place}: JSON has no {value}"
+            elif not isinstance(value, str | int | float | None):
+                yield f"{place}: JSON has no {type(value).__name__}, write it as a text"
+
+
+def _walk(value: object, place: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _walk(inner, f"{place}.{key}")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _walk(inner, f"{place}[{index}]")
+    else:
+        yield place, value
+
+
+def _describe_tool(tool: ListedTool) -> str:
+    lines = tool.description.strip().splitlines() if isinstance(tool.description, str) else []
+    notes = tool.annotations if isinstance(tool.annotations, dict) else {}
+    harmless = notes.get("readOnlyHint") is True
+    warning = "" if harmless else " [not declared read-only: each call may change something]"
+    return (lines[0] if lines else "no description") + warning
+
+
+def _draft_object(schema: object, depth: int = 1) -> dict[str, Any]:
+    schema = schema if isinstance(schema, dict) else {}
+    properties, required = schema.get("properties"), schema.get("required")
+    if not isinstance(properties, dict) or not isinstance(required, list):
+        return {}
+    names = (name for name in required if isinstance(name, str))
+    return {name: _draft_value(properties.get(name), depth) for name in names}
+
+
+def _draft_value(schema: object, depth: int) -> Any:
+    schema = schema if isinstance(schema, dict) else {}
+    if "default" in schema:
+        return schema["default"]
+    if "const" in schema:
+        return schema["const"]
+    if isinstance(schema.get("enum"), list) and schema["enum"]:
+        return schema["enum"][0]
+    kind = schema.get("type")
+    if kind == "object" and isinstance(schema.get("required"), list) and depth < DEEPEST_DRAFT:
+        return _draft_object(schema, depth + 1)
+    words = [kind if isinstance(kind, str) else "any value"]
+    if isinstance(schema.get("description"), str) and schema["description"].strip():
+        words.append(schema["description"].strip().splitlines()[0])
+    return f"{BLANK}{', '.join(words)}>"

@@ -1,0 +1,94 @@
+"""An MCP server that is not NovaMart: the official SDK's, with tools of a test's choice."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import mcp_types as types
+import uvicorn
+from mcp.server.lowlevel import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+
+@dataclass(frozen=True)
+class AnyTool:
+    """A tool by its input schema, and what it answers: a text, or one that reports a failure."""
+
+    schema: Mapping[str, Any]
+    answer: str = "fine"
+    fails: bool = False
+    description: str | None = None
+    read_only: bool = False
+
+
+@dataclass
+class AnyServer:
+    """Serves tools on a loopback port for the length of a block; `called` keeps their arguments."""
+
+    tools: Mapping[str, AnyTool]
+    json_response: bool = True
+    called: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.mcp_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/mcp"
+        server: Server[Any] = Server(
+            "any", version="7", on_list_tools=self._list, on_call_tool=self._call
+        )
+        self._manager = StreamableHTTPSessionManager(server, json_response=self.json_response)
+        config = uvicorn.Config(
+            self._answer, interface="asgi3", lifespan="off", log_config=None, access_log=False
+        )
+        self._uvicorn = uvicorn.Server(config)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._uvicorn.should_exit = True
+        self._thread.join(10)
+        self._socket.close()
+
+    @property
+    def open_sessions(self) -> int:
+        """Sessions that are open now."""
+        return len(self._manager._server_instances)
+
+    async def _serve(self) -> None:
+        async with self._manager.run():
+            await self._uvicorn.serve(sockets=[self._socket])
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._manager.handle_request(scope, receive, send)
+
+    async def _list(self, _ctx: Any, params: Any) -> types.ListToolsResult:
+        """List one tool a page."""
+        names = list(self.tools)
+        index = int(params.cursor) if params is not None and params.cursor else 0
+        page = [self._describe(name) for name in names[index : index + 1]]
+        more = str(index + 1) if index + 1 < len(names) else None
+        return types.ListToolsResult(tools=page, next_cursor=more)
+
+    def _describe(self, name: str) -> types.Tool:
+        tool = self.tools[name]
+        return types.Tool(
+            name=name,
+            description=tool.description,
+            input_schema=dict(tool.schema),
+            annotations=types.ToolAnnotations(read_only_hint=True) if tool.read_only else None,
+        )
+
+    async def _call(self, _ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        self.called.append((params.name, params.arguments or {}))
+        tool = self.tools[params.name]
+        content = [types.TextContent(type="text", text=tool.answer)]
+        return types.CallToolResult(content=list(content), is_error=tool.fails)

@@ -1,0 +1,304 @@
+"""Any server's tools: the table against what is listed, one call of each, and the run after."""
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.config import Settings
+from loadtest.errors import ConfigError, K6Error, LoadtestError
+from loadtest.files import write_json
+from loadtest.k6 import K6Binary, run_scenario
+from loadtest.preflight import check_target
+from loadtest.results import SCENARIOS
+from loadtest.tools import BLANK, parse_table, read_table
+
+from .any_server import AnyServer, AnyTool
+from .running import Endpoint, build_settings
+
+pytestmark = pytest.mark.slow
+
+SEARCH = {
+    "type": "object",
+    "properties": {
+        "query": {"type": "string", "description": "what to look for\nin full"},
+        "limit": {"type": "integer", "default": 5},
+        "order": {"enum": ["newest", "best"]},
+        "filter": {
+            "type": "object",
+            "properties": {"kind": {"const": "page"}, "depth": {"type": "integer"}},
+            "required": ["kind", "depth"],
+        },
+        "more": {"type": "boolean"},
+    },
+    "required": ["query", "limit", "order", "filter"],
+}
+TOOLS = {
+    "search": AnyTool(SEARCH, description="Search.\nAll of it.", read_only=True),
+    "send": AnyTool({"type": "object"}),
+}
+FILLED = {"query": "a", "limit": 5, "order": "best", "filter": {"kind": "page", "depth": 1}}
+
+
+def is_unlucky_once(seed: int) -> bool:
+    """Return whether the first of the target's calls fails, and never two in a row."""
+    rng = random.Random(seed)  # noqa: S311 (as the target draws)
+    fails = [rng.random() < 0.4 for _ in range(8)]
+    return fails[0] and (True, True) not in pairwise(fails)
+
+
+Check = Callable[..., tuple[Settings, list[str]]]
+
+
+@pytest.fixture
+def check(tmp_path: Path, binary: K6Binary) -> Check:
+    """Check a target with a table, or none; what was said comes back too."""
+    bearer_file = tmp_path / "bearer.json"
+    write_json(bearer_file, 2, {"bearers": [{"access_token": "none"}]}, private=True)
+
+    def run(
+        mcp_url: str,
+        tools: Mapping[str, Any] | None = None,
+        scenarios: tuple[str, ...] = SCENARIOS,
+        bearer: Path = bearer_file,
+        **knobs: str,
+    ) -> tuple[Settings, list[str]]:
+        if tools is not None:
+            path = tmp_path / "tools.json"
+            path.write_text(json.dumps({"tools": tools}), encoding="utf-8")
+            knobs["TOOLS"] = str(path)
+        settings = replace(build_settings(**knobs), root=tmp_path, tools_assumed=tools is None)
+        said: list[str] = []
+        found = check_target(settings, mcp_url, bearer, scenarios, binary=binary, tell=said.append)
+        return found, said
+
+    return run
+
+
+def refuse(kind: type[LoadtestError], check: Check, *arguments: Any, **knobs: str) -> str:
+    """Return the one line that a refused target or table gets."""
+    with pytest.raises(kind) as caught:
+        check(*arguments, **knobs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_novamart_needs_no_table(open_endpoint: Callable[..., Endpoint], check: Check) -> None:
+    endpoint = open_endpoint()
+    before = endpoint.target.tool_calls
+    found, said = check(endpoint.mcp_url, bearer=endpoint.bearer_file)
+    assert said == ["novamart 1.0.0, 2025-11-25: 4 of 4 tools answer"]
+    assert found.protocol == "2025-11-25"
+    assert endpoint.target.tool_calls - before == 4
+    assert endpoint.target.open_sessions == 0
+
+
+def test_only_the_tools_that_will_be_called_are_called(
+    open_endpoint: Callable[..., Endpoint], check: Check
+) -> None:
+    endpoint = open_endpoint()
+    for scenarios, calls in ((("cold-start",), 0), (("sessions",), 1), (("tools",), 4)):
+        before = endpoint.target.tool_calls
+        check(endpoint.mcp_url, scenarios=scenarios, bearer=endpoint.bearer_file)
+        assert endpoint.target.tool_calls - before == calls
+
+
+@pytest.mark.parametrize("json_response", [True, False])
+def test_another_server_is_refused_with_a_table_to_fill_in(
+    json_response: bool, check: Check, tmp_path: Path
+) -> None:
+    with AnyServer(TOOLS, json_response) as server:
+        message = refuse(ConfigError, check, server.mcp_url)
+        assert server.called == []
+        assert server.open_sessions == 0
+    assert "not NovaMart's" in message
+    assert "It has search, send: copy .loadtest/local/tools-draft.json to tools.json" in message
+    draft = tmp_path / ".loadtest" / "local" / "tools-draft.json"
+    tools = json.loads(draft.read_text(encoding="utf-8"))["tools"]
+    assert tools == {
+        "search": {
+            "about": "Search.",
+            "weight": 1,
+            "arguments": [
+                {
+                    "query": f"{BLANK}string, what to look for>",
+                    "limit": 5,
+                    "order": "newest",
+                    "filter": {"kind": "page", "depth": f"{BLANK}integer>"},
+                }
+            ],
+        },
+        "send": {
+            "about": "no description [not declared read-only: each call may change something]",
+            "weight": 1,
+            "arguments": [{}],
+        },
+    }
+    with pytest.raises(ConfigError, match=r"tool search, arguments\[0\]\.query was not filled in"):
+        read_table(draft)
+
+
+@pytest.mark.parametrize("protocol", ["auto", "2025-06-18"])
+def test_a_table_of_its_own_lets_any_server_be_measured(
+    protocol: str, check: Check, tmp_path: Path, binary: K6Binary
+) -> None:
+    tools = {
+        "search": {"weight": 3, "arguments": [FILLED, {**FILLED, "more": True}]},
+        "send": {"weight": 1, "arguments": [{}]},
+    }
+    with AnyServer(TOOLS) as server:
+        settings, said = check(server.mcp_url, tools, PROTOCOL=protocol)
+        spoken = "2026-07-28" if protocol == "auto" else protocol
+        assert said == [f"any 7, {spoken}: 2 of 2 tools answer"]
+        assert server.called == [("search", FILLED), ("send", {})]
+        runs = {
+            scenario: run_scenario(
+                scenario,
+                settings,
+                server.mcp_url,
+                tmp_path / "bearer.json",
+                out_dir=tmp_path / scenario,
+                binary=binary,
+            )
+            for scenario in SCENARIOS
+        }
+        assert server.open_sessions == 0
+    assert {run.result.outcome for run in runs.values()} == {"ok"}
+    assert {run.server.protocol for run in runs.values() if run.server} == {spoken}
+    rows = {row.name: row for row in runs["tools"].rows if row.kind == "tool"}
+    assert list(rows) == ["all", "search", "send"]
+    assert rows["search"].ok > rows["send"].ok > 0
+
+
+def test_a_table_of_other_tools_is_refused_before_any_is_called(check: Check) -> None:
+    tools = {
+        "search": {"weight": 1, "arguments": [FILLED]},
+        "delete": {"weight": 1, "arguments": [{}]},
+    }
+    with AnyServer(TOOLS) as server:
+        message = refuse(ConfigError, check, server.mcp_url, tools)
+        assert server.called == []
+    assert "tools.json: the target has no tool delete. It has search, send" in message
+
+
+def test_a_server_without_tools_is_refused(check: Check) -> None:
+    with AnyServer({}) as server:
+        assert "lists no tool" in refuse(ConfigError, check, server.mcp_url)
+
+
+def test_arguments_that_the_schema_refuses_end_the_run(check: Check) -> None:
+    tools = {"search": {"weight": 1, "arguments": [FILLED, {**FILLED, "limit": "5"}]}}
+    with AnyServer(TOOLS) as server:
+        message = refuse(ConfigError, check, server.mcp_url, tools)
+    assert "tool search, arguments[1] are not what the target's schema asks for" in message
+    assert "$.limit: '5' is not of type 'integer'" in message
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"$ref": "http://127.0.0.1:9/schema"}, {"type": 7}, {"$ref": "#"}, {"pattern": "("}],
+)
+def test_a_schema_that_is_none_says_nothing_against_arguments(
+    schema: Mapping[str, Any], check: Check
+) -> None:
+    tools = {"odd": {"weight": 1, "arguments": [{}]}}
+    with AnyServer({"odd": AnyTool({"type": "object", "allOf": [schema]})}) as server:
+        _, said = check(server.mcp_url, tools)
+    assert said == ["any 7, 2026-07-28: 1 of 1 tools answer"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ("no such index:\n\x1b[31mbooks", "tool_error:other"),
+        ('{"code": "forbidden", "message": "not you"}', "tool_error:forbidden"),
+    ],
+)
+def test_a_tool_that_fails_ends_the_run_with_its_own_answer(
+    answer: str, outcome: str, check: Check
+) -> None:
+    tools = {"broken": {"weight": 1, "arguments": [{}]}}
+    with AnyServer({"broken": AnyTool({"type": "object"}, answer, fails=True)}) as server:
+        message = refuse(K6Error, check, server.mcp_url, tools)
+        assert server.open_sessions == 0
+    assert f"tool broken fails ({outcome}): " in message
+    assert " ".join(answer.replace("\x1b", " ").split()) in message
+    assert "tools.json" in message
+
+
+def test_a_server_that_fails_now_and_then_is_measured_all_the_same(
+    open_endpoint: Callable[..., Endpoint], check: Check
+) -> None:
+    seed = next(seed for seed in range(1000) if is_unlucky_once(seed))
+    endpoint = open_endpoint(error_share=0.4, seed=seed)
+    before = endpoint.target.tool_calls
+    _, said = check(endpoint.mcp_url, bearer=endpoint.bearer_file)
+    assert said[0].endswith("4 of 4 tools answer")
+    assert endpoint.target.tool_calls - before > 4
+
+
+def test_a_rate_limit_is_said_and_stops_nothing(
+    open_endpoint: Callable[..., Endpoint], check: Check
+) -> None:
+    endpoint = open_endpoint(tool_quota=True, quota_units=5)
+    _, said = check(endpoint.mcp_url, bearer=endpoint.bearer_file)
+    assert said[0].startswith("listEntities, describeEntity, runMetric met a rate limit")
+    assert said[1].endswith("1 of 4 tools answer")
+
+
+def test_a_dead_target_is_one_line(check: Check) -> None:
+    message = refuse(K6Error, check, "http://127.0.0.1:9/mcp")
+    assert message == ("preflight: the probe of the target failed at server/discover: connection")
+
+
+def test_an_argument_that_a_header_must_repeat_is_repeated(
+    check: Check, tmp_path: Path, binary: K6Binary
+) -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "region": {"type": "string", "x-mcp-header": "Region"},
+            "page": {
+                "type": "object",
+                "properties": {"size": {"type": "integer", "x-mcp-header": "Size"}},
+            },
+        },
+    }
+    pool = [{"region": "Zürich", "page": {"size": 3}}, {"region": "us-west1"}, {}]
+    tools = {"look": {"weight": 1, "arguments": pool}}
+    with AnyServer({"look": AnyTool(schema)}) as server:
+        settings, _ = check(server.mcp_url, tools)
+        run = run_scenario(
+            "tools",
+            settings,
+            server.mcp_url,
+            tmp_path / "bearer.json",
+            out_dir=tmp_path / "tools",
+            binary=binary,
+        )
+        called = [arguments for _, arguments in server.called]
+    assert settings.protocol == "2026-07-28"
+    assert (run.result.outcome, sum(len(row.failures) for row in run.rows)) == ("ok", 0)
+    assert all(arguments in called for arguments in pool)
+
+
+def test_the_headers_are_missed_where_nobody_repeats_them(tmp_path: Path, binary: K6Binary) -> None:
+    schema = {"properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
+    table = parse_table({"tools": {"look": {"weight": 1, "arguments": [{"region": "a"}]}}}, "t")
+    with AnyServer({"look": AnyTool({"type": "object", **schema})}) as server:
+        settings = replace(build_settings(PROTOCOL="2026-07-28"), tools=table)
+        write_json(tmp_path / "bearer.json", 2, {"bearers": [{"access_token": "none"}]})
+        run = run_scenario(
+            "tools",
+            settings,
+            server.mcp_url,
+            tmp_path / "bearer.json",
+            out_dir=tmp_path / "tools",
+            binary=binary,
+        )
+    assert {reason for row in run.rows for reason in row.failures} == {"rpc_error"}

@@ -1,0 +1,132 @@
+"""Tables of tools: what is refused, in which words, and the draft of one from schemas."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.errors import ConfigError
+from loadtest.tools import BLANK, NOVAMART, ListedTool, build_draft, parse_table, read_table
+
+POOL = {"weight": 1, "arguments": [{}]}
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+SCHEMAS = st.recursive(
+    JSON,
+    lambda inner: st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["object", "string", "integer", ["string", "null"], 7]),
+            "properties": st.dictionaries(st.sampled_from("abc"), inner) | JSON,
+            "required": st.lists(st.sampled_from("abcd") | st.integers()) | JSON,
+            "enum": st.lists(JSON, max_size=2) | JSON,
+            "default": JSON,
+            "const": JSON,
+            "description": JSON,
+        },
+    ),
+    max_leaves=10,
+)
+
+
+def test_the_table_of_novamart_is_read_and_written_as_k6_reads_it() -> None:
+    table = read_table(NOVAMART)
+    kept = json.loads(NOVAMART.read_text(encoding="utf-8"))["tools"]
+    assert json.loads(table.render()) == {"tools": kept}
+    assert list(table.tools) == ["executeSQL", "listEntities", "describeEntity", "runMetric"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "does not exist"),
+        ("", "is no valid JSON"),
+        ("[]", "no tools"),
+        ('{"tools": []}', "no tools"),
+        ('{"tools": {}}', "no tools"),
+        ('{"tools": {"a": {"weight": 1, "weight": 2}}}', "'weight' stands twice"),
+        ('{"tools": {"a": {"weight": 1, "arguments": [{}]}, "a": {}}}', "'a' stands twice"),
+        ('{"tools": {"a": 1}}', "tool a, entry: "),
+        ('{"tools": {"a": {"arguments": [{}]}}}', "tool a, weight: field required"),
+        ('{"tools": {"a": {"weight": 0, "arguments": [{}]}}}', "tool a, weight: input should be g"),
+        ('{"tools": {"a": {"weight": 1.5, "arguments": [{}]}}}', "tool a, weight: "),
+        ('{"tools": {"a": {"weight": "1", "arguments": [{}]}}}', "tool a, weight: "),
+        ('{"tools": {"a": {"weight": 1}}}', "tool a, arguments: field required"),
+        ('{"tools": {"a": {"weight": 1, "arguments": []}}}', "tool a, arguments: "),
+        ('{"tools": {"a": {"weight": 1, "arguments": [{}, 7]}}}', "tool a, arguments[1]: "),
+        ('{"tools": {"a": {"weight": 1, "arguments": [{"b": NaN}]}}}', "arguments[0].b: JSON has"),
+        ('{"tools": {"a": {"weight": 1, "arguments": [{}], "pool": 1}}}', "tool a, pool: "),
+        ('{"tools": {"a": {"weight": 900, "arguments": [{}]}, "b": '
+         '{"weight": 101, "arguments": [{}]}}}', "the weights add up to 1001, 1000 at most"),
+        ('{"tools": {"a,b": {"weight": 1, "arguments": [{}]}}}', "tool 'a,b': a row cannot"),
+        ('{"tools": {"all": {"weight": 1, "arguments": [{}]}}}', "tool 'all': a row cannot"),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_none_is_one_line_naming_file_tool_and_fault(
+    content: str | None, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "tools.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        read_table(path)
+    assert str(caught.value).startswith(str(path))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_date_of_a_toml_table_is_to_be_written_as_a_text() -> None:
+    import tomllib
+
+    tools = tomllib.loads("[a]\nweight = 1\narguments = [{ since = [2026-01-01] }]\n")
+    with pytest.raises(ConfigError, match=r"arguments\[0\].since\[0\]: JSON has no date, write"):
+        parse_table({"tools": tools}, "loadtest.toml")
+
+
+def test_what_was_left_blank_is_named_wherever_it_stands() -> None:
+    blank = {"a": [{"b": f"{BLANK}string>"}]}
+    tools = {"x": {"weight": 1, "arguments": [{}, blank]}}
+    with pytest.raises(ConfigError, match=r"tool x, arguments\[1\]\.a\[0\]\.b was not filled in"):
+        parse_table({"tools": tools}, "tools.json")
+
+
+def test_many_faults_are_counted_rather_than_listed() -> None:
+    with pytest.raises(ConfigError, match=r"and 2 more$"):
+        parse_table({"tools": {str(index): {**POOL, "weight": 0} for index in range(5)}}, "t")
+
+
+def test_two_contents_of_one_file_are_told_apart() -> None:
+    one = parse_table({"tools": {"a": POOL}}, "t")
+    assert one.describe() == parse_table({"tools": {"a": {**POOL, "about": "x"}}}, "t").describe()
+    assert one.describe() != parse_table({"tools": {"a": {**POOL, "weight": 2}}}, "t").describe()
+
+
+@given(st.dictionaries(st.text(max_size=8), st.tuples(SCHEMAS, JSON, JSON), max_size=3))
+def test_whatever_a_server_lists_its_draft_is_a_table_or_has_blanks(listed: dict[str, Any]) -> None:
+    draft = build_draft(
+        ListedTool.model_validate(
+            {"name": name, "inputSchema": schema, "description": words, "annotations": notes}
+        )
+        for name, (schema, words, notes) in listed.items()
+    )
+    text = json.dumps(draft)
+    if draft["tools"] and BLANK not in text:
+        assert parse_table(json.loads(text), "draft").tools
+    else:
+        with pytest.raises(ConfigError, match=r"was not filled in|no tools"):
+            parse_table(json.loads(text), "draft")
+
+
+def test_a_schema_without_end_is_cut_off() -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(200):
+        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    tool = ListedTool(name="deep", inputSchema=schema)
+    assert json.dumps(build_draft([tool])).count('"a": ') < 10
