@@ -35,6 +35,8 @@ HELP = {
     "duration": "Mix: length in seconds",
     "target_rps": "Mix: open loop at this many calls per second",
     "scenarios": "Scenarios to run, as in cold-start,tools (default: all three)",
+    "out": "Output of k6 beside ours, as in csv={scenario}.csv; may be given again",
+    "json": "Print the run as one JSON document, and all else to standard error",
     "run_id": "Run to take from .loadtest/runs (default: the newest of the environment)",
     "verify": "Look again, even if all was there within the last hour",
     "rotate": "Change the password everywhere it is stored, or nowhere",
@@ -65,7 +67,8 @@ class ChainExecutor(Executor):
 
     def execute(self, *tasks: Any) -> Any:
         """Run the calls inside one guard, which closes what they opened."""
-        with chain.guard() as ending:
+        as_json = any(call.kwargs.get("json") for call in self.normalize(tasks))
+        with chain.guard(as_json=as_json) as ending:
             super().execute(*tasks)
         if ending.exit_code:
             raise Exit(ending.message, ending.exit_code)
@@ -178,26 +181,30 @@ def revoke(_: Context, env: str | None = None, mcp_url: str | None = None) -> No
     stages.revoke(chain.current(), load(env, mcp_url=mcp_url))
 
 
-@task(pre=[mint])
+@task(pre=[mint], iterable=["out"])
 def k6(
     _: Context,
     env: str | None = None,
     profile: str | None = None,
     scenarios: str | None = None,
+    out: Sequence[str] | None = None,
+    json: bool = False,  # noqa: ARG001 (read by the executor)
     knobs: Any = None,
 ) -> None:
     """Run the three load-test scenarios"""
     from loadtest import stages
 
-    stages.k6(chain.current(), load(env, profile, knobs), scenarios)
+    stages.k6(chain.current(), load(env, profile, knobs), scenarios, out or ())
 
 
 @task()
-def report(_: Context, env: str | None = None, run_id: str | None = None) -> None:
+def report(
+    _: Context, env: str | None = None, run_id: str | None = None, json: bool = False
+) -> None:
     """Print a run's tables and write its report.md"""
     from loadtest import stages
 
-    stages.report(chain.current(), load(env), run_id)
+    stages.report(chain.current(), load(env), run_id, as_json=json)
 
 
 @task(name="docs-update")
@@ -208,12 +215,14 @@ def docs_update(_: Context, env: str | None = None, check: bool = False) -> None
     stages.docs_update(chain.current(), load(env), check=check)
 
 
-@task(pre=[k6, report, docs_update], default=True)
+@task(pre=[k6, report, docs_update], iterable=["out"], default=True)
 def loadtest(
     _: Context,
     env: str | None = None,
     profile: str | None = None,
     scenarios: str | None = None,
+    out: Sequence[str] | None = None,
+    json: bool = False,
     knobs: Any = None,
 ) -> None:
     """Run the whole chain, provision to docs-update"""

@@ -1,9 +1,11 @@
 """What the stages of one process share: one console, one running target, one ending."""
 
+import json
 import signal
+import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -40,10 +42,14 @@ class Terminated(KeyboardInterrupt):
 
 @dataclass
 class Ending:
-    """How the process ends: an exit code, and one line where that is not 0."""
+    """How the process ends: an exit code, and one line where that is not 0.
+
+    `run_dir` is the run that it was about, for `--json`.
+    """
 
     exit_code: int = 0
     message: str | None = None
+    run_dir: Path | None = None
 
     def note(self, run: "Run") -> None:
         """Let what a run's numbers say show in the exit code, once the chain is through."""
@@ -117,11 +123,36 @@ def current() -> Chain:
 
 
 @contextmanager
-def guard(root: Path = ROOT) -> Iterator[Ending]:
+def guard(root: Path = ROOT, *, as_json: bool = False) -> Iterator[Ending]:
     """Run stages: fixable errors become one line and an exit code, and all resources are closed.
 
     A bug keeps its traceback and ends with 70, so that no user mistakes it for their own fault.
+    With `as_json` standard output gets the run as one JSON document and nothing else; what people
+    read goes to standard error.
     """
+    if not as_json:
+        with _guard(root) as ending:
+            yield ending
+        return
+    with redirect_stdout(sys.stderr), _guard(root) as ending:
+        yield ending
+    if ending.run_dir is not None:
+        _print_document(ending.run_dir, ending)
+
+
+def _print_document(run_dir: Path, ending: Ending) -> None:
+    from loadtest.results import build_document, read_run_folder
+
+    try:
+        folder = read_run_folder(run_dir)
+    except LoadtestError as failure:
+        ending.exit_code, ending.message = failure.exit_code, f"loadtest: {failure}"
+        return
+    print(json.dumps(build_document(folder, ending.exit_code), indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def _guard(root: Path) -> Iterator[Ending]:
     global _current
     before = signal.signal(signal.SIGTERM, _terminate)
     with ExitStack() as resources:

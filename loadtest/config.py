@@ -261,6 +261,7 @@ class Settings:
     tracking_issue: str | None = None
     repository: str | None = None
     docs_pages: tuple[Path, ...] = ()
+    outputs: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property

@@ -24,6 +24,7 @@ from loadtest.files import write_json, write_text
 from loadtest.health import AbortRule, Vitals
 from loadtest.journal import close_sessions, note_writer, open_log, settle_log
 from loadtest.mint.bearer import read_bearers
+from loadtest.outputs import build_output_flags, select_variables
 from loadtest.progress import NoWatcher, Phase, Watcher, find_feed
 from loadtest.results import (
     SCENARIOS,
@@ -213,14 +214,15 @@ def build_phases(scenario: str, profile: Profile, unit: str = "session") -> tupl
     return tuple(Phase(_count(stage, unit), slot) for stage in profile.sessions.stages)
 
 
-def build_command(binary: K6Binary, scenario: str) -> list[str]:
+def build_command(binary: K6Binary, scenario: str, outputs: Sequence[str] = ()) -> list[str]:
     """Return k6's argument list: no secret, no knob, the API on a free loopback port."""
     flags = (
         flag if value is None else f"{flag}={value}"
         for flag, value in RUN_FLAGS.items()
         if flag in binary.flags
     )
-    return [str(binary.path), "run", *flags, str(SCRIPTS / f"{scenario}.js")]
+    more = build_output_flags(outputs, scenario)
+    return [str(binary.path), "run", *flags, *more, str(SCRIPTS / f"{scenario}.js")]
 
 
 def build_environment(
@@ -231,10 +233,12 @@ def build_environment(
     bearer_file: Path,
     protocol: str,
     out_dir: Path,
+    outputs: Sequence[str] = (),
 ) -> dict[str, str]:
     """Return the whole environment of the k6 process."""
     return {
         **{name: variables[name] for name in PASSED_ON if variables.get(name)},
+        **select_variables(outputs, variables),
         **knobs,
         "HOME": str(out_dir),  # a k6 configuration of the user's own would change what is measured
         "MCP_URL": mcp_url,
@@ -318,6 +322,7 @@ def run_scenario(
         bearer_file=bearer_file,
         protocol=settings.protocol,
         out_dir=out_dir,
+        outputs=settings.outputs,
     )
     if renewal_url is not None:
         environment["RENEWAL_URL"] = renewal_url
@@ -326,7 +331,8 @@ def run_scenario(
     interruption: BaseException | None = None
     broken_off: str | None = None
     with open_log(settings.state_dir, mcp_url) as log:
-        process = start(build_command(binary, scenario), environment, log)
+        command = build_command(binary, scenario, settings.outputs)
+        process = start(command, environment, log)
         note_writer(log, process.pid)
         vitals = Vitals(process.pid)
         try:

@@ -14,6 +14,7 @@ from loadtest.errors import ResultsError
 from loadtest.files import read_json, write_json
 
 RUN_VERSION = 1
+DOCUMENT_VERSION = 1
 ROWS_VERSION = 1
 SCENARIOS = ("cold-start", "sessions", "tools")
 
@@ -216,6 +217,19 @@ def read_run_folder(path: Path) -> RunFolder:
         if file.exists():
             rows += _validate(_ROWS, file, ROWS_VERSION, "rows")
     return replace(folder, rows=rows)
+
+
+def build_document(folder: RunFolder, exit_code: int) -> dict[str, Any]:
+    """Return a run for machines: `run` as in run.json, `rows` as in every rows.json."""
+    run = folder.run
+    return {
+        "version": DOCUMENT_VERSION,
+        "exit_code": exit_code,
+        "outcome": run.outcome() if run.scenarios else "not run",
+        "folder": str(folder.path),
+        "run": asdict(run),
+        "rows": [asdict(row) for row in folder.rows],
+    }
 
 
 def find_run_folder(runs_dir: Path, run_id: str | None, environment: str | None) -> Path:

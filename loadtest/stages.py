@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -241,9 +242,12 @@ def revoke(chain: Chain, settings: Settings) -> None:
         chain.say("revoke", "nothing was there")
 
 
-def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
+def k6(
+    chain: Chain, settings: Settings, scenarios: str | None, outputs: Sequence[str] = ()
+) -> None:
     """Run the scenarios into a new run folder; what their numbers say decides the exit code."""
     from loadtest.k6 import find_k6, run_scenarios
+    from loadtest.outputs import parse_outputs
     from loadtest.preflight import check_target
     from loadtest.progress import ProgressDisplay
     from loadtest.renewal import Renewal
@@ -251,6 +255,7 @@ def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
 
     chosen = _parse_scenarios(scenarios)
     binary = find_k6(settings.variables)
+    settings = replace(settings, outputs=parse_outputs(outputs, chosen, binary.path))
     chain.hold(settings)
     base_url = chain.open_target(settings)
     least = MintOptions(min_ttl_seconds=LEAST_LIFE_SECONDS)
@@ -267,6 +272,7 @@ def k6(chain: Chain, settings: Settings, scenarios: str | None) -> None:
         tell=lambda text: chain.say("k6", text),
     )
     folder = create_run_folder(settings.runs_dir, build_run(settings, target, binary.version))
+    chain.ending.run_dir = folder.path
     chain.say("k6", f"{binary.describe()}, into {folder.path.relative_to(settings.root)}")
     with ExitStack() as running:
         display = running.enter_context(ProgressDisplay(chain.console))
@@ -371,15 +377,17 @@ def build_run_url(variables: Mapping[str, str]) -> str | None:
     return f"{server}/{repository}/actions/runs/{run}"
 
 
-def report(chain: Chain, settings: Settings, run_id: str | None) -> None:
-    """Print the tables of a run and write its report.md."""
+def report(chain: Chain, settings: Settings, run_id: str | None, *, as_json: bool = False) -> None:
+    """Print the tables of a run, or leave that to the JSON document, and write its report.md."""
     from loadtest.report import render_terminal, write_report
     from loadtest.results import find_run_folder, read_run_folder
 
     path = find_run_folder(settings.runs_dir, run_id, settings.environment_name)
     folder = read_run_folder(path)
     written = write_report(folder)
-    chain.console.print(render_terminal(folder))
+    chain.ending.run_dir = path
+    if not as_json:
+        chain.console.print(render_terminal(folder))
     chain.say("report", f"written to {written.relative_to(settings.root)}")
 
 

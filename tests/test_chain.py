@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -152,6 +153,60 @@ def test_nothing_outlives_a_task_that_was_killed(checkout: Path) -> None:
         assert_all_gone(family)
     code, output = run_inv(checkout, "k6", *SMALL)
     assert code == 0, output
+
+
+def run_json(checkout: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Run a task; return its exit code, the document it printed, and what else it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", *arguments, "--json"],
+        cwd=checkout,
+        env={"PATH": os.environ["PATH"], "GITHUB_ACTIONS": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    document = json.loads(done.stdout)
+    assert isinstance(document, dict)
+    return done.returncode, document, done.stderr
+
+
+def test_a_run_for_machines_is_one_document_and_k6_writes_what_else_was_asked_for(
+    checkout: Path,
+) -> None:
+    chosen = ("--scenarios", "cold-start,tools", "--out", "csv={scenario}.csv")
+    code, document, said = run_json(checkout, "k6", *SMALL, *chosen)
+    assert (code, document["exit_code"], document["outcome"]) == (0, 0, "ok"), said
+    assert "made by browser in" in said
+    folder = read_run_folder(Path(document["folder"]))
+    assert document["run"]["run_id"] == folder.run.run_id
+    assert [(row["kind"], row["name"]) for row in document["rows"]] == [
+        (row.kind, row.name) for row in folder.rows
+    ]
+    for name in ("cold-start", "tools"):
+        assert (checkout / f"{name}.csv").read_text().startswith("metric_name,")
+    code, again, said = run_json(checkout, "report", "--run-id", folder.run.run_id)
+    assert (code, again) == (0, document)
+    assert "written to" in said
+
+
+def test_an_interrupted_run_for_machines_is_a_document_too(checkout: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "invoke", "k6", *LONG, "--json"],
+        cwd=checkout,
+        env={"PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        lines = (line for line in process.stderr if "sessions: 2 sessions" in line)
+        next(lines), next(lines)  # the second comes with calls made
+        process.terminate()
+        document = json.loads(process.communicate(timeout=60)[0])
+        assert process.returncode == document["exit_code"] == 143
+    assert document["outcome"] == "interrupted"
+    assert any(row["kind"] == "stage" and row["ok"] for row in document["rows"])
 
 
 def test_a_second_run_is_refused_while_the_first_goes_on(checkout: Path) -> None:

@@ -1,0 +1,75 @@
+"""k6's own outputs, beside ours: `--out` is handed through, with the variables it needs."""
+
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from loadtest.errors import UsageError
+
+# Variables by the output that reads them; without that output k6 never sees them.
+VARIABLES = {
+    "csv": "K6_CSV_",
+    "influxdb": "K6_INFLUXDB_",
+    "opentelemetry": "K6_OTEL_",
+    "prometheus-rw": "K6_PROMETHEUS_RW_",
+    "statsd": "K6_STATSD_",
+}
+FILES = ("csv", "json")
+PLACE = "{scenario}"
+EXPERIMENTAL = "experimental-"
+
+
+def parse_outputs(texts: Iterable[str], scenarios: Sequence[str], binary: Path) -> tuple[str, ...]:
+    """Return outputs as this k6 calls them; UsageError for one that it does not have.
+
+    An output leaves its `experimental-` behind in some version of k6: either name will do.
+    """
+    outputs = tuple(texts)
+    if not outputs:
+        return ()
+    known = _ask_for_types(binary)
+    return tuple(_parse(output, scenarios, known) for output in outputs)
+
+
+def build_output_flags(outputs: Iterable[str], scenario: str) -> list[str]:
+    """Return the flags that name a scenario's outputs to k6."""
+    return [f"--out={output.replace(PLACE, scenario)}" for output in outputs]
+
+
+def select_variables(outputs: Iterable[str], variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that these outputs read."""
+    kinds = {output.partition("=")[0].removeprefix(EXPERIMENTAL) for output in outputs}
+    prefixes = tuple(VARIABLES[kind] for kind in kinds if kind in VARIABLES)
+    return {name: value for name, value in variables.items() if name.startswith(prefixes)}
+
+
+def _parse(output: str, scenarios: Sequence[str], known: frozenset[str]) -> str:
+    kind, equals, argument = output.partition("=")
+    bare = kind.removeprefix(EXPERIMENTAL)
+    found = next((name for name in (kind, bare, EXPERIMENTAL + bare) if name in known), None)
+    if found is None:
+        raise UsageError(f"--out {output}: this k6 has {', '.join(sorted(known))}")
+    if kind in FILES and PLACE not in argument and len(scenarios) > 1:
+        raise UsageError(
+            f"--out {output}: each scenario would overwrite the one before; "
+            f"put {PLACE} into the name, as in {kind}={PLACE}.{kind}"
+        )
+    return f"{found}{equals}{argument}"
+
+
+def _ask_for_types(binary: Path) -> frozenset[str]:
+    """Return what k6 lists when it is asked for an output that cannot be."""
+    done = subprocess.run(  # noqa: S603
+        [str(binary), "run", "--quiet", "--no-color", "--out=?", "-"],
+        input="export default function () {}",
+        env={},  # of the user's settings for k6, none
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    listed = re.search(r"available types are: ([\w\-, ]+)", done.stderr)
+    if listed is None:
+        raise UsageError(f"{binary} does not say which outputs it has: leave --out away")
+    return frozenset(listed[1].split(", "))
