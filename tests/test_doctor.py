@@ -42,7 +42,7 @@ Make = Callable[[ReferenceTarget], Settings]
 
 LINES = (
     *("settings", "browser", "k6", "target", "TLS", "credentials", "authorization", "clock"),
-    *("sign-in page", "bearer", "endpoint", "workspace", "tools", "quota"),
+    *("sign-in page", "bearer", "endpoint", "workspace", "tools", "quota", "sessions"),
 )
 
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from loadtest.errors import K6Error
+from loadtest.files import write_text
 from loadtest.journal import (
     OpenSession,
     close_earlier,
@@ -220,6 +221,7 @@ def test_a_k6_that_outlived_its_run_is_stopped_before_its_sessions_are_closed(
         protocol=settings.protocol,
         out_dir=tmp_path,
     )
+    write_text(tmp_path / "tools.json", settings.tools.render())
     with open_log(tmp_path, endpoint.mcp_url) as log:
         command = build_command(binary, "sessions")
         orphan = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
