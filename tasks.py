@@ -69,6 +69,8 @@ class ChainExecutor(Executor):
         """Run the calls inside one guard, which closes what they opened."""
         as_json = any(call.kwargs.get("json") for call in self.normalize(tasks))
         with chain.guard(as_json=as_json) as ending:
+            for call in self.normalize(tasks):
+                check(call)
             super().execute(*tasks)
         if ending.exit_code:
             raise Exit(ending.message, ending.exit_code)
@@ -93,6 +95,22 @@ def options(call: Call | Task[Any]) -> Any:
     return call.get_arguments()
 
 
+def check(call: Call) -> None:
+    """Refuse what a later task would refuse, before an earlier one makes anything."""
+    given = {option.name: option.default for option in options(call)} | call.kwargs
+    if "stages" in given:
+        load(given["env"], given["profile"], pick_knobs(given), given.get("mcp_url"))
+    if "scenarios" in given:
+        from loadtest import stages
+
+        stages.parse_scenarios(given["scenarios"])
+
+
+def pick_knobs(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the knobs among a task's options, by the names of their variables."""
+    return {name.upper(): given[name] for name in KNOBS}
+
+
 def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:
     """Make a task whose options have the help texts above; `knobs` stands for all knobs."""
 
@@ -104,7 +122,9 @@ def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:
         @wraps(body)
         def run(context: Context, **given: Any) -> None:
             if "stages" in given:
-                given["knobs"] = {name.upper(): given.pop(name) for name in KNOBS}
+                knobs = pick_knobs(given)
+                given = {name: value for name, value in given.items() if name not in KNOBS}
+                given["knobs"] = knobs
             body(context, **given)
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -253,7 +253,7 @@ def k6(
     from loadtest.renewal import Renewal
     from loadtest.results import Target, create_run_folder
 
-    chosen = _parse_scenarios(scenarios)
+    chosen = parse_scenarios(scenarios)
     binary = find_k6(settings.variables)
     settings = replace(settings, outputs=parse_outputs(outputs, chosen, binary.path))
     chain.hold(settings)
@@ -408,7 +408,8 @@ def docs_update(chain: Chain, settings: Settings, *, check: bool) -> None:
         check_updates(updates)
 
 
-def _parse_scenarios(text: str | None) -> tuple[str, ...]:
+def parse_scenarios(text: str | None) -> tuple[str, ...]:
+    """Return the scenarios named, all without a name; raise UsageError for an unknown one."""
     from loadtest.results import SCENARIOS
 
     chosen = tuple(part.strip() for part in text.split(",")) if text else SCENARIOS

@@ -96,18 +96,21 @@ def test_a_run_for_one_environment_never_touches_another(inv: Inv, checkout: Pat
         (("k6", "--tools", "mine.json"), 10, "mine.json does not exist"),
         (("k6", "--tool", "drop"), 10, "TOOL: novamart has executeSQL"),
         (("k6", "--protocol", "2024-11-05"), 10, "PROTOCOL must be one of auto"),
+        (("k6", "--vus", "5000"), 10, "max_vus is"),
+        (("k6", "--scenarios", "sql"), 2, "unknown scenario 'sql'"),
         (("report",), 16, "no run of environment local yet"),
         (("report", "--run-id", "../x"), 16, "no run '../x'"),
         (("docs-update",), 16, "no run of environment local yet"),
     ],
 )
-def test_a_wrong_input_is_one_line_with_its_own_exit_code(
+def test_a_wrong_input_is_one_line_with_its_own_exit_code_before_anything_is_made(
     inv: Inv, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     done = inv(*arguments)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
 
 
 def test_a_dead_target_is_one_line(inv: Inv) -> None:
