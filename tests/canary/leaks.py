@@ -1,0 +1,96 @@
+"""Finds secrets in what a program leaves behind, in each form in which they could stand there."""
+
+import base64
+import gzip
+import html
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, quote_plus
+
+# Shorter values would be found by chance.
+SHORTEST = 8
+# Enough of a token to know it again, where it was cut or wrapped.
+PIECE = 16
+_BASE64_GZIP = re.compile(rb"H4sI[\w+/=-]{40,}")
+
+
+class Finder:
+    """Knows secrets by name, and looks for them in bytes."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, set[str]] = {}
+        self._forms: dict[bytes, str] = {}
+
+    def add(self, name: str, value: str) -> None:
+        """Look for a value from now on."""
+        if len(value) >= SHORTEST and value not in self.values.setdefault(name, set()):
+            self.values[name].add(value)
+            self._forms = dict.fromkeys(build_forms(value), name) | self._forms
+
+    def find(self, content: bytes) -> set[str]:
+        """Return the names of all secrets in the content, however wrapped or packed."""
+        return {
+            name for text in unpack(content) for form, name in self._forms.items() if form in text
+        }
+
+
+def build_forms(value: str) -> set[bytes]:
+    """Return a value as it is, and as programs write it: quoted, escaped, encoded, in pieces."""
+    raw = value.encode()
+    forms = {
+        raw,
+        value.encode("utf-16-le"),
+        raw.hex().encode(),
+        *(form.encode() for form in _write(value)),
+        *_encode_base64(raw),
+    }
+    # Line breaks are taken out of what is searched.
+    forms |= {b"".join(form.split()) for form in forms}
+    return forms | set(_cut(value))
+
+
+def unpack(content: bytes) -> Iterator[bytes]:
+    """Return the content, itself without white space, and what is packed into it."""
+    yield content
+    yield b"".join(content.split())
+    for packed in _BASE64_GZIP.findall(content):
+        try:
+            text = base64.b64decode(packed + b"=" * (-len(packed) % 4), altchars=None)
+            yield gzip.decompress(text)
+        except (ValueError, OSError, EOFError, zlib.error):
+            continue
+
+
+def _write(value: str) -> Iterator[str]:
+    for quoted in (quote(value, safe=""), quote(value), quote_plus(value)):
+        yield quoted
+        yield re.sub(r"%\w\w", lambda match: match[0].lower(), quoted)
+        yield quote(quoted, safe="")
+    yield html.escape(value)
+    yield html.escape(value, quote=False)
+    yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield repr(value)[1:-1]
+
+
+def _encode_base64(raw: bytes) -> Iterator[bytes]:
+    """Return what is the same in base64 whatever stands before and after, at each alignment."""
+    for shift in range(3):
+        encoded = base64.b64encode(b"\0" * shift + raw)
+        first = 0 if shift == 0 else 4
+        last = len(encoded) if (shift + len(raw)) % 3 == 0 else len(encoded) - 4
+        kept = encoded[first:last]
+        if len(kept) >= SHORTEST:
+            yield kept
+            yield kept.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def _cut(value: str) -> Iterable[bytes]:
+    """Return pieces that tell a token alone: of a JWT no header and no common beginning."""
+    parts = value.split(".")
+    tail = parts[-1] if len(parts) == 3 else value
+    if len(tail) >= 2 * PIECE:
+        yield tail[:PIECE].encode()
+        yield tail[-PIECE:].encode()
