@@ -26,6 +26,13 @@ _TOKEN = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}")
 
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Take out every secret, however encoded, and every query string and token."""
+    for pattern in _build_patterns(secrets):
+        text = pattern.sub(HIDDEN, text)
+    return _TOKEN.sub(HIDDEN, _QUERY.sub("?…", text))
+
+
+def _build_patterns(secrets: Iterable[str]) -> list[re.Pattern[str]]:
+    """Return what matches a secret in each of its forms; a browser reads these patterns too."""
     forms = {
         form
         for secret in secrets
@@ -33,9 +40,11 @@ def redact(text: str, secrets: Iterable[str]) -> str:
         for form in (secret, quote(secret, safe=""), quote_plus(secret), html.escape(secret))
     }
     # The longest first, so that no secret survives as the rest of a shorter one.
-    for form in sorted(forms, key=len, reverse=True):
-        text = re.sub(re.escape(form), HIDDEN, text, flags=re.IGNORECASE)
-    return _TOKEN.sub(HIDDEN, _QUERY.sub("?…", text))
+    longest_first = sorted(forms, key=len, reverse=True)
+    return [
+        re.compile(r"\s+".join(map(re.escape, re.split(r"\s+", form))), re.IGNORECASE)
+        for form in longest_first
+    ]
 
 
 def describe_url(url: str) -> str:
@@ -83,7 +92,7 @@ async def _photograph(page: "Page", hidden: list[str]) -> bytes | None:
 
     masks: list[Locator] = [
         page.locator("input, textarea, select, output, iframe, [contenteditable], code, canvas"),
-        *(page.get_by_text(secret) for secret in hidden),
+        *(page.get_by_text(told) for told in (*_build_patterns(hidden), _QUERY, _TOKEN)),
     ]
     for _ in range(2):
         with contextlib.suppress(Error):

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from page_server import Page as Told
@@ -705,6 +707,31 @@ def test_evidence_is_private_and_masked(
     files = sorted(kept.parent.iterdir())
     assert [path.suffix for path in files] == [".png", ".txt"]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
+
+
+def test_pictures_of_pages_that_differ_in_secrets_alone_are_the_same(
+    runner: asyncio.Runner, browser: Browser, tmp_path: Path
+) -> None:
+    async def photograph(secret: str, code: str) -> bytes:
+        shown_as = escape(secret)
+        told = page(
+            f"""<style>* {{ font-family: monospace }}</style><h1>Hello {shown_as}</h1>{FORM}
+            <label>Shown <input value="{shown_as}"></label><div contenteditable>{shown_as}</div>
+            <p>You typed <b>{quote(secret)}</b></p><pre>password={quote_plus(secret)}&amp;next</pre>
+            <p>GET /callback?code={code}&amp;state=s</p><p>eyJhbGciOiJub25l.{code}.{code}</p>"""
+        )
+        async with fresh_page(browser) as shown:
+            await shown.set_content(told)
+            await shown.get_by_label("Password").fill(secret)
+            kept = await keep_evidence(shown, tmp_path / code, "sign-in", [secret])
+            text = kept.read_text()
+            assert secret not in text
+            assert code not in text
+        return kept.with_suffix(".png").read_bytes()
+
+    first = runner.run(photograph("canary one <1>", "code-one"))
+    second = runner.run(photograph("canary two <2>", "code-two"))
+    assert first == second
 
 
 @pytest.mark.parametrize("end", ["close", "crash"])
