@@ -142,7 +142,7 @@ def k6_next(session: nox.Session) -> None:
     binary = shutil.which("k6", path=folder)
     if binary is None:
         session.error(f"Go built no k6 in {folder}")
-    run_patiently(session, "pytest", "tests/k6", *session.posargs, K6_BIN=binary)
+    run_patiently(session, "pytest", "-m", "not soak", "tests/k6", *session.posargs, K6_BIN=binary)
     run_patiently(session, "invoke", "loadtest", K6_BIN=binary)
 
 

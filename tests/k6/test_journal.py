@@ -246,6 +246,7 @@ def assert_no_entry(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_ten_thousand_sessions_come_and_go(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun], tmp_path: Path
