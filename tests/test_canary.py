@@ -351,8 +351,8 @@ def test_no_secret_shows_but_in_the_files_that_are_for_it(
     assert {name for name, _ in local.read()} >= {"code", "code_verifier", "refresh_token"}
     learn(finder, [*tap.read(), *local.read()], given)
     assert finder.values.keys() >= EVERY_KIND
-    check_seen(checkout, traces)
     assert scan(finder, checkout, traces, temporary) == {}
+    check_seen(checkout, traces)
     assert not [path for path in list_visible(checkout) if path.startswith((".loadtest", ".env"))]
     check_that_it_would_be_found(finder, checkout, traces)
 

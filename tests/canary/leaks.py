@@ -52,9 +52,10 @@ def build_forms(value: str) -> set[bytes]:
 
 
 def unpack(content: bytes) -> Iterator[bytes]:
-    """Return the content, itself without white space, and what is packed into it."""
+    """Return the content, without white space where it is text, and what is packed into it."""
     yield content
-    yield b"".join(content.split())
+    if b"\0" not in content:
+        yield b"".join(content.split())
     for packed in _BASE64_GZIP.findall(content):
         try:
             text = base64.b64decode(packed + b"=" * (-len(packed) % 4), altchars=None)
@@ -88,9 +89,9 @@ def _encode_base64(raw: bytes) -> Iterator[bytes]:
 
 
 def _cut(value: str) -> Iterable[bytes]:
-    """Return pieces that tell a token alone: of a JWT no header and no common beginning."""
+    """Return pieces that give a token away: of a JWT any but its header, which all have."""
     parts = value.split(".")
-    tail = parts[-1] if len(parts) == 3 else value
-    if len(tail) >= 2 * PIECE:
-        yield tail[:PIECE].encode()
-        yield tail[-PIECE:].encode()
+    for part in parts[1:] if len(parts) == 3 else parts:
+        if len(part) >= 2 * PIECE:
+            pieces = (part[:PIECE], part[PIECE : 2 * PIECE], part[-PIECE:])
+            yield from (piece.encode() for piece in pieces)

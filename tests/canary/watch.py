@@ -8,6 +8,9 @@ from threading import Event, Thread
 
 PROC = Path("/proc")
 EVERY_SECONDS = 0.05
+# A process shows its arguments from its first moments, and seldom changes them.
+FIRST_ROUNDS = 5
+LATER_ROUNDS = 20
 
 
 class Watch:
@@ -16,11 +19,15 @@ class Watch:
     def __init__(self) -> None:
         self.command_lines: set[bytes] = set()
         self.k6_environments: set[bytes] = set()
+        self._rounds: dict[Path, int] = {}
 
     def look(self) -> None:
-        """Look once at every process that is ours to read."""
-        for process in PROC.iterdir():
-            if process.name.isdigit() and int(process.name) != os.getpid():
+        """Look once at every process that is ours to read, less often at those that stay."""
+        present = {found for found in PROC.iterdir() if found.name.isdigit()}
+        present.discard(PROC / str(os.getpid()))
+        self._rounds = {process: self._rounds.get(process, 0) + 1 for process in present}
+        for process, rounds in self._rounds.items():
+            if rounds <= FIRST_ROUNDS or rounds % LATER_ROUNDS == 0:
                 self._look_at(process)
 
     def _look_at(self, process: Path) -> None:
