@@ -9,6 +9,8 @@ from loadtest.errors import ProvisionError
 from loadtest.workspace import Workspace
 
 JSON = "application/json"
+# An answer to a request that was never sent: the right one never comes.
+STRANGE = Reply('{"jsonrpc":"2.0","id":99,"result":{}}', content_type=JSON)
 
 
 @pytest.mark.parametrize(
@@ -24,8 +26,7 @@ JSON = "application/json"
             "ValidationError in its answer",
             None,
         ),
-        # An answer to a request that was never sent: the right one never comes.
-        (Reply('{"jsonrpc":"2.0","id":99,"result":{}}', content_type=JSON), "timed out", None),
+        (STRANGE, "timed out", None),
         (Reply(status=302, location="http://127.0.0.1:9/"), "not followed", None),
         (Reply("down", 500), "HTTP 500", 500),
         (Reply('{"error":"invalid_bearer"}', 401, content_type=JSON), "HTTP 401: invalid_be", 401),
@@ -38,7 +39,8 @@ def test_what_is_no_greeting_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(workspace, "CALL_SECONDS", 0.5)
+    if reply is STRANGE:
+        monkeypatch.setattr(workspace, "CALL_SECONDS", 2.0)
     with PageServer({"/mcp": reply}) as server:
         endpoint = Workspace(f"{server.origin}/mcp", SecretStr("a bearer"), print)
         with pytest.raises(ProvisionError) as caught:
