@@ -273,9 +273,8 @@ async def take_grant(
     """Return the token that the endpoint took; raise MintError where it took none."""
     tokens = provider.context.current_tokens
     if tokens is None:
-        raise MintError(
-            f"{request.mcp_url} asked for no bearer (HTTP {answer.status_code})", "discovery"
-        )
+        said = exchange.describe_refusal() or f"HTTP {answer.status_code}"
+        raise MintError(f"{request.mcp_url} asked for no bearer: {said}", "discovery")
     access_token = SecretStr(tokens.access_token)
     request.hide(access_token)
     exchange.step = "verification"

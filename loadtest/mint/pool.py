@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from loadtest.accounts import open_session
-from loadtest.config import Settings, check_hosted, parse_origin
+from loadtest.config import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
 from loadtest.masking import build_mask
 from loadtest.mint.bearer import Bearer
@@ -116,7 +116,7 @@ def _build_sign_in(order: Order, client: ClientRequest, slots: tuple[int, ...]) 
         password=password,
         browser=find_choice(settings.browser_record),
         totp_secret=settings.find_secret("LOADTEST_TOTP_SECRET"),
-        sign_in_origins=_parse_origins(settings.find_variable("LOADTEST_SIGN_IN_ORIGINS")),
+        sign_in_origins=settings.find_sign_in_origins(),
         headed=order.options.headed,
         slow_ms=order.options.slow_ms,
     )
@@ -128,13 +128,6 @@ def _find_user(settings: Settings) -> tuple[str, SecretStr]:
     if who.email is None or who.password is None:
         raise ConfigError("nobody to sign in yet: type `inv provision` first")
     return who.email, who.password
-
-
-def _parse_origins(text: str | None) -> frozenset[str]:
-    try:
-        return frozenset(parse_origin(part.strip()) for part in (text or "").split(",") if part)
-    except ValueError as failure:
-        raise ConfigError(f"LOADTEST_SIGN_IN_ORIGINS: {failure}") from None
 
 
 def _mint_as_machine(order: Order) -> Bearer:
