@@ -23,8 +23,8 @@ def main(tracebacks: Path) -> None:
     """Run what is asked for, until there is no more."""
 
     @contextmanager
-    def show() -> Iterator[Ending]:
-        with guard() as ending:
+    def show(*, as_json: bool) -> Iterator[Ending]:
+        with guard(as_json=as_json) as ending:
             try:
                 yield ending
             except BaseException:
