@@ -9,16 +9,17 @@ import exec from 'k6/execution';
 
 // Each era knows one of the two requests that open.
 const FRAMES = ['connect', 'initialize', 'server/discover', 'tools/list', 'first dispatch'];
+const selectors = FRAMES.map((frame) => `frame:${frame}`);
 const iterations = env.wholeNumber('ITERATIONS');
 const vus = Math.min(env.wholeNumber('VUS'), iterations);
 const maxDuration = `${env.seconds('MAX_SECONDS', 600)}s`;
 
 export const options = buildOptions(
   { cold_start: { executor: 'shared-iterations', vus, iterations, maxDuration, gracefulStop: '0s' } },
-  FRAMES.map((frame) => `frame:${frame}`),
+  selectors,
 );
 export const setup = probe;
-export const handleSummary = buildSummary('cold-start', []);
+export const handleSummary = buildSummary('cold-start', selectors, []);
 
 export default function coldStart({ began, server }) {
   const start = clock();

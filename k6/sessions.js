@@ -18,9 +18,10 @@ for (const slice of slices) {
   scenarios[`stage_${slice.name}`] = { ...buildSliceScenario(slice), tags };
 }
 
-export const options = buildOptions(scenarios, slices.map((slice) => `stage:${slice.name}`));
+const selectors = slices.map((slice) => `stage:${slice.name}`);
+export const options = buildOptions(scenarios, selectors);
 export const setup = probe;
-export const handleSummary = buildSummary('sessions', slices);
+export const handleSummary = buildSummary('sessions', selectors, slices);
 
 export default function oneClient({ server }) {
   const slice = slices.find(({ name }) => exec.scenario.name === `stage_${name}`);

@@ -8,12 +8,11 @@ const tools = pools.map((pool) => pool.tool);
 const rate = env.optionalWholeNumber('TARGET_RPS');
 const slice = buildSlice('all', env.wholeNumber('VUS'), env.seconds('DURATION'), rate);
 
-export const options = buildOptions(
-  { tools: buildSliceScenario(slice) },
-  ['', ...tools.map((tool) => `tool:${tool}`)],
-);
+const selectors = ['', ...tools.map((tool) => `tool:${tool}`)];
+
+export const options = buildOptions({ tools: buildSliceScenario(slice) }, selectors);
 export const setup = probe;
-export const handleSummary = buildSummary('tools', [slice], tools);
+export const handleSummary = buildSummary('tools', selectors, [slice], tools);
 
 export default function oneClient({ server }) {
   live(slice, server.protocol, pools);

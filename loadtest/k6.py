@@ -594,7 +594,7 @@ def _read_back(
         reason = f"{result.reason}; {failure}" if result.outcome == "failed" else str(failure)
         return replace(result, outcome="failed", reason=reason), (), None
     crossed = find_crossed(summary)
-    if crossed and result.outcome == "ok":  # whatever exit code this k6 has for it
+    if crossed and result.outcome == "ok":  # ours, not k6's
         result = replace(result, outcome="thresholds crossed")
     lateness = summary.metrics.get("mcp_generator_lateness", {})
     generator = vitals.describe(lateness["p(95)"] if lateness.get("count") else None)

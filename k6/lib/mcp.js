@@ -27,6 +27,8 @@ export function buildCall(protocol, tool, args, mirrored = []) {
     tail: `,"method":"tools/call","params":${JSON.stringify(params)}}`,
     tags: buildTags('tools/call', { tool }),
     headers: stateless ? buildCallHeaders(tool, args, mirrored) : NO_HEADERS,
+    before: null, // the last ok answer, before its id
+    after: null, // and after it
   };
 }
 
@@ -75,14 +77,12 @@ class Client {
 
   call(call, timeoutMs) {
     this.id += 1;
-    const head = HEAD + this.id;
-    const { params } = this;
+    const { id, params } = this;
     params.tags = call.tags;
     params.timeout = timeoutMs;
     if (call.headers !== this.mirrored) this.mirror(call.headers);
-    const response = http.post(this.url, head + call.tail, params);
-    this.response = response;
-    return classifyCall(response, this.id, head, this.stateless);
+    this.response = http.post(this.url, HEAD + id + call.tail, params);
+    return classifyCall(this.response, id, call, this.stateless);
   }
 
   // True when nothing is left on the server. 404: gone already; 405: it keeps none to delete.

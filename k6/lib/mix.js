@@ -2,7 +2,8 @@
 import { buildCall } from './mcp.js';
 import { buildRandom } from './random.js';
 
-// Weights are whole numbers: a table with a place for each unit makes a draw one look-up.
+// Weights are whole numbers: a table with a place for each unit makes a draw one look-up. What is left
+// of the random number behind its point draws the arguments.
 export function buildMix(pools, protocol, seed, stream) {
   const random = buildRandom(seed, stream);
   const table = pools.flatMap(({ tool, weight, arguments: all, mirrored }) => {
@@ -11,7 +12,8 @@ export function buildMix(pools, protocol, seed, stream) {
   });
   const places = table.length;
   return () => {
-    const calls = table[(random() * places) | 0];
-    return calls[(random() * calls.length) | 0];
+    const place = random() * places;
+    const calls = table[place | 0];
+    return calls[((place % 1) * calls.length) | 0];
   };
 }

@@ -43,22 +43,45 @@ export function classify(response, answer, stateless = false) {
 const SHAPE = '[@keys,result.@keys,result.isError,result.resultType]|@tostr';
 const KNOWN_SHAPES = new Set(); // plainly ok in every era
 const MOST_SHAPES = 1000;
+const LONGEST_KEPT = 4096;
 
-// The same for a tool call, where cost counts: k6's native JSON, which takes nothing but a valid
-// text, tells its shape in a tenth of the time that JSON.parse takes. Whatever is not plainly ok is
-// parsed. `head` is `{"jsonrpc":"2.0","id":` and the id.
-export function classifyCall(response, id, head, stateless) {
-  const data = response.status === 200 ? loneData(response.body) : null;
+// The same for the answer to a tool call, where cost counts. One that is the last ok one but for its
+// id is ok. Of another, k6's native JSON, which takes nothing but a valid text, tells the shape in a
+// tenth of the time that JSON.parse takes; whatever is not plainly ok is parsed.
+export function classifyCall(response, id, call, stateless) {
+  if (response.status !== 200) return classify(response, readAnswer(response, id), stateless);
+  const { body } = response;
+  if (call.after !== null && body === call.before + id + call.after) return OK;
+  const data = loneData(body);
   if (data !== null) {
     response.body = data;
-    const shape = response.json(SHAPE);
-    const known = KNOWN_SHAPES.has(shape);
-    if (known || (shape && isPlainlyOk(JSON.parse(shape)))) {
-      if (!known && KNOWN_SHAPES.size < MOST_SHAPES) KNOWN_SHAPES.add(shape);
-      if (data.startsWith(`${head},"result":{`) || isAnswerTo(response, id)) return OK;
+    if (isShapeOk(response.json(SHAPE))) {
+      if (keepAnswer(body, data, id, call)) return OK;
+      if (response.json('id') === id && response.json('jsonrpc') === '2.0') return OK;
     }
+    response.body = body;
   }
   return classify(response, readAnswer(response, id), stateless);
+}
+
+function isShapeOk(shape) {
+  if (KNOWN_SHAPES.has(shape)) return true;
+  if (!shape || !isPlainlyOk(JSON.parse(shape))) return false;
+  if (KNOWN_SHAPES.size < MOST_SHAPES) KNOWN_SHAPES.add(shape);
+  return true;
+}
+
+// Keeps the text before and after an answer's own id, where that stands first or last in it.
+function keepAnswer(body, data, id, call) {
+  const first = `{"jsonrpc":"2.0","id":${id},"result":`;
+  const last = `,"jsonrpc":"2.0","id":${id}}`;
+  const [own, tail] = data.startsWith(first) ? [first, ',"result":'] : [last, '}'];
+  if (own === last && !data.endsWith(last)) return false;
+  if (body.length > LONGEST_KEPT) return true;
+  const at = (own === first ? body.indexOf(own) : body.lastIndexOf(own)) + own.length - tail.length;
+  call.before = body.substring(0, at - String(id).length);
+  call.after = body.substring(at);
+  return true;
 }
 
 // A key that stands twice would be read as the first here and as the last elsewhere; the keys of
@@ -71,10 +94,6 @@ function isPlainlyOk([keys, inner, ...values]) {
   if (inner.includes('isError')) expected.push(false);
   if (inner.includes('resultType')) expected.push('complete');
   return values.length === expected.length && expected.every((it, index) => values[index] === it);
-}
-
-function isAnswerTo(response, id) {
-  return response.json('id') === id && response.json('jsonrpc') === '2.0';
 }
 
 // Classify a response that carries no JSON-RPC answer: a notification's or a DELETE's.

@@ -4,7 +4,8 @@ import exec from 'k6/execution';
 import { bearerOf, cure, freshHeader } from './bearers.js';
 import * as env from './env.js';
 import { buildClient } from './mcp.js';
-import * as metrics from './metrics.js';
+import { recordCall, recordClosed, recordEnd, recordFailure, recordLateness, recordOk } from './metrics.js';
+import { recordOpened, recordOpening } from './metrics.js';
 import { buildMix } from './mix.js';
 import { CUT_OFF, OK, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { AUTO, PROTOCOLS, findEra, negotiate } from './protocol.js';
@@ -23,7 +24,7 @@ const SEED = env.wholeNumber('SEED', 1);
 export function buildOptions(scenarios, selectors) {
   return {
     scenarios,
-    thresholds: buildThresholds(selectors, env.share('MAX_FAILURE_SHARE', 0.01)),
+    thresholds: buildThresholds(selectors),
     summaryTrendStats: TREND_STATS,
     systemTags: ['method', 'name', 'status', 'error_code', 'scenario', 'expected_response'],
     noVUConnectionReuse: true, // each session starts on a connection of its own
@@ -112,9 +113,9 @@ export function live(slice, protocol, pools) {
     if (slice.rate === null) callAtOnce(session, next, begin, end, last);
     else callBySchedule(session, next, { begin, end, last, turn, slice });
     waitUntil(end); // a stage holds its sessions to its end
-    metrics.recordClosed(session, closeBy(session, last));
+    recordClosed(session, closeBy(session, last));
   }
-  metrics.recordEnd(clock() - begin);
+  recordEnd(clock() - begin);
 }
 
 // Opens once; until `retryUntil` it tries again, at most once a second.
@@ -123,11 +124,11 @@ function openSession(turn, protocol, last, retryUntil) {
     const session = newClient(turn, protocol);
     const began = clock();
     const outcome = limited(session.open(limit(began, last)), began, last);
-    metrics.recordOpened(session);
-    metrics.recordOpening(outcome, clock() - began);
+    recordOpened(session);
+    recordOpening(outcome, clock() - began);
     if (outcome === OK) return session;
     if (outcome === UNAUTHORIZED) cure(session.bearer);
-    metrics.recordClosed(session, closeBy(session, last));
+    recordClosed(session, closeBy(session, last));
     if (clock() + PAUSE_SECONDS * 1000 >= retryUntil) return null;
     sleep(PAUSE_SECONDS);
   }
@@ -143,7 +144,7 @@ function callBySchedule(session, next, { begin, end, last, turn, slice }) {
   for (let index = turn; ; index += slice.vus) {
     const due = begin + (index * 1000) / slice.rate;
     if (due >= end) return;
-    if (waitUntil(due)) metrics.recordLateness(clock() - due);
+    if (waitUntil(due)) recordLateness(clock() - due);
     keepFresh(session);
     const sent = clock();
     if (sent >= end) return; // due, never sent: the gap between offered and achieved
@@ -151,7 +152,7 @@ function callBySchedule(session, next, { begin, end, last, turn, slice }) {
     const outcome = limited(session.call(call, limit(sent, last)), sent, last);
     const { duration, blocked } = session.response.timings;
     const took = blocked + duration;
-    metrics.recordCall(outcome, call.row, duration, sent - due + took);
+    recordCall(outcome, call.row, duration, sent - due + took);
     if (outcome === UNAUTHORIZED) cure(session.bearer);
   }
 }
@@ -162,19 +163,18 @@ function callAtOnce(session, next, begin, end, last) {
     keepFresh(session);
     const call = next();
     const outcome = session.call(call, limit(sent, last));
-    const { duration } = session.response.timings;
     if (outcome === OK) {
-      metrics.recordCall(OK, call.row, duration);
+      recordOk(call.row, session.response.timings.duration);
       continue;
     }
-    metrics.recordCall(limited(outcome, sent, last), call.row, duration);
+    recordFailure(limited(outcome, sent, last), call.row);
     if (outcome === UNAUTHORIZED) cure(session.bearer);
     if (isDown(outcome)) sleep(PAUSE_SECONDS);
   }
 }
 
 function isDown(outcome) {
-  return outcome !== OK && !outcome.startsWith('tool_error') && outcome !== 'rpc_error';
+  return !outcome.startsWith('tool_error') && outcome !== 'rpc_error';
 }
 
 function limit(now, last) {

@@ -9,21 +9,31 @@ const RPCS = ['initialize', 'notifications/initialized', 'server/discover']
 export const TREND_STATS = ['avg', 'min', 'med', 'max', 'p(50)', 'p(90)', 'p(95)', 'p(99)', 'count'];
 
 // `selectors` are tag filters such as `stage:10`, one per row; '' is the whole scenario.
-export function buildThresholds(selectors, maxFailureShare) {
+export function buildThresholds(selectors) {
   const thresholds = {};
   for (const rpc of RPCS) thresholds[`http_req_duration{rpc:${rpc}}`] = ALWAYS.trend;
   for (const selector of selectors) {
     const braced = selector && `{${selector}}`;
-    for (const trend of TRENDS.concat('mcp_opening')) thresholds[trend + braced] = ALWAYS.trend;
-    thresholds[`mcp_failed${braced}`] = [`rate<=${maxFailureShare}`];
-    for (const counter of ['mcp_sessions_opened', 'mcp_sessions_closed']) {
-      thresholds[counter + braced] = ALWAYS.counter;
-    }
-    for (const reason of REASONS) {
-      const tags = selector ? `${selector},reason:${reason}` : `reason:${reason}`;
-      thresholds[`mcp_failures{${tags}}`] = ALWAYS.counter;
-      thresholds[`mcp_open_failures{${tags}}`] = ALWAYS.counter;
+    for (const trend of TRENDS) thresholds[trend + braced] = ALWAYS.trend;
+    for (const series of listReasons('mcp_failures', selector)) thresholds[series] = ALWAYS.counter;
+    if (!hasOpenings(selector)) continue;
+    thresholds[`mcp_opening${braced}`] = ALWAYS.trend;
+    thresholds[`mcp_sessions_opened${braced}`] = ALWAYS.counter;
+    thresholds[`mcp_sessions_closed${braced}`] = ALWAYS.counter;
+    for (const series of listReasons('mcp_open_failures', selector)) {
+      thresholds[series] = ALWAYS.counter;
     }
   }
   return thresholds;
+}
+
+// The series of a counter by reason, within one selector.
+export function listReasons(counter, selector, reasons = REASONS) {
+  const start = selector ? `${counter}{${selector},reason:` : `${counter}{reason:`;
+  return reasons.map((reason) => `${start}${reason}}`);
+}
+
+// Clients open for a whole stage or mix, neither for a tool nor for a frame.
+export function hasOpenings(selector) {
+  return selector === '' || selector.startsWith('stage:');
 }

@@ -7,22 +7,36 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from . import chain, commands, mint
+from . import accuracy, chain, commands, generator, mint
 
-BENCHES = {"commands": commands.bench, "mint": mint.bench, "chain": chain.bench}
+TIMES = {"commands": commands.bench, "mint": mint.bench, "chain": chain.bench}
+TABLES = {
+    "efficiency": generator.bench_efficiency,
+    "memory": generator.bench_memory,
+    "accuracy": accuracy.bench_latency,
+    "stall": accuracy.bench_stall,
+}
+# Half an hour of its own: only by name.
+LONG = {"ladder": generator.bench_ladder}
 
 
 def main(chosen: Sequence[str]) -> None:
-    """Run the benches named, or all."""
-    unknown = set(chosen) - BENCHES.keys()
+    """Run the benches named, or all that are not long."""
+    known = {**TIMES, **TABLES, **LONG}
+    unknown = set(chosen) - known.keys()
     if unknown:
-        raise SystemExit(f"unknown bench {', '.join(unknown)}: there are {', '.join(BENCHES)}")
-    table = Table("median, in seconds", "seconds", "÷ floor", "at most", box=None)
-    for name in chosen or BENCHES:
-        BENCHES[name](table)
-    Console(width=max(80, os.get_terminal_size().columns if sys.stdout.isatty() else 80)).print(
-        table
-    )
+        raise SystemExit(f"unknown bench {', '.join(unknown)}: there are {', '.join(known)}")
+    names = chosen or (*TIMES, *TABLES)
+    console = Console(width=max(100, os.get_terminal_size().columns if sys.stdout.isatty() else 0))
+    times = Table("median, in seconds", "seconds", "÷ floor", "at most", box=None)
+    for name in names:
+        if name in TIMES:
+            TIMES[name](times)
+    if times.row_count:
+        console.print(times)
+    for name in names:
+        if name in TABLES or name in LONG:
+            console.print({**TABLES, **LONG}[name]())
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def test_tool_errors_are_counted_by_code_and_crossed_thresholds_are_a_result(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
 ) -> None:
     run = measure("tools", open_endpoint(error_share=1.0))
-    assert (run.result.outcome, run.result.exit_code) == ("thresholds crossed", 99)
+    assert run.result.outcome == "thresholds crossed"
     assert "mcp_failed{tool:executeSQL}: rate<=0.01" in run.result.crossed
     row = pick(run, "tool", "executeSQL")
     assert row.ok == 0

@@ -1,0 +1,128 @@
+"""Scenarios for the benches: something to ask, and what k6 took of the machine to ask it."""
+
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import SecretStr
+
+from loadtest.config import CONFIG_FILE, load_settings
+from loadtest.k6 import find_k6, run_scenario
+from loadtest.mint.bearer import Bearer, read_bearers, write_bearers
+from loadtest.results import Row
+from loadtest.target import serve_reference
+
+from .common import ROOT
+
+_T = TypeVar("_T")
+QUIET = ("--no-tool-quota", "--no-account-limits", "--session-cap", "1000")
+
+
+@dataclass(frozen=True)
+class Place:
+    """An MCP endpoint with a bearer for it, and a folder for what runs leave."""
+
+    mcp_url: str
+    bearer_file: Path
+    folder: Path
+
+    def measure(self, scenario: str, kind: str, name: str, **knobs: str) -> Row:
+        """Run a scenario and return one of its rows; every call must have been answered ok."""
+        variables = {"PATH": os.environ["PATH"], **knobs}
+        settings = load_settings(ROOT, "local", "smoke", process_env=variables)
+        settings = replace(settings, root=self.folder)
+        with tempfile.TemporaryDirectory(dir=self.folder) as out_dir:
+            run = run_scenario(
+                scenario,
+                settings,
+                self.mcp_url,
+                self.bearer_file,
+                out_dir=Path(out_dir),
+                binary=find_k6(os.environ),
+            )
+        rows = [row for row in run.rows if (row.kind, row.name) == (kind, name)]
+        if run.result.outcome != "ok" or [row.failures for row in rows] != [{}]:
+            raise SystemExit(f"{scenario} went wrong: {run.result}, {rows}")
+        return rows[0]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What child processes took: CPU time, user and system, and the most memory of one of them."""
+
+    cpu_seconds: float
+    peak_mb: float
+
+
+@contextmanager
+def serve_target(*options: str) -> Iterator[Place]:
+    """Serve the reference target in a process of its own, without quota or limits."""
+    with (
+        tempfile.TemporaryDirectory() as name,
+        serve_reference(Path(name) / "target", *QUIET, *options) as target,
+    ):
+        root = Path(name) / "checkout"
+        root.mkdir()
+        for part in ("loadtest", "tasks.py", "invoke.yaml", CONFIG_FILE):
+            (root / part).symlink_to(ROOT / part)
+        email = "bench@novamart.example"
+        subprocess.run(
+            [sys.executable, "-m", "invoke", "mint", "--env", "staging", "--via", "session"],
+            cwd=root,
+            env={**os.environ, "LOADTEST_BASE_URL": target.api_url, "LOADTEST_EMAIL": email},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        bearer_file = root / ".loadtest" / "staging" / "bearer.json"
+        yield Place(read_bearers(bearer_file)[0].mcp_url, bearer_file, Path(name))
+
+
+@contextmanager
+def serve_fixed(framing: str, result: str) -> Iterator[Place]:
+    """Serve one JSON result as the answer to every tool call, framed as `sse` or `json`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "result.json").write_text(result, encoding="utf-8")
+        module = (sys.executable, "-m", "tests.bench.fixed_server")
+        with subprocess.Popen(
+            [*module, framing, str(folder / "result.json")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        ) as server:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            try:
+                mcp_url = server.stdout.readline().strip()
+                bearer = Bearer(SecretStr("none"), time.time() + 86_400, mcp_url, "", "given")
+                write_bearers(folder / "bearer.json", (bearer,))
+                yield Place(mcp_url, folder / "bearer.json", folder)
+            finally:
+                server.stdin.close()
+
+
+def run_apart(action: Callable[..., _T], *arguments: object, **more: object) -> tuple[_T, Usage]:
+    """Call a function of a module in a fresh process; return what its own children took, too."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_run_here, action, arguments, more).result()
+
+
+def _run_here(
+    action: Callable[..., _T], arguments: tuple[object, ...], more: Mapping[str, object]
+) -> tuple[_T, Usage]:
+    found = action(*arguments, **more)
+    taken = resource.getrusage(resource.RUSAGE_CHILDREN)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return found, Usage(taken.ru_utime + taken.ru_stime, taken.ru_maxrss * unit / 1e6)
