@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -225,6 +226,19 @@ def build_command(binary: K6Binary, scenario: str, outputs: Sequence[str] = ()) 
     return [str(binary.path), "run", *flags, *more, str(SCRIPTS / f"{scenario}.js")]
 
 
+def build_limits(settings: Settings, mcp_url: str) -> dict[str, str]:
+    """Return the environment's limits and its host, which k6 itself looks at once more."""
+    limits = settings.environment.limits
+    # A reference target was started for this very run: its address is the one that it told.
+    address = mcp_url if settings.is_reference() else settings.base_url or ""
+    return {
+        "LIMIT_VUS": str(limits.max_vus),
+        "LIMIT_RPS": str(limits.max_rps),
+        "LIMIT_SECONDS": str(limits.max_duration_seconds),
+        "LIMIT_HOST": urlsplit(address).netloc,
+    }
+
+
 def build_environment(
     variables: Mapping[str, str],
     knobs: Mapping[str, str],
@@ -317,7 +331,7 @@ def run_scenario(
     phases = build_phases(scenario, settings.profile, settings.unit)
     environment = build_environment(
         settings.variables,
-        build_knobs(scenario, settings.profile),
+        build_knobs(scenario, settings.profile) | build_limits(settings, mcp_url),
         mcp_url=mcp_url,
         bearer_file=bearer_file,
         protocol=settings.protocol,

@@ -19,6 +19,7 @@ from loadtest.k6 import (
     Server,
     build_command,
     build_environment,
+    build_limits,
     find_error,
     start,
     stop,
@@ -95,7 +96,7 @@ def _ask(
         folder = Path(name)
         environment = build_environment(
             settings.variables,
-            {},
+            build_limits(settings, mcp_url),
             mcp_url=mcp_url,
             bearer_file=bearer_file,
             protocol=settings.protocol,

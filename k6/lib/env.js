@@ -54,7 +54,17 @@ export function mcpUrl() {
   if (!/^https?:\/\/[^\s/?#@]+\/[^\s#]*$/.test(value)) {
     fail('MCP_URL', 'an http(s) address with a path, without user or fragment');
   }
+  const host = __ENV.LIMIT_HOST;
+  if (host && value.split('/')[2] !== host) fail('MCP_URL', `on ${host}, as the environment says`);
   return value;
+}
+
+// What the environment bears at most, looked at once more before the first request.
+export function checkLimits(asked) {
+  for (const [name, value] of Object.entries(asked)) {
+    const most = Number(__ENV[name] || Infinity);
+    if (value > most) throw new Error(`${name} is ${most}, asked for ${value}`);
+  }
 }
 
 export function summaryFile() {

@@ -22,6 +22,7 @@ const PAUSE_SECONDS = 1; // after an answer that says the target is down: never 
 const SEED = env.wholeNumber('SEED', 1);
 
 export function buildOptions(scenarios, selectors) {
+  env.checkLimits({ LIMIT_VUS: Math.max(...Object.values(scenarios).map(({ vus }) => vus)) });
   return {
     scenarios,
     thresholds: buildThresholds(selectors),
@@ -39,6 +40,7 @@ export function buildOptions(scenarios, selectors) {
 // Slices follow each other in slots that never overlap; `begins` counts from the end of setup().
 export function buildSlice(name, vus, seconds, rate, index = 0) {
   const slot = OPEN_SECONDS + seconds + DRAIN_SECONDS + CLOSE_SECONDS;
+  env.checkLimits({ LIMIT_RPS: rate, LIMIT_SECONDS: (index + 1) * seconds });
   return { name, vus, seconds, rate, begins: index * slot + OPEN_SECONDS };
 }
 

@@ -106,6 +106,33 @@ def test_a_missing_or_malformed_variable_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
+    ("script", "changes", "words"),
+    [
+        ("cold-start", {"LIMIT_HOST": "mcp.example.com"}, "MCP_URL must be on mcp.example.com"),
+        ("cold-start", {"VUS": "3", "ITERATIONS": "3", "LIMIT_VUS": "2"}, "LIMIT_VUS is 2, asked"),
+        ("sessions", {"LIMIT_VUS": "1"}, "LIMIT_VUS is 1, asked for 2"),
+        ("sessions", {"LIMIT_RPS": "1"}, "LIMIT_RPS is 1, asked for 2"),
+        ("sessions", {"STAGE_SECONDS": "30", "LIMIT_SECONDS": "59"}, "LIMIT_SECONDS is 59, asked"),
+        ("tools", {"TARGET_RPS": "9", "LIMIT_RPS": "8"}, "LIMIT_RPS is 8, asked for 9"),
+        ("tools", {"DURATION": "9", "LIMIT_SECONDS": "8"}, "LIMIT_SECONDS is 8, asked for 9"),
+    ],
+)
+def test_what_is_over_the_environments_limits_is_refused_by_k6_too(
+    script: str, changes: dict[str, str], words: str, binary: K6Binary, tmp_path: Path
+) -> None:
+    bearer = tmp_path / "bearer.json"
+    bearer.write_text('{"version": 2, "bearers": [{"access_token": "none"}]}', encoding="utf-8")
+    path = str(SCRIPTS / f"{script}.js")
+    variables = {**GOOD, "MCP_BEARER_FILE": str(bearer)}
+    within = {"LIMIT_HOST": "127.0.0.1:1", "LIMIT_VUS": "9", "LIMIT_RPS": "9"}
+    flags = ("inspect", "--include-system-env-vars", path)
+    assert run_k6(binary, *flags, **{**variables, **within}).returncode == 0
+    done = run_k6(binary, *flags, **{**variables, **changes})
+    assert done.returncode != 0
+    assert f"Error: {words}" in done.stderr
+
+
+@pytest.mark.parametrize(
     "content",
     [
         "[]",
