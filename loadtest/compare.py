@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from loadtest.history import pick_latency
 from loadtest.results import Percentiles, Row
 
 Percentile = Literal["p50", "p95", "p99"]
@@ -48,11 +49,6 @@ class Knee:
 def is_thin(row: Row, percentile: Percentile) -> bool:
     """Return whether too few calls were answered ok for this percentile to be steady."""
     return row.ok < MIN_SAMPLES[percentile]
-
-
-def pick_latency(row: Row) -> Percentiles | None:
-    """Return the response time from the schedule, else the duration; None without an ok call."""
-    return (row.response or row.duration) if row.ok else None
 
 
 def pick_stages(rows: Iterable[Row]) -> tuple[Row, ...]:

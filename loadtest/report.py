@@ -23,11 +23,11 @@ from loadtest.compare import (
     Percentile,
     find_knee,
     is_thin,
-    pick_latency,
     pick_stages,
 )
 from loadtest.errors import ReportError
 from loadtest.files import write_text
+from loadtest.history import pick_latency
 from loadtest.results import (
     MOST_CPU_SHARE,
     MOST_LATENESS_MS,

@@ -1,0 +1,65 @@
+"""What is remembered of every run: its facts, its rows, and what was judged of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from loadtest.results import Percentiles, Row, Run
+
+Figure = Literal["p50", "p95", "p99", "rate", "failed"]
+FIGURES: tuple[Figure, ...] = ("p50", "p95", "p99", "rate", "failed")
+
+
+class Cell(NamedTuple):
+    """One figure of one row: the unit that is compared from run to run.
+
+    p50, p95, p99 in ms, `rate` in calls/s, `failed` the share (0 to 1) of calls that failed.
+    """
+
+    scenario: str
+    kind: str
+    name: str
+    figure: Figure
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run as the history keeps it.
+
+    `confirmed` are the cells whose regression was confirmed by this run; it is no baseline for
+    them until `accepted`. `url` is the comment it was read from, None for a run not yet posted.
+    """
+
+    run: Run
+    rows: tuple[Row, ...]
+    confirmed: frozenset[Cell] = frozenset()
+    accepted: bool = False
+    url: str | None = None
+    figures: Mapping[Cell, float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        figures = {cell: value for row in self.rows for cell, value in read_figures(row).items()}
+        object.__setattr__(self, "figures", figures)
+
+
+def pick_latency(row: Row) -> Percentiles | None:
+    """Return the response time from the schedule, else the duration; None without an ok call."""
+    return (row.response or row.duration) if row.ok else None
+
+
+def read_figures(row: Row) -> dict[Cell, float]:
+    """Return the figures of a row that has data; an opening of sessions has failures alone."""
+    if not row.count:
+        return {}
+    latency = pick_latency(row) if row.kind != "opening" else None
+    figures: dict[Figure, float] = {"failed": 1 - row.ok / row.count}
+    if latency is not None:
+        figures |= {"p50": latency.p50, "p95": latency.p95, "p99": latency.p99}
+    if row.kind in {"stage", "tool"} and row.ok:
+        figures["rate"] = row.achieved_rate
+    return {
+        Cell(row.scenario, row.kind, row.name, figure): value for figure, value in figures.items()
+    }
