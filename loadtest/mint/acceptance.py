@@ -8,7 +8,7 @@ import httpx
 from pydantic import SecretStr
 
 from loadtest.errors import MintError
-from loadtest.mint.bearer import Bearer
+from loadtest.mint.bearer import Bearer, parse_claims
 from loadtest.mint.exchange import check_secure, describe_refusal, parse_object
 from loadtest.mint.request import (
     REQUEST_SECONDS,
@@ -17,7 +17,7 @@ from loadtest.mint.request import (
     build_initialize,
     build_mcp_headers,
 )
-from loadtest.mint.verification import STEP, Expected, verify
+from loadtest.mint.verification import STEP, Expected, check_claims, verify
 from loadtest.tls import find_tls
 
 # An opaque token whose life the server does not tell is taken for this long (RFC 6749, 5.1).
@@ -33,9 +33,15 @@ def open_http(*urls: str) -> httpx.Client:
     return httpx.Client(timeout=REQUEST_SECONDS, verify=find_tls(secure))
 
 
-def check_grant(endpoint: Endpoint, grant: Grant, http: httpx.Client) -> Bearer:
-    """Verify the token by its issuer's keys and return it as a bearer; raise MintError if not."""
-    claims = _verify(endpoint, grant, http)
+def check_grant(
+    endpoint: Endpoint, grant: Grant, http: httpx.Client, *, taken: bool = False
+) -> Bearer:
+    """Verify the token by its issuer's keys and return it as a bearer; raise MintError if not.
+
+    Of one that came from the token endpoint itself and that the MCP endpoint has `taken`, the
+    claims alone are looked at: TLS stands for the signature (OpenID Connect Core, 3.1.3.7).
+    """
+    claims = _verify(endpoint, grant, http, taken=taken)
     if abs(grant.skew_seconds) > TELL_SKEW_SECONDS:
         endpoint.tell(
             f"this machine's clock is {abs(grant.skew_seconds):.0f} s "
@@ -74,20 +80,15 @@ def check_taken(endpoint: Endpoint, access_token: SecretStr, http: httpx.Client)
         raise MintError(f"{url} does not answer ({type(failure).__name__})", STEP) from None
 
 
-def _verify(endpoint: Endpoint, grant: Grant, http: httpx.Client) -> Mapping[str, Any] | None:
+def _verify(
+    endpoint: Endpoint, grant: Grant, http: httpx.Client, *, taken: bool
+) -> Mapping[str, Any] | None:
     """Return the claims of a JWT; None for an opaque token, where the environment allows one."""
     jwks_uri = grant.metadata.get("jwks_uri")
     token = grant.access_token.get_secret_value()
     is_jwt = token.count(".") == 2 and jwks_uri is not None
     if not is_jwt and endpoint.environment.workspace_claim is None:
         return None
-    if jwks_uri is None:
-        raise MintError("the authorization server names no jwks_uri", STEP)
-    check_secure(jwks_uri, STEP)
-    try:
-        keys = http.get(jwks_uri).json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
-        raise MintError(f"no keys at {jwks_uri} ({type(failure).__name__})", STEP) from None
     asked = frozenset((endpoint.environment.scope or "").split())
     expected = Expected(
         issuer=grant.metadata["issuer"],
@@ -96,4 +97,15 @@ def _verify(endpoint: Endpoint, grant: Grant, http: httpx.Client) -> Mapping[str
         workspace_claim=endpoint.environment.workspace_claim,
         workspace_id=endpoint.workspace_id,
     )
+    if taken:
+        claims = parse_claims(token) or {}
+        check_claims(claims, expected)
+        return claims
+    if jwks_uri is None:
+        raise MintError("the authorization server names no jwks_uri", STEP)
+    check_secure(jwks_uri, STEP)
+    try:
+        keys = http.get(jwks_uri).json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
+        raise MintError(f"no keys at {jwks_uri} ({type(failure).__name__})", STEP) from None
     return verify(token, keys, expected)

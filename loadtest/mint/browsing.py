@@ -1,6 +1,7 @@
 """The browser of a mint: up while discovery is at work, and gone while tokens are exchanged."""
 
 import asyncio
+import os
 import time
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
@@ -94,6 +95,8 @@ class SignInBrowser:
     async def _open(self) -> "BrowserContext":
         from playwright.async_api import async_playwright
 
+        # With DEBUG=pw:api in the environment Playwright's driver prints what is typed.
+        os.environ.pop("DEBUG", None)
         request = self._request
         playwright = await self._resources.enter_async_context(async_playwright())
         browser = await launch(

@@ -45,7 +45,7 @@ def _refresh(request: ClientRequest, slot: int) -> Bearer | None:
             return None
         try:
             check_taken(request, grant.access_token, http)
-            return check_grant(request, grant, http)
+            return check_grant(request, grant, http, taken=True)
         except MintError as failure:
             request.tell(f"the refreshed bearer does not do ({failure.message}): signing in")
             return None

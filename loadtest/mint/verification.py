@@ -4,13 +4,12 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
-
-from joserfc import jwt
-from joserfc.errors import JoseError, SecurityWarning
-from joserfc.jwk import KeySet, KeySetSerialization
+from typing import TYPE_CHECKING, Any, cast
 
 from loadtest.errors import MintError
+
+if TYPE_CHECKING:
+    from joserfc.jwk import KeySetSerialization
 
 STEP = "verification"
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "ES384", "RS256", "PS256"]
@@ -36,11 +35,16 @@ def verify(access_token: str, jwks: Mapping[str, Any], expected: Expected) -> di
     """
     if access_token.count(".") != 2:
         raise MintError("the access token is opaque, not a JWT: was `resource` accepted?", STEP)
+    # Importing these takes longer than a refresh, which needs none of them.
+    from joserfc import jwt
+    from joserfc.errors import JoseError, SecurityWarning
+    from joserfc.jwk import KeySet
+
     try:
         with warnings.catch_warnings():
             # Servers still write EdDSA for what RFC 9864 names Ed25519.
             warnings.simplefilter("ignore", SecurityWarning)
-            keys = KeySet.import_key_set(cast(KeySetSerialization, jwks))
+            keys = KeySet.import_key_set(cast("KeySetSerialization", jwks))
             token = jwt.decode(access_token, keys, ALGORITHMS)
     # The keys are the server's own words: joserfc trips over what is no key set at all.
     except (JoseError, LookupError, TypeError, ValueError, AttributeError) as failure:

@@ -1,5 +1,6 @@
 """What all benches share: processes, medians taken in turn, clones."""
 
+import os
 import statistics
 import subprocess
 import sys
@@ -12,8 +13,15 @@ ROOT = Path(__file__).parent.parent.parent
 
 def run(*arguments: str, cwd: Path = ROOT) -> str:
     """Run Python with these arguments; return what it printed; raise when it fails."""
+    # Compiled once and kept, as it is by default: to compile at every start takes 0.1 s.
+    variables = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(  # output shown only on failure
-        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=variables,
     )
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")

@@ -90,6 +90,18 @@ def test_a_minted_bearer_is_taken_by_the_endpoint(serve: Serve, request_for: Req
     assert timings.total_seconds > timings.browser_seconds + timings.pages_seconds
 
 
+def test_a_driver_that_is_to_be_debugged_does_not_print_the_password(
+    serve: Serve,
+    request_for: RequestFor,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DEBUG", "pw:api")
+    request = request_for(serve())
+    mint(request)
+    assert request.password.get_secret_value() not in capfd.readouterr().err
+
+
 def test_the_second_mint_uses_the_first_ones_registration(
     serve: Serve, request_for: RequestFor
 ) -> None:

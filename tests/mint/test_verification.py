@@ -5,8 +5,12 @@ import pytest
 from joserfc import jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import KeySet, OKPKey
+from minting import build_environment
+from pydantic import SecretStr
 
 from loadtest.errors import MintError
+from loadtest.mint.acceptance import check_grant, open_http
+from loadtest.mint.request import Endpoint, Grant
 from loadtest.mint.verification import Expected, verify
 
 KEY = OKPKey.generate_key("Ed25519", {"kid": "one"})
@@ -69,3 +73,28 @@ def test_what_is_no_jwt_is_refused_in_one_line_that_does_not_quote_it(token: str
     with pytest.raises(MintError) as caught:
         check(token)
     assert token not in str(caught.value)
+
+
+def build_grant(token: str) -> Grant:
+    return Grant(
+        access_token=SecretStr(token),
+        via="refresh",
+        audience=EXPECTED.audience,
+        metadata={"issuer": EXPECTED.issuer, "jwks_uri": "http://127.0.0.1:1/jwks"},
+        scope=None,
+        life_seconds=600,
+        client_id="one",
+        skew_seconds=0,
+    )
+
+
+def test_a_token_that_the_endpoint_has_taken_needs_no_keys_but_the_right_claims() -> None:
+    environment = build_environment(workspace_claim=WORKSPACE)
+    endpoint = Endpoint(EXPECTED.audience, environment, "w1", lambda _: None)
+    with open_http() as http:
+        assert check_grant(endpoint, build_grant(sign()), http, taken=True).scope
+        for token in (sign(aud="https://other"), sign(KEY, **{WORKSPACE: "w2"}), "opaque"):
+            with pytest.raises(MintError, match="verification"):
+                check_grant(endpoint, build_grant(token), http, taken=True)
+        with pytest.raises(MintError, match="no keys at"):
+            check_grant(endpoint, build_grant(sign()), http)
