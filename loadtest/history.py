@@ -45,6 +45,14 @@ class Entry:
         object.__setattr__(self, "figures", figures)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a history, oldest first; `skipped` names what could not be, and why."""
+
+    entries: tuple[Entry, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
 def pick_latency(row: Row) -> Percentiles | None:
     """Return the response time from the schedule, else the duration; None without an ok call."""
     return (row.response or row.duration) if row.ok else None
