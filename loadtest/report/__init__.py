@@ -1,0 +1,36 @@
+"""One run in words and tables: for the terminal, and as `report.md` in the run folder."""
+
+from loadtest.report.contents import Report, build_report
+from loadtest.report.figures import (
+    NO_DATA,
+    THIN,
+    format_count,
+    format_ms,
+    format_rate,
+    format_share,
+)
+from loadtest.report.markdown import render_markdown, write_report
+from loadtest.report.sheets import Column, Sheet
+from loadtest.report.terminal import render_terminal
+from loadtest.report.verdict import Level, Verdict, build_verdict
+from loadtest.report.words import format_reasons
+
+__all__ = [
+    "NO_DATA",
+    "THIN",
+    "Column",
+    "Level",
+    "Report",
+    "Sheet",
+    "Verdict",
+    "build_report",
+    "build_verdict",
+    "format_count",
+    "format_ms",
+    "format_rate",
+    "format_reasons",
+    "format_share",
+    "render_markdown",
+    "render_terminal",
+    "write_report",
+]

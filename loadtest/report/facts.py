@@ -1,0 +1,75 @@
+"""The facts of a run: who measured what, when and by what, and what to keep in mind."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from loadtest.report.figures import NO_DATA, format_count, format_ms, format_share
+from loadtest.report.words import flatten, list_results, name_units
+from loadtest.results import Generator, RunFolder
+
+SHARED = "shares_with_target"  # of a run's machine: said as a caveat, not as a fact
+
+
+def build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
+    """Yield the facts by name, most asked for first."""
+    run = folder.run
+    target = run.target
+    server = " ".join(filter(None, (target.server_name, target.server_version)))
+    protocol = target.protocol_version or NO_DATA
+    machine = ", ".join(flatten({k: v for k, v in run.machine.items() if k != SHARED}))
+    yield "time", _format_time(run.started, run.ended)
+    yield "git SHA", run.git_sha or "none: not a git checkout"
+    yield "environment", run.environment
+    yield "target", f"{target.host}, {server or 'server did not say its name'}"
+    yield "protocol", f"{protocol} ({target.era} era)" if target.era else protocol
+    yield "profile", run.profile
+    if run.clients != 1:
+        yield "clients", format_count(run.clients)
+    yield "k6", run.k6_version
+    yield "machine", machine or NO_DATA
+    if generators := [result.generator for result in run.scenarios if result.generator]:
+        yield "generator", _describe_load(generators)
+    if run.run_url:
+        yield "workflow run", run.run_url
+    yield "run folder", "/".join(folder.path.parts[-3:])
+
+
+def build_caveats(folder: RunFolder) -> Iterator[str]:
+    """Yield what keeps the figures from being taken at their word."""
+    host = urlsplit(f"//{folder.run.target.host}").hostname or ""
+    shared = folder.run.machine.get(SHARED)
+    if (
+        shared
+        or folder.run.environment == "local"
+        or host in {"localhost", "::1"}
+        or host.startswith("127.")
+    ):
+        yield (
+            "Target and load generator shared one machine: these numbers measure both together, "
+            "and say little about a hosted target."
+        )
+    for title, result in list_results(folder):
+        if result.sessions_left:
+            yield f"{name_units(folder, result.sessions_left)} not seen closed in {title}."
+
+
+def _describe_load(generators: Sequence[Generator]) -> str:
+    """Say what the load generator took at most in any scenario."""
+    lateness = [item.lateness_p95_ms for item in generators if item.lateness_p95_ms is not None]
+    parts = [
+        f"{format_share(max(item.cpu_share for item in generators))} of the processors",
+        f"{max(item.peak_memory_mb for item in generators):.0f} MB",
+        *([f"p95 {format_ms(max(lateness))} ms late"] if lateness else []),
+    ]
+    return f"at most {', '.join(parts)}"
+
+
+def _format_time(started: str, ended: str | None) -> str:
+    try:
+        begin = datetime.fromisoformat(started)
+        seconds = (datetime.fromisoformat(ended) - begin).total_seconds() if ended else None
+    except (ValueError, TypeError):
+        return started
+    took = "did not end" if seconds is None else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return f"{begin:%Y-%m-%d %H:%M:%S} UTC, {took.removeprefix('0 min ')}"

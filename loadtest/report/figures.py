@@ -1,0 +1,55 @@
+"""Figures as text, the same in every medium."""
+
+import math
+
+from loadtest.compare import Percentile, is_thin
+from loadtest.results import Percentiles, Row
+
+NO_DATA = "no data"
+THIN = "~"
+PERCENTILES: tuple[Percentile, ...] = ("p50", "p95", "p99")
+
+
+def format_ms(value: float | None) -> str:
+    """Return milliseconds with the digits that mean something; from ten seconds on, seconds."""
+    if value is None or not math.isfinite(value):
+        return NO_DATA
+    if 0 < value < 0.005:
+        return "<0.01"
+    if 0 < value < 0.995:
+        return f"{value:.2f}"
+    if value < 9.95:
+        return f"{value:.1f}"
+    return f"{value:.0f}" if value < 9999.5 else f"{value / 1000:.1f}s"
+
+
+def format_rate(value: float | None) -> str:
+    """Return calls/s; one decimal below 100, since 9.9 of 10 is not 10."""
+    if value is None or not math.isfinite(value):
+        return NO_DATA
+    if 0 < value < 0.995:
+        return f"{value:.2f}"
+    return f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"
+
+
+def format_count(value: int) -> str:
+    """Return a count with thousands separators."""
+    return f"{value:,}"
+
+
+def format_share(share: float) -> str:
+    """Return a share in per cent; what is not nothing never reads as 0, nor most as all."""
+    percent = share * 100
+    if 0 < percent < 0.05:
+        return "under 0.1 %"
+    if 99.95 <= percent < 100:
+        return "over 99.9 %"
+    return f"{percent:.1f}".removesuffix(".0") + " %"
+
+
+def format_cell(row: Row, latency: Percentiles | None, percentile: Percentile) -> str:
+    """Return one percentile of a row, marked where too few calls stand behind it."""
+    if latency is None or not row.ok:
+        return NO_DATA
+    text = format_ms(getattr(latency, percentile))
+    return f"{THIN}{text}" if is_thin(row, percentile) and text != NO_DATA else text

@@ -1,0 +1,200 @@
+"""The verdict: what a run says in a few sentences."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from loadtest.compare import Break, Knee, find_knee, pick_stages
+from loadtest.history import pick_latency
+from loadtest.report.figures import (
+    NO_DATA,
+    format_cell,
+    format_count,
+    format_ms,
+    format_rate,
+    format_share,
+)
+from loadtest.report.words import (
+    clean,
+    end_sentence,
+    is_aggregate,
+    list_results,
+    name_calls,
+    name_failures,
+    name_scenario,
+    name_units,
+)
+from loadtest.results import MOST_CPU_SHARE, MOST_LATENESS_MS, SCENARIOS, Row, RunFolder
+
+MAX_RATE_LIMITED_SHARE = 0.01
+# Refusals that say where a limit lies, not that something went wrong.
+REFUSALS = frozenset({"capacity", "rate_limited"})
+
+Level = Literal["good", "warning", "bad"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the run says in a few sentences, worst news first."""
+
+    level: Level
+    text: str
+
+
+def build_verdict(folder: RunFolder) -> Verdict:
+    """Say what the run shows, and first whatever keeps it from showing more."""
+    bad = [*_describe_failed(folder)]
+    warnings = [*_describe_partial(folder), *_describe_crossed(folder)]
+    limited = dict(_find_rate_limited(folder))
+    if limited:
+        shares = (
+            f"{format_share(share)} in {name_scenario(name)}" for name, share in limited.items()
+        )
+        warnings.append(
+            f"Not valid for latency: calls were rate limited, {', '.join(shares)}. Have the "
+            "client's quota on the target raised, then run again."
+        )
+    warnings += _describe_generator(folder)
+    good: list[str] = []
+    if "sessions" not in limited:
+        holding, sentence = _describe_knee(folder, find_knee(folder.rows))
+        (good if holding else warnings).append(sentence)
+    failed, calls = _count_failures(_leaves(folder.rows))
+    if calls:
+        share = f" ({format_share(failed / calls)})" if failed else ""
+        good.append(f"{name_failures(failed)} in {name_calls(calls)}{share}.")
+    level: Level = "bad" if bad else "warning" if warnings else "good"
+    return Verdict(level, clean(" ".join([*bad, *warnings, *good])))
+
+
+def _describe_failed(folder: RunFolder) -> Iterator[str]:
+    if not folder.run.scenarios:
+        yield "No scenario ran."
+    for title, result in list_results(folder):
+        if result.outcome in {"failed", "aborted"}:
+            word = result.outcome.capitalize()
+            yield f"{word}: {title}: {end_sentence(result.reason or 'no reason given')}"
+
+
+def _describe_partial(folder: RunFolder) -> Iterator[str]:
+    cut = [title for title, result in list_results(folder) if result.outcome == "interrupted"]
+    missing = [title for title, result in list_results(folder) if result.outcome == "not run"]
+    if cut:
+        yield f"Interrupted: the numbers of {', '.join(cut)} are partial."
+    if missing:
+        yield f"Not run: {', '.join(missing)}."
+
+
+def _describe_generator(folder: RunFolder) -> Iterator[str]:
+    for title, result in list_results(folder):
+        generator = result.generator
+        if generator is None or not generator.is_bottleneck():
+            continue
+        late = generator.lateness_p95_ms
+        faults = []
+        if generator.cpu_share > MOST_CPU_SHARE:
+            faults.append(f"took {format_share(generator.cpu_share)} of its processors")
+        if late is not None and late > MOST_LATENESS_MS:
+            faults.append(f"made its calls late, p95 {format_ms(late)} ms")
+        yield (
+            f"Generator-bound: in {title} the load generator {' and '.join(faults)}. Do not blame "
+            "the target; use a larger machine or a smaller profile."
+        )
+
+
+def _describe_crossed(folder: RunFolder) -> Iterator[str]:
+    for title, result in list_results(folder):
+        if result.outcome != "thresholds crossed":
+            continue
+        failed, calls = _count_failures(_leaves(folder.rows, result.name))
+        what = f"{name_failures(failed)} in {name_calls(calls)}"
+        if failed:
+            yield f"Over its limits: {title}, {what} ({format_share(failed / calls)})."
+        else:
+            yield f"Over its limits: {title}, {', '.join(result.crossed) or what}."
+
+
+def _describe_knee(folder: RunFolder, knee: Knee | None) -> tuple[bool, str]:
+    """Return whether something good is said, and the sentences that say it."""
+    if knee is None:
+        return False, "Nothing to say about concurrent sessions: no stage was measured."
+    held = int(knee.holds.name) if knee.holds else 0
+    below = [fault for fault in knee.breaks if int(fault.stage.name) < held]
+    above = [fault for fault in knee.breaks if int(fault.stage.name) > held]
+    sentences = []
+    if knee.holds is None:
+        sentences.append("No stage holds.")
+    else:
+        rate = format_rate(knee.holds.achieved_rate)
+        sentences.append(f"Holds {name_units(folder, held)} at {rate} calls/s; {_p95(knee.holds)}.")
+    sentences += [f"Below that, {_describe_break(folder, fault)}" for fault in below]
+    if above:
+        sentences.append(f"A{_describe_break(folder, above[0])[1:]}")
+    elif knee.holds is not None and not below:
+        whole = any(
+            result.name == "sessions" and result.outcome in {"ok", "thresholds crossed"}
+            for result in folder.run.scenarios
+        )
+        sentences.append("No stage broke." if whole else "No stage broke of those measured.")
+    if knee.unjudged and knee.holds is not None:
+        sentences.append("Too few calls to say whether latency grows with sessions.")
+    return knee.holds is not None and not below, " ".join(sentences)
+
+
+def _describe_break(folder: RunFolder, fault: Break) -> str:
+    smallest = pick_stages(folder.rows)[0]
+    stage = fault.stage
+    reasons = []
+    if fault.rejected:
+        share = format_share(fault.rejected / fault.attempts) if fault.attempts else NO_DATA
+        reasons.append(
+            f"{format_count(fault.rejected)} of {format_count(fault.attempts)} rejected at the "
+            f"session cap ({share})"
+        )
+    if fault.no_data:
+        reasons.append("no call was answered ok" if stage.count else NO_DATA)
+    if fault.rate_share is not None:
+        reasons.append(
+            f"{format_rate(stage.achieved_rate)} of {format_rate(stage.offered_rate)} calls/s "
+            f"({format_share(fault.rate_share)})"
+        )
+    if fault.slowdown is not None:
+        reasons.append(
+            f"{_p95(stage)}, {format_rate(fault.slowdown)} times that of "
+            f"{name_units(folder, int(smallest.name))}"
+        )
+    return f"at {name_units(folder, int(stage.name))}: {'; '.join(reasons)}."
+
+
+def _p95(row: Row) -> str:
+    text = format_cell(row, pick_latency(row), "p95")
+    return f"p95 {text}" if text.endswith("s") else f"p95 {text} ms"
+
+
+def _leaves(rows: Iterable[Row], scenario: str | None = None) -> list[Row]:
+    """Return rows that count each call once: neither openings nor an aggregate beside its parts.
+
+    Frames of a cold start are requests, not calls; they count only where `scenario` asks for them.
+    """
+    kinds = {"stage", "tool", "frame"} if scenario else {"stage", "tool"}
+    found = [row for row in rows if row.kind in kinds and scenario in {None, row.scenario}]
+    parts = [row for row in found if not is_aggregate(row)]
+    has_tools = any(row.kind == "tool" for row in parts)
+    return parts if has_tools else found
+
+
+def _count_failures(rows: Sequence[Row]) -> tuple[int, int]:
+    """Return how many calls failed, refusals apart, and how many there were."""
+    failures = (item for row in rows for item in row.failures.items())
+    failed = sum(count for reason, count in failures if reason not in REFUSALS)
+    return failed, sum(row.count for row in rows)
+
+
+def _find_rate_limited(folder: RunFolder) -> Iterator[tuple[str, float]]:
+    """Yield the scenarios in which more than 1 % of the calls met a quota, and the share."""
+    for scenario in SCENARIOS:
+        rows = _leaves(folder.rows, scenario)
+        calls = sum(row.count for row in rows)
+        limited = sum(row.failures.get("rate_limited", 0) for row in rows)
+        if calls and limited / calls > MAX_RATE_LIMITED_SHARE:
+            yield scenario, limited / calls

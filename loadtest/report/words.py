@@ -1,0 +1,101 @@
+"""The words that several parts of a report use."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from loadtest.report.figures import format_count
+from loadtest.results import Row, RunFolder, ScenarioResult
+
+TITLES = {
+    "cold-start": "Cold start",
+    "sessions": "Concurrent sessions",
+    "tools": "Tool-call mix",
+}
+_REASONS = {
+    "rpc_error": ("JSON-RPC error", "JSON-RPC errors"),
+    "timeout": ("timeout", "timeouts"),
+    "connection": ("failed connection", "failed connections"),
+    "incomplete": ("incomplete result", "incomplete results"),
+    "unparseable": ("unreadable reply", "unreadable replies"),
+    "unauthorized": ("unauthorized", "unauthorized"),
+    "capacity": ("rejected at the session cap", "rejected at the session cap"),
+    "rate_limited": ("rate limited", "rate limited"),
+    "cut_off": ("cut off at the end", "cut off at the end"),
+}
+
+
+def format_reasons(failures: Mapping[str, int]) -> str:
+    """Return failures in words, most frequent first; empty when there are none."""
+    ordered = sorted(failures.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(_reason(reason, count) for reason, count in ordered if count > 0)
+
+
+def _reason(reason: str, count: int) -> str:
+    plural = count != 1
+    kind, _, code = reason.partition(":")
+    if kind == "tool_error":
+        words = f"tool error{'s' * plural}" + (f" {clean(code)}" if code else "")
+    elif status := re.fullmatch(r"http_(\d{3})", reason):
+        words = f"x HTTP {status[1]}"
+    else:
+        words = _REASONS.get(reason, (clean(reason),) * 2)[plural]
+    return f"{format_count(count)} {words}"
+
+
+def name_calls(count: int) -> str:
+    """Return "1 call", "1,200 calls"."""
+    return f"{format_count(count)} call{'s' * (count != 1)}"
+
+
+def name_failures(count: int) -> str:
+    """Return "1 failure", "1,200 failures"."""
+    return f"{format_count(count)} failure{'s' * (count != 1)}"
+
+
+def name_unit(folder: RunFolder) -> str:
+    """Return what a ladder counts: the stateless era has no sessions, but clients at work."""
+    return "client" if folder.run.target.era == "stateless" else "session"
+
+
+def name_units(folder: RunFolder, count: int) -> str:
+    """Return "1 session", "200 clients"."""
+    return f"{format_count(count)} {name_unit(folder)}{'s' * (count != 1)}"
+
+
+def name_scenario(scenario: str) -> str:
+    """Return a scenario's title within a sentence."""
+    return TITLES.get(scenario, scenario).lower()
+
+
+def list_results(folder: RunFolder) -> Iterator[tuple[str, ScenarioResult]]:
+    """Yield how every scenario went, with its title."""
+    for result in folder.run.scenarios:
+        yield name_scenario(result.name), result
+
+
+def end_sentence(text: str) -> str:
+    """Return `text` with a full stop, unless it has its own end."""
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def is_aggregate(row: Row) -> bool:
+    """Return whether a row is of all tools together."""
+    return row.kind == "tool" and row.name == "all"
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield nested values as "path.name value"."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        elif value is not None:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            yield f"{prefix}{name} {text}"
+
+
+def clean(text: str) -> str:
+    """Return `text` on one line, without control characters that a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
