@@ -1,16 +1,18 @@
 """One run in words and tables: for the terminal, and as `report.md` in the run folder."""
 
+from loadtest.report.changes import Remark
 from loadtest.report.contents import Report, build_report
 from loadtest.report.figures import (
     NO_DATA,
     THIN,
+    format_change,
     format_count,
     format_ms,
     format_rate,
     format_share,
 )
 from loadtest.report.markdown import render_markdown, write_report
-from loadtest.report.sheets import Column, Sheet
+from loadtest.report.sheets import Column, Sheet, TableCell
 from loadtest.report.terminal import render_terminal
 from loadtest.report.verdict import Level, Verdict, build_verdict
 from loadtest.report.words import format_reasons
@@ -20,11 +22,14 @@ __all__ = [
     "THIN",
     "Column",
     "Level",
+    "Remark",
     "Report",
     "Sheet",
+    "TableCell",
     "Verdict",
     "build_report",
     "build_verdict",
+    "format_change",
     "format_count",
     "format_ms",
     "format_rate",

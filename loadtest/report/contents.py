@@ -1,7 +1,9 @@
 """What every rendering of a run shows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from loadtest.judging import Judgement
+from loadtest.report.changes import Remark, describe_comparisons, describe_news, list_gone
 from loadtest.report.facts import build_caveats, build_facts
 from loadtest.report.figures import NO_DATA
 from loadtest.report.sheets import Sheet, build_legend, build_sheet
@@ -12,7 +14,10 @@ from loadtest.results import SCENARIOS, RunFolder
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a rendering shows; plain text, not yet escaped for any medium."""
+    """Everything a rendering shows; plain text, not yet escaped for any medium.
+
+    `comparison` and `news`, drifts and confirmed regressions, are of a run that was judged.
+    """
 
     run_id: str
     verdict: Verdict
@@ -21,18 +26,39 @@ class Report:
     caveats: tuple[str, ...]
     sheets: tuple[Sheet, ...]
     legend: tuple[str, ...]
+    comparison: Remark | None = None
+    news: tuple[Remark, ...] = ()
+
+    def is_compared(self) -> bool:
+        """Return whether any cell says how it changed."""
+        return any(cell.change for sheet in self.sheets for row in sheet.rows for cell in row)
 
 
-def build_report(folder: RunFolder) -> Report:
-    """Put a run into words and cells, the same for every medium."""
+def build_report(
+    folder: RunFolder, judgement: Judgement | None = None, *, brief: bool = False
+) -> Report:
+    """Put a run into words and cells, the same for every medium; in brief, in fewer columns.
+
+    Without a judgement nothing is said of earlier runs; an empty one is that of a first run.
+    """
     run = folder.run
-    sheets = tuple(build_sheet(folder, scenario) for scenario in SCENARIOS)
+    judged = judgement or Judgement()
+    comparison, others = describe_comparisons(judged)
+    sheets = []
+    for scenario in SCENARIOS:
+        sheet = build_sheet(folder, scenario, judged.changes, brief=brief)
+        gone = ", ".join(list_gone(folder, judged, scenario))
+        lost = (f"in the run before, but not in this one: {gone}",) if gone else ()
+        remark = others.get(scenario) if sheet.rows else None
+        sheets.append(replace(sheet, comparison=remark, details=sheet.details + lost))
     return Report(
         run_id=clean(run.run_id),
-        verdict=build_verdict(folder),
+        verdict=build_verdict(folder, judged),
         facts=tuple((name, clean(value)) for name, value in build_facts(folder)),
         knobs=clean(", ".join(flatten(run.knobs)) or NO_DATA),
         caveats=tuple(build_caveats(folder)),
-        sheets=sheets,
+        sheets=tuple(sheets),
         legend=tuple(build_legend(sheets)),
+        comparison=None if judgement is None else comparison,
+        news=tuple(describe_news(folder, judged)),
     )

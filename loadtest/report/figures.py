@@ -3,6 +3,8 @@
 import math
 
 from loadtest.compare import Percentile, is_thin
+from loadtest.history import Figure
+from loadtest.judging import Change
 from loadtest.results import Percentiles, Row
 
 NO_DATA = "no data"
@@ -53,3 +55,39 @@ def format_cell(row: Row, latency: Percentiles | None, percentile: Percentile) -
         return NO_DATA
     text = format_ms(getattr(latency, percentile))
     return f"{THIN}{text}" if is_thin(row, percentile) and text != NO_DATA else text
+
+
+def format_figure(figure: Figure, value: float) -> str:
+    """Return a figure of a history with its unit."""
+    if figure == "rate":
+        return f"{format_rate(value)} calls/s"
+    return format_share(value) if figure == "failed" else add_ms(format_ms(value))
+
+
+def add_ms(text: str) -> str:
+    """Return a time with its unit, unless that is in it."""
+    return text if text.endswith("s") else f"{text} ms"
+
+
+def format_change(figure: Figure, change: Change | None) -> str:
+    """Return how a figure changed, `+4 %`, of failures in percentage points; empty: not compared.
+
+    The sign is of the figure, whichever way is worse. Against zero there is no ratio: `from 0`.
+    """
+    if change is None or change.status == "incomparable":
+        return ""
+    if change.before is None:
+        return "new"
+    apart = change.value - change.before
+    if figure == "failed":
+        if not change.value and not change.before:
+            return ""
+        return _sign(f"{apart * 100:+.1f}", "pp")
+    if change.before <= 0 < change.value:
+        return "from 0"
+    return _sign(f"{apart / change.before * 100 if apart else 0:+,.0f}", "%")
+
+
+def _sign(number: str, unit: str) -> str:
+    # Rounded to nothing, it has no sign.
+    return f"{number if number.strip('+-0.') else f'±{number[1:]}'} {unit}"

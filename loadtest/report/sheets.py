@@ -1,14 +1,18 @@
 """One scenario as a table of text, and the legend to all of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtest.compare import MIN_SAMPLES, pick_stages
+from loadtest.history import Cell, Figure
+from loadtest.judging import Change, Status
+from loadtest.report.changes import Remark
 from loadtest.report.figures import (
     NO_DATA,
     PERCENTILES,
     THIN,
     format_cell,
+    format_change,
     format_count,
     format_rate,
 )
@@ -35,62 +39,104 @@ class Column:
 
 
 @dataclass(frozen=True)
+class TableCell:
+    """What a cell says, how that changed since the run compared with, and how it is judged."""
+
+    text: str
+    change: str = ""
+    status: Status | None = None
+
+
+@dataclass(frozen=True)
 class Sheet:
-    """One scenario as a table: `remark` says how it went, `details` name failures by reason."""
+    """One scenario as a table: `remark` says how it went, `details` name failures by reason.
+
+    `comparison` says what it is compared with, where that is not what the report says of all.
+    """
 
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     remark: str | None = None
+    comparison: Remark | None = None
     details: tuple[str, ...] = ()
 
 
-def build_sheet(folder: RunFolder, scenario: str) -> Sheet:
-    """Build the table of one scenario."""
+def build_sheet(
+    folder: RunFolder, scenario: str, changes: Mapping[Cell, Change], *, brief: bool = False
+) -> Sheet:
+    """Build the table of one scenario; in brief it has the judged figures alone."""
     rows = [row for row in folder.rows if row.scenario == scenario and row.kind != "opening"]
     others = sorted((row for row in rows if row.kind != "stage"), key=is_aggregate)
     rows = [*pick_stages(rows), *others]
     openings = [row for row in folder.rows if row.scenario == scenario and row.kind == "opening"]
     result = next((item for item in folder.run.scenarios if item.name == scenario), None)
-    offered = scenario == "sessions" or any(row.offered_rate is not None for row in rows)
-    response = scenario == "sessions" or any(row.response is not None for row in rows)
-    rates = scenario != "cold-start"
-    first = {"cold-start": "step", "tools": "tool"}.get(scenario, f"{name_unit(folder)}s")
     title = TITLES[scenario]
     if scenario == "sessions" and folder.run.target.era == "stateless":
         title = "Concurrent clients"
-    columns = (
-        Column(first, first, numeric=scenario == "sessions"),
-        *([Column("offered/s", "offered\n/s")] if offered else []),
-        *([Column("achieved/s", "achieved\n/s")] if rates else []),
-        Column("ok", "ok"),
-        Column("not ok", "not\nok"),
-        *(Column(f"call {name}", f"call\n{name}") for name in PERCENTILES),
-        *(Column(f"due {name}", f"due\n{name}") for name in PERCENTILES if response),
-    )
-    cells = tuple(
-        (
-            clean(row.name),
-            *([format_rate(row.offered_rate)] if offered else []),
-            *(
-                [format_rate(row.achieved_rate) if row.count and row.seconds else NO_DATA]
-                if rates
-                else []
-            ),
-            format_count(row.ok) if row.count else NO_DATA,
-            format_count(row.count - row.ok) if row.count else NO_DATA,
-            *(format_cell(row, row.duration, name) for name in PERCENTILES),
-            *(format_cell(row, row.response, name) for name in PERCENTILES if response),
-        )
-        for row in rows
-    )
+    first = {"cold-start": "step", "tools": "tool"}.get(scenario, f"{name_unit(folder)}s")
+    headers = tuple((_list_brief if brief else _list_full)(scenario, rows))
+    columns = (Column(header, header.replace(" ", "\n").replace("/", "\n/")) for header in headers)
+    cells = (_build_cells(row, changes) for row in rows)
     return Sheet(
         title,
-        columns,
-        cells,
+        (Column(first, first, numeric=scenario == "sessions"), *columns),
+        tuple(
+            (TableCell(clean(row.name)), *(found[header] for header in headers))
+            for row, found in zip(rows, cells, strict=True)
+        ),
         remark=_describe_outcome(result, has_rows=bool(rows)),
         details=tuple(_describe_details(folder, scenario, rows, openings)),
     )
+
+
+def _list_full(scenario: str, rows: Sequence[Row]) -> Iterator[str]:
+    if scenario == "sessions" or any(row.offered_rate is not None for row in rows):
+        yield "offered/s"
+    if scenario != "cold-start":
+        yield "achieved/s"
+    yield from ("ok", "not ok", *(f"call {name}" for name in PERCENTILES))
+    if scenario == "sessions" or any(row.response is not None for row in rows):
+        yield from (f"due {name}" for name in PERCENTILES)
+
+
+def _list_brief(scenario: str, _rows: Sequence[Row]) -> Iterator[str]:
+    yield from PERCENTILES
+    if scenario != "cold-start":
+        yield "calls/s"
+    yield "calls not ok"
+
+
+def _build_cells(row: Row, changes: Mapping[Cell, Change]) -> dict[str, TableCell]:
+    """Return the cells of one row by header, of the full and of the brief table."""
+
+    def judged(figure: Figure, text: str) -> TableCell:
+        change = changes.get(Cell(row.scenario, row.kind, row.name, figure))
+        return TableCell(text, format_change(figure, change), change.status if change else None)
+
+    offered, achieved, bad = format_rate(row.offered_rate), NO_DATA, row.count - row.ok
+    if row.count and row.seconds:
+        achieved = format_rate(row.achieved_rate)
+    kept = row.offered_rate is None or offered == achieved or achieved == NO_DATA
+    ok, failed, share = NO_DATA, NO_DATA, NO_DATA
+    if row.count:
+        ok, failed = format_count(row.ok), format_count(bad)
+        share = f"{failed} of {format_count(row.count)}"
+    cells = {
+        "offered/s": TableCell(offered),
+        "achieved/s": judged("rate", achieved),
+        "calls/s": judged("rate", achieved if kept else f"{achieved} of {offered}"),
+        "ok": TableCell(ok),
+        "not ok": judged("failed", failed),
+        "calls not ok": judged("failed", share),
+    }
+    for name in PERCENTILES:
+        call = format_cell(row, row.duration, name)
+        due = format_cell(row, row.response, name)
+        cells[name] = judged(name, due if row.response else call)
+        cells[f"call {name}"] = TableCell(call) if row.response else cells[name]
+        cells[f"due {name}"] = cells[name] if row.response else TableCell(due)
+    return cells
 
 
 def _describe_outcome(result: ScenarioResult | None, *, has_rows: bool) -> str | None:
@@ -126,14 +172,16 @@ def _describe_details(
 
 
 def build_legend(sheets: Sequence[Sheet]) -> Iterator[str]:
-    """Yield the lines that explain the marks and columns in use."""
+    """Yield the lines that explain the columns in use; marks are explained by each medium."""
     headers = {column.header for sheet in sheets for column in sheet.columns if sheet.rows}
     cells = [cell for sheet in sheets for row in sheet.rows for cell in row]
-    line = "Times in ms (s where marked) of calls answered ok. call: from sending it to its answer"
-    yield (
-        f"{line}; due: from when the schedule asked for it." if "due p50" in headers else f"{line}."
-    )
-    if any(cell.startswith(THIN) for cell in cells):
+    how = ". call: from sending it to its answer"
+    if "p50" in headers:
+        how = ", from when they were due by a schedule, else from sending them"
+    elif "due p50" in headers:
+        how += "; due: from when the schedule asked for it"
+    yield f"Times in ms (s where marked) of calls answered ok{how}."
+    if any(cell.text.startswith(THIN) for cell in cells):
         p50, p95, p99 = (f"{MIN_SAMPLES[name]:,}" for name in PERCENTILES)
         yield f"{THIN} thin: too few calls behind it (p50 needs {p50}, p95 {p95}, p99 {p99})."
     if "due p50" in headers:

@@ -1,6 +1,6 @@
 """A report for a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from rich import box
@@ -9,18 +9,25 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from loadtest.judging import Judgement
 from loadtest.report.contents import build_report
 from loadtest.report.figures import NO_DATA
-from loadtest.report.sheets import Sheet
+from loadtest.report.sheets import Sheet, TableCell
 from loadtest.results import RunFolder
 
 TERMINAL_WIDTH = 80
 _LEVEL_STYLES = {"good": "bold green", "warning": "bold yellow", "bad": "bold red"}
+_MARKS = {"worse": "!", "confirmed": "!!"}
+_MARK_STYLES = {"worse": "bold yellow", "confirmed": "bold red", "better": "green"}
+MARKS_LEGEND = (
+    "Below a figure is its change (pp: percentage points). !: more than 25 % worse than the "
+    "previous comparable run. !!: a confirmed regression, more than the usual noise."
+)
 
 
-def render_terminal(folder: RunFolder) -> Group:
+def render_terminal(folder: RunFolder, judgement: Judgement | None = None) -> Group:
     """Return verdict, facts and tables for a terminal of 80 columns or more."""
-    report = build_report(folder)
+    report = build_report(folder, judgement)
     facts = Table.grid(padding=(0, 2))
     for name, value in report.facts:
         facts.add_row(Text(name, style="dim"), Text(value))
@@ -29,9 +36,13 @@ def render_terminal(folder: RunFolder) -> Group:
         Padding(facts, (1, 0, 0, 0)),
     ]
     parts += [Text(caveat, style="yellow") for caveat in report.caveats]
+    if report.comparison:
+        parts.append(Text(f"\n{report.comparison.text}"))
+    parts += [Text(remark.text, style="red") for remark in report.news]
     for sheet in report.sheets:
         parts += _render_sheet(sheet)
-    parts.append(Text("\n".join(["", *report.legend]), style="dim"))
+    marks = [MARKS_LEGEND] if report.is_compared() else []
+    parts.append(Text("\n".join(["", *report.legend, *marks]), style="dim"))
     return Group(*parts)
 
 
@@ -39,6 +50,8 @@ def _render_sheet(sheet: Sheet) -> Iterator[RenderableType]:
     yield Text(f"\n{sheet.title}", style="bold")
     if sheet.remark:
         yield Text(sheet.remark, style="yellow")
+    if sheet.comparison:
+        yield Text(sheet.comparison.text)
     if sheet.rows:
         yield _render_table(sheet)
     for detail in sheet.details:
@@ -46,26 +59,32 @@ def _render_sheet(sheet: Sheet) -> Iterator[RenderableType]:
 
 
 def _render_table(sheet: Sheet) -> Table:
-    """Return the sheet as a terminal table, its columns closer together where 80 are too few."""
-    lines = [tuple(column.short for column in sheet.columns)]
-    for row in sheet.rows:
-        # Broken here, a row without data takes no more room than any other.
-        pairs = zip(row, sheet.columns, strict=True)
-        lines.append(
-            tuple(
-                NO_DATA.replace(" ", "\n") if column.numeric and cell == NO_DATA else cell
-                for cell, column in pairs
-            )
-        )
-    widths = [
-        max(len(part) for cell in column for part in cell.split("\n"))
-        for column in zip(*lines, strict=True)
-    ]
-    gap = 1 if sum(widths) + 2 * len(widths) <= TERMINAL_WIDTH else 0
+    """Return the sheet as a terminal table; where 80 columns are too few, closer and with less."""
+    headers = tuple(column.short for column in sheet.columns)
+    lines = [tuple(_write(cell) for cell in row) for row in sheet.rows]
+    if _measure(headers, lines) + len(headers) > TERMINAL_WIDTH:
+        lines = [tuple(_write(cell, marks_only=True) for cell in row) for row in sheet.rows]
+    gap = 1 if _measure(headers, lines) + 2 * len(headers) <= TERMINAL_WIDTH else 0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0))
     for column in sheet.columns:
         justify: Literal["left", "right"] = "right" if column.numeric else "left"
         table.add_column(Text(column.short), justify=justify, vertical="bottom")
-    for line in lines[1:]:
-        table.add_row(*(Text(cell) for cell in line))
+    for row, line in zip(sheet.rows, lines, strict=True):
+        height = max(cell.count("\n") for cell in line)
+        texts = (cell + "\n " * (height - cell.count("\n")) for cell in line)
+        styles = (_MARK_STYLES.get(cell.status or "", "") for cell in row)
+        table.add_row(*map(Text, texts, styles))
     return table
+
+
+def _write(cell: TableCell, *, marks_only: bool = False) -> str:
+    """Return a cell on as many lines as make it narrow: its text, and below it the change."""
+    text = cell.text.replace(" ", "\n") if cell.text == NO_DATA else cell.text
+    change = "" if marks_only else cell.change.replace(" %", "%").replace(" pp", "pp")
+    below = change + _MARKS.get(cell.status or "", "")
+    return f"{text}\n{below}" if below else text
+
+
+def _measure(headers: Sequence[str], lines: Iterable[Sequence[str]]) -> int:
+    columns = zip(headers, *lines, strict=True)
+    return sum(max(len(part) for cell in column for part in cell.split("\n")) for column in columns)

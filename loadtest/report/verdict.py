@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loadtest.compare import Break, Knee, find_knee, pick_stages
-from loadtest.history import pick_latency
+from loadtest.history import Cell, pick_latency
+from loadtest.judging import Judgement
+from loadtest.report.changes import describe_confirmed
 from loadtest.report.figures import (
     NO_DATA,
+    add_ms,
     format_cell,
+    format_change,
     format_count,
     format_ms,
     format_rate,
@@ -41,8 +45,9 @@ class Verdict:
     text: str
 
 
-def build_verdict(folder: RunFolder) -> Verdict:
+def build_verdict(folder: RunFolder, judgement: Judgement | None = None) -> Verdict:
     """Say what the run shows, and first whatever keeps it from showing more."""
+    judgement = judgement or Judgement()
     bad = [*_describe_failed(folder)]
     warnings = [*_describe_partial(folder), *_describe_crossed(folder)]
     limited = dict(_find_rate_limited(folder))
@@ -57,13 +62,16 @@ def build_verdict(folder: RunFolder) -> Verdict:
     warnings += _describe_generator(folder)
     good: list[str] = []
     if "sessions" not in limited:
-        holding, sentence = _describe_knee(folder, find_knee(folder.rows))
+        holding, sentence = _describe_knee(folder, find_knee(folder.rows), judgement)
         (good if holding else warnings).append(sentence)
+    confirmed = describe_confirmed(folder, judgement)
+    if confirmed:
+        good.append(confirmed)
     failed, calls = _count_failures(_leaves(folder.rows))
     if calls:
         share = f" ({format_share(failed / calls)})" if failed else ""
         good.append(f"{name_failures(failed)} in {name_calls(calls)}{share}.")
-    level: Level = "bad" if bad else "warning" if warnings else "good"
+    level: Level = "bad" if bad or confirmed else "warning" if warnings else "good"
     return Verdict(level, clean(" ".join([*bad, *warnings, *good])))
 
 
@@ -114,7 +122,7 @@ def _describe_crossed(folder: RunFolder) -> Iterator[str]:
             yield f"Over its limits: {title}, {', '.join(result.crossed) or what}."
 
 
-def _describe_knee(folder: RunFolder, knee: Knee | None) -> tuple[bool, str]:
+def _describe_knee(folder: RunFolder, knee: Knee | None, judgement: Judgement) -> tuple[bool, str]:
     """Return whether something good is said, and the sentences that say it."""
     if knee is None:
         return False, "Nothing to say about concurrent sessions: no stage was measured."
@@ -126,7 +134,10 @@ def _describe_knee(folder: RunFolder, knee: Knee | None) -> tuple[bool, str]:
         sentences.append("No stage holds.")
     else:
         rate = format_rate(knee.holds.achieved_rate)
-        sentences.append(f"Holds {name_units(folder, held)} at {rate} calls/s; {_p95(knee.holds)}.")
+        cell = Cell(knee.holds.scenario, knee.holds.kind, knee.holds.name, "p95")
+        change = format_change("p95", judgement.changes.get(cell))
+        p95 = f"{_p95(knee.holds)} ({change})" if change else _p95(knee.holds)
+        sentences.append(f"Holds {name_units(folder, held)} at {rate} calls/s; {p95}.")
     sentences += [f"Below that, {_describe_break(folder, fault)}" for fault in below]
     if above:
         sentences.append(f"A{_describe_break(folder, above[0])[1:]}")
@@ -167,8 +178,7 @@ def _describe_break(folder: RunFolder, fault: Break) -> str:
 
 
 def _p95(row: Row) -> str:
-    text = format_cell(row, pick_latency(row), "p95")
-    return f"p95 {text}" if text.endswith("s") else f"p95 {text} ms"
+    return f"p95 {add_ms(format_cell(row, pick_latency(row), 'p95'))}"
 
 
 def _leaves(rows: Iterable[Row], scenario: str | None = None) -> list[Row]:

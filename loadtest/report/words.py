@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from loadtest.history import Cell
 from loadtest.report.figures import format_count
 from loadtest.results import Row, RunFolder, ScenarioResult
 
@@ -67,6 +68,20 @@ def name_units(folder: RunFolder, count: int) -> str:
 def name_scenario(scenario: str) -> str:
     """Return a scenario's title within a sentence."""
     return TITLES.get(scenario, scenario).lower()
+
+
+def name_cell(folder: RunFolder, cell: Cell) -> str:
+    """Return which figure is meant: "executeSQL p99", "p95 at 100 sessions"."""
+    figure = {"rate": "calls/s", "failed": "failures"}.get(cell.figure, cell.figure)
+    name = clean(cell.name)
+    if cell.kind in {"stage", "opening"} and cell.name.isdecimal():
+        name = name_units(folder, int(cell.name))
+    if cell.kind == "opening":
+        where = f" at {name}" if cell.scenario == "sessions" else f" in {name_scenario('tools')}"
+        return f"opening {name_unit(folder)}s{where}: {figure}"
+    if cell.kind == "stage":
+        return f"{figure} at {name}"
+    return f"{'all tools' if cell[1:3] == ('tool', 'all') else name} {figure}"
 
 
 def list_results(folder: RunFolder) -> Iterator[tuple[str, ScenarioResult]]:

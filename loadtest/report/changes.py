@@ -1,0 +1,103 @@
+"""What comparing a run with earlier ones says, in words."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from loadtest.history import Cell, Entry
+from loadtest.judging import Change, Comparison, Drift, Judgement
+from loadtest.report.figures import format_change, format_figure
+from loadtest.report.words import clean, name_cell
+from loadtest.results import RunFolder
+
+FIRST_RUN = "First run: nothing to compare it with."
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something said of an earlier run; `url` is where that one was reported."""
+
+    text: str
+    url: str | None = None
+
+
+def describe_comparisons(judgement: Judgement) -> tuple[Remark, dict[str, Remark]]:
+    """Return what most scenarios are compared with, if any, and what is said of the others."""
+    remarks = {each.scenario: _describe(each) for each in judgement.comparisons}
+    if not remarks:
+        return Remark(FIRST_RUN), {}
+    compared = [remarks[each.scenario] for each in judgement.comparisons if each.previous]
+    usual = Counter(compared or remarks.values()).most_common(1)[0][0]
+    return usual, {name: remark for name, remark in remarks.items() if remark != usual}
+
+
+def list_gone(folder: RunFolder, judgement: Judgement, scenario: str) -> tuple[str, ...]:
+    """Return the names of the rows that were there in the run compared with, and are no more."""
+    there = {(row.kind, row.name) for row in folder.rows if row.scenario == scenario}
+    return tuple(
+        clean(row.name)
+        for each in judgement.comparisons
+        if each.scenario == scenario and each.previous is not None
+        for row in each.previous.rows
+        if row.scenario == scenario and row.count and row.kind != "opening"
+        if (row.kind, row.name) not in there
+    )
+
+
+def _describe(comparison: Comparison) -> Remark:
+    if comparison.previous is not None:
+        text = f"Compared with {_name_run(comparison.previous)}."
+        return Remark(text, comparison.previous.url)
+    if comparison.reason == "first run":
+        return Remark(FIRST_RUN)
+    return Remark(f"Not comparable: {clean(comparison.reason or 'no reason given')}.")
+
+
+def rank_confirmed(judgement: Judgement) -> list[tuple[Cell, Change]]:
+    """Return the confirmed regressions, the worst first: failures, then by how many times worse."""
+    found = [(cell, judgement.changes[cell]) for cell in judgement.confirmed]
+    return sorted(found, key=lambda item: (-(item[1].ratio or math.inf), item[0]))
+
+
+def describe_confirmed(folder: RunFolder, judgement: Judgement) -> str | None:
+    """Return one sentence that counts the confirmed regressions and names the worst."""
+    names = [name_cell(folder, cell) for cell, _ in rank_confirmed(judgement)]
+    if not names:
+        return None
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    plural = "s" * (len(names) != 1)
+    return f"{len(names)} confirmed regression{plural}: {', '.join(names[:MOST_NAMED])}{more}."
+
+
+def describe_news(folder: RunFolder, judgement: Judgement) -> Iterator[Remark]:
+    """Yield each drift and each other confirmed regression, with the figures before and after."""
+    drifts = {drift.cell: drift for drift in judgement.drifts}
+    for cell, change in rank_confirmed(judgement):
+        if cell not in drifts:
+            before = format_figure(cell.figure, change.before or 0.0)
+            now = format_figure(cell.figure, change.value)
+            by = format_change(cell.figure, change)
+            yield Remark(f"{name_cell(folder, cell)}: {now}, usually {before} ({by}).")
+    for drift in judgement.drifts:
+        yield _describe_drift(folder, drift)
+    if judgement.confirmed:
+        run_id = clean(folder.run.run_id)
+        yield Remark(f"If that is to stay: inv history --accept {run_id} makes it the baseline.")
+
+
+def _describe_drift(folder: RunFolder, drift: Drift) -> Remark:
+    figure = drift.cell.figure
+    before, after = format_figure(figure, drift.before), format_figure(figure, drift.after)
+    by = format_change(figure, Change(drift.after, "confirmed", drift.before))
+    return Remark(
+        f"{name_cell(folder, drift.cell)} drifted from about {before} to about {after} ({by}) "
+        f"since {_name_run(drift.since)}.",
+        drift.since.url,
+    )
+
+
+def _name_run(entry: Entry) -> str:
+    sha = f", {entry.run.git_sha[:7]}" if entry.run.git_sha else ""
+    return clean(f"run {entry.run.run_id} of {entry.run.started[:10]}{sha}")

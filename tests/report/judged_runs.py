@@ -1,0 +1,195 @@
+"""Runs beside their history, and what was judged of them: one for each way in which that can go."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+from report_runs import COLD_START, LADDER, RUN, TOOLS, failed, folder, hostile, row, smoke, stage
+
+from loadtest.history import Cell, Entry
+from loadtest.judging import Change, Comparison, Drift, Judgement, Status
+from loadtest.results import SCENARIOS, Percentiles, Row, RunFolder, Target
+
+# How the runs before stood against this one: up and down, as noise goes.
+NOISE = (1.0, 0.97, 1.04, 0.99, 1.06, 0.95, 1.01)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run, the runs before it, and the judgement to be shown."""
+
+    folder: RunFolder
+    earlier: tuple[Entry, ...]
+    judgement: Judgement
+
+
+def scale(found: Percentiles | None, factor: float) -> Percentiles | None:
+    if found is None:
+        return None
+    names = ("p50", "p90", "p95", "p99", "max")
+    return Percentiles(*(getattr(found, name) * factor for name in names))
+
+
+def entry(rows: Iterable[Row], weeks_ago: int, *, factor: float = 1.0, **changes: Any) -> Entry:
+    """Return an earlier run whose latencies were this run's times `factor`, give or take noise."""
+    day = (date(2026, 8, 3) - timedelta(weeks=weeks_ago)).isoformat()
+    run = replace(
+        RUN,
+        run_id=f"{day.replace('-', '')}T120000Z-{weeks_ago:07x}",
+        started=f"{day}T12:00:00Z",
+        git_sha=f"{weeks_ago:07x}c4d5e6f708192a3b4c5d6e7f8091a2b3c",
+        **changes,
+    )
+    scaled = []
+    for place, each in enumerate(rows):
+        by = factor * NOISE[(place + weeks_ago) % len(NOISE)]
+        scaled.append(
+            replace(each, duration=scale(each.duration, by), response=scale(each.response, by))
+        )
+    url = f"https://github.example/acme/atlas/issues/7#issuecomment-{1000 - weeks_ago}"
+    return Entry(run, tuple(scaled), url=url)
+
+
+def weekly(rows: Iterable[Row], runs: int, **changes: Any) -> tuple[Entry, ...]:
+    """Return that many earlier runs, one a week, oldest first."""
+    rows = tuple(rows)
+    return tuple(entry(rows, weeks_ago, **changes) for weeks_ago in range(runs, 0, -1))
+
+
+def judged(
+    run: RunFolder,
+    earlier: Iterable[Entry] = (),
+    *,
+    statuses: Mapping[Cell, Status] | None = None,
+    reasons: Mapping[str, str] | None = None,
+    drifts: tuple[Drift, ...] = (),
+) -> Judged:
+    """Judge a run by hand: every figure is the same as before, but for the `statuses` given.
+
+    `reasons` say of scenarios why they have nothing to be compared with.
+    """
+    earlier = tuple(earlier)
+    statuses, reasons = statuses or {}, reasons or {}
+    if not earlier:
+        reasons = {**dict.fromkeys(SCENARIOS, "first run"), **reasons}
+    changes = {}
+    for cell, value in Entry(run.run, run.rows).figures.items():
+        before = earlier[-1].figures.get(cell) if cell.scenario not in reasons else None
+        before = next((drift.before for drift in drifts if drift.cell == cell), before)
+        if before is None:
+            changes[cell] = Change(value, "incomparable" if cell.scenario in reasons else "new")
+            continue
+        known = statuses.get(cell, "same")
+        if cell.figure == "failed":
+            changes[cell] = Change(value, known, before, None, (value - before) * 100)
+        else:
+            ratio = value / before if before else None
+            if cell.figure == "rate" and ratio:
+                ratio = 1 / ratio
+            changes[cell] = Change(value, known, before, ratio)
+    comparisons = tuple(
+        Comparison(name, None, reasons[name]) if name in reasons else Comparison(name, earlier[-1])
+        for name in SCENARIOS
+    )
+    return Judged(run, earlier, Judgement(comparisons, changes, drifts))
+
+
+def good() -> Judged:
+    rows = (*COLD_START, *LADDER, *TOOLS)
+    return judged(folder(rows), weekly(rows, 14))
+
+
+def regressed() -> Judged:
+    """One confirmed at once, one a quarter worse and no more, a throughput that fell, a drift."""
+    earlier = weekly((*COLD_START, *LADDER, *TOOLS), 14)
+    slow = replace(TOOLS[0], duration=Percentiles(31.6, 46.0, 54.0, 104.0, 180.0))
+    few = stage(100, 15.1, share=0.7, failures={"timeout": 90, "tool_error:internal_error": 12})
+    run = folder(
+        (*COLD_START[:2], replace(COLD_START[2], duration=scale(COLD_START[2].duration, 1.4))),
+        COLD_START[3:],
+        (*LADDER[:-1], few),
+        (slow, *TOOLS[1:]),
+        run_url="https://github.example/acme/atlas/actions/runs/42",
+    )
+    metric = Cell("tools", "tool", "runMetric", "p50")
+    return judged(
+        run,
+        earlier,
+        statuses={
+            Cell("tools", "tool", "executeSQL", "p99"): "confirmed",
+            Cell("sessions", "stage", "100", "failed"): "confirmed",
+            Cell("sessions", "stage", "100", "rate"): "worse",
+            Cell("cold-start", "frame", "tools/list", "p50"): "worse",
+            Cell("cold-start", "frame", "tools/list", "p99"): "thin",
+            metric: "confirmed",
+        },
+        drifts=(Drift(metric, 1042.0, 1236.0, 1236 / 1042, earlier[6]),),
+    )
+
+
+def incomparable() -> Judged:
+    rows = (*COLD_START, *LADDER, *TOOLS)
+    reason = "unlike 20260727T120000Z-0000001: vus 50, was 20"
+    return judged(folder(rows), weekly(rows, 3), reasons={"tools": reason})
+
+
+def zeros() -> Judged:
+    """Figures of nothing, before and now: 0/0, x/0, 0/x, and what was not there before."""
+    none = Percentiles(0.0, 0.0, 0.0, 0.0, 0.0)
+    bad = {"timeout": 30}
+    before = (
+        replace(TOOLS[0], duration=none),
+        replace(TOOLS[1], duration=none),
+        TOOLS[2],
+        row("tools", "tool", "gone", 1200, 5.0),
+        row("tools", "tool", "never", 0, None, failures=bad),
+        row("tools", "tool", "all", 12000, 20.0, failures=bad),
+    )
+    now = (
+        TOOLS[0],
+        replace(TOOLS[1], duration=none),
+        row("tools", "tool", "describeEntity", 1201, 7.9, failures=bad),
+        row("tools", "tool", "added", 12, 5.0),
+        row("tools", "tool", "never", 0, None, failures=bad),
+        row("tools", "tool", "all", 0, None, seconds=0),
+    )
+    return judged(folder(now), [entry(before, 1)])
+
+
+def stateless() -> Judged:
+    target = Target("api.example.com", "atlas", "2.0.0", "2026-07-28", "stateless")
+    rows = (*COLD_START, *LADDER, *TOOLS)
+    status: dict[Cell, Status] = {Cell("sessions", "stage", "50", "p95"): "confirmed"}
+    return judged(folder(rows, target=target), weekly(rows, 5, target=target), statuses=status)
+
+
+def hostile_history() -> Judged:
+    run = hostile()
+    statuses: dict[Cell, Status] = {
+        Cell("tools", "tool", run.rows[1].name, "p99"): "confirmed",
+    }
+    return judged(
+        run,
+        [replace(each, url="javascript:alert(1)") for each in weekly(run.rows, 3, factor=0.5)],
+        statuses=statuses,
+        reasons={"sessions": f"unlike {run.run.git_sha}"},
+        drifts=(),
+    )
+
+
+JUDGED: Mapping[str, Callable[[], Judged]] = {
+    "compared": good,
+    "first-run": lambda: judged(folder(COLD_START, LADDER, TOOLS)),
+    "first-smoke": lambda: judged(smoke()),
+    "regressed": regressed,
+    "incomparable": incomparable,
+    "failed-later": lambda: judged(
+        failed(),
+        weekly(COLD_START, 2),
+        reasons={"sessions": "this run failed", "tools": "this run failed"},
+    ),
+    "zeros": zeros,
+    "stateless": stateless,
+    "hostile-history": hostile_history,
+}

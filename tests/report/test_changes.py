@@ -1,0 +1,114 @@
+"""What changed since the run before, in every medium: golden files, and what each mark means."""
+
+from dataclasses import replace
+
+import pytest
+from judged_runs import JUDGED, good, judged, regressed, weekly, zeros
+from report_golden import compare, draw
+from report_runs import COLD_START, LADDER, TOOLS, folder, stage
+
+from loadtest.history import Cell
+from loadtest.judging import Change, Comparison, Judgement
+from loadtest.report import (
+    build_report,
+    build_verdict,
+    format_change,
+    render_markdown,
+    render_terminal,
+)
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_changes_in_report_md_are_as_reviewed(name: str) -> None:
+    case = JUDGED[name]()
+    compare(f"{name}.md", render_markdown(case.folder, case.judgement))
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_changes_in_a_terminal_are_as_reviewed(name: str) -> None:
+    case = JUDGED[name]()
+    text = draw(render_terminal(case.folder, case.judgement), 80)
+    compare(f"{name}.txt", text)
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize(
+    ("figure", "change", "text"),
+    [
+        ("p95", None, ""),
+        ("p95", Change(31.0, "incomparable"), ""),
+        ("p95", Change(31.0, "new"), "new"),
+        ("p95", Change(31.0, "same", 29.8, 31 / 29.8), "+4 %"),
+        ("p95", Change(31.0, "same", 31.1, 31 / 31.1), "±0 %"),
+        ("p95", Change(0.0, "same", 0.0, 1.0), "±0 %"),
+        ("p95", Change(31.0, "worse", 0.0), "from 0"),
+        ("p95", Change(0.0, "better", 31.0), "-100 %"),
+        ("p95", Change(500.0, "worse", 31.0, 500 / 31), "+1,513 %"),
+        ("rate", Change(70.0, "worse", 100.0, 100 / 70), "-30 %"),
+        ("failed", Change(0.0, "same", 0.0, None, 0.0), ""),
+        ("failed", Change(0.02, "same", 0.02, None, 0.0), "±0.0 pp"),
+        ("failed", Change(0.0, "better", 0.02, None, -2.0), "-2.0 pp"),
+        ("failed", Change(0.054, "worse", 0.0, None, 5.4), "+5.4 pp"),
+    ],
+)
+def test_a_change_reads_as_the_figure_moved(figure: str, change: Change | None, text: str) -> None:
+    assert format_change(figure, change) == text  # type: ignore[arg-type]
+
+
+def test_the_verdict_tells_the_change_of_its_p95_and_counts_what_is_confirmed() -> None:
+    verdict = build_verdict(good().folder, good().judgement)
+    assert verdict.level == "good"
+    assert verdict.text.startswith("Holds 100 sessions at 100 calls/s; p95 25 ms (+3 %).")
+    verdict = build_verdict(regressed().folder, regressed().judgement)
+    assert verdict.level == "bad"
+    assert (
+        "3 confirmed regressions: failures at 100 sessions, executeSQL p99, runMetric p50."
+        in verdict.text
+    )
+
+
+def test_more_regressions_than_one_can_read_are_counted() -> None:
+    rows = (*COLD_START, *LADDER, *TOOLS)
+    cells = [Cell("tools", "tool", tool.name, "p50") for tool in TOOLS]
+    case = judged(folder(rows), weekly(rows, 2), statuses=dict.fromkeys(cells, "confirmed"))
+    text = build_verdict(case.folder, case.judgement).text
+    assert "5 confirmed regressions: " in text
+    assert " and 2 more." in text
+
+
+def test_without_a_judgement_nothing_is_said_of_earlier_runs() -> None:
+    run = good().folder
+    assert build_report(run).comparison is None
+    remark = build_report(run, Judgement()).comparison
+    assert remark is not None
+    assert remark.text == "First run: nothing to compare it with."
+
+
+def test_what_one_scenario_is_compared_with_stands_there_and_what_most_are_on_top() -> None:
+    case = good()
+    older = Comparison("tools", case.earlier[0])
+    comparisons = (*case.judgement.comparisons[:2], older)
+    report = build_report(case.folder, replace(case.judgement, comparisons=comparisons))
+    assert report.comparison is not None
+    assert "of 2026-07-27" in report.comparison.text
+    said = [sheet.comparison for sheet in report.sheets]
+    assert said[:2] == [None, None]
+    assert said[2] is not None
+    assert "of 2026-04-27" in said[2].text
+    assert said[2].url == case.earlier[0].url
+
+
+def test_a_row_that_is_no_more_is_named() -> None:
+    report = build_report(zeros().folder, zeros().judgement)
+    assert "in the run before, but not in this one: gone" in report.sheets[2].details
+
+
+def test_where_changes_do_not_fit_a_terminal_the_marks_stay() -> None:
+    rows = (*COLD_START, stage(1, 9.0), stage(500, 12000.0, seconds=300))
+    cell = Cell("sessions", "stage", "500", "p95")
+    case = judged(folder(rows), weekly(rows, 1, factor=0.0012), statuses={cell: "confirmed"})
+    text = draw(render_terminal(case.folder, case.judgement), 80)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    ladder = text.split("Concurrent sessions")[1].split("Times in ms")[0]
+    assert "%" not in ladder
+    assert ladder.count("!!") == 1
