@@ -1,6 +1,7 @@
 """One run in words and tables: for the terminal, and as `report.md` in the run folder."""
 
 from loadtest.report.changes import Remark
+from loadtest.report.comment import CUTS, render_comment
 from loadtest.report.contents import Report, build_report
 from loadtest.report.figures import (
     NO_DATA,
@@ -18,6 +19,7 @@ from loadtest.report.verdict import Level, Verdict, build_verdict
 from loadtest.report.words import format_reasons
 
 __all__ = [
+    "CUTS",
     "NO_DATA",
     "THIN",
     "Column",
@@ -35,6 +37,7 @@ __all__ = [
     "format_rate",
     "format_reasons",
     "format_share",
+    "render_comment",
     "render_markdown",
     "render_terminal",
     "write_report",

@@ -82,9 +82,6 @@ def describe_news(folder: RunFolder, judgement: Judgement) -> Iterator[Remark]:
             yield Remark(f"{name_cell(folder, cell)}: {now}, usually {before} ({by}).")
     for drift in judgement.drifts:
         yield _describe_drift(folder, drift)
-    if judgement.confirmed:
-        run_id = clean(folder.run.run_id)
-        yield Remark(f"If that is to stay: inv history --accept {run_id} makes it the baseline.")
 
 
 def _describe_drift(folder: RunFolder, drift: Drift) -> Remark:
@@ -99,5 +96,8 @@ def _describe_drift(folder: RunFolder, drift: Drift) -> Remark:
 
 
 def _name_run(entry: Entry) -> str:
-    sha = f", {entry.run.git_sha[:7]}" if entry.run.git_sha else ""
-    return clean(f"run {entry.run.run_id} of {entry.run.started[:10]}{sha}")
+    """Return a run's id, with its day and commit where they are no part of it."""
+    run = entry.run
+    day = "" if run.started[:10].replace("-", "") in run.run_id else f" of {run.started[:10]}"
+    sha = (run.git_sha or "")[:7]
+    return clean(f"run {run.run_id}{day}{f', {sha}' if sha and sha not in run.run_id else ''}")

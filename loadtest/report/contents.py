@@ -1,12 +1,15 @@
 """What every rendering of a run shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from loadtest.history import Entry
 from loadtest.judging import Judgement
 from loadtest.report.changes import Remark, describe_comparisons, describe_news, list_gone
 from loadtest.report.facts import build_caveats, build_facts
 from loadtest.report.figures import NO_DATA
 from loadtest.report.sheets import Sheet, build_legend, build_sheet
+from loadtest.report.trend import Trend, build_trend
 from loadtest.report.verdict import Verdict, build_verdict
 from loadtest.report.words import clean, flatten
 from loadtest.results import SCENARIOS, RunFolder
@@ -16,7 +19,8 @@ from loadtest.results import SCENARIOS, RunFolder
 class Report:
     """Everything a rendering shows; plain text, not yet escaped for any medium.
 
-    `comparison` and `news`, drifts and confirmed regressions, are of a run that was judged.
+    `comparison`, `news` (confirmed regressions and drifts) and what to do about them are of a run
+    that was judged.
     """
 
     run_id: str
@@ -28,6 +32,8 @@ class Report:
     legend: tuple[str, ...]
     comparison: Remark | None = None
     news: tuple[Remark, ...] = ()
+    advice: str = ""
+    trend: Trend | None = None
 
     def is_compared(self) -> bool:
         """Return whether any cell says how it changed."""
@@ -35,11 +41,16 @@ class Report:
 
 
 def build_report(
-    folder: RunFolder, judgement: Judgement | None = None, *, brief: bool = False
+    folder: RunFolder,
+    judgement: Judgement | None = None,
+    earlier: Sequence[Entry] = (),
+    *,
+    brief: bool = False,
 ) -> Report:
     """Put a run into words and cells, the same for every medium; in brief, in fewer columns.
 
     Without a judgement nothing is said of earlier runs; an empty one is that of a first run.
+    `earlier` are the runs that it was judged by, oldest first: for the trend.
     """
     run = folder.run
     judged = judgement or Judgement()
@@ -48,11 +59,18 @@ def build_report(
     for scenario in SCENARIOS:
         sheet = build_sheet(folder, scenario, judged.changes, brief=brief)
         gone = ", ".join(list_gone(folder, judged, scenario))
-        lost = (f"in the run before, but not in this one: {gone}",) if gone else ()
-        remark = others.get(scenario) if sheet.rows else None
-        sheets.append(replace(sheet, comparison=remark, details=sheet.details + lost))
+        lost = f"No longer there: {gone}." if gone else None
+        sheets.append(
+            replace(
+                sheet,
+                remark=" ".join(filter(None, (sheet.remark, lost))) or None,
+                comparison=others.get(scenario) if sheet.rows else None,
+            )
+        )
+    run_id = clean(run.run_id)
+    accept = f"If that is to stay: inv history --accept {run_id} makes it the baseline."
     return Report(
-        run_id=clean(run.run_id),
+        run_id=run_id,
         verdict=build_verdict(folder, judged),
         facts=tuple((name, clean(value)) for name, value in build_facts(folder)),
         knobs=clean(", ".join(flatten(run.knobs)) or NO_DATA),
@@ -61,4 +79,6 @@ def build_report(
         legend=tuple(build_legend(sheets)),
         comparison=None if judgement is None else comparison,
         news=tuple(describe_news(folder, judged)),
+        advice=accept if judged.confirmed else "",
+        trend=build_trend(folder, judged, earlier),
     )

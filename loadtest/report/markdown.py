@@ -1,58 +1,30 @@
 """A report as `report.md` in the run folder."""
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from loadtest.errors import ReportError
 from loadtest.files import write_text
+from loadtest.history import Entry
 from loadtest.judging import Judgement
 from loadtest.report.contents import build_report
 from loadtest.report.sheets import Sheet, TableCell
+from loadtest.report.trend import Trend
 from loadtest.results import RunFolder
 
+MOST_TITLE = 48
+# One colour that can be seen on white and on black: Mermaid's own first one is nearly white.
+_CHART_STYLE = (
+    '%%{init: {"xyChart": {"width": 720, "height": 260, "titleFontSize": 16}, '
+    '"themeVariables": {"xyChart": {"plotColorPalette": "#2f81f7"}}}}%%'
+)
+CONFIRMED = "❗"
 MARKS_LEGEND = (
     "In brackets: the change (pp: percentage points). **Bold**: more than 25 % worse than the "
-    "previous comparable run. \u2757: a confirmed regression, more than the usual noise."
+    f"previous comparable run. {CONFIRMED}: a confirmed regression, more than the usual noise."
 )
-
-
-def render_markdown(folder: RunFolder, judgement: Judgement | None = None) -> str:
-    """Return `report.md`: whatever a server sent is escaped and cannot become markup."""
-    report = build_report(folder, judgement)
-    parts = [f"# Load test {escape(report.run_id)}", f"**{escape(report.verdict.text)}**"]
-    if report.news:
-        parts.append("\n".join(f"- {escape(remark.text)}" for remark in report.news))
-    if report.comparison:
-        parts.append(escape(report.comparison.text))
-    parts += [f"> {escape(caveat)}" for caveat in report.caveats]
-    facts = [*report.facts, ("knobs", report.knobs)]
-    cells = [[escape(text) for text in fact] for fact in facts]
-    parts.append(_render_grid(("Fact", "Value"), (False, False), cells))
-    for sheet in report.sheets:
-        parts.append(f"## {sheet.title}")
-        if sheet.remark:
-            parts.append(escape(sheet.remark))
-        if sheet.comparison:
-            parts.append(escape(sheet.comparison.text))
-        if sheet.rows:
-            parts.append(render_sheet(sheet))
-        if sheet.details:
-            parts.append("\n".join(f"- {escape(detail)}" for detail in sheet.details))
-    legend = [escape(line) for line in report.legend]
-    legend += [MARKS_LEGEND] if report.is_compared() else []
-    parts.append("\n".join(f"- {line}" for line in legend))
-    return "\n\n".join(parts) + "\n"
-
-
-def write_report(folder: RunFolder, judgement: Judgement | None = None) -> Path:
-    """Write `report.md` into the run folder and return its path."""
-    path = folder.path / "report.md"
-    try:
-        write_text(path, render_markdown(folder, judgement))
-    except OSError as failure:
-        raise ReportError(f"{path} cannot be written: {failure.strerror}") from None
-    return path
 
 
 def escape(text: str) -> str:
@@ -63,32 +35,133 @@ def escape(text: str) -> str:
     return re.sub(r"^(\d*)([-+.)])(?=\s|$)", r"\1\\\2", text)  # would begin a list
 
 
-def render_sheet(sheet: Sheet) -> str:
-    """Return a table with its marks: worse is bold, confirmed has a sign of its own."""
-    headers = [escape(column.header) for column in sheet.columns]
+def render_markdown(
+    folder: RunFolder, judgement: Judgement | None = None, earlier: Sequence[Entry] = ()
+) -> str:
+    """Return `report.md`: whatever a server sent is escaped and cannot become markup."""
+    report = build_report(folder, judgement, earlier)
+    parts = [f"# Load test {escape(report.run_id)}", f"**{escape(report.verdict.text)}**"]
+    if report.news:
+        parts.append("\n".join(f"- {escape(remark.text)}" for remark in report.news))
+        parts.append(escape(report.advice))
+    if report.comparison:
+        parts.append(escape(report.comparison.text))
+    parts += [f"> {escape(caveat)}" for caveat in report.caveats]
+    facts = [*report.facts, ("knobs", report.knobs)]
+    cells = [[escape(text) for text in fact] for fact in facts]
+    parts.append(render_grid(("Fact", "Value"), (False, False), cells))
+    for sheet in report.sheets:
+        parts.append(f"## {sheet.title}")
+        if sheet.remark:
+            parts.append(escape(sheet.remark))
+        if sheet.comparison:
+            parts.append(escape(sheet.comparison.text))
+        if sheet.rows:
+            parts.append(render_sheet(sheet))
+        if sheet.details:
+            parts.append("\n".join(f"- {escape(detail)}" for detail in sheet.details))
+    if report.trend:
+        parts += ["## Trend", render_chart(report.trend)]
+    legend = [escape(line) for line in report.legend]
+    legend += [MARKS_LEGEND] if report.is_compared() else []
+    parts.append("\n".join(f"- {line}" for line in legend))
+    return "\n\n".join(parts) + "\n"
+
+
+def write_report(
+    folder: RunFolder, judgement: Judgement | None = None, earlier: Sequence[Entry] = ()
+) -> Path:
+    """Write `report.md` into the run folder and return its path."""
+    path = folder.path / "report.md"
+    try:
+        write_text(path, render_markdown(folder, judgement, earlier))
+    except OSError as failure:
+        raise ReportError(f"{path} cannot be written: {failure.strerror}") from None
+    return path
+
+
+def render_sheet(
+    sheet: Sheet, show: Callable[[str], str] = escape, *, compact: bool = False
+) -> str:
+    """Return a table with its marks: worse is bold, confirmed has a sign of its own.
+
+    `show` makes text harmless. A compact table has no padding, and breaks no figure over lines.
+    """
+    headers = [show(column.header) for column in sheet.columns]
     numeric = [column.numeric for column in sheet.columns]
-    return _render_grid(headers, numeric, [[_mark(cell) for cell in row] for row in sheet.rows])
+    rows = [[_mark(cell, show) for cell in row] for row in sheet.rows]
+    if compact:
+        rows = [[row[0], *(text.replace(" ", "\u00a0") for text in row[1:])] for row in rows]
+    return render_grid(headers, numeric, rows, compact=compact)
 
 
-def _mark(cell: TableCell) -> str:
-    text = escape(f"{cell.text} ({cell.change})" if cell.change else cell.text)
-    text = f"\u2757 {text}" if cell.status == "confirmed" else text
+def _mark(cell: TableCell, show: Callable[[str], str]) -> str:
+    text = show(f"{cell.text} ({cell.change})" if cell.change else cell.text)
+    text = f"{CONFIRMED} {text}" if cell.status == "confirmed" else text
     return f"**{text}**" if cell.status in {"worse", "confirmed"} else text
 
 
-def _render_grid(
-    headers: Sequence[str], numeric: Sequence[bool], rows: Iterable[Sequence[str]]
+def render_grid(
+    headers: Sequence[str],
+    numeric: Sequence[bool],
+    rows: Iterable[Sequence[str]],
+    *,
+    compact: bool = False,
 ) -> str:
+    """Return a table of cells that are Markdown already."""
     lines = [headers, *rows]
-    widths = [max(3, *(len(cell) for cell in column)) for column in zip(*lines, strict=True)]
+    widths = [
+        3 if compact else max(3, *(len(cell) for cell in column))
+        for column in zip(*lines, strict=True)
+    ]
     rule = [
         "-" * (width - right) + ":" * right for width, right in zip(widths, numeric, strict=True)
     ]
-    padded = [
+    aligned = [
         [
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(line, widths, numeric, strict=True)
         ]
         for line in lines
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
+    return "\n".join(f"| {' | '.join(line)} |" for line in [aligned[0], rule, *aligned[1:]])
+
+
+def render_chart(trend: Trend) -> str:
+    """Return a trend as a Mermaid chart, in words that GitHub's and any newer Mermaid takes."""
+    days = [day for day, _ in trend.points]
+    # One name twice would be one place on the axis.
+    names = [
+        f"{day[5:]}.{days[:place].count(day) + 1}" if day in days[:place] else day[5:]
+        for place, day in enumerate(days)
+    ]
+    values = [value for _, value in trend.points]
+    return "\n".join(
+        (
+            "```mermaid",
+            _CHART_STYLE,
+            "xychart-beta",
+            f"  title {_quote(f'{trend.title[:MOST_TITLE]}, {days[0]} to {days[-1]}')}",
+            f"  x-axis [{', '.join(map(_quote, names))}]",
+            f'  y-axis "{trend.unit}" 0 --> {_write(_find_top(max(values)))}',
+            f"  line [{', '.join(map(_write, values))}]",
+            "```",
+        )
+    )
+
+
+def _quote(text: str) -> str:
+    """Return a Mermaid string; it knows no escape, so that only what is harmless stays."""
+    return f'"{re.sub(r"[^A-Za-z0-9 _.,:/()+-]", "?", text)}"'
+
+
+def _write(value: float) -> str:
+    """Return a Mermaid number: it knows no exponents."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def _find_top(most: float) -> float:
+    """Return where an axis ends that holds `most` and gets few marks."""
+    power = 10.0 ** math.floor(math.log10(max(most, 0.01)))
+    steps = (power * step for step in (1, 1.5, 2, 4, 5, 8, 10, 15))
+    return next(step for step in steps if step >= most * 1.05)

@@ -15,6 +15,7 @@ from loadtest.report.figures import (
     format_change,
     format_count,
     format_rate,
+    format_share,
 )
 from loadtest.report.words import (
     TITLES,
@@ -121,7 +122,7 @@ def _build_cells(row: Row, changes: Mapping[Cell, Change]) -> dict[str, TableCel
     ok, failed, share = NO_DATA, NO_DATA, NO_DATA
     if row.count:
         ok, failed = format_count(row.ok), format_count(bad)
-        share = f"{failed} of {format_count(row.count)}"
+        share = format_share(bad / row.count)
     cells = {
         "offered/s": TableCell(offered),
         "achieved/s": judged("rate", achieved),

@@ -39,6 +39,8 @@ def render_terminal(folder: RunFolder, judgement: Judgement | None = None) -> Gr
     if report.comparison:
         parts.append(Text(f"\n{report.comparison.text}"))
     parts += [Text(remark.text, style="red") for remark in report.news]
+    if report.advice:
+        parts.append(Text(report.advice))
     for sheet in report.sheets:
         parts += _render_sheet(sheet)
     marks = [MARKS_LEGEND] if report.is_compared() else []

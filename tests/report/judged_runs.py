@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
-from report_runs import COLD_START, LADDER, RUN, TOOLS, failed, folder, hostile, row, smoke, stage
+from report_runs import COLD_START, LADDER, RUN, TOOLS, failed, folder, hostile, row, stage
 
 from loadtest.history import Cell, Entry
 from loadtest.judging import Change, Comparison, Drift, Judgement, Status
@@ -166,22 +166,22 @@ def stateless() -> Judged:
 
 def hostile_history() -> Judged:
     run = hostile()
+    alike = {"environment": run.run.environment, "knobs": run.run.knobs}
+    before = weekly(run.rows, 3, factor=0.5, target=run.run.target, **alike)
     statuses: dict[Cell, Status] = {
         Cell("tools", "tool", run.rows[1].name, "p99"): "confirmed",
     }
     return judged(
         run,
-        [replace(each, url="javascript:alert(1)") for each in weekly(run.rows, 3, factor=0.5)],
+        [replace(each, url="javascript:alert(1)") for each in before],
         statuses=statuses,
         reasons={"sessions": f"unlike {run.run.git_sha}"},
-        drifts=(),
     )
 
 
 JUDGED: Mapping[str, Callable[[], Judged]] = {
     "compared": good,
     "first-run": lambda: judged(folder(COLD_START, LADDER, TOOLS)),
-    "first-smoke": lambda: judged(smoke()),
     "regressed": regressed,
     "incomparable": incomparable,
     "failed-later": lambda: judged(

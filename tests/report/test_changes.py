@@ -16,6 +16,8 @@ from loadtest.report import (
     render_markdown,
     render_terminal,
 )
+from loadtest.report.markdown import render_chart
+from loadtest.report.trend import MOST_RUNS, Trend, build_trend
 
 
 @pytest.mark.parametrize("name", JUDGED)
@@ -90,17 +92,17 @@ def test_what_one_scenario_is_compared_with_stands_there_and_what_most_are_on_to
     comparisons = (*case.judgement.comparisons[:2], older)
     report = build_report(case.folder, replace(case.judgement, comparisons=comparisons))
     assert report.comparison is not None
-    assert "of 2026-07-27" in report.comparison.text
+    assert "Compared with run 20260727T" in report.comparison.text
     said = [sheet.comparison for sheet in report.sheets]
     assert said[:2] == [None, None]
     assert said[2] is not None
-    assert "of 2026-04-27" in said[2].text
+    assert "Compared with run 20260427T" in said[2].text
     assert said[2].url == case.earlier[0].url
 
 
 def test_a_row_that_is_no_more_is_named() -> None:
     report = build_report(zeros().folder, zeros().judgement)
-    assert "in the run before, but not in this one: gone" in report.sheets[2].details
+    assert report.sheets[2].remark == "No longer there: gone."
 
 
 def test_where_changes_do_not_fit_a_terminal_the_marks_stay() -> None:
@@ -112,3 +114,47 @@ def test_where_changes_do_not_fit_a_terminal_the_marks_stay() -> None:
     ladder = text.split("Concurrent sessions")[1].split("Times in ms")[0]
     assert "%" not in ladder
     assert ladder.count("!!") == 1
+
+
+def chart(*points: tuple[str, float]) -> list[str]:
+    text = render_chart(Trend('x"] `y`\n%%{init} #quot; @z', "ms", points))
+    return [line.strip() for line in text.splitlines()]
+
+
+def test_a_chart_has_a_place_of_its_own_for_each_run_of_a_day() -> None:
+    day = "2026-08-03"
+    lines = chart((day, 1.0), (day, 2.25), ("2026-08-04", 3.0), (day, 4.0))
+    assert 'x-axis ["08-03", "08-03.2", "08-04", "08-03.3"]' in lines
+    assert "line [1, 2.25, 3, 4]" in lines
+    assert 'y-axis "ms" 0 --> 5' in lines
+
+
+def test_a_chart_holds_only_what_mermaid_reads() -> None:
+    lines = chart(("2026-08-03", 0.0), ('"]\n--- x', 1.25e7))
+    assert 'title "x?? ?y?????init? ?quot? ?z, 2026-08-03 to ???--- x"' in lines[3:4]
+    assert "line [0, 12500000]" in lines
+    assert 'y-axis "ms" 0 --> 15000000' in lines
+    assert 'y-axis "ms" 0 --> 0.015' in chart(("2026-08-03", 0.0), ("2026-08-04", 0.0))
+
+
+def test_the_trend_is_of_the_last_runs_that_are_alike() -> None:
+    case = good()
+    unlike = weekly((*COLD_START, *LADDER), 3, environment="prod")
+    trend = build_trend(case.folder, case.judgement, (*case.earlier, *unlike))
+    assert trend is not None
+    assert trend.title == "p95 at 100 sessions"
+    assert len(trend.points) == MOST_RUNS
+    assert trend.points[-1] == ("2026-08-03", LADDER[-1].response.p95)  # type: ignore[union-attr]
+    assert [day for day, _ in trend.points[-3:]] == ["2026-07-20", "2026-07-27", "2026-08-03"]
+
+
+def test_the_trend_is_of_the_worst_confirmed_regression_where_there_is_one() -> None:
+    case = regressed()
+    trend = build_trend(case.folder, case.judgement, case.earlier)
+    assert trend is not None
+    assert (trend.title, trend.unit) == ("failures at 100 sessions", "%")
+    assert round(trend.points[-1][1], 1) == 2.4
+
+
+def test_a_first_run_has_no_trend() -> None:
+    assert build_trend(good().folder, Judgement(), ()) is None

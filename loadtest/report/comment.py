@@ -1,0 +1,183 @@
+"""A run as a comment on the tracking issue: understood in ten seconds, and never too long."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from loadtest.history import Entry
+from loadtest.judging import Judgement
+from loadtest.report.changes import Remark
+from loadtest.report.contents import Report, build_report
+from loadtest.report.markdown import (
+    CONFIRMED,
+    MARKS_LEGEND,
+    escape,
+    render_chart,
+    render_grid,
+    render_sheet,
+)
+from loadtest.report.sheets import Sheet
+from loadtest.report.verdict import Level
+from loadtest.report.words import clean
+from loadtest.results import RunFolder
+
+# What is left out where a comment would be too long, the first of these first.
+CUTS = (
+    "knobs and machine",
+    "failures by reason",
+    "trend",
+    "rows that are no worse",
+    "notes",
+    "tables",
+    "regressions in detail",
+)
+MOST_NAME = 80
+MOST_TEXT = 400
+MOST_KNOBS = 4000
+_SIGNS: dict[Level, str] = {"good": "✅", "warning": "⚠️", "bad": "❌"}
+_HEAD = ("environment", "target", "profile", "protocol", "time", "git SHA", "workflow run")
+# What GitHub makes live of plain text: mentions, references, addresses and emoji.
+_LIVE = re.compile(
+    r"@|#(?=\d)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)|:(?=(?:[\w+-]*[a-z+-][\w+-]*|100|1234):)",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"https?://[^\s<>()\[\]\"'`\\|*]+")
+_SHA = re.compile(r"[0-9a-f]{7,64}")
+
+
+def render_comment(
+    folder: RunFolder,
+    judgement: Judgement,
+    earlier: Sequence[Entry] = (),
+    *,
+    most_chars: int,
+    notes: Sequence[str] = (),
+    mention: str | None = None,
+    repository_url: str | None = None,
+) -> str:
+    """Return a run as Markdown for GitHub, of at most `most_chars` characters.
+
+    `notes` are said of the history itself, such as what had to be skipped; `mention` is an account
+    or a team to call; commits are linked to below `repository_url`. What would be too long loses
+    its parts in the order of `CUTS`, until verdict and facts are left; then the verdict is cut.
+    """
+    report = build_report(folder, judgement, earlier, brief=True)
+    call = f"cc @{escape(mention.removeprefix('@'))}" if mention else ""
+    facts = _render_facts(folder, report, repository_url)
+    for count in range(len(CUTS) + 1):
+        head = (_render_verdict(report, MOST_TEXT * 4), facts, call)
+        text = _join(*head, *_render_parts(report, notes, CUTS[:count]))
+        if len(text) <= most_chars:
+            return text
+    for most in (MOST_TEXT, MOST_NAME, 0):
+        for rest in ((facts, call), (call,), ()):
+            text = _join(_render_verdict(report, most), *rest)
+            if len(text) <= most_chars:
+                return text
+    return ""
+
+
+def shield(text: str, most: int = MOST_TEXT) -> str:
+    """Return `text` so that GitHub shows it as it stands: no markup, mention, link or formula."""
+    text = clean(text)
+    text = text if len(text) <= most else f"{text[: max(0, most - 1)]}…"
+    # A dollar would begin a formula, escaped or not.
+    text = escape(text).replace("\\$", "<span>$</span>")
+    return _LIVE.sub(lambda match: f"{match[0]}&#8203;", text)
+
+
+def _join(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _render_verdict(report: Report, most: int) -> str:
+    return f"{_SIGNS[report.verdict.level]} **{shield(report.verdict.text, most)}**"
+
+
+def _render_facts(folder: RunFolder, report: Report, repository_url: str | None) -> str:
+    """Return lines of what was measured; when, of which commit; and what it is compared with."""
+    run = folder.run
+    shown = {name: shield(value) for name, value in report.facts}
+    if run.git_sha and _SHA.fullmatch(run.git_sha):
+        address = f"{repository_url}/commit/{run.git_sha}" if repository_url else ""
+        shown["git SHA"] = _link(run.git_sha[:7], address)
+    for name, label in (("profile", "profile"), ("protocol", "protocol"), ("git SHA", "commit")):
+        shown[name] = f"{label} {shown[name]}"
+    if run.run_url:
+        shown["workflow run"] = _link("workflow run", run.run_url)
+    lines = [
+        " · ".join(shown[name] for name in names if name in shown)
+        for names in (_HEAD[:4], _HEAD[4:])
+    ]
+    if report.comparison:
+        lines.append(_render_remark(report.comparison))
+    return "\\\n".join(lines)
+
+
+def _link(text: str, address: str | None) -> str:
+    shown = shield(text)
+    return f"[{shown}]({address})" if address and _ADDRESS.fullmatch(address) else shown
+
+
+def _render_remark(remark: Remark) -> str:
+    link = _link("report", remark.url)
+    return shield(remark.text) + (f" ({link})" if link != "report" else "")
+
+
+def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -> Iterator[str]:
+    """Yield what follows verdict and facts, in the order in which it is read."""
+    if "regressions in detail" not in cuts:
+        yield "\n".join(f"- {CONFIRMED} {_render_remark(remark)}" for remark in report.news)
+        yield shield(report.advice)
+    if "notes" not in cuts:
+        yield "\n>\n".join(f"> {shield(note)}" for note in (*report.caveats, *notes))
+    if "tables" not in cuts:
+        for sheet in report.sheets:
+            yield from _render_sheet(sheet, whole="rows that are no worse" not in cuts)
+    if "trend" not in cuts and report.trend:
+        yield render_chart(report.trend)
+    if "failures by reason" not in cuts:
+        yield _render_failures(report)
+    if "knobs and machine" not in cuts:
+        yield _render_conditions(report)
+    if "tables" not in cuts and any(sheet.rows for sheet in report.sheets):
+        legend = [shield(line) for line in report.legend]
+        legend += [MARKS_LEGEND] if report.is_compared() else []
+        yield f"<sub>{' '.join(legend)}</sub>"
+    if cuts:
+        yield f"<sub>Too long for a comment, and left out: {', '.join(cuts)}.</sub>"
+
+
+def _render_sheet(sheet: Sheet, *, whole: bool) -> Iterator[str]:
+    yield f"#### {sheet.title}"
+    yield shield(sheet.remark or "")
+    if sheet.comparison:
+        yield _render_remark(sheet.comparison)
+    if not whole:
+        marked = {"worse", "confirmed"}
+        rows = (row for row in sheet.rows if marked & {cell.status for cell in row})
+        sheet = replace(sheet, rows=tuple(rows))
+    if sheet.rows:
+        yield render_sheet(sheet, lambda text: shield(text, MOST_NAME), compact=True)
+
+
+def _render_failures(report: Report) -> str:
+    lines = [
+        line
+        for sheet in report.sheets
+        if sheet.details
+        for line in ("", f"{sheet.title}:", "", *(f"- {shield(each)}" for each in sheet.details))
+    ]
+    return _fold("Failures by reason", "\n".join(lines[1:])) if lines else ""
+
+
+def _render_conditions(report: Report) -> str:
+    facts = [fact for fact in report.facts if fact[0] not in _HEAD]
+    rows = [(name, shield(text)) for name, text in facts]
+    rows.append(("knobs", shield(report.knobs, MOST_KNOBS)))
+    grid = render_grid(("Fact", "Value"), (False, False), rows, compact=True)
+    return _fold("Knobs, k6, machine", grid)
+
+
+def _fold(summary: str, text: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"

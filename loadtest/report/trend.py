@@ -1,0 +1,56 @@
+"""How a figure went over the last runs that a run may be compared with."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loadtest.compare import find_knee
+from loadtest.history import Cell, Entry
+from loadtest.judging import Judgement
+from loadtest.report.changes import rank_confirmed
+from loadtest.report.words import name_cell
+from loadtest.results import Run, RunFolder
+
+MOST_RUNS = 12
+_UNITS = {"rate": "calls/s", "failed": "%"}
+
+
+@dataclass(frozen=True)
+class Trend:
+    """One figure over some runs, oldest first and this one last; `points` are day and value."""
+
+    title: str
+    unit: str
+    points: tuple[tuple[str, float], ...]
+
+
+def build_trend(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry]) -> Trend | None:
+    """Return how the worst confirmed regression came, else how the run's leading figure went."""
+    confirmed = [cell for cell, _ in rank_confirmed(judgement)]
+    cell = confirmed[0] if confirmed else _pick_leading(folder)
+    peers = (each for each in earlier if _list_conditions(each.run) == _list_conditions(folder.run))
+    found = [
+        (each.run.started[:10], each.figures[cell])
+        for each in (*peers, Entry(folder.run, folder.rows))
+        if math.isfinite(each.figures.get(cell, math.nan))
+    ][-MOST_RUNS:]
+    if len(found) < 2:
+        return None
+    factor = 100 if cell.figure == "failed" else 1
+    return Trend(
+        title=name_cell(folder, cell),
+        unit=_UNITS.get(cell.figure, "ms"),
+        points=tuple((day, value * factor) for day, value in found),
+    )
+
+
+def _pick_leading(folder: RunFolder) -> Cell:
+    """Return the p95 that speaks for the run: of the knee, else of all tools together."""
+    knee = find_knee(folder.rows)
+    if knee is not None and knee.holds is not None:
+        return Cell("sessions", "stage", knee.holds.name, "p95")
+    return Cell("tools", "tool", "all", "p95")
+
+
+def _list_conditions(run: Run) -> tuple[object, ...]:
+    return run.environment, run.profile, run.knobs, run.clients, run.target.era

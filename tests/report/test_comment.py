@@ -1,0 +1,196 @@
+"""The comment of a run: golden files, what it leaves out when too long, and what stays text."""
+
+import html
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from judged_runs import JUDGED, Judged, good, judged, regressed, weekly
+from markdown_it import MarkdownIt
+from report_golden import compare
+from report_runs import COLD_START, LADDER, RUNS, folder, row
+
+from loadtest.history import Cell
+from loadtest.judging import Judgement
+from loadtest.report import CUTS, render_comment
+from loadtest.report.comment import shield
+
+REPOSITORY = "https://github.example/acme/atlas"
+MOST = 60_000
+NASTY = (
+    *("@octocat and @acme/team", "#12", "acme/atlas#12", "GH-12", "octocat@1a2b3c4"),
+    *("<!-- mcp-loadtest -->", "<img src=x onerror=alert(1)>", "&lt;b&gt;", "</details>"),
+    *("a | b \\| c", "`x` ``y``", "```mermaid", "**b** _i_ ~~s~~", "[x](https://evil.example)"),
+    *("https://evil.example/issues/1", "www.evil.example", "someone@evil.example"),
+    *("$x$ and $`x`$", ":tada: :100: :+1:", "# h", "- item", "1. item", "> quote", "[^1]"),
+    *("line\nline\r\n\n    code", '"quoted"; title "x"', "%%{init: {}}%%", "ünïcødé 🚀 工具"),
+)
+
+
+def comment(case: Judged, most_chars: int = MOST, **details: object) -> str:
+    return render_comment(
+        *(case.folder, case.judgement, case.earlier),
+        most_chars=most_chars,
+        repository_url=REPOSITORY,
+        **details,  # type: ignore[arg-type]
+    )
+
+
+def render(text: str) -> str:
+    """Return the page that a comment makes, raw HTML as it is."""
+    page: str = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(text)
+    return page
+
+
+def read(page: str) -> str:
+    """Return what is to be read on a page."""
+    return html.unescape(re.sub(r"<[^>]*>", "", page))
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_comments_are_as_reviewed(name: str) -> None:
+    compare(f"{name}.comment.md", comment(JUDGED[name]()))
+
+
+@pytest.mark.parametrize("name", ["broken-ladder", "empty", "interrupted", "rate-limited"])
+def test_comments_of_troubled_first_runs_are_as_reviewed(name: str) -> None:
+    text = render_comment(RUNS[name](), Judgement(), most_chars=MOST)
+    compare(f"{name}.comment.md", text)
+
+
+def test_a_comment_says_what_was_skipped_and_whom_to_call_and_links_to_what_it_names() -> None:
+    notes = ("Comment 12 was skipped: it is damaged.", "No run for 15 days; one is due every 7.")
+    text = comment(regressed(), notes=notes, mention="acme/performance")
+    assert "> Comment 12 was skipped: it is damaged.\n>\n> No run for 15 days" in text
+    assert "\n\ncc @acme/performance\n\n" in text
+    assert f"commit [1a2b3c4]({REPOSITORY}/commit/1a2b3c4d5e6f7081" in text
+    assert f"[workflow run]({REPOSITORY}/actions/runs/42)" in text
+    assert f"([report]({REPOSITORY}/issues/7#issuecomment-999))" in text
+
+
+def test_without_a_repository_the_commit_is_named_and_not_linked() -> None:
+    case = good()
+    text = render_comment(case.folder, case.judgement, case.earlier, most_chars=MOST)
+    assert "commit 1a2b3c4\n" in text.replace("\\\n", "\n")
+
+
+def test_an_address_that_is_none_is_never_linked() -> None:
+    for address in ("javascript:alert(1)", "https://x.example/)[y](z", "https://x.example/<b>"):
+        case = good()
+        run = replace(case.folder.run, run_url=address)
+        earlier = tuple(replace(each, url=address) for each in case.earlier)
+        text = comment(judged(replace(case.folder, run=run), earlier))
+        assert address not in text
+        assert "· workflow run\\\n" in text
+
+
+def test_confirmed_cells_have_a_sign_and_worse_ones_are_bold_and_no_other() -> None:
+    page = render(comment(regressed()))
+    cells = re.findall(r"<td[^>]*><strong>(.*?)</strong></td>", page)
+    assert [cell.replace("\u00a0", " ") for cell in cells] == [
+        "8.8 (+41 %)",
+        "70.0 of 100 (-30 %)",
+        "❗ 2.4 % (+2.4 pp)",
+        "❗ 104 (+34 %)",
+        "❗ 1240 (+19 %)",
+    ]
+
+
+def crowded() -> Judged:
+    """A run of 300 tools, each failing in its own way, one of them slower than before."""
+    tools = tuple(
+        row("tools", "tool", f"tool_{place}", 1200, 9.0, failures={f"tool_error:odd_{place}": 3})
+        for place in range(300)
+    )
+    everything = (*COLD_START, *LADDER, *tools)
+    cell = Cell("tools", "tool", "tool_7", "p50")
+    return judged(folder(everything), weekly(everything, 9), statuses={cell: "confirmed"})
+
+
+SIGNS: dict[str, str] = {
+    "knobs and machine": "<summary>Knobs, k6, machine</summary>",
+    "failures by reason": "<summary>Failures by reason</summary>",
+    "trend": "```mermaid",
+    "rows that are no worse": "| tool\\_8 |",
+    "notes": "> Comment 12 was skipped.",
+    "tables": "| tool\\_7 |",
+    "regressions in detail": "- ❗ tool_7 p50: 9.0 ms",
+}
+
+
+def test_what_is_too_long_loses_its_parts_in_the_order_that_is_told() -> None:
+    assert tuple(SIGNS) == CUTS
+    signs = {name: sign.replace("\\_", "_") for name, sign in SIGNS.items()}
+    case = crowded()
+    whole = comment(case, 10**6, notes=("Comment 12 was skipped.",))
+    assert all(sign in whole for sign in signs.values())
+    left = len(whole)
+    for count, cut in enumerate(CUTS, 1):
+        text = comment(case, left - 1, notes=("Comment 12 was skipped.",))
+        assert len(text) < left
+        assert f"left out: {', '.join(CUTS[:count])}." in text
+        assert [name for name, sign in signs.items() if sign in text] == list(CUTS[count:])
+        assert text.startswith("❌ **Holds 100 sessions")
+        assert "staging · api.example.com, atlas 1.4.0" in text
+        assert cut in text
+        left = len(text)
+
+
+@pytest.mark.parametrize("most_chars", [60_000, 30_000, 6_000, 2_000, 1_000, 500, 200, 50, 10])
+def test_a_comment_is_never_longer_than_allowed(most_chars: int) -> None:
+    for case in (crowded(), regressed(), JUDGED["hostile-history"]()):
+        assert len(comment(case, most_chars, notes=("x" * 900,) * 40)) <= most_chars
+
+
+def test_verdict_and_facts_are_the_last_to_go() -> None:
+    text = comment(crowded(), 800)
+    assert text.startswith("❌ **Holds 100 sessions at 100 calls/s;")
+    assert "commit [1a2b3c4]" in text
+    assert comment(crowded(), 60).startswith("❌ **")
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_what_a_server_sent_is_text_on_github(text: str) -> None:
+    check_text_only(shield(text), " ".join(text.split()))
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([*NASTY, *" x_*|\\$1:"]), max_size=6))
+def test_no_mixture_of_it_is_more_than_text(pieces: list[str]) -> None:
+    text = " ".join("".join(["x", *pieces]).split())
+    check_text_only(shield(text), text)
+
+
+def check_text_only(shielded: str, text: str) -> None:
+    """Check a shielded text where a server's text may stand: in a line, an item, and a cell."""
+    for template in ("{}", "x {} x", "- {}", "| a |\n| - |\n| {} |"):
+        empty = render(template.format("X"))
+        page = render(template.format(shielded))
+        assert re.findall(r"<(?!/?span)[^>]*>", page) == re.findall(r"<[^>]*>", empty)
+    shown = read(render(f"x {shielded} x"))
+    assert shown.replace("\u200b", "").strip() == f"x {text} x".replace("x  x", "x x")
+    live = r"@\w|#\d|\bGH-\d|://|\bwww\.|:[\w+-]*[a-z+-][\w+-]*:|:100:"
+    assert not re.search(live, shown, re.IGNORECASE)
+    assert "<!--" not in shielded
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_no_name_breaks_the_comment_it_stands_in(nasty: str) -> None:
+    """The page has the very elements that it has for a harmless name, and says the name."""
+
+    def build(name: str) -> Judged:
+        rows = (
+            row("cold-start", "frame", name, 1200, 5.0),
+            row("tools", "tool", name, 1200, 31.0, failures={f"tool_error:{name}": 2, name: 1}),
+        )
+        cell = Cell("tools", "tool", name, "p99")
+        run = folder(rows, environment=name, knobs={name: name}, git_sha=name)
+        return judged(run, weekly(rows, 3, environment=name), statuses={cell: "confirmed"})
+
+    def tags(case: Judged) -> list[str]:
+        return re.findall(r"<(?!/?span)[^>]*>", render(comment(case)))
+
+    assert tags(build(nasty)) == tags(build("harmless"))
+    assert "<!--" not in comment(build(nasty))
