@@ -134,7 +134,7 @@ def test_a_chart_holds_only_what_mermaid_reads() -> None:
     assert 'title "x?? ?y?????init? ?quot? ?z, 2026-08-03 to ???--- x"' in lines[3:4]
     assert "line [0, 12500000]" in lines
     assert 'y-axis "ms" 0 --> 15000000' in lines
-    assert 'y-axis "ms" 0 --> 0.015' in chart(("2026-08-03", 0.0), ("2026-08-04", 0.0))
+    assert 'y-axis "ms" 0 --> 0.01' in chart(("2026-08-03", 0.0), ("2026-08-04", 0.0))
 
 
 def test_the_trend_is_of_the_last_runs_that_are_alike() -> None:
