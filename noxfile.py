@@ -120,7 +120,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def interop(session: nox.Session) -> None:
-    """Mint against an authorization server that we did not write."""
+    """Test against what runs in Node: a foreign authorization server, and Mermaid."""
     install(session, "interop")
     ensure_browser(session)
     with session.chdir(INTEROP):
