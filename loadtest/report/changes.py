@@ -13,6 +13,7 @@ from loadtest.results import RunFolder
 
 FIRST_RUN = "First run: nothing to compare it with."
 MOST_NAMED = 3
+MOST_TOLD = 10
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,23 @@ def describe_confirmed(folder: RunFolder, judgement: Judgement) -> str | None:
 
 
 def describe_news(folder: RunFolder, judgement: Judgement) -> Iterator[Remark]:
-    """Yield each drift and each other confirmed regression, with the figures before and after."""
+    """Yield the worst regressions and drifts that are confirmed, with the figures around them."""
     drifts = {drift.cell: drift for drift in judgement.drifts}
-    for cell, change in rank_confirmed(judgement):
-        if cell not in drifts:
-            before = format_figure(cell.figure, change.before or 0.0)
-            now = format_figure(cell.figure, change.value)
-            by = format_change(cell.figure, change)
-            yield Remark(f"{name_cell(folder, cell)}: {now}, usually {before} ({by}).")
-    for drift in judgement.drifts:
-        yield _describe_drift(folder, drift)
+    confirmed = rank_confirmed(judgement)
+    for cell, change in confirmed[:MOST_TOLD]:
+        if cell in drifts:
+            yield _describe_drift(folder, drifts[cell])
+        else:
+            yield Remark(_describe_sudden(folder, cell, change))
+    if len(confirmed) > MOST_TOLD:
+        yield Remark(f"And {len(confirmed) - MOST_TOLD} more.")
+
+
+def _describe_sudden(folder: RunFolder, cell: Cell, change: Change) -> str:
+    now = format_figure(cell.figure, change.value)
+    before = format_figure(cell.figure, change.before or 0.0)
+    by = format_change(cell.figure, change)
+    return f"{name_cell(folder, cell)}: {now}, usually {before} ({by})."
 
 
 def _describe_drift(folder: RunFolder, drift: Drift) -> Remark:

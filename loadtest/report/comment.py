@@ -69,8 +69,8 @@ def render_comment(
         text = _join(*head, *_render_parts(report, notes, CUTS[:count]))
         if len(text) <= most_chars:
             return text
-    for most in (MOST_TEXT, MOST_NAME, 0):
-        for rest in ((facts, call), (call,), ()):
+    for rest in ((facts, call), (call,), ()):
+        for most in (MOST_TEXT, MOST_NAME, 0):
             text = _join(_render_verdict(report, most), *rest)
             if len(text) <= most_chars:
                 return text
@@ -99,12 +99,12 @@ def _render_facts(folder: RunFolder, report: Report, repository_url: str | None)
     run = folder.run
     shown = {name: shield(value) for name, value in report.facts}
     if run.git_sha and _SHA.fullmatch(run.git_sha):
-        address = f"{repository_url}/commit/{run.git_sha}" if repository_url else ""
-        shown["git SHA"] = _link(run.git_sha[:7], address)
+        address = f"{repository_url}/commit/{run.git_sha}" if repository_url else None
+        shown["git SHA"] = _link(run.git_sha[:7], address) or run.git_sha[:7]
     for name, label in (("profile", "profile"), ("protocol", "protocol"), ("git SHA", "commit")):
         shown[name] = f"{label} {shown[name]}"
     if run.run_url:
-        shown["workflow run"] = _link("workflow run", run.run_url)
+        shown["workflow run"] = _link("workflow run", run.run_url) or shown["workflow run"]
     lines = [
         " · ".join(shown[name] for name in names if name in shown)
         for names in (_HEAD[:4], _HEAD[4:])
@@ -115,13 +115,13 @@ def _render_facts(folder: RunFolder, report: Report, repository_url: str | None)
 
 
 def _link(text: str, address: str | None) -> str:
-    shown = shield(text)
-    return f"[{shown}]({address})" if address and _ADDRESS.fullmatch(address) else shown
+    """Return a link, or nothing where the address is none."""
+    return f"[{text}]({address})" if address and _ADDRESS.fullmatch(address) else ""
 
 
 def _render_remark(remark: Remark) -> str:
     link = _link("report", remark.url)
-    return shield(remark.text) + (f" ({link})" if link != "report" else "")
+    return f"{shield(remark.text)} ({link})" if link else shield(remark.text)
 
 
 def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -
         yield "\n>\n".join(f"> {shield(note)}" for note in (*report.caveats, *notes))
     if "tables" not in cuts:
         for sheet in report.sheets:
-            yield from _render_sheet(sheet, whole="rows that are no worse" not in cuts)
+            yield _render_sheet(sheet, whole="rows that are no worse" not in cuts)
     if "trend" not in cuts and report.trend:
         yield render_chart(report.trend)
     if "failures by reason" not in cuts:
@@ -148,17 +148,20 @@ def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -
         yield f"<sub>Too long for a comment, and left out: {', '.join(cuts)}.</sub>"
 
 
-def _render_sheet(sheet: Sheet, *, whole: bool) -> Iterator[str]:
-    yield f"#### {sheet.title}"
-    yield shield(sheet.remark or "")
-    if sheet.comparison:
-        yield _render_remark(sheet.comparison)
-    if not whole:
-        marked = {"worse", "confirmed"}
-        rows = (row for row in sheet.rows if marked & {cell.status for cell in row})
-        sheet = replace(sheet, rows=tuple(rows))
-    if sheet.rows:
-        yield render_sheet(sheet, lambda text: shield(text, MOST_NAME), compact=True)
+def _render_sheet(sheet: Sheet, *, whole: bool) -> str:
+    """Return a scenario; without its whole table, nothing where there is nothing to say."""
+    marked = {"worse", "confirmed"}
+    rows = tuple(row for row in sheet.rows if whole or marked & {cell.status for cell in row})
+    parts = [
+        shield(sheet.remark or ""),
+        _render_remark(sheet.comparison) if sheet.comparison else "",
+        render_sheet(replace(sheet, rows=rows), _shield_name, compact=True) if rows else "",
+    ]
+    return "\n\n".join((f"#### {sheet.title}", *filter(None, parts))) if any(parts) else ""
+
+
+def _shield_name(text: str) -> str:
+    return shield(text, MOST_NAME)
 
 
 def _render_failures(report: Report) -> str:

@@ -23,7 +23,7 @@ _CHART_STYLE = (
 CONFIRMED = "❗"
 MARKS_LEGEND = (
     "In brackets: the change (pp: percentage points). **Bold**: more than 25 % worse than the "
-    f"previous comparable run. {CONFIRMED}: a confirmed regression, more than the usual noise."
+    f"previous comparable run. {CONFIRMED}: a confirmed regression, told against the usual level."
 )
 
 

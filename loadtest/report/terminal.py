@@ -21,7 +21,7 @@ _MARKS = {"worse": "!", "confirmed": "!!"}
 _MARK_STYLES = {"worse": "bold yellow", "confirmed": "bold red", "better": "green"}
 MARKS_LEGEND = (
     "Below a figure is its change (pp: percentage points). !: more than 25 % worse than the "
-    "previous comparable run. !!: a confirmed regression, more than the usual noise."
+    "previous comparable run. !!: a confirmed regression, told against the usual level."
 )
 
 

@@ -28,7 +28,7 @@ def build_trend(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry
     """Return how the worst confirmed regression came, else how the run's leading figure went."""
     confirmed = [cell for cell, _ in rank_confirmed(judgement)]
     cell = confirmed[0] if confirmed else _pick_leading(folder)
-    peers = (each for each in earlier if _list_conditions(each.run) == _list_conditions(folder.run))
+    peers = (each for each in earlier if _is_peer(each.run, folder.run))
     found = [
         (each.run.started[:10], each.figures[cell])
         for each in (*peers, Entry(folder.run, folder.rows))
@@ -52,5 +52,11 @@ def _pick_leading(folder: RunFolder) -> Cell:
     return Cell("tools", "tool", "all", "p95")
 
 
-def _list_conditions(run: Run) -> tuple[object, ...]:
-    return run.environment, run.profile, run.knobs, run.clients, run.target.era
+def _is_peer(other: Run, run: Run) -> bool:
+    """Return whether another run came before, and was made in the same way."""
+    alike = all(
+        getattr(other, name) == getattr(run, name)
+        for name in ("environment", "profile", "knobs", "clients")
+    )
+    older = other.started <= run.started and other.run_id != run.run_id
+    return alike and older and other.target.era == run.target.era

@@ -7,7 +7,7 @@ from judged_runs import JUDGED, good, judged, regressed, weekly, zeros
 from report_golden import compare, draw
 from report_runs import COLD_START, LADDER, TOOLS, folder, stage
 
-from loadtest.history import Cell
+from loadtest.history import Cell, Entry
 from loadtest.judging import Change, Comparison, Judgement
 from loadtest.report import (
     build_report,
@@ -76,6 +76,15 @@ def test_more_regressions_than_one_can_read_are_counted() -> None:
     text = build_verdict(case.folder, case.judgement).text
     assert "5 confirmed regressions: " in text
     assert " and 2 more." in text
+
+
+def test_of_many_regressions_the_worst_are_told_in_full() -> None:
+    rows = (*COLD_START, *LADDER, *TOOLS)
+    cells = [Cell("tools", "tool", tool.name, p) for tool in TOOLS for p in ("p50", "p95", "p99")]
+    case = judged(folder(rows), weekly(rows, 2), statuses=dict.fromkeys(cells, "confirmed"))
+    news = build_report(case.folder, case.judgement).news
+    assert len(news) == 11
+    assert news[-1].text == "And 5 more."
 
 
 def test_without_a_judgement_nothing_is_said_of_earlier_runs() -> None:
@@ -158,3 +167,13 @@ def test_the_trend_is_of_the_worst_confirmed_regression_where_there_is_one() -> 
 
 def test_a_first_run_has_no_trend() -> None:
     assert build_trend(good().folder, Judgement(), ()) is None
+
+
+def test_a_run_reported_again_is_in_its_trend_once_and_last() -> None:
+    case = good()
+    again = Entry(case.folder.run, case.folder.rows)
+    late = replace(case.folder.run, run_id="later", started="2026-08-10T12:00:00Z")
+    earlier = (*case.earlier, again, Entry(late, case.folder.rows))
+    assert build_trend(case.folder, case.judgement, earlier) == build_trend(
+        case.folder, case.judgement, case.earlier
+    )
