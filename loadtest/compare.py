@@ -14,6 +14,7 @@ HOLD_MIN_RATE_SHARE = 0.9
 HOLD_MAX_SLOWDOWN = 2.0
 # With fewer calls in a stage its p95 is one or two of them, and doubles by chance.
 SLOWDOWN_MIN_SAMPLES = 30
+MAX_RATE_LIMITED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ class Knee:
 def is_thin(row: Row, percentile: Percentile) -> bool:
     """Return whether too few calls were answered ok for this percentile to be steady."""
     return row.ok < MIN_SAMPLES[percentile]
+
+
+def measure_rate_limited(rows: Iterable[Row], scenario: str) -> float:
+    """Return the share of a scenario's calls that met a quota and so say nothing of latency."""
+    calls = [row for row in rows if row.scenario == scenario and row.kind != "opening"]
+    count = sum(row.count for row in calls)
+    limited = sum(row.failures.get("rate_limited", 0) for row in calls)
+    return limited / count if count else 0.0
 
 
 def pick_stages(rows: Iterable[Row]) -> tuple[Row, ...]:

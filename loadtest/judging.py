@@ -1,13 +1,34 @@
 """Judging a run against the runs before it: worse, confirmed worse, or slowly drifting."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from loadtest.history import Cell, Entry
+from loadtest.baselines import find_peers
+from loadtest.evidence import (
+    Evidence,
+    Peers,
+    Series,
+    build_series,
+    estimate_spreads,
+    find_drift,
+    find_shift,
+    find_sudden,
+    is_measured,
+    is_worse,
+    orient,
+)
+from loadtest.history import Cell, Entry, Figure
+from loadtest.results import SCENARIOS, Row
+
+# The rule of thumb: what is so much worse than the run before is bold, noise or not.
+WORSE_RATIO = 1.25
+# Failures of two runs differ when their shares do by so many standard errors.
+WORSE_ERRORS = 3.0
 
 # same: within the rule. better, worse: beyond it. confirmed: a regression, not noise. thin: too
-# few calls to tell. new: was not measured before. incomparable: the scenario's comparison says why.
+# few calls to tell. new: no baseline has it. incomparable: the scenario's comparison says why.
 Status = Literal["same", "better", "worse", "confirmed", "thin", "new", "incomparable"]
 
 
@@ -16,7 +37,9 @@ class Change:
     """How one figure stands against that of the previous comparable run.
 
     `ratio` is oriented: above 1 is worse. Of failure shares it is None, and `points` is how many
-    percentage points more of the calls fail. `before` is None where there is nothing to compare.
+    percentage points more of the calls fail; against a zero both are None. `before` is None where
+    there is nothing to compare. A confirmed change is told against the level that was usual before
+    it, the median of the last baselines, and `evidence` says what confirms it.
     """
 
     value: float
@@ -24,6 +47,7 @@ class Change:
     before: float | None = None
     ratio: float | None = None
     points: float | None = None
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -37,18 +61,21 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Drift:
-    """A figure that moved slowly: from about `before` to about `after`, since the run named."""
+    """A figure whose level moved, slowly or at once: from about `before` to about `after`.
+
+    `since` is the first run of the first level above; `ratio` is None of failure shares.
+    """
 
     cell: Cell
     before: float
     after: float
-    ratio: float
+    ratio: float | None
     since: Entry
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """All that comparing a run says; `confirmed` alone alerts."""
+    """All that comparing a run says; `confirmed` alone alerts, and a drift confirms its cell."""
 
     comparisons: tuple[Comparison, ...] = ()
     changes: Mapping[Cell, Change] = field(default_factory=dict)
@@ -60,3 +87,84 @@ class Judgement:
         return frozenset(
             cell for cell, change in self.changes.items() if change.status == "confirmed"
         )
+
+
+def judge(entry: Entry, earlier: Iterable[Entry]) -> Judgement:
+    """Compare a run with earlier ones, oldest first and of any kind: like is compared with like."""
+    earlier = tuple(earlier)
+    comparisons = []
+    changes: dict[Cell, Change] = {}
+    series: list[Series] = []
+    for scenario in SCENARIOS:
+        cells = [cell for cell in entry.figures if cell.scenario == scenario]
+        if not cells and all(result.name != scenario for result in entry.run.scenarios):
+            continue
+        found, reason = find_peers(entry, earlier, scenario)
+        comparisons.append(Comparison(scenario, found[-1] if found else None, reason))
+        rows = _index(entry, scenario)
+        peers = [(peer, _index(peer, scenario)) for peer in found]
+        for cell in cells:
+            value, row = entry.figures[cell], rows[cell.kind, cell.name]
+            changes[cell] = _apply_rule(cell, value, row, peers)
+            if peers and is_measured(row, cell.figure):
+                series.append(build_series(cell, value, row.count, peers))
+    drifts = _confirm(series, changes)
+    return Judgement(tuple(comparisons), changes, drifts)
+
+
+def _confirm(series: Sequence[Series], changes: dict[Cell, Change]) -> tuple[Drift, ...]:
+    """Mark the changes that are confirmed, and return the drifts."""
+    spreads = estimate_spreads(series)
+    shift = find_shift(series)
+    drifts = []
+    for each in series:
+        cell = each.cell
+        sudden = find_sudden(each, spreads[cell], shift)
+        move = find_drift(each, spreads[cell])
+        if move is not None:
+            ratio = orient(cell.figure, move.before, move.after)
+            drifts.append(Drift(cell, move.before, move.after, ratio, move.since))
+        if sudden is not None:
+            changes[cell] = _build_change(
+                cell.figure, each.value, sudden[1], "confirmed", sudden[0]
+            )
+        elif move is not None:
+            changes[cell] = _build_change(
+                cell.figure, each.value, move.before, "confirmed", "drift"
+            )
+    return tuple(drifts)
+
+
+def _apply_rule(cell: Cell, value: float, row: Row, peers: Peers) -> Change:
+    """Compare a figure with that of the newest run that is a baseline for it."""
+    for entry, rows in reversed(peers):
+        before = entry.figures.get(cell)
+        if before is not None and (entry.accepted or cell not in entry.confirmed):
+            status = _find_status(cell.figure, before, value, rows[cell.kind, cell.name], row)
+            return _build_change(cell.figure, value, before, status)
+    return Change(value, "new" if peers else "incomparable")
+
+
+def _find_status(figure: Figure, before: float, value: float, earlier: Row, row: Row) -> Status:
+    if not (is_measured(earlier, figure) and is_measured(row, figure)):
+        return "thin"
+    if figure == "failed":
+        share = (earlier.count - earlier.ok + row.count - row.ok) / (earlier.count + row.count)
+        error = math.sqrt(max(0.0, share * (1 - share)) * (1 / earlier.count + 1 / row.count))
+        if abs(value - before) <= WORSE_ERRORS * error:
+            return "same"
+    if is_worse(figure, before, value, WORSE_RATIO):
+        return "worse"
+    return "better" if is_worse(figure, value, before, WORSE_RATIO) else "same"
+
+
+def _build_change(
+    figure: Figure, value: float, before: float, status: Status, evidence: Evidence | None = None
+) -> Change:
+    if figure == "failed":
+        return Change(value, status, before, None, (value - before) * 100, evidence)
+    return Change(value, status, before, orient(figure, before, value), None, evidence)
+
+
+def _index(entry: Entry, scenario: str) -> dict[tuple[str, str], Row]:
+    return {(row.kind, row.name): row for row in entry.rows if row.scenario == scenario}

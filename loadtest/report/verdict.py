@@ -4,7 +4,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loadtest.compare import Break, Knee, find_knee, pick_stages
+from loadtest.compare import (
+    MAX_RATE_LIMITED_SHARE,
+    Break,
+    Knee,
+    find_knee,
+    measure_rate_limited,
+    pick_stages,
+)
 from loadtest.history import Cell, pick_latency
 from loadtest.judging import Judgement
 from loadtest.report.changes import describe_confirmed
@@ -30,7 +37,6 @@ from loadtest.report.words import (
 )
 from loadtest.results import MOST_CPU_SHARE, MOST_LATENESS_MS, SCENARIOS, Row, RunFolder
 
-MAX_RATE_LIMITED_SHARE = 0.01
 # Refusals that say where a limit lies, not that something went wrong.
 REFUSALS = frozenset({"capacity", "rate_limited"})
 
@@ -203,8 +209,6 @@ def _count_failures(rows: Sequence[Row]) -> tuple[int, int]:
 def _find_rate_limited(folder: RunFolder) -> Iterator[tuple[str, float]]:
     """Yield the scenarios in which more than 1 % of the calls met a quota, and the share."""
     for scenario in SCENARIOS:
-        rows = _leaves(folder.rows, scenario)
-        calls = sum(row.count for row in rows)
-        limited = sum(row.failures.get("rate_limited", 0) for row in rows)
-        if calls and limited / calls > MAX_RATE_LIMITED_SHARE:
-            yield scenario, limited / calls
+        share = measure_rate_limited(folder.rows, scenario)
+        if share > MAX_RATE_LIMITED_SHARE:
+            yield scenario, share

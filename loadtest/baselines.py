@@ -1,0 +1,89 @@
+"""Like with like: which earlier runs of a scenario a run may be measured against, and why not."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from loadtest.compare import MAX_RATE_LIMITED_SHARE, measure_rate_limited
+from loadtest.history import Entry
+from loadtest.results import Outcome
+
+_FAULTS: Mapping[Outcome, str] = {
+    "failed": "failed",
+    "aborted": "was aborted",
+    "interrupted": "was interrupted",
+    "not run": "did not run",
+}
+
+
+def find_fault(entry: Entry, scenario: str) -> str | None:
+    """Return what makes a scenario's figures worth no comparison, as in `was interrupted`."""
+    result = next((each for each in entry.run.scenarios if each.name == scenario), None)
+    if result is None and not any(row.scenario == scenario for row in entry.rows):
+        return "did not run"
+    if result is not None and result.outcome in _FAULTS:
+        return _FAULTS[result.outcome]
+    if result is not None and result.generator is not None and result.generator.is_bottleneck():
+        return "was held up by the load generator"
+    limited = measure_rate_limited(entry.rows, scenario) > MAX_RATE_LIMITED_SHARE
+    return "was rate limited" if limited else None
+
+
+def find_peers(
+    entry: Entry, earlier: Sequence[Entry], scenario: str
+) -> tuple[tuple[Entry, ...], str | None]:
+    """Return the runs that this scenario is measured against, oldest first, or why there are none.
+
+    A run is never measured against itself or a later one, so that an old run may be judged anew.
+    """
+    fault = find_fault(entry, scenario)
+    if fault is not None:
+        return (), f"this run {fault}"
+    known = [
+        other
+        for other in earlier
+        if other.run.environment == entry.run.environment
+        and other.run.run_id != entry.run.run_id
+        and other.run.started <= entry.run.started
+        and find_fault(other, scenario) != "did not run"
+    ]
+    if not known:
+        return (), "first run"
+    conditions = dict(_list_conditions(entry, scenario))
+    alike = [other for other in known if dict(_list_conditions(other, scenario)) == conditions]
+    if not alike:
+        return (), _describe_difference(known[-1], scenario, conditions)
+    peers = tuple(other for other in alike if find_fault(other, scenario) is None)
+    if not peers:
+        newest = alike[-1]
+        return (), f"no run to compare with: {newest.run.run_id} {find_fault(newest, scenario)}"
+    return peers, None
+
+
+def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
+    """Yield by name what must be the same in both runs, beside the environment."""
+    run = entry.run
+    yield "profile", run.profile
+    knobs = run.knobs.get(scenario.replace("-", "_"))
+    if isinstance(knobs, Mapping):
+        yield from ((name.replace("_", " "), value) for name, value in sorted(knobs.items()))
+    if scenario != "cold-start":
+        yield "tool table", run.knobs.get("tool_table")
+    yield "protocol", run.target.protocol_version
+    yield "era", run.target.era
+    yield "clients", run.clients
+
+
+def _describe_difference(other: Entry, scenario: str, conditions: Mapping[str, Any]) -> str:
+    """Name what differs: `unlike RUN: vus 4, was 2`."""
+    before = dict(_list_conditions(other, scenario))
+    names = [name for name in {**conditions, **before} if conditions.get(name) != before.get(name)]
+    words = (f"{name} {_show(conditions, name)}, was {_show(before, name)}" for name in names)
+    return f"unlike {other.run.run_id}: {'; '.join(words)}"
+
+
+def _show(conditions: Mapping[str, Any], name: str) -> str:
+    value = conditions.get(name)
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, default=str)

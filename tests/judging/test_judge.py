@@ -1,0 +1,344 @@
+"""Judging a run: what is like, what is worse, what is confirmed, and what is none of these."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plain_runs import ROWS, RUN, SQL, build_row, cell, entry, judge_all, weeks
+
+from loadtest.history import FIGURES, Entry
+from loadtest.judging import Judgement, judge
+from loadtest.results import Generator, Run, ScenarioResult, Target
+
+
+def reason(judgement: Judgement, scenario: str = "tools") -> str | None:
+    (found,) = (each for each in judgement.comparisons if each.scenario == scenario)
+    assert (found.previous is None) == (found.reason is not None)
+    return found.reason
+
+
+def outcomes(**changes: Any) -> tuple[ScenarioResult, ...]:
+    return (ScenarioResult("sessions", "ok", 0), ScenarioResult("tools", **changes))
+
+
+def test_a_first_run_reads_as_one() -> None:
+    judgement = judge(entry(0), ())
+    assert reason(judgement) == "first run"
+    assert {change.status for change in judgement.changes.values()} == {"incomparable"}
+    assert not judgement.confirmed
+
+
+def test_an_unchanged_run_is_the_same_in_every_cell() -> None:
+    judgement = judge(entry(9), weeks(9))
+    assert {change.status for change in judgement.changes.values()} == {"same"}
+    assert {each.previous.run.run_id for each in judgement.comparisons if each.previous} == {
+        "run-008"
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"environment": "staging"}, "first run"),
+        ({"profile": "smoke"}, "unlike run-002: profile standard, was smoke"),
+        ({"clients": 4}, "unlike run-002: clients 1, was 4"),
+        (
+            {"target": replace(RUN.target, protocol_version="2026-07-28", era="stateless")},
+            "unlike run-002: protocol 2025-11-25, was 2026-07-28; era handshake, was stateless",
+        ),
+        ({"knobs": {**RUN.knobs, "sessions": {"stages": [1]}}}, None),
+        (
+            {"knobs": {**RUN.knobs, "tools": {"vus": 5, "duration_seconds": 120}}},
+            "unlike run-002: vus 50, was 5",
+        ),
+        (
+            {"knobs": {**RUN.knobs, "tool_table": "other (ffffffff)"}},
+            "unlike run-002: tool table novamart (0a1b2c3d), was other (ffffffff)",
+        ),
+        ({"target": replace(RUN.target, host="other.example.com", server_version="2")}, None),
+        ({"git_sha": "f" * 40, "k6_version": "2.2.0"}, None),
+    ],
+)
+def test_only_like_is_compared_with_like(changes: dict[str, Any], words: str | None) -> None:
+    earlier = [entry(number, **changes) for number in range(3)]
+    assert reason(judge(entry(3), earlier)) == words
+
+
+def test_a_knob_of_another_scenario_does_not_matter() -> None:
+    other = {**RUN.knobs, "sessions": {**RUN.knobs["sessions"], "stages": [1]}}
+    judgement = judge(entry(3), [entry(2, knobs=other)])
+    assert reason(judgement, "tools") is None
+    assert reason(judgement, "sessions") == "unlike run-002: stages [10, 50], was [1]"
+
+
+def test_a_run_is_compared_with_its_like_however_far_back() -> None:
+    judgement = judge(entry(3), [entry(1), entry(2, profile="smoke")])
+    (tools,) = (each for each in judgement.comparisons if each.scenario == "tools")
+    assert tools.previous is not None
+    assert tools.previous.run.run_id == "run-001"
+
+
+def test_a_run_reported_again_is_not_compared_with_itself_or_later_ones() -> None:
+    runs = weeks(6)
+    assert judge(runs[3], runs).comparisons == judge(runs[3], runs[:3]).comparisons
+
+
+BUSY = Generator(cpu_share=0.99, peak_memory_mb=100.0)
+
+
+@pytest.mark.parametrize(
+    ("result", "word"),
+    [
+        ({"outcome": "failed"}, "failed"),
+        ({"outcome": "aborted"}, "was aborted"),
+        ({"outcome": "interrupted"}, "was interrupted"),
+        ({"outcome": "ok", "generator": BUSY}, "was held up by the load generator"),
+    ],
+)
+def test_a_run_that_went_wrong_is_no_baseline_and_is_judged_of_nothing(
+    result: dict[str, Any], word: str
+) -> None:
+    wrong = entry(1, 2.0, scenarios=outcomes(**result))
+    assert reason(judge(entry(2), [wrong])) == f"no run to compare with: run-001 {word}"
+    assert reason(judge(entry(2), [entry(0), wrong])) is None
+    judgement = judge(wrong, [entry(0)])
+    assert reason(judgement) == f"this run {word}"
+    assert judgement.changes[cell("p50")].status == "incomparable"
+    assert reason(judgement, "sessions") is None
+
+
+def test_a_rate_limited_scenario_is_compared_with_nothing() -> None:
+    limited = {"rate_limited": 100}
+    run = entry(1)
+    rows = (replace(row, ok=row.count - 100, failures=limited) for row in run.rows)
+    run = replace(run, rows=tuple(rows))
+    assert reason(judge(run, [entry(0)])) == "this run was rate limited"
+    assert reason(judge(entry(2), [run])) == "no run to compare with: run-001 was rate limited"
+
+
+def test_a_scenario_that_did_not_run_says_so() -> None:
+    run = entry(1, scenarios=outcomes(outcome="not run"))
+    run = replace(run, rows=tuple(row for row in run.rows if row.scenario != "tools"))
+    judgement = judge(run, [entry(0)])
+    assert reason(judgement) == "this run did not run"
+    assert cell("p50") not in judgement.changes
+
+
+def test_a_quarter_worse_than_the_run_before_is_worse_and_not_yet_confirmed() -> None:
+    change = judge(entry(9, {SQL: 1.4}), weeks(9)).changes[cell("p95")]
+    assert change.status == "worse"
+    assert change.ratio is not None
+    assert change.ratio > 1.25
+
+
+def test_the_ratio_of_a_rate_is_oriented_too() -> None:
+    run = entry(1)
+    (row,) = (row for row in run.rows if row.name == "executeSQL")
+    slow = replace(row, achieved_rate=row.achieved_rate / 2)
+    change = judge(replace(run, rows=(slow,)), [entry(0)]).changes[cell("rate")]
+    assert (change.status, change.ratio) == ("worse", 2.0)
+
+
+def test_a_sudden_jump_of_one_median_is_confirmed_at_once() -> None:
+    change = judge(entry(12, {SQL: 1.8}), weeks(12)).changes[cell("p50")]
+    assert (change.status, change.evidence) == ("confirmed", "at once")
+    assert change.before == pytest.approx(110.0, rel=0.02)
+
+
+def test_a_bad_day_of_the_whole_run_is_not_confirmed_at_once_but_when_it_comes_again() -> None:
+    first, second = judge_all([*weeks(12), entry(12, 1.4), entry(13, 1.4)])[-2:]
+    assert first.changes[cell("p50")].status == "worse"
+    assert not first.confirmed
+    assert second.changes[cell("p50")].evidence == "twice in a row"
+    assert {each.scenario for each in second.confirmed} == {"sessions", "tools"}
+
+
+def test_a_run_much_slower_as_a_whole_is_not_forgiven() -> None:
+    judgement = judge(entry(12, 4.0), weeks(12))
+    assert judgement.changes[cell("p50")].evidence == "at once"
+
+
+def test_one_jump_of_a_tail_is_not_confirmed() -> None:
+    run = entry(12)
+    rows = []
+    for row in run.rows:
+        assert row.duration is not None
+        rows.append(replace(row, duration=replace(row.duration, p99=row.duration.p99 * 5)))
+    judgement = judge(replace(run, rows=tuple(rows)), weeks(12))
+    assert judgement.changes[cell("p99")].status == "worse"
+    assert not judgement.confirmed
+
+
+def test_a_step_of_30_percent_is_confirmed_by_the_second_run() -> None:
+    judgements = judge_all([*weeks(12), entry(12, {SQL: 1.3}), entry(13, {SQL: 1.3})])
+    assert cell("p50") in judgements[-1].confirmed
+
+
+def test_a_step_of_15_percent_is_confirmed_as_a_drift_within_six_runs() -> None:
+    runs = [*weeks(12), *(entry(number, {SQL: 1.15}) for number in range(12, 18))]
+    judgements = judge_all(runs)
+    assert not any(judgement.confirmed for judgement in judgements[:12])
+    last = judgements[-1]
+    assert last.changes[cell("p50")].evidence == "drift"
+    (drift,) = (each for each in last.drifts if each.cell == cell("p50"))
+    assert drift.ratio == pytest.approx(1.15, rel=0.03)
+    assert drift.since.run.run_id in {"run-012", "run-013"}
+
+
+def test_a_slow_drift_of_15_percent_is_found_though_no_run_is_worse_than_the_one_before() -> None:
+    runs = [
+        *weeks(20),
+        *(entry(20 + step, {SQL: 1 + 0.005 * step}) for step in range(30)),
+        *(entry(number, {SQL: 1.15}) for number in range(50, 60)),
+    ]
+    judgements = judge_all(runs)
+    assert all(judgement.changes[cell("p50")].status != "worse" for judgement in judgements)
+    assert any(drift.cell == cell("p50") for drift in judgements[-1].drifts)
+    assert not any(judgement.confirmed for judgement in judgements[:20])
+
+
+def test_a_confirmed_regression_stays_one_and_is_no_baseline() -> None:
+    runs = [*weeks(12), *(entry(number, {SQL: 1.6}) for number in range(12, 40))]
+    judgements = judge_all(runs)
+    for judgement in judgements[13:]:
+        change = judgement.changes[cell("p50")]
+        assert change.status == "confirmed"
+        assert change.before == pytest.approx(110.0, rel=0.02)
+
+
+def test_a_regression_that_went_away_is_no_longer_confirmed() -> None:
+    runs = [
+        *weeks(12),
+        *(entry(number, {SQL: 1.6}) for number in range(12, 15)),
+        entry(15),
+        entry(16),
+    ]
+    judgements = judge_all(runs)
+    assert cell("p50") in judgements[14].confirmed
+    assert not judgements[15].confirmed
+    assert not judgements[16].confirmed
+
+
+def test_an_accepted_regression_is_the_baseline_from_then_on() -> None:
+    confirmed = frozenset(cell(figure) for figure in ("p50", "p95", "p99"))
+    regressed = [
+        replace(entry(number, {SQL: 1.6}), confirmed=confirmed) for number in range(12, 15)
+    ]
+    accepted = replace(regressed[1], accepted=True)
+    earlier = [*weeks(12), regressed[0], accepted, regressed[2]]
+    judgement = judge(entry(15, {SQL: 1.6}), earlier)
+    assert not judgement.confirmed
+    assert judgement.changes[cell("p50")].before == accepted.figures[cell("p50")]
+    again = replace(entry(15, {SQL: 1.6}), confirmed=judgement.confirmed)
+    worse = [replace(entry(number, {SQL: 2.2})) for number in (16, 17)]
+    first = judge(worse[0], [*earlier, again])
+    first_kept = replace(worse[0], confirmed=first.confirmed)
+    second = judge(worse[1], [*earlier, again, first_kept])
+    assert cell("p50") in second.confirmed
+
+
+def test_a_percentile_of_too_few_calls_is_thin_on_either_side() -> None:
+    thin = judge(entry(1, {SQL: 3.0}, calls=200), [entry(0, calls=200)])
+    assert thin.changes[cell("p50")].status == "worse"
+    assert thin.changes[cell("p95")].status == "thin"
+    assert thin.changes[cell("p99")].status == "thin"
+    assert judge(entry(1, 3.0), [entry(0, calls=20)]).changes[cell("p50")].status == "thin"
+
+
+def test_less_than_a_millisecond_is_never_worse() -> None:
+    runs = []
+    for number in range(14):
+        row = build_row(SQL, 0.2 if number < 12 else 0.4)
+        runs.append(replace(entry(number), rows=(row,)))
+    judgements = judge_all(runs)
+    assert judgements[12].changes[cell("p50")].status == "same"
+    assert judgements[12].changes[cell("p50")].ratio == 2.0
+    assert not judgements[13].confirmed
+
+
+def test_failures_are_compared_in_percentage_points() -> None:
+    change = judge(entry(1, failed=300), [entry(0, failed=6)]).changes[cell("failed")]
+    assert (change.status, change.ratio) == ("worse", None)
+    assert change.points == pytest.approx(4.9)
+    few = judge(entry(1, failed=30), [entry(0)]).changes[cell("failed")]
+    assert few.status == "same"
+    chance = judge(entry(1, calls=40, failed=1), [entry(0, calls=40)]).changes[cell("failed")]
+    assert chance.status == "same"
+    assert chance.points == pytest.approx(2.5)
+
+
+def test_failures_that_come_again_are_confirmed() -> None:
+    runs = [*weeks(8), entry(8, failed=300), entry(9, failed=300)]
+    first, second = judge_all(runs)[-2:]
+    assert first.changes[cell("failed")].status == "worse"
+    assert second.changes[cell("failed")].evidence == "twice in a row"
+
+
+def test_a_cell_that_no_baseline_has_is_new_and_a_missing_one_is_left_out() -> None:
+    earlier = replace(entry(0), rows=tuple(row for row in entry(0).rows if row.name != SQL[2]))
+    judgement = judge(entry(1), [earlier])
+    assert judgement.changes[cell("p50")].status == "new"
+    assert cell("p50") not in judge(earlier, [entry(-1)]).changes
+
+
+def test_a_zero_has_no_ratio_and_is_still_told_apart() -> None:
+    zero = replace(entry(0), rows=(build_row(SQL, 0.0),))
+    change = judge(replace(entry(1), rows=(build_row(SQL, 30.0),)), [zero]).changes[cell("p50")]
+    assert (change.before, change.ratio, change.status) == (0.0, None, "worse")
+    back = judge(zero_again := replace(zero, run=entry(2).run), [entry(1)]).changes[cell("p50")]
+    assert (back.value, back.ratio, back.status) == (0.0, None, "better")
+    same = judge(zero_again, [zero]).changes[cell("p50")]
+    assert (same.ratio, same.status) == (1.0, "same")
+
+
+NUMBERS = st.floats(min_value=0.0, max_value=1e9) | st.sampled_from(
+    [0.0, float("inf"), float("nan"), 1e-320]
+)
+
+
+@st.composite
+def any_entry(draw: st.DrawFn) -> Entry:
+    rows = []
+    for key in draw(st.sets(st.sampled_from(sorted(ROWS)))):
+        row = build_row(key, draw(NUMBERS))
+        count = draw(st.integers(0, 2000))
+        ok = draw(st.integers(0, count))
+        rows.append(replace(row, count=count, ok=ok, achieved_rate=draw(NUMBERS)))
+    confirmed = draw(st.sets(st.builds(cell, st.sampled_from(FIGURES), st.sampled_from([SQL]))))
+    run: Run = replace(RUN, run_id=draw(st.sampled_from("abcdefgh")), target=Target("x"))
+    return Entry(run, tuple(rows), frozenset(confirmed), draw(st.booleans()))
+
+
+@given(any_entry(), st.lists(any_entry(), max_size=30))
+def test_judging_never_raises_and_confirms_only_cells_of_the_run(
+    run: Entry, earlier: list[Entry]
+) -> None:
+    judgement = judge(run, earlier)
+    assert set(judgement.changes) == set(run.figures)
+    assert judgement.confirmed <= set(run.figures)
+    assert {drift.cell for drift in judgement.drifts} <= judgement.confirmed
+
+
+@given(st.floats(0.2, 5.0))
+def test_slower_is_above_1_for_every_figure_and_faster_below(slower: float) -> None:
+    run = entry(7, slower)
+    rows = tuple(replace(row, achieved_rate=row.achieved_rate / slower) for row in run.rows)
+    changes = judge(replace(run, rows=rows), [entry(0)]).changes
+    for each, change in changes.items():
+        if each.figure != "failed":
+            assert change.ratio == pytest.approx(slower)
+
+
+@given(st.floats(20.0, 2000.0), st.sampled_from([1.0, 1.3, 1.8]))
+def test_what_is_confirmed_does_not_hang_on_the_unit(scale: float, step: float) -> None:
+    def scaled(runs: list[Entry], by: float) -> list[frozenset[object]]:
+        made = []
+        for run in runs:
+            rows = (build_row((r.scenario, r.kind, r.name), by * r.duration.p50) for r in run.rows)  # type: ignore[union-attr]
+            made.append(replace(run, rows=tuple(rows)))
+        return [judgement.confirmed for judgement in judge_all(made)]
+
+    runs = [*weeks(10), entry(10, {SQL: step}), entry(11, {SQL: step})]
+    assert scaled(runs, 20.0) == scaled(runs, scale)
