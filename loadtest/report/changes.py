@@ -89,7 +89,8 @@ def _describe_sudden(folder: RunFolder, cell: Cell, change: Change) -> str:
     now = format_figure(cell.figure, change.value)
     before = format_figure(cell.figure, change.before or 0.0)
     by = format_change(cell.figure, change)
-    return f"{name_cell(folder, cell)}: {now}, usually {before} ({by})."
+    how = f", confirmed {change.evidence}" if change.evidence else ""
+    return f"{name_cell(folder, cell)}: {now}, usually {before} ({by}){how}."
 
 
 def _describe_drift(folder: RunFolder, drift: Drift) -> Remark:

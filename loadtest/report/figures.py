@@ -4,11 +4,12 @@ import math
 
 from loadtest.compare import Percentile, is_thin
 from loadtest.history import Figure
-from loadtest.judging import Change
+from loadtest.judging import WORSE_RATIO, Change
 from loadtest.results import Percentiles, Row
 
 NO_DATA = "no data"
 THIN = "~"
+WORSE = f"{(WORSE_RATIO - 1) * 100:.0f} %"
 PERCENTILES: tuple[Percentile, ...] = ("p50", "p95", "p99")
 
 

@@ -10,6 +10,7 @@ from loadtest.files import write_text
 from loadtest.history import Entry
 from loadtest.judging import Judgement
 from loadtest.report.contents import build_report
+from loadtest.report.figures import WORSE
 from loadtest.report.sheets import Sheet, TableCell
 from loadtest.report.trend import Trend
 from loadtest.results import RunFolder
@@ -22,7 +23,7 @@ _CHART_STYLE = (
 )
 CONFIRMED = "❗"
 MARKS_LEGEND = (
-    "In brackets: the change (pp: percentage points). **Bold**: more than 25 % worse than the "
+    f"In brackets: the change (pp: percentage points). **Bold**: more than {WORSE} worse than the "
     f"previous comparable run. {CONFIRMED}: a confirmed regression, told against the usual level."
 )
 

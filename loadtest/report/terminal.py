@@ -11,7 +11,7 @@ from rich.text import Text
 
 from loadtest.judging import Judgement
 from loadtest.report.contents import build_report
-from loadtest.report.figures import NO_DATA
+from loadtest.report.figures import NO_DATA, WORSE
 from loadtest.report.sheets import Sheet, TableCell
 from loadtest.results import RunFolder
 
@@ -20,7 +20,7 @@ _LEVEL_STYLES = {"good": "bold green", "warning": "bold yellow", "bad": "bold re
 _MARKS = {"worse": "!", "confirmed": "!!"}
 _MARK_STYLES = {"worse": "bold yellow", "confirmed": "bold red", "better": "green"}
 MARKS_LEGEND = (
-    "Below a figure is its change (pp: percentage points). !: more than 25 % worse than the "
+    f"Below a figure is its change (pp: percentage points). !: more than {WORSE} worse than the "
     "previous comparable run. !!: a confirmed regression, told against the usual level."
 )
 

@@ -4,12 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from loadtest.baselines import find_peers
 from loadtest.compare import find_knee
 from loadtest.history import Cell, Entry
 from loadtest.judging import Judgement
 from loadtest.report.changes import rank_confirmed
 from loadtest.report.words import name_cell
-from loadtest.results import Run, RunFolder
+from loadtest.results import RunFolder
 
 MOST_RUNS = 12
 _UNITS = {"rate": "calls/s", "failed": "%"}
@@ -28,10 +29,11 @@ def build_trend(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry
     """Return how the worst confirmed regression came, else how the run's leading figure went."""
     confirmed = [cell for cell, _ in rank_confirmed(judgement)]
     cell = confirmed[0] if confirmed else _pick_leading(folder)
-    peers = (each for each in earlier if _is_peer(each.run, folder.run))
+    entry = Entry(folder.run, folder.rows)
+    peers, _ = find_peers(entry, earlier, cell.scenario)
     found = [
         (each.run.started[:10], each.figures[cell])
-        for each in (*peers, Entry(folder.run, folder.rows))
+        for each in (*peers, entry)
         if math.isfinite(each.figures.get(cell, math.nan))
     ][-MOST_RUNS:]
     if len(found) < 2:
@@ -50,13 +52,3 @@ def _pick_leading(folder: RunFolder) -> Cell:
     if knee is not None and knee.holds is not None:
         return Cell("sessions", "stage", knee.holds.name, "p95")
     return Cell("tools", "tool", "all", "p95")
-
-
-def _is_peer(other: Run, run: Run) -> bool:
-    """Return whether another run came before, and was made in the same way."""
-    alike = all(
-        getattr(other, name) == getattr(run, name)
-        for name in ("environment", "profile", "knobs", "clients")
-    )
-    older = other.started <= run.started and other.run_id != run.run_id
-    return alike and older and other.target.era == run.target.era

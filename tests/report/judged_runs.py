@@ -7,6 +7,7 @@ from typing import Any
 
 from report_runs import COLD_START, LADDER, RUN, TOOLS, failed, folder, hostile, row, stage
 
+from loadtest.evidence import Evidence, orient
 from loadtest.history import Cell, Entry
 from loadtest.judging import Change, Comparison, Drift, Judgement, Status
 from loadtest.results import SCENARIOS, Percentiles, Row, RunFolder, Target
@@ -81,13 +82,12 @@ def judged(
             changes[cell] = Change(value, "incomparable" if cell.scenario in reasons else "new")
             continue
         known = statuses.get(cell, "same")
+        why: Evidence | None = "twice in a row" if known == "confirmed" else None
         if cell.figure == "failed":
-            changes[cell] = Change(value, known, before, None, (value - before) * 100)
+            changes[cell] = Change(value, known, before, None, (value - before) * 100, why)
         else:
-            ratio = value / before if before else None
-            if cell.figure == "rate" and ratio:
-                ratio = 1 / ratio
-            changes[cell] = Change(value, known, before, ratio)
+            ratio = orient(cell.figure, before, value)
+            changes[cell] = Change(value, known, before, ratio, None, why)
     comparisons = tuple(
         Comparison(name, None, reasons[name]) if name in reasons else Comparison(name, earlier[-1])
         for name in SCENARIOS
