@@ -142,8 +142,9 @@ class Environment(_Table):
     Without `scope` the challenge or the metadata decides; with `workspace_claim` the bearer must
     be a JWT that names the workspace; `client_metadata_url` is a Client ID Metadata Document of
     ours, used where the authorization server takes such; `client_auth` is how a given client sends
-    its secret, where the server offers both ways; `tools` are a table of what to call, or the path
-    of one from the root of the checkout, or `novamart`.
+    its secret, where the server offers both ways; `cadence_days` is how often a run is due, if
+    it is; `tools` are a table of what to call, or the path of one from the root of the checkout, or
+    `novamart`.
     """
 
     target: Literal["reference", "hosted"]
@@ -158,6 +159,7 @@ class Environment(_Table):
     clients: Positive = 1
     protocol: Protocol = "auto"
     quota: Quota | None = None
+    cadence_days: Positive | None = None
     tools: str | dict[str, Any] | None = None
     pages: Pages = Pages()
 

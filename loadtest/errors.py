@@ -93,3 +93,9 @@ class BusyError(LoadtestError):
     """Another process is using the environment."""
 
     exit_code = 19
+
+
+class HistoryError(LoadtestError):
+    """The history lacks a run that should be there."""
+
+    exit_code = 20

@@ -1,0 +1,59 @@
+"""Whether runs come as often as they should: schedules are delayed, dropped and switched off."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from loadtest.errors import HistoryError
+from loadtest.history import Entry
+
+# A schedule that is late by less is not missed.
+GRACE = timedelta(days=1)
+
+
+def check_cadence(
+    entries: Iterable[Entry], environment: str, cadence_days: int, now: datetime
+) -> None:
+    """Raise HistoryError when the environment's newest run is older than its cadence allows."""
+    times = [time for entry in entries if (time := _read_time(entry, environment)) is not None]
+    if not times:
+        raise HistoryError(
+            f"no run of {environment} in the history, and one is due every {_days(cadence_days)}: "
+            "look whether the workflow runs, then start it"
+        )
+    age = now - max(times)
+    if age > timedelta(days=cadence_days) + GRACE:
+        raise HistoryError(
+            f"the newest run of {environment} is {_days(age.days)} old, and one is due every "
+            f"{_days(cadence_days)}: look whether the schedule is still on (GitHub stops it after "
+            "60 days without a commit), then start the workflow"
+        )
+
+
+def describe_gap(entry: Entry, earlier: Iterable[Entry], cadence_days: int | None) -> str | None:
+    """Return what a run's comment says when the cadence was missed before it, else None."""
+    environment = entry.run.environment
+    now = _read_time(entry, environment)
+    if cadence_days is None or now is None:
+        return None
+    times = [time for each in earlier if (time := _read_time(each, environment)) is not None]
+    before = max((time for time in times if time < now), default=None)
+    if before is None or now - before <= timedelta(days=cadence_days) + GRACE:
+        return None
+    return (
+        f"No run for {_days((now - before).days)} before this one, and one is due every "
+        f"{_days(cadence_days)}."
+    )
+
+
+def _read_time(entry: Entry, environment: str) -> datetime | None:
+    if entry.run.environment != environment:
+        return None
+    try:
+        time = datetime.fromisoformat(entry.run.started)
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _days(count: int) -> str:
+    return f"{count} day{'s' * (count != 1)}"
