@@ -85,6 +85,6 @@ def judge_all(runs: Sequence[Entry]) -> list[Judgement]:
     remembered: list[Entry] = []
     for run in runs:
         judgement = judge(run, remembered)
-        remembered.append(replace(run, confirmed=judgement.confirmed))
+        remembered.append(replace(run, confirmed=run.confirmed or judgement.confirmed))
         judgements.append(judgement)
     return judgements

@@ -1,0 +1,79 @@
+"""The history on disk: every run folder, and beside each run what was judged of it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from loadtest.errors import ResultsError, UsageError
+from loadtest.files import read_json, write_json
+from loadtest.history import Cell, Entry, Reading
+from loadtest.results import read_run_folder
+
+JUDGEMENT_FILE = "judgement.json"
+JUDGEMENT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """`judgement.json`: the cells whose regression was confirmed, and whether that is accepted."""
+
+    confirmed: frozenset[Cell] = frozenset()
+    accepted: bool = False
+
+
+_KEPT = TypeAdapter(_Kept)
+
+
+def read_local_history(runs_dir: Path) -> Reading:
+    """Read all run folders; one that is damaged or too new is skipped, by a line that names it."""
+    entries, skipped = [], []
+    folders = (path for path in runs_dir.glob("*") if path.is_dir())
+    for path in sorted(folders):
+        try:
+            entries.append(read_entry(path))
+        except ResultsError as failure:
+            skipped.append(f"{path.name} is skipped: {failure}")
+    entries.sort(key=lambda entry: entry.run.started)
+    return Reading(tuple(entries), tuple(skipped))
+
+
+def read_entry(path: Path) -> Entry:
+    """Read one run folder, with what was judged of it if it was; raise ResultsError."""
+    folder = read_run_folder(path)
+    kept = _read_kept(path / JUDGEMENT_FILE)
+    return Entry(folder.run, folder.rows, kept.confirmed, kept.accepted)
+
+
+def keep_confirmed(path: Path, confirmed: frozenset[Cell]) -> None:
+    """Write down what judging confirmed of the run; what was accepted stays so."""
+    _write_kept(
+        path / JUDGEMENT_FILE, replace(_read_kept(path / JUDGEMENT_FILE), confirmed=confirmed)
+    )
+
+
+def accept_run(runs_dir: Path, entry: Entry) -> Entry:
+    """Make a run the baseline of its confirmed regressions from now on, and return it so."""
+    if not entry.confirmed:
+        raise UsageError(f"run {entry.run.run_id} has no confirmed regression to accept")
+    accepted = replace(entry, accepted=True)
+    _write_kept(
+        runs_dir / entry.run.run_id / JUDGEMENT_FILE, _Kept(accepted.confirmed, accepted.accepted)
+    )
+    return accepted
+
+
+def _read_kept(path: Path) -> _Kept:
+    if not path.exists():
+        return _Kept()
+    body = read_json(path, JUDGEMENT_VERSION, ResultsError)
+    body.pop("version")
+    try:
+        return _KEPT.validate_python(body)
+    except ValidationError as failure:
+        first = failure.errors(include_url=False, include_input=False)[0]
+        raise ResultsError(f"{path} is damaged: {first['msg']}; delete it") from None
+
+
+def _write_kept(path: Path, kept: _Kept) -> None:
+    write_json(path, JUDGEMENT_VERSION, _KEPT.dump_python(kept, mode="json"))
