@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from loadtest.baselines import find_peers
@@ -110,6 +110,16 @@ def judge(entry: Entry, earlier: Iterable[Entry]) -> Judgement:
                 series.append(build_series(cell, value, row.count, peers))
     drifts = _confirm(series, changes)
     return Judgement(tuple(comparisons), changes, drifts)
+
+
+def compare_pair(before: Entry, after: Entry) -> Judgement:
+    """Compare two runs by the rule alone, in the order given; which came first does not matter."""
+    if before.run.environment != after.run.environment:
+        reason = f"environment {after.run.environment}, was {before.run.environment}"
+        scenarios = dict.fromkeys(row.scenario for row in after.rows)
+        return Judgement(tuple(Comparison(scenario, None, reason) for scenario in scenarios))
+    run = replace(before.run, started=after.run.started)
+    return judge(after, [replace(before, run=run, confirmed=frozenset())])
 
 
 def _confirm(series: Sequence[Series], changes: dict[Cell, Change]) -> tuple[Drift, ...]:

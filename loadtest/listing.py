@@ -1,0 +1,261 @@
+"""The history as people ask for it: a run by name, two runs side by side, all runs, a CSV."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from loadtest.baselines import find_fault, find_peers
+from loadtest.compare import find_knee
+from loadtest.errors import UsageError
+from loadtest.history import FIGURES, Cell, Entry
+from loadtest.judging import Status, compare_pair
+from loadtest.report.figures import (
+    NO_DATA,
+    THIN,
+    format_change,
+    format_figure,
+    format_ms,
+    format_rate,
+)
+from loadtest.report.words import TITLES, clean, name_cell
+from loadtest.results import Percentiles, Row, RunFolder
+
+NOTHING = "-"
+SHOWN_NAMES = 10
+SHOWN_RUNS = 20
+SPARK_RUNS = 40
+SPARK_LEAST_SPAN = 0.25
+SHORTEST_SHA = 4
+_BARS = "▁▂▃▄▅▆▇█"
+_STYLES: Mapping[Status, str] = {"worse": "bold yellow", "better": "green", "thin": "dim"}
+_FIRST_DISPATCH = Cell("cold-start", "frame", "first dispatch", "p50")
+_MIX_RATE = Cell("tools", "tool", "all", "rate")
+_MIX_P95 = Cell("tools", "tool", "all", "p95")
+_PERCENTILES = ("p50", "p90", "p95", "p99", "max")
+# A line of the CSV: the run, the scenario, the row (times in ms, rates in calls/s, failures as
+# reason=count), and the figures whose regression the run confirmed.
+CSV_COLUMNS = (
+    *("run_id", "started", "ended", "git_sha", "environment", "profile", "clients"),
+    *("host", "server_name", "server_version", "protocol_version", "era", "k6_version"),
+    *("scenario", "outcome", "kind", "name", "count", "ok", "failed_share", "failures"),
+    *("seconds", "offered_rate", "achieved_rate"),
+    *(f"duration_{name}_ms" for name in _PERCENTILES),
+    *(f"response_{name}_ms" for name in _PERCENTILES),
+    *("confirmed", "accepted", "url"),
+)
+# What a spreadsheet would take for a formula.
+_FORMULA = re.compile(r"^[=+\-@\t\r]")
+
+
+def find_entry(entries: Sequence[Entry], name: str) -> Entry:
+    """Return a run, of entries oldest first, by id, `last`, `previous` or the start of its SHA."""
+    if name in {"last", "previous"}:
+        place = -1 if name == "last" else -2
+        if len(entries) < -place:
+            raise UsageError(f"there is no {name} run: {_list_runs(entries)}")
+        return entries[place]
+    for entry in reversed(entries):
+        if entry.run.run_id == name:
+            return entry
+    if len(name) >= SHORTEST_SHA:
+        for entry in reversed(entries):
+            if (entry.run.git_sha or "").startswith(name.lower()):
+                return entry
+    raise UsageError(f"no run '{clean(name)}': {_list_runs(entries)}")
+
+
+def _list_runs(entries: Sequence[Entry]) -> str:
+    if not entries:
+        return "the history is empty"
+    names = [clean(entry.run.run_id) for entry in reversed(entries)]
+    more = f" and {len(names) - SHOWN_NAMES} older" if len(names) > SHOWN_NAMES else ""
+    return f"there are last, previous, a SHA, or {', '.join(names[:SHOWN_NAMES])}{more}"
+
+
+def render_pair(before: Entry, after: Entry) -> Group:
+    """Return two runs side by side: every figure of both, and how it changed."""
+    if before.run.run_id == after.run.run_id:
+        raise UsageError(f"both are run {clean(after.run.run_id)}: name two runs")
+    judgement = compare_pair(before, after)
+    parts: list[RenderableType] = [_render_runs(before, after)]
+    for comparison in judgement.comparisons:
+        parts.append(Text(f"\n{TITLES[comparison.scenario]}", style="bold"))
+        if comparison.previous is None:
+            parts.append(Text(f"Not comparable: {clean(str(comparison.reason))}.", style="yellow"))
+            continue
+        table = _build_table("what", "before", "after", "change", numeric=(1, 2, 3))
+        for cell, change in judgement.changes.items():
+            if cell.scenario != comparison.scenario:
+                continue
+            thin = THIN if change.status == "thin" else ""
+            was = NO_DATA if change.before is None else format_figure(cell.figure, change.before)
+            cells = (was, format_figure(cell.figure, change.value))
+            style = _STYLES.get(change.status, "")
+            worse = "! " if change.status == "worse" else ""
+            table.add_row(
+                Text(name_cell(_as_folder(after), cell)),
+                *(Text(thin + text if text != NO_DATA else text) for text in cells),
+                Text(worse + format_change(cell.figure, change), style),
+            )
+        parts.append(table)
+    legend = (
+        "!: more than 25 % worse; of failures, a percentage point and more than chance.\n"
+        "~: too few calls to tell."
+    )
+    parts.append(Text(legend, style="dim"))
+    return Group(*parts)
+
+
+def render_history(entries: Sequence[Entry]) -> Group:
+    """Return a table of the runs, oldest first, and sparklines, by environment and profile."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.run.environment, entry.run.profile), []).append(entry)
+    parts: list[RenderableType] = []
+    for (environment, profile), runs in groups.items():
+        title = f"{clean(environment)}, profile {clean(profile)}"
+        parts.append(Text(f"\n{title}" if parts else title, style="bold"))
+        if len(runs) > SHOWN_RUNS:
+            parts.append(Text(f"and {len(runs) - SHOWN_RUNS} older: --csv has them", style="dim"))
+        table = _build_table(
+            *("run", "day", "SHA", "outcome", "holds", "p95", "first", "calls/s"),
+            numeric=(4, 5, 6, 7),
+            gap=0,
+        )
+        for entry in runs[-SHOWN_RUNS:]:
+            table.add_row(*(Text(text) for text in _build_line(entry)))
+        parts += [table, *_render_sparks(runs)]
+    if not parts:
+        return Group(Text("No run in the history yet: start with `inv k6`."))
+    legend = (
+        "holds: sessions at the knee, and their p95. first: p50 to first dispatch.\n"
+        "calls/s: of the tool-call mix. Times in ms. not valid: generator too slow."
+    )
+    return Group(*parts, Text(legend, style="dim"))
+
+
+def render_csv(entries: Sequence[Entry]) -> str:
+    """Return the history as CSV (RFC 4180), one line per run and row; columns: CSV_COLUMNS."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, CSV_COLUMNS)
+    writer.writeheader()
+    for entry in entries:
+        for row in entry.rows:
+            line = dict(zip(CSV_COLUMNS, _list_values(entry, row), strict=True))
+            writer.writerow({name: _defuse(value) for name, value in line.items()})
+    return out.getvalue()
+
+
+def render_spark(values: Sequence[float]) -> str:
+    """Return values as bars from the lowest on; all bars only where they differ by a quarter."""
+    low, high = min(values), max(values)
+    span = max(high - low, high * SPARK_LEAST_SPAN)
+    top = len(_BARS) - 1
+    return "".join(_BARS[round((value - low) / span * top) if span else 0] for value in values)
+
+
+def _render_runs(before: Entry, after: Entry) -> Table:
+    table = _build_table("", "run", "started", "SHA", "profile", "outcome")
+    for label, entry in (("before", before), ("after", after)):
+        run = entry.run
+        facts = (run.run_id, run.started, (run.git_sha or NOTHING)[:7], run.profile)
+        table.add_row(label, *(Text(clean(fact)) for fact in facts), _name_outcome(entry))
+    return table
+
+
+def _build_line(entry: Entry) -> Iterator[str]:
+    run = entry.run
+    yield clean(run.run_id)
+    yield clean(run.started[2:10])
+    yield clean((run.git_sha or NOTHING)[:7])
+    yield _name_outcome(entry)
+    knee = _find_knee_cell(entry)
+    yield knee.name if knee else NOTHING
+    for cell in (knee, _FIRST_DISPATCH, _MIX_RATE):
+        value = entry.figures.get(cell) if cell else None
+        text = format_rate(value) if cell == _MIX_RATE else format_ms(value)
+        yield NOTHING if text == NO_DATA else text
+
+
+def _render_sparks(runs: Sequence[Entry]) -> Iterator[RenderableType]:
+    """Yield a line per key figure over the runs that may be compared with the newest good one."""
+    knees = (_find_knee_cell(entry) for entry in reversed(runs))
+    for cell in (next(filter(None, knees), None), _MIX_P95, _MIX_RATE, _FIRST_DISPATCH):
+        good = [entry for entry in runs if cell and find_fault(entry, cell.scenario) is None]
+        if cell is None or not good:
+            continue
+        peers, _ = find_peers(good[-1], good, cell.scenario)
+        found = (entry.figures.get(cell, math.nan) for entry in (*peers, good[-1]))
+        values = [value for value in found if math.isfinite(value)][-SPARK_RUNS:]
+        if len(values) > 1:
+            first, last = (format_figure(cell.figure, value) for value in (values[0], values[-1]))
+            name = name_cell(_as_folder(good[-1]), cell)
+            yield Text(f"{name:<22} {render_spark(values)}  {first} → {last}")
+
+
+def _find_knee_cell(entry: Entry) -> Cell | None:
+    knee = find_knee(entry.rows)
+    if knee is None or knee.holds is None:
+        return None
+    return Cell("sessions", "stage", knee.holds.name, "p95")
+
+
+def _name_outcome(entry: Entry) -> str:
+    """Return how a run went, in a word or two, worst first."""
+    outcome = entry.run.outcome() if entry.run.scenarios else "not run"
+    if outcome == "ok" and entry.run.is_generator_bound():
+        return "not valid"
+    if outcome == "ok" and entry.confirmed:
+        return "accepted" if entry.accepted else f"{len(entry.confirmed)} confirmed"
+    return "over limits" if outcome == "thresholds crossed" else outcome
+
+
+def _list_values(entry: Entry, row: Row) -> Iterator[Any]:
+    run, target = entry.run, entry.run.target
+    yield from (run.run_id, run.started, run.ended, run.git_sha, run.environment, run.profile)
+    yield from (run.clients, target.host, target.server_name, target.server_version)
+    yield from (target.protocol_version, target.era, run.k6_version, row.scenario)
+    outcomes = {result.name: result.outcome for result in run.scenarios}
+    yield from (outcomes.get(row.scenario), row.kind, row.name, row.count, row.ok)
+    yield 1 - row.ok / row.count if row.count else None
+    yield " ".join(f"{reason}={count}" for reason, count in sorted(row.failures.items()))
+    yield from (row.seconds, row.offered_rate, row.achieved_rate)
+    yield from _list_percentiles(row.duration)
+    yield from _list_percentiles(row.response)
+    cells = (Cell(row.scenario, row.kind, row.name, figure) for figure in FIGURES)
+    yield " ".join(cell.figure for cell in cells if cell in entry.confirmed)
+    yield from (entry.accepted, entry.url or run.run_url)
+
+
+def _list_percentiles(found: Percentiles | None) -> Iterator[float | None]:
+    values = asdict(found) if found else {}
+    yield from (values.get(name) for name in _PERCENTILES)
+
+
+def _defuse(value: Any) -> Any:
+    if isinstance(value, str):
+        value = clean(value)
+        return f"'{value}" if _FORMULA.match(value) else value
+    return value
+
+
+def _as_folder(entry: Entry) -> RunFolder:
+    return RunFolder(Path(entry.run.run_id), entry.run, entry.rows)
+
+
+def _build_table(*headers: str, numeric: Sequence[int] = (), gap: int = 1) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0))
+    for place, header in enumerate(headers):
+        justify: Literal["left", "right"] = "right" if place in numeric else "left"
+        table.add_column(Text(header), justify=justify, overflow="fold")
+    return table
