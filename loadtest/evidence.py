@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from statistics import fmean, median
 from typing import Literal
@@ -18,13 +18,13 @@ LEAST_RATE = 0.1
 LEAST_POINTS = 1.0
 LEAST_CALLS = 30
 
+# That all cells of a run are slower is the fault of its machine or its hour, up to this factor.
+MOST_FORGIVEN = 2.0
 # At once: a median or a rate a quarter worse than usual, and so many spreads away.
 AT_ONCE_RATIO = 1.25
 AT_ONCE_SPREADS = 8.0
-AT_ONCE_FIGURES = frozenset({"p50", "rate"})
 AT_ONCE_LEAST_USUAL = 3
-# That all cells of a run are slower is the fault of its machine or its hour, up to this factor.
-MOST_FORGIVEN = 2.0
+AT_ONCE_FIGURES = frozenset({"p50", "rate"})
 # Twice in a row: both runs so much worse. The noise of p95 and p99 has a longer tail.
 TWICE_RATIO = 1.15
 TWICE_SPREADS: Mapping[Figure, float] = {
@@ -50,10 +50,13 @@ PRIOR_SPREAD: Mapping[Figure, float] = {
     "p50": 0.05,
     "p95": 0.07,
     "p99": 0.1,
-    "rate": 0.03,
+    "rate": 0.05,
     "failed": 0.02,
 }
 PRIOR_RUNS = 6
+# However alike the runs, counts of so few calls are left to chance: of a share's angle, of the
+# logarithm of a number. Times one over the root of the calls.
+CHANCE: Mapping[Figure, float] = {"failed": 0.5, "rate": 1.0}
 
 # Comparable runs, oldest first, each with a scenario's rows by kind and name.
 Peers = Sequence[tuple[Entry, Mapping[tuple[str, str], Row]]]
@@ -87,10 +90,39 @@ class Series:
     calls: int
     heights: tuple[float, ...]
 
-    def pick_usual(self, but_last: int = 0) -> list[float]:
-        """Return the values of the last baselines, but for so many of the newest runs."""
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Return whose the heights are; this run's has no name yet."""
+        return (*(entry.run.run_id for entry in self.entries), "")
+
+    def find_usual(self, but_last: int = 0) -> "Usual":
+        """Return the level of the last baselines, but for so many of the newest runs."""
         part = slice(self.start, max(self.start, len(self.values) - but_last))
-        return list(compress(self.values[part], self.usable[part]))[-USUAL_RUNS:]
+        values = list(compress(self.values[part], self.usable[part]))[-USUAL_RUNS:]
+        heights = list(compress(self.heights[part], self.usable[part]))[-USUAL_RUNS:]
+        return Usual(values, heights)
+
+
+@dataclass(frozen=True)
+class Usual:
+    """The values and heights of some baselines, and their level."""
+
+    values: Sequence[float]
+    heights: Sequence[float]
+
+    @property
+    def value(self) -> float:
+        """Return the usual value."""
+        return median(self.values)
+
+    @property
+    def height(self) -> float:
+        """Return the usual height."""
+        return median(self.heights)
+
+    def widen(self, spread: float, runs: int) -> float:
+        """Return the standard error of the difference between some runs' mean and this level."""
+        return spread * math.sqrt(1 / runs + 1 / len(self.values))
 
 
 def is_measured(row: Row, figure: Figure) -> bool:
@@ -147,7 +179,7 @@ def estimate_spreads(series: Iterable[Series]) -> dict[Cell, float]:
     drawn towards what its kind of figure shows in all cells, which is drawn towards a prior.
     """
     series = tuple(series)
-    seen = {each.cell: find_spread(each.heights[:-1], _rise_usual(each)) for each in series}
+    seen = {each.cell: find_spread(each.heights[:-1], each.find_usual().heights) for each in series}
     spreads = {}
     for each in series:
         figure = each.cell.figure
@@ -155,43 +187,61 @@ def estimate_spreads(series: Iterable[Series]) -> dict[Cell, float]:
         runs = min(len(each.values), USUAL_RUNS)
         expected = _draw(PRIOR_SPREAD[figure], median(alike) if alike else None, runs)
         spread = _draw(expected, seen[each.cell], runs)
-        # However alike the runs, so few calls leave this to chance (the angle of a share).
-        chance = 0.5 / math.sqrt(each.calls) if figure == "failed" else 0.0
-        spreads[each.cell] = max(spread, chance)
+        spreads[each.cell] = max(spread, CHANCE.get(figure, 0.0) / math.sqrt(each.calls))
     return spreads
 
 
-def find_shift(series: Iterable[Series]) -> float:
-    """Return by how much the whole run stands higher than usual: the median over its cells."""
-    shifts = [
-        each.heights[-1] - median(usual)
+def level_out(series: Sequence[Series]) -> list[Series]:
+    """Return the series less what each run as a whole stood higher or lower than others.
+
+    A bad hour of the machine or the network moves all cells at once, and a change of one tool is
+    seen the better without it. A change of all cells is not seen at all.
+    """
+    lifts: dict[str, list[float]] = {}
+    for each in series:
+        if each.cell.figure == "p50":
+            middle = median(each.heights)
+            for run_id, height in zip(each.run_ids, each.heights, strict=True):
+                lifts.setdefault(run_id, []).append(height - middle)
+    most = math.log(MOST_FORGIVEN)
+    shifts = {run_id: min(median(found), most) for run_id, found in lifts.items()}
+    return [
+        replace(
+            each,
+            heights=tuple(
+                height - shifts.get(run_id, 0.0)
+                for run_id, height in zip(each.run_ids, each.heights, strict=True)
+            ),
+        )
+        if each.cell.figure != "failed"
+        else each
         for each in series
-        if each.cell.figure in AT_ONCE_FIGURES and (usual := _rise_usual(each))
     ]
-    return median(shifts) if shifts else 0.0
 
 
-def find_sudden(series: Series, spread: float, shift: float) -> tuple[Evidence, float] | None:
-    """Return whether this run, or this and the one before, stand far above the usual, and that."""
+def find_at_once(series: Series, spread: float) -> float | None:
+    """Return the usual value that this run alone, levelled out, stands far above."""
+    usual = series.find_usual()
+    if series.cell.figure not in AT_ONCE_FIGURES or len(usual.values) < AT_ONCE_LEAST_USUAL:
+        return None
+    far = max(math.log(AT_ONCE_RATIO), AT_ONCE_SPREADS * usual.widen(spread, 1))
+    if series.heights[-1] - usual.height <= far:
+        return None
+    worse = is_worse(series.cell.figure, usual.value, series.value, AT_ONCE_RATIO)
+    return usual.value if worse else None
+
+
+def find_twice(series: Series, spread: float) -> float | None:
+    """Return the usual value that this run and the one before both stand above."""
     figure = series.cell.figure
-    usual = series.pick_usual()
-    if figure in AT_ONCE_FIGURES and len(usual) >= AT_ONCE_LEAST_USUAL:
-        before = median(usual)
-        far = max(math.log(AT_ONCE_RATIO), AT_ONCE_SPREADS * _widen(spread, 1, usual))
-        height = series.heights[-1] - _find_height(figure, before)
-        own = height - min(max(shift, 0.0), math.log(MOST_FORGIVEN))
-        if own > far and is_worse(figure, before, series.value, AT_ONCE_RATIO):
-            return "at once", before
-    usual = series.pick_usual(1)
-    if usual:
-        before = median(usual)
-        far = TWICE_SPREADS[figure] * _widen(spread, 1, usual)
-        last = zip(series.heights[-2:], (series.values[-1], series.value), strict=True)
-        height, value = min(last)
-        above = height - _find_height(figure, before)
-        if above > far and is_worse(figure, before, value, TWICE_RATIO):
-            return "twice in a row", before
-    return None
+    usual = series.find_usual(1)
+    if not usual.values:
+        return None
+    far = TWICE_SPREADS[figure] * usual.widen(spread, 1)
+    if min(series.heights[-2:]) - usual.height <= far:
+        return None
+    both = (series.values[-1], series.value)
+    return usual.value if all(is_worse(figure, usual.value, v, TWICE_RATIO) for v in both) else None
 
 
 def find_drift(series: Series, spread: float) -> Move | None:
@@ -205,38 +255,28 @@ def find_drift(series: Series, spread: float) -> Move | None:
 
 def _find_level(series: Series, spread: float) -> Move | None:
     values = (*series.values[series.start :], series.value)
-    starts = find_change_points(series.heights[series.start :], spread)
+    heights = series.heights[series.start :]
+    starts = find_change_points(heights, spread)
     if len(starts) == 1:
         return None
-    ends = (*starts[1:], len(values))
-    levels = [median(values[begin:end]) for begin, end in zip(starts, ends, strict=True)]
-    heights = [_find_height(series.cell.figure, level) for level in levels[:-1]]
-    best = heights.index(min(heights))
-    return Move(levels[best], levels[-1], series.entries[series.start + starts[best + 1]])
+    parts = [slice(*ends) for ends in zip(starts, (*starts[1:], len(values)), strict=True)]
+    levels = [median(heights[part]) for part in parts[:-1]]
+    best = levels.index(min(levels))
+    since = series.entries[series.start + starts[best + 1]]
+    return Move(median(values[parts[best]]), median(values[parts[-1]]), since)
 
 
 def _find_lasting(series: Series, spread: float) -> Move | None:
     others = DRIFT_RUNS - 1
-    usual = series.pick_usual(others)
-    if len(usual) < DRIFT_LEAST_USUAL:
+    usual = series.find_usual(others)
+    if len(usual.values) < DRIFT_LEAST_USUAL:
         return None
-    before = median(usual)
-    level = _find_height(series.cell.figure, before)
-    reach = CLIP_SPREADS * spread
+    level, reach = usual.height, CLIP_SPREADS * spread
     above = [min(max(height - level, -reach), reach) for height in series.heights[-DRIFT_RUNS:]]
-    if fmean(above) <= DRIFT_SPREADS * _widen(spread, DRIFT_RUNS, usual):
+    if fmean(above) <= DRIFT_SPREADS * usual.widen(spread, DRIFT_RUNS):
         return None
     after = median((*series.values[-others:], series.value))
-    return Move(before, after, series.entries[-others])
-
-
-def _widen(spread: float, runs: int, usual: Sequence[float]) -> float:
-    """Return the standard error of the difference between some runs' mean and the usual level."""
-    return spread * math.sqrt(1 / runs + 1 / len(usual))
-
-
-def _rise_usual(series: Series) -> list[float]:
-    return [_find_height(series.cell.figure, value) for value in series.pick_usual()]
+    return Move(usual.value, after, series.entries[-others])
 
 
 def _find_height(figure: Figure, value: float) -> float:

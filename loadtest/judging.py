@@ -12,11 +12,12 @@ from loadtest.evidence import (
     Series,
     build_series,
     estimate_spreads,
+    find_at_once,
     find_drift,
-    find_shift,
-    find_sudden,
+    find_twice,
     is_measured,
     is_worse,
+    level_out,
     orient,
 )
 from loadtest.history import Cell, Entry, Figure
@@ -26,6 +27,8 @@ from loadtest.results import SCENARIOS, Row
 WORSE_RATIO = 1.25
 # Failures of two runs differ when their shares do by so many standard errors.
 WORSE_ERRORS = 3.0
+# Beside runs that are levelled out, those that are not must show more.
+STRICTNESS = 1.15
 
 # same: within the rule. better, worse: beyond it. confirmed: a regression, not noise. thin: too
 # few calls to tell. new: no baseline has it. incomparable: the scenario's comparison says why.
@@ -116,32 +119,35 @@ def compare_pair(before: Entry, after: Entry) -> Judgement:
     """Compare two runs by the rule alone, in the order given; which came first does not matter."""
     if before.run.environment != after.run.environment:
         reason = f"environment {after.run.environment}, was {before.run.environment}"
-        scenarios = dict.fromkeys(row.scenario for row in after.rows)
-        return Judgement(tuple(Comparison(scenario, None, reason) for scenario in scenarios))
+        return Judgement(tuple(Comparison(scenario, None, reason) for scenario in SCENARIOS))
     run = replace(before.run, started=after.run.started)
     return judge(after, [replace(before, run=run, confirmed=frozenset())])
 
 
 def _confirm(series: Sequence[Series], changes: dict[Cell, Change]) -> tuple[Drift, ...]:
     """Mark the changes that are confirmed, and return the drifts."""
-    spreads = estimate_spreads(series)
-    shift = find_shift(series)
+    levelled = level_out(series)
+    plain, fine = estimate_spreads(series), estimate_spreads(levelled)
     drifts = []
-    for each in series:
-        cell = each.cell
-        sudden = find_sudden(each, spreads[cell], shift)
-        move = find_drift(each, spreads[cell])
-        if move is not None:
-            ratio = orient(cell.figure, move.before, move.after)
-            drifts.append(Drift(cell, move.before, move.after, ratio, move.since))
-        if sudden is not None:
-            changes[cell] = _build_change(
-                cell.figure, each.value, sudden[1], "confirmed", sudden[0]
+    for each, level in zip(series, levelled, strict=True):
+        cell, figure = each.cell, each.cell.figure
+        views = ((level, fine[cell]), (each, STRICTNESS * plain[cell]))
+        moves = [move for view, spread in views if (move := find_drift(view, spread))]
+        drifts += [
+            Drift(
+                cell, move.before, move.after, orient(figure, move.before, move.after), move.since
             )
-        elif move is not None:
-            changes[cell] = _build_change(
-                cell.figure, each.value, move.before, "confirmed", "drift"
-            )
+            for move in moves[:1]
+        ]
+        found: list[tuple[float | None, Evidence]] = [
+            (find_at_once(level, fine[cell]), "at once"),
+            *((find_twice(view, spread), "twice in a row") for view, spread in views),
+            *((move.before, "drift") for move in moves),
+        ]
+        for before, evidence in found:
+            if before is not None:
+                changes[cell] = _build_change(figure, each.value, before, "confirmed", evidence)
+                break
     return tuple(drifts)
 
 
