@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from . import accuracy, chain, commands, generator, mint
+from . import accuracy, chain, commands, generator, judging, mint
 
 TIMES = {"commands": commands.bench, "mint": mint.bench, "chain": chain.bench}
 TABLES = {
@@ -15,6 +15,7 @@ TABLES = {
     "memory": generator.bench_memory,
     "accuracy": accuracy.bench_latency,
     "stall": accuracy.bench_stall,
+    "judging": judging.bench,
 }
 # Half an hour of its own: only by name.
 LONG = {"ladder": generator.bench_ladder}
