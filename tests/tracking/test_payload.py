@@ -1,0 +1,164 @@
+"""A run's entry in its comment: what goes in comes out, and nothing forged does harm."""
+
+import re
+import zlib
+from base64 import b64decode, b64encode
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+from full_run import full_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadtest.history import FIGURES, Cell, Entry
+from loadtest.payload import (
+    MOST_UNPACKED,
+    PayloadError,
+    decode_entry,
+    encode_entry,
+    find_run_id,
+    replace_payload,
+)
+from loadtest.results import Generator, Percentiles, Row, Run, ScenarioResult, Target
+
+finite = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+counts = st.integers(0, 10**9)
+knobs = st.recursive(
+    st.none() | st.booleans() | counts | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=8,
+)
+percentiles = st.builds(Percentiles, finite, finite, finite, finite, finite)
+rows = st.builds(
+    Row,
+    scenario=words,
+    kind=st.sampled_from(["frame", "stage", "tool", "opening"]),
+    name=words,
+    count=counts,
+    ok=counts,
+    failures=st.dictionaries(words, counts, max_size=3),
+    seconds=finite,
+    offered_rate=st.none() | finite,
+    achieved_rate=finite,
+    duration=st.none() | percentiles,
+    response=st.none() | percentiles,
+)
+scenarios = st.builds(
+    ScenarioResult,
+    name=words,
+    outcome=st.sampled_from(["ok", "failed", "not run"]),
+    exit_code=st.none() | st.integers(0, 255),
+    reason=st.none() | words,
+    crossed=st.lists(words, max_size=2).map(tuple),
+    generator=st.none() | st.builds(Generator, finite, finite, st.none() | finite),
+)
+runs = st.builds(
+    Run,
+    run_id=words.filter(bool),
+    loadtest_version=words,
+    started=words,
+    environment=words,
+    profile=words,
+    knobs=st.dictionaries(words, knobs, max_size=4),
+    target=st.builds(Target, host=words, server_name=st.none() | words),
+    k6_version=words,
+    machine=st.dictionaries(words, knobs, max_size=2),
+    git_sha=st.none() | words,
+    scenarios=st.lists(scenarios, max_size=3).map(tuple),
+    run_url=st.none() | words,
+)
+cells = st.builds(Cell, words, words, words, st.sampled_from(FIGURES))
+entries = st.builds(
+    Entry,
+    run=runs,
+    rows=st.lists(rows, max_size=4).map(tuple),
+    confirmed=st.frozensets(cells, max_size=3),
+    accepted=st.booleans(),
+)
+
+
+def forge(entry: Entry, data: bytes, version: int = 1) -> str:
+    """Return a payload with this content and a checksum that holds."""
+    packed = zlib.compress(data)
+    checksum = sha256(packed).hexdigest()[:16]
+    head = f"<!-- mcp-loadtest run={entry.run.run_id} version={version} sha256={checksum}"
+    return f"{head}\n{b64encode(packed).decode()}\n-->"
+
+
+@settings(max_examples=60, deadline=None)
+@given(entries, words)
+def test_what_goes_in_comes_out_whatever_stands_above_it(entry: Entry, text: str) -> None:
+    block = encode_entry(entry)
+    assert "--" not in block.removeprefix("<!--").removesuffix("-->")
+    for body in (block, f"{text}\n\n{block}\n", f"{text}\n{block}".replace("\n", "\r\n")):
+        assert decode_entry(body) == entry
+        assert find_run_id(body) == entry.run.run_id
+
+
+def test_a_run_of_the_full_profile_takes_little_of_a_comment() -> None:
+    entry = full_run()
+    assert len(encode_entry(entry)) < 4_000
+    assert decode_entry(encode_entry(entry), "https://example.com") == replace(
+        entry, url="https://example.com"
+    )
+
+
+def test_a_comment_without_a_payload_holds_no_entry() -> None:
+    assert decode_entry("Looks fine to me. <!-- a comment -->") is None
+    assert find_run_id("Looks fine to me. <!-- a comment -->") is None
+
+
+def test_only_the_last_payload_counts() -> None:
+    entry = full_run()
+    quoted = encode_entry(replace(entry, run=replace(entry.run, run_id="quoted")))
+    assert decode_entry(f"{quoted}\n{encode_entry(entry)}") == entry
+
+
+def test_what_was_accepted_replaces_the_payload_and_nothing_else() -> None:
+    entry = full_run()
+    accepted = replace(entry, accepted=True)
+    body = f"Verdict  \r\n\ttable --> `x`\n\n{encode_entry(entry)}\n\n(edited by hand)\n"
+    replaced = replace_payload(body, accepted)
+    assert decode_entry(replaced) == accepted
+    assert replaced.replace(encode_entry(accepted), encode_entry(entry)) == body
+
+
+GOOD = encode_entry(full_run())
+DAMAGED = {
+    "no end": GOOD.replace("-->", ""),
+    "cut short": GOOD[: len(GOOD) // 2],
+    "no checksum": re.sub(r"sha256=\w", "sha256=x", GOOD),
+    "another checksum": GOOD.replace("sha256=", "sha256=0"),
+    "another run": GOOD.replace("run=17654321098-1", "run=another"),
+    "no version": GOOD.replace("version=1", "version=one"),
+    "a byte less": GOOD[:-40] + GOOD[-39:],
+    "nothing in it": forge(full_run(), b"{}"),
+    "no JSON": forge(full_run(), b"no JSON"),
+    "deep": forge(full_run(), b"[" * 100_000),
+    "no run": forge(full_run(), b'{"run": {"run_id": "17654321098-1"}, "rows": []}'),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_payload_is_an_error(name: str) -> None:
+    with pytest.raises(PayloadError, match="its payload is damaged"):
+        decode_entry(DAMAGED[name])
+
+
+def test_a_newer_payload_is_an_error_that_says_so() -> None:
+    body = forge(full_run(), b"whatever comes next", version=2)
+    with pytest.raises(PayloadError, match="version 2, newer than 1: update this checkout"):
+        decode_entry(body)
+    assert find_run_id(body) == "17654321098-1"
+
+
+def test_a_forged_bomb_is_not_unpacked() -> None:
+    run = b64decode(encode_entry(full_run()).splitlines()[1])
+    bomb = zlib.decompress(run).removesuffix(b"}") + b" " * MOST_UNPACKED + b"}"
+    assert len(forge(full_run(), bomb)) < 10_000
+    with pytest.raises(PayloadError):
+        decode_entry(forge(full_run(), bomb))
+    fine = zlib.decompress(run).removesuffix(b"}") + b" " * 1_000 + b"}"
+    assert decode_entry(forge(full_run(), fine)) == full_run()
