@@ -22,8 +22,11 @@ nox.options.sessions = ["loadtest"]
 
 REQUIREMENTS = Path("requirements")
 BROWSER_RECORD = ".loadtest/browser.json"
+WORKFLOWS = Path(".github/workflows")
 INTEROP = Path("tests/interop")
-K6_NEXT = REQUIREMENTS / "k6-next"  # a Go module, whose go.sum pins by hash
+# Go modules, whose go.sum pins by hash.
+ACTIONLINT = REQUIREMENTS / "actionlint"
+K6_NEXT = REQUIREMENTS / "k6-next"
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -42,6 +45,18 @@ def install(session: nox.Session, group: str) -> None:
 def ensure_browser(session: nox.Session) -> None:
     """Make a browser ready and print which one runs."""
     session.run("python", "-m", "loadtest.browser", BROWSER_RECORD)
+
+
+def build_tool(session: nox.Session, module: Path, name: str) -> str:
+    """Build the tool that a Go module pins; return its path."""
+    folder = (Path(session.virtualenv.location) / "go").resolve()
+    with session.chdir(module):
+        build = ("go", "install", "-mod=readonly", "-trimpath", "tool")
+        session.run(*build, env={"GOBIN": str(folder)}, external=True)
+    binary = shutil.which(name, path=folder)
+    if binary is None:
+        session.error(f"Go built no {name} in {folder}")
+    return binary
 
 
 def run_task(session: nox.Session, task: str) -> None:
@@ -135,20 +150,14 @@ def k6_next(session: nox.Session) -> None:
         session.skip("no Go here to build k6 with")
     install(session, "tests")
     ensure_browser(session)
-    folder = (Path(session.virtualenv.location) / "go").resolve()
-    with session.chdir(K6_NEXT):
-        build = ("go", "install", "-mod=readonly", "-trimpath", "tool")
-        session.run(*build, env={"GOBIN": str(folder)}, external=True)
-    binary = shutil.which("k6", path=folder)
-    if binary is None:
-        session.error(f"Go built no k6 in {folder}")
+    binary = build_tool(session, K6_NEXT, "k6")
     run_patiently(session, "pytest", "-m", "not soak", "tests/k6", *session.posargs, K6_BIN=binary)
     run_patiently(session, "invoke", "loadtest", K6_BIN=binary)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, types, import directions and the k6 scripts."""
+    """Check style, types, import directions, the k6 scripts and the workflows."""
     install(session, "dev")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -156,6 +165,19 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports")
     for script in sorted(Path("k6").glob("*.js")):
         session.run("python", "-m", "loadtest.k6", "inspect", str(script))
+    lint_workflows(session)
+
+
+def lint_workflows(session: nox.Session) -> None:
+    """Check the workflows by GitHub's schema, for what an attacker could use, and expressions."""
+    schema = ("check-jsonschema", "--builtin-schema")
+    session.run(*schema, "vendor.github-workflows", *map(str, sorted(WORKFLOWS.glob("*.yml"))))
+    session.run(*schema, "vendor.dependabot", str(WORKFLOWS.parent / "dependabot.yml"))
+    session.run("zizmor", "--quiet", "--offline", "--persona", "auditor", str(WORKFLOWS.parent))
+    if shutil.which("go") is None:
+        session.warn("no Go here to build actionlint with: it does not check the workflows")
+    else:
+        session.run(build_tool(session, ACTIONLINT, "actionlint"), external=True)
 
 
 @nox.session
