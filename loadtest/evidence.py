@@ -253,6 +253,14 @@ def find_drift(series: Series, spread: float) -> Move | None:
     return None if is_back else move
 
 
+def find_levels(figure: Figure, values: Sequence[float]) -> tuple[int, ...]:
+    """Return where the level of one figure changed: the index of each level's first value."""
+    heights = [_find_height(figure, value) for value in values]
+    seen = find_spread(heights, heights[-USUAL_RUNS:])
+    spread = _draw(PRIOR_SPREAD[figure], seen, min(len(values), USUAL_RUNS))
+    return find_change_points(heights, spread)
+
+
 def _find_level(series: Series, spread: float) -> Move | None:
     values = (*series.values[series.start :], series.value)
     heights = series.heights[series.start :]

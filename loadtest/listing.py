@@ -36,6 +36,12 @@ SHOWN_RUNS = 20
 SPARK_RUNS = 40
 SPARK_LEAST_SPAN = 0.25
 SHORTEST_SHA = 4
+RUN_COLUMNS = ("run", "day", "SHA", "outcome", "holds", "p95", "first", "calls/s")
+FIRST_NUMBER = 4
+RUNS_LEGEND = (
+    "holds: sessions at the knee, and their p95. first: p50 to first dispatch.",
+    "calls/s: of the tool-call mix. Times in ms. not valid: generator too slow.",
+)
 _BARS = "▁▂▃▄▅▆▇█"
 _STYLES: Mapping[Status, str] = {"worse": "bold yellow", "better": "green", "thin": "dim"}
 _FIRST_DISPATCH = Cell("cold-start", "frame", "first dispatch", "p50")
@@ -103,7 +109,7 @@ def render_pair(before: Entry, after: Entry) -> Group:
             style = _STYLES.get(change.status, "")
             worse = "! " if change.status == "worse" else ""
             table.add_row(
-                Text(name_cell(_as_folder(after), cell)),
+                Text(name_cell(as_folder(after), cell)),
                 *(Text(thin + text if text != NO_DATA else text) for text in cells),
                 Text(worse + format_change(cell.figure, change), style),
             )
@@ -118,30 +124,29 @@ def render_pair(before: Entry, after: Entry) -> Group:
 
 def render_history(entries: Sequence[Entry]) -> Group:
     """Return a table of the runs, oldest first, and sparklines, by environment and profile."""
-    groups: dict[tuple[str, str], list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault((entry.run.environment, entry.run.profile), []).append(entry)
     parts: list[RenderableType] = []
-    for (environment, profile), runs in groups.items():
-        title = f"{clean(environment)}, profile {clean(profile)}"
+    for title, runs in group_runs(entries):
         parts.append(Text(f"\n{title}" if parts else title, style="bold"))
         if len(runs) > SHOWN_RUNS:
             parts.append(Text(f"and {len(runs) - SHOWN_RUNS} older: --csv has them", style="dim"))
-        table = _build_table(
-            *("run", "day", "SHA", "outcome", "holds", "p95", "first", "calls/s"),
-            numeric=(4, 5, 6, 7),
-            gap=0,
-        )
+        table = _build_table(*RUN_COLUMNS, numeric=range(FIRST_NUMBER, len(RUN_COLUMNS)), gap=0)
         for entry in runs[-SHOWN_RUNS:]:
-            table.add_row(*(Text(text) for text in _build_line(entry)))
+            table.add_row(*(Text(text) for text in build_line(entry)))
         parts += [table, *_render_sparks(runs)]
     if not parts:
         return Group(Text("No run in the history yet: start with `inv k6`."))
-    legend = (
-        "holds: sessions at the knee, and their p95. first: p50 to first dispatch.\n"
-        "calls/s: of the tool-call mix. Times in ms. not valid: generator too slow."
-    )
-    return Group(*parts, Text(legend, style="dim"))
+    return Group(*parts, Text("\n".join(RUNS_LEGEND), style="dim"))
+
+
+def group_runs(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
+    """Return the runs of each environment and profile, under their title."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.run.environment, entry.run.profile), []).append(entry)
+    return [
+        (f"{clean(environment)}, profile {clean(profile)}", runs)
+        for (environment, profile), runs in groups.items()
+    ]
 
 
 def render_csv(entries: Sequence[Entry]) -> str:
@@ -173,7 +178,8 @@ def _render_runs(before: Entry, after: Entry) -> Table:
     return table
 
 
-def _build_line(entry: Entry) -> Iterator[str]:
+def build_line(entry: Entry) -> Iterator[str]:
+    """Yield what a table of runs says of one, under RUN_COLUMNS."""
     run = entry.run
     yield clean(run.run_id)
     yield clean(run.started[2:10])
@@ -189,18 +195,23 @@ def _build_line(entry: Entry) -> Iterator[str]:
 
 def _render_sparks(runs: Sequence[Entry]) -> Iterator[RenderableType]:
     """Yield a line per key figure over the runs that may be compared with the newest good one."""
-    knees = (_find_knee_cell(entry) for entry in reversed(runs))
-    for cell in (next(filter(None, knees), None), _MIX_P95, _MIX_RATE, _FIRST_DISPATCH):
-        good = [entry for entry in runs if cell and find_fault(entry, cell.scenario) is None]
-        if cell is None or not good:
-            continue
+    for cell, good in find_good_runs(runs):
         peers, _ = find_peers(good[-1], good, cell.scenario)
         found = (entry.figures.get(cell, math.nan) for entry in (*peers, good[-1]))
         values = [value for value in found if math.isfinite(value)][-SPARK_RUNS:]
         if len(values) > 1:
             first, last = (format_figure(cell.figure, value) for value in (values[0], values[-1]))
-            name = name_cell(_as_folder(good[-1]), cell)
+            name = name_cell(as_folder(good[-1]), cell)
             yield Text(f"{name:<22} {render_spark(values)}  {first} → {last}")
+
+
+def find_good_runs(runs: Sequence[Entry]) -> Iterator[tuple[Cell, list[Entry]]]:
+    """Yield the key figures, each with the runs that are good enough to show it."""
+    knees = (_find_knee_cell(entry) for entry in reversed(runs))
+    for cell in (next(filter(None, knees), None), _MIX_P95, _MIX_RATE, _FIRST_DISPATCH):
+        good = [entry for entry in runs if cell and find_fault(entry, cell.scenario) is None]
+        if cell is not None and good:
+            yield cell, good
 
 
 def _find_knee_cell(entry: Entry) -> Cell | None:
@@ -249,7 +260,8 @@ def _defuse(value: Any) -> Any:
     return value
 
 
-def _as_folder(entry: Entry) -> RunFolder:
+def as_folder(entry: Entry) -> RunFolder:
+    """Return a run as what renders it takes, without a place on disk."""
     return RunFolder(Path(entry.run.run_id), entry.run, entry.rows)
 
 

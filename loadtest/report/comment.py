@@ -18,7 +18,7 @@ from loadtest.report.markdown import (
 )
 from loadtest.report.sheets import Sheet
 from loadtest.report.verdict import Level
-from loadtest.report.words import clean
+from loadtest.report.words import clean, is_address
 from loadtest.results import RunFolder
 
 # What is left out where a comment would be too long, the first of these first.
@@ -41,7 +41,6 @@ _LIVE = re.compile(
     r"@|#(?=\d)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)|:(?=(?:[\w+-]*[a-z+-][\w+-]*|100|1234):)",
     re.IGNORECASE,
 )
-_ADDRESS = re.compile(r"https?://[^\s<>()\[\]\"'`\\|*]+")
 _SHA = re.compile(r"[0-9a-f]{7,64}")
 
 
@@ -116,7 +115,7 @@ def _render_facts(folder: RunFolder, report: Report, repository_url: str | None)
 
 def _link(text: str, address: str | None) -> str:
     """Return a link, or nothing where the address is none."""
-    return f"[{text}]({address})" if address and _ADDRESS.fullmatch(address) else ""
+    return f"[{text}]({address})" if address and is_address(address) else ""
 
 
 def _render_remark(remark: Remark) -> str:

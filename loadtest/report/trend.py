@@ -28,7 +28,7 @@ class Trend:
 def build_trend(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry]) -> Trend | None:
     """Return how the worst confirmed regression came, else how the run's leading figure went."""
     confirmed = [cell for cell, _ in rank_confirmed(judgement)]
-    cell = confirmed[0] if confirmed else _pick_leading(folder)
+    cell = confirmed[0] if confirmed else pick_leading(folder)
     entry = Entry(folder.run, folder.rows)
     peers, _ = find_peers(entry, earlier, cell.scenario)
     found = [
@@ -46,7 +46,7 @@ def build_trend(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry
     )
 
 
-def _pick_leading(folder: RunFolder) -> Cell:
+def pick_leading(folder: RunFolder) -> Cell:
     """Return the p95 that speaks for the run: of the knee, else of all tools together."""
     knee = find_knee(folder.rows)
     if knee is not None and knee.holds is not None:

@@ -14,6 +14,7 @@ TITLES = {
     "sessions": "Concurrent sessions",
     "tools": "Tool-call mix",
 }
+_ADDRESS = re.compile(r"https?://[^\s<>()\[\]\"'`\\|*]+")
 _REASONS = {
     "rpc_error": ("JSON-RPC error", "JSON-RPC errors"),
     "timeout": ("timeout", "timeouts"),
@@ -114,3 +115,8 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 def clean(text: str) -> str:
     """Return `text` on one line, without control characters that a terminal would obey."""
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+
+
+def is_address(text: str) -> bool:
+    """Return whether `text` is an address that can be linked to as it stands."""
+    return _ADDRESS.fullmatch(text) is not None
