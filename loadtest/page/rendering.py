@@ -1,0 +1,184 @@
+"""A run, or a whole history, as one HTML page that needs nothing but itself."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from loadtest.compare import find_knee
+from loadtest.errors import ReportError
+from loadtest.files import write_text
+from loadtest.history import Entry
+from loadtest.judging import Judgement, Status
+from loadtest.listing import (
+    FIRST_NUMBER,
+    RUN_COLUMNS,
+    RUNS_LEGEND,
+    as_folder,
+    build_line,
+    find_good_runs,
+    group_runs,
+)
+from loadtest.page.drawing import Chart
+from loadtest.page.failures import build_failures
+from loadtest.page.ladder import build_ladder
+from loadtest.page.spreads import build_spread
+from loadtest.page.trends import build_trends, draw_trends, find_series, pick_key_cells
+from loadtest.report import Column, Sheet, TableCell, build_report, format_change
+from loadtest.report.contents import Report
+from loadtest.report.figures import WORSE, format_figure
+from loadtest.report.words import is_address, name_cell, name_units
+from loadtest.results import RunFolder
+
+_FIRST_SENTENCE = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
+MARKS_LEGEND = (
+    f"Beside a figure is its change (pp: percentage points). Bold: more than {WORSE} worse than "
+    "the previous comparable run. Red and marked ▲: a confirmed regression, told against the usual "
+    "level."
+)
+TREND_LEGEND = (
+    "The band is the level that runs belong to, a dashed line where that level changed, a red "
+    "diamond a confirmed regression."
+)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure to be seen first, in large type."""
+
+    name: str
+    cell: TableCell
+
+
+def render_page(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry] = ()) -> str:
+    """Return `report.html`: the run in words, charts and tables, beside the runs before it."""
+    report = build_report(folder, judgement, earlier, brief=True)
+    full = {sheet.title: sheet for sheet in build_report(folder, judgement, earlier).sheets}
+    return _render(
+        "report.html",
+        report=report,
+        level=_name_level(report, judgement),
+        verdict=_FIRST_SENTENCE.split(report.verdict.text, 1),
+        tiles=list(_build_tiles(folder, judgement)),
+        sections=list(_build_sections(folder, report, full)),
+        trends=build_trends(folder, judgement, earlier),
+        failures=build_failures(folder),
+        calls=sum(row.count for row in folder.rows),
+        compared=report.is_compared(),
+        legend=(*report.legend, *([MARKS_LEGEND] if report.is_compared() else ())),
+    )
+
+
+def render_history_page(entries: Sequence[Entry]) -> str:
+    """Return all runs, of entries oldest first, as a page: by environment and profile."""
+    return _render(
+        "history.html",
+        groups=[
+            {"title": title, "runs": runs[::-1], "sheet": _list_runs(runs), "trends": _trace(runs)}
+            for title, runs in group_runs(entries)
+        ],
+        legend=RUNS_LEGEND,
+    )
+
+
+def _list_runs(runs: Sequence[Entry]) -> Sheet:
+    """Return a table of the runs, newest first."""
+    columns = tuple(
+        Column(name, name, numeric=place >= FIRST_NUMBER) for place, name in enumerate(RUN_COLUMNS)
+    )
+    rows = []
+    for entry in reversed(runs):
+        status: Status | None = "confirmed" if entry.confirmed and not entry.accepted else None
+        named = zip(RUN_COLUMNS, build_line(entry), strict=True)
+        rows.append(
+            tuple(
+                TableCell(text, status=status if name == "outcome" else None)
+                for name, text in named
+            )
+        )
+    return Sheet("Runs, newest first", columns, tuple(rows))
+
+
+def _trace(runs: Sequence[Entry]) -> tuple[Chart, ...]:
+    """Return a trend of each key figure, as of the newest run that shows it."""
+    return tuple(
+        chart
+        for cell, good in find_good_runs(runs)
+        for chart in draw_trends(as_folder(good[-1]), find_series([cell], good[-1], good))
+    )
+
+
+def write_page(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry] = ()) -> Path:
+    """Write `report.html` into the run folder and return its path."""
+    path = folder.path / "report.html"
+    try:
+        write_text(path, render_page(folder, judgement, earlier))
+    except OSError as failure:
+        raise ReportError(f"{path} cannot be written: {failure.strerror}") from None
+    return path
+
+
+def _name_level(report: Report, judgement: Judgement) -> str:
+    if report.verdict.level == "bad":
+        return "Regressed" if judgement.confirmed else "Failed"
+    return report.verdict.level.capitalize()
+
+
+def _build_sections(
+    folder: RunFolder, report: Report, full: dict[str, Sheet]
+) -> Iterator[dict[str, Any]]:
+    """Yield the scenarios, the ladder first: it is what people come for."""
+    cold, ladder, mix = report.sheets
+    spreads = {
+        cold.title: build_spread(folder, "cold-start", "Each step of a cold start"),
+        mix.title: build_spread(folder, "tools", "Each tool of the mix"),
+    }
+    charts = {title: [chart] if chart else [] for title, chart in spreads.items()}
+    charts[ladder.title] = list(build_ladder(folder, full[ladder.title]))
+    for sheet in (ladder, mix, cold):
+        yield {"sheet": sheet, "charts": charts[sheet.title]}
+
+
+def _build_tiles(folder: RunFolder, judgement: Judgement) -> Iterator[Tile]:
+    knee = find_knee(folder.rows)
+    if knee is not None:
+        held = name_units(folder, int(knee.holds.name)) if knee.holds else "no stage"
+        yield Tile("holds", TableCell(held))
+    figures = Entry(folder.run, folder.rows).figures
+    for cell in pick_key_cells(folder):
+        if cell in figures:
+            change = judgement.changes.get(cell)
+            said = format_change(cell.figure, change)
+            text = format_figure(cell.figure, figures[cell])
+            yield Tile(
+                name_cell(folder, cell), TableCell(text, said, change.status if change else None)
+            )
+
+
+def _render(template: str, **values: Any) -> str:
+    style = files("loadtest.page").joinpath("style.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    page = _find_templates().get_template(template)
+    # The policy lets this one sheet in, and nothing else.
+    values |= {"style": Markup(style), "digest": digest, "trend_legend": TREND_LEGEND}  # noqa: S704
+    return page.render(values) + "\n"
+
+
+@cache
+def _find_templates() -> Environment:
+    templates = Environment(
+        loader=PackageLoader("loadtest.page"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.tests["address"] = is_address
+    return templates

@@ -1,0 +1,115 @@
+"""How latency spreads: for each tool of the mix, or each step of a cold start."""
+
+from collections.abc import Sequence
+from dataclasses import astuple
+
+from loadtest.page.drawing import (
+    Axis,
+    Chart,
+    Datum,
+    draw,
+    find_log_ticks,
+    find_ticks,
+    layer,
+    shorten,
+)
+from loadtest.report import Column, Sheet, TableCell, format_count, format_ms
+from loadtest.report.figures import PERCENTILES, format_cell
+from loadtest.report.words import clean, is_aggregate
+from loadtest.results import Percentiles, Row, RunFolder
+
+ROW_HEIGHT = 44
+MARGIN = 8
+MOST_NAME = 24
+LEAST_MS = 0.01
+# Beyond this ratio a linear axis shows the slowest row alone.
+LOG_RATIO = 30
+_HEADERS = ("calls ok", "p50", "p90", "p95", "p99", "max")
+
+
+def build_spread(folder: RunFolder, scenario: str, title: str) -> Chart | None:
+    """Return a chart of what is known of each row: p50, p95, p99 and the slowest call."""
+    kinds = {"tool", "frame"}
+    rows = [row for row in folder.rows if row.scenario == scenario and row.kind in kinds]
+    rows.sort(key=is_aggregate)
+    known = [(row, row.duration) for row in rows if row.duration and row.ok]
+    if not known:
+        return None
+    x = _scale([latency for _, latency in known])
+    height = ROW_HEIGHT * len(known)
+    # From the top: a name above each track.
+    places = [height - ROW_HEIGHT * place - 30 for place in range(len(known))]
+
+    def spans(begin: str, end: str) -> list[Datum]:
+        return [
+            {"x": _clip(getattr(latency, begin), x), "x2": _clip(getattr(latency, end), x), "y": y}
+            for (_, latency), y in zip(known, places, strict=True)
+        ]
+
+    def dots(name: str) -> list[Datum]:
+        return [{"x": span["x"], "y": span["y"]} for span in spans(name, name)]
+
+    left = [
+        {"x": x.low, "y": y + 10, "label": shorten(_name(row), MOST_NAME)}
+        for (row, _), y in zip(known, places, strict=True)
+    ]
+    right = [
+        {"x": x.high, "y": y + 10, "label": _describe(row, latency)}
+        for (row, latency), y in zip(known, places, strict=True)
+    ]
+    layers = [
+        layer("rule", spans("p50", "max"), "track", strokeWidth=1.5),
+        layer("rule", spans("p50", "p99"), "p50", strokeWidth=3, opacity=0.35),
+        layer("rule", spans("p50", "p95"), "p50", strokeWidth=7, opacity=0.55),
+        layer("point", dots("p50"), "p50", filled=True, size=70, opacity=1),
+        layer("tick", dots("p95"), "p95", orient="vertical", thickness=2, size=12),
+        layer("tick", dots("p99"), "p99", orient="vertical", thickness=2, size=12),
+        layer("point", dots("max"), "quiet", filled=False, size=22, opacity=1),
+        layer("text", left, align="left", baseline="bottom", fontWeight=600),
+        layer("text", right, "quiet", align="right", baseline="bottom"),
+    ]
+    y = Axis(0, height, "", shown=False)
+    picture = draw(layers, x, y, height, left=MARGIN, right=2 * MARGIN, top=0)
+    says = (
+        "Dot: p50; thick to p95, thin to p99, hairline to the slowest call"
+        f"{'; the scale is logarithmic' if x.log else ''}. Only these percentiles are kept of a "
+        "run, so no more of its distribution is drawn."
+    )
+    return Chart(title, says, picture, _build_data(scenario, rows))
+
+
+def _build_data(scenario: str, rows: Sequence[Row]) -> Sheet:
+    first = "tool" if scenario == "tools" else "step"
+    columns = tuple(Column(header, header, header != first) for header in (first, *_HEADERS))
+    lines = []
+    for row in rows:
+        # Of p90 and max it is not told apart whether they are thin.
+        times = {"p90": row.duration.p90, "max": row.duration.max} if row.duration else {}
+        cells = {name: format_ms(times.get(name)) for name in ("p90", "max")}
+        cells |= {name: format_cell(row, row.duration, name) for name in PERCENTILES}
+        texts = (_name(row), format_count(row.ok), *(cells[name] for name in _HEADERS[1:]))
+        lines.append(tuple(map(TableCell, texts)))
+    return Sheet("Times in ms of calls answered ok", columns, tuple(lines))
+
+
+def _describe(row: Row, latency: Percentiles) -> str:
+    return " · ".join(f"{name} {format_cell(row, latency, name)}" for name in PERCENTILES)
+
+
+def _name(row: Row) -> str:
+    return "all tools" if is_aggregate(row) else clean(row.name)
+
+
+def _scale(latencies: Sequence[Percentiles]) -> Axis:
+    """Return an axis over all values; logarithmic where the rows lie far apart."""
+    low = max(LEAST_MS, min(latency.p50 for latency in latencies))
+    high = max(LEAST_MS, *(max(astuple(latency)) for latency in latencies))
+    if high / low < LOG_RATIO:
+        ticks = find_ticks(high)
+        return Axis(0, ticks[-1], "ms", ticks)
+    low, high = low / 1.3, high * 1.1
+    return Axis(low, high, "ms", find_log_ticks(low, high), log=True)
+
+
+def _clip(value: float, axis: Axis) -> float:
+    return min(max(value, axis.low), axis.high)

@@ -1,0 +1,172 @@
+"""How figures went over the runs: every run, its levels, and where a regression was confirmed."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+from loadtest.baselines import find_peers
+from loadtest.evidence import find_levels
+from loadtest.history import Cell, Entry
+from loadtest.judging import Change, Judgement
+from loadtest.page.drawing import RIGHT, Axis, Chart, Layer, Picture, draw, find_ticks, layer
+from loadtest.report import Column, Sheet, TableCell, format_change
+from loadtest.report.changes import rank_confirmed
+from loadtest.report.figures import format_figure
+from loadtest.report.trend import pick_leading
+from loadtest.report.words import clean, name_cell
+from loadtest.results import RunFolder
+
+HEIGHT = 130
+MOST_TRENDS = 10
+MOST_CHANGES_TOLD = 3
+# More dots than this would hide the line.
+MOST_DOTS = 60
+# What differs by less than this share fills no more than its part of the height.
+LEAST_SPAN = 0.5
+_UNITS = {"rate": "calls/s", "failed": "%"}
+_KEY_CELLS = (
+    Cell("tools", "tool", "all", "p95"),
+    Cell("tools", "tool", "all", "rate"),
+    Cell("cold-start", "frame", "first dispatch", "p50"),
+)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A cell over comparable runs, oldest first; `starts` are where its level changed, 0 first."""
+
+    cell: Cell
+    entries: tuple[Entry, ...]
+    values: tuple[float, ...]
+    starts: tuple[int, ...]
+
+    def list_levels(self) -> list[tuple[int, int, float]]:
+        """Return each level: its first run, the one after its last, and its middle."""
+        ends = (*self.starts, len(self.values))
+        return [(begin, end, median(self.values[begin:end])) for begin, end in pairwise(ends)]
+
+
+def build_trends(
+    folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry]
+) -> tuple[Chart, ...]:
+    """Return a chart for each confirmed regression, the worst first, and the leading figures."""
+    confirmed = [cell for cell, _ in rank_confirmed(judgement)]
+    cells = list(dict.fromkeys((*confirmed, *pick_key_cells(folder))))[:MOST_TRENDS]
+    entry = Entry(folder.run, folder.rows, confirmed=judgement.confirmed)
+    return tuple(draw_trends(folder, find_series(cells, entry, earlier)))
+
+
+def pick_key_cells(folder: RunFolder) -> tuple[Cell, ...]:
+    """Return the figures that speak for a run, the leading one first."""
+    return tuple(dict.fromkeys((pick_leading(folder), *_KEY_CELLS)))
+
+
+def find_series(cells: Iterable[Cell], entry: Entry, earlier: Sequence[Entry]) -> Iterator[Series]:
+    """Yield each cell over the runs that `entry` may be compared with, and itself, where two."""
+    peers: dict[str, tuple[Entry, ...]] = {}
+    for cell in cells:
+        if cell.scenario not in peers:
+            peers[cell.scenario], _ = find_peers(entry, earlier, cell.scenario)
+        found = [
+            (each, value)
+            for each in (*peers[cell.scenario], entry)
+            if math.isfinite(value := each.figures.get(cell, math.nan))
+        ]
+        if len(found) > 1 and found[-1][0] is entry:
+            entries, values = zip(*found, strict=True)
+            yield Series(cell, entries, values, find_levels(cell.figure, values))
+
+
+def draw_trends(folder: RunFolder, found: Iterable[Series]) -> Iterator[Chart]:
+    """Yield a chart of each series."""
+    for series in found:
+        title = name_cell(folder, series.cell)
+        yield Chart(title, _describe(series), _draw(series), _build_data(title, series))
+
+
+def _draw(series: Series) -> Picture:
+    factor = 100.0 if series.cell.figure == "failed" else 1.0
+    points = [{"x": place, "y": value * factor} for place, value in enumerate(series.values)]
+    last = len(points) - 1
+    y = _scale(series, factor)
+    levels = [
+        {"x": max(0.0, begin - 0.5), "x2": min(last, end - 0.5), "y": level * factor}
+        for begin, end, level in series.list_levels()
+    ]
+    moves = [{"x": start - 0.5, "y": y.low, "y2": y.high} for start in series.starts[1:]]
+    marked = [
+        point
+        for point, entry in zip(points, series.entries, strict=True)
+        if series.cell in entry.confirmed
+    ]
+    layers = [
+        layer("rule", moves, "quiet", strokeDash=[2, 3]),
+        layer("rule", levels, "track", strokeWidth=5),
+        layer("line", points, "p50", strokeWidth=1.5 if len(points) <= MOST_DOTS else 1),
+    ]
+    if len(points) <= MOST_DOTS:
+        layers.append(layer("point", points, "p50", filled=True, size=16, opacity=1))
+    layers.append(layer("point", marked, "bad", filled=True, size=60, shape="diamond", opacity=1))
+    if not marked or marked[-1] is not points[-1]:
+        layers.append(layer("point", points[-1:], "p50", filled=True, size=50, opacity=1))
+    return draw(
+        [*layers, *_name_days(series, y)],
+        Axis(0, last, "", shown=False),
+        y,
+        HEIGHT,
+        right=RIGHT // 2,
+    )
+
+
+def _name_days(series: Series, y: Axis) -> Iterator[Layer]:
+    """Yield the days of the first run, of one in the middle and of the last, below the axis."""
+    last = len(series.entries) - 1
+    places = {0: "left", last: "right"} | ({last // 2: "center"} if last > 2 else {})
+    for place, align in places.items():
+        day = clean(series.entries[place].run.started[:10])
+        label = {"x": place, "y": y.low, "label": day}
+        yield layer("text", [label], "quiet", align=align, baseline="top", dy=9)
+
+
+def _scale(series: Series, factor: float) -> Axis:
+    low, high = min(series.values) * factor, max(series.values) * factor
+    middle, span = (low + high) / 2, max(high - low, high * LEAST_SPAN, 0.01)
+    ticks = find_ticks(middle + span / 2, max(0.0, middle - span / 2))
+    return Axis(ticks[0], ticks[-1], _UNITS.get(series.cell.figure, "ms"), ticks)
+
+
+def _describe(series: Series) -> str:
+    """Say where the figure stands, and where its level changed."""
+    figure = series.cell.figure
+    parts = [f"{format_figure(figure, series.values[-1])} in the last of {len(series.values)} runs"]
+    levels = series.list_levels()
+    moves = list(pairwise(levels))
+    for (_, _, before), (start, _, after) in moves[-MOST_CHANGES_TOLD:]:
+        day = clean(series.entries[start].run.started[:10])
+        change = format_change(figure, Change(after, "same", before))
+        texts = (format_figure(figure, level) for level in (before, after))
+        parts.append(f"level moved from {' to '.join(texts)} ({change}) on {day}")
+    count = sum(series.cell in entry.confirmed for entry in series.entries)
+    if count:
+        parts.append(f"{count} run{'s' * (count != 1)} with a confirmed regression")
+    return f"{'; '.join(parts)}."
+
+
+def _build_data(title: str, series: Series) -> Sheet:
+    """Return the runs of a series, newest first."""
+    figure = series.cell.figure
+    columns = (Column("run", "run", numeric=False), Column("day", "day", numeric=False))
+    rows = [
+        (
+            TableCell(clean(entry.run.run_id)),
+            TableCell(clean(entry.run.started[:10])),
+            TableCell(
+                format_figure(figure, value),
+                status="confirmed" if series.cell in entry.confirmed else None,
+            ),
+        )
+        for entry, value in zip(series.entries, series.values, strict=True)
+    ]
+    return Sheet(title, (*columns, Column("figure", "figure")), tuple(reversed(rows)))
