@@ -114,7 +114,10 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def clean(text: str) -> str:
     """Return `text` on one line, without control characters that a terminal would obey."""
-    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    text = " ".join(text.split())
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def is_address(text: str) -> bool:
