@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from . import accuracy, chain, commands, generator, judging, mint
+from . import accuracy, chain, commands, generator, judging, mint, report
 
-TIMES = {"commands": commands.bench, "mint": mint.bench, "chain": chain.bench}
+TIMES = {
+    "commands": commands.bench,
+    "mint": mint.bench,
+    "report": report.bench,
+    "chain": chain.bench,
+}
 TABLES = {
     "efficiency": generator.bench_efficiency,
     "memory": generator.bench_memory,

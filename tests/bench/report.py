@@ -1,0 +1,69 @@
+"""The report of a run that has a long history, from nothing to files, against its imports."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.table import Table
+
+from loadtest.results import SCENARIOS, create_run_folder, write_rows
+
+from .common import measure, run
+from .histories import NOISES, Simulation
+
+ROUNDS = 5
+RUNS = 500
+IMPORTS = """
+import sys
+from pathlib import Path
+from loadtest.judging import judge
+from loadtest.listing import as_folder
+from loadtest.local_history import read_local_history
+from loadtest.page import render_history_page, render_page
+from loadtest.report import render_comment
+"""
+READ = f"""{IMPORTS}
+entries = read_local_history(Path(sys.argv[1])).entries
+"""
+REPORT = f"""{READ}
+*earlier, entry = entries
+folder, judgement = as_folder(entry), judge(entry, earlier)
+render_comment(folder, judgement, earlier, most_chars=60_000)
+page = render_page(folder, judgement, earlier)
+"""
+HISTORY = f"""{READ}
+page = render_history_page(entries)
+"""
+
+
+def bench(table: Table) -> None:
+    """Measure the report of a run and the page of all runs, after so many, each a process."""
+    with TemporaryDirectory() as folder:
+        write_runs(Path(folder))
+        scripts = (IMPORTS, READ, REPORT, HISTORY)
+        floor, read, report, history = measure(
+            ROUNDS,
+            *(lambda script=script: run("-c", script, folder) for script in scripts),
+        )
+        print_size = "print(len(page.encode()))"
+        sizes = [
+            f"{int(run('-c', f'{script}{print_size}', folder)) / 1e6:.1f} MB"
+            for script in (REPORT, HISTORY)
+        ]
+    table.add_row("floor: import what reports", f"{floor:.2f}", "", "")
+    table.add_row(f"read {RUNS} runs", f"{read:.2f}", f"{read / floor:.1f}", "")
+    for name, seconds, size in (
+        ("judge and report", report, sizes[0]),
+        ("page of all", history, sizes[1]),
+    ):
+        table.add_row(f"+ {name}, {size}", f"{seconds:.2f}", f"{seconds / floor:.1f}", "2.0")
+
+
+def write_runs(runs_dir: Path) -> None:
+    """Write a simulated history as run folders."""
+    simulation = Simulation(NOISES[1], 0)
+    for _ in range(RUNS):
+        entry = simulation.draw()
+        folder = create_run_folder(runs_dir, entry.run)
+        for scenario in SCENARIOS:
+            rows = tuple(row for row in entry.rows if row.scenario == scenario)
+            write_rows(folder, scenario, rows)
