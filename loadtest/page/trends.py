@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
 from loadtest.baselines import find_peers
 from loadtest.evidence import find_levels
 from loadtest.history import Cell, Entry
-from loadtest.judging import Change, Judgement
+from loadtest.judging import Change, Drift, Judgement
+from loadtest.noise import LEAST_LEVEL_RUNS
 from loadtest.page.drawing import RIGHT, Axis, Chart, Layer, Picture, draw, find_ticks, layer
 from loadtest.report import Column, Sheet, TableCell, format_change
 from loadtest.report.changes import rank_confirmed
@@ -19,7 +20,7 @@ from loadtest.report.words import clean, name_cell
 from loadtest.results import RunFolder
 
 HEIGHT = 130
-MOST_TRENDS = 10
+MOST_CONFIRMED = 8
 MOST_CHANGES_TOLD = 3
 # More dots than this would hide the line.
 MOST_DOTS = 60
@@ -42,6 +43,16 @@ class Series:
     values: tuple[float, ...]
     starts: tuple[int, ...]
 
+    def add_drift(self, drift: Drift) -> "Series":
+        """Return this with the level that a drift began, where no other begins there anyway."""
+        run_ids = [entry.run.run_id for entry in self.entries]
+        if drift.since.run.run_id not in run_ids:
+            return self
+        since = run_ids.index(drift.since.run.run_id)
+        if any(abs(since - start) < LEAST_LEVEL_RUNS for start in self.starts):
+            return self
+        return replace(self, starts=tuple(sorted((*self.starts, since))))
+
     def list_levels(self) -> list[tuple[int, int, float]]:
         """Return each level: its first run, the one after its last, and its middle."""
         ends = (*self.starts, len(self.values))
@@ -53,9 +64,14 @@ def build_trends(
 ) -> tuple[Chart, ...]:
     """Return a chart for each confirmed regression, the worst first, and the leading figures."""
     confirmed = [cell for cell, _ in rank_confirmed(judgement)]
-    cells = list(dict.fromkeys((*confirmed, *pick_key_cells(folder))))[:MOST_TRENDS]
+    cells = dict.fromkeys((*confirmed[:MOST_CONFIRMED], *pick_key_cells(folder)))
     entry = Entry(folder.run, folder.rows, confirmed=judgement.confirmed)
-    return tuple(draw_trends(folder, find_series(cells, entry, earlier)))
+    drifts = {drift.cell: drift for drift in judgement.drifts}
+    found = (
+        series.add_drift(drifts[series.cell]) if series.cell in drifts else series
+        for series in find_series(cells, entry, earlier)
+    )
+    return tuple(draw_trends(folder, found))
 
 
 def pick_key_cells(folder: RunFolder) -> tuple[Cell, ...]:

@@ -8,12 +8,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from judged_runs import good, regressed
+from judged_runs import good, judged, regressed
 from page_runs import PAGES, history
+from report_runs import TOOLS
 
-from loadtest.history import Entry
+from loadtest.history import Cell, Entry
 from loadtest.page import render_history_page, render_page, write_page
 from loadtest.page.drawing import find_log_ticks, find_ticks, set_apart, shorten
+from loadtest.page.trends import build_trends
 
 GOLDEN = Path(__file__).parent / "golden"
 VOID = {"meta", "link", "br", "img", "input"}
@@ -150,6 +152,25 @@ def test_where_the_ladder_holds_is_written_into_its_charts() -> None:
 def test_a_level_that_moved_is_told_with_its_day() -> None:
     page = PAGES["moved"]()
     assert "level moved from 17 ms to 25 ms (+43 %) on 2026-04-20" in page
+
+
+def test_a_drift_that_was_judged_begins_a_level() -> None:
+    words = " ".join(Reader(PAGES["regressed"]()).lines)
+    assert "runMetric p50" in words
+    assert "level moved from 1246 ms to 1240 ms (±0 %) on 2026-06-08" in words
+
+
+def test_of_many_regressions_the_worst_are_drawn_and_the_leading_figures_all_the_same() -> None:
+    case = good()
+    cells = [
+        Cell("tools", "tool", tool.name, figure)
+        for tool in TOOLS[:-1]
+        for figure in ("p50", "p95", "p99")
+    ]
+    case = judged(case.folder, case.earlier, statuses=dict.fromkeys(cells, "confirmed"))
+    trends = build_trends(case.folder, case.judgement, case.earlier)
+    assert len(trends) == 8 + 4
+    assert trends[-1].title == "first dispatch p50"
 
 
 def test_a_history_without_runs_says_how_to_begin() -> None:
