@@ -1,0 +1,40 @@
+"""CI: what it runs is there, and the one required job passes only if all did."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from hosted_runner import read_own_variables
+from job_runner import ROOT, Runner, read_workflow
+
+WORKFLOW = read_workflow("ci.yml")
+
+
+def test_every_session_it_runs_is_one_of_the_noxfile() -> None:
+    functions = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body
+    known = {node.name for node in functions if isinstance(node, ast.FunctionDef)}
+    sessions = WORKFLOW["jobs"]["session"]["strategy"]["matrix"]["session"]
+    assert {"lint", "tests", "interop", "k6_next", "loadtest"} == set(sessions) <= known
+
+
+@pytest.mark.parametrize(
+    ("result", "outcome"),
+    [
+        ("success", "success"),
+        ("failure", "failure"),
+        ("cancelled", "failure"),
+        ("skipped", "failure"),
+    ],
+)
+def test_the_required_job_runs_always_and_passes_only_when_every_session_did(
+    tmp_path: Path, result: str, outcome: str
+) -> None:
+    runner = Runner(
+        workspace=tmp_path,
+        temp=tmp_path,
+        variables=read_own_variables() | {"RUNNER_OS": "Linux", "RUNNER_ARCH": "X64"},
+        contexts={"needs": {"session": {"result": result}}},
+        actions={},
+    )
+    assert runner.evaluate(WORKFLOW["jobs"]["required"]["if"]) is True
+    assert [step.outcome for step in runner.run(WORKFLOW, "required")] == [outcome]

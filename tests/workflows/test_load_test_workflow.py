@@ -1,0 +1,299 @@
+"""The load-test workflow, run here step by step: what would run on GitHub has run."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import pytest
+from canary.leaks import Finder
+from hosted_runner import INPUTS, TOKEN, WORKFLOW, HostedRunner
+from job_runner import ActionError
+
+from loadtest.config import Settings
+from loadtest.reference.server import ReferenceTarget
+
+JOB = WORKFLOW["jobs"]["loadtest"]
+CHECK, CHECKOUT, PYTHON, CACHE, NOX, WORK, KEEP = (step["name"] for step in JOB["steps"])
+NEEDED = (
+    *("LOADTEST_BASE_URL", "LOADTEST_EMAIL", "LOADTEST_PASSWORD"),
+    *("LOADTEST_TRACKING_ISSUE", "LOADTEST_WORKSPACE_ID"),
+)
+SECRETS = {name: f"{name} canary" for name in NEEDED}
+TINY = {
+    **{"env": "prod", "profile": "smoke", "iterations": "4", "stages": "1,3"},
+    **{"stage_seconds": "2", "vus": "2", "duration": "2"},
+}
+SCENARIO_FILES = ("k6.log", "rows.json", "summary.json")
+ARTIFACT = "loadtest-4711-2"
+
+HOSTILE = (
+    "$(touch pwned)",
+    "`touch pwned`",
+    '"; touch pwned; "',
+    "'; touch pwned; '",
+    "x\ntouch pwned\n",
+    "$IFS${GITHUB_TOKEN} * ~ \\ \\",
+    "--teardown -- ; touch pwned",
+    "${{ secrets.LOADTEST_PASSWORD }}",
+)
+
+
+class Refusing(HostedRunner):
+    """A runner whose checkout fails, so that nothing after it runs."""
+
+    def check_out(self, _: Mapping[str, str]) -> dict[str, str]:
+        raise ActionError("no such repository")
+
+
+class Recording(HostedRunner):
+    """A runner whose `python` installs nothing, and whose `nox` writes down what it was given."""
+
+    def set_up_python(self, _: Mapping[str, str]) -> dict[str, str]:
+        programs = self.root / "programs"
+        programs.mkdir()
+        true = shutil.which("true")
+        assert true is not None
+        (programs / "python").symlink_to(true)
+        nox = programs / "nox"
+        nox.write_text(
+            f"#!{sys.executable}\nimport json, os, sys\n"
+            f"with open({str(self.root / 'given.json')!r}, 'w') as file:\n"
+            "    json.dump([sys.argv[1:], dict(os.environ)], file)\n"
+        )
+        nox.chmod(0o700)
+        self.runner.variables["PATH"] = f"{programs}:{self.runner.variables['PATH']}"
+        return {"python-version": "3.11.0"}
+
+    def read_given(self) -> tuple[list[str], dict[str, str]]:
+        """Return the arguments and variables of `nox`."""
+        arguments, variables = json.loads((self.root / "given.json").read_text())
+        return arguments, variables
+
+
+@pytest.mark.parametrize("there", [(), NEEDED[1:2], NEEDED[2:], NEEDED[:4]])
+def test_all_missing_secrets_are_named_before_anything_is_brought(
+    tmp_path: Path, there: tuple[str, ...]
+) -> None:
+    runner = HostedRunner(tmp_path, secrets={name: SECRETS[name] for name in there})
+    first, *rest = runner.run().values()
+    assert (first.name, first.outcome) == (CHECK, "failure")
+    missing = " ".join(name for name in NEEDED if name not in there)
+    error, where, *_ = first.output.splitlines()
+    assert error == f"::error title=Secrets are missing::{missing}"
+    assert "https://github.example/acme/caller/settings/secrets/actions" in where
+    assert "canary" not in first.output
+    assert {step.outcome for step in rest} == {"skipped"}
+    assert list(runner.workspace.iterdir()) == []
+    assert runner.artifacts == {}
+
+
+def test_with_all_secrets_the_check_says_nothing(tmp_path: Path) -> None:
+    runner = Refusing(tmp_path, secrets=SECRETS)
+    first, second, *rest = runner.run().values()
+    assert (first.outcome, first.output) == ("success", "")
+    assert (second.name, second.outcome) == (CHECKOUT, "failure")
+    assert {step.outcome for step in rest} == {"skipped"}
+
+
+def test_a_caller_gets_the_code_of_the_workflow_that_it_called(tmp_path: Path) -> None:
+    given = Recording(tmp_path, secrets=SECRETS).run()[CHECKOUT].given
+    assert given == {
+        "repository": "acme/mcp-loadtest",
+        "ref": "b" * 40,
+        "persist-credentials": "false",
+    }
+
+
+def test_on_schedule_the_work_step_is_one_command_for_prod(tmp_path: Path) -> None:
+    runner = Recording(tmp_path, secrets=SECRETS, event="schedule")
+    steps = runner.run()
+    assert {step.outcome for step in steps.values()} == {"success"}
+    arguments, variables = runner.read_given()
+    assert arguments == ["-s", "loadtest", "--", "--env=prod"]
+    assert SECRETS.items() <= variables.items()
+    assert variables["GITHUB_TOKEN"] == TOKEN
+    assert variables["PLAYWRIGHT_BROWSERS_PATH"] == str(runner.workspace / ".nox" / "browsers")
+
+
+def test_each_input_reaches_the_work_step(tmp_path: Path) -> None:
+    inputs = {name: f"{name}!" for name in INPUTS}
+    runner = Recording(tmp_path, inputs, SECRETS)
+    runner.run()
+    arguments, variables = runner.read_given()
+    flags = ("env", "profile", "scenarios", "protocol")
+    assert arguments == ["-s", "loadtest", "--", *(f"--{name}={name}!" for name in flags)]
+    knobs = [name for name in INPUTS if name not in flags]
+    assert {name: variables[name.upper()] for name in knobs} == {name: f"{name}!" for name in knobs}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_input_is_only_ever_one_word(tmp_path: Path, text: str) -> None:
+    runner = Recording(tmp_path, dict.fromkeys(INPUTS, text), SECRETS)
+    steps = runner.run()
+    arguments, variables = runner.read_given()
+    flags = [f"--{name}={text}" for name in ("env", "profile", "scenarios", "protocol")]
+    assert arguments == ["-s", "loadtest", "--", *flags]
+    assert variables["STAGES"] == text
+    assert not list(tmp_path.rglob("pwned"))
+    assert text not in "".join(step.output for step in steps.values())
+
+
+def test_dispatching_and_calling_take_the_same() -> None:
+    called = WORKFLOW["on"]["workflow_call"]["inputs"]
+    assert {name: (spec["type"], spec.get("default")) for name, spec in called.items()} == {
+        name: (spec["type"], spec.get("default")) for name, spec in INPUTS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("inputs", "minutes"),
+    [
+        ({}, 60),
+        ({"profile": "smoke"}, 20),
+        ({"profile": "standard"}, 30),
+        ({"profile": "full", "vus": "9"}, 60),
+        ({"profile": "of our own"}, 90),
+        ({"profile": "smoke", "stage_seconds": "900"}, 90),
+        ({"duration": "60"}, 90),
+    ],
+)
+def test_a_run_gets_the_time_of_its_profile(
+    tmp_path: Path, inputs: dict[str, str], minutes: int
+) -> None:
+    assert HostedRunner(tmp_path, inputs).runner.evaluate(JOB["timeout-minutes"]) == minutes
+
+
+def test_runs_of_one_target_wait_for_each_other(tmp_path: Path) -> None:
+    group = JOB["concurrency"]["group"]
+    assert (JOB["concurrency"]["cancel-in-progress"], JOB["concurrency"]["queue"]) == (False, "max")
+    groups = [
+        HostedRunner(tmp_path / name, inputs, event=event).runner.fill_in(group)
+        for name, inputs, event in (
+            ("1", {}, "schedule"),
+            ("2", {}, "workflow_dispatch"),
+            ("3", {"env": "staging"}, "workflow_dispatch"),
+        )
+    ]
+    assert groups == ["load-test-mcp-prod", "load-test-mcp-prod", "load-test-mcp-staging"]
+
+
+def test_nothing_is_permitted_but_what_a_run_needs() -> None:
+    assert WORKFLOW["permissions"] == {}
+    assert JOB["permissions"] == {"contents": "read", "issues": "write", "actions": "read"}
+
+
+def hand_over(settings: Settings) -> dict[str, str]:
+    """Return the secrets for a provisioned target."""
+    known = settings.credentials
+    assert settings.base_url is not None
+    assert known.email is not None
+    assert known.password is not None
+    assert known.workspace_id is not None
+    return {
+        "LOADTEST_BASE_URL": settings.base_url,
+        "LOADTEST_EMAIL": known.email,
+        "LOADTEST_PASSWORD": known.password.get_secret_value(),
+        "LOADTEST_WORKSPACE_ID": known.workspace_id,
+        "LOADTEST_TRACKING_ISSUE": "#12",
+    }
+
+
+def find_leaks(runner: HostedRunner, texts: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return which secrets stand where, in what the run printed, summed up or uploaded."""
+    finder = Finder()
+    finder.add("github token", TOKEN)
+    finder.add("password", runner.secrets["LOADTEST_PASSWORD"])
+    state = runner.workspace / ".loadtest" / "prod"
+    for entry in json.loads((state / "bearer.json").read_text())["bearers"]:
+        finder.add("bearer", entry["access_token"])
+    for entry in json.loads((state / "clients.json").read_text())["clients"]:
+        finder.add("refresh token", entry["refresh_token"])
+    assert finder.values.keys() == {"github token", "password", "bearer", "refresh token"}
+    places = {name: text.encode() for name, text in texts.items()}
+    for files in runner.artifacts.values():
+        places |= files
+    return {place: found for place, text in places.items() if (found := finder.find(text))}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_run_on_a_new_machine_keeps_all_that_it_measured_and_no_secret(
+    tmp_path: Path,
+    serve: Callable[..., ReferenceTarget],
+    provisioned: Callable[[ReferenceTarget], Settings],
+) -> None:
+    target = serve(tool_quota=False)
+    secrets = hand_over(provisioned(target))
+    runner = HostedRunner(tmp_path / "runner", TINY, secrets)
+    steps = runner.run()
+    assert {step.outcome for step in steps.values()} == {"success"}, steps[WORK].output
+    assert target.open_sessions == 0
+
+    assert steps[KEEP].given["retention-days"] == "30"
+    assert runner.artifacts.keys() == {ARTIFACT}
+    files = runner.artifacts[ARTIFACT]
+    assert files.keys() >= {"run.json", "report.md", "tools/dashboard.html"} | {
+        f"{scenario}/{name}"
+        for scenario in ("cold-start", "sessions", "tools")
+        for name in SCENARIO_FILES
+    }
+    run = json.loads(files["run.json"])
+    assert (run["run_id"], run["environment"], run["profile"]) == ("4711-2", "prod", "smoke")
+    assert run["run_url"] == "https://github.example/acme/caller/actions/runs/4711"
+    assert [done["outcome"] for done in run["scenarios"]] == ["ok"] * 3
+    printed = {step.name: step.output for step in steps.values()}
+    assert find_leaks(runner, {**printed, "step summary": runner.runner.step_summary}) == {}
+
+
+def find_late_seed(share: float) -> int:
+    """Return a seed that spares the calls by which a run makes sure of each tool beforehand."""
+
+    def is_late(seed: int) -> bool:
+        draws = Random(seed)  # noqa: S311
+        return all(draws.random() > share for _ in range(20))
+
+    return next(seed for seed in count() if is_late(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_scenario_that_fails_fails_the_job_and_loses_no_other(
+    tmp_path: Path,
+    serve: Callable[..., ReferenceTarget],
+    provisioned: Callable[[ReferenceTarget], Settings],
+) -> None:
+    target = serve(tmp_path / "target")
+    secrets = hand_over(provisioned(target))
+    target.stop()
+    serve(tmp_path / "target", tool_quota=False, error_share=0.05, seed=find_late_seed(0.05))
+
+    inputs = TINY | {"scenarios": "cold-start,tools"}
+    runner = HostedRunner(tmp_path / "runner", inputs, secrets)
+    steps = runner.run()
+    assert steps[WORK].outcome == "failure"
+    assert "thresholds crossed" in steps[WORK].output
+    assert steps[KEEP].outcome == "success"
+    files = runner.artifacts[ARTIFACT]
+    outcomes = {
+        done["name"]: done["outcome"] for done in json.loads(files["run.json"])["scenarios"]
+    }
+    assert outcomes == {"cold-start": "ok", "tools": "thresholds crossed"}
+    assert files.keys() >= {"report.md", "cold-start/rows.json", "tools/rows.json"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_environment_that_is_not_there_fails_in_one_line_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    runner = HostedRunner(tmp_path, {"env": HOSTILE[0]}, SECRETS)
+    steps = runner.run()
+    assert (steps[WORK].outcome, steps[KEEP].outcome) == ("failure", "success")
+    (line,) = (line for line in steps[WORK].output.splitlines() if line.startswith("loadtest: "))
+    assert f"unknown environment '{HOSTILE[0]}'" in line
+    assert runner.artifacts == {}
+    assert not list(tmp_path.rglob("pwned"))
