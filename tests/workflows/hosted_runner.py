@@ -13,6 +13,7 @@ from job_runner import ROOT, Runner, Step, read_workflow
 
 WORKFLOW = read_workflow("load-test-mcp.yml")
 INPUTS = WORKFLOW["on"]["workflow_dispatch"]["inputs"]
+REPOSITORY = "octo/loadtest"
 TOKEN = "a github token canary"
 # Of this machine's variables, those that a runner has not, or has with values of its own.
 NOT_THERE = ("CI", "GITHUB_", "LOADTEST_", "NOX", "PLAYWRIGHT_", "PYTHON", "VIRTUAL_ENV")
@@ -26,6 +27,7 @@ class HostedRunner:
     inputs: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     event: str = "workflow_dispatch"
+    api_url: str = "http://127.0.0.1:9"  # nobody listens there
     artifacts: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -42,7 +44,7 @@ class HostedRunner:
         github = {
             "run_id": "4711",
             "run_attempt": "2",
-            "repository": "acme/caller",
+            "repository": REPOSITORY,
             "sha": "c" * 40,
             "workspace": str(self.workspace),
             "event_name": self.event,
@@ -56,6 +58,7 @@ class HostedRunner:
             | {
                 "CI": "true",
                 "GITHUB_ACTIONS": "true",
+                "GITHUB_API_URL": self.api_url,
                 "GITHUB_EVENT_PATH": str(event_file),
                 "GITHUB_SERVER_URL": "https://github.example",
                 "RUNNER_TEMP": str(temp),
@@ -104,11 +107,13 @@ class HostedRunner:
         return {"python-version": platform.python_version()}
 
     def restore(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Find no environment in the cache, but this machine's browser, if it has one."""
+        """Find no environment in the cache, but the browser that this machine may have."""
         folder = self.workspace / given["path"]
         folder.mkdir()
         usual = Path.home() / ".cache" / "ms-playwright"
-        (folder / "browsers").symlink_to(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", usual))
+        browsers = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", usual))
+        if browsers.is_dir():
+            (folder / "browsers").symlink_to(browsers)
         return {}
 
     def upload(self, given: Mapping[str, str]) -> dict[str, str]:

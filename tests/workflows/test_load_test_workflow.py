@@ -84,7 +84,7 @@ def test_all_missing_secrets_are_named_before_anything_is_brought(
     missing = " ".join(name for name in NEEDED if name not in there)
     error, where, *_ = first.output.splitlines()
     assert error == f"::error title=Secrets are missing::{missing}"
-    assert "https://github.example/acme/caller/settings/secrets/actions" in where
+    assert "https://github.example/octo/loadtest/settings/secrets/actions" in where
     assert "canary" not in first.output
     assert {step.outcome for step in rest} == {"skipped"}
     assert list(runner.workspace.iterdir()) == []
@@ -167,23 +167,30 @@ def test_a_run_gets_the_time_of_its_profile(
     assert HostedRunner(tmp_path, inputs).runner.evaluate(JOB["timeout-minutes"]) == minutes
 
 
-def test_runs_of_one_target_wait_for_each_other(tmp_path: Path) -> None:
-    group = JOB["concurrency"]["group"]
+def test_runs_of_one_target_wait_for_each_other_and_share_its_secrets(tmp_path: Path) -> None:
     assert (JOB["concurrency"]["cancel-in-progress"], JOB["concurrency"]["queue"]) == (False, "max")
-    groups = [
-        HostedRunner(tmp_path / name, inputs, event=event).runner.fill_in(group)
-        for name, inputs, event in (
-            ("1", {}, "schedule"),
-            ("2", {}, "workflow_dispatch"),
-            ("3", {"env": "staging"}, "workflow_dispatch"),
+    for number, (event, inputs, target) in enumerate(
+        (
+            ("schedule", {}, "prod"),
+            ("workflow_dispatch", {}, "prod"),
+            ("workflow_dispatch", {"env": "staging"}, "staging"),
         )
-    ]
-    assert groups == ["load-test-mcp-prod", "load-test-mcp-prod", "load-test-mcp-staging"]
+    ):
+        runner = HostedRunner(tmp_path / str(number), inputs, event=event).runner
+        assert runner.fill_in(JOB["concurrency"]["group"]) == f"load-test-mcp-{target}"
+        assert runner.fill_in(JOB["environment"]["name"]) == f"loadtest-{target}"
 
 
 def test_nothing_is_permitted_but_what_a_run_needs() -> None:
     assert WORKFLOW["permissions"] == {}
     assert JOB["permissions"] == {"contents": "read", "issues": "write", "actions": "read"}
+
+
+def test_no_step_but_the_work_step_is_handed_a_secret() -> None:
+    for step in (step for step in JOB["steps"] if step["name"] != WORK):
+        for value in (step.get("env", {}) | step.get("with", {})).values():
+            assert "token" not in str(value)
+            assert "secrets." not in str(value) or str(value).endswith(" != '' }}")
 
 
 def hand_over(settings: Settings) -> dict[str, str]:
@@ -243,7 +250,7 @@ def test_a_run_on_a_new_machine_keeps_all_that_it_measured_and_no_secret(
     }
     run = json.loads(files["run.json"])
     assert (run["run_id"], run["environment"], run["profile"]) == ("4711-2", "prod", "smoke")
-    assert run["run_url"] == "https://github.example/acme/caller/actions/runs/4711"
+    assert run["run_url"] == "https://github.example/octo/loadtest/actions/runs/4711"
     assert [done["outcome"] for done in run["scenarios"]] == ["ok"] * 3
     printed = {step.name: step.output for step in steps.values()}
     assert find_leaks(runner, {**printed, "step summary": runner.runner.step_summary}) == {}
