@@ -1,7 +1,7 @@
 // Cold start: each iteration is a brand-new client on a brand-new connection.
 import { cure } from './lib/bearers.js';
 import * as env from './lib/env.js';
-import { recordCall, recordClosed, recordEnd, recordOpened } from './lib/metrics.js';
+import { recordClosed, recordEnd, recordFrame, recordOpened } from './lib/metrics.js';
 import { OK, UNAUTHORIZED } from './lib/outcome.js';
 import { CALL_LIMIT_MS, buildOptions, clock, newClient, probe } from './lib/run.js';
 import { buildSummary } from './lib/summary.js';
@@ -25,15 +25,15 @@ export default function coldStart({ began, server }) {
   const start = clock();
   const session = newClient(exec.scenario.iterationInTest, server.protocol);
   let outcome = session.open(CALL_LIMIT_MS, (answer, { status, timings }) => {
-    recordCall(status > 0 ? OK : answer, { frame: 'connect' }, timings.blocked);
-    recordCall(answer, { frame: session.opening }, timings.duration);
+    recordFrame(status > 0 ? OK : answer, 'connect', timings.blocked);
+    recordFrame(answer, session.opening, timings.duration);
   });
   recordOpened(session);
   if (outcome === OK) {
     outcome = session.list(CALL_LIMIT_MS);
-    recordCall(outcome, { frame: 'tools/list' }, session.response.timings.duration);
+    recordFrame(outcome, 'tools/list', session.response.timings.duration);
   }
-  recordCall(outcome, { frame: 'first dispatch' }, clock() - start);
+  recordFrame(outcome, 'first dispatch', clock() - start);
   if (outcome === UNAUTHORIZED) cure(session.bearer);
   recordClosed(session, session.close(CALL_LIMIT_MS));
   recordEnd(Date.now() - began);

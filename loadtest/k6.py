@@ -51,6 +51,7 @@ OPEN_SECONDS = 1  # at the head of a slice its sessions open, spread evenly
 CLOSE_SECONDS = 1  # at its tail they are deleted
 COLD_START_MAX_SECONDS = 600
 STOP_SECONDS = 15  # k6 gets this long to write its summary before it is killed
+DASHBOARD_POINTS = 60  # of a scenario, at most
 SETUP_SECONDS = 90  # the probe and k6's own start, at most
 
 EXIT_OK = 0
@@ -215,6 +216,12 @@ def build_phases(scenario: str, profile: Profile, unit: str = "session") -> tupl
     return tuple(Phase(_count(stage, unit), slot) for stage in profile.sessions.stages)
 
 
+def find_period(phases: Sequence[Phase]) -> int:
+    """Return every how many seconds the dashboard draws, which sorts all samples so far."""
+    seconds = sum(phase.seconds or 0 for phase in phases)
+    return max(1, round(seconds / DASHBOARD_POINTS))
+
+
 def build_command(binary: K6Binary, scenario: str, outputs: Sequence[str] = ()) -> list[str]:
     """Return k6's argument list: no secret, no knob, the API on a free loopback port."""
     flags = (
@@ -266,7 +273,6 @@ def build_environment(
         "K6_WEB_DASHBOARD_HOST": "127.0.0.1",
         "K6_WEB_DASHBOARD_PORT": "0",
         "K6_WEB_DASHBOARD_EXPORT": str(out_dir / "dashboard.html"),
-        "K6_WEB_DASHBOARD_PERIOD": "1s",
     }
 
 
@@ -338,6 +344,7 @@ def run_scenario(
         out_dir=out_dir,
         outputs=settings.outputs,
     )
+    environment["K6_WEB_DASHBOARD_PERIOD"] = f"{find_period(phases)}s"
     if renewal_url is not None:
         environment["RENEWAL_URL"] = renewal_url
     write_text(out_dir / "tools.json", settings.tools.render())

@@ -7,7 +7,8 @@ import { buildRandom } from './random.js';
 const RENEWAL_URL = env.renewalUrl();
 const LEAD_MS = 60000; // before its end a bearer is asked for anew, or at a quarter of its life
 const AGAIN_MS = 2000; // after an answer that brought no newer one
-const PARAMS = { tags: { name: 'renewal', rpc: 'renewal' }, timeout: 30000, responseType: 'text' };
+const TAGS = { name: 'renewal', rpc: 'renewal', tool: '' }; // no call of the tool that its VU names
+const PARAMS = { tags: TAGS, timeout: 30000, responseType: 'text' };
 
 const clients = env.bearers().map(({ token, expiresAt }, client) => ({
   client,

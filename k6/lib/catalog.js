@@ -40,6 +40,7 @@ function listMirrored(schema, path = []) {
 export function callEach(client, pools, listed, timeoutMs) {
   const found = new Map(listed.map((tool) => [tool.name, tool]));
   if (!pools.every(({ tool }) => found.has(tool))) return [];
+  client.beginCalls();
   return pools.map(({ tool, arguments: [args] }) => {
     const call = buildCall(client.protocol, tool, args, found.get(tool).mirrored);
     let outcome = client.call(call, timeoutMs);

@@ -1,5 +1,6 @@
 // MCP clients of both eras over k6/http: open, list, call, close.
 import encoding from 'k6/encoding';
+import exec from 'k6/execution';
 import http from 'k6/http';
 import { journalClosed, journalOpened } from './journal.js';
 import { OK, classify, classifyCall, classifyPlain } from './outcome.js';
@@ -10,10 +11,15 @@ const HEAD = '{"jsonrpc":"2.0","id":';
 const CLIENT = { name: 'mcp-loadtest', version: '1' };
 const META = 'io.modelcontextprotocol/';
 const NO_HEADERS = {};
+const RPC = 'tools/call';
+
+// An imported name is looked up anew at every use, which a call is too short for.
+const httpPost = http.post;
+const [FINE, judge] = [OK, classifyCall];
 
 // One URL tag for every request: a workspace id in it would multiply the series.
-function buildTags(rpc, more) {
-  return Object.assign({ name: 'mcp', rpc }, more);
+function buildTags(rpc) {
+  return { name: 'mcp', rpc };
 }
 
 // A tool call as constant text around its request id; build it once, outside every loop. `mirrored`
@@ -23,9 +29,8 @@ export function buildCall(protocol, tool, args, mirrored = []) {
   const stateless = findEra(protocol) === STATELESS;
   if (stateless) params._meta = buildMeta(protocol);
   return {
-    row: { tool },
-    tail: `,"method":"tools/call","params":${JSON.stringify(params)}}`,
-    tags: buildTags('tools/call', { tool }),
+    tool,
+    tail: `,"method":"${RPC}","params":${JSON.stringify(params)}}`,
     headers: stateless ? buildCallHeaders(tool, args, mirrored) : NO_HEADERS,
     before: null, // the last ok answer, before its id
     after: null, // and after it
@@ -33,7 +38,7 @@ export function buildCall(protocol, tool, args, mirrored = []) {
 }
 
 function buildCallHeaders(tool, args, mirrored) {
-  const headers = { 'Mcp-Method': 'tools/call', 'Mcp-Name': encodeHeader(tool) };
+  const headers = { 'Mcp-Method': RPC, 'Mcp-Name': encodeHeader(tool) };
   for (const { path, header } of mirrored) {
     const value = path.reduce((inner, key) => (inner || {})[key], args);
     if (['string', 'number', 'boolean'].includes(typeof value)) {
@@ -68,7 +73,21 @@ class Client {
     this.answer = null; // the JSON-RPC answer to the last request that was no tool call
     this.response = null; // of the last request: its timings
     this.params = { headers: this.headers, tags: null, timeout: 0 };
+    this.callParams = { headers: this.headers, timeout: 0 };
+    this.vuTags = null; // while it calls
+    this.tool = null; // that these tags name
     this.rpc = rpc;
+  }
+
+  // Between these two a client may call tools. A VU's own tags are there for every sample, those of a
+  // request are taken apart each time.
+  beginCalls() {
+    this.vuTags = Object.assign(exec.vu.metrics.tags, buildTags(this.rpc || RPC));
+  }
+
+  endCalls() {
+    for (const name of ['name', 'rpc', 'tool']) delete this.vuTags[name];
+    this.vuTags = this.tool = null;
   }
 
   list(timeoutMs, cursor = null) {
@@ -76,13 +95,17 @@ class Client {
   }
 
   call(call, timeoutMs) {
-    this.id += 1;
-    const { id, params } = this;
-    params.tags = call.tags;
+    const id = (this.id += 1);
+    const params = this.callParams;
     params.timeout = timeoutMs;
+    if (call.tool !== this.tool) this.vuTags.tool = this.tool = call.tool;
     if (call.headers !== this.mirrored) this.mirror(call.headers);
-    this.response = http.post(this.url, HEAD + id + call.tail, params);
-    return classifyCall(this.response, id, call, this.stateless);
+    const response = httpPost(this.url, HEAD + id + call.tail, params);
+    this.response = response;
+    // The last ok answer but for its id: nothing else need be looked at.
+    const { before, after } = call;
+    if (after !== null && response.status === 200 && response.body === before + id + after) return FINE;
+    return judge(response, id, call, this.stateless);
   }
 
   // True when nothing is left on the server. 404: gone already; 405: it keeps none to delete.

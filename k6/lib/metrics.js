@@ -13,21 +13,23 @@ const opened = new Counter('mcp_sessions_opened');
 const closed = new Counter('mcp_sessions_closed');
 const ended = new Trend('mcp_ended', true); // when the last of a slice was done, from its start
 
-export function recordCall(outcome, tags, durationMs, responseMs = null) {
-  if (outcome === OK) {
-    recordOk(tags, durationMs);
-    if (responseMs !== null) response.add(responseMs, tags);
-  } else {
-    recordFailure(outcome, tags);
-  }
+// A part of an opening: its frame is no tag of the VU.
+export function recordFrame(outcome, frame, durationMs) {
+  if (outcome === OK) duration.add(durationMs, { frame });
+  else failures.add(1, { reason: outcome, frame });
 }
 
-export function recordOk(tags, durationMs) {
-  duration.add(durationMs, tags);
+// Of a call, whose tool is a tag of the VU.
+export function recordOk(durationMs) {
+  duration.add(durationMs);
 }
 
-export function recordFailure(outcome, tags) {
-  failures.add(1, Object.assign({ reason: outcome }, tags));
+export function recordResponse(responseMs) {
+  response.add(responseMs);
+}
+
+export function recordFailure(outcome) {
+  failures.add(1, { reason: outcome });
 }
 
 export function recordOpening(outcome, durationMs) {

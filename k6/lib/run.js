@@ -4,8 +4,8 @@ import exec from 'k6/execution';
 import { bearerOf, cure, freshHeader } from './bearers.js';
 import * as env from './env.js';
 import { buildClient } from './mcp.js';
-import { recordCall, recordClosed, recordEnd, recordFailure, recordLateness, recordOk } from './metrics.js';
-import { recordOpened, recordOpening } from './metrics.js';
+import { recordClosed, recordEnd, recordFailure, recordLateness, recordOk } from './metrics.js';
+import { recordOpened, recordOpening, recordResponse } from './metrics.js';
 import { buildMix } from './mix.js';
 import { CUT_OFF, OK, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { AUTO, PROTOCOLS, findEra, negotiate } from './protocol.js';
@@ -17,9 +17,13 @@ const CALL_MS = env.seconds('CALL_TIMEOUT_SECONDS', 30) * 1000;
 const OPEN_SECONDS = env.seconds('OPEN_SECONDS', 1);
 const DRAIN_SECONDS = env.seconds('DRAIN_SECONDS', 2);
 const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS', 1);
+const FRESH_MS = 1000; // between two looks whether a bearer is still good
 const PAUSE_SECONDS = 1; // after an answer that says the target is down: never hammer it
 
 const SEED = env.wholeNumber('SEED', 1);
+
+// An imported or global name is looked up anew at every use, which a call is too short for.
+const [FINE, noteOk, wallClock] = [OK, recordOk, Date.now];
 
 export function buildOptions(scenarios, selectors) {
   env.checkLimits({ LIMIT_VUS: Math.max(...Object.values(scenarios).map(({ vus }) => vus)) });
@@ -112,8 +116,10 @@ export function live(slice, protocol, pools) {
   waitUntil(start + (OPEN_SECONDS * 1000 * turn) / slice.vus);
   const session = openSession(turn, protocol, last, slice.rate === null ? end : 0);
   if (session !== null) {
+    session.beginCalls();
     if (slice.rate === null) callAtOnce(session, next, begin, end, last);
     else callBySchedule(session, next, { begin, end, last, turn, slice });
+    session.endCalls();
     waitUntil(end); // a stage holds its sessions to its end
     recordClosed(session, closeBy(session, last));
   }
@@ -150,28 +156,38 @@ function callBySchedule(session, next, { begin, end, last, turn, slice }) {
     keepFresh(session);
     const sent = clock();
     if (sent >= end) return; // due, never sent: the gap between offered and achieved
-    const call = next();
-    const outcome = limited(session.call(call, limit(sent, last)), sent, last);
+    const outcome = limited(session.call(next(), limit(sent, last)), sent, last);
     const { duration, blocked } = session.response.timings;
-    const took = blocked + duration;
-    recordCall(outcome, call.row, duration, sent - due + took);
+    if (outcome === OK) {
+      recordOk(duration);
+      recordResponse(sent - due + blocked + duration);
+    } else {
+      recordFailure(outcome);
+    }
     if (outcome === UNAUTHORIZED) cure(session.bearer);
   }
 }
 
 function callAtOnce(session, next, begin, end, last) {
   waitUntil(begin);
-  for (let sent = clock(); sent < end; sent = clock()) {
-    keepFresh(session);
-    const call = next();
-    const outcome = session.call(call, limit(sent, last));
-    if (outcome === OK) {
-      recordOk(call.row, session.response.timings.duration);
-      continue;
+  const shift = clock() - wallClock();
+  const calm = last - CALL_MS;
+  let sent = clock();
+  let stale = sent; // when the bearer is looked at again
+  while (sent < end) {
+    if (sent >= stale) {
+      keepFresh(session);
+      stale = sent + FRESH_MS;
     }
-    recordFailure(limited(outcome, sent, last), call.row);
-    if (outcome === UNAUTHORIZED) cure(session.bearer);
-    if (isDown(outcome)) sleep(PAUSE_SECONDS);
+    const outcome = session.call(next(), sent < calm ? CALL_MS : limit(sent, last));
+    if (outcome === FINE) {
+      noteOk(session.response.timings.duration);
+    } else {
+      recordFailure(limited(outcome, sent, last));
+      if (outcome === UNAUTHORIZED) cure(session.bearer);
+      if (isDown(outcome)) sleep(PAUSE_SECONDS);
+    }
+    sent = wallClock() + shift;
   }
 }
 

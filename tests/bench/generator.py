@@ -15,7 +15,7 @@ from .k6_runs import Place, Usage, run_apart, serve_fixed, serve_target
 from .plain_client import PlainClient
 
 ROUNDS = 5
-SECONDS = 10
+SECONDS = 20
 VUS = 10
 LEAST_RATIO = 0.8
 FEW, MANY = 50, 450

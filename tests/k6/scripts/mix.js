@@ -14,7 +14,7 @@ const draw = (seed, stream, count) => {
 export default function mix() {
   const calls = draw(1, 0, 10000);
   for (const { tool, weight } of pools) {
-    const share = calls.filter((call) => call.row.tool === tool).length / calls.length;
+    const share = calls.filter((call) => call.tool === tool).length / calls.length;
     check(share, { [`${tool} keeps its weight`]: (it) => Math.abs(it - weight / 100) < 0.02 });
   }
   const used = new Set(calls.map((call) => call.tail));
