@@ -25,7 +25,7 @@ from canary import watch
 from canary.leaks import Finder
 from canary.tap import Tap, write_site
 from canary.watch import watch_processes
-from provision.github_server import TOKEN, serve_github
+from github_server import TOKEN, serve_github
 from test_chain import LONG, SMALL, start_inv
 
 from loadtest.browser import RECORD_VERSION, BrowserChoice

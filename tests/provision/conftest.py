@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import mcp  # noqa: F401 (two threads that import it at once trip over each other)
 import pytest
+from github_server import GithubServer, serve_github
 from sqlalchemy import delete
 
 from loadtest import provision as stage
@@ -33,7 +34,6 @@ from loadtest.reference.seeds import SeedUser, seed_user
 from loadtest.reference.server import ReferenceTarget
 
 from .gate import Gate, open_gate
-from .github_server import GithubServer, serve_github
 
 EMAIL = "loadtest@example.com"
 ROOT = Path(__file__).parent.parent.parent

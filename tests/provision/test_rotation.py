@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from github_server import REPOSITORY, GithubServer
 
 from loadtest.credentials import CredentialsFile
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError
@@ -10,7 +11,6 @@ from loadtest.provision import was_verified
 
 from .conftest import Place
 from .gate import Side
-from .github_server import REPOSITORY, GithubServer
 
 Make = Callable[..., Place]
 

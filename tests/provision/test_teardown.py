@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from filelock import FileLock
+from github_server import REPOSITORY, GithubServer
 from sqlalchemy import delete
 
 from loadtest.errors import TargetError
@@ -12,7 +13,6 @@ from loadtest.reference.accounts import Entity, Member, SignIn, User, Workspace
 from loadtest.reference.seeds import SeedUser
 
 from .conftest import EMAIL, Place
-from .github_server import REPOSITORY, GithubServer
 
 Make = Callable[..., Place]
 

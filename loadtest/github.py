@@ -1,0 +1,241 @@
+"""A repository on GitHub, asked through ghapi: limits and outages are waited out within a bound."""
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr, TypeAdapter, ValidationError
+
+from loadtest.errors import ConfigError
+from loadtest.tls import find_tls
+
+API_URL = "https://api.github.com"
+SERVER_URL = "https://github.com"
+REQUEST_SECONDS = 30.0
+# After an outage, and after a limit that does not say when it ends.
+OUTAGE_WAITS_SECONDS = (1.0, 5.0, 20.0)
+LIMIT_WAITS_SECONDS = (60.0, 60.0, 60.0)
+# All waits of one request together: a primary limit may last an hour.
+MOST_WAIT_SECONDS = 300.0
+MOST_QUOTED = 200
+
+_T = TypeVar("_T")
+
+
+class GithubRefusal(Exception):  # noqa: N818 (an answer, which each caller makes an error of)
+    """What came instead of the answer: another status, or none at all.
+
+    `words` are GitHub's own; `is_limit` tells a rate limit, which also comes as 403, and `ends` is
+    when the limit does, if that is known.
+    """
+
+    def __init__(
+        self,
+        words: str,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        is_outage: bool = False,
+    ) -> None:
+        super().__init__(words)
+        self.words = " ".join(words.split())[:MOST_QUOTED]
+        self.status = status
+        self.is_outage = is_outage
+        self.location = (headers or {}).get("location")
+        self._headers = headers or {}
+        self.is_limit = status == 429 or (
+            status == 403
+            and (
+                self._headers.get("x-ratelimit-remaining") == "0"
+                or "retry-after" in self._headers
+                or "rate limit" in words
+            )
+        )
+
+    @property
+    def ends(self) -> datetime | None:
+        """Return when the primary limit starts anew, by GitHub's clock."""
+        text = self._headers.get("x-ratelimit-reset", "")
+        if self._headers.get("x-ratelimit-remaining") != "0" or not re.fullmatch(
+            r"\d{1,11}", text, re.ASCII
+        ):
+            return None
+        return datetime.fromtimestamp(int(text), UTC)
+
+    def plan_wait(self, tries: int) -> float | None:
+        """Return how many seconds to wait before the next try; None where waiting is no use."""
+        if tries >= len(OUTAGE_WAITS_SECONDS):
+            return None
+        if self.is_limit:
+            text = self._headers.get("retry-after", "")
+            if re.fullmatch(r"\d{1,6}", text, re.ASCII):
+                return float(text) or 1.0
+            if self.ends is not None:
+                return max(1.0, (self.ends - self._read_date()).total_seconds() + 1)
+            return LIMIT_WAITS_SECONDS[tries]
+        return OUTAGE_WAITS_SECONDS[tries] if self.is_outage else None
+
+    def explain(self, where: str, remedies: Mapping[int, str]) -> str:
+        """Return one line that says what failed and what to do; `remedies` are per status."""
+        if self.status is None:
+            return f"{where}: {self.words}"
+        if self.is_limit:
+            later = f"after {self.ends:%H:%M} UTC" if self.ends else "later"
+            return (
+                f"{where}: GitHub's rate limit is used up (HTTP {self.status}): try again {later}"
+            )
+        known = {401: "GITHUB_TOKEN is wrong or has expired", **remedies}
+        trouble = f"{self.words}: GitHub is in trouble, try again later"
+        remedy = known.get(self.status, trouble if self.status >= 500 else self.words)
+        return f"{where}: HTTP {self.status}: {remedy}"
+
+    def _read_date(self) -> datetime:
+        with suppress(ValueError):
+            return parsedate_to_datetime(self._headers.get("date", ""))
+        return datetime.now(UTC)
+
+
+class Github:
+    """One repository and the token that opens it; `pause` waits, in seconds."""
+
+    def __init__(
+        self,
+        api_url: str,
+        repository: str,
+        token: SecretStr,
+        pause: Callable[[float], None] = time.sleep,
+        server_url: str = SERVER_URL,
+    ) -> None:
+        self.api_url = api_url
+        self.repository = repository
+        self.repository_url = f"{server_url}/{repository}"
+        self.pause = pause
+        self._token = token
+
+    def ask(self, operation: str, **given: object) -> bytes:
+        """Call an operation of ghapi, such as `issues.get`; return the body of the answer.
+
+        Raises GithubRefusal once waiting is no use any more.
+        """
+        return self.try_on(lambda: self._send(operation, given))
+
+    def fetch(
+        self,
+        shape: TypeAdapter[_T],
+        operation: str,
+        *,
+        find_done: Callable[[], _T | None] = lambda: None,
+        **given: object,
+    ) -> _T:
+        """Call an operation and return what it answers, which must be of this shape.
+
+        `find_done` looks, before another try, whether one that seemed to fail was done after all.
+        """
+
+        def send() -> _T:
+            body = self._send(operation, given)
+            try:
+                return shape.validate_json(body)
+            except ValidationError:
+                words = f"{self.api_url} does not answer as GitHub does: correct GITHUB_API_URL"
+                raise GithubRefusal(words) from None
+
+        return self.try_on(send, find_done)
+
+    def try_on(
+        self, act: Callable[[], _T], find_done: Callable[[], _T | None] = lambda: None
+    ) -> _T:
+        """Do something that GitHub may refuse, again after each limit or outage, within a bound."""
+        waited = 0.0
+        tries = 0
+        while True:
+            try:
+                return act()
+            except GithubRefusal as refusal:
+                wait = refusal.plan_wait(tries)
+                if wait is None or waited + wait > MOST_WAIT_SECONDS:
+                    raise
+                is_outage = refusal.is_outage
+            self.pause(wait)
+            waited += wait
+            tries += 1
+            done = find_done() if is_outage else None
+            if done is not None:
+                return done
+
+    def _send(self, operation: str, given: Mapping[str, object]) -> bytes:
+        from ghapi.core import APIError
+
+        group, _, name = operation.partition(".")
+        function = getattr(getattr(_build_api(self.api_url), group), name)
+        owner, _, repo = self.repository.partition("/")
+        place = {"owner": owner, "repo": repo} if "{owner}" in function.path else {}
+        headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"}
+        try:
+            answer = function(**place, **given, headers_=headers, raw_=True)
+        except APIError as failure:
+            if failure.status_code is None:
+                words = f"{self.api_url} does not answer ({failure.error_type})"
+                raise GithubRefusal(words, is_outage=bool(failure.retryable)) from None
+            status = int(failure.status_code)
+            headers = failure.response.headers
+            words = str(failure.message)
+            raise GithubRefusal(words, status, headers, is_outage=status >= 500) from None
+        return bytes(answer.content)
+
+
+def open_github(
+    variables: Mapping[str, str],
+    what: str,
+    permission: str,
+    pause: Callable[[float], None] = time.sleep,
+    *,
+    api_url: str | None = None,
+    repository: str | None = None,
+    faults: Sequence[str] = (),
+) -> Github:
+    """Return the repository that is named, else GITHUB_REPOSITORY, opened by GITHUB_TOKEN.
+
+    Raises ConfigError about `what` with every variable that is missing or wrong, and `faults`.
+    """
+    api_url = (api_url or variables.get("GITHUB_API_URL") or API_URL).rstrip("/")
+    repository = repository or variables.get("GITHUB_REPOSITORY", "")
+    token = variables.get("GITHUB_TOKEN", "")
+    found = []
+    if not token:
+        found.append(f"GITHUB_TOKEN is missing (permission '{permission}')")
+    if not repository:
+        found.append("GITHUB_REPOSITORY is missing")
+    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        found.append("GITHUB_REPOSITORY is not of the form owner/name")
+    parts = urlsplit(api_url)
+    if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
+        found.append("GITHUB_API_URL must be https")
+    found += faults
+    if found:
+        raise ConfigError(f"{what}: {'; '.join(found)}")
+    server_url = (variables.get("GITHUB_SERVER_URL") or SERVER_URL).rstrip("/")
+    return Github(api_url, repository, SecretStr(token), pause, server_url)
+
+
+@cache
+def _build_api(api_url: str) -> Any:
+    """Return ghapi, built from the description that it brings along, in 0.4 s.
+
+    The token goes with each request: ghapi's own would give way to GITHUB_JWT_TOKEN. A redirect is
+    not followed, since it would make a GET of a POST; nor is anything tried again behind our back.
+    """
+    from ghapi.core import GhApi
+
+    make: Any = GhApi
+    api = make(gh_host=api_url, authenticate=False, timeout=REQUEST_SECONDS, sync=True)
+    api.transport.verify = find_tls(api_url)
+    api.transport.follow_redirects = False
+    api.transport.retries = 0
+    return api
