@@ -10,6 +10,7 @@ from typing import Any
 # The reference target loads the SDK in a thread: two threads that import it at once trip up.
 import mcp.client  # noqa: F401
 import pytest
+from github_server import GithubServer, serve_github
 
 from loadtest.browser import BrowserChoice, find_choice
 from loadtest.config import CONFIG_FILE, Settings, load_settings
@@ -74,3 +75,17 @@ def checkout(tmp_path: Path) -> Path:
         (root / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "docs", root / "docs")
     return root
+
+
+@pytest.fixture(scope="session")
+def github_server() -> Iterator[GithubServer]:
+    """Serve one loopback GitHub for all tests: ghapi takes 0.4 s to get to know an address."""
+    with serve_github() as server:
+        yield server
+
+
+@pytest.fixture
+def github(github_server: GithubServer) -> GithubServer:
+    """Give the loopback GitHub with nothing in it."""
+    github_server.forget_all()
+    return github_server

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import mcp  # noqa: F401 (two threads that import it at once trip over each other)
 import pytest
-from github_server import GithubServer, serve_github
 from sqlalchemy import delete
 
 from loadtest import provision as stage
@@ -198,17 +197,3 @@ def place(
             return Place(root, target, gate)
 
         yield make
-
-
-@pytest.fixture(scope="session")
-def github_server() -> Iterator[GithubServer]:
-    """Serve one loopback GitHub for all tests: ghapi takes 0.4 s to get to know an address."""
-    with serve_github() as server:
-        yield server
-
-
-@pytest.fixture
-def github(github_server: GithubServer) -> GithubServer:
-    """Give the loopback GitHub with nothing in it."""
-    github_server.forget_all()
-    return github_server
