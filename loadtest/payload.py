@@ -49,6 +49,11 @@ def encode_entry(entry: Entry) -> str:
     return f"{head}\n{b64encode(packed).decode()}\n-->"
 
 
+def holds_payload(body: str) -> bool:
+    """Return whether a comment holds a payload, or what claims to be one."""
+    return _MARKER in body
+
+
 def find_run_id(body: str) -> str | None:
     """Return the run that a comment says it is of, whether or not its payload can be read."""
     head = _HEAD.match(body, max(body.rfind(_MARKER), 0))

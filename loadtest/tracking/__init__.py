@@ -1,0 +1,6 @@
+"""The tracking issue: where every run's comment lies, and with it the history."""
+
+from loadtest.tracking.shapes import LABEL, Posted
+from loadtest.tracking.tracker import MOST_CHARS, Tracker, open_tracker
+
+__all__ = ["LABEL", "MOST_CHARS", "Posted", "Tracker", "open_tracker"]

@@ -1,0 +1,54 @@
+"""What GitHub refuses on a tracking issue, each in one line that says what to do next."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from loadtest.errors import ReportError
+from loadtest.github import Github, GithubRefusal
+
+PERMISSION = "Issues: read and write"
+
+_MAY_NOT = (
+    f"GITHUB_TOKEN may not do this: it needs the permission '{PERMISSION}' (in a workflow "
+    "`permissions: issues: write`)"
+)
+_OTHER = "name another issue in LOADTEST_TRACKING_ISSUE, or none, and one is found or opened"
+_OF_ISSUE = {
+    301: f"it was transferred to another repository (its address leads there): {_OTHER}",
+    403: _MAY_NOT,
+    404: "there is no such issue, or GITHUB_TOKEN cannot see it: correct LOADTEST_TRACKING_ISSUE "
+    f"or GITHUB_REPOSITORY, or give the token the permission '{PERMISSION}'",
+    410: f"it was deleted: {_OTHER}",
+}
+_OF_REPOSITORY = {
+    301: "the repository has another name by now: correct GITHUB_REPOSITORY",
+    403: _MAY_NOT,
+    404: "GITHUB_REPOSITORY does not exist, or GITHUB_TOKEN cannot see it or its issues: it needs "
+    f"the permission '{PERMISSION}'",
+    410: "issues are switched off in this repository: switch them on in its settings, or report "
+    "to another one by GITHUB_REPOSITORY",
+}
+
+
+@contextmanager
+def explain_refusals(github: Github, number: int | None = None) -> Iterator[None]:
+    """Make a ReportError of what GitHub refuses, about an issue or about the repository's."""
+    try:
+        yield
+    except GithubRefusal as refusal:
+        raise ReportError(_explain(github, number, refusal)) from None
+
+
+def _explain(github: Github, number: int | None, refusal: GithubRefusal) -> str:
+    where = f"issues of {github.repository}"
+    if number is None:
+        return refusal.explain(where, _OF_REPOSITORY)
+    where = f"tracking issue {github.repository_url}/issues/{number}"
+    words = refusal.words.lower()
+    if refusal.status == 403 and "locked" in words:
+        return f"{where} is locked: unlock it, or {_OTHER}"
+    if refusal.status == 403 and "comments" in words:
+        return f"{where} is full for ever: {_OTHER}"
+    if refusal.status == 410 and "disabled" in words:
+        return refusal.explain(where, _OF_REPOSITORY)
+    return refusal.explain(where, _OF_ISSUE)

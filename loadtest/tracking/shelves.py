@@ -1,0 +1,173 @@
+"""The issues that a history lies on, newest first, each with as many of its comments as needed."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from loadtest.github import Github, GithubRefusal
+from loadtest.payload import holds_payload
+from loadtest.tracking.refusals import explain_refusals
+from loadtest.tracking.shapes import COMMENTS, ISSUE, ISSUES, LABEL, USER, Comment, Issue, User
+from loadtest.tracking.words import find_link
+
+# So many reports are enough, and so many pages are looked through for them.
+ENOUGH = 40
+MOST_PAGES = 5
+LEAST_PAGE = 50
+PAGE = 100
+# An issue takes so many comments and then none for ever; the history goes on elsewhere before.
+FULL = 2500
+ALMOST_FULL = 2000
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """An issue with its newest comments, oldest first; `whole` when these are all."""
+
+    issue: Issue
+    comments: tuple[Comment, ...]
+    whole: bool
+
+
+class Library:
+    """Reads tracking issues; what it has read once it remembers."""
+
+    def __init__(self, github: Github, number: int | None) -> None:
+        self._github = github
+        self._number = number
+        self._own: User | None = None
+        self._asked = False
+
+    def find_newest(self) -> Shelf | None:
+        """Return the issue that the history goes on in; None where none was opened yet."""
+        issue = self._fetch(self._number) if self._number else self.find_labelled()
+        while issue is not None:
+            shelf = self.read_newest(issue)
+            successor = self._find_successor(shelf)
+            if successor is None:
+                return shelf
+            issue = successor
+        return None
+
+    def find_labelled(self, predecessor: Issue | None = None) -> Issue | None:
+        """Return the newest open issue with our label, only one that goes on where this ends."""
+        with explain_refusals(self._github):
+            found = self._github.fetch(
+                ISSUES,
+                "issues.list_for_repo",
+                labels=LABEL,
+                state="open",
+                sort="created",
+                direction="desc",
+                per_page=PAGE,
+            )
+        for issue in found:
+            if not issue.pull_request and (
+                predecessor is None or self._find_predecessor(issue) == predecessor.number
+            ):
+                return issue
+        return None
+
+    def refresh(self, issue: Issue) -> Shelf:
+        """Read an issue and its newest comments again."""
+        return self.read_newest(self._fetch(issue.number))
+
+    def read_newest(self, issue: Issue) -> Shelf:
+        """Read the newest comments of an issue: one page, unless it has too few reports."""
+        size, page = plan_page(issue.comments)
+        last = max(page - MOST_PAGES, 0)
+        comments: tuple[Comment, ...] = ()
+        while page > last and not self.is_enough(comments):
+            comments = (*self._list(issue, size, page), *comments)
+            page -= 1
+        return Shelf(issue, comments, whole=page == 0)
+
+    def is_enough(self, comments: Iterable[Comment]) -> bool:
+        """Return whether these hold enough reports to compare with."""
+        return sum(self.is_report(comment) for comment in comments) >= ENOUGH
+
+    def is_report(self, comment: Comment) -> bool:
+        """Return whether a comment holds a run's payload that is to be believed."""
+        return holds_payload(comment.body) and self.is_ours(comment.user)
+
+    def read_whole(self, shelf: Shelf) -> Shelf:
+        """Read all comments of an issue."""
+        if shelf.whole:
+            return shelf
+        comments: list[Comment] = []
+        for page in range(1, FULL // PAGE + 1):
+            comments += (found := self._list(shelf.issue, PAGE, page))
+            if len(found) < PAGE:
+                break
+        return replace(shelf, comments=tuple(comments), whole=True)
+
+    def read_predecessors(self, shelf: Shelf) -> Iterator[Shelf]:
+        """Yield the newest comments of the issue before, of the one before that, and so on."""
+        while (number := self._find_predecessor(shelf.issue)) is not None:
+            shelf = self.read_newest(self._fetch(number))
+            yield shelf
+
+    def is_ours(self, user: User | None) -> bool:
+        """Return whether this is the Actions bot or the token's own account.
+
+        The token of a workflow run may not ask who it is: its own account is the bot.
+        """
+        if user is None:
+            return False
+        if (user.login, user.type) == ("github-actions[bot]", "Bot"):
+            return True
+        if not self._asked:
+            with explain_refusals(self._github):
+                self._own = self._ask_own()
+            self._asked = True
+        return self._own is not None and user.id == self._own.id
+
+    def _ask_own(self) -> User | None:
+        try:
+            return self._github.fetch(USER, "users.get_authenticated")
+        except GithubRefusal as refusal:
+            if refusal.status == 403 and not refusal.is_limit:
+                return None
+            raise
+
+    def _fetch(self, number: int) -> Issue:
+        with explain_refusals(self._github, number):
+            issue = self._github.fetch(ISSUE, "issues.get", issue_number=number)
+            if issue.pull_request:
+                raise GithubRefusal(
+                    "it is a pull request: name an issue in LOADTEST_TRACKING_ISSUE"
+                )
+        return issue
+
+    def _list(self, issue: Issue, size: int, page: int) -> tuple[Comment, ...]:
+        with explain_refusals(self._github, issue.number):
+            return self._github.fetch(
+                COMMENTS,
+                "issues.list_comments",
+                issue_number=issue.number,
+                per_page=size,
+                page=page,
+            )
+
+    def _find_successor(self, shelf: Shelf) -> Issue | None:
+        for comment in reversed(shelf.comments):
+            number = find_link("successor", comment.body)
+            if number is not None and number > shelf.issue.number and self.is_ours(comment.user):
+                return self._fetch(number)
+        return self.find_labelled(shelf.issue) if shelf.issue.comments >= ALMOST_FULL else None
+
+    def _find_predecessor(self, issue: Issue) -> int | None:
+        number = find_link("predecessor", issue.body)
+        fits = number is not None and number < issue.number and self.is_ours(issue.user)
+        return number if fits else None
+
+
+def plan_page(count: int) -> tuple[int, int]:
+    """Return size and number of the page that holds the most of the newest of so many comments.
+
+    GitHub lists them oldest first, and the last page may be nearly empty: a size of 50 to 100 that
+    fills it is looked for.
+    """
+    if count <= PAGE:
+        return PAGE, min(count, 1)
+    size = max(range(LEAST_PAGE, PAGE + 1), key=lambda size: ((count - 1) % size, size))
+    return size, (count - 1) // size + 1

@@ -1,0 +1,315 @@
+"""Reads the history from the tracking issue, and writes a run's comment there exactly once."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from pydantic import TypeAdapter
+
+from loadtest.config import Settings
+from loadtest.errors import ReportError
+from loadtest.github import Github, GithubRefusal, open_github
+from loadtest.history import Entry, Reading
+from loadtest.payload import (
+    PayloadError,
+    decode_entry,
+    encode_entry,
+    find_run_id,
+    holds_payload,
+    replace_payload,
+)
+from loadtest.results import Run
+from loadtest.tracking.refusals import PERMISSION, explain_refusals
+from loadtest.tracking.shapes import (
+    COMMENT,
+    ISSUE,
+    LABEL,
+    LABEL_MADE,
+    LABELS,
+    Comment,
+    Issue,
+    Posted,
+)
+from loadtest.tracking.shelves import ALMOST_FULL, FULL, Library, Shelf
+from loadtest.tracking.words import COLOURS, TITLE, build_body, build_successor_comment, find_link
+
+# GitHub takes 65,536.
+MOST_CHARS = 60_000
+# With less room for its text, a comment does without the figures.
+LEAST_ROOM = 5_000
+# What GitHub asks for between two writes.
+BETWEEN_WRITES_SECONDS = 1.0
+NOT_KEPT = "<sub>Too many figures to keep: later runs are not compared with this one.</sub>"
+
+_T = TypeVar("_T")
+
+
+class Tracker:
+    """The tracking issue and those before it; what was read of them once is remembered."""
+
+    def __init__(self, github: Github, number: int | None) -> None:
+        self.repository_url = github.repository_url
+        self._github = github
+        self._library = Library(github, number)
+        self._shelves: list[Shelf] | None = None
+        self._wrote = False
+
+    def read_recent(self) -> Reading:
+        """Read the newest reports: 40 at least, where the newest comments hold as many."""
+        return self._read(self._open_shelves())
+
+    def read_all(self) -> Reading:
+        """Read the whole history, across all issues that it lies on."""
+        shelves = self._open_shelves()
+        self._read_rest(shelves)
+        return self._read(shelves)
+
+    def count_room(self, entry: Entry) -> int:
+        """Return how many characters the text of a run's comment may have."""
+        return MOST_CHARS - len(_pack(entry))
+
+    def post(self, entry: Entry, text: str) -> Posted:
+        """Write the comment of a run, or write it anew; there is never a second one."""
+        body = text.rstrip() + _pack(entry)
+        if len(body) > MOST_CHARS:
+            raise ReportError(
+                f"the comment of run {entry.run.run_id} has {len(body):,} characters, and no more "
+                f"than {MOST_CHARS:,} are posted: look into the run folder instead"
+            )
+        found = self._find_comment(entry.run)
+        if found is not None:
+            return self._edit(*found, body)
+        shelves = self._open_shelves()
+        issue = self._ensure_issue(shelves)
+        comment = self._comment(
+            issue, body, lambda each: find_run_id(each.body) == entry.run.run_id
+        )
+        _check_stored(comment, body)
+        issue = replace(issue, comments=issue.comments + 1)
+        comments = (*shelves[0].comments, comment)
+        shelves[0] = replace(shelves[0], issue=issue, comments=comments)
+        return Posted(comment.html_url, True, issue.number)
+
+    def replace_entry(self, entry: Entry) -> Posted:
+        """Replace what a run's comment holds, and leave its text byte for byte."""
+        found = self._find_comment(entry.run)
+        if found is None:
+            raise ReportError(
+                f"run {entry.run.run_id} has no comment on the tracking issue: post it first"
+            )
+        shelf, comment = found
+        return self._edit(shelf, comment, replace_payload(comment.body, entry))
+
+    def mark(self, *, regressed: bool, failed: bool) -> None:
+        """Put the labels `regressed` and `failed` on the tracking issue, or take them off."""
+        shelves = self._open_shelves()
+        if not shelves:
+            return
+        issue = shelves[0].issue
+        for name, wanted in (("regressed", regressed), ("failed", failed)):
+            issue = self._put_on(issue, name) if wanted else self._take_off(issue, name)
+        shelves[0] = replace(shelves[0], issue=issue)
+
+    def _open_shelves(self) -> list[Shelf]:
+        """Read the newest comments, of the issue before as well where they hold too few reports."""
+        if self._shelves is None:
+            newest = self._library.find_newest()
+            self._shelves = [newest] if newest else []
+            if newest and newest.whole and not self._library.is_enough(newest.comments):
+                before = next(self._library.read_predecessors(newest), None)
+                self._shelves += [before] if before else []
+        return self._shelves
+
+    def _read_rest(self, shelves: list[Shelf]) -> None:
+        shelves[:] = [self._library.read_whole(shelf) for shelf in shelves]
+        for before in self._library.read_predecessors(shelves[-1]) if shelves else ():
+            shelves.append(self._library.read_whole(before))
+
+    def _read(self, shelves: list[Shelf]) -> Reading:
+        entries: dict[str, Entry] = {}
+        skipped = []
+        for comment in (each for shelf in reversed(shelves) for each in shelf.comments):
+            if not holds_payload(comment.body):
+                continue
+            try:
+                entry = self._decode(comment)
+            except PayloadError as failure:
+                skipped.append(f"{comment.html_url} is skipped: {failure}")
+            else:
+                entries[entry.run.run_id] = entry
+        newest_last = sorted(entries.values(), key=lambda entry: entry.run.started)
+        return Reading(tuple(newest_last), tuple(skipped))
+
+    def _decode(self, comment: Comment) -> Entry:
+        if not self._library.is_ours(comment.user):
+            author = comment.user.login if comment.user else "an account that is no more"
+            raise PayloadError(
+                f"it is by {author}, and only the Actions bot and this token's account are believed"
+            )
+        entry = decode_entry(comment.body, comment.html_url)
+        assert entry is not None
+        return entry
+
+    def _find_comment(self, run: Run) -> tuple[Shelf, Comment] | None:
+        """Look for a run's comment; as far back as it may lie, since that is seldom far."""
+        shelves = self._open_shelves()
+        found = self._find_on(shelves, run)
+        if found is None and shelves:
+            read = shelves[-1].comments
+            if not read or run.started < read[0].created_at:
+                self._read_rest(shelves)
+                found = self._find_on(shelves, run)
+        return found
+
+    def _find_on(self, shelves: list[Shelf], run: Run) -> tuple[Shelf, Comment] | None:
+        for shelf in shelves:
+            for comment in reversed(shelf.comments):
+                if find_run_id(comment.body) == run.run_id and self._library.is_ours(comment.user):
+                    return shelf, comment
+        return None
+
+    def _ensure_issue(self, shelves: list[Shelf]) -> Issue:
+        """Return the issue to write on: the newest one, else one that is opened now."""
+        if shelves and shelves[0].issue.comments < ALMOST_FULL:
+            return shelves[0].issue
+        before = shelves[0].issue if shelves else None
+        issue = self._open_issue(before)
+        if before is not None:
+            self._lead_on(before, issue)
+        shelves.insert(0, Shelf(issue, (), whole=True))
+        return issue
+
+    def _open_issue(self, before: Issue | None) -> Issue:
+        with explain_refusals(self._github):
+            self._ensure_label(LABEL)
+            issue = self._write(
+                ISSUE,
+                "issues.create",
+                find_done=lambda: self._library.find_labelled(before),
+                title=TITLE,
+                body=build_body(before.number if before else None),
+                labels=[LABEL],
+            )
+        if LABEL not in issue.label_names:
+            raise ReportError(
+                f"{issue.html_url} was opened, but GITHUB_TOKEN may not label it: set the label "
+                f"{LABEL} by hand, or LOADTEST_TRACKING_ISSUE to {issue.number}"
+            )
+        return issue
+
+    def _lead_on(self, before: Issue, issue: Issue) -> None:
+        """Say on an issue that is nearly full where it goes on; one that is full stays as it is."""
+        if before.comments < FULL:
+            self._comment(
+                before,
+                build_successor_comment(issue.number),
+                lambda comment: find_link("successor", comment.body) == issue.number,
+            )
+        self._take_off(before, LABEL)
+
+    def _comment(self, issue: Issue, body: str, is_it: Callable[[Comment], bool]) -> Comment:
+        """Write a comment once; `is_it` knows it again where GitHub's answer was lost."""
+
+        def find_done() -> Comment | None:
+            comments = self._library.refresh(issue).comments
+            ours = (each for each in reversed(comments) if is_it(each))
+            return next((each for each in ours if self._library.is_ours(each.user)), None)
+
+        with explain_refusals(self._github, issue.number):
+            return self._write(
+                COMMENT,
+                "issues.create_comment",
+                find_done=find_done,
+                issue_number=issue.number,
+                body=body,
+            )
+
+    def _edit(self, shelf: Shelf, comment: Comment, body: str) -> Posted:
+        with explain_refusals(self._github, shelf.issue.number):
+            edited = self._write(COMMENT, "issues.update_comment", comment_id=comment.id, body=body)
+        _check_stored(edited, body)
+        shelves = self._open_shelves()
+        place = shelves.index(shelf)
+        comments = tuple(edited if each.id == edited.id else each for each in shelf.comments)
+        shelves[place] = replace(shelf, comments=comments)
+        return Posted(edited.html_url, False, shelf.issue.number)
+
+    def _put_on(self, issue: Issue, name: str) -> Issue:
+        if name in issue.label_names:
+            return issue
+        with explain_refusals(self._github, issue.number):
+            self._ensure_label(name)
+            labels = self._write(
+                LABELS, "issues.add_labels", issue_number=issue.number, labels=[name]
+            )
+        return replace(issue, labels=labels)
+
+    def _take_off(self, issue: Issue, name: str) -> Issue:
+        if name not in issue.label_names:
+            return issue
+        with explain_refusals(self._github, issue.number):
+            try:
+                labels = self._write(
+                    LABELS, "issues.remove_label", issue_number=issue.number, name=name
+                )
+            except GithubRefusal as refusal:
+                if refusal.status != 404:
+                    raise
+                labels = tuple(label for label in issue.labels if label.name != name)
+        return replace(issue, labels=labels)
+
+    def _ensure_label(self, name: str) -> None:
+        about = "Set and taken off by the load test"
+        try:
+            self._write(
+                LABEL_MADE, "issues.create_label", name=name, color=COLOURS[name], description=about
+            )
+        except GithubRefusal as refusal:
+            if refusal.status != 422:  # it is there
+                raise
+
+    def _write(
+        self,
+        shape: TypeAdapter[_T],
+        operation: str,
+        find_done: Callable[[], _T | None] = lambda: None,
+        **given: object,
+    ) -> _T:
+        if self._wrote:
+            self._github.pause(BETWEEN_WRITES_SECONDS)
+        self._wrote = True
+        return self._github.fetch(shape, operation, find_done=find_done, **given)
+
+
+def open_tracker(settings: Settings, pause: Callable[[float], None] = time.sleep) -> Tracker:
+    """Return the tracker that the variables name; raise ConfigError with all that is wrong."""
+    text = settings.tracking_issue or ""
+    number = re.fullmatch(r"#?([1-9]\d{0,8})", text, re.ASCII)
+    faults = (
+        ["LOADTEST_TRACKING_ISSUE is not the number of an issue"] if text and not number else []
+    )
+    github = open_github(settings.variables, "tracking issue", PERMISSION, pause, faults=faults)
+    return Tracker(github, int(number[1]) if number else None)
+
+
+def _pack(entry: Entry) -> str:
+    """Return what follows the text of a comment; figures that are too many are left out."""
+    payload = encode_entry(entry)
+    if len(payload) <= MOST_CHARS - LEAST_ROOM:
+        return f"\n\n{payload}"
+    return f"\n\n{NOT_KEPT}\n\n{encode_entry(replace(entry, rows=()))}"
+
+
+def _check_stored(comment: Comment, body: str) -> None:
+    """Raise ReportError unless what GitHub stored says the same of the run."""
+    try:
+        stored = decode_entry(comment.body)
+    except PayloadError:
+        stored = None
+    if stored is None or stored != decode_entry(body):
+        raise ReportError(
+            f"{comment.html_url} was written, but GitHub stored something else: later runs are not "
+            "compared with it; post it again"
+        )
