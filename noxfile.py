@@ -112,6 +112,20 @@ def report(session: nox.Session) -> None:
 
 
 @nox.session
+def compare(session: nox.Session) -> None:
+    """Print two runs side by side."""
+    install(session, "report")
+    run_task(session, "compare")
+
+
+@nox.session
+def history(session: nox.Session) -> None:
+    """Print all runs, accept a regression, or check the cadence."""
+    install(session, "report")
+    run_task(session, "history")
+
+
+@nox.session
 def docs_update(session: nox.Session) -> None:
     """Turn TBD cells into links."""
     install(session, "docs-update")

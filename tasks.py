@@ -13,6 +13,7 @@ from invoke.tasks import Call, Task
 from invoke.tasks import task as invoke_task
 
 from loadtest import chain
+from loadtest.errors import BusyError, LoadtestError, UsageError
 
 HELP = {
     "env": "Environment of loadtest.toml to test (default: local, the reference target)",
@@ -38,11 +39,18 @@ HELP = {
     "out": "Output of k6 beside ours, as in csv={scenario}.csv; may be given again",
     "json": "Print the run as one JSON document, and all else to standard error",
     "run_id": "Run to take from .loadtest/runs (default: the newest of the environment)",
+    "dry_run": "Print the comment as Markdown; write and post nothing",
+    "before": "The run compared with: an id, last, previous, or the start of a git SHA",
+    "after": "The run that is compared, named the same way",
+    "accept": "Make a run, named as for compare, the baseline of its confirmed regressions",
+    "html": "Write the history as a page with charts",
+    "csv": "Print the history as CSV, a line per run and row",
     "verify": "Look again, even if all was there within the last hour",
     "rotate": "Change the password everywhere it is stored, or nowhere",
     "teardown": "Remove what can be removed, list what cannot, wipe the local files",
     "github_secrets": "Hand the credentials to the Actions secrets of GITHUB_REPOSITORY",
     "print_": "Print the credentials in clear, once",
+    "history.check": "Fail when the newest run is older than the environment's cadence_days allow",
     "check": "Write nothing: show the difference and fail when a TBD cell is left",
     "close": "Close the sessions that an earlier run left open on the server",
     "port": "Loopback port to serve on (default: the one it had before, else a free one)",
@@ -71,7 +79,12 @@ class ChainExecutor(Executor):
         with chain.guard(as_json=as_json) as ending:
             for call in self.normalize(tasks):
                 check(call)
-            super().execute(*tasks)
+            try:
+                super().execute(*tasks)
+            except LoadtestError as failure:
+                for call in self.normalize(tasks):
+                    report_failed(call, failure)
+                raise
         if ending.exit_code:
             raise Exit(ending.message, ending.exit_code)
 
@@ -106,6 +119,23 @@ def check(call: Call) -> None:
         stages.parse_scenarios(given["scenarios"])
 
 
+def report_failed(call: Call, failure: LoadtestError) -> None:
+    """Report a chain that failed before its report; a wrong option or a second process is none."""
+    ending = chain.current().ending
+    if call.task.name != "loadtest" or ending.is_reported:
+        return
+    if isinstance(failure, UsageError | BusyError):
+        return
+    from loadtest import stages
+
+    given = {option.name: option.default for option in options(call)} | call.kwargs
+    settings = load(given["env"], given["profile"], pick_knobs(given))
+    try:
+        stages.report_failed(chain.current(), settings, given["scenarios"], failure)
+    except LoadtestError as other:
+        chain.current().say("report", f"warning: the failure is not reported: {other}")
+
+
 def pick_knobs(given: dict[str, Any]) -> dict[str, Any]:
     """Return the knobs among a task's options, by the names of their variables."""
     return {name.upper(): given[name] for name in KNOBS}
@@ -128,7 +158,8 @@ def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:
             body(context, **given)
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        texts = {parameter.name: HELP[parameter.name] for parameter in parameters[1:]}
+        names = [parameter.name for parameter in parameters[1:]]
+        texts = {name: HELP.get(f"{body.__name__}.{name}") or HELP[name] for name in names}
         make_task: Any = invoke_task  # its annotations forget the decorator form
         made: Task[Any] = make_task(run, help=texts, auto_shortflags=False, **settings)
         return made
@@ -219,12 +250,39 @@ def k6(
 
 @task()
 def report(
-    _: Context, env: str | None = None, run_id: str | None = None, json: bool = False
+    _: Context,
+    env: str | None = None,
+    run_id: str | None = None,
+    dry_run: bool = False,
+    json: bool = False,
 ) -> None:
-    """Print a run's tables and write its report.md"""
+    """Judge a run, print its tables, post its comment"""
     from loadtest import stages
 
-    stages.report(chain.current(), load(env), run_id, as_json=json)
+    stages.report(chain.current(), load(env), run_id, dry_run=dry_run, as_json=json)
+
+
+@task()
+def compare(_: Context, before: str, after: str, env: str | None = None) -> None:
+    """Print two runs side by side"""
+    from loadtest import stages
+
+    stages.compare(chain.current(), load(env), before, after)
+
+
+@task()
+def history(
+    _: Context,
+    env: str | None = None,
+    check: bool = False,
+    accept: str | None = None,
+    html: bool = False,
+    csv: bool = False,
+) -> None:
+    """Print all runs; accept a regression; check the cadence"""
+    from loadtest import stages
+
+    stages.history(chain.current(), load(env), check=check, accept=accept, as_page=html, as_csv=csv)
 
 
 @task(name="docs-update")
@@ -271,4 +329,7 @@ def doctor(
     stages.doctor(chain.current(), load(env, profile, knobs, mcp_url), close=close)
 
 
-ns = Collection(provision, mint, revoke, k6, report, docs_update, loadtest, target, doctor)
+ns = Collection(
+    *(provision, mint, revoke, k6, report, docs_update, loadtest),
+    *(compare, history, target, doctor),
+)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 BUG_EXIT_CODE = 70
+REGRESSED_EXIT_CODE = 96
 GENERATOR_EXIT_CODE = 97
 # As k6: 99 is a result, crossed thresholds, and no crash.
 RUN_EXIT_CODES = {
@@ -44,12 +45,15 @@ class Terminated(KeyboardInterrupt):
 class Ending:
     """How the process ends: an exit code, and one line where that is not 0.
 
-    `run_dir` is the run that it was about, for `--json`.
+    `run_dir` is the run that it was about and `confirmed` its regressions, for `--json`;
+    `is_reported` once the report is under way: what fails then is no failure of the run.
     """
 
     exit_code: int = 0
     message: str | None = None
     run_dir: Path | None = None
+    confirmed: tuple[str, ...] = ()
+    is_reported: bool = False
 
     def note(self, run: "Run") -> None:
         """Let what a run's numbers say show in the exit code, once the chain is through."""
@@ -62,12 +66,26 @@ class Ending:
         said = "generator-bound" if self.exit_code == GENERATOR_EXIT_CODE else outcome
         self.message = None if self.exit_code == 0 else f"loadtest: run {run.run_id}: {said}"
 
+    def note_regressions(self, run_id: str) -> None:
+        """Let confirmed regressions show, where nothing worse does."""
+        if self.exit_code in {0, RUN_EXIT_CODES["thresholds crossed"]}:
+            self.exit_code = REGRESSED_EXIT_CODE
+            count = len(self.confirmed)
+            said = f"{count} confirmed regression{'s' * (count != 1)}"
+            self.message = f"loadtest: run {run_id}: {said}"
+
+    def fail(self, exit_code: int, reason: str) -> None:
+        """End by an error; what is known of the run by then is still said."""
+        self.exit_code = exit_code
+        self.message = "\n".join(filter(None, (self.message, f"loadtest: {reason}")))
+
 
 @dataclass
 class Chain:
     """Handed from stage to stage; `targets` maps environments to the origins opened so far.
 
-    `held` are the environments that no other process may use until this one ends.
+    `held` are the environments that no other process may use until this one ends;
+    `tracking_issue` is where the run was reported, for the docs to lead to.
     """
 
     root: Path
@@ -76,6 +94,7 @@ class Chain:
     ending: Ending = field(default_factory=Ending)
     targets: dict[str, str] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
+    tracking_issue: str | None = None
 
     def say(self, stage: str, text: str) -> None:
         """Print one line of a stage."""
@@ -146,9 +165,10 @@ def _print_document(run_dir: Path, ending: Ending) -> None:
     try:
         folder = read_run_folder(run_dir)
     except LoadtestError as failure:
-        ending.exit_code, ending.message = failure.exit_code, f"loadtest: {failure}"
+        ending.fail(failure.exit_code, str(failure))
         return
-    print(json.dumps(build_document(folder, ending.exit_code), indent=2, ensure_ascii=False))
+    document = build_document(folder, ending.exit_code, ending.confirmed)
+    print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @contextmanager
@@ -161,14 +181,14 @@ def _guard(root: Path) -> Iterator[Ending]:
         try:
             yield ending
         except LoadtestError as failure:
-            ending.exit_code, ending.message = failure.exit_code, f"loadtest: {failure}"
+            ending.fail(failure.exit_code, str(failure))
         except Terminated:
-            ending.exit_code, ending.message = 143, "loadtest: terminated"
+            ending.fail(143, "terminated")
         except KeyboardInterrupt:
-            ending.exit_code, ending.message = 130, "loadtest: interrupted"
+            ending.fail(130, "interrupted")
         except Exception:  # noqa: BLE001 (a bug: shown whole, then the exit code says so)
             traceback.print_exc()
-            ending.exit_code, ending.message = BUG_EXIT_CODE, "loadtest: this is a bug"
+            ending.fail(BUG_EXIT_CODE, "this is a bug")
         finally:
             # Whatever else is sent now, closing what was opened comes first.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -143,7 +143,8 @@ class Environment(_Table):
     be a JWT that names the workspace; `client_metadata_url` is a Client ID Metadata Document of
     ours, used where the authorization server takes such; `client_auth` is how a given client sends
     its secret, where the server offers both ways; `cadence_days` is how often a run is due, if
-    it is; `tools` are a table of what to call, or the path of one from the root of the checkout, or
+    it is; `mention` is the account or team that a report calls when a run failed or regressed;
+    `tools` are a table of what to call, or the path of one from the root of the checkout, or
     `novamart`.
     """
 
@@ -160,6 +161,7 @@ class Environment(_Table):
     protocol: Protocol = "auto"
     quota: Quota | None = None
     cadence_days: Positive | None = None
+    mention: Annotated[str, Field(pattern=r"^@?[\w-]+(/[\w.-]+)?$")] | None = None
     tools: str | dict[str, Any] | None = None
     pages: Pages = Pages()
 

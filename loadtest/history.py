@@ -44,6 +44,10 @@ class Entry:
         figures = {cell: value for row in self.rows for cell, value in read_figures(row).items()}
         object.__setattr__(self, "figures", figures)
 
+    def has_regressed(self) -> bool:
+        """Return whether a regression was confirmed that nobody has accepted yet."""
+        return bool(self.confirmed) and not self.accepted
+
 
 @dataclass(frozen=True)
 class Reading:

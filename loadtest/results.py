@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,6 +143,10 @@ class Run:
         found = {scenario.outcome for scenario in self.scenarios}
         return next((outcome for outcome in order if outcome in found), "ok")
 
+    def has_failed(self) -> bool:
+        """Return whether there is less to see than was asked for, and not because of a signal."""
+        return not self.scenarios or self.outcome() in {"failed", "aborted", "not run"}
+
     def is_generator_bound(self) -> bool:
         """Return whether the generator was the bottleneck of a scenario."""
         watched = (scenario.generator for scenario in self.scenarios)
@@ -219,13 +223,19 @@ def read_run_folder(path: Path) -> RunFolder:
     return replace(folder, rows=rows)
 
 
-def build_document(folder: RunFolder, exit_code: int) -> dict[str, Any]:
-    """Return a run for machines: `run` as in run.json, `rows` as in every rows.json."""
+def build_document(
+    folder: RunFolder, exit_code: int, confirmed: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a run for machines: `run` as in run.json, `rows` as in every rows.json.
+
+    `confirmed` names the figures whose regression its report confirmed.
+    """
     run = folder.run
     return {
         "version": DOCUMENT_VERSION,
         "exit_code": exit_code,
         "outcome": run.outcome() if run.scenarios else "not run",
+        "confirmed": list(confirmed),
         "folder": str(folder.path),
         "run": asdict(run),
         "rows": [asdict(row) for row in folder.rows],

@@ -5,9 +5,11 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ from urllib.parse import urlsplit
 from loadtest import __version__
 from loadtest.chain import Chain
 from loadtest.config import Settings, check_hosted
-from loadtest.errors import ConfigError, MintError, UsageError
+from loadtest.errors import ConfigError, LoadtestError, MintError, ReportError, UsageError
 from loadtest.mint.bearer import (
     Bearer,
     find_soonest,
@@ -30,12 +32,16 @@ from loadtest.mint.options import WAYS, MintOptions
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from loadtest.results import Run, Target
+    from loadtest.delivery import Judged
+    from loadtest.history import Reading
+    from loadtest.results import Run, RunFolder, Target
 
 # A shorter life leaves no time to renew it.
 LEAST_LIFE_SECONDS = 20
 # A bearer must outlive the scheduled time by this much: cold start, gaps and clean-up.
 SPARE_SECONDS = 120
+# A wait that is worth a line.
+TOLD_SECONDS = 5
 
 
 def provision(
@@ -377,18 +383,180 @@ def build_run_url(variables: Mapping[str, str]) -> str | None:
     return f"{server}/{repository}/actions/runs/{run}"
 
 
-def report(chain: Chain, settings: Settings, run_id: str | None, *, as_json: bool = False) -> None:
-    """Print the tables of a run, or leave that to the JSON document, and write its report.md."""
-    from loadtest.report import render_terminal, write_report
+def report(
+    chain: Chain,
+    settings: Settings,
+    run_id: str | None,
+    *,
+    dry_run: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Judge a run, print it, write it beside the run, post it where a repository is named.
+
+    With `dry_run` the comment is printed as Markdown, and nothing is written or posted.
+    """
+    from loadtest import delivery
     from loadtest.results import find_run_folder, read_run_folder
 
-    path = find_run_folder(settings.runs_dir, run_id, settings.environment_name)
-    folder = read_run_folder(path)
-    written = write_report(folder)
-    chain.ending.run_dir = path
+    chain.ending.is_reported = True
+    folder = read_run_folder(find_run_folder(settings.runs_dir, run_id, settings.environment_name))
+    chain.ending.run_dir = folder.path
+    if dry_run:
+        tracker = delivery.find_tracker(settings, _pause(chain))
+        judged = delivery.judge_run(settings, folder, tracker)
+        print(judged.text)
+        _note_regressions(chain, settings, judged)
+    else:
+        _deliver(chain, settings, folder, as_json=as_json)
+
+
+def report_failed(
+    chain: Chain, settings: Settings, scenarios: str | None, failure: LoadtestError
+) -> None:
+    """Report a run that ended before it measured anything, where reports are posted.
+
+    Whoever waits for Monday's comment must not take silence for good news.
+    """
+    from loadtest import delivery
+    from loadtest.results import Target, create_run_folder, read_run_folder, write_run
+
+    chain.ending.is_reported = True
+    if delivery.find_tracker(settings) is None:
+        return
+    if chain.ending.run_dir is None:
+        target = Target(host=urlsplit(settings.base_url or "").netloc or "unknown")
+        folder = create_run_folder(settings.runs_dir, build_run(settings, target, "unknown"))
+        chain.ending.run_dir = folder.path
+    else:
+        folder = read_run_folder(chain.ending.run_dir)
+    if not folder.run.scenarios:
+        folder = replace(folder, run=_mark_failed(folder.run, scenarios, failure))
+        write_run(folder)
+    _deliver(chain, settings, folder, as_json=True)
+
+
+def _mark_failed(run: "Run", scenarios: str | None, failure: LoadtestError) -> "Run":
+    from loadtest.results import ScenarioResult, utc_now
+
+    first, *others = parse_scenarios(scenarios)
+    reason = f"before the first call: {failure}"
+    missed = (ScenarioResult(name, "not run") for name in others)
+    failed = ScenarioResult(first, "failed", reason=reason)
+    return replace(run, ended=utc_now(), scenarios=(failed, *missed))
+
+
+def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: bool) -> None:
+    """Judge, write, print, post and announce a run; what GitHub refuses ends it, but last."""
+    from loadtest import delivery
+    from loadtest.report import render_terminal
+
+    run_id, failure, tracker, posted = folder.run.run_id, None, None, None
+    try:
+        tracker = delivery.find_tracker(settings, _pause(chain))
+        judged = delivery.judge_run(settings, folder, tracker)
+    except (ConfigError, ReportError) as refused:
+        tracker, failure, judged = None, refused, delivery.leave_unjudged(folder)
+    delivery.write_files(judged)
     if not as_json:
-        chain.console.print(render_terminal(folder))
-    chain.say("report", f"written to {written.relative_to(settings.root)}")
+        chain.console.print(render_terminal(folder, judged.judgement))
+    chain.say("report", f"written to {(folder.path / 'report.md').relative_to(settings.root)}")
+    if tracker is not None:
+        try:
+            posted = delivery.post(judged, tracker)
+        except ReportError as refused:
+            failure = refused
+        else:
+            chain.tracking_issue = str(posted.issue)
+            chain.say("report", f"{'posted' if posted.created else 'updated'}: {posted.url}")
+    url = posted.url if posted else None
+    for warning in delivery.announce(settings.variables, judged, url):
+        chain.say("report", warning)
+    _note_regressions(chain, settings, judged)
+    if failure is not None:
+        command = f"inv report --env {settings.environment_name} --run-id {run_id}"
+        raise ReportError(f"{failure}. Not posted; this posts it: {command}")
+
+
+def _note_regressions(chain: Chain, settings: Settings, judged: "Judged") -> None:
+    """Let confirmed regressions end the task; ours shares its machine, and proves nothing."""
+    if judged.entry.has_regressed() and not settings.is_reference():
+        chain.ending.confirmed = tuple(map(str, sorted(judged.entry.confirmed)))
+        chain.ending.note_regressions(judged.folder.run.run_id)
+
+
+def _pause(chain: Chain) -> Callable[[float], None]:
+    """Return what waits, and says so where it takes long."""
+
+    def pause(seconds: float) -> None:
+        if seconds >= TOLD_SECONDS:
+            chain.say("report", f"GitHub is busy, or a limit is reached: waiting {seconds:.0f} s")
+        time.sleep(seconds)
+
+    return pause
+
+
+def compare(chain: Chain, settings: Settings, before: str, after: str) -> None:
+    """Print two runs of the environment side by side."""
+    from loadtest.delivery import find_tracker, read_history
+    from loadtest.listing import find_entry, render_pair
+
+    tracker = find_tracker(settings, _pause(chain))
+    reading = read_history(settings, tracker)
+    _say_skipped(chain, reading)
+    entries = reading.entries
+    chain.console.print(render_pair(find_entry(entries, before), find_entry(entries, after)))
+
+
+def history(
+    chain: Chain,
+    settings: Settings,
+    *,
+    check: bool = False,
+    accept: str | None = None,
+    as_page: bool = False,
+    as_csv: bool = False,
+) -> None:
+    """Print the runs of the environment, or do one of four other things with them."""
+    from loadtest import delivery
+    from loadtest.cadence import check_cadence
+    from loadtest.files import write_text
+    from loadtest.listing import find_entry, render_csv, render_history
+    from loadtest.page import render_history_page
+
+    if [check, accept is not None, as_page, as_csv].count(True) > 1:
+        raise UsageError("--check, --accept, --html and --csv go one at a time")
+    name, cadence_days = settings.environment_name, settings.environment.cadence_days
+    if check and cadence_days is None:
+        raise ConfigError(f"environment {name} has no cadence_days in loadtest.toml: set it")
+    tracker = delivery.find_tracker(settings, _pause(chain))
+    reading = delivery.read_history(settings, tracker)
+    entries = reading.entries
+    if as_csv:
+        print(render_csv(entries), end="")
+        return
+    _say_skipped(chain, reading)
+    if check:
+        assert cadence_days is not None
+        check_cadence(entries, name, cadence_days, datetime.now(UTC))
+        chain.say("history", f"the newest run of {name} is of {entries[-1].run.started}: in time")
+    elif accept is not None:
+        entry = find_entry(entries, accept)
+        delivery.accept(settings, tracker, entries, entry)
+        figures = f"{len(entry.confirmed)} figure{'s' * (len(entry.confirmed) != 1)}"
+        chain.say("history", f"{entry.run.run_id}: the new baseline of {figures}")
+    elif as_page:
+        path = settings.state_dir / "history.html"
+        write_text(path, render_history_page(entries))
+        chain.say("history", f"written to {path.relative_to(settings.root)}")
+    elif entries:
+        chain.console.print(render_history(entries))
+    else:
+        chain.say("history", f"no run of {name} yet: start with `inv loadtest --env {name}`")
+
+
+def _say_skipped(chain: Chain, reading: "Reading") -> None:
+    for line in reading.skipped:
+        chain.say("history", line)
 
 
 def docs_update(chain: Chain, settings: Settings, *, check: bool) -> None:
@@ -397,6 +565,8 @@ def docs_update(chain: Chain, settings: Settings, *, check: bool) -> None:
     from loadtest.results import find_run_folder
 
     run_dir = None
+    if settings.tracking_issue is None:
+        settings = replace(settings, tracking_issue=chain.tracking_issue)
     if settings.tracking_issue is None and not check:
         run_dir = find_run_folder(settings.runs_dir, None, settings.environment_name)
     updates = update_docs(settings, run_dir, check=check)

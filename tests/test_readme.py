@@ -17,7 +17,8 @@ def test_every_task_is_in_the_table() -> None:
 def test_every_exit_code_is_explained() -> None:
     kinds = (kind for kind in vars(errors).values() if isinstance(kind, type))
     codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.LoadtestError)}
-    codes |= {chain.BUG_EXIT_CODE, chain.GENERATOR_EXIT_CODE, *chain.RUN_EXIT_CODES.values(), 143}
+    results = {chain.GENERATOR_EXIT_CODE, chain.REGRESSED_EXIT_CODE, *chain.RUN_EXIT_CODES.values()}
+    codes |= results | {chain.BUG_EXIT_CODE, 143}
     table = README.split("## How a run ends")[1].split("## What it installs")[0]
     explained = {
         int(code)

@@ -14,7 +14,7 @@ from tasks import ChainExecutor
 
 Inv = Callable[..., subprocess.CompletedProcess[str]]
 
-NAMES = ["provision", "mint", "k6", "report", "docs-update", "loadtest", "target", "doctor"]
+NAMES = [str(name) for name in tasks.ns.task_names]
 
 
 @pytest.fixture

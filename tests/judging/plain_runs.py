@@ -3,11 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from loadtest.history import Cell, Entry, Figure
 from loadtest.judging import Judgement, judge
-from loadtest.results import Percentiles, Row, Run, ScenarioResult, Target
+from loadtest.results import (
+    Percentiles,
+    Row,
+    Run,
+    ScenarioResult,
+    Target,
+    create_run_folder,
+    write_rows,
+)
 
 CALLS = 6000
 ROWS = {
@@ -72,6 +81,14 @@ def entry(
         failing = failed if key == SQL else 0
         rows.append(build_row(key, p50 * factor * noise, calls=calls, failed=failing))
     return Entry(replace(RUN, **given), tuple(rows))
+
+
+def put(runs_dir: Path, run: Entry) -> Path:
+    """Write a run folder and return where it lies."""
+    folder = create_run_folder(runs_dir, run.run)
+    for scenario in ("sessions", "tools"):
+        write_rows(folder, scenario, tuple(row for row in run.rows if row.scenario == scenario))
+    return folder.path
 
 
 def weeks(count: int) -> tuple[Entry, ...]:

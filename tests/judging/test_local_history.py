@@ -4,19 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from plain_runs import SQL, cell, entry, judge_all, weeks
+from plain_runs import SQL, cell, entry, judge_all, put, weeks
 
 from loadtest.errors import ResultsError, UsageError
-from loadtest.history import Entry
 from loadtest.local_history import accept_run, keep_confirmed, read_entry, read_local_history
-from loadtest.results import create_run_folder, write_rows
-
-
-def put(runs_dir: Path, run: Entry) -> Path:
-    folder = create_run_folder(runs_dir, run.run)
-    for scenario in ("sessions", "tools"):
-        write_rows(folder, scenario, tuple(row for row in run.rows if row.scenario == scenario))
-    return folder.path
 
 
 def test_no_folder_yet_is_an_empty_history(tmp_path: Path) -> None:

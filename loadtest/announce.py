@@ -1,0 +1,54 @@
+"""What a workflow run is told of its load test, and the webhook that hears of bad news."""
+
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from loadtest.errors import ReportError
+from loadtest.tls import find_tls
+
+SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
+OUTPUT_VARIABLE = "GITHUB_OUTPUT"
+WEBHOOK_VARIABLE = "LOADTEST_WEBHOOK_URL"
+WEBHOOK_SECONDS = 10.0
+
+
+def write_summary(variables: Mapping[str, str], text: str) -> None:
+    """Append Markdown to the step summary, in GitHub Actions; elsewhere do nothing."""
+    _append(variables.get(SUMMARY_VARIABLE), text.rstrip() + "\n\n")
+
+
+def write_outputs(variables: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+    """Set outputs of the step, in GitHub Actions; no value can pose as another output."""
+    end = secrets.token_hex(16)
+    lines = (f"{name}<<{end}\n{value}\n{end}\n" for name, value in outputs.items())
+    _append(variables.get(OUTPUT_VARIABLE), "".join(lines))
+
+
+def call_webhook(url: str, line: str) -> None:
+    """Post `{"text": line}`, as chat services take it; raise ReportError, never with the URL.
+
+    The address is a secret: whoever knows it can write there.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
+        raise ReportError(f"{WEBHOOK_VARIABLE} is not an https address: correct it")
+    try:
+        answer = httpx.post(url, json={"text": line}, timeout=WEBHOOK_SECONDS, verify=find_tls(url))
+    except (httpx.HTTPError, httpx.InvalidURL) as failure:
+        reason = type(failure).__name__
+        raise ReportError(
+            f"{WEBHOOK_VARIABLE} does not answer ({reason}): correct it, or have it mended"
+        ) from None
+    if not answer.is_success:
+        raise ReportError(f"{WEBHOOK_VARIABLE} answers HTTP {answer.status_code}: correct it")
+
+
+def _append(path: str | None, text: str) -> None:
+    if path:
+        with suppress(OSError), Path(path).open("a", encoding="utf-8", newline="\n") as file:
+            file.write(text)

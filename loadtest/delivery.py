@@ -1,0 +1,172 @@
+"""A run's report: judged by the history, written beside the run, posted, and announced."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from loadtest.announce import WEBHOOK_VARIABLE, call_webhook, write_outputs, write_summary
+from loadtest.cadence import describe_gap
+from loadtest.config import Settings
+from loadtest.errors import ReportError
+from loadtest.history import Entry, Reading
+from loadtest.judging import Judgement, judge
+from loadtest.local_history import accept_run, keep_confirmed, read_local_history
+from loadtest.page import write_page
+from loadtest.report import (
+    Verdict,
+    build_verdict,
+    render_comment,
+    render_markdown,
+    write_report,
+)
+from loadtest.results import RunFolder
+from loadtest.tracking import MOST_CHARS, Posted, Tracker, open_tracker
+
+# So many comments that had to be skipped are named one by one.
+MOST_SKIPPED = 5
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run beside the runs before it, oldest first.
+
+    `judgement` is None where the history could not be read: nothing is said of it then. `text` is
+    the comment, without the figures that ride in it. `others` are the runs that the history holds.
+    """
+
+    folder: RunFolder
+    entry: Entry
+    text: str
+    judgement: Judgement | None = None
+    earlier: tuple[Entry, ...] = ()
+    others: tuple[Entry, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return what the run says in a few sentences."""
+        return build_verdict(self.folder, self.judgement)
+
+    @property
+    def is_bad_news(self) -> bool:
+        """Return whether somebody should look: the run failed, or it regressed for sure."""
+        return self.folder.run.has_failed() or self.entry.has_regressed()
+
+
+def find_tracker(settings: Settings, pause: Callable[[float], None] = time.sleep) -> Tracker | None:
+    """Return the tracking issue of a hosted environment; None where no repository is named."""
+    if settings.is_reference() or not (settings.repository or settings.tracking_issue):
+        return None
+    return open_tracker(settings, pause)
+
+
+def read_history(settings: Settings, tracker: Tracker | None) -> Reading:
+    """Return all runs of the environment, from the tracking issue, else from the run folders."""
+    reading = read_local_history(settings.runs_dir) if tracker is None else tracker.read_all()
+    name = settings.environment_name
+    entries = (entry for entry in reading.entries if entry.run.environment == name)
+    return replace(reading, entries=tuple(entries))
+
+
+def judge_run(settings: Settings, folder: RunFolder, tracker: Tracker | None) -> Judged:
+    """Compare a run with the history, and put what comes of it into words."""
+    reading = read_local_history(settings.runs_dir) if tracker is None else tracker.read_recent()
+    run = folder.run
+    others = tuple(entry for entry in reading.entries if entry.run.run_id != run.run_id)
+    earlier = tuple(entry for entry in others if entry.run.started <= run.started)
+    entry = Entry(run, folder.rows, accepted=_was_accepted(reading, run.run_id))
+    judgement = judge(entry, earlier)
+    entry = replace(entry, confirmed=judgement.confirmed)
+    judged = Judged(folder, entry, "", judgement, earlier, others)
+    text = render_comment(
+        folder,
+        judgement,
+        earlier,
+        most_chars=MOST_CHARS if tracker is None else tracker.count_room(entry),
+        notes=tuple(_list_notes(settings, reading, entry, earlier)),
+        mention=settings.environment.mention if judged.is_bad_news else None,
+        repository_url=None if tracker is None else tracker.repository_url,
+    )
+    return replace(judged, text=text)
+
+
+def leave_unjudged(folder: RunFolder) -> Judged:
+    """Put a run into words whose history cannot be read."""
+    return Judged(folder, Entry(folder.run, folder.rows), render_markdown(folder))
+
+
+def write_files(judged: Judged) -> None:
+    """Write `report.md`, and of a judged run `report.html` and `judgement.json`, beside the run."""
+    folder, judgement = judged.folder, judged.judgement
+    write_report(folder, judgement, judged.earlier)
+    if judgement is not None:
+        write_page(folder, judgement, judged.earlier)
+        keep_confirmed(folder.path, judgement.confirmed)
+
+
+def post(judged: Judged, tracker: Tracker) -> Posted:
+    """Write the run's comment, or write it anew, and set the labels of the tracking issue."""
+    posted = tracker.post(judged.entry, judged.text)
+    _set_labels(tracker, (*judged.others, judged.entry))
+    return posted
+
+
+def accept(
+    settings: Settings, tracker: Tracker | None, entries: Iterable[Entry], entry: Entry
+) -> None:
+    """Make a run the baseline of its confirmed regressions, wherever it is remembered."""
+    if tracker is None or (settings.runs_dir / entry.run.run_id).is_dir():
+        accept_run(settings.runs_dir, entry)
+    if tracker is not None:
+        accepted = replace(entry, accepted=True)
+        tracker.replace_entry(accepted)
+        others = (each for each in entries if each.run.run_id != entry.run.run_id)
+        _set_labels(tracker, (*others, accepted))
+
+
+def announce(variables: Mapping[str, str], judged: Judged, url: str | None) -> Iterator[str]:
+    """Tell the workflow run and, of bad news, the webhook; yield what did not work."""
+    run, verdict = judged.folder.run, judged.verdict.text
+    write_summary(variables, judged.text)
+    outputs = {
+        "run-id": run.run_id,
+        "outcome": run.outcome() if run.scenarios else "not run",
+        "verdict": verdict,
+        "confirmed": str(len(judged.entry.confirmed)),
+        "comment-url": url or "",
+    }
+    write_outputs(variables, outputs)
+    webhook = variables.get(WEBHOOK_VARIABLE)
+    if webhook and judged.is_bad_news:
+        where = url or run.run_url or f"run {run.run_id}"
+        try:
+            call_webhook(webhook, f"Load test of {run.environment}: {verdict} {where}")
+        except ReportError as failure:
+            yield f"warning: {failure}"
+
+
+def _was_accepted(reading: Reading, run_id: str) -> bool:
+    return any(entry.accepted for entry in reading.entries if entry.run.run_id == run_id)
+
+
+def _list_notes(
+    settings: Settings, reading: Reading, entry: Entry, earlier: Iterable[Entry]
+) -> Iterator[str]:
+    """Yield what the comment says of the history itself."""
+    gap = describe_gap(entry, earlier, settings.environment.cadence_days)
+    if gap:
+        yield gap
+    yield from reading.skipped[:MOST_SKIPPED]
+    more = len(reading.skipped) - MOST_SKIPPED
+    if more > 0:
+        yield f"{more} more were skipped."
+
+
+def _set_labels(tracker: Tracker, entries: Iterable[Entry]) -> None:
+    """Label the tracking issue by the newest run of each environment."""
+    newest: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda entry: entry.run.started):
+        newest[entry.run.environment] = entry
+    tracker.mark(
+        regressed=any(entry.has_regressed() for entry in newest.values()),
+        failed=any(entry.run.has_failed() for entry in newest.values()),
+    )

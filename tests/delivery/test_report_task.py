@@ -1,0 +1,288 @@
+"""What becomes of a run: `inv report` as typed, against a loopback GitHub and a webhook."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from github_server import GithubServer, Issue
+from plain_runs import SQL, entry, put, weeks
+
+from loadtest.history import Entry
+from loadtest.payload import decode_entry, encode_entry
+from loadtest.results import ScenarioResult
+
+from .delivering import Inv, seed
+
+SLOWER = {SQL: 1.6}
+FAILED = (
+    ScenarioResult("sessions", "failed", 107, reason="k6 ended with exit code 107"),
+    ScenarioResult("tools", "not run"),
+)
+
+
+def read_newest(issue: Issue) -> Entry:
+    found = decode_entry(issue.comments[-1].body)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def listen(status: int = 200) -> Iterator[tuple[str, list[str]]]:
+    """Serve a webhook; give its secret address, and what it was sent."""
+    heard: list[str] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.rfile.read(int(self.headers["content-length"])).decode())
+            self.send_response(status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Hook) as server:
+        thread = Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/hook-canary", heard
+        finally:
+            server.shutdown()
+            thread.join(10)
+
+
+def test_a_run_is_judged_by_the_issue_posted_once_and_posted_again_in_place(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(6))
+    path = put(runs_dir, entry(6))
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 0, said
+    assert "posted: https://github.com/octo/loadtest/issues/12#issuecomment-" in said
+    body = issue.comments[-1].body
+    assert body.startswith("✅ **Holds 50 sessions")
+    assert "Compared with run run-005" in body
+    assert read_newest(issue) == entry(6)
+    assert {"report.md", "report.html", "judgement.json"} <= {file.name for file in path.iterdir()}
+
+    code, said = inv("report", "--env", "prod", "--run-id", "run-006", **github.variables)
+    assert code == 0, said
+    assert "updated: https://github.com/octo/loadtest/issues/12#issuecomment-" in said
+    assert [issue.comments[-1].body, len(issue.comments)] == [body, 7]
+    assert issue.labels == ["load-test-history"]
+
+
+def test_without_an_issue_one_is_opened_and_the_docs_lead_to_it(
+    inv: Inv, runs_dir: Path, github: GithubServer, checkout: Path
+) -> None:
+    put(runs_dir, entry(0))
+    code, said = inv(*("report", "--env=prod", "docs-update", "--env=prod"), **github.variables)
+    assert code == 0, said
+    assert [issue.title for issue in github.issues.values()] == ["MCP load-test results history"]
+    page = (checkout / "docs" / "mcp-performance.mdx").read_text()
+    assert "[see results history at #1](https://github.com/octo/loadtest/issues/1)" in page
+
+
+def test_a_confirmed_regression_alerts_until_it_is_accepted(
+    inv: Inv, runs_dir: Path, github: GithubServer, checkout: Path, tmp_path: Path
+) -> None:
+    issue = seed(github, *weeks(8))
+    put(runs_dir, entry(8, SLOWER))
+    config = checkout / "loadtest.toml"
+    text = config.read_text().replace("# mention = ", "mention = ")
+    config.unlink()
+    config.write_text(text)
+    outputs, summary = tmp_path / "outputs", tmp_path / "summary"
+    with listen() as (url, heard):
+        code, said = inv(
+            *("report", "--env", "prod"),
+            **github.variables,
+            LOADTEST_WEBHOOK_URL=url,
+            GITHUB_OUTPUT=str(outputs),
+            GITHUB_STEP_SUMMARY=str(summary),
+        )
+    assert code == 96, said
+    assert said.splitlines()[-1].endswith("run run-008: 1 confirmed regression")
+    assert "hook-canary" not in said
+    body = issue.comments[-1].body
+    assert "confirmed regression" in body.splitlines()[0]
+    assert "cc @example/performance" in body
+    assert read_newest(issue).confirmed
+    assert issue.labels == ["load-test-history", "regressed"]
+    (line,) = heard
+    comment_url = f"https://github.com/octo/loadtest/issues/12#issuecomment-{issue.comments[-1].id}"
+    assert json.loads(line)["text"].startswith("Load test of prod: Holds 50 sessions")
+    assert json.loads(line)["text"].endswith(comment_url)
+    assert body.startswith(summary.read_text().rstrip())
+    names = [line.split("<<")[0] for line in outputs.read_text().splitlines() if "<<" in line]
+    assert names == ["run-id", "outcome", "verdict", "confirmed", "comment-url"]
+    assert f"\n{comment_url}\n" in outputs.read_text()
+
+    code, said = inv("history", "--env", "prod", "--accept", "last", **github.variables)
+    assert code == 0, said
+    assert read_newest(issue).accepted
+    assert issue.comments[-1].body.startswith(body.partition("<!--")[0])
+    assert issue.labels == ["load-test-history"]
+    assert json.loads((runs_dir / "run-008" / "judgement.json").read_text())["accepted"]
+
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 0, said
+    assert issue.labels == ["load-test-history"]
+    assert "cc @example/performance" not in issue.comments[-1].body
+
+
+def test_a_failed_run_is_reported_with_its_reason_and_a_good_one_takes_the_label_off(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(3))
+    put(runs_dir, replace(entry(3, scenarios=FAILED), rows=()))
+    with listen(500) as (url, heard):
+        code, said = inv("report", "--env", "prod", **github.variables, LOADTEST_WEBHOOK_URL=url)
+    assert code == 0, said
+    assert issue.comments[-1].body.startswith("❌ **Failed: ")
+    assert "k6 ended with exit code 107" in issue.comments[-1].body
+    assert issue.labels == ["load-test-history", "failed"]
+    assert len(heard) == 1
+    assert "warning: LOADTEST_WEBHOOK_URL answers HTTP 500: correct it" in said
+    assert "hook-canary" not in said
+
+    put(runs_dir, entry(4))
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 0, said
+    assert issue.labels == ["load-test-history"]
+
+
+def test_another_environment_does_not_take_a_label_off(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(3), replace(entry(3, scenarios=FAILED), rows=()))
+    issue.labels.append("failed")
+    put(runs_dir, entry(4, environment="staging"))
+    code, said = inv("report", "--env", "staging", **github.variables)
+    assert code == 0, said
+    assert issue.labels == ["load-test-history", "failed"]
+
+
+@pytest.mark.parametrize("scenarios", ["sessions,tools", None])
+def test_a_chain_that_fails_before_it_measures_is_reported_too(
+    inv: Inv, runs_dir: Path, github: GithubServer, scenarios: str | None
+) -> None:
+    issue = seed(github, *weeks(3))
+    options = ("--scenarios", scenarios) if scenarios else ()
+    code, said = inv(
+        *("loadtest", "--env", "prod", *options),
+        **github.variables,
+        LOADTEST_BASE_URL="http://127.0.0.1:9",
+        LOADTEST_EMAIL="loadtest@example.com",
+        GITHUB_ACTIONS="true",
+        GITHUB_RUN_ID="777",
+    )
+    assert code == 11, said
+    assert "127.0.0.1:9" in said.splitlines()[-1]
+    found = read_newest(issue)
+    assert found.run.run_id == "777-1"
+    chosen = (scenarios or "cold-start,sessions,tools").split(",")
+    outcomes = ["failed", *("not run" for _ in chosen[1:])]
+    assert [each.outcome for each in found.run.scenarios] == outcomes
+    assert "before the first call" in issue.comments[-1].body
+    assert issue.labels == ["load-test-history", "failed"]
+    assert (runs_dir / "777-1" / "report.html").exists()
+
+
+def test_what_cannot_be_posted_stays_on_disk_with_the_command_that_posts_it(
+    inv: Inv, runs_dir: Path, github: GithubServer, tmp_path: Path
+) -> None:
+    issue = seed(github, *weeks(4))
+    path = put(runs_dir, entry(4))
+    summary = tmp_path / "summary"
+    told = {**github.variables, "GITHUB_TOKEN": "", "GITHUB_STEP_SUMMARY": str(summary)}
+    code, said = inv("report", "--env", "prod", **told)
+    assert code == 17
+    last = said.splitlines()[-1]
+    assert "GITHUB_TOKEN is missing (permission 'Issues: read and write')" in last
+    assert last.endswith("inv report --env prod --run-id run-004")
+    assert "executeSQL" in (path / "report.md").read_text()
+    assert "executeSQL" in summary.read_text()
+    assert len(issue.comments) == 4
+
+    issue.locked = True
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 17
+    assert "issues/12 is locked: unlock it" in said.splitlines()[-1]
+    assert "Compared with run run-003" in (path / "report.md").read_text()
+
+    issue.locked = False
+    code, said = inv(*last.rpartition("inv ")[2].split(), **github.variables)
+    assert code == 0, said
+    assert len(issue.comments) == 5
+
+
+def test_a_regression_that_cannot_be_posted_is_told_all_the_same(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    seed(github, *weeks(8)).locked = True
+    put(runs_dir, entry(8, SLOWER))
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 17
+    regressed, refused = said.splitlines()[-2:]
+    assert regressed.endswith("1 confirmed regression")
+    assert "is locked" in refused
+
+
+def test_a_dry_run_prints_the_comment_and_touches_nothing(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(4))
+    path = put(runs_dir, entry(4))
+    before = sorted(path.rglob("*"))
+    code, said = inv("report", "--env", "prod", "--dry-run", **github.variables)
+    assert code == 0, said
+    assert said.startswith("✅ **Holds 50 sessions")
+    assert "Compared with run run-003" in said
+    assert sorted(path.rglob("*")) == before
+    assert {call.method for call in github.calls} == {"GET"}
+    assert len(issue.comments) == 4
+
+
+def test_the_reference_target_is_nobodys_news(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    for each in weeks(8):
+        put(runs_dir, replace(each, run=replace(each.run, environment="local")))
+    put(runs_dir, entry(8, SLOWER, environment="local"))
+    code, said = inv("report", **github.variables)
+    assert code == 0, said
+    assert "confirmed regression" in said
+    assert github.calls == []
+
+
+def test_forged_and_missing_reports_are_told_in_the_comment(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(4))
+    for number in range(7):
+        github.add_comment(12, encode_entry(entry(4 + number, 0.1)), author="stranger")
+    put(runs_dir, entry(20))
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 0, said
+    body = issue.comments[-1].body
+    assert "Compared with run run-003" in body
+    assert "No run for 17 days before this one, and one is due every 7 days." in body
+    assert body.count("is skipped: it is by stranger") == 5
+    assert "2 more were skipped." in body
+
+
+def test_confirmed_regressions_are_in_the_document_for_machines(inv: Inv, runs_dir: Path) -> None:
+    for each in weeks(8):
+        put(runs_dir, each)
+    put(runs_dir, entry(8, SLOWER))
+    code, said = inv("report", "--env", "prod", "--json")
+    assert code == 96
+    document = json.loads(said[said.index("{\n") : said.rindex("}") + 1])
+    assert document["exit_code"] == 96
+    assert "tools/tool/executeSQL/p50" in document["confirmed"]
