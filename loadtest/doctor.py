@@ -140,6 +140,8 @@ def _cure_certificate(words: str) -> str:
 
 def _look_at_credentials(settings: Settings) -> Finding:
     who = settings.credentials
+    if settings.environment.provision == "none":
+        return _look_at_given_credentials(settings)
     if who.email and who.password and who.workspace_id:
         return Finding("credentials", "ok", f"{who.email}, workspace {who.workspace_id}")
     try:
@@ -154,6 +156,19 @@ def _look_at_credentials(settings: Settings) -> Finding:
     )
 
 
+def _look_at_given_credentials(settings: Settings) -> Finding:
+    """Find what nobody makes: a user of the server's, and the workspace where its path has one."""
+    who = settings.credentials
+    have = {"LOADTEST_EMAIL": who.email, "LOADTEST_PASSWORD": who.password}
+    if "{workspace_id}" in settings.environment.mcp_path:
+        have["LOADTEST_WORKSPACE_ID"] = who.workspace_id
+    lacking = ", ".join(name for name, value in have.items() if not value)
+    if lacking:
+        remedy = "set them; who hands mint a bearer or a client's secret needs no user"
+        return Finding("credentials", "later", f"no {lacking}", remedy)
+    return Finding("credentials", "ok", f"{who.email}, and nothing to provision")
+
+
 def _look_at_authorization(settings: Settings, base_url: str | None) -> Iterator[Finding]:
     """Find the authorization server, its clock, and the page on which a browser would sign in."""
     lines = ("authorization", "clock", "sign-in page")
@@ -166,7 +181,8 @@ def _look_at_authorization(settings: Settings, base_url: str | None) -> Iterator
     try:
         found = discover(mcp_url)
     except LoadtestError as failure:
-        yield Finding("authorization", "missing", str(failure), "mend the server's OAuth metadata")
+        remedy = "mend the server's OAuth metadata; if it has none: inv mint --via given"
+        yield Finding("authorization", "missing", str(failure), remedy)
         yield from (
             Finding(what, "later", "no authorization server", "mend that first")
             for what in lines[1:]
@@ -205,12 +221,12 @@ def _look_at_sign_in_page(settings: Settings, mcp_url: str, found: "Discovered")
     what = "sign-in page"
     try:
         configured = settings.find_sign_in_origins()
-        client_id = _find_client_id(settings, found)
+        client_id, redirect_uri = _find_client(settings, found)
     except LoadtestError as failure:
         return Finding(what, "missing", str(failure), "mend what it names")
     url = found.authorization_url
     if client_id is not None:
-        url = build_authorization_url(url, client_id, settings.environment.scope)
+        url = build_authorization_url(url, client_id, settings.environment.scope, redirect_uri)
     own = _find_origins(mcp_url, found.issuer, url)
     try:
         page = fetch_sign_in_page(url, own | configured)
@@ -234,15 +250,20 @@ def _find_origins(*urls: str) -> frozenset[str]:
     return frozenset(origins)
 
 
-def _find_client_id(settings: Settings, found: "Discovered") -> str | None:
-    """Return the client that mint would sign in with; None before it has registered one."""
+def _find_client(settings: Settings, found: "Discovered") -> tuple[str | None, str | None]:
+    """Return the client that mint would sign in with, and the redirect URI that it registered.
+
+    The client is None before mint has registered one.
+    """
     from loadtest.mint.clients import ClientStore
 
     given = settings.find_variable("LOADTEST_CLIENT_ID")
     document = settings.environment.client_metadata_url if found.takes_documents else None
     remembered = ClientStore(settings.clients_file).read().get(0)
     ours = remembered if remembered and remembered.issuer == found.issuer else None
-    return given or document or (ours.client.client_id if ours else None)
+    if given or document or ours is None:
+        return given or document, None
+    return ours.client.client_id, ours.client.redirect_uri
 
 
 def _judge_refusal(settings: Settings, failure: MintError, *, is_known: bool) -> Finding:

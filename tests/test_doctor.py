@@ -116,10 +116,10 @@ def keep(settings: Settings, bearer: Bearer, **changes: Any) -> None:
     write_bearers(settings.bearer_file, (replace(bearer, **changes),))
 
 
-def register(settings: Settings) -> None:
+def register(settings: Settings, redirect_uri: str = REDIRECT_URI) -> None:
     """Register a client, and remember it as mint would."""
     metadata = {
-        "redirect_uris": [REDIRECT_URI],
+        "redirect_uris": [redirect_uri],
         "token_endpoint_auth_method": "none",
         "grant_types": ["authorization_code", "refresh_token"],
         "scope": settings.environment.scope,
@@ -174,6 +174,22 @@ def test_a_server_that_shows_no_page_to_strangers_is_asked_later(
     assert found["sign-in page"].state == "later"
     assert "invalid_client" in found["sign-in page"].detail
     assert target.registrations == before
+
+
+def test_a_server_that_takes_the_registered_port_alone_shows_its_page(
+    serve: Serve, settings: Settings
+) -> None:
+    settings = replace(settings, base_url=serve(redirect_ports="registered").api_url)
+    register(settings, "http://127.0.0.1:4321/callback")
+    assert look(settings)["sign-in page"].state == "ok"
+
+
+def test_credentials_that_nobody_makes_are_asked_for_by_name(settings: Settings) -> None:
+    environment = settings.environment.model_copy(update={"provision": "none", "mcp_path": "/mcp"})
+    settings = replace(settings, environment=environment)
+    assert look(settings)["credentials"].detail == f"{EMAIL}, and nothing to provision"
+    lacking = look(replace(settings, credentials=Credentials(email=EMAIL)))["credentials"]
+    assert (lacking.state, lacking.detail) == ("later", "no LOADTEST_PASSWORD")
 
 
 @pytest.mark.parametrize(

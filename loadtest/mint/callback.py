@@ -63,8 +63,8 @@ class Callback:
 
 
 @asynccontextmanager
-async def listen() -> AsyncIterator[Callback]:
-    """Serve the redirect URI on a free loopback port until the block ends."""
+async def listen(port: int | None = None) -> AsyncIterator[Callback]:
+    """Serve the redirect URI until the block ends: on this loopback port, else on a free one."""
     callback: Callback | None = None
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,7 +76,10 @@ async def listen() -> AsyncIterator[Callback]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=16384)
+    try:
+        server = await asyncio.start_server(serve, "127.0.0.1", port or 0, limit=16384)
+    except OSError:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=16384)
     async with server:
         callback = Callback(server.sockets[0].getsockname()[1])
         yield callback

@@ -24,6 +24,12 @@ class Client(BaseModel):
     client_id: str
     client_secret: str | None = Field(default=None, repr=False)
     token_endpoint_auth_method: str | None = None
+    redirect_uris: list[str] | None = None
+
+    @property
+    def redirect_uri(self) -> str | None:
+        """Return where it was registered to be sent back to."""
+        return self.redirect_uris[0] if self.redirect_uris else None
 
     def build_auth(self, given_secret: str | None = None) -> tuple[httpx.Auth, dict[str, str]]:
         """Return how a request authenticates, and its form members (RFC 6749, section 2.3.1)."""

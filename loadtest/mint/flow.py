@@ -132,7 +132,8 @@ async def _run_flow(
     browser: SignInBrowser,
     scope: str | None,
 ) -> Bearer:
-    async with listen() as callback:
+    # Servers that do not know RFC 8252, section 7.3, take the registered port alone.
+    async with listen(storage.redirect_port) as callback:
         provider = build_provider(request, storage, callback, exchange, browser, scope)
         async with open_client(request.tell, exchange) as client:
             answer = await ask_endpoint(client, request.mcp_url, provider, exchange)
@@ -274,7 +275,9 @@ async def take_grant(
     tokens = provider.context.current_tokens
     if tokens is None:
         said = exchange.describe_refusal() or f"HTTP {answer.status_code}"
-        raise MintError(f"{request.mcp_url} asked for no bearer: {said}", "discovery")
+        hint = "; if it needs none: LOADTEST_BEARER=none inv mint --via given"
+        words = f"{request.mcp_url} asked for no bearer: {said}{hint * answer.is_success}"
+        raise MintError(words, "discovery")
     access_token = SecretStr(tokens.access_token)
     request.hide(access_token)
     exchange.step = "verification"

@@ -10,7 +10,6 @@ import httpx2
 
 from loadtest.config import parse_origin
 from loadtest.errors import MintError
-from loadtest.mint.discovery import REDIRECT_URI
 from loadtest.mint.exchange import LOOPBACK
 from loadtest.tls import find_tls
 
@@ -30,11 +29,14 @@ class SignInPage:
     has_scripts: bool
 
 
-def build_authorization_url(url: str, client_id: str, scope: str | None) -> str:
+def build_authorization_url(
+    url: str, client_id: str, scope: str | None, redirect_uri: str | None = None
+) -> str:
     """Return an authorization URL as a client of ours would open it."""
     parts = urlsplit(url)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-    query |= {"client_id": client_id} | ({"scope": scope} if scope else {})
+    known = {"client_id": client_id, "scope": scope, "redirect_uri": redirect_uri}
+    query |= {name: value for name, value in known.items() if value}
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 
@@ -45,6 +47,7 @@ def fetch_sign_in_page(url: str, origins: frozenset[str]) -> SignInPage:
     server's `error` as its code where it refuses the request (RFC 6749, section 4.1.2.1).
     """
     try:
+        redirect_uri = next(iter(parse_qs(urlsplit(url).query).get("redirect_uri", ())), None)
         with httpx2.Client(timeout=LOOK_SECONDS, verify=find_tls(url)) as client:
             for _ in range(MOST_REDIRECTS):
                 _check_origin(url, origins)
@@ -52,7 +55,7 @@ def fetch_sign_in_page(url: str, origins: frozenset[str]) -> SignInPage:
                 if not answer.has_redirect_location:
                     return _read_page(answer)
                 url = urljoin(url, answer.headers["location"])
-                _check_error(url)
+                _check_error(url, redirect_uri)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as failure:
         where = _describe_origin(url)
         raise MintError(f"{where} does not answer ({type(failure).__name__})", STEP) from None
@@ -80,10 +83,10 @@ def _check_origin(url: str, origins: Iterable[str]) -> None:
     raise MintError(f"the sign-in leads to {where}", STEP, reason="unexpected_origin")
 
 
-def _check_error(url: str) -> None:
+def _check_error(url: str, redirect_uri: str | None) -> None:
     """Raise with the words of an authorization server that sends us away."""
     error = parse_qs(urlsplit(url).query).get("error")
-    if error or url.startswith(REDIRECT_URI):
+    if error or (redirect_uri and url.startswith(redirect_uri)):
         code = error[0] if error else "no page"
         words = "".join(c for c in code if c.isprintable())[:60]
         raise MintError(f"the authorization server answers {words}", STEP, code=words)

@@ -1,6 +1,7 @@
 """The MCP SDK's token storage: one that remembers in `clients.json`, one that remembers nothing."""
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from pydantic import SecretStr
@@ -30,6 +31,12 @@ class SlotStorage:
     def remembered(self) -> Remembered | None:
         """Return what the slot holds for the client that is used now."""
         return self._store.find(self._slot, self._given.client_id if self._given else None)
+
+    @property
+    def redirect_port(self) -> int | None:
+        """Return the port that a registration of ours names."""
+        uri = self.remembered.client.redirect_uri if self.remembered else None
+        return urlsplit(uri).port if uri else None
 
     async def get_client_info(self) -> OAuthClientInformationFull | None:
         """Return the given client, else the remembered one; the SDK checks its issuer."""

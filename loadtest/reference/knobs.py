@@ -90,6 +90,11 @@ class Knobs:
         "the token endpoint authentication that registration assigns; secrets come with it",
         ("as-asked", "client_secret_basic", "client_secret_post"),
     )
+    redirect_ports: str = _knob(
+        "any",
+        "ports of a loopback redirect URI: any (RFC 8252), or the registered one alone",
+        ("any", "registered"),
+    )
     registration_management: bool = _knob(
         False, "registered clients may read and delete themselves (RFC 7592)"
     )

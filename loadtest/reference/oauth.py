@@ -79,7 +79,8 @@ class AuthorizationServer:
             return self._lost("invalid_client", str(failure))
         if client is None:
             return self._lost("invalid_client", "unknown client")
-        if not fits_redirect(params.get("redirect_uri", ""), client.redirect_uris):
+        any_port = self._deployment.knobs.redirect_ports == "any"
+        if not fits_redirect(params.get("redirect_uri", ""), client.redirect_uris, any_port):
             return self._lost("invalid_redirect", "redirect_uri is not registered")
         problem = self._find_problem(params, client)
         if problem is not None:
@@ -224,10 +225,10 @@ class AuthorizationServer:
         return _redirect(f"{self._deployment.auth_url}/error?{query}")
 
 
-def fits_redirect(given: str, registered: list[str]) -> bool:
-    """Whether `given` is registered; a loopback address may differ in its port (RFC 8252 §7.3)."""
-    if given in registered:
-        return True
+def fits_redirect(given: str, registered: list[str], any_port: bool) -> bool:
+    """Whether `given` is registered; with `any_port` a loopback port is free (RFC 8252 §7.3)."""
+    if given in registered or not any_port:
+        return given in registered
     try:
         wanted = urlsplit(given)
         _ = wanted.port

@@ -87,6 +87,20 @@ def test_garbage_on_the_port_does_not_end_the_wait() -> None:
     with_listener(body)
 
 
+def test_the_port_asked_for_is_taken_where_it_is_free() -> None:
+    async def run() -> tuple[str, str, str]:
+        async with listen() as first:
+            port = httpx.URL(first.redirect_uri).port
+            async with listen(port) as second:
+                busy = second.redirect_uri
+        async with listen(port) as third:
+            return first.redirect_uri, busy, third.redirect_uri
+
+    first, busy, again = asyncio.run(run())
+    assert first == again
+    assert first != busy
+
+
 def test_the_port_is_closed_when_the_block_ends() -> None:
     async def run() -> str:
         async with listen() as callback:

@@ -113,6 +113,17 @@ def test_the_second_mint_uses_the_first_ones_registration(
     assert len(target.clients()) == 1
 
 
+def test_a_server_that_takes_the_registered_port_alone_is_signed_in_to_again(
+    serve: Serve, request_for: RequestFor
+) -> None:
+    target = serve(redirect_ports="registered", refresh="refused")
+    request = request_for(target)
+    mint(request)
+    _, timings = mint(request)
+    assert timings.browser_seconds
+    assert len(target.clients()) == 1
+
+
 def test_landing_on_the_home_page_behind_a_tour_is_recovered(
     serve: Serve, request_for: RequestFor
 ) -> None:

@@ -116,3 +116,9 @@ def test_a_client_of_ours_asks_for_the_scope_that_is_configured() -> None:
     expected = {"client_id": ["ours"], "scope": ["mcp:read"], "state": ["s"], "resource": ["r"]}
     assert query == expected
     assert "scope=all" in build_authorization_url(url, "ours", None)
+
+
+def test_a_client_of_ours_is_sent_back_to_where_it_registered() -> None:
+    url = "https://a.example/authorize?client_id=discovery&redirect_uri=http%3A%2F%2Fnowhere"
+    ours = build_authorization_url(url, "ours", None, "http://127.0.0.1:8/callback")
+    assert parse_qs(urlsplit(ours).query)["redirect_uri"] == ["http://127.0.0.1:8/callback"]
