@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from github_server import REPOSITORY, TOKEN
 from job_runner import ROOT, Runner, Step, read_workflow
 
 WORKFLOW = read_workflow("load-test-mcp.yml")
 INPUTS = WORKFLOW["on"]["workflow_dispatch"]["inputs"]
-REPOSITORY = "octo/loadtest"
-TOKEN = "a github token canary"
 # Of this machine's variables, those that a runner has not, or has with values of its own.
 NOT_THERE = ("CI", "GITHUB_", "LOADTEST_", "NOX", "PLAYWRIGHT_", "PYTHON", "VIRTUAL_ENV")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ STEP_SECONDS = 240
 STEP_KEYS = {"name", "id", "if", "env", "run", "uses", "with"}
 JOB_KEYS = {
     *("name", "runs-on", "timeout-minutes", "permissions", "concurrency", "environment", "needs"),
-    *("if", "strategy", "steps"),
+    *("if", "strategy", "outputs", "steps"),
 }
 
 Action = Callable[[dict[str, str]], dict[str, str]]
@@ -153,8 +154,10 @@ def read_workflow(name: str) -> dict[str, Any]:
 
 
 def parse_outputs(text: str) -> dict[str, str]:
-    """Return what a step wrote to GITHUB_OUTPUT, a `name=value` by line."""
-    return dict(line.split("=", 1) for line in text.splitlines())
+    """Return what a step wrote to GITHUB_OUTPUT: each value between two lines with a delimiter."""
+    found = list(re.finditer(r"^([\w-]+)<<(\S+)\n(.*?)\n\2\n", text, re.MULTILINE | re.DOTALL))
+    assert "".join(output[0] for output in found) == text
+    return {output[1]: output[3] for output in found}
 
 
 def run_bounded(command: list[str], where: Path, variables: dict[str, str]) -> tuple[int, str]:

@@ -10,7 +10,8 @@ from random import Random
 
 import pytest
 from canary.leaks import Finder
-from hosted_runner import INPUTS, TOKEN, WORKFLOW, HostedRunner
+from github_server import BOT, TOKEN, GithubServer
+from hosted_runner import INPUTS, WORKFLOW, HostedRunner
 from job_runner import ActionError
 
 from loadtest.config import Settings
@@ -29,6 +30,7 @@ TINY = {
 }
 SCENARIO_FILES = ("k6.log", "rows.json", "summary.json")
 ARTIFACT = "loadtest-4711-2"
+OUTPUTS = ("run-id", "outcome", "verdict", "confirmed", "comment-url")
 
 HOSTILE = (
     "$(touch pwned)",
@@ -193,6 +195,15 @@ def test_no_step_but_the_work_step_is_handed_a_secret() -> None:
             assert "secrets." not in str(value) or str(value).endswith(" != '' }}")
 
 
+def test_a_caller_gets_what_the_work_step_puts_out() -> None:
+    handed = {name: f"${{{{ steps.loadtest.outputs.{name} }}}}" for name in OUTPUTS}
+    assert JOB["outputs"] == handed
+    called = WORKFLOW["on"]["workflow_call"]["outputs"]
+    assert {name: spec["value"] for name, spec in called.items()} == {
+        name: f"${{{{ jobs.loadtest.outputs.{name} }}}}" for name in OUTPUTS
+    }
+
+
 def hand_over(settings: Settings) -> dict[str, str]:
     """Return the secrets for a provisioned target."""
     known = settings.credentials
@@ -232,10 +243,13 @@ def test_a_run_on_a_new_machine_keeps_all_that_it_measured_and_no_secret(
     tmp_path: Path,
     serve: Callable[..., ReferenceTarget],
     provisioned: Callable[[ReferenceTarget], Settings],
+    github: GithubServer,
 ) -> None:
     target = serve(tool_quota=False)
     secrets = hand_over(provisioned(target))
-    runner = HostedRunner(tmp_path / "runner", TINY, secrets)
+    github.account = BOT
+    issue = github.add_issue(12, author="somebody")
+    runner = HostedRunner(tmp_path / "runner", TINY, secrets, api_url=github.api_url)
     steps = runner.run()
     assert {step.outcome for step in steps.values()} == {"success"}, steps[WORK].output
     assert target.open_sessions == 0
@@ -252,8 +266,22 @@ def test_a_run_on_a_new_machine_keeps_all_that_it_measured_and_no_secret(
     assert (run["run_id"], run["environment"], run["profile"]) == ("4711-2", "prod", "smoke")
     assert run["run_url"] == "https://github.example/octo/loadtest/actions/runs/4711"
     assert [done["outcome"] for done in run["scenarios"]] == ["ok"] * 3
-    printed = {step.name: step.output for step in steps.values()}
-    assert find_leaks(runner, {**printed, "step summary": runner.runner.step_summary}) == {}
+    assert {"report.html", "judgement.json"} <= files.keys()
+
+    (comment,) = issue.comments
+    assert (comment.author, issue.labels) == (BOT, [])
+    assert "[workflow run](https://github.example/octo/loadtest/actions/runs/4711)" in comment.body
+    assert comment.body.startswith(runner.runner.step_summary.rstrip())
+    outputs = steps[WORK].outputs
+    assert tuple(outputs) == OUTPUTS
+    assert (outputs["run-id"], outputs["outcome"], outputs["confirmed"]) == ("4711-2", "ok", "0")
+    assert outputs["comment-url"].endswith(f"/issues/12#issuecomment-{comment.id}")
+    docs = (runner.workspace / "docs" / "mcp-performance.mdx").read_text()
+    assert "[see results history at #12]" in docs
+
+    texts = {step.name: step.output for step in steps.values()}
+    texts |= {"step summary": runner.runner.step_summary, "comment": comment.body}
+    assert find_leaks(runner, texts) == {}
 
 
 def find_late_seed(share: float) -> int:
@@ -272,14 +300,16 @@ def test_a_scenario_that_fails_fails_the_job_and_loses_no_other(
     tmp_path: Path,
     serve: Callable[..., ReferenceTarget],
     provisioned: Callable[[ReferenceTarget], Settings],
+    github: GithubServer,
 ) -> None:
+    issue = github.add_issue(12)
     target = serve(tmp_path / "target")
     secrets = hand_over(provisioned(target))
     target.stop()
     serve(tmp_path / "target", tool_quota=False, error_share=0.05, seed=find_late_seed(0.05))
 
     inputs = TINY | {"scenarios": "cold-start,tools"}
-    runner = HostedRunner(tmp_path / "runner", inputs, secrets)
+    runner = HostedRunner(tmp_path / "runner", inputs, secrets, api_url=github.api_url)
     steps = runner.run()
     assert steps[WORK].outcome == "failure"
     assert "thresholds crossed" in steps[WORK].output
@@ -290,6 +320,28 @@ def test_a_scenario_that_fails_fails_the_job_and_loses_no_other(
     }
     assert outcomes == {"cold-start": "ok", "tools": "thresholds crossed"}
     assert files.keys() >= {"report.md", "cold-start/rows.json", "tools/rows.json"}
+    (comment,) = issue.comments
+    assert "Over its limits: " in comment.body.splitlines()[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_target_that_is_down_fails_the_job_and_is_reported(
+    tmp_path: Path, github: GithubServer
+) -> None:
+    issue = github.add_issue(12)
+    secrets = SECRETS | {
+        "LOADTEST_BASE_URL": "http://127.0.0.1:9",
+        "LOADTEST_TRACKING_ISSUE": "#12",
+    }
+    runner = HostedRunner(tmp_path / "runner", TINY, secrets, api_url=github.api_url)
+    steps = runner.run()
+    assert (steps[WORK].outcome, steps[KEEP].outcome) == ("failure", "success")
+    (comment,) = issue.comments
+    assert comment.body.startswith("❌ **Failed: ")
+    assert issue.labels == ["failed"]
+    assert runner.artifacts[ARTIFACT].keys() >= {"run.json", "report.md", "report.html"}
+    assert steps[WORK].outputs["outcome"] == "failed"
 
 
 @pytest.mark.slow
