@@ -5,7 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -33,6 +33,7 @@ RUN_EXIT_CODES = {
     "not run": K6Error.exit_code,
     "failed": K6Error.exit_code,
 }
+SIGNAL_EXIT_CODES = (130, 143)
 # The quick start measures latency, not a quota, and signs in more often than a person would.
 REFERENCE_OPTIONS = ("--no-tool-quota", "--no-account-limits")
 
@@ -78,6 +79,11 @@ class Ending:
         """End by an error; what is known of the run by then is still said."""
         self.exit_code = exit_code
         self.message = "\n".join(filter(None, (self.message, f"loadtest: {reason}")))
+
+    def point(self) -> None:
+        """Name the README's paragraph on the exit code; who stopped us by a signal needs none."""
+        if self.message and self.exit_code not in SIGNAL_EXIT_CODES:
+            self.message += f" (README.md#exit-{self.exit_code})"
 
 
 @dataclass
@@ -149,14 +155,11 @@ def guard(root: Path = ROOT, *, as_json: bool = False) -> Iterator[Ending]:
     With `as_json` standard output gets the run as one JSON document and nothing else; what people
     read goes to standard error.
     """
-    if not as_json:
-        with _guard(root) as ending:
-            yield ending
-        return
-    with redirect_stdout(sys.stderr), _guard(root) as ending:
+    with redirect_stdout(sys.stderr) if as_json else nullcontext(), _guard(root) as ending:
         yield ending
-    if ending.run_dir is not None:
+    if as_json and ending.run_dir is not None:
         _print_document(ending.run_dir, ending)
+    ending.point()
 
 
 def _print_document(run_dir: Path, ending: Ending) -> None:

@@ -110,7 +110,7 @@ def _look_at_target(settings: Settings, base_url: str | None) -> Iterator[Findin
         yield Finding("TLS", "missing", str(failure), _cure_certificate(str(failure)))
         return
     except ConfigError as failure:
-        yield Finding("target", "missing", str(failure), "see README, 'Your own server'")
+        yield Finding("target", "missing", str(failure), "see README.md#settings")
         return
     except TargetError as failure:
         yield Finding("target", "missing", str(failure), "start it, or mend LOADTEST_BASE_URL")

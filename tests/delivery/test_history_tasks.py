@@ -64,9 +64,8 @@ def test_a_missed_cadence_fails(inv: Inv, runs_dir: Path) -> None:
     code, said = inv("history", "--env", "prod", "--check")
     assert code == 0, said
     code, said = inv("history", "--check")
-    assert (code, said) == (
-        *(10, "loadtest: environment local has no cadence_days in loadtest.toml: set it\n"),
-    )
+    assert code == 10
+    assert said.startswith("loadtest: environment local has no cadence_days in loadtest.toml: set")
 
 
 def test_a_regression_is_accepted_once_it_is_named(inv: Inv, runs_dir: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_confirmed_regression_alerts_until_it_is_accepted(
             GITHUB_STEP_SUMMARY=str(summary),
         )
     assert code == 96, said
-    assert said.splitlines()[-1].endswith("run run-008: 1 confirmed regression")
+    assert said.splitlines()[-1].endswith("run run-008: 1 confirmed regression (README.md#exit-96)")
     assert "hook-canary" not in said
     body = issue.comments[-1].body
     assert "confirmed regression" in body.splitlines()[0]
@@ -205,7 +205,7 @@ def test_what_cannot_be_posted_stays_on_disk_with_the_command_that_posts_it(
     assert code == 17
     last = said.splitlines()[-1]
     assert "GITHUB_TOKEN is missing (permission 'Issues: read and write')" in last
-    assert last.endswith("inv report --env prod --run-id run-004")
+    assert last.endswith("inv report --env prod --run-id run-004 (README.md#exit-17)")
     assert "executeSQL" in (path / "report.md").read_text()
     assert "executeSQL" in summary.read_text()
     assert len(issue.comments) == 4
@@ -217,7 +217,8 @@ def test_what_cannot_be_posted_stays_on_disk_with_the_command_that_posts_it(
     assert "Compared with run run-003" in (path / "report.md").read_text()
 
     issue.locked = False
-    code, said = inv(*last.rpartition("inv ")[2].split(), **github.variables)
+    command = last.rpartition("inv ")[2].removesuffix(" (README.md#exit-17)")
+    code, said = inv(*command.split(), **github.variables)
     assert code == 0, said
     assert len(issue.comments) == 5
 

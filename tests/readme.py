@@ -1,0 +1,70 @@
+"""The README's task reference, made from `tasks.py`: `python -m tests.readme` writes it anew."""
+
+import re
+import runpy
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from loadtest.chain import ROOT
+from loadtest.files import write_text
+
+README = ROOT / "README.md"
+COMMAND = "python -m tests.readme"
+MARKS = (f"<!-- tasks: written by `{COMMAND}` -->\n", "<!-- end of tasks -->\n")
+
+
+def render_reference() -> str:
+    """Return every task with its options; those that set a knob stand in one table of their own."""
+    # Read anew: Invoke gives a task's help texts away once.
+    found = runpy.run_path(str(ROOT / "tasks.py"))
+    named = [(found["ns"][name], name) for name in found["ns"].task_names]
+    options = {name: task.get_arguments() for task, name in named}
+    parts = [
+        part
+        for task, name in named
+        for part in _render_task(task, name, options[name], found["KNOBS"])
+    ]
+    every = {option.name: option for name in options for option in options[name]}
+    knobs = [(*_render_option(every[name]), f"`{name.upper()}`") for name in found["KNOBS"]]
+    parts += ["### Knobs", _render_table(("option", "", "variable"), knobs)]
+    return "\n".join(f"{part}\n" for part in parts)
+
+
+def replace_reference(text: str) -> str:
+    """Return the README with the reference between its marks made anew."""
+    begin, end = map(re.escape, MARKS)
+    body = f"{MARKS[0]}\n{render_reference()}\n{MARKS[1]}"
+    made, count = re.subn(f"{begin}.*?{end}", lambda _: body, text, flags=re.DOTALL)
+    if count != 1:
+        raise SystemExit(f"{README} has not one pair of marks: {' … '.join(MARKS)}")
+    return made
+
+
+def _render_task(
+    task: Any, name: str, options: Sequence[Any], knobs: Sequence[str]
+) -> Iterator[str]:
+    own = [option for option in options if option.name not in knobs]
+    first = ", ".join(f"`{pre.name}`" for pre in task.pre)
+    sentences = [
+        task.__doc__.splitlines()[0],
+        *([f"Runs {first} first"] if first else []),
+        *(["Takes the [knobs](#knobs)"] if len(own) < len(options) else []),
+    ]
+    yield f"### `inv {name}`"
+    yield ". ".join(sentences) + "."
+    yield _render_table(("option", ""), map(_render_option, own))
+
+
+def _render_option(option: Any) -> tuple[str, str]:
+    flag = f"--{option.names[0]}"
+    if option.positional:
+        return f"`{option.name.upper()}`", option.help
+    return f"`{flag} …`" if option.takes_value else f"`{flag}`", option.help
+
+
+def _render_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows))
+
+
+if __name__ == "__main__":
+    write_text(README, replace_reference(README.read_text(encoding="utf-8")))
