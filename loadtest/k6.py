@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import urlsplit
@@ -128,6 +129,7 @@ class _Own(BaseModel):
     slices: tuple[_Slice, ...]
     tools: tuple[str, ...]
     server: Server | None
+    clients: int
     elapsed_ms: float | None
 
 
@@ -429,8 +431,9 @@ def build_rows(summary: Summary) -> tuple[Row, ...]:
         frames = ("connect", OPENINGS[own.server.era], "tools/list", "first dispatch")
         ended = summary.metrics.get("mcp_ended", {})
         elapsed_ms = ended["max"] if ended.get("count") else own.elapsed_ms
+        clients = min(own.clients, int(ended.get("count", 0)) or 1)
         return tuple(
-            _build_row(summary, "frame", frame, f"frame:{frame}", elapsed_ms / 1000)
+            _build_row(summary, "frame", frame, f"frame:{frame}", elapsed_ms / 1000, clients)
             for frame in frames
         )
     rows: list[Row] = []
@@ -440,10 +443,12 @@ def build_rows(summary: Summary) -> tuple[Row, ...]:
             continue
         selector = f"stage:{piece.name}" if own.scenario == "sessions" else ""
         kind: Literal["stage", "tool"] = "stage" if own.scenario == "sessions" else "tool"
-        rows.append(_build_row(summary, kind, piece.name, selector, seconds, rate=piece.rate))
+        clients = min(own.clients, piece.vus)
+        build = partial(_build_row, summary, seconds=seconds, clients=clients)
+        rows.append(build(kind, piece.name, selector, rate=piece.rate))
         if kind == "tool":
-            rows += [_build_row(summary, kind, tool, f"tool:{tool}", seconds) for tool in own.tools]
-        rows.append(_build_row(summary, "opening", piece.name, selector, seconds, metric="opening"))
+            rows += [build(kind, tool, f"tool:{tool}") for tool in own.tools]
+        rows.append(build("opening", piece.name, selector, metric="opening"))
     return tuple(rows)
 
 
@@ -653,6 +658,7 @@ def _build_row(
     name: str,
     selector: str,
     seconds: float,
+    clients: int,
     *,
     metric: str = "",
     rate: float | None = None,
@@ -677,6 +683,7 @@ def _build_row(
         achieved_rate=count / seconds if seconds > 0 else 0.0,
         duration=_build_percentiles(durations),
         response=_build_percentiles(responses),
+        clients=clients,
     )
 
 

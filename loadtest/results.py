@@ -48,7 +48,8 @@ class Row:
     `count` = `ok` + all failures: calls made. Rates are calls/s over `seconds`, the time the slice
     lasted; `offered_rate` is None in a closed loop; calls due but never made are the gap between
     `offered_rate` and `achieved_rate`. `duration` is the call as the client saw it; `response` is
-    measured from when the call was due by its schedule. Both are None without data.
+    measured from when the call was due by its schedule. Both are None without data. `clients` is
+    how many OAuth clients made the calls, each with its own bearer and an even share of sessions.
     """
 
     scenario: str
@@ -62,6 +63,7 @@ class Row:
     achieved_rate: float
     duration: Percentiles | None
     response: Percentiles | None = None
+    clients: int = 1
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ const clients = env.bearers().map(({ token, expiresAt }, client) => ({
   renewAt: null, // known once a VU asks
 }));
 
+export const CLIENTS = clients.length;
+
 // Clients take turns, so that each has as many sessions as the next.
 export function bearerOf(turn) {
   return clients[turn % clients.length];

@@ -1,4 +1,5 @@
 // Writes summary.json: the shape of k6's --summary-export, plus what the rows need under `loadtest`.
+import { CLIENTS } from './bearers.js';
 import { share, summaryFile } from './env.js';
 import { CAPACITY, REASONS } from './outcome.js';
 import { hasOpenings, listReasons } from './thresholds.js';
@@ -10,7 +11,7 @@ const MAX_FAILURE_SHARE = share('MAX_FAILURE_SHARE', 0.01);
 export function buildSummary(scenario, selectors, slices, tools = []) {
   return (data) => {
     const setup = data.setup_data || null;
-    const own = { version: 1, scenario, slices, tools, server: setup && setup.server };
+    const own = { version: 1, scenario, slices, tools, clients: CLIENTS, server: setup && setup.server };
     own.elapsed_ms = setup && Date.now() - setup.began;
     const metrics = flatten(data.metrics);
     for (const selector of selectors) addFailureShare(metrics, selector);

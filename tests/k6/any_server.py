@@ -27,11 +27,15 @@ class AnyTool:
 
 @dataclass
 class AnyServer:
-    """Serves tools on a loopback port for the length of a block; `called` keeps their arguments."""
+    """Serves tools on a loopback port for the length of a block.
+
+    `called` keeps their arguments, `openers` the `Authorization` of each session's first request.
+    """
 
     tools: Mapping[str, AnyTool]
     json_response: bool = True
     called: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    openers: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -68,6 +72,9 @@ class AnyServer:
             await self._uvicorn.serve(sockets=[self._socket])
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = dict(scope["headers"])
+        if b"mcp-session-id" not in headers:
+            self.openers.append(headers.get(b"authorization", b"").decode())
         await self._manager.handle_request(scope, receive, send)
 
     async def _list(self, _ctx: Any, params: Any) -> types.ListToolsResult:

@@ -32,7 +32,7 @@ def summary(**changes: Any) -> dict[str, Any]:
     piece = {"name": "2", "vus": 2, "seconds": 5, "rate": 2, "begins": 1}
     server = {"name": "novamart", "version": None, "protocol": "2025-11-25", "era": "handshake"}
     own = {"version": 1, "scenario": "sessions", "slices": [piece], "tools": [], "server": server}
-    return {"loadtest": {**own, "elapsed_ms": 9000, **changes}, "metrics": {}}
+    return {"loadtest": {**own, "clients": 1, "elapsed_ms": 9000, **changes}, "metrics": {}}
 
 
 @pytest.mark.parametrize(

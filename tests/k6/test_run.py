@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from loadtest.errors import K6Error
+from loadtest.files import write_json
 from loadtest.k6 import SCRIPTS, K6Binary, ScenarioRun, find_k6, run_scenario, run_scenarios
 from loadtest.results import SCENARIOS, RunFolder, read_run_folder
 
+from .any_server import AnyServer, AnyTool
 from .running import Endpoint, Interrupter, build_settings, kill_k6, new_folder, pick
 
 pytestmark = pytest.mark.slow
@@ -306,3 +309,33 @@ def test_a_k6_that_is_too_old_or_none_at_all_is_refused(version: str, tmp_path: 
     path = fake_k6(tmp_path / "bin", version)
     with pytest.raises(K6Error, match="older than 1.0.0" if version != "none" else "is not k6"):
         find_k6({"K6_BIN": str(path)})
+
+
+def test_clients_open_as_many_sessions_each_and_the_rows_say_how_many_they_were(
+    tmp_path: Path, binary: K6Binary
+) -> None:
+    bearers = [{"access_token": name} for name in ("first", "second", "third")]
+    write_json(tmp_path / "bearer.json", 2, {"bearers": bearers}, private=True)
+    table = tmp_path / "tools.json"
+    table.write_text('{"tools": {"look": {"weight": 1, "arguments": [{}]}}}', encoding="utf-8")
+    settings = build_settings(STAGES="2,6", PROTOCOL="2025-11-25", TOOLS=str(table))
+    with AnyServer({"look": AnyTool({"type": "object"})}) as server:
+        for scenario, clients, sessions in (
+            ("cold-start", [3, 3, 3, 3], 6),
+            ("sessions", [2, 2, 3, 3], 8),
+            ("tools", [2, 2, 2], 2),
+        ):
+            server.openers.clear()
+            run = run_scenario(
+                scenario,
+                settings,
+                server.mcp_url,
+                tmp_path / "bearer.json",
+                out_dir=tmp_path / scenario,
+                binary=binary,
+            )
+            assert [row.clients for row in run.rows] == clients
+            counts = Counter(server.openers[1:])  # the first looked which protocol is spoken
+            assert sum(counts.values()) == sessions
+            assert set(counts) <= {f"Bearer {bearer['access_token']}" for bearer in bearers}
+            assert max(counts.values()) - min(counts.values()) <= 1
