@@ -17,6 +17,7 @@ from loadtest.config import CONFIG_FILE, Settings, load_settings
 from loadtest.provision import provision
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
+from loadtest.tracking import Tracker, open_tracker
 
 ROOT = Path(__file__).parent.parent
 EMAIL = "loadtest@novamart.example"
@@ -89,3 +90,28 @@ def github(github_server: GithubServer) -> GithubServer:
     """Give the loopback GitHub with nothing in it."""
     github_server.forget_all()
     return github_server
+
+
+@pytest.fixture
+def github_settings(github: GithubServer, tmp_path: Path) -> Callable[..., Settings]:
+    """Give settings of a checkout that reports to the loopback GitHub."""
+    shutil.copy(ROOT / CONFIG_FILE, tmp_path)
+
+    def build(**variables: str) -> Settings:
+        return load_settings(tmp_path, process_env={**github.variables, **variables})
+
+    return build
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    """Hold what was waited for GitHub, in seconds."""
+    return []
+
+
+@pytest.fixture
+def new_tracker(
+    github_settings: Callable[..., Settings], pauses: list[float]
+) -> Callable[..., Tracker]:
+    """Open trackers on the loopback GitHub, each as a process of its own would."""
+    return lambda **variables: open_tracker(github_settings(**variables), pauses.append)

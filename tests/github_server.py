@@ -20,6 +20,7 @@ NOW = datetime(2026, 8, 3, 12, tzinfo=UTC)
 MOST_COMMENTS = 2500
 BOT = "github-actions[bot]"
 ACCOUNT = "octo-perf"
+GHOST = "ghost"
 IDS = {ACCOUNT: 7, BOT: 41898282}
 
 
@@ -116,6 +117,9 @@ class GithubServer:
         self.artifacts: list[Artifact] = []
         self.calls: list[Call] = []
         self.account = ACCOUNT
+        self.may_label = True
+        # What becomes of a comment's text on its way into the store.
+        self.store: Callable[[str], str] = str
         self._refusals: dict[str, list[Answer]] = {}
         self._hooks: dict[str, list[Callable[[], None]]] = {}
         self._losses: dict[str, int] = {}
@@ -272,6 +276,8 @@ class GithubServer:
     def _open_issue(self, given: Mapping[str, Any]) -> Answer:
         number = max(self.issues, default=0) + 1
         issue = self.add_issue(number, author=self.account, **given)
+        if not self.may_label:
+            issue.labels = []
         return Answer(201, self._show_issue(issue))
 
     def _make_label(self, given: Mapping[str, Any]) -> Answer:
@@ -285,7 +291,7 @@ class GithubServer:
         for issue in self.issues.values():
             for comment in issue.comments:
                 if comment.id == comment_id:
-                    comment.body = body
+                    comment.body = self.store(body)
                     return Answer(200, self._show_comment(comment))
         return Answer(404, {"message": "Not Found"})
 
@@ -329,7 +335,7 @@ class GithubServer:
             message = "Commenting is disabled on issues with more than 2500 comments"
         if message:
             return Answer(403, {"message": message})
-        return Answer(201, self._show_comment(self.add_comment(issue.number, body)))
+        return Answer(201, self._show_comment(self.add_comment(issue.number, self.store(body))))
 
     def _list_artifacts(self, run_id: int, name: str | None) -> Answer:
         found = [each for each in self.artifacts if each.run_id == run_id]
@@ -360,7 +366,7 @@ class GithubServer:
             "state": issue.state,
             "title": issue.title,
             "body": issue.body,
-            "user": self._show_user(issue.author),
+            "user": self._show_author(issue.author),
             "labels": [self._show_label(name) for name in issue.labels],
             "assignee": None,
             "assignees": [],
@@ -382,7 +388,7 @@ class GithubServer:
             "html_url": f"{page}#issuecomment-{comment.id}",
             "issue_url": f"{self.api_url}/repos/{REPOSITORY}/issues/{comment.issue}",
             "body": comment.body,
-            "user": self._show_user(comment.author),
+            "user": self._show_author(comment.author),
             "created_at": comment.created,
             "updated_at": comment.created,
             "author_association": "NONE",
@@ -398,6 +404,9 @@ class GithubServer:
             "default": False,
             "description": None,
         }
+
+    def _show_author(self, login: str) -> dict[str, Any] | None:
+        return self._show_user(login) if login != GHOST else None
 
     def _show_user(self, login: str) -> dict[str, Any]:
         url = f"{self.api_url}/users/{login}"

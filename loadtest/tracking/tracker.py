@@ -207,7 +207,8 @@ class Tracker:
                 build_successor_comment(issue.number),
                 lambda comment: find_link("successor", comment.body) == issue.number,
             )
-        self._take_off(before, LABEL)
+        for name in COLOURS:
+            before = self._take_off(before, name)
 
     def _comment(self, issue: Issue, body: str, is_it: Callable[[Comment], bool]) -> Comment:
         """Write a comment once; `is_it` knows it again where GitHub's answer was lost."""
