@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 import uvicorn
+from filelock import FileLock, Timeout
 from sqlalchemy import select
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -91,7 +91,7 @@ class ReferenceTarget:
         self._clock = clock
         self._query_seconds = query_seconds
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._lock: IO[str] | None = None
+        self._lock: FileLock | None = None
         self._sockets: list[socket.socket] = []
         self._store: Store | None = None
         self._engine: SqlEngine | None = None
@@ -135,7 +135,7 @@ class ReferenceTarget:
             self._store.close()
             self._store = None
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
         if self._temporary is not None:
             self._temporary.cleanup()
@@ -425,14 +425,11 @@ def _bind(exact: int, wish: int) -> socket.socket:
     raise TargetError(f"no free port on {HOST}")
 
 
-def _lock(folder: Path) -> IO[str]:
+def _lock(folder: Path) -> FileLock:
     """Hold `folder` for this process; the lock goes with the process, however it ends."""
-    import fcntl  # POSIX only
-
-    handle = (folder / "lock").open("a+", encoding="utf-8")
+    lock = FileLock(folder / "lock", timeout=0, thread_local=False)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        handle.close()
+        lock.acquire()
+    except Timeout:
         raise TargetError(f"{folder} is in use by another reference target") from None
-    return handle
+    return lock
