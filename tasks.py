@@ -38,7 +38,7 @@ HELP = {
     "scenarios": "Scenarios to run, as in cold-start,tools (default: all three)",
     "out": "Output of k6 beside ours, as in csv={scenario}.csv; may be given again",
     "json": "Print the run as one JSON document, and all else to standard error",
-    "run_id": "Run to take from .loadtest/runs (default: the newest of the environment)",
+    "run_id": "Run to report, from .loadtest/runs (default: the newest of the environment)",
     "dry_run": "Print the comment as Markdown; write and post nothing",
     "before": "The run compared with: an id, last, previous, or the start of a git SHA",
     "after": "The run that is compared, named the same way",
@@ -187,7 +187,13 @@ def provision(
     github_secrets: bool = False,
     print_: bool = False,
 ) -> None:
-    """Make the load-test user, its workspace and data"""
+    """Make the load-test user, its workspace and data
+
+    Safe to repeat: what is there stays as it is. The reference target needs nothing; a hosted
+    environment needs LOADTEST_BASE_URL and LOADTEST_EMAIL.
+
+    inv provision --env staging --github-secrets    hands the credentials to GitHub Actions
+    """
     from loadtest import stages
 
     stages.provision(
@@ -215,7 +221,13 @@ def mint(
     print_claims: bool = False,
     knobs: Any = None,
 ) -> None:
-    """Mint a bearer through OAuth in a real browser"""
+    """Mint a bearer through OAuth in a real browser
+
+    Signs in and consents as a person would, once: later a refresh token is enough, and a bearer
+    that outlives the profile is left alone. It is verified, and written for k6 alone to read.
+
+    inv mint --env staging --headed --slow 500    shows what happens on the pages
+    """
     from loadtest import stages
     from loadtest.mint.options import parse_options
 
@@ -226,7 +238,10 @@ def mint(
 
 @task()
 def revoke(_: Context, env: str | None = None, mcp_url: str | None = None) -> None:
-    """Undo mint: revoke tokens, delete clients, wipe files"""
+    """Undo mint: revoke tokens, delete clients, wipe files
+
+    Says what the server does not let go.
+    """
     from loadtest import stages
 
     stages.revoke(chain.current(), load(env, mcp_url=mcp_url))
@@ -242,7 +257,14 @@ def k6(
     json: bool = False,  # noqa: ARG001 (read by the executor)
     knobs: Any = None,
 ) -> None:
-    """Run the three load-test scenarios"""
+    """Run the three load-test scenarios
+
+    Cold starts, a ladder of concurrent sessions, a mix of tool calls; each tool is called once
+    before. Says first what it is about to send, and ends what it began: Ctrl-C keeps what was
+    measured and closes the sessions.
+
+    inv k6 --env staging --scenarios sessions --stages 1,50,100
+    """
     from loadtest import stages
 
     stages.k6(chain.current(), load(env, profile, knobs), scenarios, out or ())
@@ -256,7 +278,14 @@ def report(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Judge a run, print its tables, post its comment"""
+    """Judge a run, print its tables, post its comment
+
+    Compares with like runs, writes report.md and report.html beside the run and, where
+    GITHUB_REPOSITORY and GITHUB_TOKEN are set, posts the comment on the tracking issue; the
+    reference target is never posted. Twice is as good as once.
+
+    inv report --env prod --run-id 17654321098-1    posts again what an artifact still holds
+    """
     from loadtest import stages
 
     stages.report(chain.current(), load(env), run_id, dry_run=dry_run, as_json=json)
@@ -264,7 +293,13 @@ def report(
 
 @task()
 def compare(_: Context, before: str, after: str, env: str | None = None) -> None:
-    """Print two runs side by side"""
+    """Print two runs side by side
+
+    The earlier one first, the later one second:
+
+    inv compare previous last --env prod
+    inv compare 1a2b3c4 last --env prod
+    """
     from loadtest import stages
 
     stages.compare(chain.current(), load(env), before, after)
@@ -279,7 +314,13 @@ def history(
     html: bool = False,
     csv: bool = False,
 ) -> None:
-    """Print all runs; accept a regression; check the cadence"""
+    """Print all runs; accept a regression; check the cadence
+
+    Of the environment; from its tracking issue where it has one, else from .loadtest/runs.
+
+    inv history --env prod --accept last    what was confirmed there is meant to stay
+    inv history --env prod --csv > runs.csv
+    """
     from loadtest import stages
 
     stages.history(chain.current(), load(env), check=check, accept=accept, as_page=html, as_csv=csv)
@@ -287,7 +328,11 @@ def history(
 
 @task(name="docs-update")
 def docs_update(_: Context, env: str | None = None, check: bool = False) -> None:
-    """Turn the TBD cells of the docs into links"""
+    """Turn the TBD cells of the docs into links
+
+    In tables of the pages that loadtest.toml names, and nowhere else; every other byte stays.
+    Without a tracking issue, a preview lies beside the newest run.
+    """
     from loadtest import stages
 
     stages.docs_update(chain.current(), load(env), check=check)
@@ -303,12 +348,19 @@ def loadtest(
     json: bool = False,
     knobs: Any = None,
 ) -> None:
-    """Run the whole chain, provision to docs-update"""
+    """Run the whole chain, provision to docs-update
+
+    inv loadtest                                the reference target, in a minute
+    inv loadtest --env prod --profile smoke     your own server, small
+    """
 
 
 @task()
 def target(_: Context, port: str | None = None, flags: str = "") -> None:
-    """Serve the reference target until Ctrl-C"""
+    """Serve the reference target until Ctrl-C
+
+    inv target --port 8020 --flags "--error-share 0.1 --session-cap 20"
+    """
     from loadtest import stages
 
     stages.target(chain.current(), load("local"), port, flags)
@@ -323,7 +375,11 @@ def doctor(
     close: bool = False,
     knobs: Any = None,
 ) -> None:
-    """Say what is missing before a run"""
+    """Say what is missing before a run
+
+    Looks, and makes nothing: settings, TLS, clock, OAuth metadata, sign-in page, bearer, workspace,
+    tools, quota. Ends with 10 when something is missing.
+    """
     from loadtest import stages
 
     stages.doctor(chain.current(), load(env, profile, knobs, mcp_url), close=close)

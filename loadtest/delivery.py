@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from loadtest.announce import WEBHOOK_VARIABLE, call_webhook, write_outputs, write_summary
 from loadtest.cadence import describe_gap
@@ -94,13 +95,17 @@ def leave_unjudged(folder: RunFolder) -> Judged:
     return Judged(folder, Entry(folder.run, folder.rows), render_markdown(folder))
 
 
-def write_files(judged: Judged) -> None:
-    """Write `report.md`, and of a judged run `report.html` and `judgement.json`, beside the run."""
+def write_files(judged: Judged) -> tuple[Path, ...]:
+    """Write the report into the run folder, and of a judged run the page and the judgement.
+
+    Returns what people may read.
+    """
     folder, judgement = judged.folder, judged.judgement
-    write_report(folder, judgement, judged.earlier)
-    if judgement is not None:
-        write_page(folder, judgement, judged.earlier)
-        keep_confirmed(folder.path, judgement.confirmed)
+    report = write_report(folder, judgement, judged.earlier)
+    if judgement is None:
+        return (report,)
+    keep_confirmed(folder.path, judgement.confirmed)
+    return report, write_page(folder, judgement, judged.earlier)
 
 
 def post(judged: Judged, tracker: Tracker) -> Posted:

@@ -456,10 +456,11 @@ def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: 
         judged = delivery.judge_run(settings, folder, tracker)
     except (ConfigError, ReportError) as refused:
         tracker, failure, judged = None, refused, delivery.leave_unjudged(folder)
-    delivery.write_files(judged)
+    written = delivery.write_files(judged)
     if not as_json:
         chain.console.print(render_terminal(folder, judged.judgement))
-    chain.say("report", f"written to {(folder.path / 'report.md').relative_to(settings.root)}")
+    names = " and ".join(path.name for path in written)
+    chain.say("report", f"written to {folder.path.relative_to(settings.root)}: {names}")
     if tracker is not None:
         try:
             posted = delivery.post(judged, tracker)
