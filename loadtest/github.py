@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from loadtest.errors import ConfigError
-from loadtest.tls import find_tls
+from loadtest.tls import find_tls, is_sealed
 
 API_URL = "https://api.github.com"
 SERVER_URL = "https://github.com"
@@ -214,8 +213,7 @@ def open_github(
         found.append("GITHUB_REPOSITORY is missing")
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         found.append("GITHUB_REPOSITORY is not of the form owner/name")
-    parts = urlsplit(api_url)
-    if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
+    if not is_sealed(api_url):
         found.append("GITHUB_API_URL must be https")
     found += faults
     if found:

@@ -189,7 +189,7 @@ class GithubServer:
         """Return an artifact's archive, to whoever has its address."""
         place = urlsplit(url).path
         found = [each for each in self.artifacts if place == f"/artifacts/{each.id}"]
-        answer = self._pop_refusal(f"{method} artifact")
+        answer = self._pop_refusal(f"{method} {place.rpartition('/')[2]}")
         if answer is None and found:
             answer = Answer(200, None, {"content-type": "application/zip"}, found[0].content)
         answer = answer or Answer(404, {"message": "Not Found"})

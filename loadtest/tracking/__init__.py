@@ -1,6 +1,7 @@
 """The tracking issue: where every run's comment lies, and with it the history."""
 
+from loadtest.tracking.artifact import fetch_run_artifact
 from loadtest.tracking.shapes import LABEL, Posted
 from loadtest.tracking.tracker import MOST_CHARS, Tracker, open_tracker
 
-__all__ = ["LABEL", "MOST_CHARS", "Posted", "Tracker", "open_tracker"]
+__all__ = ["LABEL", "MOST_CHARS", "Posted", "Tracker", "fetch_run_artifact", "open_tracker"]

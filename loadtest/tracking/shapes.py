@@ -55,6 +55,21 @@ class Comment:
 
 
 @dataclass(frozen=True)
+class Artifact:
+    """What a workflow run left behind, for a time."""
+
+    id: int
+    expired: bool
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """A page of a workflow run's artifacts."""
+
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True)
 class Posted:
     """Where a run's comment is, on which issue, and whether it is a new one."""
 
@@ -70,3 +85,4 @@ ISSUE = TypeAdapter(Issue)
 ISSUES = TypeAdapter(tuple[Issue, ...])
 COMMENT = TypeAdapter(Comment)
 COMMENTS = TypeAdapter(tuple[Comment, ...])
+ARTIFACTS = TypeAdapter(Artifacts)

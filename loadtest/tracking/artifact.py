@@ -1,0 +1,171 @@
+"""The folder of a workflow's run: kept by GitHub as an artifact, fetched back through the API."""
+
+import re
+import shutil
+import stat
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PureWindowsPath
+from tempfile import TemporaryDirectory
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+from loadtest.config import Settings
+from loadtest.errors import ReportError, ResultsError
+from loadtest.github import REQUEST_SECONDS, Github, GithubRefusal, open_github
+from loadtest.results import read_run_folder
+from loadtest.tls import find_tls, is_sealed
+from loadtest.tracking.shapes import ARTIFACTS, Artifact
+
+PERMISSION = "Actions: read"
+# Far more than any run folder has.
+MOST_PACKED = 64 * 2**20
+MOST_UNPACKED = 512 * 2**20
+MOST_MEMBERS = 1000
+
+_KEPT = "GitHub keeps it for 30 days"
+_REMEDIES = {
+    301: "the repository has another name by now: correct GITHUB_REPOSITORY",
+    403: f"GITHUB_TOKEN may not read it: it needs the permission '{PERMISSION}' (in a workflow "
+    "`permissions: actions: read`)",
+    404: "there is no such workflow run, or GITHUB_TOKEN cannot see it: correct the run id or "
+    f"GITHUB_REPOSITORY, or give the token the permission '{PERMISSION}'",
+    410: f"it has expired: {_KEPT}",
+}
+
+
+def fetch_run_artifact(
+    settings: Settings,
+    run_id: str,
+    runs_dir: Path,
+    pause: Callable[[float], None] = time.sleep,
+) -> Path:
+    """Bring the folder of a workflow's run into `runs_dir`, whole or not at all; return its path.
+
+    Raises ReportError, or ConfigError where variables are missing.
+    """
+    number = re.fullmatch(r"([1-9]\d{0,17})-[1-9]\d{0,3}", run_id, re.ASCII)
+    if number is None:
+        raise ReportError(
+            f"run {run_id!r} is not of GitHub Actions (<GITHUB_RUN_ID>-<attempt>), so that its "
+            "folder is where it was made and nowhere else"
+        )
+    name = f"loadtest-{run_id}"
+    github = open_github(settings.variables, f"artifact {name}", PERMISSION, pause)
+    where = f"artifact {name} of {github.repository}"
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        # Beside the run folders: whoever lists these never sees half a one.
+        with TemporaryDirectory(dir=runs_dir.parent, prefix=".fetch-") as temporary:
+            archive, folder = Path(temporary, "artifact.zip"), Path(temporary, run_id)
+            with _explain_refusals(where):
+                artifact = _find_artifact(github, int(number[1]), name)
+                github.try_on(lambda: _download(_find_address(github, artifact, where), archive))
+            _unpack(archive, folder, where)
+            _check_run(folder, where)
+            return folder.rename(runs_dir / run_id)
+    except OSError as failure:
+        raise ReportError(f"{runs_dir / run_id} cannot be written: {failure.strerror}") from None
+
+
+@contextmanager
+def _explain_refusals(where: str) -> Iterator[None]:
+    try:
+        yield
+    except GithubRefusal as refusal:
+        raise ReportError(refusal.explain(where, _REMEDIES)) from None
+
+
+def _find_artifact(github: Github, number: int, name: str) -> Artifact:
+    listed = github.fetch(
+        ARTIFACTS, "actions.list_workflow_run_artifacts", run_id=number, name=name
+    ).artifacts
+    if not listed:
+        raise GithubRefusal(f"{github.repository_url}/actions/runs/{number} has none: {_KEPT}")
+    if listed[0].expired:
+        raise GithubRefusal(_REMEDIES[410])
+    return listed[0]
+
+
+def _find_address(github: Github, artifact: Artifact, where: str) -> str:
+    """Return where the artifact lies; it may be read there without a token, for a minute."""
+    with _explain_refusals(where):
+        try:
+            github.ask("actions.download_artifact", artifact_id=artifact.id, archive_format="zip")
+        except GithubRefusal as refusal:
+            if refusal.status != 302:
+                raise
+            if refusal.location and is_sealed(refusal.location):
+                return refusal.location
+        raise GithubRefusal(f"{github.api_url} does not say where it lies")
+
+
+def _download(address: str, archive: Path) -> None:
+    import httpx
+
+    try:
+        with (
+            httpx.stream(
+                "GET", address, timeout=REQUEST_SECONDS, verify=find_tls(address)
+            ) as answer,
+            archive.open("wb") as file,
+        ):
+            if answer.status_code != 200:
+                raise GithubRefusal(
+                    f"its download failed (HTTP {answer.status_code}): try again later",
+                    is_outage=answer.status_code >= 500,
+                )
+            for chunk in answer.iter_raw():
+                if file.tell() + len(chunk) > MOST_PACKED:
+                    raise GithubRefusal("it is larger than a run ever is: it is not unpacked")
+                file.write(chunk)
+    except (httpx.HTTPError, httpx.InvalidURL) as failure:
+        words = f"its download failed ({type(failure).__name__}): try again later"
+        raise GithubRefusal(words, is_outage=True) from None
+
+
+def _unpack(archive: Path, folder: Path, where: str) -> None:
+    """Write the files of an archive into a new folder, once all of them are found harmless."""
+    folder.mkdir()
+    try:
+        with ZipFile(archive) as packed:
+            _check_members(packed.infolist(), where)
+            for member in packed.infolist():
+                path = folder / member.filename
+                if member.is_dir():
+                    continue
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with packed.open(member) as source, path.open("xb") as target:
+                    shutil.copyfileobj(source, target)
+    except (
+        *(BadZipFile, EOFError, RuntimeError, ValueError, zlib.error),
+        *(FileExistsError, IsADirectoryError, NotADirectoryError),
+    ):
+        raise ReportError(f"{where} is damaged: it was not unpacked") from None
+
+
+def _check_members(members: Sequence[ZipInfo], where: str) -> None:
+    size = sum(member.file_size for member in members)
+    if len(members) > MOST_MEMBERS or size > MOST_UNPACKED:
+        raise ReportError(f"{where} is larger than a run ever is: it is not unpacked")
+    for member in members:
+        # As Windows reads it, a name leads astray by both kinds of slash, and by a drive.
+        path = PureWindowsPath(member.filename)
+        is_inside = not path.anchor and ".." not in path.parts and "\\" not in member.filename
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        is_plain = kind in {0, stat.S_IFREG, stat.S_IFDIR} and not member.flag_bits & 1
+        if not (is_inside and is_plain and member.compress_type in {ZIP_STORED, ZIP_DEFLATED}):
+            raise ReportError(
+                f"{where} holds {member.filename!r}, as no run does: it is not unpacked"
+            )
+
+
+def _check_run(folder: Path, where: str) -> None:
+    try:
+        run_id = read_run_folder(folder).run.run_id
+    except ResultsError as failure:
+        words = str(failure).replace(f"{folder}/", "")
+        raise ReportError(f"{where} is no run folder: {words}") from None
+    if run_id != folder.name:
+        raise ReportError(f"{where} is the folder of another run: {run_id!r}")
