@@ -1,5 +1,6 @@
 """The README's task reference, made from `tasks.py`: `python -m tests.readme` writes it anew."""
 
+import inspect
 import re
 import runpy
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,14 +46,21 @@ def _render_task(
 ) -> Iterator[str]:
     own = [option for option in options if option.name not in knobs]
     first = ", ".join(f"`{pre.name}`" for pre in task.pre)
+    title, *manual = inspect.cleandoc(task.__doc__).split("\n\n")
     sentences = [
-        task.__doc__.splitlines()[0],
+        title,
         *([f"Runs {first} first"] if first else []),
         *(["Takes the [knobs](#knobs)"] if len(own) < len(options) else []),
     ]
     yield f"### `inv {name}`"
     yield ". ".join(sentences) + "."
+    for paragraph in manual:
+        yield _render_commands(paragraph) if paragraph.startswith("inv ") else paragraph
     yield _render_table(("option", ""), map(_render_option, own))
+
+
+def _render_commands(lines: str) -> str:
+    return "\n".join(("```sh", re.sub(r" {3,}", "  # ", lines), "```"))
 
 
 def _render_option(option: Any) -> tuple[str, str]:
