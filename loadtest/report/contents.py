@@ -1,5 +1,6 @@
 """What every rendering of a run shows."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -68,7 +69,7 @@ def build_report(
             )
         )
     run_id = clean(run.run_id)
-    accept = f"If that is to stay: inv history --accept {run_id} makes it the baseline."
+    command = shlex.join(["inv", "history", "--env", clean(run.environment), "--accept", run_id])
     return Report(
         run_id=run_id,
         verdict=build_verdict(folder, judged),
@@ -79,6 +80,6 @@ def build_report(
         legend=tuple(build_legend(sheets)),
         comparison=None if judgement is None else comparison,
         news=tuple(describe_news(folder, judged)),
-        advice=accept if judged.confirmed else "",
+        advice=f"If that is to stay: {command}" if judged.confirmed else "",
         trend=build_trend(folder, judged, earlier),
     )

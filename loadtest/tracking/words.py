@@ -17,7 +17,7 @@ def build_body(predecessor: int | None) -> str:
         "in milliseconds, and the change against the previous comparable run in the cell.\n"
         "- **Bold** is more than 25 % worse than that run. A *confirmed* regression also stands "
         "out from the spread of the runs before; it alone fails the job and sets the label "
-        "`regressed`, and it is no baseline until `inv history --accept RUN` says so.\n"
+        "`regressed`, and it is no baseline until the command below it was typed.\n"
         "- A run that failed is here too, with its reason and the label `failed`.\n"
         "\n"
         "This issue is also the database: each comment carries its run's figures, hidden, and "
