@@ -38,7 +38,7 @@ HELP = {
     "scenarios": "Scenarios to run, as in cold-start,tools (default: all three)",
     "out": "Output of k6 beside ours, as in csv={scenario}.csv; may be given again",
     "json": "Print the run as one JSON document, and all else to standard error",
-    "run_id": "Run to report, from .loadtest/runs (default: the newest of the environment)",
+    "run_id": "Run to report, from .loadtest/runs or its artifact (default: the newest)",
     "dry_run": "Print the comment as Markdown; write and post nothing",
     "before": "The run compared with: an id, last, previous, or the start of a git SHA",
     "after": "The run that is compared, named the same way",

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -17,8 +17,15 @@ from urllib.parse import urlsplit
 
 from loadtest import __version__
 from loadtest.chain import Chain
-from loadtest.config import Settings, check_hosted
-from loadtest.errors import ConfigError, LoadtestError, MintError, ReportError, UsageError
+from loadtest.config import Settings, check_hosted, load_settings
+from loadtest.errors import (
+    ConfigError,
+    LoadtestError,
+    MintError,
+    ReportError,
+    ResultsError,
+    UsageError,
+)
 from loadtest.mint.bearer import (
     Bearer,
     find_soonest,
@@ -393,14 +400,20 @@ def report(
 ) -> None:
     """Judge a run, print it, write it beside the run, post it where a repository is named.
 
-    With `dry_run` the comment is printed as Markdown, and nothing is written or posted.
+    A run that is named is reported as one of its own environment. With `dry_run` the comment is
+    printed as Markdown, and nothing is written or posted.
     """
     from loadtest import delivery
-    from loadtest.results import find_run_folder, read_run_folder
+    from loadtest.results import read_run_folder
 
     chain.ending.is_reported = True
-    folder = read_run_folder(find_run_folder(settings.runs_dir, run_id, settings.environment_name))
+    folder = read_run_folder(_find_run(chain, settings, run_id))
     chain.ending.run_dir = folder.path
+    if folder.run.environment != settings.environment_name:
+        with suppress(ConfigError):  # one that was typed in passing is in no file
+            settings = load_settings(
+                settings.root, folder.run.environment, process_env=settings.variables
+            )
     if dry_run:
         tracker = delivery.find_tracker(settings, _pause(chain))
         judged = delivery.judge_run(settings, folder, tracker)
@@ -408,6 +421,25 @@ def report(
         _note_regressions(chain, settings, judged)
     else:
         _deliver(chain, settings, folder, as_json=as_json)
+
+
+def _find_run(chain: Chain, settings: Settings, run_id: str | None) -> Path:
+    """Return a run's folder; one that is not here is fetched from its workflow run's artifact."""
+    from loadtest.results import find_run_folder
+
+    try:
+        return find_run_folder(settings.runs_dir, run_id, settings.environment_name)
+    except ResultsError as missing:
+        if run_id is None or settings.repository is None:
+            raise
+        from loadtest.tracking import fetch_run_artifact
+
+        try:
+            path = fetch_run_artifact(settings, run_id, settings.runs_dir, _pause(chain))
+        except (ConfigError, ReportError) as failure:
+            raise ReportError(f"{missing}; {failure}") from None
+    chain.say("report", f"{run_id} fetched from the artifact of its workflow run")
+    return path
 
 
 def report_failed(

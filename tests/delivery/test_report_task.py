@@ -7,9 +7,10 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from zipfile import ZipFile
 
 import pytest
-from github_server import GithubServer, Issue
+from github_server import Artifact, GithubServer, Issue
 from plain_runs import SQL, entry, put, weeks
 
 from loadtest.history import Entry
@@ -233,6 +234,31 @@ def test_a_regression_that_cannot_be_posted_is_told_all_the_same(
     regressed, refused = said.splitlines()[-2:]
     assert regressed.endswith("1 confirmed regression")
     assert "is locked" in refused
+
+
+def test_a_run_that_is_named_comes_from_its_artifact_and_knows_its_environment(
+    inv: Inv, runs_dir: Path, github: GithubServer, tmp_path: Path
+) -> None:
+    issue = seed(github, *weeks(4))
+    path = put(tmp_path, entry(4, run_id="777-2"))
+    with ZipFile(tmp_path / "packed.zip", "w") as packed:
+        for file in (each for each in path.rglob("*") if each.is_file()):
+            packed.write(file, file.relative_to(path))
+    content = (tmp_path / "packed.zip").read_bytes()
+    github.artifacts.append(Artifact(1, 777, "loadtest-777-2", content))
+    code, said = inv("report", "--run-id", "777-2", **github.variables)
+    assert code == 0, said
+    assert "777-2 fetched from the artifact of its workflow run" in said
+    assert (runs_dir / "777-2" / "report.html").exists()
+    assert read_newest(issue).run.environment == "prod"
+
+    code, said = inv("report", "--run-id", "778-1", **github.variables)
+    assert code == 17
+    assert "no run '778-1' in " in said
+    assert "artifact loadtest-778-1 of octo/loadtest: HTTP 404: there is no such" in said
+    code, said = inv("report", "--run-id", "../777-2", **github.variables)
+    assert code == 17
+    assert "is not of GitHub Actions" in said
 
 
 def test_a_dry_run_prints_the_comment_and_touches_nothing(
