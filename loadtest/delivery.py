@@ -1,7 +1,6 @@
 """A run's report: judged by the history, written beside the run, posted, and announced."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from loadtest.report import (
     write_report,
 )
 from loadtest.results import RunFolder
-from loadtest.tracking import MOST_CHARS, Posted, Tracker, open_tracker
+from loadtest.tracking import MOST_CHARS, Posted, Tracker
 
 # So many comments that had to be skipped are named one by one.
 MOST_SKIPPED = 5
@@ -51,13 +50,6 @@ class Judged:
     def is_bad_news(self) -> bool:
         """Return whether somebody should look: the run failed, or it regressed for sure."""
         return self.folder.run.has_failed() or self.entry.has_regressed()
-
-
-def find_tracker(settings: Settings, pause: Callable[[float], None] = time.sleep) -> Tracker | None:
-    """Return the tracking issue of a hosted environment; None where no repository is named."""
-    if settings.is_reference() or not (settings.repository or settings.tracking_issue):
-        return None
-    return open_tracker(settings, pause)
 
 
 def read_history(settings: Settings, tracker: Tracker | None) -> Reading:

@@ -15,6 +15,7 @@ from loadtest.errors import (
     LoadtestError,
     MintError,
     ProvisionError,
+    ReportError,
     TargetError,
 )
 from loadtest.files import read_json
@@ -24,6 +25,7 @@ from loadtest.mint.bearer import Bearer, find_soonest, parse_claims, read_bearer
 from loadtest.results import SCENARIOS
 from loadtest.run_lock import lock_environment
 from loadtest.target import check_reachable
+from loadtest.tracking import find_tracker
 from loadtest.workspace import Greeting, Workspace
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def examine(settings: Settings, base_url: str | None) -> Iterator[Finding]:
     yield from _look_at_authorization(settings, base_url if is_up else None)
     yield from _look_at_bearers(settings, base_url if is_up else None)
     yield _look_at_sessions(settings)
+    yield _look_at_report(settings)
 
 
 def can_look(settings: Settings) -> bool:
@@ -86,6 +89,20 @@ def can_look(settings: Settings) -> bool:
     except LoadtestError:
         return False
     return any(bearer.seconds_left() > 0 for bearer in bearers)
+
+
+def _look_at_report(settings: Settings) -> Finding:
+    """Find where reports go, by a look at the tracking issue; whether it may be written to, no."""
+    if settings.is_reference():
+        return Finding("report", "ok", "stays on this machine: the reference target is not posted")
+    try:
+        tracker = find_tracker(settings)
+        address = tracker.find_address() if tracker else None
+    except (ConfigError, ReportError) as failure:
+        return Finding("report", "missing", str(failure), "see README.md#settings")
+    if tracker is None:
+        return Finding("report", "ok", "stays on this machine: no GITHUB_REPOSITORY is named")
+    return Finding("report", "ok", f"posted on {address or 'an issue that the first one opens'}")
 
 
 def _look(what: str, describe: Callable[[], str], remedy: str) -> Finding:

@@ -405,6 +405,7 @@ def report(
     """
     from loadtest import delivery
     from loadtest.results import read_run_folder
+    from loadtest.tracking import find_tracker
 
     chain.ending.is_reported = True
     folder = read_run_folder(_find_run(chain, settings, run_id))
@@ -415,7 +416,7 @@ def report(
                 settings.root, folder.run.environment, process_env=settings.variables
             )
     if dry_run:
-        tracker = delivery.find_tracker(settings, _pause(chain))
+        tracker = find_tracker(settings, _pause(chain))
         judged = delivery.judge_run(settings, folder, tracker)
         print(judged.text)
         _note_regressions(chain, settings, judged)
@@ -449,11 +450,11 @@ def report_failed(
 
     Whoever waits for Monday's comment must not take silence for good news.
     """
-    from loadtest import delivery
     from loadtest.results import Target, create_run_folder, read_run_folder, write_run
+    from loadtest.tracking import find_tracker
 
     chain.ending.is_reported = True
-    if delivery.find_tracker(settings) is None:
+    if find_tracker(settings) is None:
         return
     if chain.ending.run_dir is None:
         target = Target(host=urlsplit(settings.base_url or "").netloc or "unknown")
@@ -481,10 +482,11 @@ def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: 
     """Judge, write, print, post and announce a run; what GitHub refuses ends it, but last."""
     from loadtest import delivery
     from loadtest.report import render_terminal
+    from loadtest.tracking import find_tracker
 
     run_id, failure, tracker, posted = folder.run.run_id, None, None, None
     try:
-        tracker = delivery.find_tracker(settings, _pause(chain))
+        tracker = find_tracker(settings, _pause(chain))
         judged = delivery.judge_run(settings, folder, tracker)
     except (ConfigError, ReportError) as refused:
         tracker, failure, judged = None, refused, delivery.leave_unjudged(folder)
@@ -530,8 +532,9 @@ def _pause(chain: Chain) -> Callable[[float], None]:
 
 def compare(chain: Chain, settings: Settings, before: str, after: str) -> None:
     """Print two runs of the environment side by side."""
-    from loadtest.delivery import find_tracker, read_history
+    from loadtest.delivery import read_history
     from loadtest.listing import find_entry, render_pair
+    from loadtest.tracking import find_tracker
 
     tracker = find_tracker(settings, _pause(chain))
     reading = read_history(settings, tracker)
@@ -555,13 +558,14 @@ def history(
     from loadtest.files import write_text
     from loadtest.listing import find_entry, render_csv, render_history
     from loadtest.page import render_history_page
+    from loadtest.tracking import find_tracker
 
     if [check, accept is not None, as_page, as_csv].count(True) > 1:
         raise UsageError("--check, --accept, --html and --csv go one at a time")
     name, cadence_days = settings.environment_name, settings.environment.cadence_days
     if check and cadence_days is None:
         raise ConfigError(f"environment {name} has no cadence_days in loadtest.toml: set it")
-    tracker = delivery.find_tracker(settings, _pause(chain))
+    tracker = find_tracker(settings, _pause(chain))
     reading = delivery.read_history(settings, tracker)
     entries = reading.entries
     if as_csv:

@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from github_server import REPOSITORY, GithubServer
 from provision.gate import open_gate
 from pydantic import SecretStr
 
@@ -43,6 +44,7 @@ Make = Callable[[ReferenceTarget], Settings]
 LINES = (
     *("settings", "browser", "k6", "target", "TLS", "credentials", "authorization", "clock"),
     *("sign-in page", "bearer", "endpoint", "workspace", "tools", "quota", "sessions"),
+    "report",
 )
 
 
@@ -151,6 +153,25 @@ def test_all_is_well_after_a_mint_and_looking_leaves_no_trace(
     assert found["tools"].detail == "all 4 that the profile calls, of 4"
     assert (target.registrations, target.tool_calls, len(target.users())) == before
     assert target.open_sessions == 0
+
+
+def test_where_reports_go_is_looked_up(settings: Settings, github: GithubServer) -> None:
+    assert look(settings)["report"].detail == (
+        "stays on this machine: no GITHUB_REPOSITORY is named"
+    )
+    variables = {**settings.variables, **github.variables}
+    settings = replace(settings, repository=REPOSITORY, variables=variables)
+    assert look(settings)["report"].detail == "posted on an issue that the first one opens"
+    github.add_issue(12)
+    found = look(replace(settings, tracking_issue="#12"))["report"]
+    assert found.told[:2] == ("ok", "posted on https://github.com/octo/loadtest/issues/12")
+    found = look(replace(settings, tracking_issue="13"))["report"]
+    assert found.state == "missing"
+    assert "issues/13: HTTP 404: there is no such issue" in found.detail
+    variables = {name: value for name, value in variables.items() if name != "GITHUB_TOKEN"}
+    found = look(replace(settings, variables=variables))["report"]
+    assert found.state == "missing"
+    assert "GITHUB_TOKEN is missing" in found.detail
 
 
 def test_before_provisioning_what_cannot_be_seen_comes_later(

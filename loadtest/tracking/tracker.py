@@ -56,6 +56,11 @@ class Tracker:
         self._shelves: list[Shelf] | None = None
         self._wrote = False
 
+    def find_address(self) -> str | None:
+        """Return where the next report goes; None while there is no such issue yet."""
+        shelves = self._open_shelves()
+        return shelves[0].issue.html_url if shelves else None
+
     def read_recent(self) -> Reading:
         """Read the newest reports: 40 at least, where the newest comments hold as many."""
         return self._read(self._open_shelves())
@@ -282,6 +287,13 @@ class Tracker:
             self._github.pause(BETWEEN_WRITES_SECONDS)
         self._wrote = True
         return self._github.fetch(shape, operation, find_done=find_done, **given)
+
+
+def find_tracker(settings: Settings, pause: Callable[[float], None] = time.sleep) -> Tracker | None:
+    """Return the tracker of a hosted environment; None where no repository is named."""
+    if settings.is_reference() or not (settings.repository or settings.tracking_issue):
+        return None
+    return open_tracker(settings, pause)
 
 
 def open_tracker(settings: Settings, pause: Callable[[float], None] = time.sleep) -> Tracker:
