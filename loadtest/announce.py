@@ -15,6 +15,7 @@ SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 OUTPUT_VARIABLE = "GITHUB_OUTPUT"
 WEBHOOK_VARIABLE = "LOADTEST_WEBHOOK_URL"
 WEBHOOK_SECONDS = 10.0
+_HARMLESS = str.maketrans("<>", "()")
 
 
 def write_summary(variables: Mapping[str, str], text: str) -> None:
@@ -32,8 +33,10 @@ def write_outputs(variables: Mapping[str, str], outputs: Mapping[str, str]) -> N
 def call_webhook(url: str, line: str) -> None:
     """Post `{"text": line}`, as chat services take it; raise ReportError, never with the URL.
 
-    The address is a secret: whoever knows it can write there.
+    The address is a secret: whoever knows it can write there. Angle brackets are replaced: chat
+    services make mentions and links of what is in them, and a server's words may be in the line.
     """
+    line = line.translate(_HARMLESS)
     parts = urlsplit(url)
     if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
         raise ReportError(f"{WEBHOOK_VARIABLE} is not an https address: correct it")
