@@ -4,6 +4,7 @@ import re
 import zlib
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote, unquote
 
@@ -90,6 +91,7 @@ def replace_payload(body: str, entry: Entry) -> str:
     return body[:start] + encode_entry(entry) + body[end:]
 
 
+@lru_cache(maxsize=1024)  # a comment is looked at more than once
 def _unpack(text: str, checksum: str) -> _Content | None:
     if len(text) > MOST_PACKED:
         return None

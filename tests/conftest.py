@@ -98,7 +98,7 @@ def github_settings(github: GithubServer, tmp_path: Path) -> Callable[..., Setti
     shutil.copy(ROOT / CONFIG_FILE, tmp_path)
 
     def build(**variables: str) -> Settings:
-        return load_settings(tmp_path, process_env={**github.variables, **variables})
+        return load_settings(tmp_path, "prod", process_env={**github.variables, **variables})
 
     return build
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from loadtest.github import Github, GithubRefusal
-from loadtest.payload import holds_payload
+from loadtest.payload import PayloadError, decode_entry, holds_payload
 from loadtest.tracking.refusals import explain_refusals
 from loadtest.tracking.shapes import COMMENTS, ISSUE, ISSUES, LABEL, USER, Comment, Issue, User
 from loadtest.tracking.words import find_link
@@ -31,9 +31,10 @@ class Shelf:
 class Library:
     """Reads tracking issues; what it has read once it remembers."""
 
-    def __init__(self, github: Github, number: int | None) -> None:
+    def __init__(self, github: Github, number: int | None, environment: str) -> None:
         self._github = github
         self._number = number
+        self._environment = environment
         self._own: User | None = None
         self._asked = False
 
@@ -82,12 +83,18 @@ class Library:
         return Shelf(issue, comments, whole=page == 0)
 
     def is_enough(self, comments: Iterable[Comment]) -> bool:
-        """Return whether these hold enough reports to compare with."""
+        """Return whether these hold enough reports to compare with, others' apart."""
         return sum(self.is_report(comment) for comment in comments) >= ENOUGH
 
     def is_report(self, comment: Comment) -> bool:
-        """Return whether a comment holds a run's payload that is to be believed."""
-        return holds_payload(comment.body) and self.is_ours(comment.user)
+        """Return whether a comment holds a run of the environment, and is to be believed."""
+        if not (holds_payload(comment.body) and self.is_ours(comment.user)):
+            return False
+        try:
+            entry = decode_entry(comment.body)
+        except PayloadError:
+            return False
+        return entry is not None and entry.run.environment == self._environment
 
     def read_whole(self, shelf: Shelf) -> Shelf:
         """Read all comments of an issue."""

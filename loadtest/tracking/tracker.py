@@ -49,10 +49,10 @@ _T = TypeVar("_T")
 class Tracker:
     """The tracking issue and those before it; what was read of them once is remembered."""
 
-    def __init__(self, github: Github, number: int | None) -> None:
+    def __init__(self, github: Github, number: int | None, environment: str) -> None:
         self.repository_url = github.repository_url
         self._github = github
-        self._library = Library(github, number)
+        self._library = Library(github, number, environment)
         self._shelves: list[Shelf] | None = None
         self._wrote = False
 
@@ -62,7 +62,7 @@ class Tracker:
         return shelves[0].issue.html_url if shelves else None
 
     def read_recent(self) -> Reading:
-        """Read the newest reports: 40 at least, where the newest comments hold as many."""
+        """Read the newest reports: 40 of the environment, where there are as many not far back."""
         return self._read(self._open_shelves())
 
     def read_all(self) -> Reading:
@@ -304,7 +304,7 @@ def open_tracker(settings: Settings, pause: Callable[[float], None] = time.sleep
         ["LOADTEST_TRACKING_ISSUE is not the number of an issue"] if text and not number else []
     )
     github = open_github(settings.variables, "tracking issue", PERMISSION, pause, faults=faults)
-    return Tracker(github, int(number[1]) if number else None)
+    return Tracker(github, int(number[1]) if number else None, settings.environment_name)
 
 
 def _pack(entry: Entry) -> str:

@@ -12,6 +12,7 @@ from loadtest.config import Settings
 from loadtest.errors import ConfigError, ReportError
 from loadtest.payload import decode_entry, encode_entry
 from loadtest.tracking import LABEL, MOST_CHARS, Tracker, open_tracker
+from loadtest.tracking.shelves import ENOUGH
 from loadtest.tracking.tracker import BETWEEN_WRITES_SECONDS, NOT_KEPT
 
 NewTracker = Callable[..., Tracker]
@@ -212,6 +213,18 @@ def test_talk_on_the_issue_is_read_past(github: GithubServer, new_tracker: NewTr
     for _ in range(150):
         github.add_comment(7, "I would like to add.", "a-stranger")
     assert len(new_tracker().read_recent().entries) == 60
+
+
+def test_runs_of_other_environments_are_read_past(
+    github: GithubServer, new_tracker: NewTracker
+) -> None:
+    github.add_issue(7, labels=[LABEL])
+    add_reports(github, 7, 60)
+    for place in range(150):
+        staging = full_run(f"staging-{place}", environment="staging")
+        github.add_comment(7, f"Holds.\n\n{encode_entry(staging)}")
+    entries = new_tracker().read_recent().entries
+    assert sum(entry.run.environment == "prod" for entry in entries) >= ENOUGH
 
 
 def test_the_whole_history_is_read_where_it_is_asked_for(
