@@ -149,7 +149,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def interop(session: nox.Session) -> None:
-    """Test against what runs in Node: a foreign authorization server, and Mermaid."""
+    """Test against what npm ships: an authorization server, Mermaid, GitHub's description."""
     install(session, "interop")
     ensure_browser(session)
     with session.chdir(INTEROP):

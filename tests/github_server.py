@@ -40,6 +40,7 @@ class Call(NamedTuple):
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
+    given: Mapping[str, Any]
     answer: Answer
 
     def __str__(self) -> str:
@@ -193,7 +194,7 @@ class GithubServer:
         if answer is None and found:
             answer = Answer(200, None, {"content-type": "application/zip"}, found[0].content)
         answer = answer or Answer(404, {"message": "Not Found"})
-        self.calls.append(Call(method, f"{self.store_url}{place}", {}, headers, answer))
+        self.calls.append(Call(method, f"{self.store_url}{place}", {}, headers, {}, answer))
         return answer
 
     def answer(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -201,14 +202,14 @@ class GithubServer:
         parts = urlsplit(url)
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         last = parts.path.rpartition("/")[2]
+        given = json.loads(body) if body else {}
         if headers.get("authorization") != f"Bearer {TOKEN}":
             answer = Answer(401, {"message": "Bad credentials"})
         else:
-            given = json.loads(body) if body else {}
             answer = self._pop_refusal(f"{method} {last}") or self._act(
                 method, parts.path, query, given
             )
-        self.calls.append(Call(method, parts.path, query, headers, answer))
+        self.calls.append(Call(method, parts.path, query, headers, given, answer))
         return answer
 
     def _pop_refusal(self, what: str) -> Answer | None:
@@ -283,7 +284,9 @@ class GithubServer:
     def _make_label(self, given: Mapping[str, Any]) -> Answer:
         if given["name"] in self.labels:
             error = {"resource": "Label", "code": "already_exists", "field": "name"}
-            return Answer(422, {"message": "Validation Failed", "errors": [error]})
+            about = "https://docs.github.com/rest/issues/labels#create-a-label"
+            told = {"message": "Validation Failed", "errors": [error], "documentation_url": about}
+            return Answer(422, told)
         self.labels[given["name"]] = given["color"]
         return Answer(201, self._show_label(given["name"]))
 
