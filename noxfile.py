@@ -47,6 +47,14 @@ def ensure_browser(session: nox.Session) -> None:
     session.run("python", "-m", "loadtest.browser", BROWSER_RECORD)
 
 
+def install_with_node(session: nox.Session) -> None:
+    """Install what the tests need, a browser, Node, and the npm packages that are pinned."""
+    install(session, "interop")
+    ensure_browser(session)
+    with session.chdir(INTEROP):
+        session.run("npm", "ci", "--prefer-offline", silent=True)
+
+
 def build_tool(session: nox.Session, module: Path, name: str) -> str:
     """Build the tool that a Go module pins; return its path."""
     folder = (Path(session.virtualenv.location) / "go").resolve()
@@ -150,10 +158,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def interop(session: nox.Session) -> None:
     """Test against what npm ships: an authorization server, Mermaid, GitHub's description."""
-    install(session, "interop")
-    ensure_browser(session)
-    with session.chdir(INTEROP):
-        session.run("npm", "ci", "--prefer-offline", silent=True)
+    install_with_node(session)
     run_patiently(session, "pytest", str(INTEROP), *session.posargs)
 
 
@@ -200,6 +205,13 @@ def bench(session: nox.Session) -> None:
     install(session, "dev")
     ensure_browser(session)
     session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """Make the README's pictures anew, of real runs."""
+    install_with_node(session)
+    session.run("python", "-m", "tests.pictures")
 
 
 @nox.session

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import readme
+from ruamel.yaml import YAML
 
 import tasks
 from loadtest import chain, errors
@@ -18,6 +19,7 @@ FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = FENCE.findall(README)
 # What a signal ends is explained by whoever sent it.
 SIGNALS = set(chain.SIGNAL_EXIT_CODES)
+MOST_PICTURE_BYTES = 300_000
 
 
 def list_examples(language: str) -> list[str]:
@@ -83,6 +85,18 @@ def test_every_variable_it_names_is_read_somewhere() -> None:
         assert name in sources
 
 
+def test_the_workflow_is_called_as_it_wants_to_be() -> None:
+    yaml = YAML(typ="safe")
+    called = yaml.load(chain.ROOT / ".github" / "workflows" / "load-test-mcp.yml")
+    takes, (example,) = called["on"]["workflow_call"], list_examples("yaml")
+    call = yaml.load(example)["jobs"]["loadtest"]
+    assert call["permissions"] == called["jobs"]["loadtest"]["permissions"]
+    assert call["with"].keys() <= takes["inputs"].keys()
+    section = README.split("## Every Monday")[1].split("\n## ")[0]
+    assert set(re.findall(r"`(LOADTEST_\w+)`", section)) == takes["secrets"].keys()
+    assert takes["outputs"].keys() <= set(re.findall(r"`([a-z-]+)`", section))
+
+
 @pytest.mark.parametrize("text", list_examples("toml"))
 def test_every_example_of_settings_is_one_that_the_settings_take(text: str, tmp_path: Path) -> None:
     (tmp_path / "tools.json").write_text(list_examples("json")[0])
@@ -99,3 +113,12 @@ def test_every_example_of_settings_is_one_that_the_settings_take(text: str, tmp_
 @pytest.mark.parametrize("text", list_examples("json"))
 def test_every_example_of_a_tool_table_is_one(text: str) -> None:
     assert parse_table(json.loads(text), "README").tools
+
+
+def test_the_pictures_are_there_small_and_of_no_machine() -> None:
+    pictures = [chain.ROOT / path for path in re.findall(r'<img src="([^"]+)"', README)]
+    assert len(pictures) == 3
+    for picture in pictures:
+        content = picture.read_bytes()
+        assert 0 < len(content) < MOST_PICTURE_BYTES
+        assert not [word for word in (b"/home/", b"/root/", b"/tmp/") if word in content]
