@@ -128,7 +128,7 @@ async def shoot(comment: str, report: Path) -> None:
         page = await browser.new_page(viewport={"width": 900, "height": 1150})
         await show_comment(page, comment)
         await page.locator("article").screenshot(path=PICTURES / "comment.png")
-        await page.set_viewport_size({"width": 1080, "height": 1150})
+        await page.set_viewport_size({"width": 1080, "height": 1600})
         await page.goto(report.as_uri())
         await page.screenshot(path=PICTURES / "page.png")
         await browser.close()
