@@ -13,7 +13,7 @@ from loadtest.judging import Change, Drift, Judgement
 from loadtest.noise import LEAST_LEVEL_RUNS
 from loadtest.page.drawing import RIGHT, Axis, Chart, Layer, Picture, draw, find_ticks, layer
 from loadtest.report import Column, Sheet, TableCell, format_change
-from loadtest.report.changes import rank_confirmed
+from loadtest.report.changes import rank_cells
 from loadtest.report.figures import format_figure
 from loadtest.report.trend import pick_leading
 from loadtest.report.words import clean, name_cell
@@ -63,7 +63,7 @@ def build_trends(
     folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry]
 ) -> tuple[Chart, ...]:
     """Return a chart for each confirmed regression, the worst first, and the leading figures."""
-    confirmed = [cell for cell, _ in rank_confirmed(judgement)]
+    confirmed = [cell for cell, _ in rank_cells(judgement, "confirmed")]
     cells = dict.fromkeys((*confirmed[:MOST_CONFIRMED], *pick_key_cells(folder)))
     entry = Entry(folder.run, folder.rows, confirmed=judgement.confirmed)
     drifts = {drift.cell: drift for drift in judgement.drifts}

@@ -2,12 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from loadtest.history import Cell, Entry
-from loadtest.judging import Change, Comparison, Drift, Judgement
-from loadtest.report.figures import format_change, format_figure
+from loadtest.judging import Change, Comparison, Drift, Judgement, Status
+from loadtest.report.figures import WORSE, format_change, format_figure
 from loadtest.report.words import clean, name_cell
 from loadtest.results import RunFolder
 
@@ -56,26 +56,38 @@ def _describe(comparison: Comparison) -> Remark:
     return Remark(f"Not comparable: {clean(comparison.reason or 'no reason given')}.")
 
 
-def rank_confirmed(judgement: Judgement) -> list[tuple[Cell, Change]]:
-    """Return the confirmed regressions, the worst first: failures, then by how many times worse."""
-    found = [(cell, judgement.changes[cell]) for cell in judgement.confirmed]
+def rank_cells(judgement: Judgement, status: Status) -> list[tuple[Cell, Change]]:
+    """Return the cells of a status, the worst first: failures, then by how many times worse."""
+    found = [item for item in judgement.changes.items() if item[1].status == status]
     return sorted(found, key=lambda item: (-(item[1].ratio or math.inf), item[0]))
 
 
 def describe_confirmed(folder: RunFolder, judgement: Judgement) -> str | None:
     """Return one sentence that counts the confirmed regressions and names the worst."""
-    names = [name_cell(folder, cell) for cell, _ in rank_confirmed(judgement)]
-    if not names:
+    cells = rank_cells(judgement, "confirmed")
+    plural = "s" * (len(cells) != 1)
+    return _count(folder, cells, f"confirmed regression{plural}")
+
+
+def describe_worse(folder: RunFolder, judgement: Judgement) -> str | None:
+    """Return one sentence that counts what is bold and not confirmed, and names the worst."""
+    cells = rank_cells(judgement, "worse")
+    figures = "figure is" if len(cells) == 1 else "figures are"
+    return _count(folder, cells, f"{figures} more than {WORSE} worse than before, not confirmed")
+
+
+def _count(folder: RunFolder, cells: Sequence[tuple[Cell, Change]], what: str) -> str | None:
+    if not cells:
         return None
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    plural = "s" * (len(names) != 1)
-    return f"{len(names)} confirmed regression{plural}: {', '.join(names[:MOST_NAMED])}{more}."
+    names = ", ".join(name_cell(folder, cell) for cell, _ in cells[:MOST_NAMED])
+    more = f" and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
+    return f"{len(cells)} {what}: {names}{more}."
 
 
 def describe_news(folder: RunFolder, judgement: Judgement) -> Iterator[Remark]:
     """Yield the worst regressions and drifts that are confirmed, with the figures around them."""
     drifts = {drift.cell: drift for drift in judgement.drifts}
-    confirmed = rank_confirmed(judgement)
+    confirmed = rank_cells(judgement, "confirmed")
     for cell, change in confirmed[:MOST_TOLD]:
         if cell in drifts:
             yield _describe_drift(folder, drifts[cell])

@@ -8,7 +8,7 @@ from loadtest.baselines import find_peers
 from loadtest.compare import find_knee
 from loadtest.history import Cell, Entry
 from loadtest.judging import Judgement
-from loadtest.report.changes import rank_confirmed
+from loadtest.report.changes import rank_cells
 from loadtest.report.words import name_cell
 from loadtest.results import RunFolder
 
@@ -27,7 +27,7 @@ class Trend:
 
 def build_trend(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry]) -> Trend | None:
     """Return how the worst confirmed regression came, else how the run's leading figure went."""
-    confirmed = [cell for cell, _ in rank_confirmed(judgement)]
+    confirmed = [cell for cell, _ in rank_cells(judgement, "confirmed")]
     cell = confirmed[0] if confirmed else pick_leading(folder)
     entry = Entry(folder.run, folder.rows)
     peers, _ = find_peers(entry, earlier, cell.scenario)

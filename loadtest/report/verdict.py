@@ -12,9 +12,9 @@ from loadtest.compare import (
     measure_rate_limited,
     pick_stages,
 )
-from loadtest.history import Cell, pick_latency
+from loadtest.history import FIGURES, Cell, pick_latency
 from loadtest.judging import Judgement
-from loadtest.report.changes import describe_confirmed
+from loadtest.report.changes import describe_confirmed, describe_worse
 from loadtest.report.figures import (
     NO_DATA,
     add_ms,
@@ -73,12 +73,25 @@ def build_verdict(folder: RunFolder, judgement: Judgement | None = None) -> Verd
     confirmed = describe_confirmed(folder, judgement)
     if confirmed:
         good.append(confirmed)
+    worse = describe_worse(folder, judgement)
+    if worse:
+        (warnings if _is_telling(folder, judgement) else good).append(worse)
     failed, calls = _count_failures(_leaves(folder.rows))
     if calls:
         share = f" ({format_share(failed / calls)})" if failed else ""
         good.append(f"{name_failures(failed)} in {name_calls(calls)}{share}.")
     level: Level = "bad" if bad or confirmed else "warning" if warnings else "good"
     return Verdict(level, clean(" ".join([*bad, *warnings, *good])))
+
+
+def _is_telling(folder: RunFolder, judgement: Judgement) -> bool:
+    """Return whether the run as a whole is worse, and not just one of its many figures."""
+    knee = find_knee(folder.rows)
+    rows = [("tools", "tool", "all")]
+    if knee is not None and knee.holds is not None:
+        rows.append((knee.holds.scenario, knee.holds.kind, knee.holds.name))
+    changes = (judgement.changes.get(Cell(*row, figure)) for row in rows for figure in FIGURES)
+    return any(change is not None and change.status == "worse" for change in changes)
 
 
 def _describe_failed(folder: RunFolder) -> Iterator[str]:

@@ -128,6 +128,18 @@ def regressed() -> Judged:
     )
 
 
+def slowed() -> Judged:
+    """Everything is twice as slow, which may be a bad hour: nothing is confirmed yet."""
+    rows = (*COLD_START, *LADDER, *TOOLS)
+    run = folder(rows)
+    cells: dict[Cell, Status] = {
+        cell: "worse"
+        for cell in Entry(run.run, run.rows).figures
+        if cell.figure in {"p50", "p95", "p99"}
+    }
+    return judged(run, weekly(rows, 5, factor=0.5), statuses=cells)
+
+
 def incomparable() -> Judged:
     rows = (*COLD_START, *LADDER, *TOOLS)
     reason = "unlike 20260727T120000Z-0000001: vus 50, was 20"
@@ -183,6 +195,7 @@ JUDGED: Mapping[str, Callable[[], Judged]] = {
     "compared": good,
     "first-run": lambda: judged(folder(COLD_START, LADDER, TOOLS)),
     "regressed": regressed,
+    "slowed": slowed,
     "incomparable": incomparable,
     "failed-later": lambda: judged(
         failed(),

@@ -8,7 +8,7 @@ from report_golden import compare, draw
 from report_runs import COLD_START, LADDER, TOOLS, folder, stage
 
 from loadtest.history import Cell, Entry
-from loadtest.judging import Change, Comparison, Judgement
+from loadtest.judging import Change, Comparison, Judgement, Status
 from loadtest.report import (
     build_report,
     build_verdict,
@@ -85,6 +85,18 @@ def test_of_many_regressions_the_worst_are_told_in_full() -> None:
     news = build_report(case.folder, case.judgement).news
     assert len(news) == 11
     assert news[-1].text == "And 5 more."
+
+
+def test_a_run_that_is_worse_as_a_whole_is_no_good_news_before_it_is_confirmed() -> None:
+    rows = (*COLD_START, *LADDER, *TOOLS)
+    for name, level in (("all", "warning"), ("runMetric", "good")):
+        worse: dict[Cell, Status] = {Cell("tools", "tool", name, "p95"): "worse"}
+        case = judged(folder(rows), weekly(rows, 5), statuses=worse)
+        verdict = build_verdict(case.folder, case.judgement)
+        assert verdict.level == level
+        called = "all tools" if name == "all" else name
+        said = f"1 figure is more than 25 % worse than before, not confirmed: {called} p95."
+        assert said in verdict.text
 
 
 def test_without_a_judgement_nothing_is_said_of_earlier_runs() -> None:
