@@ -211,7 +211,7 @@ def bench(session: nox.Session) -> None:
 def pictures(session: nox.Session) -> None:
     """Make the README's pictures anew, of real runs."""
     install_with_node(session)
-    session.run("python", "-m", "tests.pictures")
+    session.run("python", "-m", "pictures", env={"PYTHONPATH": "tests"})
 
 
 @nox.session

@@ -17,6 +17,8 @@ from tempfile import TemporaryDirectory
 
 # As in conftest.py: two threads that import it at once trip up.
 import mcp.client  # noqa: F401
+from bench.common import clone
+from github_server import BOT, GithubServer, serve_github
 from markdown_it import MarkdownIt
 from playwright.async_api import Page, async_playwright
 from rich._export_format import CONSOLE_SVG_FORMAT
@@ -27,8 +29,6 @@ from loadtest.browser import find_choice, launch
 from loadtest.chain import REGRESSED_EXIT_CODE, ROOT
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
-from tests.bench.common import clone
-from tests.github_server import BOT, GithubServer, serve_github
 
 PICTURES = ROOT / "docs"
 BUNDLE = ROOT / "tests" / "interop" / "node_modules" / "mermaid" / "dist" / "mermaid.min.js"
