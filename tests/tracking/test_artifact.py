@@ -114,6 +114,16 @@ def test_a_run_is_fetched_byte_for_byte(
     assert pauses == []
 
 
+def test_half_a_run_never_lies_among_the_runs(
+    github: GithubServer, fetch: Fetch, runs_dir: Path, made: Path
+) -> None:
+    seen: list[list[Path]] = []
+    github.before("GET 2", lambda: seen.append(list(runs_dir.iterdir())))
+    upload(github, pack(read_files(made)))
+    fetch()
+    assert seen == [[]]
+
+
 def test_the_store_never_sees_the_token(github: GithubServer, fetch: Fetch, made: Path) -> None:
     upload(github, pack(read_files(made)))
     fetch()
