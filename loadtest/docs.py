@@ -12,10 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from markdown_it import MarkdownIt
-from markdown_it.common.utils import mdTrim
 from markdown_it.ruler import RuleOptionsType
 from markdown_it.rules_block import StateBlock, lheading, paragraph
-from markdown_it.rules_block.table import table
+from markdown_it.rules_block.html_block import HTML_SEQUENCES
 from markdown_it.token import Token
 
 from loadtest.config import Settings
@@ -31,8 +30,11 @@ _NEWLINE = re.compile(r"\r\n?|\n")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _UNIT = r"s|sec|µs|us|ns|min|rps|qps|(?:calls|req|requests)/(?:s|sec|min)|calls|sessions"
 _PLACEHOLDER = re.compile(rf"tbd(?:\s*(?:ms|%|/(?:s|sec|min))|\s+(?:{_UNIT}))?", re.IGNORECASE)
-_CODE_PLACEHOLDER = re.compile(r"\s*tbd\s*", re.IGNORECASE)
 _EMPHASIS = frozenset({"em_open", "em_close", "strong_open", "strong_close"})
+_PIPE = re.compile(r"\\[\\|]|\|")
+_DELIMITERS = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
+_LIST_ITEM = re.compile(r"-[ \t]")
+_LONE_TAG = HTML_SEQUENCES[-1][0]
 
 
 @dataclass(frozen=True)
@@ -247,107 +249,104 @@ class _Origin:
 
 def _find_placeholders(source: str, *, mdx: bool) -> Iterator[tuple[int, int, Cell]]:
     """Yield start, end and description of every placeholder, in the order of the page."""
-    headers: list[str] = []
-    row: Token | None = None
-    spans: list[tuple[int, int]] = []
-    contents: list[Token] = []
-    in_body = False
     for token in _build_parser(mdx).parse(source):
-        if token.type in {"thead_open", "tbody_open"}:
-            in_body = token.type == "tbody_open"
-        elif token.type == "tr_open":
-            row, contents = token, []
-        elif token.type == "inline" and row is not None:
-            contents.append(token)
-        elif token.type == "tr_close" and row is not None:
-            if not in_body:
-                headers = [content.content for content in contents]
-            else:
-                spans = _split_row(source, *row.meta["span"])
-                yield from _pick_placeholders(source, row, headers, contents, spans)
-            row = None
-
-
-def _pick_placeholders(
-    source: str,
-    row: Token,
-    headers: list[str],
-    contents: list[Token],
-    spans: list[tuple[int, int]],
-) -> Iterator[tuple[int, int, Cell]]:
-    # A short row has contents without a span, a long one spans that no reader sees.
-    for header, content, (start, end) in zip(headers, contents, spans, strict=False):
-        if not _is_placeholder(content.children or []):
-            continue
-        was = source[start:end]
-        assert was.replace("\\|", "|") == content.content, "cells and parser disagree"
-        line = (row.map or [0])[0] + 1
-        yield start, end, Cell(line, contents[0].content, header, was)
+        if "cell" in token.meta and _is_placeholder(token.children or []):
+            yield *token.meta["span"], token.meta["cell"]
 
 
 def _is_placeholder(children: Sequence[Token]) -> bool:
     text = ""
     for child in children:
-        if child.type == "text":
+        if child.type in {"text", "code_inline"}:
             text += child.content
-        elif child.type == "code_inline" and _CODE_PLACEHOLDER.fullmatch(child.content):
-            text += child.content.strip()
         elif child.type not in _EMPHASIS:
             return False
     return _PLACEHOLDER.fullmatch(text.strip()) is not None
 
 
-def _split_row(source: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Return where each cell's trimmed text lies, split as GFM does: at pipes without backslash."""
-    start, end = _trim(source, start, end)
-    pipes = [at for at in range(start, end) if source[at] == "|" and source[at - 1] != "\\"]
-    if pipes and pipes[0] == start:
-        start = pipes.pop(0) + 1
-    if pipes and pipes[-1] == end - 1:
-        end = pipes.pop()
-    edges = [start - 1, *pipes, end]
-    return [_trim(source, left + 1, right) for left, right in pairwise(edges)]
-
-
-def _trim(source: str, start: int, end: int) -> tuple[int, int]:
-    text = source[start:end]
-    kept = mdTrim(text)
-    start += text.find(kept)
-    return start, start + len(kept)
-
-
 @cache
 def _build_parser(mdx: bool) -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": not mdx, "maxNesting": 100})
-    parser.enable("table")
     block = parser.block.ruler
-    block.at("table", _table_with_places, {"alt": ["paragraph", "reference"]})
-    block.before("table", "frontmatter", _frontmatter)
+    block.before("code", "frontmatter", _frontmatter)
+    block.after("heading", "gfm_table", _table, {"alt": ["paragraph", "reference"]})
     if mdx:
         # MDX has no indented code and no <autolinks>; braces and tags mean JavaScript and JSX.
         parser.disable(["code", "html_block", "html_inline", "autolink"])
         interrupts: RuleOptionsType = {"alt": ["paragraph", "reference", "blockquote"]}
         block.at("paragraph", _let_indented_interrupt(paragraph))
         block.at("lheading", _let_indented_interrupt(lheading))
-        block.before("table", "mdx_esm", _mdx_esm)
-        block.before("table", "html_comment", _html_comment, interrupts)
-        block.before("table", "mdx_flow", _mdx_flow, interrupts)
+        block.before("code", "mdx_esm", _mdx_esm, {"alt": ["table"]})
+        block.before("code", "html_comment", _html_comment, interrupts)
+        block.before("code", "mdx_flow", _mdx_flow, interrupts)
     return parser
 
 
-def _table_with_places(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """Parse a table and note in each row's token where the row lies in the source."""
-    if start + 1 < end and not {"|", ":"} & set(_line(state, start + 1)):
-        return False  # dashes alone underline a heading
-    known = len(state.tokens)
-    if not table(state, start, end, silent):
+def _table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Parse a table as GFM has it; each cell of its body becomes a token that knows its place.
+
+    The package's own rule keeps no places, and wants a pipe in the header where GFM wants none.
+    """
+    if start + 1 == end or state.sCount[start + 1] < state.blkIndent:
         return False
-    for token in state.tokens[known:]:
-        if token.type == "tr_open" and token.map:
-            line = token.map[0]
-            first = state.bMarks[line] + state.tShift[line]
-            token.meta["span"] = (first, state.eMarks[line])
+    if state.is_code_block(start) or state.is_code_block(start + 1):
+        return False
+    delimiters = _line(state, start + 1)
+    if not _DELIMITERS.fullmatch(delimiters) or _LIST_ITEM.match(delimiters):
+        return False
+    headers = _split_row(state, start)
+    if not {"|", ":"} & set(delimiters) or _line(state, start).strip(" \t") == "|":
+        return False  # dashes alone underline a heading
+    if len(headers) != len(_split_row(state, start + 1)):
+        return False
+    if silent:
+        return True
+    line = start + 2
+    while line < end and not _ends_table(state, line, end):
+        cells = _split_row(state, line)
+        # Cells beyond the header's are seen by no reader.
+        for header, cell in zip(headers, cells, strict=False):
+            token = state.push("inline", "", 0)
+            token.map, token.children = [line, line + 1], []
+            token.content = was = state.src[slice(*cell)]
+            row, column = (_unescape_pipes(state, place) for place in (cells[0], header))
+            token.meta = {"span": cell, "cell": Cell(line + 1, row, column, was)}
+        line += 1
+    state.line = line
     return True
+
+
+def _ends_table(state: StateBlock, line: int, end: int) -> bool:
+    if state.isEmpty(line) or state.sCount[line] < state.blkIndent or state.is_code_block(line):
+        return True
+    if state.md.options["html"] and _LONE_TAG.match(_line(state, line)):
+        return True
+    ruler = state.md.block.ruler
+    rules = [*ruler.getRules("blockquote"), *ruler.getRules("table")]
+    return any(rule(state, line, end, True) for rule in rules)
+
+
+def _split_row(state: StateBlock, line: int) -> list[tuple[int, int]]:
+    """Return where each cell's trimmed text lies, split at the pipes that no backslash escapes."""
+    start, end = _trim(state.src, state.bMarks[line] + state.tShift[line], state.eMarks[line])
+    pipes = [at.start() for at in _PIPE.finditer(state.src, start, end) if at[0] == "|"]
+    if pipes and pipes[0] == start:
+        start = pipes.pop(0) + 1
+    if pipes and pipes[-1] == end - 1:
+        end = pipes.pop()
+    edges = [start - 1, *pipes, end]
+    return [_trim(state.src, left + 1, right) for left, right in pairwise(edges)]
+
+
+def _trim(source: str, start: int, end: int) -> tuple[int, int]:
+    text = source[start:end]
+    kept = text.strip(" \t")
+    start += text.find(kept)
+    return start, start + len(kept)
+
+
+def _unescape_pipes(state: StateBlock, place: tuple[int, int]) -> str:
+    return state.src[slice(*place)].replace("\\|", "|")
 
 
 def _frontmatter(state: StateBlock, start: int, end: int, silent: bool) -> bool:
@@ -374,7 +373,7 @@ def _mdx_esm(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     """Skip `import` and `export`: to the first blank line outside of every bracket."""
     if state.level or state.sCount[start] or state.tShift[start]:
         return False
-    if not re.match(r"(?:import|export)[ \t{*'\"]", _line(state, start)):
+    if not _line(state, start).startswith(("import ", "export ")):
         return False
     for line in range(start + 1, end + 1):
         if line == end or state.isEmpty(line):
@@ -513,9 +512,9 @@ def _skip_value(text: str, at: int, *, strict: bool) -> int | None:
 
 
 def _skip_raw(text: str, at: int, name: str | None) -> int:
-    if name is None or name.lower() not in _RAW_ELEMENTS:
+    if name not in _RAW_ELEMENTS:
         return at
-    close = re.compile(rf"</{name}\s*>", re.IGNORECASE).search(text, at)
+    close = re.compile(rf"</{name}\s*>").search(text, at)
     if close is None:
         raise _UnclosedError
     return close.end()

@@ -38,6 +38,7 @@ def table(*rows: str, indent: str = "", newline: str = "\n") -> str:
         "**TBD** ms",
         "`TBD` ms",
         "TBD %",
+        "`TBD ms`",
         "TBD calls/s",
         "TBD/s",
     ],
@@ -61,7 +62,6 @@ def test_a_placeholder_becomes_the_link(cell: str, mdx: bool) -> None:
         "TBD.",
         "TBD_FLAG",
         "`TBD_FLAG`",
-        "`TBD ms`",
         "`set TBD`",
         "[TBD](https://x.example)",
         "[TBD][1]",
@@ -185,7 +185,8 @@ def test_tables_in_quotes_and_lists_are_found(prefix: str) -> None:
         ("| a \\| b | TBD |", f"| a \\| b | {LINK} |"),
         ("| `a \\| b` | TBD |", f"| `a \\| b` | {LINK} |"),
         ("| \\| | TBD |", f"| \\| | {LINK} |"),
-        ("| a \\\\| TBD | TBD |", f"| a \\\\| TBD | {LINK} |"),
+        ("| a \\\\| TBD | TBD |", f"| a \\\\| {LINK} | TBD |"),
+        ("| a \\\\\\| b | TBD |", f"| a \\\\\\| b | {LINK} |"),
         ("||TBD|", f"||{LINK}|"),
         ("| `a | TBD |", f"| `a | {LINK} |"),
         ("| a    | TBD          |   ", f"| a    | {LINK}          |   "),
@@ -195,6 +196,31 @@ def test_tables_in_quotes_and_lists_are_found(prefix: str) -> None:
 )
 def test_rows_are_split_as_the_parser_splits_them(row: str, expected: str) -> None:
     assert rewrite_page(table(row), LINK).text == table(expected)
+
+
+@pytest.mark.parametrize(
+    "before", ["p50\n|---|\n", "p50\n:-:\n", "text\np50\n---|\n", "- p50\n  |-|\n  "]
+)
+def test_a_header_needs_no_pipe(before: str) -> None:
+    assert rewrite_page(f"{before}TBD\n", LINK).text == f"{before}{LINK}\n"
+
+
+@pytest.mark.parametrize("header", ["|", "***", "# p50", "```"])
+def test_no_other_block_is_a_header(header: str) -> None:
+    page = f"{header}\n|---|\nTBD\n"
+    assert rewrite_page(page, LINK).text == page
+
+
+def test_a_lone_tag_ends_a_table_of_markdown() -> None:
+    page = table("| a | TBD |") + "<br/>\n| b | TBD |\n"
+    assert len(rewrite_page(page, LINK, mdx=False).cells) == 1
+
+
+def test_an_export_ends_a_table_of_mdx_and_a_component_may_be_called_pre() -> None:
+    page = (
+        table("| a | TBD |") + "export const x = 1\n\n<Pre>\n" + table("| b | TBD |") + "</Pre>\n"
+    )
+    assert [cell.row for cell in rewrite_page(page, LINK).cells] == ["a", "b"]
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
