@@ -26,8 +26,8 @@ HELP = {
     "slow": "Milliseconds to wait between the browser's actions, to watch them",
     "print_claims": "Print the bearer's claims, never the bearer",
     "protocol": "MCP revision to speak: auto, or a date such as 2025-11-25 (default: auto)",
-    "clients": "OAuth clients with a bearer each, over which sessions are spread",
-    "iterations": "Cold start: how many brand-new sessions",
+    "clients": "OAuth clients to spread sessions over (default: the environment's own, 1)",
+    "iterations": "Cold start: how many brand-new sessions (default of all knobs: the profile's)",
     "stages": "Ladder: session counts, as in 1,10,50",
     "stage_seconds": "Ladder: length of each stage in seconds",
     "tools": "Table of the tools to call: the path of a JSON file (default: the environment's own)",
@@ -295,7 +295,7 @@ def report(
 def compare(_: Context, before: str, after: str, env: str | None = None) -> None:
     """Print two runs side by side
 
-    The earlier one first, the later one second:
+    Two names, in this order: the earlier run, the later one.
 
     inv compare previous last --env prod
     inv compare 1a2b3c4 last --env prod

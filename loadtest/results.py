@@ -256,7 +256,9 @@ def find_run_folder(runs_dir: Path, run_id: str | None, environment: str | None)
         if run.environment == environment and (newest is None or run.started > newest[0]):
             newest = (run.started, file.parent)
     if newest is None:
-        raise ResultsError(f"no run of environment {environment} yet: start with `inv k6`")
+        raise ResultsError(
+            f"no run of environment {environment} yet: start with `inv k6 --env {environment}`"
+        )
     return newest[1]
 
 
