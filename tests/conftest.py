@@ -1,6 +1,7 @@
 """Real parts for every test: a reference target on its own ports, settings that point at it."""
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,6 +22,9 @@ from loadtest.tracking import Tracker, open_tracker
 
 ROOT = Path(__file__).parent.parent
 EMAIL = "loadtest@novamart.example"
+
+# A shell that starts us in the background has Ctrl-C ignored, by us and by all that we start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
