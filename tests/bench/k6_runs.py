@@ -36,7 +36,9 @@ class Place:
     bearer_file: Path
     folder: Path
 
-    def measure(self, scenario: str, kind: str, name: str, **knobs: str) -> Row:
+    def measure(
+        self, scenario: str, kind: str, name: str, k6: Path | None = None, **knobs: str
+    ) -> Row:
         """Run a scenario and return one of its rows; every call must have been answered ok."""
         variables = {"PATH": os.environ["PATH"], **knobs}
         settings = load_settings(ROOT, "local", "smoke", process_env=variables)
@@ -48,7 +50,7 @@ class Place:
                 self.mcp_url,
                 self.bearer_file,
                 out_dir=Path(out_dir),
-                binary=find_k6(os.environ),
+                binary=find_k6({**os.environ, "K6_BIN": str(k6)} if k6 else os.environ),
             )
         rows = [row for row in run.rows if (row.kind, row.name) == (kind, name)]
         if run.result.outcome != "ok" or [row.failures for row in rows] != [{}]:
