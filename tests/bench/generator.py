@@ -4,6 +4,7 @@ import json
 import os
 import statistics
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
@@ -38,9 +39,9 @@ def bench_efficiency() -> Table:
     result = fetch_result()
     for framing in ("sse", "json"):
         with serve_fixed(framing, result) as place:
-            plain = write_plain_k6(place.folder)
+            plain = replace(place, k6=write_plain_k6(place.folder))
             rounds = [
-                (_measure_bare(place), _measure_mix(place, plain), _measure_mix(place))
+                (_measure_bare(place), _measure_mix(plain), _measure_mix(place))
                 for _ in range(ROUNDS)
             ]
         bare, scripts, whole = (statistics.median(figures) for figures in zip(*rounds, strict=True))
@@ -94,9 +95,9 @@ def write_plain_k6(folder: Path) -> Path:
     return path
 
 
-def _measure_mix(place: Place, k6: Path | None = None) -> float:
+def _measure_mix(place: Place) -> float:
     knobs = {"VUS": str(VUS), "DURATION": str(SECONDS)}
-    row, usage = run_apart(place.measure, "tools", "tool", "all", k6, **knobs)
+    row, usage = run_apart(place.measure, "tools", "tool", "all", **knobs)
     return row.ok / usage.cpu_seconds
 
 

@@ -30,15 +30,14 @@ QUIET = ("--no-tool-quota", "--no-account-limits", "--session-cap", "1000")
 
 @dataclass(frozen=True)
 class Place:
-    """An MCP endpoint with a bearer for it, and a folder for what runs leave."""
+    """An MCP endpoint with a bearer for it, a folder for what runs leave, and a k6 of its own."""
 
     mcp_url: str
     bearer_file: Path
     folder: Path
+    k6: Path | None = None
 
-    def measure(
-        self, scenario: str, kind: str, name: str, k6: Path | None = None, **knobs: str
-    ) -> Row:
+    def measure(self, scenario: str, kind: str, name: str, **knobs: str) -> Row:
         """Run a scenario and return one of its rows; every call must have been answered ok."""
         variables = {"PATH": os.environ["PATH"], **knobs}
         settings = load_settings(ROOT, "local", "smoke", process_env=variables)
@@ -50,7 +49,7 @@ class Place:
                 self.mcp_url,
                 self.bearer_file,
                 out_dir=Path(out_dir),
-                binary=find_k6({**os.environ, "K6_BIN": str(k6)} if k6 else os.environ),
+                binary=find_k6({**os.environ, "K6_BIN": str(self.k6)} if self.k6 else os.environ),
             )
         rows = [row for row in run.rows if (row.kind, row.name) == (kind, name)]
         if run.result.outcome != "ok" or [row.failures for row in rows] != [{}]:

@@ -1,0 +1,1 @@
+"""Tests against what runs in Node: `nox -s interop` brings it."""
