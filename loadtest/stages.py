@@ -555,9 +555,9 @@ def history(
     """Print the runs of the environment, or do one of four other things with them."""
     from loadtest import delivery
     from loadtest.cadence import check_cadence
-    from loadtest.files import write_text
     from loadtest.listing import find_entry, render_csv, render_history
     from loadtest.page import render_history_page
+    from loadtest.report import write_readable
     from loadtest.tracking import find_tracker
 
     if [check, accept is not None, as_page, as_csv].count(True) > 1:
@@ -582,8 +582,7 @@ def history(
         figures = f"{len(entry.confirmed)} figure{'s' * (len(entry.confirmed) != 1)}"
         chain.say("history", f"{entry.run.run_id}: the new baseline of {figures}")
     elif as_page:
-        path = settings.state_dir / "history.html"
-        write_text(path, render_history_page(entries))
+        path = write_readable(settings.state_dir / "history.html", render_history_page(entries))
         chain.say("history", f"written to {path.relative_to(settings.root)}")
     elif entries:
         chain.console.print(render_history(entries))

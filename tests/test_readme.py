@@ -121,4 +121,4 @@ def test_the_pictures_are_there_small_and_of_no_machine() -> None:
     for picture in pictures:
         content = picture.read_bytes()
         assert 0 < len(content) < MOST_PICTURE_BYTES
-        assert not [word for word in (b"/home/", b"/root/", b"/tmp/") if word in content]
+        assert not [word for word in (b"/home/", b"/tmp/", bytes(Path.home())) if word in content]

@@ -14,8 +14,6 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from loadtest.compare import find_knee
-from loadtest.errors import ReportError
-from loadtest.files import write_text
 from loadtest.history import Entry
 from loadtest.judging import Judgement, Status
 from loadtest.listing import (
@@ -32,7 +30,14 @@ from loadtest.page.failures import build_failures
 from loadtest.page.ladder import build_ladder
 from loadtest.page.spreads import build_spread
 from loadtest.page.trends import build_trends, draw_trends, find_series, pick_key_cells
-from loadtest.report import Column, Sheet, TableCell, build_report, format_change
+from loadtest.report import (
+    Column,
+    Sheet,
+    TableCell,
+    build_report,
+    format_change,
+    write_readable,
+)
 from loadtest.report.contents import Report
 from loadtest.report.figures import WORSE, format_figure
 from loadtest.report.words import is_address, name_cell, name_units
@@ -118,12 +123,7 @@ def _trace(runs: Sequence[Entry]) -> tuple[Chart, ...]:
 
 def write_page(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry] = ()) -> Path:
     """Write `report.html` into the run folder and return its path."""
-    path = folder.path / "report.html"
-    try:
-        write_text(path, render_page(folder, judgement, earlier))
-    except OSError as failure:
-        raise ReportError(f"{path} cannot be written: {failure.strerror}") from None
-    return path
+    return write_readable(folder.path / "report.html", render_page(folder, judgement, earlier))
 
 
 def _name_level(report: Report, judgement: Judgement) -> str:

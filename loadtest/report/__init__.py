@@ -12,7 +12,7 @@ from loadtest.report.figures import (
     format_rate,
     format_share,
 )
-from loadtest.report.markdown import render_markdown, write_report
+from loadtest.report.markdown import render_markdown, write_readable, write_report
 from loadtest.report.sheets import Column, Sheet, TableCell
 from loadtest.report.terminal import render_terminal
 from loadtest.report.verdict import Level, Verdict, build_verdict
@@ -40,5 +40,6 @@ __all__ = [
     "render_comment",
     "render_markdown",
     "render_terminal",
+    "write_readable",
     "write_report",
 ]

@@ -73,9 +73,13 @@ def write_report(
     folder: RunFolder, judgement: Judgement | None = None, earlier: Sequence[Entry] = ()
 ) -> Path:
     """Write `report.md` into the run folder and return its path."""
-    path = folder.path / "report.md"
+    return write_readable(folder.path / "report.md", render_markdown(folder, judgement, earlier))
+
+
+def write_readable(path: Path, text: str) -> Path:
+    """Write what people read, whole, and return where it is; raise ReportError."""
     try:
-        write_text(path, render_markdown(folder, judgement, earlier))
+        write_text(path, text)
     except OSError as failure:
         raise ReportError(f"{path} cannot be written: {failure.strerror}") from None
     return path
