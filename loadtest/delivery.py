@@ -107,17 +107,13 @@ def post(judged: Judged, tracker: Tracker) -> Posted:
     return posted
 
 
-def accept(
-    settings: Settings, tracker: Tracker | None, entries: Iterable[Entry], entry: Entry
-) -> None:
+def accept(settings: Settings, tracker: Tracker | None, entry: Entry) -> None:
     """Make a run the baseline of its confirmed regressions, wherever it is remembered."""
     if tracker is None or (settings.runs_dir / entry.run.run_id).is_dir():
         accept_run(settings.runs_dir, entry)
     if tracker is not None:
-        accepted = replace(entry, accepted=True)
-        tracker.replace_entry(accepted)
-        others = (each for each in entries if each.run.run_id != entry.run.run_id)
-        _set_labels(tracker, (*others, accepted))
+        tracker.replace_entry(replace(entry, accepted=True))
+        _set_labels(tracker, tracker.read_recent().entries)
 
 
 def announce(variables: Mapping[str, str], judged: Judged, url: str | None) -> Iterator[str]:

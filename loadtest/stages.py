@@ -578,7 +578,7 @@ def history(
         chain.say("history", f"the newest run of {name} is of {entries[-1].run.started}: in time")
     elif accept is not None:
         entry = find_entry(entries, accept)
-        delivery.accept(settings, tracker, entries, entry)
+        delivery.accept(settings, tracker, entry)
         figures = f"{len(entry.confirmed)} figure{'s' * (len(entry.confirmed) != 1)}"
         chain.say("history", f"{entry.run.run_id}: the new baseline of {figures}")
     elif as_page:

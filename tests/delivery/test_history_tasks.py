@@ -111,6 +111,22 @@ def test_a_run_of_the_tracking_issue_is_accepted_where_it_has_no_folder(
     assert not runs_dir.exists()
 
 
+def test_accepting_takes_no_label_off_that_another_environment_has_put_on(
+    inv: Inv, github: GithubServer
+) -> None:
+    slow = replace(entry(8, {SQL: 1.6}), confirmed=frozenset({cell("p50")}))
+    other = replace(slow, run=replace(slow.run, run_id="other", environment="staging"))
+    issue = seed(github, *weeks(8), slow, other)
+    issue.labels.append("regressed")
+    for name, labels in (
+        ("prod", ["load-test-history", "regressed"]),
+        ("staging", issue.labels[:1]),
+    ):
+        code, said = inv("history", "--env", name, "--accept", "last", **github.variables)
+        assert code == 0, said
+        assert issue.labels == labels
+
+
 @pytest.mark.parametrize("options", [("--csv", "--html"), ("--check", "--accept", "last")])
 def test_one_thing_is_done_at_a_time(inv: Inv, options: tuple[str, ...]) -> None:
     code, said = inv("history", *options)
