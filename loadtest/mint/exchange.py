@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from loadtest.errors import MintError
+from loadtest.tls import is_sealed
 
 if TYPE_CHECKING:
     import httpx2
-
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @dataclass
@@ -124,9 +123,9 @@ def measure_skew(date: str | None, sent_at: float) -> float:
 
 def check_secure(url: str, step: str) -> None:
     """Raise MintError unless the URL is https, or http on loopback (OAuth 2.1, section 1.5)."""
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
+    if is_sealed(url):
         return
+    parts = urlsplit(url)
     raise MintError(f"{parts.scheme}://{parts.netloc} is not https: nothing is sent there", step)
 
 

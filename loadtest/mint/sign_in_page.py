@@ -10,8 +10,7 @@ import httpx2
 
 from loadtest.config import parse_origin
 from loadtest.errors import MintError
-from loadtest.mint.exchange import LOOPBACK
-from loadtest.tls import find_tls
+from loadtest.tls import LOOPBACK, find_tls
 
 STEP = "sign-in"
 LOOK_SECONDS = 15.0
