@@ -122,7 +122,7 @@ def announce(variables: Mapping[str, str], judged: Judged, url: str | None) -> I
     write_summary(variables, judged.text)
     outputs = {
         "run-id": run.run_id,
-        "outcome": run.outcome() if run.scenarios else "not run",
+        "outcome": run.outcome(),
         "verdict": verdict,
         "confirmed": str(len(judged.entry.confirmed)),
         "comment-url": url or "",

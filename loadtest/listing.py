@@ -223,7 +223,7 @@ def _find_knee_cell(entry: Entry) -> Cell | None:
 
 def _name_outcome(entry: Entry) -> str:
     """Return how a run went, in a word or two, worst first."""
-    outcome = entry.run.outcome() if entry.run.scenarios else "not run"
+    outcome = entry.run.outcome()
     if outcome == "ok" and entry.run.is_generator_bound():
         return "not valid"
     if outcome == "ok" and entry.confirmed:

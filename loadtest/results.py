@@ -134,7 +134,9 @@ class Run:
     clients: int = 1
 
     def outcome(self) -> Outcome:
-        """Return the worst outcome among the scenarios."""
+        """Return the worst outcome among the scenarios; a run without any did not run."""
+        if not self.scenarios:
+            return "not run"
         order: tuple[Outcome, ...] = (
             "failed",
             "aborted",
@@ -147,7 +149,7 @@ class Run:
 
     def has_failed(self) -> bool:
         """Return whether there is less to see than was asked for, and not because of a signal."""
-        return not self.scenarios or self.outcome() in {"failed", "aborted", "not run"}
+        return self.outcome() in {"failed", "aborted", "not run"}
 
     def is_generator_bound(self) -> bool:
         """Return whether the generator was the bottleneck of a scenario."""
@@ -236,7 +238,7 @@ def build_document(
     return {
         "version": DOCUMENT_VERSION,
         "exit_code": exit_code,
-        "outcome": run.outcome() if run.scenarios else "not run",
+        "outcome": run.outcome(),
         "confirmed": list(confirmed),
         "folder": str(folder.path),
         "run": asdict(run),
