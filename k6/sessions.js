@@ -25,5 +25,5 @@ export const handleSummary = buildSummary('sessions', selectors, slices);
 
 export default function oneClient({ server }) {
   const slice = slices.find(({ name }) => exec.scenario.name === `stage_${name}`);
-  live(slice, server.protocol, only);
+  live(slice, server.protocol, only, `stage:${slice.name}`);
 }

@@ -1,18 +1,23 @@
 // The bearers of the OAuth clients, renewed while a scenario runs: a VU cannot reopen a file.
+import encoding from 'k6/encoding';
 import http from 'k6/http';
 import exec from 'k6/execution';
 import * as env from './env.js';
 import { buildRandom } from './random.js';
 
 const RENEWAL_URL = env.renewalUrl();
-const LEAD_MS = 60000; // before its end a bearer is asked for anew, or at a quarter of its life
-const AGAIN_MS = 2000; // after an answer that brought no newer one
+// Where our own process answers, or a cluster's API server, which must not be asked by all at one time.
+const CLUSTER_TOKEN = env.clusterToken();
+// Before its end a bearer is asked for anew: so long, and a quarter of its life at most.
+const LEAD_MS = CLUSTER_TOKEN === null ? 60000 : Infinity;
+const AGAIN_MS = CLUSTER_TOKEN === null ? 2000 : 15000; // after an answer that brought no newer one
 const TAGS = { name: 'renewal', rpc: 'renewal', tool: '' }; // no call of the tool that its VU names
-const PARAMS = { tags: TAGS, timeout: 30000, responseType: 'text' };
+const HEADERS = CLUSTER_TOKEN === null ? {} : { Authorization: `Bearer ${CLUSTER_TOKEN}` };
+const PARAMS = { tags: TAGS, headers: HEADERS, timeout: 30000, responseType: 'text' };
 
-const clients = env.bearers().map(({ token, expiresAt }, client) => ({
+const clients = env.bearers().map(({ serial, token, expiresAt }, client) => ({
   client,
-  serial: 0,
+  serial,
   header: `Bearer ${token}`,
   expiresAt,
   renewAt: null, // known once a VU asks
@@ -41,14 +46,27 @@ export function cure(bearer) {
 
 function renew(bearer, word) {
   bearer.renewAt = Date.now() + AGAIN_MS;
-  const response = http.get(`${RENEWAL_URL}/${bearer.client}/${bearer.serial}${word}`, PARAMS);
-  if (response.status !== 200) return;
-  const found = response.json();
-  if (found.serial === bearer.serial) return;
+  const found = CLUSTER_TOKEN === null ? askRunner(bearer, word) : readSecret(bearer);
+  if (found === null || found.serial === bearer.serial) return;
   bearer.serial = found.serial;
-  bearer.header = `Bearer ${found.access_token}`;
-  bearer.expiresAt = found.expires_at * 1000;
+  bearer.header = `Bearer ${found.token}`;
+  bearer.expiresAt = found.expiresAt;
   bearer.renewAt = findMoment(bearer);
+}
+
+function askRunner({ client, serial }, word) {
+  const response = http.get(`${RENEWAL_URL}/${client}/${serial}${word}`, PARAMS);
+  if (response.status !== 200) return null;
+  const found = response.json();
+  return { serial: found.serial, token: found.access_token, expiresAt: found.expires_at * 1000 };
+}
+
+// The bearer file as it lies in the Kubernetes Secret by now.
+function readSecret({ client }) {
+  const response = http.get(RENEWAL_URL, PARAMS);
+  if (response.status !== 200) return null;
+  const file = encoding.b64decode(response.json().data['bearer.json'], 'std', 's');
+  return env.parseBearers(JSON.parse(file))[client];
 }
 
 // Spread over VUs, so that not all ask at one time.

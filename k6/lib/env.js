@@ -67,8 +67,14 @@ export function checkLimits(asked) {
   }
 }
 
+// A path, or stdout.
 export function summaryFile() {
   return text('SUMMARY_FILE', 'the path that the summary is written to');
+}
+
+// Whether this k6 is one of a fleet: its VUs tell what they have seen.
+export function tells() {
+  return __ENV.TALLY === 'true';
 }
 
 // Where a fresh bearer is asked for, its secret path included; null where none can be had.
@@ -76,14 +82,24 @@ export function renewalUrl() {
   return __ENV.RENEWAL_URL || null;
 }
 
+// What opens a Kubernetes Secret, where fresh bearers lie in one; else null.
+export function clusterToken() {
+  const parse = (body) => body.trim();
+  return __ENV.RENEWAL_TOKEN_FILE ? readFile('RENEWAL_TOKEN_FILE', 'readable file', parse) : null;
+}
+
 // Init context only. Messages name the variable, never what the file holds.
-function jsonFile(name) {
-  const path = text(name, 'the path of a JSON file');
+function readFile(name, kind, parse) {
+  const path = text(name, `the path of a ${kind}`);
   try {
-    return JSON.parse(open(path));
+    return parse(open(path));
   } catch (_) {
-    return fail(name, 'the path of a readable JSON file');
+    return fail(name, `the path of a ${kind}`);
   }
+}
+
+function jsonFile(name) {
+  return readFile(name, 'readable JSON file', JSON.parse);
 }
 
 // Each tool of the table by name, weight and arguments.
@@ -97,11 +113,16 @@ export function toolPools() {
   return pools;
 }
 
-// Per OAuth client a token and when it expires, in ms since the epoch.
+// Per OAuth client a token and when it expires, in ms since the epoch; `serial` counts renewals.
 export function bearers() {
-  const body = jsonFile('MCP_BEARER_FILE');
+  return parseBearers(jsonFile('MCP_BEARER_FILE'));
+}
+
+export function parseBearers(body) {
+  const serial = (body && body.serial) || 0;
   const entries = body && body.version === 2 && Array.isArray(body.bearers) ? body.bearers : [];
   const found = entries.map((entry) => ({
+    serial,
     token: entry && entry.access_token,
     expiresAt: entry && entry.expires_at > 0 ? entry.expires_at * 1000 : Infinity,
   }));

@@ -2,6 +2,7 @@
 // call would cost a twentieth of the call: what the summary can work out is not sampled.
 import { Counter, Trend } from 'k6/metrics';
 import { OK } from './outcome.js';
+import { tally } from './tally.js';
 
 const duration = new Trend('mcp_duration', true); // as the client saw it
 const response = new Trend('mcp_response', true); // from when the call was due by its schedule
@@ -17,24 +18,33 @@ const ended = new Trend('mcp_ended', true); // when the last of a slice was done
 export function recordFrame(outcome, frame, durationMs) {
   if (outcome === OK) duration.add(durationMs, { frame });
   else failures.add(1, { reason: outcome, frame });
+  if (tally === null) return;
+  if (outcome === OK) tally.add('mcp_duration', durationMs, `frame:${frame}`);
+  else tally.count('mcp_failures', outcome, `frame:${frame}`);
 }
 
 // Of a call, whose tool is a tag of the VU.
 export function recordOk(durationMs) {
   duration.add(durationMs);
+  if (tally !== null) tally.add('mcp_duration', durationMs);
 }
 
 export function recordResponse(responseMs) {
   response.add(responseMs);
+  if (tally !== null) tally.add('mcp_response', responseMs);
 }
 
 export function recordFailure(outcome) {
   failures.add(1, { reason: outcome });
+  if (tally !== null) tally.count('mcp_failures', outcome);
 }
 
 export function recordOpening(outcome, durationMs) {
   if (outcome === OK) opening.add(durationMs);
   else openFailures.add(1, { reason: outcome });
+  if (tally === null) return;
+  if (outcome === OK) tally.add('mcp_opening', durationMs);
+  else tally.count('mcp_open_failures', outcome);
 }
 
 export function recordOpened(session) {
@@ -47,8 +57,10 @@ export function recordClosed(session, done) {
 
 export function recordLateness(ms) {
   lateness.add(ms);
+  if (tally !== null) tally.add('mcp_generator_lateness', ms, '');
 }
 
 export function recordEnd(ms) {
   ended.add(ms);
+  if (tally !== null) tally.tell();
 }

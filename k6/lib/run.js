@@ -9,6 +9,7 @@ import { recordOpened, recordOpening, recordResponse } from './metrics.js';
 import { buildMix } from './mix.js';
 import { CUT_OFF, OK, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { AUTO, PROTOCOLS, findEra, negotiate } from './protocol.js';
+import { tally } from './tally.js';
 import { TREND_STATS, buildThresholds } from './thresholds.js';
 
 const URL = env.mcpUrl();
@@ -105,14 +106,16 @@ export function clock() {
   return instance.currentTestRunDuration;
 }
 
-// One client's life in a slice: open, calls until the slice ends, close.
-export function live(slice, protocol, pools) {
+// One client's life in a slice: open, calls until the slice ends, close. `selector` picks its series;
+// with none they are apart by tool.
+export function live(slice, protocol, pools, selector = '') {
   const turn = exec.scenario.iterationInTest;
-  const next = buildMix(pools, protocol, SEED, turn);
+  const next = announce(buildMix(pools, protocol, SEED, turn), selector);
   const start = clock() - (Date.now() - exec.scenario.startTime);
   const begin = start + OPEN_SECONDS * 1000;
   const end = begin + slice.seconds * 1000;
   const last = end + DRAIN_SECONDS * 1000;
+  if (tally !== null) tally.begin(begin, selector, (turn + 1) / slice.vus);
   waitUntil(start + (OPEN_SECONDS * 1000 * turn) / slice.vus);
   const session = openSession(turn, protocol, last, slice.rate === null ? end : 0);
   if (session !== null) {
@@ -120,10 +123,21 @@ export function live(slice, protocol, pools) {
     if (slice.rate === null) callAtOnce(session, next, begin, end, last);
     else callBySchedule(session, next, { begin, end, last, turn, slice });
     session.endCalls();
+    if (tally !== null) tally.tell();
     waitUntil(end); // a stage holds its sessions to its end
     recordClosed(session, closeBy(session, last));
   }
   recordEnd(clock() - begin);
+}
+
+// Calls that the tally knows of before they are made.
+function announce(next, selector) {
+  if (tally === null) return next;
+  return () => {
+    const call = next();
+    tally.selector = selector || `tool:${call.tool}`;
+    return call;
+  };
 }
 
 // Opens once; until `retryUntil` it tries again, at most once a second.
@@ -165,6 +179,7 @@ function callBySchedule(session, next, { begin, end, last, turn, slice }) {
       recordFailure(outcome);
     }
     if (outcome === UNAUTHORIZED) cure(session.bearer);
+    if (tally !== null) tally.tellIfDue(sent);
   }
 }
 
@@ -178,6 +193,7 @@ function callAtOnce(session, next, begin, end, last) {
     if (sent >= stale) {
       keepFresh(session);
       stale = sent + FRESH_MS;
+      if (tally !== null) tally.tellIfDue(sent);
     }
     const outcome = session.call(next(), sent < calm ? CALL_MS : limit(sent, last));
     if (outcome === FINE) {

@@ -12,10 +12,12 @@ export function buildSummary(scenario, selectors, slices, tools = []) {
   return (data) => {
     const setup = data.setup_data || null;
     const own = { version: 1, scenario, slices, tools, clients: CLIENTS, server: setup && setup.server };
+    own.began = setup && setup.began;
     own.elapsed_ms = setup && Date.now() - setup.began;
     const metrics = flatten(data.metrics);
     for (const selector of selectors) addFailureShare(metrics, selector);
     const body = { loadtest: own, root_group: data.root_group, metrics };
+    if (FILE === 'stdout') return { stdout: `${JSON.stringify(body)}\n` };
     return { [FILE]: JSON.stringify(body, null, 1) };
   };
 }
