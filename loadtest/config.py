@@ -22,6 +22,16 @@ from pydantic import (
 
 from loadtest.errors import ConfigError
 from loadtest.files import check_private
+from loadtest.kubernetes import (
+    Cpu,
+    Image,
+    LabelKey,
+    LabelName,
+    LabelValue,
+    Memory,
+    ObjectName,
+    Schedule,
+)
 from loadtest.tools import NOVAMART, ToolTable, list_names, parse_table, read_table
 
 CONFIG_VERSION = 1
@@ -136,6 +146,54 @@ class Quota(_Table):
         return self.weights.get(tool, 1)
 
 
+class Toleration(_Table):
+    """A taint that runners bear; without a key, every one."""
+
+    key: LabelKey | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: LabelValue | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+    @model_validator(mode="after")
+    def _check_operator(self) -> Self:
+        if self.operator == "Exists" and self.value is not None:
+            raise ValueError('operator = "Exists" takes no value')
+        if self.operator == "Equal" and self.key is None:
+            raise ValueError('a toleration without a key has operator = "Exists"')
+        return self
+
+
+class Kubernetes(_Table):
+    """Where `--engine kubernetes` runs, in a cluster that has the k6-operator.
+
+    `context` is one of the kubeconfig, else its current one. `cpu` is what a runner is promised,
+    `memory` what it is promised and given at most; they are spread over nodes (or zones and nodes)
+    as evenly as there is room. A runner may take `start_seconds` to start. The last three make the
+    cadence: `job_image` holds a checkout, `job_secret` is a Secret of yours with LOADTEST_* keys.
+    """
+
+    namespace: LabelName
+    context: Name | None = None
+    image: Image = "grafana/k6:1.1.0"
+    starter_image: Image | None = None
+    cpu: Cpu = "1"
+    memory: Memory = "2Gi"
+    spread: Literal["node", "zone", "none"] = "node"
+    node_selector: Mapping[LabelKey, LabelValue] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    image_pull_secrets: tuple[ObjectName, ...] = ()
+    start_seconds: Positive = 300
+    schedule: Schedule | None = None
+    job_image: Image | None = None
+    job_secret: ObjectName | None = None
+
+    @model_validator(mode="after")
+    def _check_cadence(self) -> Self:
+        if [self.schedule, self.job_image, self.job_secret].count(None) not in {0, 3}:
+            raise ValueError("schedule, job_image and job_secret go together")
+        return self
+
+
 class Environment(_Table):
     """One target as `loadtest.toml` describes it: everything but addresses and secrets.
 
@@ -164,6 +222,7 @@ class Environment(_Table):
     mention: Annotated[str, Field(pattern=r"^@?[\w-]+(/[\w.-]+)?$")] | None = None
     tools: str | dict[str, Any] | None = None
     pages: Pages = Pages()
+    kubernetes: Kubernetes | None = None
 
     def build_mcp_path(self, workspace_id: str | None) -> str:
         """Return the path of the MCP endpoint, with the workspace where it names one."""
