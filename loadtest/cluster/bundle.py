@@ -1,0 +1,35 @@
+"""One scenario's scripts as a ConfigMap holds them: flat keys, and the paths they stand for."""
+
+from collections.abc import Mapping
+
+from loadtest.errors import K6Error
+from loadtest.k6 import SCRIPTS
+
+# Of all values of a ConfigMap together.
+MOST_BYTES = 1024 * 1024
+TOOLS = "tools.json"
+
+
+def build_bundle(scenario: str, tools: str) -> dict[str, str]:
+    """Return by path what one scenario's k6 reads; K6Error when no ConfigMap holds it."""
+    script = SCRIPTS / f"{scenario}.js"
+    bundle = {
+        path.relative_to(SCRIPTS).as_posix(): path.read_text(encoding="utf-8")
+        for path in (script, *sorted((SCRIPTS / "lib").glob("*.js")))
+    } | {TOOLS: tools}
+    _check_size(bundle)
+    return bundle
+
+
+def name_key(path: str) -> str:
+    """Return the key that stands for a path: a ConfigMap's keys have no slash."""
+    return path.replace("/", ".")
+
+
+def _check_size(bundle: Mapping[str, str]) -> None:
+    sizes = {path: len(text.encode()) for path, text in bundle.items()}
+    if sum(sizes.values()) > MOST_BYTES:
+        raise K6Error(
+            f"scripts and tools take {sum(sizes.values()):,} bytes, {sizes[TOOLS]:,} of them the "
+            f"table of tools, and a ConfigMap holds {MOST_BYTES:,}: give the tools fewer arguments"
+        )

@@ -1,0 +1,470 @@
+"""What Kubernetes is asked for: one scenario's TestRun and all it needs, and the cadence's job."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from loadtest.cluster.bundle import TOOLS, build_bundle, name_key
+from loadtest.config import Environment, Kubernetes
+from loadtest.errors import ConfigError, UsageError
+from loadtest.fleet.engine import Order
+from loadtest.k6 import COLD_START_MAX_SECONDS, GARBAGE_PER_CENT, SETUP_SECONDS
+from loadtest.mint.bearer import BEARER_VERSION, read_bearers
+from loadtest.outputs import FILES, build_output_flags
+from loadtest.results import SCENARIOS
+
+Manifest = dict[str, Any]
+
+MANAGER = "mcp-loadtest"
+ENVIRONMENT_LABEL = "mcp-loadtest/environment"
+SCENARIO_LABEL = "mcp-loadtest/scenario"
+BEARER_KEY = "bearer.json"
+MASKED = "<masked>"
+# The operator makes `<name>-service-<n>` of a name, which is a label too: 63 characters at most.
+SLUG_CHARACTERS = 26
+# Of k6's own image; the starter's names its user by a word, which runAsNonRoot does not take.
+USER = 12345
+TOKEN_SECONDS = 3600
+# What a cadence's chain does beside its scenarios: install, provision, mint, report.
+CHAIN_SECONDS = 1800
+LATE_SECONDS = 3600
+STOP_SECONDS = 120
+
+SCRIPTS_AT = "/scripts"
+BEARER_AT = "/bearer"
+CLUSTER_AT = "/cluster"
+
+
+@dataclass(frozen=True)
+class Manifests:
+    """One scenario's objects; all carry the same name, labels and namespace."""
+
+    service_account: Manifest
+    role: Manifest
+    role_binding: Manifest
+    config_map: Manifest
+    secret: Manifest
+    test_run: Manifest
+
+    def list(self) -> tuple[Manifest, ...]:
+        """Return them in the order in which they are applied."""
+        own = (self.service_account, self.role, self.role_binding, self.config_map, self.secret)
+        return (*own, self.test_run)
+
+
+def build_name(environment_name: str, last: str) -> str:
+    """Return the name of an environment's objects for a scenario, or for the cadence."""
+    return f"{MANAGER}-{build_slug(environment_name)}-{last}"
+
+
+def build_slug(environment_name: str) -> str:
+    """Return an environment's name as labels and objects take it, still different from others."""
+    plain = re.sub(r"[^a-z0-9]+", "-", environment_name.lower()).strip("-")
+    if plain == environment_name and len(plain) <= SLUG_CHARACTERS:
+        return plain
+    mark = hashlib.sha256(environment_name.encode()).hexdigest()[:8]
+    kept = plain[: SLUG_CHARACTERS - len(mark) - 1].strip("-")
+    return f"{kept}-{mark}" if kept else mark
+
+
+def build_labels(environment_name: str, scenario: str | None = None) -> dict[str, str]:
+    """Return the labels by which what a run made is found, of one scenario or of all."""
+    labels = {
+        "app.kubernetes.io/managed-by": MANAGER,
+        ENVIRONMENT_LABEL: build_slug(environment_name),
+    }
+    return labels | ({SCENARIO_LABEL: scenario} if scenario else {})
+
+
+def render_bearers(bearers: Iterable[tuple[str, float]], serial: int) -> str:
+    """Return tokens and when they expire as k6 reads them; `serial` tells newer from older."""
+    entries = [{"access_token": token, "expires_at": expires} for token, expires in bearers]
+    return json.dumps({"version": BEARER_VERSION, "serial": serial, "bearers": entries})
+
+
+def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> Manifests:
+    """Return what one scenario needs; UsageError for an output that would write into a pod."""
+    name = build_name(environment_name, order.scenario)
+    labels = build_labels(environment_name, order.scenario)
+    metadata = {"name": name, "namespace": where.namespace, "labels": labels}
+    bundle = build_bundle(order.scenario, order.tools)
+    tokens = [
+        (bearer.access_token.get_secret_value(), bearer.expires_at)
+        for bearer in read_bearers(order.bearer_file)
+    ]
+    private = _build_private(order)
+    # The one thing that runners may do: read the Secret that a fresh bearer is put into.
+    reading = _rule("", ("secrets",), ("get",), (name,))
+    return Manifests(
+        service_account=_build_service_account(metadata),
+        role=_build_role(metadata, (reading,)),
+        role_binding=_build_role_binding(metadata),
+        config_map={
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata,
+            "data": {name_key(path): text for path, text in bundle.items()},
+        },
+        secret={
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": metadata,
+            "type": "Opaque",
+            "data": {
+                key: base64.b64encode(value.encode()).decode()
+                for key, value in {BEARER_KEY: render_bearers(tokens, 0), **private}.items()
+            },
+        },
+        test_run={
+            "apiVersion": "k6.io/v1alpha1",
+            "kind": "TestRun",
+            "metadata": metadata,
+            "spec": {
+                "parallelism": order.parallelism,
+                "script": {"localFile": f"{SCRIPTS_AT}/{order.scenario}.js"},
+                # It would read the bearer into an archive.
+                "initializer": {"disabled": True},
+                "starter": _build_starter(where, labels),
+                "runner": _build_runner(order, where, metadata, tuple(bundle), tuple(private)),
+            },
+        },
+    )
+
+
+def build_cadence(
+    environment_name: str, environment: Environment, parallelism: int
+) -> tuple[Manifest, ...]:
+    """Return the CronJob that runs the chain on schedule, and what it may do.
+
+    ConfigError unless the environment says when, with which image and as whom.
+    """
+    where = environment.kubernetes
+    if where is None or where.schedule is None:
+        raise ConfigError(
+            f"environment {environment_name} has no cadence: give schedule, job_image and "
+            f"job_secret in [environment.{environment_name}.kubernetes]"
+        )
+    name = build_name(environment_name, "cadence")
+    # None of those by which a run finds what an earlier one left, and removes it.
+    labels = {
+        "app.kubernetes.io/name": MANAGER,
+        "app.kubernetes.io/component": "cadence",
+        "app.kubernetes.io/instance": build_slug(environment_name),
+    }
+    metadata = {"name": name, "namespace": where.namespace, "labels": labels}
+    deadline = environment.limits.max_duration_seconds + CHAIN_SECONDS + COLD_START_MAX_SECONDS
+    deadline += len(SCENARIOS) * (where.start_seconds + SETUP_SECONDS)
+    command = ["nox", "-s", "loadtest", "--", "--env", environment_name]
+    command += ["--engine", "kubernetes", "--parallelism", str(parallelism)]
+    pod = {
+        "serviceAccountName": name,
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "restartPolicy": "Never",
+        # To stop runners, keep what they measured and remove what was made.
+        "terminationGracePeriodSeconds": STOP_SECONDS,
+        "securityContext": _build_pod_security(),
+        **_build_pull_secrets(where),
+        "containers": [
+            {
+                "name": "loadtest",
+                "image": where.job_image,
+                "command": command,
+                "envFrom": [{"secretRef": {"name": where.job_secret}}],
+                "resources": _build_resources("500m", "2Gi"),
+                # The run folder and Nox's environments lie in the checkout.
+                "securityContext": _build_container_security(read_only=False),
+            }
+        ],
+    }
+    cron_job = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": metadata,
+        "spec": {
+            "schedule": where.schedule,
+            "timeZone": "Etc/UTC",
+            "concurrencyPolicy": "Forbid",
+            "startingDeadlineSeconds": LATE_SECONDS,
+            "successfulJobsHistoryLimit": 1,
+            "failedJobsHistoryLimit": 3,
+            "jobTemplate": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "backoffLimit": 0,
+                    "activeDeadlineSeconds": deadline,
+                    "template": {"metadata": {"labels": labels}, "spec": pod},
+                },
+            },
+        },
+    }
+    return (
+        _build_service_account(metadata),
+        _build_role(metadata, _list_client_rights(environment_name)),
+        _build_role_binding(metadata),
+        cron_job,
+    )
+
+
+def render(manifests: Iterable[Mapping[str, Any]]) -> str:
+    """Return the manifests as YAML documents; of a Secret no value is shown."""
+    return yaml.dump_all(
+        [_mask(manifest) for manifest in manifests],
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=1000,
+        explicit_start=True,
+    )
+
+
+def _mask(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    if manifest["kind"] != "Secret":
+        return manifest
+    return {**manifest, "data": dict.fromkeys(manifest["data"], MASKED)}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of many lines as blocks, and nothing as an alias."""
+
+    def ignore_aliases(self, _: object) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def _build_private(order: Order) -> dict[str, str]:
+    """Return the variables whose values are nobody's business: addresses, and outputs' own."""
+    private = {"MCP_URL": order.mcp_url}
+    if "LIMIT_HOST" in order.variables:
+        private["LIMIT_HOST"] = order.variables["LIMIT_HOST"]
+    for output in order.outputs:
+        if output.partition("=")[0] in FILES or "," in output:
+            raise UsageError(
+                f"--out {output.partition('=')[0]}: a runner's files are gone with its pod, and "
+                "commas part outputs there; use one that sends, such as experimental-prometheus-rw"
+            )
+    flags = build_output_flags(order.outputs, order.scenario)
+    if flags:
+        private["K6_OUT"] = ",".join(flag.removeprefix("--out=") for flag in flags)
+    return private | dict(order.output_variables)
+
+
+def _build_runner(
+    order: Order,
+    where: Kubernetes,
+    metadata: Mapping[str, Any],
+    paths: tuple[str, ...],
+    private: tuple[str, ...],
+) -> Manifest:
+    name = metadata["name"]
+    plain = {
+        "GOGC": GARBAGE_PER_CENT,
+        **{key: value for key, value in order.variables.items() if key not in private},
+        "K6_NO_USAGE_REPORT": "true",
+        "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
+        "MCP_BEARER_FILE": f"{BEARER_AT}/{BEARER_KEY}",
+        "TOOLS_FILE": f"{SCRIPTS_AT}/{TOOLS}",
+        "SUMMARY_FILE": "stdout",
+    }
+    items = [{"key": name_key(path), "path": path} for path in paths]
+    kept = [{"key": BEARER_KEY, "path": BEARER_KEY, "mode": 0o400}]
+    volumes: list[Manifest] = [
+        {"name": "scripts", "configMap": {"name": name, "items": items}},
+        {"name": "bearer", "secret": {"secretName": name, "items": kept}},
+    ]
+    mounts = [
+        {"name": "scripts", "mountPath": SCRIPTS_AT, "readOnly": True},
+        {"name": "bearer", "mountPath": BEARER_AT, "readOnly": True},
+    ]
+    if order.renewal_url is not None:
+        plain |= {
+            "RENEWAL_URL": "https://kubernetes.default.svc/api/v1/namespaces/"
+            f"{where.namespace}/secrets/{name}",
+            "RENEWAL_TOKEN_FILE": f"{CLUSTER_AT}/token",
+            # Beside the system's own, which Go still reads from their folder.
+            "SSL_CERT_FILE": f"{CLUSTER_AT}/ca.crt",
+        }
+        volumes.append({"name": "cluster", "projected": _build_projection()})
+        mounts.append({"name": "cluster", "mountPath": CLUSTER_AT, "readOnly": True})
+    env: list[Manifest] = [{"name": key, "value": value} for key, value in plain.items()]
+    env += [
+        {"name": key, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}} for key in private
+    ]
+    env.append(
+        {"name": "GOMEMLIMIT", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}}
+    )
+    return {
+        "image": where.image,
+        # No autoscaler may move a runner to save a node: its part of the run would be lost.
+        "metadata": {
+            "labels": metadata["labels"],
+            "annotations": {
+                "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+                "karpenter.sh/do-not-disrupt": "true",
+            },
+        },
+        "serviceAccountName": name,
+        **_build_pod(where),
+        "resources": _build_resources(where.cpu, where.memory),
+        # A busy k6 answers late: the operator's own probe, of 1 s, would have it killed.
+        "livenessProbe": _build_probe(periodSeconds=30, timeoutSeconds=10, failureThreshold=10),
+        "readinessProbe": _build_probe(periodSeconds=2, timeoutSeconds=5, failureThreshold=10),
+        "env": env,
+        "volumes": volumes,
+        "volumeMounts": mounts,
+        **_build_spread(name, where),
+    }
+
+
+def _build_starter(where: Kubernetes, labels: Mapping[str, str]) -> Manifest:
+    image = {"image": where.starter_image} if where.starter_image else {}
+    return {**image, "metadata": {"labels": labels}, **_build_pod(where)}
+
+
+def _build_pod(where: Kubernetes) -> Manifest:
+    """Return what the operator takes of runner and starter alike."""
+    return {
+        "automountServiceAccountToken": "false",  # the operator wants a text
+        "securityContext": _build_pod_security(
+            {"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER}
+        ),
+        "containerSecurityContext": _build_container_security(read_only=True),
+        **_build_placing(where),
+    }
+
+
+def _build_pod_security(user: Mapping[str, int] | None = None) -> Manifest:
+    return {"runAsNonRoot": True, **(user or {}), "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def _build_container_security(*, read_only: bool) -> Manifest:
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": read_only,
+    }
+
+
+def _build_placing(where: Kubernetes) -> Manifest:
+    placing = _build_pull_secrets(where)
+    if where.node_selector:
+        placing["nodeSelector"] = dict(where.node_selector)
+    if where.tolerations:
+        placing["tolerations"] = [
+            toleration.model_dump(exclude_none=True) for toleration in where.tolerations
+        ]
+    return placing
+
+
+def _build_pull_secrets(where: Kubernetes) -> Manifest:
+    secrets = [{"name": name} for name in where.image_pull_secrets]
+    return {"imagePullSecrets": secrets} if secrets else {}
+
+
+def _build_spread(name: str, where: Kubernetes) -> Manifest:
+    keys = {
+        "none": (),
+        "node": ("kubernetes.io/hostname",),
+        "zone": ("topology.kubernetes.io/zone", "kubernetes.io/hostname"),
+    }[where.spread]
+    selector = {"matchLabels": {"app": "k6", "k6_cr": name, "runner": "true"}}
+    constraints = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": selector,
+        }
+        for key in keys
+    ]
+    return {"topologySpreadConstraints": constraints} if constraints else {}
+
+
+def _build_resources(cpu: str, memory: str) -> Manifest:
+    """Return a promise of both and a bound of memory alone: a throttled CPU measures itself."""
+    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
+
+
+def _build_probe(**times: int) -> Manifest:
+    return {"httpGet": {"path": "/v1/status", "port": 6565}, **times}
+
+
+def _build_projection() -> Manifest:
+    authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    return {
+        "defaultMode": 0o440,
+        "sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": TOKEN_SECONDS}},
+            {"configMap": authority},
+        ],
+    }
+
+
+def _build_service_account(metadata: Mapping[str, Any]) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata,
+        "automountServiceAccountToken": False,
+    }
+
+
+def _build_role(metadata: Mapping[str, Any], rules: Iterable[Manifest]) -> Manifest:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": metadata,
+        "rules": list(rules),
+    }
+
+
+def _build_role_binding(metadata: Mapping[str, Any]) -> Manifest:
+    name, namespace = metadata["name"], metadata["namespace"]
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+    }
+
+
+def _rule(
+    group: str, resources: tuple[str, ...], verbs: tuple[str, ...], names: tuple[str, ...] = ()
+) -> Manifest:
+    rule: Manifest = {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)}
+    return rule | ({"resourceNames": list(names)} if names else {})
+
+
+def _list_client_rights(environment_name: str) -> tuple[Manifest, ...]:
+    """Return what our client may do: make things, and touch those alone that bear our names.
+
+    Whoever makes a Role must hold its rights: `get` of the Secrets by name is among them.
+    """
+    names = tuple(build_name(environment_name, scenario) for scenario in SCENARIOS)
+    touched = ("get", "patch", "delete")
+    rbac = ("roles", "rolebindings")
+    return (
+        _rule("", ("configmaps", "secrets", "serviceaccounts"), ("create",)),
+        _rule("", ("configmaps", "secrets", "serviceaccounts"), touched, names),
+        _rule("rbac.authorization.k8s.io", rbac, ("create",)),
+        _rule("rbac.authorization.k8s.io", rbac, touched, names),
+        _rule("k6.io", ("testruns",), ("create", "list", "watch")),
+        _rule("k6.io", ("testruns",), touched, names),
+        _rule("batch", ("jobs",), ("get", "list", "watch")),
+        _rule("", ("pods", "events"), ("get", "list", "watch")),
+        _rule("", ("pods/log",), ("get",)),
+    )
