@@ -169,7 +169,8 @@ class Kubernetes(_Table):
     `context` is one of the kubeconfig, else its current one. `cpu` is what a runner is promised,
     `memory` what it is promised and given at most; they are spread over nodes (or zones and nodes)
     as evenly as there is room. A runner may take `start_seconds` to start. The last three make the
-    cadence: `job_image` holds a checkout, `job_secret` is a Secret of yours with LOADTEST_* keys.
+    cadence: `job_image` holds a checkout and names its user by number, `job_secret` is a Secret of
+    yours with LOADTEST_* keys.
     """
 
     namespace: LabelName

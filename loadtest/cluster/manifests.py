@@ -29,7 +29,10 @@ BEARER_KEY = "bearer.json"
 MASKED = "<masked>"
 # The operator makes `<name>-service-<n>` of a name, which is a label too: 63 characters at most.
 SLUG_CHARACTERS = 26
-# Of k6's own image; the starter's names its user by a word, which runAsNonRoot does not take.
+# The operator's starter calls each runner by some 360 characters of one argument, and Linux takes
+# 128 KiB of one.
+MOST_RUNNERS = 300
+# k6's own; its image and the starter's name theirs by a word, which runAsNonRoot does not take.
 USER = 12345
 # k6 reads its token once, at its start; what is above a run's length is for the start of k6.
 TOKEN_SECONDS = 600
@@ -91,7 +94,12 @@ def render_bearers(bearers: Iterable[tuple[str, float]], serial: int) -> str:
 
 
 def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> Manifests:
-    """Return what one scenario needs; UsageError for an output that would write into a pod."""
+    """Return what one scenario needs; UsageError for what no cluster can run."""
+    if order.parallelism > MOST_RUNNERS:
+        raise UsageError(
+            f"--parallelism {order.parallelism}: the operator starts {MOST_RUNNERS} runners at "
+            "most; take fewer, and give each more cpu and memory"
+        )
     name = build_name(environment_name, order.scenario)
     labels = build_labels(environment_name, order.scenario)
     metadata = {"name": name, "namespace": where.namespace, "labels": labels}
@@ -253,11 +261,11 @@ def _build_private(order: Order) -> dict[str, str]:
     if "LIMIT_HOST" in order.variables:
         private["LIMIT_HOST"] = order.variables["LIMIT_HOST"]
     for output in order.outputs:
-        if output.partition("=")[0] in FILES or "," in output:
-            raise UsageError(
-                f"--out {output.partition('=')[0]}: a runner's files are gone with its pod, and "
-                "commas part outputs there; use one that sends, such as experimental-prometheus-rw"
-            )
+        kind = output.partition("=")[0]
+        if kind in FILES:
+            raise UsageError(f"--out {kind}: a runner's files go with its pod; use one that sends")
+        if "," in output:
+            raise UsageError(f"--out {kind}: in a cluster an output's argument has no comma")
     flags = build_output_flags(order.outputs, order.scenario)
     if flags:
         private["K6_OUT"] = ",".join(flag.removeprefix("--out=") for flag in flags)

@@ -197,13 +197,34 @@ def test_runners_are_spread_by_the_labels_that_the_operator_gives_them(
         assert constraint["labelSelector"]["matchLabels"].items() <= labels.items()
 
 
-@pytest.mark.parametrize("output", ["json=run.json", "csv", "statsd,influxdb=http://db.example"])
-def test_an_output_that_no_runner_can_have_is_refused(output: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("json=run.json", "--out json: a runner's files go with its pod"),
+        ("csv", "--out csv: a runner's files go with its pod"),
+        ("influxdb=http://db.example/a,b", "--out influxdb: in a cluster"),
+    ],
+)
+def test_an_output_that_no_runner_can_have_is_refused(
+    output: str, words: str, tmp_path: Path
+) -> None:
     order = build_order(tmp_path, "sessions", SMOKE, outputs=(output,))
     with pytest.raises(UsageError) as caught:
         build_manifests(order, "prod", PLAIN)
     assert "db.example" not in str(caught.value)
-    assert "one that sends" in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_more_runners_than_the_starter_can_name_are_refused(tmp_path: Path) -> None:
+    build_manifests(build_order(tmp_path, "tools", SMOKE, parallelism=300), "prod", PLAIN)
+    order = build_order(tmp_path, "tools", SMOKE, parallelism=301)
+    with pytest.raises(UsageError, match="--parallelism 301: the operator starts 300 runners"):
+        build_manifests(order, "prod", PLAIN)
+
+
+def test_manifests_can_be_read_before_there_is_a_bearer(tmp_path: Path) -> None:
+    order = build_order(tmp_path, "sessions", SMOKE, bearer_file=tmp_path / "none.json")
+    assert "bearer.json: <masked>" in render(build_manifests(order, "prod", PLAIN).list())
 
 
 @pytest.mark.parametrize(
