@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -66,12 +66,17 @@ def left_file(state_dir: Path) -> Path:
     return state_dir / "sessions.json"
 
 
-def open_log(state_dir: Path, mcp_url: str) -> IO[bytes]:
+def log_file(state_dir: Path, runner: int | None = None) -> Path:
+    """Return where the private log of k6 lies, or of a runner of a fleet."""
+    return state_dir / ("k6.log" if runner is None else f"k6-{runner}.log")
+
+
+def open_log(state_dir: Path, mcp_url: str, runner: int | None = None) -> IO[bytes]:
     """Return a new private log for k6 to append to; what the last one had to say is kept."""
-    settle_log(state_dir)
+    settle_log(state_dir, runner=runner)
     ensure_private_dir(state_dir)
     flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND
-    log = os.fdopen(os.open(_log_file(state_dir), flags, 0o600), "wb", buffering=0)
+    log = os.fdopen(os.open(log_file(state_dir, runner), flags, 0o600), "wb", buffering=0)
     log.write(f"session endpoint {mcp_url}\n".encode())
     return log
 
@@ -81,18 +86,30 @@ def note_writer(log: IO[bytes], pid: int) -> None:
     log.write(f"session writer {pid}\n".encode())
 
 
-def settle_log(state_dir: Path, rest: Path | None = None) -> tuple[OpenSession, ...]:
+def settle_log(
+    state_dir: Path,
+    rest: Path | None = None,
+    runner: int | None = None,
+    is_known: Callable[[bytes], bool] | None = None,
+) -> tuple[OpenSession, ...]:
     """Put the private log away: sessions still open into `left_file`, all else into `rest`.
 
-    Returns the sessions that this log left open; none when there is no log.
+    But for lines that `is_known` says were read already. Returns the sessions that this log left
+    open; none when there is no log.
     """
-    log = _log_file(state_dir)
+    return _settle(state_dir, log_file(state_dir, runner), rest, is_known)
+
+
+def _settle(
+    state_dir: Path, log: Path, rest: Path | None, is_known: Callable[[bytes], bool] | None
+) -> tuple[OpenSession, ...]:
     if not log.exists():
         return ()
     with contextlib.ExitStack() as files:
         lines = files.enter_context(log.open("rb"))
         other = files.enter_context(rest.open("wb")) if rest is not None else None
-        found, _ = _read_log(lines, other)
+        fresh = (line for line in lines if is_known is None or not is_known(line))
+        found, _ = _read_log(fresh, other)
     if found:
         _write_left(state_dir, (*_read_left(state_dir), *found))
     log.unlink()
@@ -101,12 +118,11 @@ def settle_log(state_dir: Path, rest: Path | None = None) -> tuple[OpenSession, 
 
 def find_left(state_dir: Path) -> tuple[OpenSession, ...]:
     """Return every session that is known to be open, and change nothing."""
-    log = _log_file(state_dir)
-    found: tuple[OpenSession, ...] = ()
-    if log.exists():
+    found = _read_left(state_dir)
+    for log in _list_logs(state_dir):
         with log.open("rb") as lines:
-            found, _ = _read_log(lines)
-    return (*_read_left(state_dir), *found)
+            found += _read_log(lines)[0]
+    return found
 
 
 def close_earlier(state_dir: Path, bearers: Sequence[Bearer], *, lasting: bool = True) -> Closing:
@@ -114,11 +130,10 @@ def close_earlier(state_dir: Path, bearers: Sequence[Bearer], *, lasting: bool =
 
     A server that is not `lasting` is gone, sessions and all, where its address is not the bearers'.
     """
-    log = _log_file(state_dir)
-    if log.exists():
+    for log in _list_logs(state_dir):
         with log.open("rb") as lines:
             _stop_orphan(_read_log(lines)[1])
-        settle_log(state_dir)
+        _settle(state_dir, log, None, None)
     left = _read_left(state_dir)
     if not lasting:
         here = {bearer.mcp_url for bearer in bearers}
@@ -178,8 +193,8 @@ async def _delete_all(
             await asyncio.gather(*(delete(client, one, bearer) for one, bearer in fitting))
 
 
-def _log_file(state_dir: Path) -> Path:
-    return state_dir / "k6.log"
+def _list_logs(state_dir: Path) -> list[Path]:
+    return sorted(state_dir.glob("k6*.log"))
 
 
 def _read_log(
