@@ -25,6 +25,8 @@ def find_fault(entry: Entry, scenario: str) -> str | None:
         return _FAULTS[result.outcome]
     if result is not None and result.generator is not None and result.generator.is_bottleneck():
         return "was held up by the load generator"
+    if result is not None and result.faults:
+        return "was short of a load generator"
     limited = measure_rate_limited(entry.rows, scenario) > MAX_RATE_LIMITED_SHARE
     return "was rate limited" if limited else None
 
@@ -72,6 +74,9 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
     yield "protocol", run.target.protocol_version
     yield "era", run.target.era
     yield "clients", run.clients
+    yield "engine", run.engine
+    yield "generators", run.generators
+    yield "regions", list(run.regions)
 
 
 def _describe_difference(other: Entry, scenario: str, conditions: Mapping[str, Any]) -> str:

@@ -46,6 +46,10 @@ Protocol = Literal["auto", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 STATELESS = "2026-07-28"
 
+# How k6 runs: one, several on this machine, or runners of a Kubernetes cluster.
+Engine = Literal["local", "segments", "kubernetes"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
 # Variable (and, in lower case with dashes, flag) → where the knob stands in a profile.
 KNOBS: Mapping[str, tuple[str, str]] = {
     "ITERATIONS": ("cold_start", "iterations"),
@@ -326,6 +330,8 @@ class Settings:
     repository: str | None = None
     docs_pages: tuple[Path, ...] = ()
     outputs: tuple[str, ...] = ()
+    engine: Engine = "local"
+    parallelism: int = 1
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from loadtest.config import Engine
 from loadtest.errors import ResultsError
 from loadtest.files import read_json, write_json
 
@@ -70,18 +71,36 @@ class Row:
 class Generator:
     """What the load generator took, and how late it was by its own fault.
 
-    `cpu_share` is of all processors that k6 may use; `lateness_p95_ms` is how long after its time
-    a scheduled call woke up, None where nothing was scheduled.
+    `cpu_share` is of all processors that k6 may use; it and the memory are a fleet's in all, and
+    None where nobody can look. `lateness_p95_ms` is how long after its time a scheduled call woke
+    up, None where nothing was scheduled.
     """
 
-    cpu_share: float
-    peak_memory_mb: float
+    cpu_share: float | None
+    peak_memory_mb: float | None
     lateness_p95_ms: float | None = None
 
     def is_bottleneck(self) -> bool:
         """Return whether the generator, not the target, may have made the figures."""
         late = self.lateness_p95_ms is not None and self.lateness_p95_ms > MOST_LATENESS_MS
-        return late or self.cpu_share > MOST_CPU_SHARE
+        return late or (self.cpu_share or 0) > MOST_CPU_SHARE
+
+
+@dataclass(frozen=True)
+class RunnerFault:
+    """A runner of a fleet whose share of the figures is not whole, and why.
+
+    `lost` ended on its way, `late` began after the others, `partial` did not get all its figures
+    through.
+    """
+
+    runner: int
+    state: Literal["lost", "late", "partial"]
+    reason: str
+
+    def describe(self) -> str:
+        """Return it in a few words."""
+        return f"runner {self.runner} {self.state}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +108,8 @@ class ScenarioResult:
     """How one scenario went; `crossed` names the thresholds that its numbers crossed.
 
     `generator` is None where the generator could not be watched. `sessions_left` counts sessions
-    that could not be closed, not even once k6 had ended.
+    that could not be closed, not even once k6 had ended. `faults` name the runners of a fleet that
+    did not do their whole share.
     """
 
     name: str
@@ -101,6 +121,7 @@ class ScenarioResult:
     ended: str | None = None
     sessions_left: int = 0
     generator: Generator | None = None
+    faults: tuple[RunnerFault, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +137,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Run:
-    """`run.json`: times are UTC, ISO 8601; `git_sha` is None outside a checkout."""
+    """`run.json`: times are UTC, ISO 8601; `git_sha` is None outside a checkout.
+
+    `engine` and `generators` say how many k6 made the load, and how they ran; `regions` where, as
+    far as that is known.
+    """
 
     run_id: str
     loadtest_version: str
@@ -132,6 +157,9 @@ class Run:
     scenarios: tuple[ScenarioResult, ...] = ()
     run_url: str | None = None
     clients: int = 1
+    engine: Engine = "local"
+    generators: int = 1
+    regions: tuple[str, ...] = ()
 
     def outcome(self) -> Outcome:
         """Return the worst outcome among the scenarios; a run without any did not run."""

@@ -28,6 +28,9 @@ def build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
         yield "clients", format_count(run.clients)
     yield "k6", run.k6_version
     yield "machine", machine or NO_DATA
+    if run.generators != 1 or run.engine != "local":
+        where = f", in {', '.join(run.regions)}" if run.regions else ""
+        yield "generators", f"{format_count(run.generators)} ({run.engine}){where}"
     if generators := [result.generator for result in run.scenarios if result.generator]:
         yield "generator", _describe_load(generators)
     if run.run_url:
@@ -56,13 +59,15 @@ def build_caveats(folder: RunFolder) -> Iterator[str]:
 
 def _describe_load(generators: Sequence[Generator]) -> str:
     """Say what the load generator took at most in any scenario."""
+    shares = [item.cpu_share for item in generators if item.cpu_share is not None]
+    memory = [item.peak_memory_mb for item in generators if item.peak_memory_mb is not None]
     lateness = [item.lateness_p95_ms for item in generators if item.lateness_p95_ms is not None]
     parts = [
-        f"{format_share(max(item.cpu_share for item in generators))} of the processors",
-        f"{max(item.peak_memory_mb for item in generators):.0f} MB",
+        *([f"{format_share(max(shares))} of the processors"] if shares else []),
+        *([f"{max(memory):.0f} MB"] if memory else []),
         *([f"p95 {format_ms(max(lateness))} ms late"] if lateness else []),
     ]
-    return f"at most {', '.join(parts)}"
+    return f"at most {', '.join(parts)}" if parts else NO_DATA
 
 
 def _format_time(started: str, ended: str | None) -> str:

@@ -110,6 +110,10 @@ def _describe_partial(folder: RunFolder) -> Iterator[str]:
         yield f"Interrupted: the numbers of {', '.join(cut)} are partial."
     if missing:
         yield f"Not run: {', '.join(missing)}."
+    for title, result in list_results(folder):
+        if result.faults and result.outcome != "failed":
+            faults = "; ".join(fault.describe() for fault in result.faults)
+            yield f"Short of load generators: in {title} {end_sentence(faults)}"
 
 
 def _describe_generator(folder: RunFolder) -> Iterator[str]:
@@ -119,7 +123,7 @@ def _describe_generator(folder: RunFolder) -> Iterator[str]:
             continue
         late = generator.lateness_p95_ms
         faults = []
-        if generator.cpu_share > MOST_CPU_SHARE:
+        if generator.cpu_share is not None and generator.cpu_share > MOST_CPU_SHARE:
             faults.append(f"took {format_share(generator.cpu_share)} of its processors")
         if late is not None and late > MOST_LATENESS_MS:
             faults.append(f"made its calls late, p95 {format_ms(late)} ms")
