@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,7 +24,7 @@ from loadtest.config import PROTOCOLS, Profile, Settings
 from loadtest.errors import K6Error, LoadtestError, ResultsError, UsageError
 from loadtest.files import write_json, write_text
 from loadtest.health import AbortRule, Vitals
-from loadtest.journal import close_sessions, note_writer, open_log, settle_log
+from loadtest.journal import OpenSession, close_sessions, note_writer, open_log, settle_log
 from loadtest.mint.bearer import read_bearers
 from loadtest.outputs import build_output_flags, select_variables
 from loadtest.progress import NoWatcher, Phase, Watcher, find_feed
@@ -95,13 +95,32 @@ class K6Binary:
 class ScenarioRun:
     """What one scenario left behind; `server` is what the probe found the target to be.
 
-    `interruption` is the KeyboardInterrupt or SystemExit that ended it, for the caller to raise.
+    `interruption` is the KeyboardInterrupt or SystemExit that ended it, for the caller to raise;
+    `regions` are where the load came from, as far as that is known.
     """
 
     result: ScenarioResult
     rows: tuple[Row, ...] = ()
     server: "Server | None" = None
     interruption: BaseException | None = None
+    regions: tuple[str, ...] = ()
+
+
+class RunScenario(Protocol):
+    """Runs one scenario; a failure is a result, not an exception."""
+
+    def __call__(
+        self,
+        scenario: str,
+        settings: Settings,
+        mcp_url: str,
+        bearer_file: Path,
+        *,
+        out_dir: Path,
+        watcher: Watcher | None,
+        renewal_url: str | None,
+    ) -> ScenarioRun:
+        """Return what it left behind; its files lie in `out_dir`."""
 
 
 class Server(BaseModel):
@@ -131,6 +150,7 @@ class _Own(BaseModel):
     server: Server | None
     clients: int
     elapsed_ms: float | None
+    began: float | None = None  # ms since the epoch
 
 
 class Summary(BaseModel):
@@ -227,15 +247,22 @@ def find_period(phases: Sequence[Phase]) -> int:
     return max(1, round(seconds / DASHBOARD_POINTS))
 
 
-def build_command(binary: K6Binary, scenario: str, outputs: Sequence[str] = ()) -> list[str]:
+def build_command(
+    binary: K6Binary,
+    scenario: str,
+    outputs: Sequence[str] = (),
+    *,
+    runner: int = 1,
+    more: Sequence[str] = (),
+) -> list[str]:
     """Return k6's argument list: no secret, no knob, the API on a free loopback port."""
     flags = (
         flag if value is None else f"{flag}={value}"
         for flag, value in RUN_FLAGS.items()
         if flag in binary.flags
     )
-    more = build_output_flags(outputs, scenario)
-    return [str(binary.path), "run", *flags, *more, str(SCRIPTS / f"{scenario}.js")]
+    outs = build_output_flags(outputs, scenario, runner)
+    return [str(binary.path), "run", *flags, *outs, *more, str(SCRIPTS / f"{scenario}.js")]
 
 
 def build_limits(settings: Settings, mcp_url: str) -> dict[str, str]:
@@ -251,27 +278,35 @@ def build_limits(settings: Settings, mcp_url: str) -> dict[str, str]:
     }
 
 
+def build_switches(settings: Settings) -> dict[str, str]:
+    """Return how the scripts are to speak with a target."""
+    return {"MCP_PROTOCOL": settings.protocol, "CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS)}
+
+
+def build_told(scenario: str, settings: Settings, mcp_url: str) -> dict[str, str]:
+    """Return all that one script is told, but for places."""
+    knobs = build_knobs(scenario, settings.profile)
+    return knobs | build_limits(settings, mcp_url) | build_switches(settings)
+
+
 def build_environment(
     variables: Mapping[str, str],
-    knobs: Mapping[str, str],
+    told: Mapping[str, str],
     *,
     mcp_url: str,
     bearer_file: Path,
-    protocol: str,
     out_dir: Path,
     outputs: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Return the whole environment of the k6 process."""
+    """Return the whole environment of the k6 process; `told` are knobs, limits and switches."""
     return {
         "GOGC": GARBAGE_PER_CENT,
         **{name: variables[name] for name in PASSED_ON if variables.get(name)},
         **select_variables(outputs, variables),
-        **knobs,
+        **told,
         "HOME": str(out_dir),  # a k6 configuration of the user's own would change what is measured
         "MCP_URL": mcp_url,
         "MCP_BEARER_FILE": str(bearer_file.resolve()),
-        "MCP_PROTOCOL": protocol,
-        "CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS),
         "TOOLS_FILE": str(out_dir / "tools.json"),
         "SUMMARY_FILE": str(out_dir / "summary.json"),
         "K6_WEB_DASHBOARD": "true",
@@ -288,26 +323,26 @@ def run_scenarios(
     mcp_url: str,
     bearer_file: Path,
     *,
-    binary: K6Binary,
+    run: "RunScenario",
     scenarios: Sequence[str] = SCENARIOS,
     watcher: Watcher | None = None,
     renewal_url: str | None = None,
 ) -> RunFolder:
     """Run the scenarios one after the other and return the folder with their rows.
 
+    `run` is what runs one: `run_scenario` with its binary, or a fleet (loadtest.fleet.run).
     The protocol that the first one finds is that of them all. `run.json` is rewritten after each.
     One that fails does not keep the others from running; one that was aborted does: the target is
     down. On KeyboardInterrupt or SystemExit the partial rows are kept and marked, then it goes on
     up.
     """
     for index, scenario in enumerate(scenarios):
-        finished = run_scenario(
+        finished = run(
             scenario,
             settings,
             mcp_url,
             bearer_file,
             out_dir=folder.scenario_dir(scenario),
-            binary=binary,
             watcher=watcher,
             renewal_url=renewal_url,
         )
@@ -343,10 +378,9 @@ def run_scenario(
     phases = build_phases(scenario, settings.profile, settings.unit)
     environment = build_environment(
         settings.variables,
-        build_knobs(scenario, settings.profile) | build_limits(settings, mcp_url),
+        build_told(scenario, settings, mcp_url),
         mcp_url=mcp_url,
         bearer_file=bearer_file,
-        protocol=settings.protocol,
         out_dir=out_dir,
         outputs=settings.outputs,
     )
@@ -364,7 +398,7 @@ def run_scenario(
         vitals = Vitals(process.pid)
         try:
             watcher.begin(scenario, phases)
-            broken_off = _watch(process, _bound_seconds(phases), watcher, vitals)
+            broken_off = _watch(process, bound_seconds(phases), watcher, vitals)
         except (KeyboardInterrupt, SystemExit) as caught:
             interruption = caught
         finally:
@@ -372,7 +406,7 @@ def run_scenario(
                 stop(process)
             except (KeyboardInterrupt, SystemExit) as caught:  # asked twice: do not wait for it
                 interruption = caught
-                _kill(process)
+                kill(process)
     sessions_left, caught_late = _close_left(settings.state_dir, bearer_file, out_dir)
     interruption = caught_late or interruption
     result, rows, server = _read_back(scenario, out_dir, process.returncode, vitals)
@@ -385,19 +419,21 @@ def run_scenario(
     return ScenarioRun(result, rows, server, interruption)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(*processes: subprocess.Popen[bytes]) -> None:
     """Ask k6 once to stop gracefully; kill it if it has not written its summary in time."""
-    if process.poll() is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        if os.name == "posix":
-            process.send_signal(signal.SIGINT)
-        else:
-            process.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined,unused-ignore]
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        _kill(process)
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        with contextlib.suppress(ProcessLookupError):
+            if os.name == "posix":
+                process.send_signal(signal.SIGINT)
+            else:
+                process.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined,unused-ignore]
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in running:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            kill(process)
 
 
 def parse_summary(path: Path, scenario: str) -> Summary:
@@ -474,7 +510,6 @@ def inspect(binary: K6Binary, script: Path) -> None:
             knobs | {"DURATION": "1"},
             mcp_url="http://127.0.0.1/mcp",
             bearer_file=bearer_file,
-            protocol="auto",
             out_dir=Path(name),
         )
         command = [str(binary.path), "inspect", "--include-system-env-vars", str(script)]
@@ -530,7 +565,7 @@ def _drain_seconds(seconds: float) -> float:
     return min(10.0, max(2.0, seconds / 10))
 
 
-def _bound_seconds(phases: tuple[Phase, ...]) -> float:
+def bound_seconds(phases: tuple[Phase, ...]) -> float:
     """Return when even a k6 that hangs is stopped."""
     scheduled = sum(phase.seconds or COLD_START_MAX_SECONDS for phase in phases)
     return SETUP_SECONDS + scheduled + STOP_SECONDS
@@ -589,7 +624,8 @@ def _watch(
     return "k6 ran past its schedule"
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End k6 without a word."""
     process.kill()
     process.wait()
 
@@ -598,7 +634,13 @@ def _close_left(
     state_dir: Path, bearer_file: Path, out_dir: Path
 ) -> tuple[int, BaseException | None]:
     """Close what k6 left open; return how much stays, and the interruption that cut it short."""
-    sessions = settle_log(state_dir, out_dir / "k6.log")
+    return close_opened(state_dir, bearer_file, settle_log(state_dir, out_dir / "k6.log"))
+
+
+def close_opened(
+    state_dir: Path, bearer_file: Path, sessions: Sequence[OpenSession]
+) -> tuple[int, BaseException | None]:
+    """Close sessions; return how many stay, and the interruption that cut it short."""
     try:
         bearers = read_bearers(bearer_file) if sessions else ()
         return len(close_sessions(state_dir, sessions, bearers).left), None
@@ -711,7 +753,8 @@ def _keep(
             era=finished.server.era,
         )
     results = (*folder.run.scenarios, finished.result, *not_run)
-    run = replace(folder.run, scenarios=results, target=target, ended=utc_now())
+    regions = tuple(sorted({*folder.run.regions, *finished.regions}))
+    run = replace(folder.run, scenarios=results, target=target, regions=regions, ended=utc_now())
     folder = replace(folder, run=run)
     write_run(folder)
     return folder

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from loadtest.config import Engine
 from loadtest.errors import UsageError
 
 # Variables by the output that reads them; without that output k6 never sees them.
@@ -17,10 +18,13 @@ VARIABLES = {
 }
 FILES = ("csv", "json")
 PLACE = "{scenario}"
+RUNNER_PLACE = "{runner}"
 EXPERIMENTAL = "experimental-"
 
 
-def parse_outputs(texts: Iterable[str], scenarios: Sequence[str], binary: Path) -> tuple[str, ...]:
+def parse_outputs(
+    texts: Iterable[str], scenarios: Sequence[str], binary: Path, engine: Engine = "local"
+) -> tuple[str, ...]:
     """Return outputs as this k6 calls them; UsageError for one that it does not have.
 
     An output leaves its `experimental-` behind in some version of k6: either name will do.
@@ -29,12 +33,15 @@ def parse_outputs(texts: Iterable[str], scenarios: Sequence[str], binary: Path) 
     if not outputs:
         return ()
     known = _ask_for_types(binary)
-    return tuple(_parse(output, scenarios, known) for output in outputs)
+    return tuple(_parse(output, scenarios, known, engine) for output in outputs)
 
 
-def build_output_flags(outputs: Iterable[str], scenario: str) -> list[str]:
-    """Return the flags that name a scenario's outputs to k6."""
-    return [f"--out={output.replace(PLACE, scenario)}" for output in outputs]
+def build_output_flags(outputs: Iterable[str], scenario: str, runner: int = 1) -> list[str]:
+    """Return the flags that name a scenario's outputs to k6, or to a runner of a fleet."""
+    return [
+        f"--out={output.replace(PLACE, scenario).replace(RUNNER_PLACE, str(runner))}"
+        for output in outputs
+    ]
 
 
 def select_variables(outputs: Iterable[str], variables: Mapping[str, str]) -> dict[str, str]:
@@ -44,7 +51,7 @@ def select_variables(outputs: Iterable[str], variables: Mapping[str, str]) -> di
     return {name: value for name, value in variables.items() if name.startswith(prefixes)}
 
 
-def _parse(output: str, scenarios: Sequence[str], known: frozenset[str]) -> str:
+def _parse(output: str, scenarios: Sequence[str], known: frozenset[str], engine: Engine) -> str:
     kind, equals, argument = output.partition("=")
     bare = kind.removeprefix(EXPERIMENTAL)
     found = next((name for name in (kind, bare, EXPERIMENTAL + bare) if name in known), None)
@@ -54,6 +61,12 @@ def _parse(output: str, scenarios: Sequence[str], known: frozenset[str]) -> str:
         raise UsageError(
             f"--out {output}: each scenario would overwrite the one before; "
             f"put {PLACE} into the name, as in {kind}={PLACE}.{kind}"
+        )
+    if kind in FILES and engine == "kubernetes":
+        raise UsageError(f"--out {output}: a file in a pod is gone with it; take another output")
+    if kind in FILES and engine == "segments" and RUNNER_PLACE not in argument:
+        raise UsageError(
+            f"--out {output}: the runners would write one file; put {RUNNER_PLACE} into the name"
         )
     return f"{found}{equals}{argument}"
 

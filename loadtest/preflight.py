@@ -20,6 +20,7 @@ from loadtest.k6 import (
     build_command,
     build_environment,
     build_limits,
+    build_switches,
     find_error,
     start,
     stop,
@@ -96,10 +97,9 @@ def _ask(
         folder = Path(name)
         environment = build_environment(
             settings.variables,
-            build_limits(settings, mcp_url),
+            build_limits(settings, mcp_url) | build_switches(settings),
             mcp_url=mcp_url,
             bearer_file=bearer_file,
-            protocol=settings.protocol,
             out_dir=folder,
         )
         write_text(folder / "tools.json", table.pick(table.tools, most_arguments=1).render())

@@ -218,7 +218,6 @@ def test_a_k6_that_outlived_its_run_is_stopped_before_its_sessions_are_closed(
         build_knobs("sessions", settings.profile),
         mcp_url=endpoint.mcp_url,
         bearer_file=endpoint.bearer_file,
-        protocol=settings.protocol,
         out_dir=tmp_path,
     )
     write_text(tmp_path / "tools.json", settings.tools.render())

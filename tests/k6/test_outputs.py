@@ -84,7 +84,6 @@ def test_an_outputs_variables_reach_k6_only_when_it_is_named(
         {},
         mcp_url="http://127.0.0.1:1/mcp/ws",
         bearer_file=tmp_path / "bearer.json",
-        protocol="auto",
         out_dir=tmp_path,
         outputs=outputs,
     )

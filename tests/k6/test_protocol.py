@@ -1,11 +1,12 @@
 """Both eras of the protocol: the real k6 against the reference target."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from loadtest.k6 import K6Binary, ScenarioRun, run_scenarios
+from loadtest.k6 import K6Binary, ScenarioRun, run_scenario, run_scenarios
 from loadtest.results import SCENARIOS
 
 from .running import Endpoint, build_settings, new_folder, pick
@@ -22,7 +23,7 @@ def test_every_scenario_runs_in_the_stateless_era_and_opens_no_session(
         new_folder(tmp_path, binary),
         endpoint.mcp_url,
         endpoint.bearer_file,
-        binary=binary,
+        run=partial(run_scenario, binary=binary),
     )
     target = folder.run.target
     assert (target.server_name, target.protocol_version) == ("novamart", "2026-07-28")

@@ -101,7 +101,6 @@ def test_k6_is_told_neither_the_bearer_nor_any_other_secret(scenario: str, tmp_p
         build_knobs(scenario, build_settings().profile),
         mcp_url="http://127.0.0.1:1/mcp/ws",
         bearer_file=tmp_path / "bearer.json",
-        protocol="auto",
         out_dir=tmp_path,
     )
     assert not secrets.keys() & environment.keys()

@@ -7,6 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
@@ -48,7 +49,11 @@ def whole(
     endpoint = open_endpoint()
     folder = new_folder(tmp_path_factory.mktemp("runs"), binary)
     folder = run_scenarios(
-        build_settings(), folder, endpoint.mcp_url, endpoint.bearer_file, binary=binary
+        build_settings(),
+        folder,
+        endpoint.mcp_url,
+        endpoint.bearer_file,
+        run=partial(run_scenario, binary=binary),
     )
     return Whole(endpoint, folder)
 
@@ -214,7 +219,7 @@ def test_an_interruption_keeps_the_partial_rows_marks_them_and_goes_on_up(
             new_folder(tmp_path, binary),
             endpoint.mcp_url,
             endpoint.bearer_file,
-            binary=binary,
+            run=partial(run_scenario, binary=binary),
             scenarios=("sessions", "tools"),
             watcher=Interrupter(interrupt),
         )
