@@ -36,6 +36,8 @@ HELP = {
     "duration": "Mix: length in seconds",
     "target_rps": "Mix: open loop at this many calls per second",
     "scenarios": "Scenarios to run, as in cold-start,tools (default: all three)",
+    "engine": "What runs k6: local, segments, kubernetes (default: local, one k6)",
+    "parallelism": "How many k6 share the load, with segments or kubernetes",
     "out": "Output of k6 beside ours, as in csv={scenario}.csv; may be given again",
     "json": "Print the run as one JSON document, and all else to standard error",
     "run_id": "Run to report, from .loadtest/runs or its artifact (default: the newest)",
@@ -112,11 +114,13 @@ def check(call: Call) -> None:
     """Refuse what a later task would refuse, before an earlier one makes anything."""
     given = {option.name: option.default for option in options(call)} | call.kwargs
     if "stages" in given:
-        load(given["env"], given["profile"], pick_knobs(given), given.get("mcp_url"))
+        settings = load(given["env"], given["profile"], pick_knobs(given), given.get("mcp_url"))
     if "scenarios" in given:
         from loadtest import stages
+        from loadtest.fleet.options import choose_engine
 
-        stages.parse_scenarios(given["scenarios"])
+        chosen = stages.parse_scenarios(given["scenarios"])
+        choose_engine(settings, chosen, given["engine"], given["parallelism"])
 
 
 def report_failed(call: Call, failure: LoadtestError) -> None:
@@ -253,6 +257,8 @@ def k6(
     env: str | None = None,
     profile: str | None = None,
     scenarios: str | None = None,
+    engine: str | None = None,
+    parallelism: str | None = None,
     out: Sequence[str] | None = None,
     json: bool = False,  # noqa: ARG001 (read by the executor)
     knobs: Any = None,
@@ -267,7 +273,9 @@ def k6(
     """
     from loadtest import stages
 
-    stages.k6(chain.current(), load(env, profile, knobs), scenarios, out or ())
+    settings = load(env, profile, knobs)
+    fleet = {"engine": engine, "parallelism": parallelism}
+    stages.k6(chain.current(), settings, scenarios, out or (), **fleet)
 
 
 @task()
@@ -344,6 +352,8 @@ def loadtest(
     env: str | None = None,
     profile: str | None = None,
     scenarios: str | None = None,
+    engine: str | None = None,
+    parallelism: str | None = None,
     out: Sequence[str] | None = None,
     json: bool = False,
     knobs: Any = None,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from loadtest.delivery import Judged
     from loadtest.history import Reading
+    from loadtest.k6 import K6Binary, RunScenario
     from loadtest.results import Run, RunFolder, Target
 
 # A shorter life leaves no time to renew it.
@@ -256,9 +258,16 @@ def revoke(chain: Chain, settings: Settings) -> None:
 
 
 def k6(
-    chain: Chain, settings: Settings, scenarios: str | None, outputs: Sequence[str] = ()
+    chain: Chain,
+    settings: Settings,
+    scenarios: str | None,
+    outputs: Sequence[str] = (),
+    *,
+    engine: str | None = None,
+    parallelism: str | None = None,
 ) -> None:
     """Run the scenarios into a new run folder; what their numbers say decides the exit code."""
+    from loadtest.fleet.options import choose_engine
     from loadtest.k6 import find_k6, run_scenarios
     from loadtest.outputs import parse_outputs
     from loadtest.preflight import check_target
@@ -267,15 +276,20 @@ def k6(
     from loadtest.results import Target, create_run_folder
 
     chosen = parse_scenarios(scenarios)
+    settings = choose_engine(settings, chosen, engine, parallelism)
     binary = find_k6(settings.variables)
-    settings = replace(settings, outputs=parse_outputs(outputs, chosen, binary.path))
+    settings = replace(
+        settings, outputs=parse_outputs(outputs, chosen, binary.path, settings.engine)
+    )
     chain.hold(settings)
     base_url = chain.open_target(settings)
     least = MintOptions(min_ttl_seconds=LEAST_LIFE_SECONDS)
     bearers, _ = ensure_bearers(chain, settings, least)
     _close_earlier(chain, settings, bearers)
     target = Target(host=urlsplit(base_url).netloc)
-    chain.say("k6", f"{describe_load(settings, chosen)}, to {target.host}")
+    chain.say(
+        "k6", f"{describe_load(settings, chosen)}{_describe_fleet(settings)}, to {target.host}"
+    )
     settings = check_target(
         settings,
         bearers[0].mcp_url,
@@ -302,12 +316,30 @@ def k6(
             folder,
             bearers[0].mcp_url,
             settings.bearer_file,
-            binary=binary,
+            run=_choose_run(settings, binary),
             scenarios=chosen,
             watcher=display,
             renewal_url=renewal_url,
         )
     chain.ending.note(folder.run)
+
+
+def _describe_fleet(settings: Settings) -> str:
+    if settings.engine == "local":
+        return ""
+    return f", by {settings.parallelism} k6 ({settings.engine})"
+
+
+def _choose_run(settings: Settings, binary: "K6Binary") -> "RunScenario":
+    """Return what runs a scenario: one k6, or a fleet of them."""
+    from loadtest.fleet.run import run_fleet
+    from loadtest.fleet.segments import open_segments
+    from loadtest.k6 import run_scenario
+
+    if settings.engine == "local":
+        return partial(run_scenario, binary=binary)
+    launch = open_segments(binary, settings.variables)
+    return partial(run_fleet, launch=launch, parallelism=settings.parallelism)
 
 
 def _close_earlier(chain: Chain, settings: Settings, bearers: Sequence[Bearer]) -> None:
@@ -378,6 +410,8 @@ def build_run(settings: Settings, target: "Target", k6_version: str) -> "Run":
         git_sha=git_sha,
         run_url=build_run_url(settings.variables),
         clients=settings.clients,
+        engine=settings.engine,
+        generators=settings.parallelism,
     )
 
 

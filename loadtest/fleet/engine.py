@@ -33,7 +33,8 @@ class RunnerState:
     """A runner of a fleet at this moment: `number` counts from 1.
 
     `ended` has an exit code of k6; `lost` ended without one of its own (killed, evicted, node gone)
-    and has a `reason`. `region` is where it runs, as far as that is known.
+    and has a `reason`. `region` is where it runs, `cpu_share` what it takes of the processors that
+    it may use, from 0 to 1, each as far as that is known.
     """
 
     number: int
@@ -41,6 +42,8 @@ class RunnerState:
     exit_code: int | None = None
     reason: str | None = None
     region: str | None = None
+    cpu_share: float | None = None
+    peak_memory_mb: float | None = None
 
 
 class Fleet(Protocol):

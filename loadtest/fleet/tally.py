@@ -28,6 +28,11 @@ def _check_pairs(listed: list[float]) -> list[float]:
     return listed
 
 
+def is_tally(line: bytes) -> bool:
+    """Return whether a line of a log is a tally, be it damaged."""
+    return _LINE.match(line) is not None
+
+
 class _Told(BaseModel):
     vu: int
     serial: int

@@ -1,0 +1,50 @@
+"""The engine and how many runners, as typed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from loadtest.config import ENGINES, Profile, Settings
+from loadtest.errors import UsageError
+from loadtest.health import count_cpus
+
+
+def choose_engine(
+    settings: Settings, scenarios: Sequence[str], engine: str | None, parallelism: str | None
+) -> Settings:
+    """Return the settings with the engine; UsageError for what cannot be.
+
+    `segments` has a runner per processor unless told otherwise.
+    """
+    name = next((name for name in ENGINES if name == (engine or "local")), None)
+    if name is None:
+        raise UsageError(f"--engine {engine}: there are {', '.join(ENGINES)}")
+    if name == "local":
+        if parallelism is not None:
+            raise UsageError("--parallelism goes with --engine segments or kubernetes")
+        return settings
+    if parallelism is None and name == "kubernetes":
+        raise UsageError("--engine kubernetes needs --parallelism: how many runners to spread over")
+    count = count_cpus() if parallelism is None else _parse(parallelism)
+    _check_shares(settings.profile, scenarios, count)
+    return replace(settings, engine=name, parallelism=count)
+
+
+def _parse(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise UsageError("--parallelism must be a whole number above 0")
+    return int(text)
+
+
+def _check_shares(profile: Profile, scenarios: Sequence[str], count: int) -> None:
+    """Refuse a fleet in which a runner would have nothing to do."""
+    most = {
+        "cold-start": profile.cold_start.vus,
+        "sessions": max(profile.sessions.stages),
+        "tools": profile.tools.vus,
+    }
+    least = min(scenarios, key=lambda scenario: most[scenario])
+    if count > most[least]:
+        raise UsageError(
+            f"--parallelism {count}: {least} has {most[least]} VUs to share out; take "
+            f"{most[least]} at most, or a larger profile"
+        )

@@ -1,0 +1,276 @@
+"""One scenario run by a fleet: watched as a whole, and read back as if one k6 had run it."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from loadtest.config import Settings
+from loadtest.errors import ResultsError
+from loadtest.files import write_json, write_text
+from loadtest.fleet.engine import Fleet, Launch, Order, RunnerState
+from loadtest.fleet.merging import describe, merge
+from loadtest.fleet.runner import RunnerLog, find_faults, is_told
+from loadtest.fleet.tally import Histogram, Tally
+from loadtest.health import AbortRule
+from loadtest.journal import OpenSession, log_file, open_log, settle_log
+from loadtest.k6 import (
+    EXIT_ABORTED,
+    EXIT_OK,
+    EXIT_THRESHOLDS,
+    ScenarioRun,
+    Summary,
+    bound_seconds,
+    build_phases,
+    build_rows,
+    build_told,
+    close_opened,
+    find_crossed,
+    find_error,
+)
+from loadtest.outputs import select_variables
+from loadtest.progress import Live, NoWatcher, Watcher
+from loadtest.results import Generator, Outcome, RunnerFault, ScenarioResult, utc_now
+
+TALLIES_VERSION = 1
+LOOK_SECONDS = 0.25
+READ_SECONDS = 1.0
+# Runners tell by their logs, and sum up into them.
+TELL = {"TALLY": "true", "SUMMARY_FILE": "stdout"}
+
+
+def run_fleet(
+    scenario: str,
+    settings: Settings,
+    mcp_url: str,
+    bearer_file: Path,
+    *,
+    out_dir: Path,
+    watcher: Watcher | None = None,
+    renewal_url: str | None = None,
+    launch: Launch,
+    parallelism: int,
+) -> ScenarioRun:
+    """Run one scenario by a fleet; what it measured is a result, that it cannot start an error.
+
+    KeyboardInterrupt and SystemExit stop the fleet and come back as `interruption`.
+    """
+    watcher = watcher or NoWatcher()
+    phases = build_phases(scenario, settings.profile, settings.unit)
+    order = Order(
+        scenario=scenario,
+        parallelism=parallelism,
+        variables=build_told(scenario, settings, mcp_url) | TELL,
+        tools=settings.tools.render(),
+        mcp_url=mcp_url,
+        bearer_file=bearer_file,
+        seconds=bound_seconds(phases),
+        logs=tuple(_open_logs(settings.state_dir, mcp_url, parallelism)),
+        outputs=settings.outputs,
+        output_variables=select_variables(settings.outputs, settings.variables),
+        renewal_url=renewal_url,
+    )
+    started = utc_now()
+    logs = [RunnerLog(path) for path in order.logs]
+    watch = _Watch(order, logs, watcher)
+    interruption: BaseException | None = None
+    broken_off: str | None = None
+    fleet: Fleet | None = None
+    try:
+        watcher.begin(scenario, phases)
+        fleet = launch(order)
+        broken_off = watch.wait(fleet)
+    except (KeyboardInterrupt, SystemExit) as caught:
+        interruption = caught
+    finally:
+        try:
+            if fleet is not None:
+                watch.end(fleet)
+        except (KeyboardInterrupt, SystemExit) as caught:  # asked twice: do not wait for it
+            interruption = caught
+        finally:
+            if fleet is not None:
+                fleet.close()
+            sessions = _settle(settings.state_dir, out_dir, parallelism)
+    left, caught_late = close_opened(settings.state_dir, bearer_file, sessions)
+    interruption = caught_late or interruption
+    finished = _read_back(order, watch.states, logs, out_dir, settings.profile.max_failure_share)
+    result = replace(finished.result, started=started, ended=utc_now(), sessions_left=left)
+    if interruption is not None:
+        result = replace(result, outcome="interrupted", reason="stopped by a signal")
+    elif broken_off is not None and result.outcome != "aborted":
+        result = replace(result, outcome="aborted", reason=broken_off)
+    watcher.end(result)
+    return replace(finished, result=result, interruption=interruption)
+
+
+class _Watch:
+    """Looks at a fleet until it ends; `states` are the last that were seen."""
+
+    def __init__(self, order: Order, logs: Sequence[RunnerLog], watcher: Watcher) -> None:
+        self.states: tuple[RunnerState, ...] = ()
+        self._bound_seconds = order.seconds
+        self._logs = logs
+        self._watcher = watcher
+        self._rule = AbortRule()
+
+    def wait(self, fleet: Fleet) -> str | None:
+        """Wait for every runner to end; return why the fleet must be stopped before."""
+        deadline: float | None = None
+        read_at = 0.0
+        while True:
+            now = time.monotonic()
+            self.states = fleet.look()
+            phases = {state.phase for state in self.states}
+            if phases <= {"ended", "lost"}:
+                return None
+            if EXIT_ABORTED in {state.exit_code for state in self.states}:
+                return "a runner gave up"
+            if deadline is None and "pending" not in phases:
+                deadline = now + self._bound_seconds
+            if deadline is not None and now > deadline:
+                return "k6 ran past its schedule"
+            live = None
+            if now >= read_at:
+                read_at = now + READ_SECONDS
+                live = self._read()
+                fault = self._rule.judge(live, now)
+                if fault is not None:
+                    return fault
+            self._watcher.tick(live)
+            time.sleep(LOOK_SECONDS)
+
+    def end(self, fleet: Fleet) -> None:
+        """Stop what still runs, and take what is new in the logs."""
+        if not {state.phase for state in self.states} <= {"ended", "lost"}:
+            fleet.stop()
+            self.states = fleet.look()
+        for log in self._logs:
+            log.read_on()
+
+    def _read(self) -> Live:
+        whole = Tally()
+        for log in self._logs:
+            log.read_on()
+            whole.add(log.tally)
+        reasons: Counter[str] = Counter()
+        for series, count in whole.counts.items():
+            reasons[series.rpartition("reason:")[2].removesuffix("}")] += count
+        calls = sum(
+            histogram.count()
+            for series, histogram in whole.trends.items()
+            if series.startswith(("mcp_duration", "mcp_opening"))
+        )
+        latency = Histogram()
+        for series, histogram in whole.trends.items():
+            if series.startswith("mcp_duration"):
+                latency.add(histogram.most, histogram.buckets.items())
+        p95 = latency.percentiles([0.95])[0] if latency.buckets else None
+        return Live(calls + reasons.total(), reasons.total(), p95, reasons)
+
+
+def _open_logs(state_dir: Path, mcp_url: str, parallelism: int) -> Iterator[Path]:
+    """Make a private log for each runner, which the engine appends to."""
+    for number in range(1, parallelism + 1):
+        open_log(state_dir, mcp_url, number).close()
+        yield log_file(state_dir, number)
+
+
+def _settle(state_dir: Path, out_dir: Path, parallelism: int) -> list[OpenSession]:
+    """Put the private logs away, without what is kept elsewhere; return the sessions left open."""
+    left: list[OpenSession] = []
+    for number in range(1, parallelism + 1):
+        rest = _folder(out_dir, number) / "k6.log"
+        rest.parent.mkdir(parents=True, exist_ok=True)
+        left += settle_log(state_dir, rest, number, is_told)
+    return left
+
+
+def _folder(out_dir: Path, number: int) -> Path:
+    return out_dir / "runners" / str(number)
+
+
+def _read_back(
+    order: Order,
+    states: Sequence[RunnerState],
+    logs: Sequence[RunnerLog],
+    out_dir: Path,
+    max_failure_share: float,
+) -> ScenarioRun:
+    """Read what the runners told, name those that are not whole, and sum up."""
+    write_text(out_dir / "tools.json", order.tools)
+    whole = Tally()
+    summaries: list[Summary | None] = []
+    for state, log in zip(states, logs, strict=True):
+        folder = _folder(out_dir, state.number)
+        _write_tally(folder / "tally.json", log.tally)
+        whole.add(log.tally)
+        try:
+            summaries.append(log.parse_summary(folder / "summary.json", order.scenario))
+        except ResultsError:
+            summaries.append(None)
+    faults = find_faults(states, [log.tally for log in logs], summaries)
+    texts = [
+        (_folder(out_dir, state.number) / "k6.log").read_text(encoding="utf-8", errors="replace")
+        for state in states
+    ]
+    outcome, reason = _judge(states, texts, faults)
+    regions = tuple(sorted({state.region for state in states if state.region}))
+    result = ScenarioResult(order.scenario, outcome, reason=reason, faults=faults)
+    told = [summary for summary in summaries if summary is not None]
+    if not told:
+        return ScenarioRun(result, regions=regions)
+    merged = merge(told, whole, max_failure_share)
+    write_text(out_dir / "summary.json", merged.model_dump_json(indent=1))
+    crossed = find_crossed(merged)
+    if outcome == "ok" and crossed:
+        result = replace(result, outcome="thresholds crossed")
+    result = replace(result, crossed=crossed, generator=_measure(states, whole))
+    return ScenarioRun(result, build_rows(merged), merged.loadtest.server, regions=regions)
+
+
+def _judge(
+    states: Sequence[RunnerState], texts: Sequence[str], faults: Sequence[RunnerFault]
+) -> tuple[Outcome, str | None]:
+    """Return how the fleet did: as badly as its worst runner, but for thresholds of a share."""
+    lost = [fault.describe() for fault in faults if fault.state == "lost"]
+    found = [_name_outcome(state, text) for state, text in zip(states, texts, strict=True)]
+    worst: Outcome
+    for worst in ("aborted", "failed"):
+        if worst in found:
+            place = found.index(worst)
+            state = states[place]
+            words = find_error(texts[place]) or f"k6 ended with {state.exit_code}"
+            return worst, "; ".join([f"runner {state.number}: {words}", *lost])
+    return ("failed", "; ".join(lost)) if lost else ("ok", None)
+
+
+def _name_outcome(state: RunnerState, text: str) -> Outcome:
+    if state.exit_code == EXIT_ABORTED:
+        return "aborted"
+    fine = state.exit_code in {None, EXIT_OK, EXIT_THRESHOLDS}
+    return "ok" if fine and "source=stacktrace" not in text else "failed"
+
+
+def _measure(states: Sequence[RunnerState], tally: Tally) -> Generator:
+    """Return what the fleet took in all, and how late its calls were by its own fault."""
+    shares = [state.cpu_share for state in states if state.cpu_share is not None]
+    memory = [state.peak_memory_mb for state in states if state.peak_memory_mb is not None]
+    lateness = tally.trends.get("mcp_generator_lateness")
+    return Generator(
+        cpu_share=round(sum(shares), 3) if shares else None,
+        peak_memory_mb=round(sum(memory), 1) if memory else None,
+        lateness_p95_ms=describe(lateness)["p(95)"] if lateness else None,
+    )
+
+
+def _write_tally(path: Path, tally: Tally) -> None:
+    """Keep what a runner told, so that it can be added up once more."""
+    trends = {
+        series: {"most": histogram.most, "buckets": sorted(histogram.buckets.items())}
+        for series, histogram in sorted(tally.trends.items())
+    }
+    write_json(
+        path, TALLIES_VERSION, {"trends": trends, "counts": dict(sorted(tally.counts.items()))}
+    )

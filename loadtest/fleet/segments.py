@@ -1,0 +1,108 @@
+"""The engine `segments`: several k6 on this machine, each with its share of every scenario."""
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from loadtest.files import write_text
+from loadtest.fleet.engine import Launch, Order, RunnerState
+from loadtest.health import Vitals
+from loadtest.journal import note_writer
+from loadtest.k6 import K6Binary, build_command, build_environment, kill, start, stop
+
+# These runners tell by their logs alone, and nobody looks at a dashboard of a share.
+VARIABLES = {"SUMMARY_FILE": "stdout", "K6_WEB_DASHBOARD": "false"}
+
+
+class Segments:
+    """The k6 processes of one scenario."""
+
+    def __init__(self, order: Order, binary: K6Binary, variables: Mapping[str, str]) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="loadtest-")
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._vitals: list[Vitals] = []
+        try:
+            for number in range(1, order.parallelism + 1):
+                self._begin(order, number, binary, variables)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(
+        self, order: Order, number: int, binary: K6Binary, variables: Mapping[str, str]
+    ) -> None:
+        out_dir = Path(self._folder.name, str(number))
+        write_text(out_dir / "tools.json", order.tools)
+        environment = build_environment(
+            variables,
+            order.variables,
+            mcp_url=order.mcp_url,
+            bearer_file=order.bearer_file,
+            out_dir=out_dir,
+            outputs=order.outputs,
+        )
+        if order.renewal_url is not None:
+            environment["RENEWAL_URL"] = order.renewal_url
+        share = build_flags(number, order.parallelism)
+        command = build_command(binary, order.scenario, order.outputs, runner=number, more=share)
+        with order.logs[number - 1].open("ab", buffering=0) as log:
+            process = start(command, environment | VARIABLES, log)
+            self._processes.append(process)
+            self._vitals.append(Vitals(process.pid))
+            note_writer(log, process.pid)
+
+    def look(self) -> tuple[RunnerState, ...]:
+        """Return how each process is, and what it took of this machine so far."""
+        return tuple(
+            self._describe(number, process, vitals)
+            for number, (process, vitals) in enumerate(
+                zip(self._processes, self._vitals, strict=True), 1
+            )
+        )
+
+    def _describe(
+        self, number: int, process: subprocess.Popen[bytes], vitals: Vitals
+    ) -> RunnerState:
+        vitals.look()
+        taken = vitals.describe(None)
+        state = partial(
+            RunnerState, number, cpu_share=taken.cpu_share, peak_memory_mb=taken.peak_memory_mb
+        )
+        code = process.poll()
+        if code is None:
+            return state("running")
+        if code < 0 and os.name == "posix":
+            return state("lost", reason=f"killed by signal {-code}")
+        return state("ended", exit_code=code)
+
+    def stop(self) -> None:
+        """Ask all processes at one time to stop; kill those that do not."""
+        stop(*self._processes)
+
+    def close(self) -> None:
+        """Kill what is still there, and remove what the processes wrote."""
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                kill(process)
+        self._folder.cleanup()
+
+
+def build_flags(number: int, parallelism: int) -> list[str]:
+    """Return the flags that give runner `number` its share, as the k6-operator does."""
+    if parallelism == 1:
+        return ["--tag=instance_id=1"]
+    marks = ["0", *(f"{part}/{parallelism}" for part in range(1, parallelism)), "1"]
+    return [
+        f"--execution-segment={marks[number - 1]}:{marks[number]}",
+        f"--execution-segment-sequence={','.join(marks)}",
+        f"--tag=instance_id={number}",
+    ]
+
+
+def open_segments(binary: K6Binary, variables: Mapping[str, str]) -> Launch:
+    """Return what runs an order as processes of this k6."""
+    return partial(Segments, binary=binary, variables=variables)
