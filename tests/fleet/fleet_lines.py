@@ -1,0 +1,44 @@
+"""Tallies as a VU tells them, and percentiles as k6 takes them of samples."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def list_buckets(samples: Iterable[float]) -> list[float]:
+    """Return samples in ms as `k6/lib/tally.js` lists them."""
+    samples = list(samples)
+    counts = Counter(math.floor(math.log(max(ms, 0.001)) / math.log(1.01)) for ms in samples)
+    listed, last = [max(samples)], 0
+    for bucket, count in sorted(counts.items()):
+        listed += [bucket - last, count]
+        last = bucket
+    return listed
+
+
+def tell(
+    samples: Mapping[str, Iterable[float]],
+    counts: Mapping[str, int] | None = None,
+    *,
+    vu: int = 1,
+    serial: int = 1,
+) -> bytes:
+    """Return the line of k6's log that holds a tally."""
+    trends = {series: list_buckets(found) for series, found in samples.items()}
+    body = {"vu": vu, "serial": serial, "trends": trends, "counts": counts or {}}
+    return wrap(f"tally {json.dumps(body)}")
+
+
+def wrap(message: str) -> bytes:
+    """Return a message as k6 logs it."""
+    head = 'time="2026-11-26T16:00:00Z" level=info'
+    return f"{head} msg={json.dumps(message)} source=console\n".encode()
+
+
+def take_percentile(samples: Sequence[float], share: float) -> float:
+    """Return a percentile, between two samples by their distance."""
+    ordered = sorted(samples)
+    place = share * (len(ordered) - 1)
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
+    return low + (high - low) * (place % 1)
