@@ -141,7 +141,7 @@ def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> M
                 # It would read the bearer into an archive.
                 "initializer": {"disabled": True},
                 "starter": _build_starter(where, labels),
-                "runner": _build_runner(order, where, metadata, tuple(bundle), tuple(private)),
+                "runner": _build_runner(order, where, metadata, bundle, private),
             },
         },
     )
@@ -276,46 +276,10 @@ def _build_runner(
     order: Order,
     where: Kubernetes,
     metadata: Mapping[str, Any],
-    paths: tuple[str, ...],
-    private: tuple[str, ...],
+    paths: Iterable[str],
+    private: Iterable[str],
 ) -> Manifest:
     name = metadata["name"]
-    plain = {
-        "GOGC": GARBAGE_PER_CENT,
-        **{key: value for key, value in order.variables.items() if key not in private},
-        "K6_NO_USAGE_REPORT": "true",
-        "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
-        "MCP_BEARER_FILE": f"{BEARER_AT}/{BEARER_KEY}",
-        "TOOLS_FILE": f"{SCRIPTS_AT}/{TOOLS}",
-        "SUMMARY_FILE": "stdout",
-    }
-    items = [{"key": name_key(path), "path": path} for path in paths]
-    kept = [{"key": BEARER_KEY, "path": BEARER_KEY, "mode": 0o400}]
-    volumes: list[Manifest] = [
-        {"name": "scripts", "configMap": {"name": name, "items": items}},
-        {"name": "bearer", "secret": {"secretName": name, "items": kept}},
-    ]
-    mounts = [
-        {"name": "scripts", "mountPath": SCRIPTS_AT, "readOnly": True},
-        {"name": "bearer", "mountPath": BEARER_AT, "readOnly": True},
-    ]
-    if order.renewal_url is not None:
-        plain |= {
-            "RENEWAL_URL": "https://kubernetes.default.svc/api/v1/namespaces/"
-            f"{where.namespace}/secrets/{name}",
-            "RENEWAL_TOKEN_FILE": f"{CLUSTER_AT}/token",
-            # Beside the system's own, which Go still reads from their folder.
-            "SSL_CERT_FILE": f"{CLUSTER_AT}/ca.crt",
-        }
-        volumes.append({"name": "cluster", "projected": _build_projection(order, where)})
-        mounts.append({"name": "cluster", "mountPath": CLUSTER_AT, "readOnly": True})
-    env: list[Manifest] = [{"name": key, "value": value} for key, value in plain.items()]
-    env += [
-        {"name": key, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}} for key in private
-    ]
-    env.append(
-        {"name": "GOMEMLIMIT", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}}
-    )
     return {
         "image": where.image,
         # No autoscaler may move a runner to save a node: its part of the run would be lost.
@@ -332,10 +296,58 @@ def _build_runner(
         # A busy k6 answers late: the operator's own probe, of 1 s, would have it killed.
         "livenessProbe": _build_probe(periodSeconds=30, timeoutSeconds=10, failureThreshold=10),
         "readinessProbe": _build_probe(periodSeconds=2, timeoutSeconds=5, failureThreshold=10),
-        "env": env,
-        "volumes": volumes,
-        "volumeMounts": mounts,
+        "env": _build_env(order, where, name, private),
+        **_build_volumes(order, where, name, paths),
         **_build_spread(name, where),
+    }
+
+
+def _build_env(
+    order: Order, where: Kubernetes, name: str, private: Iterable[str]
+) -> list[Manifest]:
+    plain = {
+        "GOGC": GARBAGE_PER_CENT,
+        **order.variables,
+        "K6_NO_USAGE_REPORT": "true",
+        "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
+        "MCP_BEARER_FILE": f"{BEARER_AT}/{BEARER_KEY}",
+        "TOOLS_FILE": f"{SCRIPTS_AT}/{TOOLS}",
+        "SUMMARY_FILE": "stdout",
+    }
+    if order.renewal_url is not None:
+        server = "https://kubernetes.default.svc"
+        plain |= {
+            "RENEWAL_URL": f"{server}/api/v1/namespaces/{where.namespace}/secrets/{name}",
+            "RENEWAL_TOKEN_FILE": f"{CLUSTER_AT}/token",
+            # Beside the system's own, which Go still reads from their folder.
+            "SSL_CERT_FILE": f"{CLUSTER_AT}/ca.crt",
+        }
+    sources = {key: {"secretKeyRef": {"name": name, "key": key}} for key in private} | {
+        "GOMEMLIMIT": {"resourceFieldRef": {"resource": "limits.memory"}}
+    }
+    return [
+        *({"name": key, "value": value} for key, value in plain.items() if key not in sources),
+        *({"name": key, "valueFrom": source} for key, source in sources.items()),
+    ]
+
+
+def _build_volumes(
+    order: Order, where: Kubernetes, name: str, paths: Iterable[str]
+) -> dict[str, list[Manifest]]:
+    scripts = [{"key": name_key(path), "path": path} for path in paths]
+    bearer = [{"key": BEARER_KEY, "path": BEARER_KEY, "mode": 0o400}]
+    volumes: dict[str, Manifest] = {
+        SCRIPTS_AT: {"configMap": {"name": name, "items": scripts}},
+        BEARER_AT: {"secret": {"secretName": name, "items": bearer}},
+    }
+    if order.renewal_url is not None:
+        volumes[CLUSTER_AT] = {"projected": _build_projection(order, where)}
+    named = {place: place.strip("/") for place in volumes}
+    return {
+        "volumes": [{"name": named[place], **volume} for place, volume in volumes.items()],
+        "volumeMounts": [
+            {"name": named[place], "mountPath": place, "readOnly": True} for place in volumes
+        ],
     }
 
 
