@@ -312,7 +312,6 @@ def _build_env(
         "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
         "MCP_BEARER_FILE": f"{BEARER_AT}/{BEARER_KEY}",
         "TOOLS_FILE": f"{SCRIPTS_AT}/{TOOLS}",
-        "SUMMARY_FILE": "stdout",
     }
     if order.renewal_url is not None:
         server = "https://kubernetes.default.svc"

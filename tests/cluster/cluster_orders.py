@@ -9,7 +9,8 @@ from pydantic import SecretStr
 
 from loadtest.config import Environment, Kubernetes, Profile, load_settings
 from loadtest.fleet.engine import Order
-from loadtest.k6 import build_knobs
+from loadtest.fleet.run import TELL
+from loadtest.k6 import build_told
 from loadtest.mint.bearer import Bearer, write_bearers
 
 ROOT = Path(__file__).parents[2]
@@ -56,18 +57,12 @@ def build_order(folder: Path, scenario: str, profile: Profile, **update: Any) ->
     bearer_file = folder / "bearer.json"
     bearer = Bearer(SecretStr(TOKEN), time.time() + 3600, MCP_URL, "mcp:read", "session", "ws")
     write_bearers(bearer_file, [bearer, bearer])
-    settings = load_settings(ROOT, "prod", process_env={})
+    variables = {"LOADTEST_BASE_URL": MCP_URL.partition("/mcp/")[0]}
+    settings = replace(load_settings(ROOT, "prod", process_env=variables), profile=profile)
     order = Order(
         scenario=scenario,
         parallelism=4,
-        variables={
-            **build_knobs(scenario, profile),
-            "MCP_PROTOCOL": "auto",
-            "CALL_TIMEOUT_SECONDS": "30",
-            "TALLY": "true",
-            "LIMIT_VUS": "200",
-            "LIMIT_HOST": "mcp.canary.example",
-        },
+        variables=build_told(scenario, settings, MCP_URL) | TELL,
         tools=settings.tools.render(),
         mcp_url=MCP_URL,
         bearer_file=bearer_file,
