@@ -164,13 +164,13 @@ class WhenOpen(NoWatcher):
     """Acts once, as soon as the target has that many sessions."""
 
     def __init__(self, endpoint: Endpoint, sessions: int, act: Callable[[], None]) -> None:
-        self._is_due = lambda: endpoint.target.open_sessions >= sessions
+        self._endpoint, self._sessions = endpoint, sessions
         self._act = act
         self._acted = False
 
     def tick(self, live: Live | None) -> None:  # noqa: ARG002
         """Act when it is time."""
-        if not self._acted and self._is_due():
+        if not self._acted and self._endpoint.target.open_sessions >= self._sessions:
             self._acted = True
             self._act()
 

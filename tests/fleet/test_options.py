@@ -1,0 +1,46 @@
+"""The engine as typed."""
+
+import pytest
+
+from loadtest.chain import ROOT
+from loadtest.config import Settings, load_settings
+from loadtest.errors import UsageError
+from loadtest.fleet.options import choose_engine
+from loadtest.health import count_cpus
+from loadtest.results import SCENARIOS
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings(ROOT, "local", "smoke", process_env={})
+
+
+def test_one_k6_is_what_runs_unless_told_otherwise(settings: Settings) -> None:
+    assert choose_engine(settings, SCENARIOS, None, None) == settings
+    assert (settings.engine, settings.parallelism) == ("local", 1)
+
+
+def test_segments_have_a_runner_per_processor_or_as_many_as_asked_for(settings: Settings) -> None:
+    chosen = choose_engine(settings, ["tools"], "segments", None)
+    assert (chosen.engine, chosen.parallelism) == ("segments", count_cpus())
+    assert choose_engine(settings, SCENARIOS, "segments", "4").parallelism == 4
+
+
+@pytest.mark.parametrize(
+    ("engine", "parallelism", "words"),
+    [
+        ("cloud", None, "--engine cloud: there are local, segments, kubernetes"),
+        (None, "2", "--parallelism goes with --engine segments or kubernetes"),
+        ("kubernetes", None, "--engine kubernetes needs --parallelism"),
+        ("segments", "0", "--parallelism must be a whole number above 0"),
+        ("segments", "two", "--parallelism must be a whole number above 0"),
+        ("segments", "5", "--parallelism 5: cold-start has 4 VUs to share out; take 4 at most"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    settings: Settings, engine: str | None, parallelism: str | None, words: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        choose_engine(settings, SCENARIOS, engine, parallelism)
+    assert str(caught.value).startswith(words)
+    assert "\n" not in str(caught.value)
