@@ -1,0 +1,262 @@
+"""The user's cluster: found by their kubeconfig, asked by one client, refusals told in one line."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx2
+import msgspec
+import yaml
+from lightkube import Client, KubeConfig
+from lightkube.config import client_adapter
+from lightkube.config.kubeconfig import SingleConfig
+from lightkube.config.models import User
+from lightkube.core.exceptions import ApiError, ConfigError
+
+from loadtest.config import Kubernetes
+from loadtest.errors import K6Error
+
+TIMEOUT_SECONDS = 10.0
+# A runner says something every 30 s: a connection that is silent for longer is dead.
+QUIET_SECONDS = 60.0
+CONTAINER = "k6"
+
+# What asking can end in: a refusal, no connection, a credential plugin that fails, or an answer
+# that is not of Kubernetes.
+TROUBLE = (httpx2.HTTPError, ConfigError, OSError, ValueError, LookupError, msgspec.MsgspecError)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A namespace of a cluster, and the connections to it; a context manager.
+
+    `kubectl` is how the user would ask the same cluster. Ours follows logs by `http`: lightkube's
+    own way to do so neither ends when the connection dies nor says where a line was cut.
+    """
+
+    name: str
+    server: str
+    namespace: str
+    kubectl: str
+    client: Client
+    http: httpx2.Client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.client.close()
+        self.http.close()
+
+    @contextmanager
+    def follow_log(self, pod: str, since: str) -> Iterator[Iterator[bytes]]:
+        """Give what a pod's k6 prints, with timestamps, until it ends or the connection does.
+
+        `since` is a timestamp of an earlier line, or empty; lines of that second come again.
+        """
+        query = {"container": CONTAINER, "follow": "true", "timestamps": "true"}
+        if since:
+            query["sinceTime"] = since
+        place = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
+        timeout = httpx2.Timeout(TIMEOUT_SECONDS, read=QUIET_SECONDS)
+        with self.http.stream("GET", place, params=query, timeout=timeout) as answer:
+            answer.raise_for_status()
+            yield answer.iter_bytes()
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Turn whatever goes wrong with the cluster inside the block into one line."""
+        try:
+            yield
+        except TROUBLE as failure:
+            raise K6Error(self.explain(failure)) from None
+
+    def explain(self, failure: Exception) -> str:
+        """Return in one line what went wrong, and what to do about it."""
+        if isinstance(failure, httpx2.HTTPStatusError):
+            return self._explain_refusal(find_code(failure), find_message(failure))
+        if isinstance(failure, httpx2.HTTPError):
+            return (
+                f"{self.name} cannot be reached at {self.server} ({_flatten(failure)}): see to "
+                f"network, VPN or proxy until `{self.kubectl} version` answers"
+            )
+        if isinstance(failure, msgspec.MsgspecError | LookupError):
+            return (
+                f"{self.server} does not answer as a cluster ({_flatten(failure)}): see "
+                f"`{self.kubectl} version`"
+            )
+        return (
+            f"no credentials for {self.name} ({type(failure).__name__}): sign in to the cluster, "
+            f"until `{self.kubectl_for('get pods')}` answers"
+        )
+
+    def _explain_refusal(self, code: int, message: str) -> str:
+        hooked = re.search(r'admission webhook "([^"]+)" denied the request: (.*)', message)
+        lacked = re.search(r'cannot (\w+) resource "([^"]+)" in API group "([^"]*)"', message)
+        nowhere = re.fullmatch(r'namespaces "([^"]+)" not found', message)
+        if code == 401:
+            return (
+                f"{self.name} refuses the credentials, which may have expired: sign in to the "
+                f"cluster again, until `{self.kubectl_for('get pods')}` answers"
+            )
+        if hooked:
+            return f"{self.name} refuses it by its admission webhook {hooked[1]}: {hooked[2]}"
+        if "exceeded quota" in message:
+            return self.explain_quota(message)
+        if lacked:
+            verb, resource, group = lacked.groups()
+            ask = self.kubectl_for(f"auth can-i {verb} {name_resource(resource, group)}")
+            return (
+                f"{self.name} does not let you {verb} {resource} in namespace {self.namespace}: "
+                f"have it granted, until `{ask}` says yes"
+            )
+        if "RBAC permissions not currently held" in message:
+            ask = self.kubectl_for("auth can-i get secrets")
+            return (
+                f"{self.name} does not let you grant the runners what you may not do yourself: "
+                f"have it granted, until `{ask}` says yes"
+            )
+        if nowhere:
+            return (
+                f"{self.name} has no namespace {nowhere[1]}: make it by `{self.kubectl} create "
+                f"namespace {nowhere[1]}`, or name another one"
+            )
+        if code >= 500 or code == 429:
+            return f"{self.name} answers {code} ({message}): try again in a while"
+        return f"{self.name} refuses ({code}): {message}"
+
+    def explain_quota(self, message: str) -> str:
+        """Return what a quota leaves no room for."""
+        return (
+            f"namespace {self.namespace} has no quota left ({message.partition('exceeded ')[2]}): "
+            f"see `{self.kubectl_for('describe quota')}`, have it raised or take fewer runners"
+        )
+
+    def kubectl_for(self, words: str) -> str:
+        """Return the command by which the user asks about this namespace."""
+        return f"{self.kubectl} {words} -n {self.namespace}"
+
+
+def open_cluster(where: Kubernetes, variables: Mapping[str, str]) -> Cluster:
+    """Return the cluster that the kubeconfig names, or the one that we run in; asks nothing yet.
+
+    Raises K6Error when there is no kubeconfig, it cannot be read, or it lacks the context.
+    """
+    config = _find_config(where.context, variables)
+    name = f"context {config.context_name}" if config.fname else "this cluster"
+    try:
+        transport = _build_transport(config)
+        params = client_adapter.ConnectionParams(
+            httpx2.Timeout(TIMEOUT_SECONDS), transport=transport
+        )
+        http = client_adapter.Client(config, params)
+        client = Client(config, where.namespace, params.timeout, transport=transport)
+    except (ConfigError, OSError, ValueError) as failure:
+        place = config.fname or "the service account"
+        raise K6Error(
+            f"{place}: {name} cannot be used ({_flatten(failure)}): have its file written anew"
+        ) from None
+    kubectl = f"kubectl --context {config.context_name}" if config.fname else "kubectl"
+    host = urlsplit(config.cluster.server).netloc.rpartition("@")[2]
+    return Cluster(name, host, where.namespace, kubectl, client, http)
+
+
+def find_code(failure: Exception) -> int:
+    """Return the status of a refusal; 0 for any other failure."""
+    return failure.response.status_code if isinstance(failure, httpx2.HTTPStatusError) else 0
+
+
+def find_message(failure: httpx2.HTTPStatusError) -> str:
+    """Return what a refusal says, in one line."""
+    said = failure.status.message if isinstance(failure, ApiError) else None
+    return " ".join((said or failure.response.reason_phrase).split())
+
+
+def name_resource(resource: str, group: str) -> str:
+    """Return a resource as `kubectl` takes it: with its group, before the subresource."""
+    plural, slash, part = resource.partition("/")
+    return f"{plural}.{group}{slash}{part}" if group else resource
+
+
+def _find_config(context: str | None, variables: Mapping[str, str]) -> SingleConfig:
+    home = Path(variables.get("HOME") or Path.home())
+    named = [Path(path).expanduser() for path in variables.get("KUBECONFIG", "").split(":") if path]
+    paths = [path for path in named or [home / ".kube" / "config"] if path.is_file()]
+    if not paths:
+        if not named and context is None and variables.get("KUBERNETES_SERVICE_HOST"):
+            return _read_service_account()
+        looked = ", ".join(str(path) for path in named) or "~/.kube/config"
+        raise K6Error(
+            f"no kubeconfig ({looked}): set KUBECONFIG to the file that your cluster gave you"
+        )
+    known: list[str] = []
+    for path in paths:
+        config = _read_config(path)
+        known += config.contexts
+        wanted = context or config.current_context
+        if wanted in config.contexts:
+            return _pick_context(path, config, wanted)
+    looked = ", ".join(str(path) for path in paths)
+    if context is None:
+        raise K6Error(f"{looked} has no current context: name one of {', '.join(known)}")
+    raise K6Error(f"{looked} has no context {context}: it has {', '.join(known) or 'none'}")
+
+
+def _read_config(path: Path) -> KubeConfig:
+    try:
+        return KubeConfig.from_file(path)
+    except (OSError, yaml.YAMLError, *TROUBLE, TypeError, AttributeError) as failure:
+        # What the file holds may be secret: its error is not quoted.
+        raise K6Error(
+            f"{path} cannot be read as a kubeconfig ({type(failure).__name__}): see "
+            "`kubectl config view`, or have it written anew"
+        ) from None
+
+
+def _pick_context(path: Path, config: KubeConfig, name: str) -> SingleConfig:
+    try:
+        found = config.get(name)
+    except KeyError as failure:
+        raise K6Error(f"{path}: context {name} names {failure}, which is not there") from None
+    assert found is not None
+    return found if found.user is not None else found._replace(user=User())
+
+
+def _read_service_account() -> SingleConfig:
+    try:
+        found = KubeConfig.from_service_account().get()
+    except (ConfigError, OSError, LookupError):
+        raise K6Error(
+            "this pod has no service account to ask its cluster with: give it one, with "
+            "automountServiceAccountToken"
+        ) from None
+    assert found is not None
+    return found
+
+
+def _build_transport(config: SingleConfig) -> httpx2.HTTPTransport:
+    """Return connections without a bound on their number: each runner's log takes one."""
+    server = urlsplit(config.cluster.server)
+    proxies = {} if proxy_bypass(server.hostname or "") else getproxies()
+    return httpx2.HTTPTransport(
+        verify=client_adapter.verify_cluster(
+            config.cluster, config.user or User(), config.abs_file
+        ),
+        limits=httpx2.Limits(),
+        proxy=proxies.get(server.scheme) or proxies.get("all"),
+    )
+
+
+def _flatten(failure: Exception) -> str:
+    return " ".join(str(failure).split()) or type(failure).__name__

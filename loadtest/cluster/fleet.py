@@ -1,0 +1,297 @@
+"""A fleet of k6 by the k6-operator: asked for, watched, its logs brought home, and removed."""
+
+import base64
+import contextlib
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import httpx2
+from lightkube.core.exceptions import ApiError
+from lightkube.resources.core_v1 import Node, Pod, Secret
+from lightkube.types import PatchType
+
+from loadtest.cluster.client import TROUBLE, Cluster, find_code
+from loadtest.cluster.manifests import BEARER_KEY, build_labels, build_manifests, render_bearers
+from loadtest.cluster.objects import GONE, Bounds, Objects, TestRun, delete, remove_leftovers
+from loadtest.cluster.pod_log import PodLog
+from loadtest.cluster.pods import End, SeenPod, read_pod
+from loadtest.cluster.starting import Start
+from loadtest.config import Kubernetes
+from loadtest.errors import K6Error
+from loadtest.fleet.engine import Order, RunnerState
+from loadtest.k6 import EXIT_INTERRUPTED, find_error
+from loadtest.mint.bearer import Bearer
+
+REGION_LABEL = "topology.kubernetes.io/region"
+
+
+@dataclass
+class _Runner:
+    """What is known of a runner.
+
+    `over` is set when its log can bring nothing new, `drained` when all of it was brought.
+    """
+
+    number: int
+    log: Path
+    pod: SeenPod | None = None
+    disruption: str | None = None
+    region: str | None = None
+    end: End | None = None
+    ended_at: float = 0.0
+    over: threading.Event = field(default_factory=threading.Event)
+    drained: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+
+def launch_fleet(
+    order: Order,
+    *,
+    cluster: Cluster,
+    environment_name: str,
+    where: Kubernetes,
+    bounds: Bounds | None = None,
+) -> "ClusterFleet":
+    """Ask the cluster for the runners; what a run that died has left there is removed first.
+
+    Raises K6Error when another run of the environment is under way, or the cluster refuses;
+    nothing stays behind then.
+    """
+    bounds = bounds or Bounds()
+    manifests = build_manifests(order, environment_name, where)
+    remove_leftovers(cluster, build_labels(environment_name), where.start_seconds, bounds)
+    objects = Objects(cluster, manifests, bounds)
+    try:
+        objects.make()
+    except BaseException as failure:
+        try:
+            objects.remove()
+        except K6Error as left:
+            raise K6Error(f"{failure}; and then {left}") from None
+        raise
+    return ClusterFleet(cluster, objects, order.logs, where.start_seconds, bounds)
+
+
+class ClusterFleet:
+    """The runners of one TestRun: a thread watches their pods, one each follows their logs."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        objects: Objects,
+        logs: Sequence[Path],
+        start_seconds: float,
+        bounds: Bounds,
+    ) -> None:
+        self._cluster = cluster
+        self._objects = objects
+        self._start_seconds = start_seconds
+        self._bounds = bounds
+        self._runners = tuple(_Runner(number, log) for number, log in enumerate(logs, 1))
+        self._states = tuple(RunnerState(runner.number, "pending") for runner in self._runners)
+        self._start = Start(cluster, objects.name, len(logs), start_seconds, bounds)
+        self._begun_at: float | None = None
+        self._regions: dict[str, str | None] = {}
+        self._serial = 0
+        self._fault: str | None = None
+        self._ending = threading.Event()
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+
+    def look(self) -> tuple[RunnerState, ...]:
+        """Return the runners as they were a moment ago."""
+        if self._fault is not None:
+            raise K6Error(self._fault)
+        return self._states
+
+    def update_bearers(self, bearers: Iterable[Bearer]) -> None:
+        """Put fresh bearers where the runners ask for them."""
+        self._serial += 1
+        tokens = ((bearer.access_token.get_secret_value(), bearer.expires_at) for bearer in bearers)
+        text = render_bearers(tokens, self._serial)
+        patch = {"data": {BEARER_KEY: base64.b64encode(text.encode()).decode()}}
+        with self._cluster.explaining():
+            self._cluster.client.patch(
+                Secret, self._objects.name, patch, patch_type=PatchType.MERGE
+            )
+
+    def stop(self) -> None:
+        """Delete the TestRun: its pods get SIGTERM, and k6 ends as by Ctrl-C, with a summary."""
+        self._ending.set()
+        with contextlib.suppress(*TROUBLE):  # `close` tries again, and says so
+            delete(self._cluster, TestRun, self._objects.name)
+        deadline = time.monotonic() + self._bounds.stop
+        for runner in self._runners:
+            runner.drained.wait(max(0.0, deadline - time.monotonic()))
+
+    def close(self) -> None:
+        """Remove what was made; K6Error names what stays."""
+        self._ending.set()
+        try:
+            self._objects.remove()
+        finally:
+            self._over.set()
+            for runner in self._runners:
+                runner.over.set()
+            self._join()
+
+    def _join(self) -> None:
+        deadline = time.monotonic() + self._bounds.drain
+        followers = [runner.thread for runner in self._runners if runner.thread is not None]
+        for thread in (self._watcher, *followers):
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _watch(self) -> None:
+        answered_at = time.monotonic()
+        while not self._over.wait(self._bounds.poll):
+            try:
+                self._glance()
+                answered_at = time.monotonic()
+            except K6Error as fault:
+                self._fault = self._fault or str(fault)
+            except TROUBLE as failure:
+                silent = time.monotonic() - answered_at > self._bounds.silence
+                if silent or find_code(failure) == httpx2.codes.FORBIDDEN:
+                    self._fault = self._fault or self._cluster.explain(failure)
+
+    def _glance(self) -> None:
+        found = self._cluster.client.list(Pod, labels={"k6_cr": self._objects.name})
+        pods = sorted((read_pod(pod) for pod in found), key=lambda pod: pod.created)
+        ending = self._ending.is_set()
+        # Asked after the pods: a runner that had ended before this stage was never started.
+        stage = "" if ending or self._begun_at is not None else self._find_stage()
+        for runner in self._runners:
+            self._update(runner, pods)
+        if stage in GONE and self._was_started(pods):
+            self._begun_at = time.monotonic()
+        self._states = tuple(self._describe(runner) for runner in self._runners)
+        if ending:
+            return
+        if self._begun_at is None:
+            self._check_start(stage, pods)
+        elif time.monotonic() - self._begun_at > self._start_seconds and not self._was_heard():
+            raise K6Error(self._start.tell_paused(pods))
+
+    def _find_stage(self) -> str:
+        try:
+            found = self._cluster.client.get(TestRun, self._objects.name)
+        except ApiError as refusal:
+            if find_code(refusal) != httpx2.codes.NOT_FOUND or self._ending.is_set():
+                raise
+            raise K6Error(f"{self._objects.name} was deleted while it started") from None
+        return str((found.status or {}).get("stage", ""))
+
+    def _was_started(self, pods: Sequence[SeenPod]) -> bool:
+        """Tell whether the starter is through: a TestRun's stage says only that it was made."""
+        through = any(pod.is_starter() and pod.phase == "Succeeded" for pod in pods)
+        return through or any(runner.end is not None for runner in self._runners)
+
+    def _was_heard(self) -> bool:
+        return any(runner.log.exists() and runner.log.stat().st_size for runner in self._runners)
+
+    def _check_start(self, stage: str, pods: Sequence[SeenPod]) -> None:
+        for runner, state in zip(self._runners, self._states, strict=True):
+            if state.phase in {"ended", "lost"}:
+                raise K6Error(self._tell_ended_early(runner, state))
+        if any(runner.end is not None for runner in self._runners):
+            return  # its log, which says why, is still on its way
+        fault = self._start.judge(stage, pods, self._objects.asked)
+        if fault is not None:
+            raise K6Error(fault)
+
+    def _tell_ended_early(self, runner: _Runner, state: RunnerState) -> str:
+        log = runner.log.read_text(encoding="utf-8", errors="replace") if runner.thread else ""
+        why = state.reason or f"k6 ended with {state.exit_code}"
+        said = find_error(log)
+        return (
+            f"runner {runner.number} of {len(self._runners)} ended before the start ({why})"
+            f"{f': {said}' if said else ''}; the others cannot start without it"
+        )
+
+    def _update(self, runner: _Runner, pods: Sequence[SeenPod]) -> None:
+        if runner.end is not None:
+            return
+        job = f"{self._objects.name}-{runner.number}"
+        # A second pod of a runner would never be started: the first one is it.
+        uid = runner.pod.uid if runner.pod else None
+        pod = next((pod for pod in pods if pod.job == job and uid in (None, pod.uid)), None)
+        if pod is None:
+            if runner.pod is not None or self._ending.is_set():
+                self._end(runner, self._tell_gone(runner))
+            return
+        runner.pod = pod
+        runner.disruption = pod.disruption or runner.disruption
+        runner.region = runner.region or self._find_region(pod)
+        if pod.has_run and runner.thread is None:
+            runner.thread = threading.Thread(
+                target=self._copy_log, args=(runner, pod.name), daemon=True
+            )
+            runner.thread.start()
+        if pod.end is not None:
+            self._end(runner, pod.end)
+
+    def _end(self, runner: _Runner, end: End) -> None:
+        runner.end, runner.ended_at = end, time.monotonic()
+        runner.over.set()
+        if runner.thread is None:
+            runner.drained.set()
+
+    def _tell_gone(self, runner: _Runner) -> End:
+        if not self._ending.is_set():
+            return End(reason=runner.disruption or "its pod was deleted")
+        # A pod that we removed takes its exit code along: k6's own, of one that was asked to end.
+        return End(EXIT_INTERRUPTED) if runner.thread else End(reason="removed before it started")
+
+    def _describe(self, runner: _Runner) -> RunnerState:
+        if runner.end is None or not (runner.drained.is_set() or self._is_late(runner)):
+            running = runner.thread is not None and self._begun_at is not None
+            return RunnerState(
+                runner.number, "running" if running else "pending", region=runner.region
+            )
+        code, reason = runner.end.exit_code, runner.end.reason
+        phase: Literal["ended", "lost"] = "ended" if reason is None else "lost"
+        return RunnerState(runner.number, phase, code, reason, runner.region)
+
+    def _is_late(self, runner: _Runner) -> bool:
+        return time.monotonic() - runner.ended_at > self._bounds.drain
+
+    def _find_region(self, pod: SeenPod) -> str | None:
+        if pod.node is None:
+            return None
+        if pod.node not in self._regions:
+            try:
+                node = self._cluster.client.get(Node, pod.node)
+            except ApiError:  # nodes are not everybody's to read
+                self._regions[pod.node] = None
+            else:
+                labels = (node.metadata.labels if node.metadata else None) or {}
+                self._regions[pod.node] = labels.get(REGION_LABEL)
+        return self._regions[pod.node]
+
+    def _copy_log(self, runner: _Runner, pod_name: str) -> None:
+        """Bring a runner's log home until there is nothing more to come."""
+        try:
+            with PodLog(runner.log) as log:
+                while not self._copy_once(runner, pod_name, log):
+                    late = runner.over.is_set() and self._is_late(runner)
+                    if late or self._over.wait(self._bounds.poll):
+                        return
+        except OSError as failure:
+            self._fault = f"{runner.log} cannot be written: {failure.strerror}"
+        finally:
+            runner.drained.set()
+
+    def _copy_once(self, runner: _Runner, pod_name: str, log: PodLog) -> bool:
+        """Take what one stream brings; return whether it was the last one."""
+        last = runner.over.is_set()
+        try:
+            with self._cluster.follow_log(pod_name, log.stamp) as chunks:
+                log.take(chunks)
+        except httpx2.HTTPError as failure:
+            return last and find_code(failure) in {400, 404}
+        return last

@@ -1,0 +1,55 @@
+"""A runner's log as it comes from its pod: whole lines, each once, however often it breaks off."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class PodLog:
+    """Appends to a private file what a log stream brings, without its timestamps.
+
+    A stream that was cut is taken up again at `stamp`: its lines of before are known by theirs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.stamp = ""
+        self._at_stamp = 0
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._file)
+
+    def take(self, chunks: Iterable[bytes]) -> None:
+        """Append the lines of one stream; a line without an end is left for the next one."""
+        known, rest = self._at_stamp, b""
+        resumed_at = self.stamp
+        for chunk in chunks:
+            *lines, rest = (rest + chunk).split(b"\n")
+            fresh: list[bytes] = []
+            for line in lines:
+                stamp, _, text = line.partition(b" ")
+                # The kubelet writes all of one width: they sort as texts.
+                written = stamp.decode("ascii", "replace")
+                if written < resumed_at:
+                    continue
+                if written == resumed_at and known > 0:
+                    known -= 1
+                    continue
+                self._at_stamp = self._at_stamp + 1 if written == self.stamp else 1
+                self.stamp = written
+                fresh.append(text + b"\n")
+            self._write(b"".join(fresh))
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._file, data) :]

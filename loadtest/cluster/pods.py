@@ -1,0 +1,109 @@
+"""What a pod tells of its runner: whether it runs, what it waits for, how it ended."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from lightkube.models.core_v1 import ContainerState, ContainerStatus, PodStatus
+from lightkube.resources.core_v1 import Pod
+
+from loadtest.cluster.client import CONTAINER
+
+# An exit code above it is 128 and the number of the signal that killed the container.
+MOST_OWN_CODE = 128
+# A node that is gone does not tell how its pods ended.
+NODE_GONE = frozenset({"NodeLost", "DeletionByTaintManager"})
+
+
+@dataclass(frozen=True)
+class End:
+    """How a runner ended: k6's exit code, and why it is lost, each if there is one."""
+
+    exit_code: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class SeenPod:
+    """A pod as it was seen; `job` is the one that made it.
+
+    `disruption` is why it has to go, in Kubernetes' own words (`Evicted`, `NodeLost`); `waiting`
+    is what a container waits for, as reason and message; `unplaced` is why no node takes it.
+    """
+
+    name: str
+    uid: str
+    job: str
+    created: datetime
+    node: str | None
+    phase: str
+    has_run: bool
+    disruption: str | None
+    end: End | None
+    waiting: tuple[str, str] | None
+    unplaced: str | None
+
+    def is_starter(self) -> bool:
+        """Tell whether it starts the runners, rather than being one."""
+        return self.job.endswith("-starter")
+
+
+def read_pod(pod: Pod) -> SeenPod:
+    """Return what a pod tells."""
+    metadata, status = pod.metadata, pod.status or PodStatus()
+    assert metadata is not None
+    assert metadata.creationTimestamp is not None
+    state = _find_state(status)
+    disrupted = _find_condition(status, "DisruptionTarget", "True")
+    disruption = status.reason or (disrupted[0] if disrupted else None)
+    unplaced = _find_condition(status, "PodScheduled", "False")
+    return SeenPod(
+        name=metadata.name or "",
+        uid=metadata.uid or "",
+        job=(metadata.labels or {}).get("job-name", ""),
+        created=metadata.creationTimestamp,
+        node=pod.spec.nodeName if pod.spec else None,
+        phase=status.phase or "Pending",
+        has_run=state.running is not None or state.terminated is not None,
+        disruption=disruption,
+        end=_find_end(state, status.phase, disruption),
+        waiting=_find_waiting(status),
+        unplaced=unplaced[1] if unplaced else None,
+    )
+
+
+def flatten(message: str | None) -> str:
+    """Return a message in one line."""
+    return " ".join((message or "no reason given").split())
+
+
+def _find_end(state: ContainerState, phase: str | None, disruption: str | None) -> End | None:
+    ended = state.terminated
+    if ended is not None:
+        code = ended.exitCode
+        killed = f"killed by signal {code - MOST_OWN_CODE}" if code > MOST_OWN_CODE else None
+        return End(code, disruption or ("OOMKilled" if ended.reason == "OOMKilled" else killed))
+    if phase == "Failed":
+        return End(reason=disruption or "its pod failed")
+    return End(reason="NodeLost") if disruption in NODE_GONE else None
+
+
+def _find_state(status: PodStatus) -> ContainerState:
+    found = (each.state for each in status.containerStatuses or () if each.name == CONTAINER)
+    return next(found, None) or ContainerState()
+
+
+def _find_waiting(status: PodStatus) -> tuple[str, str] | None:
+    every: list[ContainerStatus] = [
+        *(status.initContainerStatuses or ()),
+        *(status.containerStatuses or ()),
+    ]
+    waiting = (each.state.waiting for each in every if each.state and each.state.waiting)
+    first = next(waiting, None)
+    return (first.reason or "", flatten(first.message)) if first else None
+
+
+def _find_condition(status: PodStatus, kind: str, value: str) -> tuple[str, str] | None:
+    for each in status.conditions or ():
+        if (each.type, each.status) == (kind, value):
+            return each.reason or "", flatten(each.message)
+    return None

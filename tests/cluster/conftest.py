@@ -1,0 +1,97 @@
+"""A loopback cluster with an operator, and the fleet that is launched there."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer, serve_kubernetes
+from launched import BOUNDS
+from operator_stand_in import Operator, run_operator
+from pydantic import SecretStr
+
+from loadtest.cluster.client import Cluster, open_cluster
+from loadtest.cluster.fleet import ClusterFleet, launch_fleet
+from loadtest.cluster.objects import Bounds
+from loadtest.config import Kubernetes
+from loadtest.fleet.engine import Order
+from loadtest.k6 import find_k6
+from loadtest.mint.bearer import Bearer, write_bearers
+from loadtest.tools import NOVAMART
+
+MCP_URL = "http://127.0.0.1:1/mcp/ws"
+REGIONS = {"node-1": "eu-west-1", "node-2": "us-east-1"}
+
+
+@pytest.fixture
+def kubernetes() -> Iterator[KubernetesServer]:
+    """Serve a cluster; whatever a test does there, nothing of it stays."""
+    with serve_kubernetes() as server:
+        for node, region in REGIONS.items():
+            labels = {"topology.kubernetes.io/region": region}
+            server.nodes[node] = {"kind": "Node", "metadata": {"name": node, "labels": labels}}
+        yield server
+        assert server.list_left() == []
+
+
+@pytest.fixture
+def operator(kubernetes: KubernetesServer, tmp_path: Path) -> Iterator[Operator]:
+    """Run what acts in that cluster."""
+    with run_operator(kubernetes, find_k6(os.environ).path, tmp_path / "pods") as running:
+        yield running
+
+
+@pytest.fixture
+def where() -> Kubernetes:
+    """Say where the environment's fleet runs."""
+    return Kubernetes(namespace=NAMESPACE, context=CONTEXT, start_seconds=30)
+
+
+@pytest.fixture
+def cluster(kubernetes: KubernetesServer, where: Kubernetes, tmp_path: Path) -> Iterator[Cluster]:
+    """Open the cluster as a user with a kubeconfig does."""
+    config = kubernetes.write_config(tmp_path / "kubeconfig")
+    with open_cluster(where, {"KUBECONFIG": str(config)}) as opened:
+        yield opened
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Order:
+    """Order two runners of one scenario."""
+    bearer_file = tmp_path / "bearer" / "bearer.json"
+    token = SecretStr("a bearer canary")
+    bearer = Bearer(token, time.time() + 3600, MCP_URL, "mcp:read", "session")
+    write_bearers(bearer_file, (bearer,))
+    return Order(
+        scenario="sessions",
+        parallelism=2,
+        variables={},
+        tools=NOVAMART.read_text(encoding="utf-8"),
+        mcp_url=MCP_URL,
+        bearer_file=bearer_file,
+        seconds=30,
+        logs=tuple(tmp_path / f"k6-{number}.log" for number in (1, 2)),
+    )
+
+
+@pytest.fixture
+def launch(
+    cluster: Cluster, order: Order, where: Kubernetes
+) -> Iterator[Callable[..., ClusterFleet]]:
+    """Launch fleets, with the order changed as given; they are closed with the test."""
+    fleets: list[ClusterFleet] = []
+
+    def build(bounds: Bounds = BOUNDS, start_seconds: int = 30, **changes: object) -> ClusterFleet:
+        changed = replace(order, **changes)  # type: ignore[arg-type]
+        there = where.model_copy(update={"start_seconds": start_seconds})
+        fleet = launch_fleet(
+            changed, cluster=cluster, environment_name="staging", where=there, bounds=bounds
+        )
+        fleets.append(fleet)
+        return fleet
+
+    yield build
+    for fleet in fleets:
+        fleet.close()

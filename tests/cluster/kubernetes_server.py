@@ -1,0 +1,470 @@
+"""A loopback Kubernetes API: objects with owners, pods' logs as streams, and its ways to refuse."""
+
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+NAMESPACE = "load-tests"
+CONTEXT = "perf"
+TOKEN = "a cluster token canary"
+USER = "ci"
+FOREGROUND = "foregroundDeletion"
+
+# By group: what is served, and of which kind it is.
+KINDS: dict[str, dict[str, str]] = {
+    "": {
+        "configmaps": "ConfigMap",
+        "events": "Event",
+        "pods": "Pod",
+        "secrets": "Secret",
+        "serviceaccounts": "ServiceAccount",
+    },
+    "batch": {"jobs": "Job"},
+    "k6.io": {"testruns": "TestRun"},
+    "rbac.authorization.k8s.io": {"rolebindings": "RoleBinding", "roles": "Role"},
+}
+VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
+REASONS = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "AlreadyExists",
+    422: "Invalid",
+    503: "ServiceUnavailable",
+}
+
+Thing = dict[str, Any]
+
+
+class RefusalError(Exception):
+    """An answer in the API server's own shape; `plain` is how it speaks of unknown paths."""
+
+    def __init__(self, code: int, message: str, *, plain: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.body = f"{message}\n".encode()
+        self.content_type = "text/plain; charset=utf-8"
+        if not plain:
+            status: Thing = {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "metadata": {},
+                "status": "Failure",
+            }
+            status |= {"message": message, "reason": REASONS[code], "code": code}
+            self.body = json.dumps(status).encode()
+            self.content_type = "application/json"
+
+
+class Place(NamedTuple):
+    """What a path names; `name` and `part` (such as `log`) are empty for a whole collection."""
+
+    group: str
+    version: str
+    namespace: str
+    plural: str
+    name: str
+    part: str
+
+    @property
+    def resource(self) -> str:
+        """The resource as messages have it."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+class Cut(NamedTuple):
+    """Ends a log stream after so many bytes: by a closed connection, or as if it were whole."""
+
+    after: int
+    clean: bool = False
+
+
+@dataclass
+class Container:
+    """What runs in a pod: its output so far, and how it is told to end.
+
+    `lines` are of (timestamp, text, whether the line ends with it), as a node keeps them.
+    """
+
+    lines: list[tuple[str, bytes, bool]] = field(default_factory=list)
+    running: bool = True
+    terminate: Callable[[], None] = lambda: None
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def say(self, stamp: str, text: bytes, *, whole: bool = True) -> None:
+        """Add to the log."""
+        with self.changed:
+            self.lines.append((stamp, text, whole))
+            self.changed.notify_all()
+
+    def end(self) -> None:
+        """Nothing more is said."""
+        with self.changed:
+            self.running = False
+            self.changed.notify_all()
+
+    def follow(self, since: str) -> Iterator[bytes]:
+        """Give the log with timestamps as a kubelet does: one a line, even of one in pieces."""
+        at, at_start = 0, True
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: len(self.lines) > at or not self.running, 60)  # noqa: B023
+                fresh, running = self.lines[at:], self.running
+            at += len(fresh)
+            for stamp, text, whole in fresh:
+                if stamp[:19] >= since[:19]:
+                    yield (f"{stamp} ".encode() if at_start else b"") + text + b"\n" * whole
+                    at_start = whole
+            if not fresh and not running:
+                return
+
+
+class KubernetesServer:
+    """Where it listens, what it holds, and how it is told to refuse; one namespace, one user."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.things: dict[str, dict[str, Thing]] = {}
+        self.nodes: dict[str, Thing] = {}
+        self.containers: dict[str, Container] = {}
+        self.calls: list[str] = []
+        self.has_operator = True
+        self.has_namespace = True
+        self.knows_token = True
+        self.lost_fields: tuple[str, ...] = ()  # of a TestRun, as an older operator loses them
+        self.cuts: list[Cut] = []
+        self.on_create: Callable[[Thing], None] = lambda _: None
+        self._forbidden: set[tuple[str, str]] = set()
+        self._refusals: dict[str, RefusalError] = {}
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._build_handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering and give the port back."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)
+
+    def write_config(self, path: Path) -> Path:
+        """Write a kubeconfig for this cluster."""
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": CONTEXT,
+            "clusters": [{"name": "loopback", "cluster": {"server": self.url}}],
+            "users": [{"name": USER, "user": {"token": TOKEN}}],
+            "contexts": [{"name": CONTEXT, "context": {"cluster": "loopback", "user": USER}}],
+        }
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        return path
+
+    def forbid(self, verb: str, resource: str) -> None:
+        """Let the user not do this, as a missing Role would."""
+        self._forbidden.add((verb, resource))
+
+    def refuse(self, verb: str, plural: str, code: int, message: str) -> None:
+        """Answer such requests so, and do nothing."""
+        self._refusals[f"{verb} {plural}"] = RefusalError(code, message)
+
+    def list_things(self, plural: str) -> list[Thing]:
+        """Return what there is of a kind."""
+        with self.lock:
+            return [*self.things.get(plural, {}).values()]
+
+    def find(self, plural: str, name: str) -> Thing | None:
+        """Return a thing by its name."""
+        with self.lock:
+            return self.things.get(plural, {}).get(name)
+
+    def list_left(self) -> list[str]:
+        """Return what is still there and should not be: events and nodes are not ours."""
+        with self.lock:
+            return [
+                f"{plural}/{name}"
+                for plural, named in self.things.items()
+                for name in named
+                if plural != "events"
+            ]
+
+    def add(self, plural: str, thing: Thing, *, age_seconds: float = 0) -> Thing:
+        """Put a thing there, as old as is said."""
+        created = datetime.now(UTC) - timedelta(seconds=age_seconds)
+        thing = json.loads(json.dumps(thing))
+        thing["metadata"] |= {
+            "uid": str(uuid.uuid4()),
+            "namespace": NAMESPACE,
+            "creationTimestamp": f"{created:%Y-%m-%dT%H:%M:%SZ}",
+        }
+        with self.lock:
+            self.things.setdefault(plural, {})[thing["metadata"]["name"]] = thing
+        return thing
+
+    def change(self, plural: str, name: str, patch: Thing) -> None:
+        """Merge a patch into a thing (RFC 7396), unless it is gone."""
+        with self.lock:
+            found = self.find(plural, name)
+            if found is not None:
+                _merge(found, json.loads(json.dumps(patch)))
+
+    def delete(self, plural: str, name: str, *, foreground: bool = False) -> None:
+        """Delete a thing and what it owns: a pod goes when it has ended, an owner in front last."""
+        with self.lock:
+            found = self.find(plural, name)
+            if found is None or "deletionTimestamp" in found["metadata"]:
+                return
+            container = self.containers.get(found["metadata"]["uid"])
+            if container is not None and container.running:
+                found["metadata"]["deletionTimestamp"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+                container.terminate()
+                return
+            if foreground:
+                found["metadata"]["deletionTimestamp"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+                found["metadata"]["finalizers"] = [FOREGROUND]
+            else:
+                del self.things[plural][name]
+            for owned_plural, owned in self._list_owned(found):
+                self.delete(owned_plural, owned["metadata"]["name"], foreground=foreground)
+            self._collect()
+
+    def remove_pod(self, name: str) -> None:
+        """Remove a pod that has ended, or whose node is gone."""
+        with self.lock:
+            self.things["pods"].pop(name, None)
+            self._collect()
+
+    def _list_owned(self, owner: Thing, *, blocking: bool = False) -> list[tuple[str, Thing]]:
+        uid = owner["metadata"]["uid"]
+        return [
+            (plural, thing)
+            for plural, named in self.things.items()
+            for thing in named.values()
+            for each in thing["metadata"].get("ownerReferences", ())
+            if each["uid"] == uid and (each.get("blockOwnerDeletion") or not blocking)
+        ]
+
+    def _collect(self) -> None:
+        """Remove owners that waited for what they own, until none is left."""
+        while True:
+            ready = [
+                (plural, thing["metadata"]["name"])
+                for plural, named in self.things.items()
+                for thing in named.values()
+                if thing["metadata"].get("finalizers") == [FOREGROUND]
+                and not self._list_owned(thing, blocking=True)
+            ]
+            if not ready:
+                return
+            for plural, name in ready:
+                del self.things[plural][name]
+
+    def answer(self, method: str, url: str, authorization: str, body: bytes) -> Thing:
+        """Return the answer to a request; raises RefusalError."""
+        parts = urlsplit(url)
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        if authorization != f"Bearer {TOKEN}" or not self.knows_token:
+            raise RefusalError(401, "Unauthorized")
+        place = _parse(parts.path)
+        if place.plural == "nodes":
+            return self._answer_node(place.name)
+        if place.group == "k6.io" and not self.has_operator:
+            raise RefusalError(404, "404 page not found", plain=True)
+        verb = VERBS.get(method, "get" if place.name else "list")
+        self.calls.append(f"{verb} {place.plural}")
+        self._check_allowed(verb, place)
+        if verb == "list":
+            return self._answer_list(place, query)
+        if verb == "create":
+            return self._answer_create(place, json.loads(body))
+        found = self.find(place.plural, place.name)
+        if found is None:
+            raise RefusalError(404, f'{place.resource} "{place.name}" not found')
+        if verb == "patch":
+            self.change(place.plural, place.name, json.loads(body))
+        if verb == "delete":
+            foreground = query.get("propagationPolicy") == "Foreground"
+            self.delete(place.plural, place.name, foreground=foreground)
+        return found
+
+    def open_log(self, url: str, authorization: str) -> Iterator[bytes] | None:
+        """Return a pod's log as a stream; None when the request is about something else."""
+        parts = urlsplit(url)
+        if not parts.path.endswith("/log"):
+            return None
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        self.calls.append("get pods/log")
+        if authorization != f"Bearer {TOKEN}" or not self.knows_token:
+            raise RefusalError(401, "Unauthorized")
+        place = _parse(parts.path)
+        self._check_allowed("get", place._replace(plural="pods/log"))
+        pod = self.find("pods", place.name)
+        if pod is None:
+            raise RefusalError(404, f'pods "{place.name}" not found')
+        container = self.containers.get(pod["metadata"]["uid"])
+        if container is None:
+            raise RefusalError(
+                400,
+                f'container "k6" in pod "{place.name}" is waiting to start: ContainerCreating',
+            )
+        if query.get("follow") == "true":
+            assert query["container"] == "k6"
+            assert query["timestamps"] == "true"
+            return container.follow(query.get("sinceTime", ""))
+        return iter([text + b"\n" for _, text, _ in container.lines])
+
+    def _answer_node(self, name: str) -> Thing:
+        if ("get", "nodes") in self._forbidden:
+            raise RefusalError(403, _tell_forbidden("get", "nodes", "", None))
+        return self.nodes[name]
+
+    def _check_allowed(self, verb: str, place: Place) -> None:
+        if (verb, place.plural) in self._forbidden:
+            raise RefusalError(
+                403, _tell_forbidden(verb, place.plural, place.group, place.namespace)
+            )
+        refusal = self._refusals.get(f"{verb} {place.plural}")
+        if refusal is not None:
+            raise refusal
+
+    def _answer_list(self, place: Place, query: Mapping[str, str]) -> Thing:
+        found = self.list_things(place.plural)
+        for selector in (query.get("labelSelector") or "").split(","):
+            name, _, value = selector.partition("=")
+            found = [
+                thing
+                for thing in found
+                if not name or thing["metadata"].get("labels", {}).get(name) == value
+            ]
+        for selector in (query.get("fieldSelector") or "").split(","):
+            name, _, value = selector.partition("=")
+            found = [thing for thing in found if not name or thing.get(name) == value]
+        kind = f"{KINDS[place.group][place.plural]}List"
+        with self.lock:
+            items = json.loads(json.dumps(found))
+        return {"kind": kind, "metadata": {"resourceVersion": "1"}, "items": items}
+
+    def _answer_create(self, place: Place, thing: Thing) -> Thing:
+        assert thing["kind"] == KINDS[place.group][place.plural]
+        if not self.has_namespace or place.namespace != NAMESPACE:
+            raise RefusalError(404, f'namespaces "{place.namespace}" not found')
+        name = thing["metadata"]["name"]
+        with self.lock:
+            if self.find(place.plural, name) is not None:
+                raise RefusalError(409, f'{place.resource} "{name}" already exists')
+            if place.plural == "testruns":
+                for lost in self.lost_fields:
+                    thing["spec"].pop(lost)
+            thing = self.add(place.plural, thing)
+        self.on_create(thing)
+        return thing
+
+    def _build_handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _handle(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                authorization = self.headers.get("authorization", "")
+                try:
+                    stream = server.open_log(self.path, authorization)
+                    if stream is not None:
+                        self._send_stream(stream)
+                        return
+                    with server.lock:
+                        given = server.answer(self.command, self.path, authorization, body)
+                        content = json.dumps(given).encode()
+                    self._send(200, "application/json", content)
+                except RefusalError as refusal:
+                    self._send(refusal.code, refusal.content_type, refusal.body)
+
+            do_GET = do_POST = do_PATCH = do_DELETE = _handle  # noqa: N815
+
+            def _send(self, code: int, content_type: str, content: bytes) -> None:
+                self.send_response_only(code)
+                self.send_header("content-type", content_type)
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def _send_stream(self, stream: Iterator[bytes]) -> None:
+                self.send_response_only(200)
+                self.send_header("content-type", "text/plain")
+                self.send_header("transfer-encoding", "chunked")
+                self.end_headers()
+                cut = server.cuts.pop(0) if server.cuts else None
+                sent = 0
+                for piece in stream:
+                    whole = piece if cut is None else piece[: cut.after - sent]
+                    if whole:
+                        self.wfile.write(b"%x\r\n%s\r\n" % (len(whole), whole))
+                    sent += len(whole)
+                    if cut is not None and sent >= cut.after:
+                        self.close_connection = True
+                        if not cut.clean:
+                            return
+                        break
+                self.wfile.write(b"0\r\n\r\n")
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        return Handler
+
+
+def _parse(path: str) -> Place:
+    match path.strip("/").split("/"):
+        case ["api", "v1", "nodes", name]:
+            return Place("", "v1", "", "nodes", name, "")
+        case ["api", version, "namespaces", namespace, *rest]:
+            group = ""
+        case ["apis", group, version, "namespaces", namespace, *rest]:
+            pass
+        case _:
+            raise RefusalError(404, "404 page not found", plain=True)
+    plural, name, part = (*rest, "", "", "")[:3]
+    if plural not in KINDS.get(group, {}):
+        raise RefusalError(404, "404 page not found", plain=True)
+    return Place(group, version, namespace, plural, name, part)
+
+
+def _tell_forbidden(verb: str, resource: str, group: str, namespace: str | None) -> str:
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    return (
+        f'{resource.partition("/")[0]}{f".{group}" if group else ""} is forbidden: User "{USER}" '
+        f'cannot {verb} resource "{resource}" in API group "{group}" {where}'
+    )
+
+
+def _merge(target: Thing, patch: Thing) -> None:
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, dict) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = value
+
+
+@contextmanager
+def serve_kubernetes() -> Iterator[KubernetesServer]:
+    """Serve for the length of the block."""
+    server = KubernetesServer()
+    try:
+        yield server
+    finally:
+        server.close()

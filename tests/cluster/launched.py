@@ -1,0 +1,51 @@
+"""How tests look at a fleet: bounds that a loaded machine keeps, and waiting for its runners."""
+
+import time
+from collections.abc import Callable
+from threading import Event
+
+import pytest
+
+from loadtest.cluster.fleet import ClusterFleet
+from loadtest.cluster.objects import Bounds
+from loadtest.errors import K6Error
+from loadtest.fleet.engine import RunnerState
+
+WAIT_SECONDS = 60.0
+BOUNDS = Bounds(poll=0.05, operator=2.0, stuck=0.2, silence=1.0)
+# Prints a line a second for a while; whatever happens, a summary.
+SCRIPT = """
+export const options = { vus: 1, duration: '%ss' };
+export function setup() { console.log('begins'); }
+export default function () {
+  console.log('a line');
+  const until = Date.now() + 100;
+  while (Date.now() < until);
+}
+export function handleSummary() {
+  return { stdout: `${JSON.stringify({ loadtest: 'x'.repeat(50000) })}\\n` };
+}
+"""
+
+States = tuple[RunnerState, ...]
+
+
+def watch(fleet: ClusterFleet, until: Callable[[States], bool]) -> States:
+    """Look at a fleet until its runners are as wanted."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not until(states := fleet.look()):
+        assert time.monotonic() < deadline, states
+        Event().wait(0.02)
+    return states
+
+
+def are(*phases: str) -> Callable[[States], bool]:
+    """Wait for these phases, runner by runner."""
+    return lambda states: tuple(state.phase for state in states) == phases
+
+
+def find_fault(fleet: ClusterFleet) -> str:
+    """Return why a fleet does not go on."""
+    with pytest.raises(K6Error) as caught:
+        watch(fleet, lambda _: False)
+    return str(caught.value)

@@ -1,0 +1,401 @@
+"""What acts in the loopback cluster: the k6-operator's part, and a node that runs the real k6."""
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+from kubernetes_server import Container, KubernetesServer, Thing
+
+# As a container runtime does: longer lines are kept in pieces, each stream's by its own reader.
+PIECE_BYTES = 16384
+TICK_SECONDS = 0.02
+WAIT_SECONDS = 60.0
+UNITS = {"Mi": 2**20, "Gi": 2**30}
+START = {"data": {"attributes": {"paused": False}, "id": "default", "type": "status"}}
+# Of a local script it is looked first whether it is there.
+CHECK = 'test -f "$1" || { echo "no script"; exit 1; }; shift; exec "$@"'
+
+
+class Runner:
+    """A pod's process; `port` is where its k6 listens instead of 6565."""
+
+    def __init__(self, process: subprocess.Popen[bytes], container: Container) -> None:
+        self.process = process
+        self.container = container
+        self.killed_for: str | None = None
+        self.lost = False
+
+    def find_port(self) -> int | None:
+        """Return where k6's API answers, once it does."""
+        with contextlib.suppress(psutil.Error):
+            for each in psutil.Process(self.process.pid).net_connections(kind="tcp"):
+                if each.status == psutil.CONN_LISTEN:
+                    return int(each.laddr.port)
+        return None
+
+
+class Operator:
+    """Takes up TestRuns as the k6-operator does; its knobs are what goes wrong on the way."""
+
+    def __init__(self, server: KubernetesServer, k6: Path, folder: Path) -> None:
+        self.server = server
+        self.k6 = k6
+        self.folder = folder
+        self.runners: dict[int, Runner] = {}
+        self.commands: list[list[str]] = []
+        self.asleep = False
+        self.gives_up = False
+        self.is_cut_off = False  # from the runners' ports
+        self.starter_fails: str | None = None
+        self.starter_says = '{"http_code":200}'
+        self.refuses_pods: str | None = None
+        self.waiting: dict[str, tuple[str, str]] = {}  # by the end of a pod's job
+        self.unplaced: str | None = None
+        self.scripts: dict[str, str] = {}  # instead of the ConfigMap's, by path
+        self._ending = threading.Event()
+        self._threads: list[threading.Thread] = []
+        server.on_create = self._take_up
+
+    def close(self) -> None:
+        """End every process and thread."""
+        self._ending.set()
+        for runner in self.runners.values():
+            runner.process.kill()
+        for thread in self._threads:
+            thread.join(WAIT_SECONDS)
+
+    def kill(self, number: int, reason: str) -> None:
+        """Kill a runner as the kernel or the kubelet does; its pod says why."""
+        self.runners[number].killed_for = reason
+        self.runners[number].process.kill()
+
+    def lose_node(self, number: int) -> None:
+        """Take a runner's node away: its pod stays as it was, but for what is said of the node."""
+        runner = self.runners[number]
+        runner.lost = True
+        runner.process.kill()
+        self._change_status(self._find_pod(number), {"reason": "NodeLost"})
+
+    def delete_pod(self, number: int) -> None:
+        """Have somebody else delete a runner's pod."""
+        self.server.delete("pods", self._find_pod(number))
+
+    def resume(self, number: int) -> bool:
+        """Start a paused runner by its API, as the starter does."""
+        return self._ask(number, "PATCH", json.dumps(START))
+
+    def _take_up(self, thing: Thing) -> None:
+        if thing["kind"] == "TestRun" and not self.asleep:
+            self._spawn(self._operate, thing["metadata"]["name"], thing["spec"], thing["metadata"])
+
+    def _spawn(self, target: Any, *arguments: Any) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _operate(self, name: str, spec: Thing, metadata: Thing) -> None:
+        if self.gives_up:
+            self._set_stage(name, "error")
+            return
+        self._set_stage(name, "initialized")
+        numbers = range(1, spec["parallelism"] + 1)
+        for number in numbers:
+            if not self._make_job(name, str(number), spec["runner"], metadata):
+                continue
+            self._run_pod(name, number, spec)
+        self._set_stage(name, "created")
+        if not self._wait(name, lambda: all(self._is_up(number) for number in numbers)):
+            return
+        self._make_job(name, "starter", spec["starter"], metadata)
+        self._set_stage(name, "started")
+        if "starter" not in self.waiting and self.starter_fails is None:
+            reached = [self.resume(number) for number in numbers]
+            self._end_starter(name, "Succeeded" if all(reached) else "Failed", self.starter_says)
+        elif self.starter_fails is not None:
+            self._end_starter(name, "Failed", self.starter_fails)
+        if self._wait(name, lambda: all(not r.container.running for r in self.runners.values())):
+            self._set_stage(name, "stopped")
+            self._set_stage(name, "finished")
+
+    def _wait(self, name: str, done: Any) -> bool:
+        """Wait until it is done; False once the TestRun goes."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < deadline and not self._ending.wait(TICK_SECONDS):
+            found = self.server.find("testruns", name)
+            if found is None or "deletionTimestamp" in found["metadata"]:
+                return False
+            if done():
+                return True
+        return False
+
+    def _set_stage(self, name: str, stage: str) -> None:
+        self.server.change("testruns", name, {"status": {"stage": stage}})
+
+    def _make_job(self, name: str, end: str, part: Thing, metadata: Thing) -> bool:
+        """Make a job and its pod; False when the namespace takes no pod or nothing may run."""
+        with self.server.lock:
+            owner = self.server.find("testruns", name)
+            if owner is None or "deletionTimestamp" in owner["metadata"]:
+                return False
+            job = f"{name}-{end}"
+            labels = {"app": "k6", "k6_cr": name, **part.get("metadata", {}).get("labels", {})}
+            labels |= {"runner": "true"} if end != "starter" else {}
+            made = self.server.add(
+                "jobs",
+                {
+                    "kind": "Job",
+                    "metadata": {
+                        "name": job,
+                        "labels": labels,
+                        "ownerReferences": [_own("TestRun", metadata)],
+                    },
+                },
+            )
+            if self.refuses_pods is not None and end != "starter":
+                self._tell_refused(job, self.refuses_pods)
+                return False
+            node = f"node-{end}"
+            self.server.add(
+                "pods",
+                {
+                    "kind": "Pod",
+                    "metadata": {
+                        "name": f"{job}-abcde",
+                        "labels": {**labels, "job-name": job},
+                        "ownerReferences": [_own("Job", made["metadata"])],
+                    },
+                    "spec": {"containers": []} | ({} if self.unplaced else {"nodeName": node}),
+                    "status": self._build_status(end),
+                },
+            )
+        return end not in self.waiting and self.unplaced is None
+
+    def _build_status(self, end: str) -> Thing:
+        if self.unplaced is not None:
+            unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+            return {"phase": "Pending", "conditions": [unplaced | {"message": self.unplaced}]}
+        reason, message = self.waiting.get(end, ("ContainerCreating", ""))
+        state = {"waiting": {"reason": reason, "message": message}}
+        return {"phase": "Pending", "containerStatuses": [_build_container(state)]}
+
+    def _tell_refused(self, job: str, message: str) -> None:
+        event = {
+            "kind": "Event",
+            "metadata": {"name": f"{job}.1"},
+            "involvedObject": {"kind": "Job", "name": job},
+            "reason": "FailedCreate",
+            "lastTimestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "message": f'Error creating: pods "{job}-abcde" is forbidden: {message}',
+        }
+        self.server.add("events", event)
+
+    def _end_starter(self, name: str, phase: str, said: str) -> None:
+        pod = self.server.find("pods", f"{name}-starter-abcde")
+        if pod is not None:
+            container = self.server.containers[pod["metadata"]["uid"]] = Container()
+            container.say(_stamp(), said.encode())
+            container.end()
+            code = 0 if phase == "Succeeded" else 7
+            terminated = {
+                "terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}
+            }
+            self._change_status(
+                pod["metadata"]["name"],
+                {"phase": phase, "containerStatuses": [_build_container(terminated, "k6-curl")]},
+            )
+
+    def _run_pod(self, name: str, number: int, spec: Thing) -> None:
+        """Run a runner's k6 as the operator has it run, in folders instead of mounts."""
+        pod_name = f"{name}-{number}-abcde"
+        pod = self.server.find("pods", pod_name)
+        if pod is None:  # removed again already
+            return
+        places = self._mount(spec["runner"], self.folder / f"{name}-{number}")
+        script = spec["script"]["localFile"]
+        command = ["sh", "-c", CHECK, "sh", script, str(self.k6), "run", "--quiet"]
+        command += _build_segment(number, spec["parallelism"])
+        command += [*spec.get("args", ()), script, "--address=127.0.0.1:0", "--paused"]
+        command += ["--tag", f"instance_id={number}", "--tag", f"testrun_name={name}"]
+        environment = {"PATH": os.environ["PATH"], **self._build_environment(spec["runner"])}
+        self.commands.append(command)
+        process = subprocess.Popen(
+            [_place(word, places) for word in command],
+            env={key: _place(value, places) for key, value in environment.items()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+        )
+        container = Container(terminate=lambda: process.send_signal(signal.SIGTERM))
+        runner = self.runners[number] = Runner(process, container)
+        self.server.containers[pod["metadata"]["uid"]] = container
+        running = {"phase": "Running", "containerStatuses": [_build_container({"running": {}})]}
+        self._change_status(pod_name, running)
+        readers = []
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            readers.append(threading.Thread(target=_keep_log, args=(stream, container)))
+            readers[-1].start()
+        self._spawn(self._await_end, pod_name, runner, readers)
+
+    def _await_end(self, pod_name: str, runner: Runner, readers: list[threading.Thread]) -> None:
+        code = runner.process.wait()
+        for reader in readers:
+            reader.join(WAIT_SECONDS)
+        with self.server.lock:
+            if not runner.lost:
+                code = code if code >= 0 else 128 - code
+                reason = "Completed" if code == 0 else "Error"
+                if runner.killed_for == "OOMKilled":
+                    reason = "OOMKilled"
+                terminated = {"terminated": {"exitCode": code, "reason": reason}}
+                status: Thing = {"containerStatuses": [_build_container(terminated)]}
+                status["phase"] = "Succeeded" if code == 0 else "Failed"
+                if runner.killed_for == "Evicted":
+                    status["reason"] = "Evicted"
+                self._change_status(pod_name, status)
+            runner.container.end()
+            pod = self.server.find("pods", pod_name)
+            if pod is not None and "deletionTimestamp" in pod["metadata"]:
+                self.server.remove_pod(pod_name)
+
+    def _mount(self, runner: Thing, folder: Path) -> dict[str, Path]:
+        """Fill a folder for each mount; return them by the path in the container."""
+        volumes = {volume["name"]: volume for volume in runner["volumes"]}
+        places = {}
+        for mount in runner["volumeMounts"]:
+            place = places[mount["mountPath"]] = folder / mount["name"]
+            volume = volumes[mount["name"]]
+            if "configMap" in volume:
+                data = self._read("configmaps", volume["configMap"]["name"], "data")
+                files = {item["path"]: data[item["key"]] for item in volume["configMap"]["items"]}
+                files |= {path: text for path, text in self.scripts.items() if path in files}
+            elif "secret" in volume:
+                data = self._read("secrets", volume["secret"]["secretName"], "data")
+                items = volume["secret"]["items"]
+                files = {each["path"]: _decode(data[each["key"]]) for each in items}
+            else:
+                files = {"token": "a runner's token canary", "ca.crt": ""}
+            for path, text in files.items():
+                (place / path).parent.mkdir(parents=True, exist_ok=True)
+                (place / path).write_text(text, encoding="utf-8")
+        return places
+
+    def _build_environment(self, runner: Thing) -> dict[str, str]:
+        environment = {}
+        for each in runner["env"]:
+            source = each.get("valueFrom", {})
+            if "secretKeyRef" in source:
+                secret = source["secretKeyRef"]
+                value = _decode(self._read("secrets", secret["name"], "data")[secret["key"]])
+            elif "resourceFieldRef" in source:
+                memory = runner["resources"]["limits"]["memory"]
+                value = str(int(memory[:-2]) * UNITS[memory[-2:]])
+            else:
+                # The cluster's own address, which only the cluster knows.
+                value = each["value"].replace("https://kubernetes.default.svc", self.server.url)
+            environment[each["name"]] = value
+        return environment
+
+    def _read(self, plural: str, name: str, key: str) -> dict[str, str]:
+        found = self.server.find(plural, name)
+        assert found is not None
+        data = found[key]
+        assert isinstance(data, dict)
+        return data
+
+    def _is_up(self, number: int) -> bool:
+        return number in self.runners and not self.is_cut_off and self._ask(number, "GET")
+
+    def _ask(self, number: int, method: str, body: str | None = None) -> bool:
+        port = self.runners[number].find_port()
+        if port is None:
+            return False
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with contextlib.closing(connection), contextlib.suppress(OSError):
+            connection.request(method, "/v1/status", body, {"Content-Type": "application/json"})
+            return connection.getresponse().status == http.HTTPStatus.OK
+        return False
+
+    def _find_pod(self, number: int) -> str:
+        (found,) = (
+            pod["metadata"]["name"]
+            for pod in self.server.list_things("pods")
+            if pod["metadata"]["labels"]["job-name"].endswith(f"-{number}")
+        )
+        return str(found)
+
+    def _change_status(self, pod_name: str, status: Thing) -> None:
+        self.server.change("pods", pod_name, {"status": status})
+
+
+def _own(kind: str, metadata: Thing) -> Thing:
+    version = {"Job": "batch/v1", "TestRun": "k6.io/v1alpha1"}[kind]
+    owner = {"apiVersion": version, "kind": kind, "name": metadata["name"], "uid": metadata["uid"]}
+    return owner | {"controller": True, "blockOwnerDeletion": True}
+
+
+def _build_container(state: Thing, name: str = "k6") -> Thing:
+    return {
+        "name": name,
+        "image": "loopback/k6",
+        "imageID": "",
+        "ready": "running" in state,
+        "restartCount": 0,
+        "state": state,
+    }
+
+
+def _build_segment(number: int, of: int) -> list[str]:
+    if of == 1:
+        return []
+    edges = ["0", *(f"{index}/{of}" for index in range(1, of)), "1"]
+    return [
+        f"--execution-segment={edges[number - 1]}:{edges[number]}",
+        f"--execution-segment-sequence={','.join(edges)}",
+    ]
+
+
+def _place(word: str, places: dict[str, Path]) -> str:
+    for path, folder in places.items():
+        if word.startswith(path):
+            return str(folder) + word.removeprefix(path)
+    return word
+
+
+def _decode(value: str) -> str:
+    return base64.b64decode(value).decode()
+
+
+def _stamp() -> str:
+    seconds, rest = divmod(time.time_ns(), 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def _keep_log(stream: IO[bytes], container: Container) -> None:
+    with stream:
+        while piece := stream.readline(PIECE_BYTES):
+            whole = piece.endswith(b"\n")
+            container.say(_stamp(), piece.removesuffix(b"\n"), whole=whole)
+
+
+@contextmanager
+def run_operator(server: KubernetesServer, k6: Path, folder: Path) -> Iterator[Operator]:
+    """Have TestRuns taken up for the length of the block."""
+    operator = Operator(server, k6, folder)
+    try:
+        yield operator
+    finally:
+        operator.close()
