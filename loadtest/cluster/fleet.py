@@ -92,7 +92,6 @@ class ClusterFleet:
         self._start_seconds = start_seconds
         self._bounds = bounds
         self._runners = tuple(_Runner(number, log) for number, log in enumerate(logs, 1))
-        self._states = tuple(RunnerState(runner.number, "pending") for runner in self._runners)
         self._start = Start(cluster, objects.name, len(logs), start_seconds, bounds)
         self._begun_at: float | None = None
         self._regions: dict[str, str | None] = {}
@@ -107,7 +106,7 @@ class ClusterFleet:
         """Return the runners as they were a moment ago."""
         if self._fault is not None:
             raise K6Error(self._fault)
-        return self._states
+        return tuple(self._describe(runner) for runner in self._runners)
 
     def update_bearers(self, bearers: Iterable[Bearer]) -> None:
         """Put fresh bearers where the runners ask for them."""
@@ -169,7 +168,6 @@ class ClusterFleet:
             self._update(runner, pods)
         if stage in GONE and self._was_started(pods):
             self._begun_at = time.monotonic()
-        self._states = tuple(self._describe(runner) for runner in self._runners)
         if ending:
             return
         if self._begun_at is None:
@@ -195,7 +193,8 @@ class ClusterFleet:
         return any(runner.log.exists() and runner.log.stat().st_size for runner in self._runners)
 
     def _check_start(self, stage: str, pods: Sequence[SeenPod]) -> None:
-        for runner, state in zip(self._runners, self._states, strict=True):
+        for runner in self._runners:
+            state = self._describe(runner)
             if state.phase in {"ended", "lost"}:
                 raise K6Error(self._tell_ended_early(runner, state))
         if any(runner.end is not None for runner in self._runners):

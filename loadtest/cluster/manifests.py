@@ -309,6 +309,8 @@ def _build_env(
         "GOGC": GARBAGE_PER_CENT,
         **order.variables,
         "K6_NO_USAGE_REPORT": "true",
+        # A node keeps a long line in pieces of 16 KiB: stderr would come between a summary's.
+        "K6_LOG_OUTPUT": "stdout",
         "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
         "MCP_BEARER_FILE": f"{BEARER_AT}/{BEARER_KEY}",
         "TOOLS_FILE": f"{SCRIPTS_AT}/{TOOLS}",
