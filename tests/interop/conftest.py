@@ -1,9 +1,17 @@
-"""What runs the Node side of these tests."""
+"""What runs the Node side of these tests, and the Prometheus that takes what k6 measures."""
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from .prometheus import Prometheus, describe_prometheus, ensure_prometheus, serve_prometheus
+
+
+def pytest_report_header() -> str:
+    """Say which Prometheus will run."""
+    return f"prometheus: {describe_prometheus()}"
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +22,10 @@ def node() -> str:
     assert wheel.submodule_search_locations is not None
     found = [*Path(wheel.submodule_search_locations[0]).glob("**/bin/node")]
     return str(found[0])
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
+    """Serve a Prometheus that knows nothing yet."""
+    with serve_prometheus(ensure_prometheus(), tmp_path / "prometheus") as server:
+        yield server
