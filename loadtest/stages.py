@@ -339,7 +339,7 @@ def _choose_run(settings: Settings, binary: "K6Binary") -> "RunScenario":
     if settings.engine == "local":
         return partial(run_scenario, binary=binary)
     launch = open_segments(binary, settings.variables)
-    return partial(run_fleet, launch=launch, parallelism=settings.parallelism)
+    return partial(run_fleet, launch=launch)
 
 
 def _close_earlier(chain: Chain, settings: Settings, bearers: Sequence[Bearer]) -> None:

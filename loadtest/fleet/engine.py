@@ -22,7 +22,7 @@ class Order:
     mcp_url: str
     bearer_file: Path
     seconds: float
-    logs: tuple[Path, ...]
+    logs: tuple[Path, ...] = ()
     outputs: tuple[str, ...] = ()
     output_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     renewal_url: str | None = field(default=None, repr=False)

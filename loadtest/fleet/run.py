@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loadtest.config import Settings
-from loadtest.errors import ResultsError
+from loadtest.errors import K6Error, ResultsError
 from loadtest.files import write_json, write_text
 from loadtest.fleet.engine import Fleet, Launch, Order, RunnerState
 from loadtest.fleet.merging import describe, merge
@@ -50,7 +50,6 @@ def run_fleet(
     watcher: Watcher | None = None,
     renewal_url: str | None = None,
     launch: Launch,
-    parallelism: int,
 ) -> ScenarioRun:
     """Run one scenario by a fleet; what it measured is a result, that it cannot start an error.
 
@@ -58,64 +57,118 @@ def run_fleet(
     """
     watcher = watcher or NoWatcher()
     phases = build_phases(scenario, settings.profile, settings.unit)
-    order = Order(
-        scenario=scenario,
-        parallelism=parallelism,
-        variables=build_told(scenario, settings, mcp_url) | TELL,
-        tools=settings.tools.render(),
-        mcp_url=mcp_url,
-        bearer_file=bearer_file,
-        seconds=bound_seconds(phases),
-        logs=tuple(_open_logs(settings.state_dir, mcp_url, parallelism)),
-        outputs=settings.outputs,
-        output_variables=select_variables(settings.outputs, settings.variables),
-        renewal_url=renewal_url,
+    order = replace(
+        build_order(scenario, settings, mcp_url, bearer_file, renewal_url),
+        logs=tuple(_open_logs(settings.state_dir, mcp_url, settings.parallelism)),
     )
     started = utc_now()
     logs = [RunnerLog(path) for path in order.logs]
     watch = _Watch(order, logs, watcher)
-    interruption: BaseException | None = None
-    broken_off: str | None = None
-    fleet: Fleet | None = None
+    watcher.begin(scenario, phases)
     try:
-        watcher.begin(scenario, phases)
-        fleet = launch(order)
-        broken_off = watch.wait(fleet)
-    except (KeyboardInterrupt, SystemExit) as caught:
-        interruption = caught
+        watch.run(launch)
     finally:
-        try:
-            if fleet is not None:
-                watch.end(fleet)
-        except (KeyboardInterrupt, SystemExit) as caught:  # asked twice: do not wait for it
-            interruption = caught
-        finally:
-            if fleet is not None:
-                fleet.close()
-            sessions = _settle(settings.state_dir, out_dir, parallelism)
+        sessions = _settle(settings.state_dir, out_dir, order.parallelism)
     left, caught_late = close_opened(settings.state_dir, bearer_file, sessions)
-    interruption = caught_late or interruption
+    interruption = caught_late or watch.interruption
     finished = _read_back(order, watch.states, logs, out_dir, settings.profile.max_failure_share)
     result = replace(finished.result, started=started, ended=utc_now(), sessions_left=left)
     if interruption is not None:
         result = replace(result, outcome="interrupted", reason="stopped by a signal")
-    elif broken_off is not None and result.outcome != "aborted":
-        result = replace(result, outcome="aborted", reason=broken_off)
+    elif watch.failure is not None:
+        result = replace(result, outcome="failed", reason=watch.failure)
+    elif watch.broken_off is not None and result.outcome != "aborted":
+        result = replace(result, outcome="aborted", reason=watch.broken_off)
     watcher.end(result)
     return replace(finished, result=result, interruption=interruption)
 
 
+def build_order(
+    scenario: str,
+    settings: Settings,
+    mcp_url: str,
+    bearer_file: Path,
+    renewal_url: str | None = None,
+) -> Order:
+    """Return what an engine is asked to run, but for the logs."""
+    return Order(
+        scenario=scenario,
+        parallelism=settings.parallelism,
+        variables=build_told(scenario, settings, mcp_url) | TELL,
+        tools=settings.tools.render(),
+        mcp_url=mcp_url,
+        bearer_file=bearer_file,
+        seconds=bound_seconds(build_phases(scenario, settings.profile, settings.unit)),
+        outputs=settings.outputs,
+        output_variables=select_variables(settings.outputs, settings.variables),
+        renewal_url=renewal_url,
+    )
+
+
 class _Watch:
-    """Looks at a fleet until it ends; `states` are the last that were seen."""
+    """Runs a fleet to its end; `states` are the last that were seen.
+
+    `broken_off` says why it was stopped before, `failure` what went wrong with the engine once the
+    load had begun, and `interruption` who stopped us.
+    """
 
     def __init__(self, order: Order, logs: Sequence[RunnerLog], watcher: Watcher) -> None:
-        self.states: tuple[RunnerState, ...] = ()
-        self._bound_seconds = order.seconds
+        self.states = tuple(RunnerState(n, "pending") for n in range(1, order.parallelism + 1))
+        self.broken_off: str | None = None
+        self.failure: str | None = None
+        self.interruption: BaseException | None = None
+        self._order = order
         self._logs = logs
         self._watcher = watcher
         self._rule = AbortRule()
 
-    def wait(self, fleet: Fleet) -> str | None:
+    def run(self, launch: Launch) -> None:
+        """Launch, wait, stop what still runs, and remove what was made.
+
+        Raises K6Error for a fleet that cannot start; what it measured is kept of any other.
+        """
+        try:
+            fleet = launch(self._order)
+        except (KeyboardInterrupt, SystemExit) as caught:
+            self.interruption = caught
+            return
+        try:
+            self._attend(fleet)
+        except K6Error as refusal:
+            self._close(fleet)
+            raise K6Error("; ".join(filter(None, (str(refusal), self.failure)))) from None
+        finally:
+            self._close(fleet)
+            for log in self._logs:
+                log.read_on()
+
+    def _attend(self, fleet: Fleet) -> None:
+        """Wait for the end, or bring it about; K6Error where there was no beginning."""
+        try:
+            self.broken_off = self._wait(fleet)
+        except (KeyboardInterrupt, SystemExit) as caught:
+            self.interruption = caught
+        except K6Error as failure:
+            if {state.phase for state in self.states} == {"pending"}:
+                raise
+            self.failure = str(failure)
+        if {state.phase for state in self.states} <= {"ended", "lost"}:
+            return
+        try:
+            fleet.stop()
+            self.states = fleet.look()
+        except (KeyboardInterrupt, SystemExit) as caught:  # asked twice: do not wait for it
+            self.interruption = caught
+        except K6Error as failure:
+            self.failure = self.failure or str(failure)
+
+    def _close(self, fleet: Fleet) -> None:
+        try:
+            fleet.close()
+        except K6Error as failure:
+            self.failure = "; ".join(filter(None, (self.failure, str(failure))))
+
+    def _wait(self, fleet: Fleet) -> str | None:
         """Wait for every runner to end; return why the fleet must be stopped before."""
         deadline: float | None = None
         read_at = 0.0
@@ -128,7 +181,7 @@ class _Watch:
             if EXIT_ABORTED in {state.exit_code for state in self.states}:
                 return "a runner gave up"
             if deadline is None and "pending" not in phases:
-                deadline = now + self._bound_seconds
+                deadline = now + self._order.seconds
             if deadline is not None and now > deadline:
                 return "k6 ran past its schedule"
             live = None
@@ -140,14 +193,6 @@ class _Watch:
                     return fault
             self._watcher.tick(live)
             time.sleep(LOOK_SECONDS)
-
-    def end(self, fleet: Fleet) -> None:
-        """Stop what still runs, and take what is new in the logs."""
-        if not {state.phase for state in self.states} <= {"ended", "lost"}:
-            fleet.stop()
-            self.states = fleet.look()
-        for log in self._logs:
-            log.read_on()
 
     def _read(self) -> Live:
         whole = Tally()

@@ -41,13 +41,12 @@ def fleet(tmp_path: Path, binary: K6Binary) -> RunFleet:
         given = parse_outputs(outputs, [scenario], binary.path, "segments")
         return run_fleet(
             scenario,
-            replace(settings, outputs=given),
+            replace(settings, outputs=given, parallelism=3),
             endpoint.mcp_url,
             endpoint.bearer_file,
             out_dir=tmp_path / scenario,
             watcher=watcher,
             launch=open_segments(binary, settings.variables),
-            parallelism=3,
         )
 
     return run
@@ -65,15 +64,15 @@ def both(
     launch = open_segments(binary, settings.variables)
     folders = [
         run_scenarios(
-            settings,
+            replace(settings, parallelism=parallelism),
             new_folder(tmp_path_factory.mktemp("runs"), binary),
             endpoint.mcp_url,
             endpoint.bearer_file,
             run=run,
         )
-        for run in (
-            partial(run_scenario, binary=binary),
-            partial(run_fleet, launch=launch, parallelism=3),
+        for parallelism, run in (
+            (1, partial(run_scenario, binary=binary)),
+            (3, partial(run_fleet, launch=launch)),
         )
     ]
     return endpoint, folders[0], folders[1]
