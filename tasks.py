@@ -38,6 +38,7 @@ HELP = {
     "scenarios": "Scenarios to run, as in cold-start,tools (default: all three)",
     "engine": "What runs k6: local, segments, kubernetes (default: local, one k6)",
     "parallelism": "How many k6 share the load, with segments or kubernetes",
+    "render": "Print what a run would make in Kubernetes; make and ask nothing",
     "out": "Output of k6 beside ours, as in csv={scenario}.csv; may be given again",
     "json": "Print the run as one JSON document, and all else to standard error",
     "run_id": "Run to report, from .loadtest/runs or its artifact (default: the newest)",
@@ -97,7 +98,8 @@ class ChainExecutor(Executor):
             call = Call(call) if isinstance(call, Task) else call
             # Equal calls run once, so every option is spelled out.
             call.kwargs = {option.name: option.default for option in options(call)} | call.kwargs
-            for pre in call.pre:
+            # What only shows needs nothing made before.
+            for pre in [] if call.kwargs.get("render") else call.pre:
                 shared = {option.name for option in options(pre)} & call.kwargs.keys()
                 handed = {name: call.kwargs[name] for name in shared}
                 expanded += self.expand_calls([Call(pre, kwargs=handed)])
@@ -120,7 +122,9 @@ def check(call: Call) -> None:
         from loadtest.fleet.options import choose_engine
 
         chosen = stages.parse_scenarios(given["scenarios"])
-        choose_engine(settings, chosen, given["engine"], given["parallelism"])
+        settings = choose_engine(settings, chosen, given["engine"], given["parallelism"])
+        if not given.get("render"):
+            stages.check_cluster(settings)
 
 
 def report_failed(call: Call, failure: LoadtestError) -> None:
@@ -259,6 +263,7 @@ def k6(
     scenarios: str | None = None,
     engine: str | None = None,
     parallelism: str | None = None,
+    render: bool = False,
     out: Sequence[str] | None = None,
     json: bool = False,  # noqa: ARG001 (read by the executor)
     knobs: Any = None,
@@ -270,12 +275,17 @@ def k6(
     measured and closes the sessions.
 
     inv k6 --env staging --scenarios sessions --stages 1,50,100
+    inv k6 --engine segments --parallelism 4    several k6 on this machine
+    inv k6 --env prod --engine kubernetes --parallelism 12 --render    see before you run
     """
     from loadtest import stages
 
     settings = load(env, profile, knobs)
     fleet = {"engine": engine, "parallelism": parallelism}
-    stages.k6(chain.current(), settings, scenarios, out or (), **fleet)
+    if render:
+        stages.render(settings, scenarios, **fleet)
+    else:
+        stages.k6(chain.current(), settings, scenarios, out or (), **fleet)
 
 
 @task()

@@ -40,6 +40,7 @@ from loadtest.mint.options import WAYS, MintOptions
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from loadtest.config import Kubernetes
     from loadtest.delivery import Judged
     from loadtest.history import Reading
     from loadtest.k6 import K6Binary, RunScenario
@@ -298,25 +299,31 @@ def k6(
         binary=binary,
         tell=lambda text: chain.say("k6", text),
     )
-    folder = create_run_folder(settings.runs_dir, build_run(settings, target, binary.version))
+    where = find_cluster(settings)
+    k6_version = where.image if where else binary.version
+    folder = create_run_folder(settings.runs_dir, build_run(settings, target, k6_version))
     chain.ending.run_dir = folder.path
-    chain.say("k6", f"{binary.describe()}, into {folder.path.relative_to(settings.root)}")
+    what = f"{where.image} in namespace {where.namespace}" if where else binary.describe()
+    chain.say("k6", f"{what}, into {folder.path.relative_to(settings.root)}")
     with ExitStack() as running:
         display = running.enter_context(ProgressDisplay(chain.console))
+        run, pass_on = _open_engine(settings, binary, running)
         renewal_url = None
         if is_renewable(bearers):
-            renewal = Renewal(
-                bearers,
-                lambda needed: renew_bearers(chain, settings, needed),
-                lambda text: chain.say("k6", text),
-            )
+
+            def renew(needed_seconds: float | None) -> Sequence[Bearer]:
+                fresh = renew_bearers(chain, settings, needed_seconds)
+                pass_on(fresh)
+                return fresh
+
+            renewal = Renewal(bearers, renew, lambda text: chain.say("k6", text))
             renewal_url = running.enter_context(renewal).url
         folder = run_scenarios(
             settings,
             folder,
             bearers[0].mcp_url,
             settings.bearer_file,
-            run=_choose_run(settings, binary),
+            run=run,
             scenarios=chosen,
             watcher=display,
             renewal_url=renewal_url,
@@ -330,16 +337,68 @@ def _describe_fleet(settings: Settings) -> str:
     return f", by {settings.parallelism} k6 ({settings.engine})"
 
 
-def _choose_run(settings: Settings, binary: "K6Binary") -> "RunScenario":
-    """Return what runs a scenario: one k6, or a fleet of them."""
+def _open_engine(
+    settings: Settings, binary: "K6Binary", running: ExitStack
+) -> "tuple[RunScenario, Callable[[Sequence[Bearer]], None]]":
+    """Return what runs a scenario, and what takes fresh bearers to where k6 cannot ask for them."""
     from loadtest.fleet.run import run_fleet
     from loadtest.fleet.segments import open_segments
     from loadtest.k6 import run_scenario
 
-    if settings.engine == "local":
-        return partial(run_scenario, binary=binary)
-    launch = open_segments(binary, settings.variables)
-    return partial(run_fleet, launch=launch)
+    where = find_cluster(settings)
+    if where is not None:
+        from loadtest.cluster.client import open_cluster
+        from loadtest.cluster.engine import Engine
+
+        cluster = running.enter_context(open_cluster(where, settings.variables))
+        engine = Engine(cluster, settings.environment_name, where)
+        return partial(run_fleet, launch=engine.launch), engine.renew
+    if settings.engine == "segments":
+        launch = open_segments(binary, settings.variables)
+        return partial(run_fleet, launch=launch), lambda _: None
+    return partial(run_scenario, binary=binary), lambda _: None
+
+
+def find_cluster(settings: Settings) -> "Kubernetes | None":
+    """Return where runners run as pods; None where k6 runs on this machine."""
+    return settings.environment.kubernetes if settings.engine == "kubernetes" else None
+
+
+def check_cluster(settings: Settings) -> None:
+    """Raise K6Error where there is no way to the cluster that is to run k6; ask it nothing."""
+    where = find_cluster(settings)
+    if where is not None:
+        from loadtest.cluster.client import open_cluster
+
+        with open_cluster(where, settings.variables):
+            pass
+
+
+def render(
+    settings: Settings, scenarios: str | None, *, engine: str | None, parallelism: str | None
+) -> None:
+    """Print what a run would make in Kubernetes, and ask nobody: no bearer, no cluster."""
+    from loadtest.cluster.manifests import build_cadence, build_manifests
+    from loadtest.cluster.manifests import render as render_manifests
+    from loadtest.fleet.options import choose_engine
+    from loadtest.fleet.run import build_order
+
+    chosen = parse_scenarios(scenarios)
+    settings = choose_engine(settings, chosen, engine, parallelism)
+    where = find_cluster(settings)
+    if where is None:
+        raise UsageError("--render goes with --engine kubernetes: the others make no manifests")
+    name = settings.environment_name
+    # Addresses and bearers stand in the Secret alone, of which no value is shown.
+    mcp_url = settings.base_url or "https://unknown.invalid/"
+    for scenario in chosen:
+        order = build_order(scenario, settings, mcp_url, settings.bearer_file, "by the cluster")
+        print(f"# {scenario}: made, followed and removed by a run")
+        print(render_manifests(build_manifests(order, name, where).list()), end="")
+    if where.schedule is not None:
+        print("# the cadence: yours to apply, once")
+        cadence = build_cadence(name, settings.environment, settings.parallelism)
+        print(render_manifests(cadence), end="")
 
 
 def _close_earlier(chain: Chain, settings: Settings, bearers: Sequence[Bearer]) -> None:
@@ -401,18 +460,25 @@ def build_run(settings: Settings, target: "Target", k6_version: str) -> "Run":
         knobs=settings.profile.model_dump(mode="json") | {"tool_table": settings.tools.describe()},
         target=target,
         k6_version=k6_version,
-        machine={
-            "system": platform.system(),
-            "architecture": platform.machine(),
-            "cpus": os.cpu_count(),
-            "shares_with_target": target.host.split(":")[0] in {"127.0.0.1", "localhost"},
-        },
+        machine=_describe_machine(settings, target),
         git_sha=git_sha,
         run_url=build_run_url(settings.variables),
         clients=settings.clients,
         engine=settings.engine,
         generators=settings.parallelism,
     )
+
+
+def _describe_machine(settings: Settings, target: "Target") -> dict[str, object]:
+    where = find_cluster(settings)
+    if where is not None:
+        return {"cpu": where.cpu, "memory": where.memory}
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cpus": os.cpu_count(),
+        "shares_with_target": target.host.split(":")[0] in {"127.0.0.1", "localhost"},
+    }
 
 
 def build_run_url(variables: Mapping[str, str]) -> str | None:

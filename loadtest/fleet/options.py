@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from loadtest.config import ENGINES, Profile, Settings
-from loadtest.errors import UsageError
+from loadtest.errors import ConfigError, UsageError
 from loadtest.health import count_cpus
 
 
@@ -22,11 +22,25 @@ def choose_engine(
         if parallelism is not None:
             raise UsageError("--parallelism goes with --engine segments or kubernetes")
         return settings
-    if parallelism is None and name == "kubernetes":
-        raise UsageError("--engine kubernetes needs --parallelism: how many runners to spread over")
+    if name == "kubernetes":
+        _check_cluster(settings, parallelism)
     count = count_cpus() if parallelism is None else _parse(parallelism)
     _check_shares(settings.profile, scenarios, count)
     return replace(settings, engine=name, parallelism=count)
+
+
+def _check_cluster(settings: Settings, parallelism: str | None) -> None:
+    """Refuse what no cluster can run."""
+    if settings.is_reference():
+        raise UsageError(
+            "--engine kubernetes is for hosted environments: pods do not reach the reference "
+            "target on this machine; take --engine segments"
+        )
+    if settings.environment.kubernetes is None:
+        table = f"[environment.{settings.environment_name}.kubernetes]"
+        raise ConfigError(f"--engine kubernetes needs {table} in loadtest.toml, with a namespace")
+    if parallelism is None:
+        raise UsageError("--engine kubernetes needs --parallelism: how many runners share the load")
 
 
 def _parse(text: str) -> int:

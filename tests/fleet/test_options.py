@@ -1,10 +1,12 @@
 """The engine as typed."""
 
+from dataclasses import replace
+
 import pytest
 
 from loadtest.chain import ROOT
-from loadtest.config import Settings, load_settings
-from loadtest.errors import UsageError
+from loadtest.config import Kubernetes, Settings, load_settings
+from loadtest.errors import ConfigError, UsageError
 from loadtest.fleet.options import choose_engine
 from loadtest.health import count_cpus
 from loadtest.results import SCENARIOS
@@ -31,7 +33,7 @@ def test_segments_have_a_runner_per_processor_or_as_many_as_asked_for(settings: 
     [
         ("cloud", None, "--engine cloud: there are local, segments, kubernetes"),
         (None, "2", "--parallelism goes with --engine segments or kubernetes"),
-        ("kubernetes", None, "--engine kubernetes needs --parallelism"),
+        ("kubernetes", "2", "--engine kubernetes is for hosted environments"),
         ("segments", "0", "--parallelism must be a whole number above 0"),
         ("segments", "two", "--parallelism must be a whole number above 0"),
         ("segments", "5", "--parallelism 5: cold-start has 4 VUs to share out; take 4 at most"),
@@ -44,3 +46,14 @@ def test_what_cannot_be_is_refused_in_one_line(
         choose_engine(settings, SCENARIOS, engine, parallelism)
     assert str(caught.value).startswith(words)
     assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_needs_a_namespace_and_a_number_of_runners() -> None:
+    hosted = load_settings(ROOT, "staging", "smoke", process_env={})
+    with pytest.raises(ConfigError, match=r"needs \[environment.staging.kubernetes\] in loadtest"):
+        choose_engine(hosted, SCENARIOS, "kubernetes", "2")
+    where = Kubernetes(namespace="loadtest")
+    there = replace(hosted, environment=hosted.environment.model_copy(update={"kubernetes": where}))
+    with pytest.raises(UsageError, match="needs --parallelism"):
+        choose_engine(there, SCENARIOS, "kubernetes", None)
+    assert choose_engine(there, SCENARIOS, "kubernetes", "2").parallelism == 2

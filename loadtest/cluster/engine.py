@@ -1,0 +1,39 @@
+"""The engine `kubernetes`: launches fleets, and hands fresh bearers to the one that runs."""
+
+from collections.abc import Sequence
+
+from loadtest.cluster.client import Cluster
+from loadtest.cluster.fleet import ClusterFleet, launch_fleet
+from loadtest.config import Kubernetes
+from loadtest.fleet.engine import Order
+from loadtest.mint.bearer import Bearer
+
+
+class Engine:
+    """A cluster in which an environment's scenarios run, one after the other."""
+
+    def __init__(self, cluster: Cluster, environment_name: str, where: Kubernetes) -> None:
+        self._cluster = cluster
+        self._environment_name = environment_name
+        self._where = where
+        self._fleet: ClusterFleet | None = None
+        self._fresh: Sequence[Bearer] = ()
+
+    def launch(self, order: Order) -> ClusterFleet:
+        """Ask for the runners of a scenario."""
+        before = self._fresh
+        self._fleet = launch_fleet(
+            order,
+            cluster=self._cluster,
+            environment_name=self._environment_name,
+            where=self._where,
+        )
+        if self._fresh is not before:  # renewed after the Secret was made of the old ones
+            self._fleet.update_bearers(self._fresh)
+        return self._fleet
+
+    def renew(self, bearers: Sequence[Bearer]) -> None:
+        """Put fresh bearers where the runners look; K6Error where they are not taken."""
+        self._fresh = bearers
+        if self._fleet is not None:
+            self._fleet.update_bearers(bearers)
