@@ -13,6 +13,7 @@ import yaml
 from cluster_orders import FULL, PLAIN, build_order, load_environment, load_profiles
 from hypothesis import given
 from hypothesis import strategies as st
+from operated_jobs import build_runner_job, build_starter_job
 from testrun_schema import find_faults
 
 from loadtest.cluster.manifests import (
@@ -41,36 +42,6 @@ def check_by_schema(manifests: Iterable[dict[str, Any]]) -> None:
             kubernetes_validate.validate(manifest, version, strict=True)
 
 
-def operate(test_run: dict[str, Any], number: int) -> dict[str, Any]:
-    """Return runner `number`'s Job as the operator makes it of a TestRun."""
-    name, runner = test_run["metadata"]["name"], test_run["spec"]["runner"]
-    labels = runner["metadata"]["labels"] | {"app": "k6", "k6_cr": name, "runner": "true"}
-    as_in_pod = ("nodeSelector", "tolerations", "topologySpreadConstraints", "imagePullSecrets")
-    as_in_container = ("image", "env", "resources", "volumeMounts", "livenessProbe")
-    container = {key: runner[key] for key in (*as_in_container, "readinessProbe")}
-    pod = {key: runner[key] for key in as_in_pod if key in runner} | {
-        "automountServiceAccountToken": runner["automountServiceAccountToken"] == "true",
-        "serviceAccountName": runner["serviceAccountName"],
-        "hostname": f"{name}-{number}",
-        "restartPolicy": "Never",
-        "securityContext": runner["securityContext"],
-        "volumes": runner["volumes"],
-        "containers": [
-            container | {"name": "k6", "securityContext": runner["containerSecurityContext"]}
-        ],
-    }
-    annotations = runner["metadata"]["annotations"]
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": f"{name}-{number}", "labels": labels, "annotations": annotations},
-        "spec": {
-            "backoffLimit": 0,
-            "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod},
-        },
-    }
-
-
 @pytest.mark.parametrize("where", [PLAIN, FULL], ids=["plain", "full"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("profile", PROFILES)
@@ -80,7 +51,7 @@ def test_every_profile_s_manifests_are_what_the_schemas_take(
     manifests = build_manifests(build_order(tmp_path, scenario, PROFILES[profile]), "prod", where)
     *others, test_run = manifests.list()
     assert find_faults(test_run) == []
-    check_by_schema((*others, operate(test_run, 1)))
+    check_by_schema((*others, build_runner_job(test_run, 1), build_starter_job(test_run)))
     # The definition of a TestRun leaves its metadata open; that of the others is the same.
     assert {str(manifest["metadata"]) for manifest in others} == {str(test_run["metadata"])}
 
@@ -192,7 +163,7 @@ def test_runners_are_spread_by_the_labels_that_the_operator_gives_them(
     test_run = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", where).test_run
     constraints = test_run["spec"]["runner"].get("topologySpreadConstraints", [])
     assert [constraint["topologyKey"] for constraint in constraints] == keys
-    labels = operate(test_run, 1)["metadata"]["labels"]
+    labels = build_runner_job(test_run, 1)["metadata"]["labels"]
     for constraint in constraints:
         assert constraint["labelSelector"]["matchLabels"].items() <= labels.items()
 
