@@ -27,6 +27,7 @@ INTEROP = Path("tests/interop")
 # Go modules, whose go.sum pins by hash.
 ACTIONLINT = REQUIREMENTS / "actionlint"
 K6_NEXT = REQUIREMENTS / "k6-next"
+KUBERNETES = REQUIREMENTS / "kubernetes"
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -55,12 +56,18 @@ def install_with_node(session: nox.Session) -> None:
         session.run("npm", "ci", "--prefer-offline", silent=True)
 
 
-def build_tool(session: nox.Session, module: Path, name: str) -> str:
-    """Build the tool that a Go module pins; return its path."""
+def build_tools(session: nox.Session, module: Path) -> Path:
+    """Build the tools that a Go module pins; return the folder that they lie in."""
     folder = (Path(session.virtualenv.location) / "go").resolve()
     with session.chdir(module):
         build = ("go", "install", "-mod=readonly", "-trimpath", "tool")
         session.run(*build, env={"GOBIN": str(folder)}, external=True)
+    return folder
+
+
+def build_tool(session: nox.Session, module: Path, name: str) -> str:
+    """Build the one tool that a Go module pins; return its path."""
+    folder = build_tools(session, module)
     binary = shutil.which(name, path=folder)
     if binary is None:
         session.error(f"Go built no {name} in {folder}")
@@ -157,9 +164,16 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def interop(session: nox.Session) -> None:
-    """Test against what npm ships: an OAuth server, Mermaid, GitHub's description, MDX."""
+    """Test against what others make: an OAuth server, Mermaid, GitHub, MDX, Kubernetes."""
     install_with_node(session)
-    run_patiently(session, "pytest", str(INTEROP), *session.posargs)
+    tests = ["pytest", str(INTEROP)]
+    if shutil.which("go") is None:
+        session.warn("no Go here to build Kubernetes with: nothing is tested against it")
+        tests.append(f"--ignore={INTEROP / 'test_kubernetes_api.py'}")
+        run_patiently(session, *tests, *session.posargs)
+    else:
+        binaries = build_tools(session, KUBERNETES)
+        run_patiently(session, *tests, *session.posargs, KUBERNETES_BIN=str(binaries))
 
 
 @nox.session
