@@ -1,0 +1,107 @@
+"""What sessions take of the network, and what a fleet's runner tells of them in its log."""
+
+import json
+import os
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.table import Table
+
+from loadtest.config import load_settings
+from loadtest.fleet.engine import Order
+from loadtest.fleet.run import TELL
+from loadtest.fleet.segments import open_segments
+from loadtest.fleet.tally import Tally, is_tally
+from loadtest.k6 import bound_seconds, build_phases, build_told, find_k6
+
+from .common import ROOT
+from .k6_runs import Place, serve_target
+
+SESSIONS = 50  # a call a second each
+SHORT, LONG = 10, 70  # seconds
+LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class _Traffic:
+    """What one runner made of one stage: bytes sent and received, and the lines that it told."""
+
+    calls: int
+    sent: int
+    received: int
+    tallies: tuple[bytes, ...]
+
+    def told(self) -> int:
+        """Return the bytes of all tallies."""
+        return sum(map(len, self.tallies))
+
+
+def bench_traffic() -> Table:
+    """Measure bytes per call and per session in both eras, and what a runner's log takes.
+
+    A call, and a minute, cost what the long stage took more than the short one; a session the rest.
+    """
+    table = Table(
+        f"sessions.js, {SESSIONS} sessions",
+        *("sent per call", "received", "sent per session"),
+        *("told per session-minute", "bytes per tally", "µs to add it up"),
+        box=None,
+    )
+    for era in ("handshake", "stateless"):
+        with serve_target("--eras", era) as place:
+            short, long = (_run(place, seconds) for seconds in (SHORT, LONG))
+        calls = long.calls - short.calls
+        sent, received = (long.sent - short.sent) / calls, (long.received - short.received) / calls
+        session = (short.sent - sent * short.calls) / (SESSIONS + 1)  # setup() opens one more
+        minute = (long.told() - short.told()) / SESSIONS / (LONG - SHORT) * 60
+        size = long.told() / len(long.tallies)
+        figures = (sent, received, session, minute, size, _time_reading(long.tallies) * 1e6)
+        table.add_row(era, *(f"{figure:,.0f}" for figure in figures))
+    return table
+
+
+def _run(place: Place, seconds: int) -> _Traffic:
+    knobs = {"STAGES": str(SESSIONS), "STAGE_SECONDS": str(seconds)}
+    variables = {"PATH": os.environ["PATH"], **knobs}
+    settings = load_settings(ROOT, "local", "smoke", process_env=variables)
+    settings = replace(settings, root=place.folder)
+    with tempfile.TemporaryDirectory(dir=place.folder) as folder:
+        order = Order(
+            scenario="sessions",
+            parallelism=1,
+            variables=build_told("sessions", settings, place.mcp_url) | TELL,
+            tools=settings.tools.render(),
+            mcp_url=place.mcp_url,
+            bearer_file=place.bearer_file,
+            seconds=bound_seconds(build_phases("sessions", settings.profile)),
+            logs=(Path(folder, "k6.log"),),
+        )
+        fleet = open_segments(find_k6(os.environ), variables)(order)
+        deadline = time.monotonic() + order.seconds
+        try:
+            while fleet.look()[0].phase == "running" and time.monotonic() < deadline:
+                time.sleep(LOOK_SECONDS)
+            (state,) = fleet.look()
+        finally:
+            fleet.close()
+        lines = order.logs[0].read_bytes().splitlines()
+    if state.exit_code != 0:
+        raise SystemExit(f"sessions went wrong: {state}")
+    (summary,) = (json.loads(line) for line in lines if line.startswith(b'{"loadtest":'))
+    counts = {name: metric.get("count", 0) for name, metric in summary["metrics"].items()}
+    return _Traffic(
+        calls=counts["http_req_duration{rpc:tools/call}"],
+        sent=counts["data_sent"],
+        received=counts["data_received"],
+        tallies=tuple(line for line in lines if is_tally(line)),
+    )
+
+
+def _time_reading(tallies: tuple[bytes, ...]) -> float:
+    whole = Tally()
+    began = time.process_time()
+    for line in tallies:
+        whole.read_line(line)
+    return (time.process_time() - began) / len(tallies)
