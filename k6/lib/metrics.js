@@ -19,32 +19,33 @@ export function recordFrame(outcome, frame, durationMs) {
   if (outcome === OK) duration.add(durationMs, { frame });
   else failures.add(1, { reason: outcome, frame });
   if (tally === null) return;
-  if (outcome === OK) tally.add('mcp_duration', durationMs, `frame:${frame}`);
-  else tally.count('mcp_failures', outcome, `frame:${frame}`);
+  const series = tally.select(`frame:${frame}`);
+  if (outcome === OK) series.add('mcp_duration', durationMs);
+  else series.count('mcp_failures', outcome);
 }
 
 // Of a call, whose tool is a tag of the VU.
 export function recordOk(durationMs) {
   duration.add(durationMs);
-  if (tally !== null) tally.add('mcp_duration', durationMs);
+  if (tally !== null) tally.current.add('mcp_duration', durationMs);
 }
 
 export function recordResponse(responseMs) {
   response.add(responseMs);
-  if (tally !== null) tally.add('mcp_response', responseMs);
+  if (tally !== null) tally.current.add('mcp_response', responseMs);
 }
 
 export function recordFailure(outcome) {
   failures.add(1, { reason: outcome });
-  if (tally !== null) tally.count('mcp_failures', outcome);
+  if (tally !== null) tally.current.count('mcp_failures', outcome);
 }
 
 export function recordOpening(outcome, durationMs) {
   if (outcome === OK) opening.add(durationMs);
   else openFailures.add(1, { reason: outcome });
   if (tally === null) return;
-  if (outcome === OK) tally.add('mcp_opening', durationMs);
-  else tally.count('mcp_open_failures', outcome);
+  if (outcome === OK) tally.current.add('mcp_opening', durationMs);
+  else tally.current.count('mcp_open_failures', outcome);
 }
 
 export function recordOpened(session) {
@@ -57,7 +58,7 @@ export function recordClosed(session, done) {
 
 export function recordLateness(ms) {
   lateness.add(ms);
-  if (tally !== null) tally.add('mcp_generator_lateness', ms, '');
+  if (tally !== null) tally.whole.add('mcp_generator_lateness', ms);
 }
 
 export function recordEnd(ms) {

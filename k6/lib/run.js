@@ -115,7 +115,7 @@ export function live(slice, protocol, pools, selector = '') {
   const begin = start + OPEN_SECONDS * 1000;
   const end = begin + slice.seconds * 1000;
   const last = end + DRAIN_SECONDS * 1000;
-  if (tally !== null) tally.begin(begin, selector, (turn + 1) / slice.vus);
+  if (tally !== null) tally.begin(selector, begin, (turn + 1) / slice.vus);
   waitUntil(start + (OPEN_SECONDS * 1000 * turn) / slice.vus);
   const session = openSession(turn, protocol, last, slice.rate === null ? end : 0);
   if (session !== null) {
@@ -130,12 +130,13 @@ export function live(slice, protocol, pools, selector = '') {
   recordEnd(clock() - begin);
 }
 
-// Calls that the tally knows of before they are made.
+// Calls whose series the tally selects before they are made.
 function announce(next, selector) {
-  if (tally === null) return next;
+  if (tally === null || selector !== '') return next;
+  let tool = null;
   return () => {
     const call = next();
-    tally.selector = selector || `tool:${call.tool}`;
+    if (call.tool !== tool) tally.select(`tool:${(tool = call.tool)}`);
     return call;
   };
 }

@@ -15,12 +15,6 @@ class Histogram {
     this.buckets = new Map();
   }
 
-  add(ms) {
-    if (ms > this.most) this.most = ms;
-    const bucket = floor(log(ms > LEAST_MS ? ms : LEAST_MS) * PER_BUCKET);
-    this.buckets.set(bucket, (this.buckets.get(bucket) || 0) + 1);
-  }
-
   // [longest, bucket, count, buckets to the next, count, …]
   list() {
     const listed = [this.most];
@@ -33,34 +27,61 @@ class Histogram {
   }
 }
 
+// What belongs to one selector, such as `stage:10`; to the whole scenario with an empty one.
+class Series {
+  constructor(selector) {
+    this.selector = selector;
+    this.trends = {};
+    this.counts = {};
+  }
+
+  add(metric, ms) {
+    const histogram = this.trends[metric] || (this.trends[metric] = new Histogram());
+    if (ms > histogram.most) histogram.most = ms;
+    const bucket = floor(log(ms > LEAST_MS ? ms : LEAST_MS) * PER_BUCKET);
+    histogram.buckets.set(bucket, (histogram.buckets.get(bucket) || 0) + 1);
+  }
+
+  count(metric, reason) {
+    const series = this.name(metric, `reason:${reason}`);
+    this.counts[series] = (this.counts[series] || 0) + 1;
+  }
+
+  name(metric, more = '') {
+    const inner = [this.selector, more].filter((part) => part !== '').join();
+    return inner === '' ? metric : `${metric}{${inner}}`;
+  }
+
+  // Hands over what there is.
+  take(trends, counts) {
+    for (const [metric, histogram] of Object.entries(this.trends)) {
+      trends[this.name(metric)] = histogram.list();
+    }
+    Object.assign(counts, this.counts);
+    this.trends = {};
+    this.counts = {};
+  }
+}
+
 class Tally {
   constructor() {
     this.serial = 0; // of this VU's tallies: one that is read twice counts once
-    this.selector = ''; // of the series that is added to
     this.due = Infinity; // when it tells again
-    this.clear();
+    this.whole = new Series('');
+    this.known = new Map([['', this.whole]]);
+    this.current = this.whole; // what is added to
   }
 
-  clear() {
-    this.trends = new Map();
-    this.counts = new Map();
-  }
-
-  add(metric, ms, selector = this.selector) {
-    const series = selector === '' ? metric : `${metric}{${selector}}`;
-    let histogram = this.trends.get(series);
-    if (histogram === undefined) this.trends.set(series, (histogram = new Histogram()));
-    histogram.add(ms);
-  }
-
-  count(metric, reason, selector = this.selector) {
-    const series = `${metric}{${selector}${selector && ','}reason:${reason}}`;
-    this.counts.set(series, (this.counts.get(series) || 0) + 1);
+  select(selector) {
+    let series = this.known.get(selector);
+    if (series === undefined) this.known.set(selector, (series = new Series(selector)));
+    this.current = series;
+    return series;
   }
 
   // `share`, from 0 to 1, is the VU's place in a period: not all tell at one time.
-  begin(now, selector, share) {
-    this.selector = selector;
+  begin(selector, now, share) {
+    this.select(selector);
     this.due = now + EVERY_MS * share;
   }
 
@@ -71,13 +92,11 @@ class Tally {
   }
 
   tell() {
-    if (this.trends.size + this.counts.size === 0) return;
-    const trends = {};
-    for (const [series, histogram] of this.trends) trends[series] = histogram.list();
-    const counts = Object.fromEntries(this.counts);
+    const [trends, counts] = [{}, {}];
+    for (const series of this.known.values()) series.take(trends, counts);
+    if (Object.keys(trends).length + Object.keys(counts).length === 0) return;
     this.serial += 1;
     journalTally({ vu: __VU, serial: this.serial, trends, counts });
-    this.clear();
   }
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from . import accuracy, chain, commands, generator, judging, mint, report, traffic
+from . import accuracy, chain, commands, generator, judging, mint, report, segments, traffic
 
 TIMES = {
     "commands": commands.bench,
@@ -21,6 +21,7 @@ TABLES = {
     "accuracy": accuracy.bench_latency,
     "stall": accuracy.bench_stall,
     "judging": judging.bench,
+    "segments": segments.bench,
     "traffic": traffic.bench_traffic,
 }
 # Half an hour of its own: only by name.

@@ -7,17 +7,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import SecretStr
 
 from loadtest.config import CONFIG_FILE, load_settings
-from loadtest.k6 import find_k6, run_scenario
+from loadtest.fleet.run import run_fleet
+from loadtest.fleet.segments import open_segments
+from loadtest.k6 import RunScenario, ScenarioRun, find_k6, run_scenario
 from loadtest.mint.bearer import Bearer, read_bearers, write_bearers
 from loadtest.results import Row
 from loadtest.target import serve_reference
@@ -39,22 +42,40 @@ class Place:
 
     def measure(self, scenario: str, kind: str, name: str, **knobs: str) -> Row:
         """Run a scenario and return one of its rows; every call must have been answered ok."""
+        return pick(self.run(scenario, segments=0, **knobs), kind, name)
+
+    def run(
+        self, scenario: str, *, segments: int = 0, outputs: Sequence[str] = (), **knobs: str
+    ) -> ScenarioRun:
+        """Run a scenario by one k6, or by so many segments."""
+        binary = find_k6({**os.environ, "K6_BIN": str(self.k6)} if self.k6 else os.environ)
         variables = {"PATH": os.environ["PATH"], **knobs}
         settings = load_settings(ROOT, "local", "smoke", process_env=variables)
-        settings = replace(settings, root=self.folder)
+        settings = replace(
+            settings, root=self.folder, outputs=tuple(outputs), parallelism=max(1, segments)
+        )
+        launch = open_segments(binary, settings.variables)
+        run: RunScenario = (
+            partial(run_fleet, launch=launch) if segments else partial(run_scenario, binary=binary)
+        )
         with tempfile.TemporaryDirectory(dir=self.folder) as out_dir:
-            run = run_scenario(
+            return run(
                 scenario,
                 settings,
                 self.mcp_url,
                 self.bearer_file,
                 out_dir=Path(out_dir),
-                binary=find_k6({**os.environ, "K6_BIN": str(self.k6)} if self.k6 else os.environ),
+                watcher=None,
+                renewal_url=None,
             )
-        rows = [row for row in run.rows if (row.kind, row.name) == (kind, name)]
-        if run.result.outcome != "ok" or [row.failures for row in rows] != [{}]:
-            raise SystemExit(f"{scenario} went wrong: {run.result}, {rows}")
-        return rows[0]
+
+
+def pick(run: ScenarioRun, kind: str, name: str) -> Row:
+    """Return one row of a run in which every call was answered ok."""
+    rows = [row for row in run.rows if (row.kind, row.name) == (kind, name)]
+    if run.result.outcome != "ok" or [row.failures for row in rows] != [{}]:
+        raise SystemExit(f"{run.result.name} went wrong: {run.result}, {rows}")
+    return rows[0]
 
 
 @dataclass(frozen=True)
