@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from loadtest.config import Profile, Quota
-from loadtest.k6 import OPEN_SECONDS, build_phases
+from loadtest.k6 import build_phases, find_open_seconds
 from loadtest.tools import ToolTable
 
 WINDOW_SECONDS = 60
@@ -59,11 +59,13 @@ class Demand:
         slots = build_phases("sessions", self.profile)
         for stage, slot in zip(ladder.stages, slots, strict=True):
             rate = math.ceil(stage / clients) * weight
-            yield _Piece(begin + OPEN_SECONDS, begin + OPEN_SECONDS + ladder.stage_seconds, rate)
+            opened = begin + find_open_seconds("sessions", self.profile)
+            yield _Piece(opened, opened + ladder.stage_seconds, rate)
             begin += slot.seconds or 0.0
         if mix.target_rps is not None:
             cost = mix.target_rps * self._find_busiest_share(clients) * self._find_mix_weight()
-            yield _Piece(begin + OPEN_SECONDS, begin + OPEN_SECONDS + mix.duration_seconds, cost)
+            opened = begin + find_open_seconds("tools", self.profile)
+            yield _Piece(opened, opened + mix.duration_seconds, cost)
 
     def _find_busiest_share(self, clients: int) -> float:
         """Return the share of the mix that the client with most of its sessions calls."""

@@ -1,6 +1,7 @@
 """The k6 scenarios: find k6, run it with the bearer by file, read its numbers back as rows."""
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -48,7 +49,7 @@ SUMMARY_VERSION = 1
 OPENINGS = {"handshake": "initialize", "stateless": "server/discover"}
 
 CALL_TIMEOUT_SECONDS = 30
-OPEN_SECONDS = 1  # at the head of a slice its sessions open, spread evenly
+OPENINGS_PER_SECOND = 300  # of a generator: at the head of a slice its sessions open, spread evenly
 CLOSE_SECONDS = 1  # at its tail they are deleted
 COLD_START_MAX_SECONDS = 600
 STOP_SECONDS = 15  # k6 gets this long to write its summary before it is killed
@@ -201,8 +202,8 @@ def find_k6(variables: Mapping[str, str]) -> K6Binary:
     raise K6Error("k6 was not found: use `nox -s k6`, which brings it, or set K6_BIN to its path")
 
 
-def build_knobs(scenario: str, profile: Profile) -> dict[str, str]:
-    """Return the variables that tell one script how hard to test."""
+def build_knobs(scenario: str, profile: Profile, generators: int = 1) -> dict[str, str]:
+    """Return the variables that tell one script how hard to test, with so many k6."""
     knobs = {"MAX_FAILURE_SHARE": str(profile.max_failure_share)}
     if scenario == "cold-start":
         knobs |= {
@@ -213,7 +214,7 @@ def build_knobs(scenario: str, profile: Profile) -> dict[str, str]:
         return knobs
     seconds = _slice_seconds(scenario, profile)
     knobs |= {
-        "OPEN_SECONDS": str(OPEN_SECONDS),
+        "OPEN_SECONDS": str(find_open_seconds(scenario, profile, generators)),
         "DRAIN_SECONDS": str(_drain_seconds(seconds)),
         "CLOSE_SECONDS": str(CLOSE_SECONDS),
     }
@@ -230,12 +231,21 @@ def build_knobs(scenario: str, profile: Profile) -> dict[str, str]:
     return knobs
 
 
-def build_phases(scenario: str, profile: Profile, unit: str = "session") -> tuple[Phase, ...]:
+def find_open_seconds(scenario: str, profile: Profile, generators: int = 1) -> int:
+    """Return how long the sessions of a slice take to open: 1 s, or as long as k6 needs."""
+    most = max(profile.sessions.stages) if scenario == "sessions" else profile.tools.vus
+    return max(1, math.ceil(most / (OPENINGS_PER_SECOND * generators)))
+
+
+def build_phases(
+    scenario: str, profile: Profile, unit: str = "session", generators: int = 1
+) -> tuple[Phase, ...]:
     """Return what runs when; a cold start takes what it takes. `unit` is what the ladder counts."""
     if scenario == "cold-start":
         return (Phase(f"{profile.cold_start.iterations} cold starts", None),)
     seconds = _slice_seconds(scenario, profile)
-    slot = OPEN_SECONDS + seconds + _drain_seconds(seconds) + CLOSE_SECONDS
+    opening = find_open_seconds(scenario, profile, generators)
+    slot = opening + seconds + _drain_seconds(seconds) + CLOSE_SECONDS
     if scenario == "tools":
         return (Phase(_count(profile.tools.vus, unit), slot),)
     return tuple(Phase(_count(stage, unit), slot) for stage in profile.sessions.stages)
@@ -285,7 +295,7 @@ def build_switches(settings: Settings) -> dict[str, str]:
 
 def build_told(scenario: str, settings: Settings, mcp_url: str) -> dict[str, str]:
     """Return all that one script is told, but for places."""
-    knobs = build_knobs(scenario, settings.profile)
+    knobs = build_knobs(scenario, settings.profile, settings.parallelism)
     return knobs | build_limits(settings, mcp_url) | build_switches(settings)
 
 

@@ -440,7 +440,7 @@ def describe_load(settings: Settings, scenarios: Sequence[str]) -> str:
     seconds = sum(
         phase.seconds or 0
         for scenario in scenarios
-        for phase in build_phases(scenario, profile, unit)
+        for phase in build_phases(scenario, profile, unit, settings.parallelism)
     )
     took = f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
     return f"{'; '.join(words[scenario] for scenario in scenarios)}; {took}"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loadtest.config import Profile, Quota
 from loadtest.demand import Demand, parse_policy
-from loadtest.k6 import OPEN_SECONDS, build_phases
+from loadtest.k6 import build_phases, find_open_seconds
 from loadtest.tools import NOVAMART, read_table
 
 # The first user's server (wire contract, "quota").
@@ -35,11 +35,11 @@ def demand(profile: Profile) -> Demand:
 def count_most(profile: Profile, weight: int, clients: int) -> int:
     """Deal the ladder's sessions to clients, and count each client's units minute by minute."""
     spent: dict[int, list[float]] = defaultdict(list)
-    begin = 0.0
+    begin, opening = 0.0, find_open_seconds("sessions", profile)
     for stage, slot in zip(profile.sessions.stages, build_phases("sessions", profile), strict=True):
         for session in range(stage):
             for second in range(profile.sessions.stage_seconds):
-                spent[session % clients].append(begin + OPEN_SECONDS + second)
+                spent[session % clients].append(begin + opening + second)
         begin += slot.seconds or 0
     return weight * max(
         sum(1 for moment in moments if start <= moment < start + 60)

@@ -30,7 +30,7 @@ from loadtest.k6 import (
     find_error,
 )
 from loadtest.outputs import select_variables
-from loadtest.progress import Live, NoWatcher, Watcher
+from loadtest.progress import Live, NoWatcher, Phase, Watcher
 from loadtest.results import Generator, Outcome, RunnerFault, ScenarioResult, utc_now
 
 TALLIES_VERSION = 1
@@ -56,7 +56,7 @@ def run_fleet(
     KeyboardInterrupt and SystemExit stop the fleet and come back as `interruption`.
     """
     watcher = watcher or NoWatcher()
-    phases = build_phases(scenario, settings.profile, settings.unit)
+    phases = _list_phases(scenario, settings)
     order = replace(
         build_order(scenario, settings, mcp_url, bearer_file, renewal_url),
         logs=tuple(_open_logs(settings.state_dir, mcp_url, settings.parallelism)),
@@ -98,11 +98,15 @@ def build_order(
         tools=settings.tools.render(),
         mcp_url=mcp_url,
         bearer_file=bearer_file,
-        seconds=bound_seconds(build_phases(scenario, settings.profile, settings.unit)),
+        seconds=bound_seconds(_list_phases(scenario, settings)),
         outputs=settings.outputs,
         output_variables=select_variables(settings.outputs, settings.variables),
         renewal_url=renewal_url,
     )
+
+
+def _list_phases(scenario: str, settings: Settings) -> tuple[Phase, ...]:
+    return build_phases(scenario, settings.profile, settings.unit, settings.parallelism)
 
 
 class _Watch:

@@ -9,6 +9,7 @@ from loadtest.config import Kubernetes, Settings, load_settings
 from loadtest.errors import ConfigError, UsageError
 from loadtest.fleet.options import choose_engine
 from loadtest.health import count_cpus
+from loadtest.k6 import build_knobs, build_phases
 from loadtest.results import SCENARIOS
 
 
@@ -57,3 +58,19 @@ def test_a_cluster_needs_a_namespace_and_a_number_of_runners() -> None:
     with pytest.raises(UsageError, match="needs --parallelism"):
         choose_engine(there, SCENARIOS, "kubernetes", None)
     assert choose_engine(there, SCENARIOS, "kubernetes", "2").parallelism == 2
+
+
+@pytest.mark.parametrize(
+    ("stages", "generators", "seconds"), [("1,300", 1, 1), ("301", 1, 2), ("33334", 12, 10)]
+)
+def test_many_sessions_take_longer_to_open_and_more_runners_open_more_at_a_time(
+    stages: str, generators: int, seconds: int
+) -> None:
+    settings = load_settings(ROOT, "local", "smoke", process_env={})
+    sessions = settings.profile.sessions.model_validate(
+        {"stages": [int(stage) for stage in stages.split(",")], "stage_seconds": 300}
+    )
+    profile = settings.profile.model_copy(update={"sessions": sessions})
+    assert build_knobs("sessions", profile, generators)["OPEN_SECONDS"] == str(seconds)
+    [*_, last] = build_phases("sessions", profile, generators=generators)
+    assert last.seconds == seconds + 300 + 10 + 1
