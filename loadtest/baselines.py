@@ -76,7 +76,7 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
     yield "clients", run.clients
     yield "engine", run.engine
     yield "generators", run.generators
-    yield "regions", list(run.regions)
+    yield "regions", ", ".join(run.regions) or None
 
 
 def _describe_difference(other: Entry, scenario: str, conditions: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from plain_runs import ROWS, RUN, SQL, build_row, cell, entry, judge_all, weeks
 
 from loadtest.history import FIGURES, Entry
 from loadtest.judging import Judgement, judge
-from loadtest.results import Generator, Run, ScenarioResult, Target
+from loadtest.results import Generator, Run, RunnerFault, ScenarioResult, Target
 
 
 def reason(judgement: Judgement, scenario: str = "tools") -> str | None:
@@ -44,6 +44,11 @@ def test_an_unchanged_run_is_the_same_in_every_cell() -> None:
         ({"environment": "staging"}, "first run"),
         ({"profile": "smoke"}, "unlike run-002: profile standard, was smoke"),
         ({"clients": 4}, "unlike run-002: clients 1, was 4"),
+        (
+            {"engine": "segments", "generators": 4},
+            "unlike run-002: engine local, was segments; generators 1, was 4",
+        ),
+        ({"regions": ("eu-west-1",)}, "unlike run-002: regions none, was eu-west-1"),
         (
             {"target": replace(RUN.target, protocol_version="2026-07-28", era="stateless")},
             "unlike run-002: protocol 2025-11-25, was 2026-07-28; era handshake, was stateless",
@@ -86,6 +91,7 @@ def test_a_run_reported_again_is_not_compared_with_itself_or_later_ones() -> Non
 
 
 BUSY = Generator(cpu_share=0.99, peak_memory_mb=100.0)
+LATE = RunnerFault(2, "late", "it began 7.3 s after the first")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +101,7 @@ BUSY = Generator(cpu_share=0.99, peak_memory_mb=100.0)
         ({"outcome": "aborted"}, "was aborted"),
         ({"outcome": "interrupted"}, "was interrupted"),
         ({"outcome": "ok", "generator": BUSY}, "was held up by the load generator"),
+        ({"outcome": "ok", "faults": (LATE,)}, "was short of a load generator"),
     ],
 )
 def test_a_run_that_went_wrong_is_no_baseline_and_is_judged_of_nothing(

@@ -5,7 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from loadtest.results import Percentiles, Row, Run, RunFolder, ScenarioResult, Target
+from loadtest.results import (
+    Generator,
+    Percentiles,
+    Row,
+    Run,
+    RunFolder,
+    RunnerFault,
+    ScenarioResult,
+    Target,
+)
 
 Kind = Literal["frame", "stage", "tool", "opening"]
 
@@ -174,6 +183,29 @@ def rate_limited() -> RunFolder:
     )
 
 
+def short_of_runners() -> RunFolder:
+    late = RunnerFault(7, "late", "it began 7.3 s after the first")
+    partial = RunnerFault(9, "partial", "1,204 of its 52,000 samples are lost")
+    lost = RunnerFault(3, "lost", "OOMKilled")
+    generator = Generator(None, None, 2.5)
+    return folder(
+        COLD_START,
+        LADDER,
+        TOOLS,
+        outcomes={
+            "sessions": ScenarioResult(
+                "sessions", "ok", generator=generator, faults=(late, partial)
+            ),
+            "tools": ScenarioResult("tools", "failed", reason=lost.describe(), faults=(lost,)),
+        },
+        k6_version="grafana/k6:1.1.0",
+        machine={"cpu": "3500m", "memory": "6Gi"},
+        engine="kubernetes",
+        generators=12,
+        regions=("eu-west-1", "us-east-1"),
+    )
+
+
 def hostile() -> RunFolder:
     name = "[bold red]x[/] | <img src=x onerror=alert(1)>\n# `pwn` **b** _i_ \x1b[31m\u202e"
     return folder(
@@ -199,6 +231,7 @@ RUNS: Mapping[str, Callable[[], RunFolder]] = {
     "interrupted": interrupted,
     "failed": failed,
     "rate-limited": rate_limited,
+    "short-of-runners": short_of_runners,
     "hostile": hostile,
     "empty": lambda: folder(scenarios=(), ended=None),
 }

@@ -54,7 +54,9 @@ def test_comments_are_as_reviewed(name: str) -> None:
     compare(f"{name}.comment.md", comment(JUDGED[name]()))
 
 
-@pytest.mark.parametrize("name", ["broken-ladder", "empty", "interrupted", "rate-limited"])
+@pytest.mark.parametrize(
+    "name", ["broken-ladder", "empty", "interrupted", "rate-limited", "short-of-runners"]
+)
 def test_comments_of_troubled_first_runs_are_as_reviewed(name: str) -> None:
     text = render_comment(RUNS[name](), Judgement(), most_chars=MOST)
     compare(f"{name}.comment.md", text)
