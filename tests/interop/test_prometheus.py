@@ -64,12 +64,11 @@ def test_what_runners_write_adds_up_and_our_own_percentiles_are_the_closer_ones(
     with ReferenceTarget(Knobs(tool_quota=False, tool_latency="heavy:20,0.7")) as target:
         run = run_fleet(
             "tools",
-            replace(settings, root=tmp_path, outputs=outputs),
+            replace(settings, root=tmp_path, outputs=outputs, parallelism=RUNNERS),
             mint_by_session(target.api_url, tmp_path / "bearer.json"),
             tmp_path / "bearer.json",
             out_dir=tmp_path / "tools",
             launch=open_segments(binary, settings.variables),
-            parallelism=RUNNERS,
         )
     assert run.result.outcome == "ok", run.result
     told = [
