@@ -209,7 +209,10 @@ def _find_config(context: str | None, variables: Mapping[str, str]) -> SingleCon
             return _pick_context(path, config, wanted)
     looked = ", ".join(str(path) for path in paths)
     if context is None:
-        raise K6Error(f"{looked} has no current context: name one of {', '.join(known)}")
+        names = ", ".join(known) or "one"
+        raise K6Error(
+            f"{looked} has no current context: name {names} as `context` of the environment"
+        )
     raise K6Error(f"{looked} has no context {context}: it has {', '.join(known) or 'none'}")
 
 

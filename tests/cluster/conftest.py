@@ -1,16 +1,15 @@
 """A loopback cluster with an operator, and the fleet that is launched there."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cluster_orders import build_order, load_profiles
 from kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer, serve_kubernetes
-from launched import BOUNDS
+from launched import BOUNDS, SCRIPT
 from operator_stand_in import Operator, run_operator
-from pydantic import SecretStr
 
 from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.cluster.fleet import ClusterFleet, launch_fleet
@@ -18,10 +17,7 @@ from loadtest.cluster.objects import Bounds
 from loadtest.config import Kubernetes
 from loadtest.fleet.engine import Order
 from loadtest.k6 import find_k6
-from loadtest.mint.bearer import Bearer, write_bearers
-from loadtest.tools import NOVAMART
 
-MCP_URL = "http://127.0.0.1:1/mcp/ws"
 REGIONS = {"node-1": "eu-west-1", "node-2": "us-east-1"}
 
 
@@ -38,8 +34,9 @@ def kubernetes() -> Iterator[KubernetesServer]:
 
 @pytest.fixture
 def operator(kubernetes: KubernetesServer, tmp_path: Path) -> Iterator[Operator]:
-    """Run what acts in that cluster."""
+    """Run what acts in that cluster, with a script of a second for the sessions."""
     with run_operator(kubernetes, find_k6(os.environ).path, tmp_path / "pods") as running:
+        running.scripts["sessions.js"] = SCRIPT % 1
         yield running
 
 
@@ -60,20 +57,10 @@ def cluster(kubernetes: KubernetesServer, where: Kubernetes, tmp_path: Path) -> 
 @pytest.fixture
 def order(tmp_path: Path) -> Order:
     """Order two runners of one scenario."""
-    bearer_file = tmp_path / "bearer" / "bearer.json"
-    token = SecretStr("a bearer canary")
-    bearer = Bearer(token, time.time() + 3600, MCP_URL, "mcp:read", "session")
-    write_bearers(bearer_file, (bearer,))
-    return Order(
-        scenario="sessions",
-        parallelism=2,
-        variables={},
-        tools=NOVAMART.read_text(encoding="utf-8"),
-        mcp_url=MCP_URL,
-        bearer_file=bearer_file,
-        seconds=30,
-        logs=tuple(tmp_path / f"k6-{number}.log" for number in (1, 2)),
-    )
+    logs = tuple(tmp_path / f"k6-{number}.log" for number in (1, 2))
+    profile = load_profiles()["smoke"]
+    folder = tmp_path / "bearer"
+    return build_order(folder, "sessions", profile, parallelism=2, logs=logs, renewal_url=None)
 
 
 @pytest.fixture

@@ -6,18 +6,13 @@ from collections.abc import Callable
 
 import pytest
 from kubernetes_server import KubernetesServer
-from launched import SCRIPT, are, watch
+from launched import are, watch
 from operator_stand_in import Operator
 
 from loadtest.cluster.fleet import ClusterFleet
 from loadtest.fleet.engine import Order, RunnerState
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _short_script(operator: Operator) -> None:
-    operator.scripts["sessions.js"] = SCRIPT % 1
 
 
 def test_the_runners_of_a_fleet_start_run_and_end(
@@ -43,8 +38,9 @@ def test_the_runners_of_a_fleet_start_run_and_end(
 
 
 def test_nothing_of_a_fleet_stays(
-    launch: Callable[..., ClusterFleet], kubernetes: KubernetesServer
+    launch: Callable[..., ClusterFleet], kubernetes: KubernetesServer, operator: Operator
 ) -> None:
+    operator.asleep = True
     fleet = launch()
     made = kubernetes.list_left()
     assert {name.partition("/")[2] for name in made} >= {"mcp-loadtest-staging-sessions"}

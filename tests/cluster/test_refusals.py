@@ -1,0 +1,379 @@
+"""What a cluster refuses, and what never starts there: one line with its remedy, and no rest."""
+
+from collections.abc import Callable
+
+import pytest
+from kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
+from launched import BOUNDS, find_fault
+from operator_stand_in import Operator
+
+from loadtest.cluster.fleet import ClusterFleet
+from loadtest.cluster.manifests import build_labels
+from loadtest.errors import K6Error
+
+NAME = "mcp-loadtest-staging-sessions"
+KUBECTL = f"kubectl --context {CONTEXT}"
+Launching = Callable[..., ClusterFleet]
+
+
+def refuse(launch: Launching) -> str:
+    """Return why a fleet cannot be launched."""
+    with pytest.raises(K6Error) as caught:
+        launch()
+    return str(caught.value)
+
+
+def describe(number: int) -> str:
+    """Return how the user would look at a runner's pod."""
+    return f"{KUBECTL} describe pod {NAME}-{number}-abcde -n {NAMESPACE}"
+
+
+def test_no_operator(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.has_operator = False
+    assert refuse(launch) == (
+        f"context {CONTEXT} has no k6-operator: install it (`helm install k6-operator "
+        "grafana/k6-operator`), or have it installed"
+    )
+
+
+def test_an_operator_that_is_too_old(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.lost_fields = ("initializer",)
+    assert refuse(launch) == (
+        "the k6-operator of this cluster does not know initializer of a TestRun: have it updated "
+        "to 1.6 or later"
+    )
+
+
+def test_a_missing_namespace(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.has_namespace = False
+    assert refuse(launch) == (
+        f"context {CONTEXT} has no namespace {NAMESPACE}: make it by `{KUBECTL} create namespace "
+        f"{NAMESPACE}`, or name another one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "asked"),
+    [
+        ("list", "testruns", "testruns.k6.io"),
+        ("create", "testruns", "testruns.k6.io"),
+        ("create", "secrets", "secrets"),
+        ("create", "rolebindings", "rolebindings.rbac.authorization.k8s.io"),
+        ("patch", "configmaps", "configmaps"),
+    ],
+)
+def test_a_missing_permission_names_verb_resource_and_namespace(
+    kubernetes: KubernetesServer, launch: Launching, verb: str, resource: str, asked: str
+) -> None:
+    kubernetes.forbid(verb, resource)
+    assert refuse(launch) == (
+        f"context {CONTEXT} does not let you {verb} {resource} in namespace {NAMESPACE}: have it "
+        f"granted, until `{KUBECTL} auth can-i {verb} {asked} -n {NAMESPACE}` says yes"
+    )
+
+
+def test_a_permission_that_is_missing_later_ends_the_fleet(
+    kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    kubernetes.forbid("list", "pods")
+    assert find_fault(launch()).startswith(f"context {CONTEXT} does not let you list pods in ")
+
+
+def test_rights_that_only_their_holder_may_grant(
+    kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    kubernetes.refuse(
+        *("create", "roles", 403),
+        f'roles.rbac.authorization.k8s.io "{NAME}" is forbidden: user "ci" (groups=[]) is '
+        "attempting to grant RBAC permissions not currently held:\n{APIGroups:[]}",
+    )
+    assert refuse(launch) == (
+        f"context {CONTEXT} does not let you grant the runners what you may not do yourself: have "
+        f"it granted, until `{KUBECTL} auth can-i get secrets -n {NAMESPACE}` says yes"
+    )
+
+
+def test_a_quota_on_objects(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.refuse(
+        *("create", "secrets", 403),
+        f'secrets "{NAME}" is forbidden: exceeded quota: team, requested: count/secrets=1, used: '
+        "count/secrets=9, limited: count/secrets=9",
+    )
+    assert refuse(launch) == (
+        f"namespace {NAMESPACE} has no quota left (quota: team, requested: count/secrets=1, used: "
+        "count/secrets=9, limited: count/secrets=9): see "
+        f"`{KUBECTL} describe quota -n {NAMESPACE}`, have it raised or take fewer runners"
+    )
+
+
+def test_an_admission_webhook(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.refuse(
+        *("create", "testruns", 400),
+        'admission webhook "policy.example.com" denied the request: images need a digest',
+    )
+    assert refuse(launch) == (
+        f"context {CONTEXT} refuses it by its admission webhook policy.example.com: images need a "
+        "digest"
+    )
+
+
+def test_what_is_invalid(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.refuse("create", "configmaps", 422, 'ConfigMap "x" is invalid: []: Too long')
+    assert refuse(launch) == (
+        f'context {CONTEXT} refuses (422): ConfigMap "x" is invalid: []: Too long'
+    )
+
+
+def test_a_cluster_that_is_overloaded(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.refuse("create", "testruns", 503, "the server is currently unable")
+    assert refuse(launch) == (
+        f"context {CONTEXT} answers 503 (the server is currently unable): try again in a while"
+    )
+
+
+def test_what_cannot_be_removed_is_named(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.forbid("create", "testruns")
+    kubernetes.forbid("delete", "secrets")
+    said = refuse(launch)
+    assert said.startswith(f"context {CONTEXT} does not let you create testruns in ")
+    assert (
+        f"and then {NAME} could not be removed (context {CONTEXT} does not let you delete secrets"
+    ) in said
+    assert said.endswith(
+        f"use `{KUBECTL} delete testrun,secret,configmap,rolebinding,role,serviceaccount {NAME} "
+        f"-n {NAMESPACE}`"
+    )
+    assert kubernetes.list_left() == [f"secrets/{NAME}"]
+    kubernetes.delete("secrets", NAME)
+
+
+def test_an_operator_that_does_not_act(operator: Operator, launch: Launching) -> None:
+    operator.asleep = True
+    said = find_fault(launch())
+    assert said.startswith(f"the k6-operator does not act: {NAME} has no stage after ")
+    assert said.endswith("see that its pod runs, and that it watches this namespace")
+
+
+def test_an_operator_that_gives_up(operator: Operator, launch: Launching) -> None:
+    operator.gives_up = True
+    assert find_fault(launch()) == f"the k6-operator gave up on {NAME}: its log says why"
+
+
+def test_a_test_run_that_somebody_deletes(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.asleep = True
+    fleet = launch()
+    kubernetes.delete("testruns", NAME)
+    assert find_fault(fleet) == f"{NAME} was deleted while it started"
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"])
+def test_an_image_that_cannot_be_pulled(operator: Operator, launch: Launching, reason: str) -> None:
+    operator.waiting["2"] = (reason, "registry.example.com/k6:9:\nnot found")
+    assert find_fault(launch()) == (
+        f"runner 2 of 2 has no image ({reason}: registry.example.com/k6:9: not found): see to "
+        "image and image_pull_secrets in the environment's kubernetes table"
+    )
+
+
+@pytest.mark.slow
+def test_an_image_of_the_starter_that_cannot_be_pulled(
+    operator: Operator, launch: Launching
+) -> None:
+    operator.waiting["starter"] = ("ErrImagePull", "denied")
+    assert find_fault(launch()) == (
+        "the starter has no image (ErrImagePull: denied): see to starter_image and "
+        "image_pull_secrets in the environment's kubernetes table"
+    )
+
+
+def test_a_container_that_cannot_be_configured(operator: Operator, launch: Launching) -> None:
+    operator.waiting["1"] = ("CreateContainerConfigError", 'secret "lost" not found')
+    assert find_fault(launch()) == (
+        'runner 1 of 2 cannot start (CreateContainerConfigError: secret "lost" not found): see '
+        f"`{describe(1)}`"
+    )
+
+
+def test_a_quota_on_pods(operator: Operator, launch: Launching) -> None:
+    operator.refuses_pods = "exceeded quota: team, requested: cpu=1, used: cpu=8, limited: cpu=8"
+    assert find_fault(launch()) == (
+        f"namespace {NAMESPACE} has no quota left (quota: team, requested: cpu=1, used: cpu=8, "
+        f"limited: cpu=8): see `{KUBECTL} describe quota -n {NAMESPACE}`, have it raised or take "
+        "fewer runners"
+    )
+
+
+def test_a_namespace_whose_pods_must_be_safer(operator: Operator, launch: Launching) -> None:
+    operator.refuses_pods = 'violates PodSecurity "restricted:latest": seccompProfile'
+    assert find_fault(launch()) == (
+        f'namespace {NAMESPACE} takes no runners (violates PodSecurity "restricted:latest": '
+        "seccompProfile): have it allow them, or use another one"
+    )
+
+
+def test_refusals_of_an_earlier_run_are_not_this_ones(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.waiting["1"] = ("ContainerCreating", "")
+    event = {
+        "kind": "Event",
+        "metadata": {"name": "earlier"},
+        "involvedObject": {"kind": "Job", "name": f"{NAME}-1"},
+        "reason": "FailedCreate",
+        "lastTimestamp": "2026-01-01T00:00:00Z",
+        "message": 'Error creating: pods "x" is forbidden: exceeded quota: team',
+    }
+    kubernetes.add("events", event)
+    said = find_fault(launch(start_seconds=1))
+    assert said == f"runner 1 of 2 does not run after 1 s: see `{describe(1)}`"
+
+
+def test_events_that_may_not_be_read_leave_the_delay_to_tell(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    kubernetes.forbid("list", "events")
+    operator.refuses_pods = "exceeded quota: team"
+    assert find_fault(launch(start_seconds=1)) == (
+        f"0 of 2 runners have a pod after 1 s: see `{KUBECTL} describe jobs -l k6_cr={NAME} "
+        f"-n {NAMESPACE}` and the operator's log"
+    )
+
+
+def test_a_runner_without_a_node(operator: Operator, launch: Launching) -> None:
+    operator.unplaced = "0/3 nodes are available: 3 Insufficient cpu."
+    assert find_fault(launch(start_seconds=1)) == (
+        "runner 1 of 2 has no node after 1 s (0/3 nodes are available: 3 Insufficient cpu.): add "
+        "nodes, or see to cpu, memory, node_selector and tolerations in the environment's "
+        "kubernetes table"
+    )
+
+
+@pytest.mark.slow
+def test_runners_that_the_operator_does_not_reach(operator: Operator, launch: Launching) -> None:
+    operator.is_cut_off = True
+    assert find_fault(launch(start_seconds=4)) == (
+        "the runners wait to be started after 4 s: the k6-operator does not reach their port 6565, "
+        "as when a NetworkPolicy forbids it; its log says more"
+    )
+
+
+@pytest.mark.slow
+def test_a_starter_that_fails(operator: Operator, launch: Launching) -> None:
+    operator.starter_fails = '{"http_code":000,"errormsg":"Connection timed out"}'
+    assert find_fault(launch(start_seconds=4)) == (
+        f"the runners stay paused: their starter {NAME}-starter-abcde is Failed and says "
+        '{"http_code":000,"errormsg":"Connection timed out"}; see that it reaches their port 6565'
+    )
+
+
+@pytest.mark.slow
+def test_a_starter_that_starts_nobody(operator: Operator, launch: Launching) -> None:
+    operator.starter_is_idle = True
+    assert find_fault(launch(start_seconds=2)) == (
+        f"the runners stay paused: their starter {NAME}-starter-abcde is Succeeded and says "
+        '{"http_code":200}; see that it reaches their port 6565'
+    )
+
+
+@pytest.mark.slow
+def test_a_script_that_does_not_load_is_quoted(operator: Operator, launch: Launching) -> None:
+    operator.scripts["sessions.js"] = "throw new Error('STAGES must be set');"
+    said = find_fault(launch())
+    assert "ended before the start (k6 ended with 107): STAGES must be set" in said
+    assert said.endswith("; the others cannot start without it")
+
+
+def test_a_cluster_that_falls_silent(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.waiting["1"] = ("ContainerCreating", "")
+    fleet = launch()
+    kubernetes.knows_token = False
+    assert find_fault(fleet).startswith(f"context {CONTEXT} refuses the credentials")
+    with pytest.raises(K6Error, match="could not be removed"):
+        fleet.close()
+    kubernetes.knows_token = True
+
+
+def test_a_run_that_is_under_way_is_not_disturbed(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.asleep = True
+    fleet = launch()
+    before = kubernetes.list_left()
+    said = refuse(launch)
+    assert said.startswith(f"a run of this environment is under way in context {CONTEXT}, since ")
+    assert said.endswith(
+        f"wait for its end, or remove it by `{KUBECTL} delete testrun {NAME} -n {NAMESPACE}`"
+    )
+    assert kubernetes.list_left() == before
+    fleet.close()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "stage", "age_seconds"),
+    [("sessions", "finished", 1), ("tools", "error", 1), ("sessions", "created", 3600)],
+)
+def test_what_a_run_that_died_has_left_is_removed_first(
+    operator: Operator,
+    kubernetes: KubernetesServer,
+    launch: Launching,
+    scenario: str,
+    stage: str,
+    age_seconds: int,
+) -> None:
+    operator.asleep = True
+    metadata = {
+        "name": f"mcp-loadtest-staging-{scenario}",
+        "labels": build_labels("staging", scenario),
+    }
+    left = {"kind": "TestRun", "metadata": metadata, "status": {"stage": stage}}
+    uid = kubernetes.add("testruns", left, age_seconds=age_seconds)["metadata"]["uid"]
+    kubernetes.add("secrets", {"kind": "Secret", "metadata": metadata}, age_seconds=age_seconds)
+    launch()
+    assert uid not in {thing["metadata"]["uid"] for thing in kubernetes.list_things("testruns")}
+    assert [thing["metadata"]["name"] for thing in kubernetes.list_things("secrets")] == [NAME]
+
+
+def test_runners_of_a_run_that_died_are_let_run(
+    kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    metadata = {"name": NAME, "labels": build_labels("staging", "sessions")}
+    left = {"kind": "TestRun", "metadata": metadata, "status": {"stage": "started"}}
+    kubernetes.add("testruns", left, age_seconds=3600)
+    labels = {"k6_cr": NAME, "runner": "true", "job-name": f"{NAME}-1"}
+    pod = {
+        "kind": "Pod",
+        "metadata": {"name": "p", "labels": labels},
+        "status": {"phase": "Running"},
+    }
+    kubernetes.add("pods", pod)
+    assert refuse(launch).startswith("a run of this environment is under way")
+    kubernetes.change("pods", "p", {"status": {"phase": "Failed"}})
+    launch()
+    kubernetes.delete("pods", "p")
+
+
+def test_what_was_left_without_a_test_run_is_replaced(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.asleep = True
+    thing = {"kind": "Secret", "metadata": {"name": NAME}, "data": {"old": ""}}
+    kubernetes.add("secrets", thing, age_seconds=BOUNDS.making + 60)
+    launch()
+    found = kubernetes.find("secrets", NAME)
+    assert found is not None
+    assert "old" not in found["data"]
+
+
+def test_what_is_just_being_made_is_left_alone(
+    kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    kubernetes.add("secrets", {"kind": "Secret", "metadata": {"name": NAME}, "data": {}})
+    assert refuse(launch).startswith(
+        f"a run of this environment is under way in context {CONTEXT}, since just now: "
+    )
+    assert kubernetes.list_left() == [f"secrets/{NAME}"]
+    kubernetes.delete("secrets", NAME)
