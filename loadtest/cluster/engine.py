@@ -22,15 +22,19 @@ class Engine:
     def launch(self, order: Order) -> ClusterFleet:
         """Ask for the runners of a scenario."""
         before = self._fresh
-        self._fleet = launch_fleet(
+        fleet = self._fleet = launch_fleet(
             order,
             cluster=self._cluster,
             environment_name=self._environment_name,
             where=self._where,
         )
-        if self._fresh is not before:  # renewed after the Secret was made of the old ones
-            self._fleet.update_bearers(self._fresh)
-        return self._fleet
+        try:
+            if self._fresh is not before:  # renewed after the Secret was made of the old ones
+                fleet.update_bearers(self._fresh)
+        except BaseException:
+            fleet.close()
+            raise
+        return fleet
 
     def renew(self, bearers: Sequence[Bearer]) -> None:
         """Put fresh bearers where the runners look; K6Error where they are not taken."""

@@ -109,7 +109,9 @@ class ClusterFleet:
         return tuple(self._describe(runner) for runner in self._runners)
 
     def update_bearers(self, bearers: Iterable[Bearer]) -> None:
-        """Put fresh bearers where the runners ask for them."""
+        """Put fresh bearers where the runners ask for them, while there are any."""
+        if self._ending.is_set():
+            return
         self._serial += 1
         tokens = ((bearer.access_token.get_secret_value(), bearer.expires_at) for bearer in bearers)
         text = render_bearers(tokens, self._serial)
@@ -286,11 +288,11 @@ class ClusterFleet:
             runner.drained.set()
 
     def _copy_once(self, runner: _Runner, pod_name: str, log: PodLog) -> bool:
-        """Take what one stream brings; return whether it was the last one."""
-        last = runner.over.is_set()
+        """Take what one stream brings; return whether there is nothing more to come."""
+        over = runner.over.is_set()
         try:
             with self._cluster.follow_log(pod_name, log.stamp) as chunks:
-                log.take(chunks)
+                # One that is cut may look whole: the last one is that which brings nothing.
+                return not log.take(chunks) and over
         except httpx2.HTTPError as failure:
-            return last and find_code(failure) in {400, 404}
-        return last
+            return over and find_code(failure) in {400, 404}

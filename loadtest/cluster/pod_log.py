@@ -29,9 +29,12 @@ class PodLog:
     ) -> None:
         os.close(self._file)
 
-    def take(self, chunks: Iterable[bytes]) -> None:
-        """Append the lines of one stream; a line without an end is left for the next one."""
-        known, rest = self._at_stamp, b""
+    def take(self, chunks: Iterable[bytes]) -> bool:
+        """Append the lines of one stream, and tell whether it brought anything new.
+
+        A line without an end is new, and left for the next stream to bring whole.
+        """
+        known, rest, is_new = self._at_stamp, b"", False
         resumed_at = self.stamp
         for chunk in chunks:
             *lines, rest = (rest + chunk).split(b"\n")
@@ -49,6 +52,8 @@ class PodLog:
                 self.stamp = written
                 fresh.append(text + b"\n")
             self._write(b"".join(fresh))
+            is_new = is_new or bool(fresh)
+        return is_new or rest != b""
 
     def _write(self, data: bytes) -> None:
         while data:

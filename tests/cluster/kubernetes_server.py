@@ -18,6 +18,8 @@ NAMESPACE = "load-tests"
 CONTEXT = "perf"
 TOKEN = "a cluster token canary"
 USER = "ci"
+# Of the runners' service account: it may do what its Role says.
+RUNNER_TOKEN = "a runner's token canary"
 FOREGROUND = "foregroundDeletion"
 
 # By group: what is served, and of which kind it is.
@@ -276,6 +278,8 @@ class KubernetesServer:
         """Return the answer to a request; raises RefusalError."""
         parts = urlsplit(url)
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        if authorization == f"Bearer {RUNNER_TOKEN}":
+            return self._answer_runner(method, _parse(parts.path))
         if authorization != f"Bearer {TOKEN}" or not self.knows_token:
             raise RefusalError(401, "Unauthorized")
         place = _parse(parts.path)
@@ -325,6 +329,22 @@ class KubernetesServer:
             assert query["timestamps"] == "true"
             return container.follow(query.get("sinceTime", ""))
         return iter([text + b"\n" for _, text, _ in container.lines])
+
+    def _answer_runner(self, method: str, place: Place) -> Thing:
+        verb = VERBS.get(method, "get" if place.name else "list")
+        self.calls.append(f"runner: {verb} {place.plural}")
+        bound = {binding["roleRef"]["name"] for binding in self.list_things("rolebindings")}
+        rules = [
+            rule
+            for role in self.list_things("roles")
+            if role["metadata"]["name"] in bound
+            for rule in role["rules"]
+        ]
+        for rule in rules:
+            may = verb in rule["verbs"] and place.plural in rule["resources"]
+            if may and place.name in rule["resourceNames"]:
+                return self.things[place.plural][place.name]
+        raise RefusalError(403, _tell_forbidden(verb, place.plural, "", place.namespace))
 
     def _answer_node(self, name: str) -> Thing:
         if ("get", "nodes") in self._forbidden:

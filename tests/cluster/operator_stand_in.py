@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import psutil
-from kubernetes_server import Container, KubernetesServer, Thing
+from kubernetes_server import RUNNER_TOKEN, Container, KubernetesServer, Thing
 
 # As a container runtime does: longer lines are kept in pieces, each stream's by its own reader.
 PIECE_BYTES = 16384
@@ -65,6 +65,7 @@ class Operator:
         self.waiting: dict[str, tuple[str, str]] = {}  # by the end of a pod's job
         self.unplaced: str | None = None
         self.scripts: dict[str, str] = {}  # instead of the ConfigMap's, by path
+        self.has_started = threading.Event()
         self._ending = threading.Event()
         self._threads: list[threading.Thread] = []
         server.on_create = self._take_up
@@ -123,6 +124,7 @@ class Operator:
         self._set_stage(name, "started")
         if "starter" not in self.waiting and self.starter_fails is None:
             reached = [self.starter_is_idle or self.resume(number) for number in numbers]
+            self.has_started.set()
             self._end_starter(name, "Succeeded" if all(reached) else "Failed", self.starter_says)
         elif self.starter_fails is not None:
             self._end_starter(name, "Failed", self.starter_fails)
@@ -288,7 +290,7 @@ class Operator:
                 items = volume["secret"]["items"]
                 files = {each["path"]: _decode(data[each["key"]]) for each in items}
             else:
-                files = {"token": "a runner's token canary", "ca.crt": ""}
+                files = {"token": RUNNER_TOKEN, "ca.crt": ""}
             for path, text in files.items():
                 (place / path).parent.mkdir(parents=True, exist_ok=True)
                 (place / path).write_text(text, encoding="utf-8")

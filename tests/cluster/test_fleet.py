@@ -3,20 +3,31 @@
 import json
 import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from kubernetes_server import KubernetesServer
-from launched import are, watch
+from kubernetes_server import Cut, KubernetesServer
+from launched import SCRIPT, are, find_fault, watch
 from operator_stand_in import Operator
 
 from loadtest.cluster.fleet import ClusterFleet
 from loadtest.fleet.engine import Order, RunnerState
+from loadtest.k6 import EXIT_INTERRUPTED
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("operator")]
+
+Launching = Callable[..., ClusterFleet]
+
+
+def read_summary(log: Path) -> dict[str, str]:
+    """Return what a runner summed up."""
+    (line,) = (line for line in log.read_text(encoding="utf-8").splitlines() if line[0] == "{")
+    summary: dict[str, str] = json.loads(line)
+    return summary
 
 
 def test_the_runners_of_a_fleet_start_run_and_end(
-    launch: Callable[..., ClusterFleet], order: Order, operator: Operator
+    launch: Launching, order: Order, operator: Operator
 ) -> None:
     fleet = launch()
     assert fleet.look() == (RunnerState(1, "pending"), RunnerState(2, "pending"))
@@ -27,9 +38,8 @@ def test_the_runners_of_a_fleet_start_run_and_end(
         RunnerState(2, "ended", 0, region="us-east-1"),
     )
     for log in order.logs:
-        lines = log.read_text(encoding="utf-8").splitlines()
-        assert "begins" in lines[0]
-        assert json.loads(lines[-1])["loadtest"] == "x" * 50000
+        assert "begins" in log.read_text(encoding="utf-8").splitlines()[0]
+        assert read_summary(log)["loadtest"] == "x" * 50000
         assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert [command[8] for command in operator.commands] == [
         "--execution-segment=0:1/2",
@@ -38,7 +48,7 @@ def test_the_runners_of_a_fleet_start_run_and_end(
 
 
 def test_nothing_of_a_fleet_stays(
-    launch: Callable[..., ClusterFleet], kubernetes: KubernetesServer, operator: Operator
+    launch: Launching, kubernetes: KubernetesServer, operator: Operator
 ) -> None:
     operator.asleep = True
     fleet = launch()
@@ -47,3 +57,107 @@ def test_nothing_of_a_fleet_stays(
     fleet.close()
     assert kubernetes.list_left() == []
     fleet.close()
+
+
+def test_runners_that_are_stopped_still_tell_their_summary(
+    launch: Launching, order: Order, operator: Operator, kubernetes: KubernetesServer
+) -> None:
+    operator.scripts["sessions.js"] = SCRIPT % 60
+    fleet = launch()
+    watch(fleet, are("running", "running"))
+    watch(fleet, lambda _: all(log.exists() and log.stat().st_size for log in order.logs))
+    fleet.stop()
+    assert fleet.look() == (
+        RunnerState(1, "ended", EXIT_INTERRUPTED, region="eu-west-1"),
+        RunnerState(2, "ended", EXIT_INTERRUPTED, region="us-east-1"),
+    )
+    for log in order.logs:
+        assert read_summary(log)["loadtest"] == "x" * 50000
+    fleet.close()
+    assert kubernetes.list_left() == []
+
+
+def test_a_fleet_that_never_started_is_stopped_at_once(
+    launch: Launching, operator: Operator
+) -> None:
+    operator.asleep = True
+    fleet = launch()
+    fleet.stop()
+    assert {(state.phase, state.reason) for state in fleet.look()} == {
+        ("lost", "removed before it started")
+    }
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_log_that_breaks_off_is_taken_up_where_it_was(
+    launch: Launching,
+    order: Order,
+    operator: Operator,
+    kubernetes: KubernetesServer,
+    clean: bool,
+) -> None:
+    # In the midst of a line, at its end, and within the summary.
+    kubernetes.cuts += [Cut(after, clean) for after in (1, 150, 300, 301, 700, 20000, 40000)]
+    fleet = launch(parallelism=1, logs=order.logs[:1])
+    watch(fleet, are("ended"))
+    assert kubernetes.cuts == []
+    lines = operator.runners[1].container.lines
+    said = b"".join(text + b"\n" * whole for _, text, whole in lines)
+    assert order.logs[0].read_bytes() == said
+
+
+def test_regions_are_left_out_where_nodes_may_not_be_read(
+    launch: Launching, kubernetes: KubernetesServer
+) -> None:
+    kubernetes.forbid("get", "nodes")
+    states = watch(launch(), are("ended", "ended"))
+    assert {state.region for state in states} == {None}
+
+
+@pytest.mark.parametrize("reason", ["OOMKilled", "Evicted"])
+def test_a_runner_that_is_killed_is_lost_and_the_others_go_on(
+    launch: Launching, order: Order, operator: Operator, reason: str
+) -> None:
+    operator.scripts["sessions.js"] = SCRIPT % 3
+    fleet = launch()
+    watch(fleet, are("running", "running"))
+    operator.kill(1, reason)
+    states = watch(fleet, are("lost", "ended"))
+    assert states[0] == RunnerState(1, "lost", 137, reason, "eu-west-1")
+    assert states[1].exit_code == 0
+    assert "begins" in order.logs[0].read_text(encoding="utf-8")
+
+
+def test_a_runner_that_dies_without_a_word_is_lost_by_its_signal(
+    launch: Launching, operator: Operator
+) -> None:
+    operator.scripts["sessions.js"] = SCRIPT % 60
+    fleet = launch()
+    watch(fleet, are("running", "running"))
+    operator.kill(2, "Error")
+    states = watch(fleet, lambda states: states[1].phase == "lost")
+    assert states[1].reason == "killed by signal 9"
+
+
+def test_a_runner_whose_node_is_gone_is_lost(launch: Launching, operator: Operator) -> None:
+    operator.scripts["sessions.js"] = SCRIPT % 60
+    fleet = launch()
+    watch(fleet, are("running", "running"))
+    operator.lose_node(1)
+    states = watch(fleet, lambda states: states[0].phase == "lost")
+    assert (states[0].exit_code, states[0].reason) == (None, "NodeLost")
+
+
+def test_a_runner_whose_pod_somebody_deletes_is_lost(launch: Launching, operator: Operator) -> None:
+    operator.scripts["sessions.js"] = SCRIPT % 60
+    fleet = launch()
+    watch(fleet, are("running", "running"))
+    operator.delete_pod(2)
+    states = watch(fleet, lambda states: states[1].phase == "lost")
+    assert (states[1].exit_code, states[1].reason) == (None, "its pod was deleted")
+
+
+def test_a_log_that_cannot_be_written_ends_the_fleet(launch: Launching, tmp_path: Path) -> None:
+    gone = tmp_path / "gone" / "k6.log"
+    fleet = launch(parallelism=1, logs=(gone,))
+    assert find_fault(fleet) == f"{gone} cannot be written: No such file or directory"

@@ -1,0 +1,135 @@
+"""The scenarios in a cluster, as a run has them there: real scripts, real k6, a real target."""
+
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from k6.running import build_settings, mint_by_session
+from kubernetes_server import KubernetesServer
+from launched import are, watch
+from operator_stand_in import Operator
+from pydantic import SecretStr
+
+from loadtest.cluster.client import Cluster
+from loadtest.cluster.engine import Engine
+from loadtest.cluster.fleet import ClusterFleet
+from loadtest.config import Kubernetes
+from loadtest.fleet.engine import Order
+from loadtest.fleet.run import run_fleet
+from loadtest.mint.bearer import Bearer
+from loadtest.progress import Live, NoWatcher
+from loadtest.reference.server import ReferenceTarget
+from loadtest.results import RunnerFault
+
+pytestmark = pytest.mark.slow
+
+# Reads the Secret as the scenarios do, and tells what it found there.
+READER = """
+import encoding from 'k6/encoding';
+import http from 'k6/http';
+import { sleep } from 'k6';
+export const options = { vus: 1, duration: '60s' };
+const TOKEN = open(__ENV.RENEWAL_TOKEN_FILE);
+const PARAMS = { headers: { Authorization: `Bearer ${TOKEN}` } };
+export default function () {
+  const secret = http.get(__ENV.RENEWAL_URL, PARAMS).json();
+  const file = JSON.parse(encoding.b64decode(secret.data['bearer.json'], 'std', 's'));
+  console.log(`serial ${file.serial}, expires at ${file.bearers[0].expires_at}`);
+  const other = http.get(__ENV.RENEWAL_URL.replace(/[^/]*$/, 'other'), PARAMS);
+  console.log(`another: ${other.status}`);
+  sleep(0.2);
+}
+"""
+
+
+class Killer(NoWatcher):
+    """Has a runner killed as soon as it was started."""
+
+    def __init__(self, operator: Operator, number: int) -> None:
+        self._operator = operator
+        self._number = number
+
+    def tick(self, _: Live | None) -> None:
+        """Kill it, once it runs."""
+        if self._operator.has_started.is_set():
+            self._operator.kill(self._number, "OOMKilled")
+
+
+@pytest.fixture
+def engine(cluster: Cluster, where: Kubernetes) -> Engine:
+    """Give the engine as a run has it."""
+    return Engine(cluster, "staging", where)
+
+
+@pytest.mark.parametrize("scenario", ["cold-start", "sessions", "tools"])
+def test_a_scenario_in_a_cluster_is_read_back_whole(
+    serve: Callable[..., ReferenceTarget],
+    operator: Operator,
+    engine: Engine,
+    tmp_path: Path,
+    scenario: str,
+) -> None:
+    operator.scripts.clear()
+    target = serve(tool_quota=False)
+    bearer_file = tmp_path / "bearer" / "bearer.json"
+    mcp_url = mint_by_session(target.api_url, bearer_file)
+    settings = replace(build_settings(VUS="2", STAGES="2,4"), root=tmp_path, parallelism=2)
+    out_dir = tmp_path / scenario
+    run = run_fleet(scenario, settings, mcp_url, bearer_file, out_dir=out_dir, launch=engine.launch)
+    assert (run.result.outcome, run.result.reason, run.result.faults) == ("ok", None, ())
+    assert run.rows
+    assert all(row.ok == row.count > 0 for row in run.rows if row.kind != "tool"), run.rows
+
+
+def test_a_runner_that_is_lost_in_a_cluster_is_named_and_the_rest_kept(
+    serve: Callable[..., ReferenceTarget], operator: Operator, engine: Engine, tmp_path: Path
+) -> None:
+    operator.scripts.clear()
+    target = serve(tool_quota=False)
+    bearer_file = tmp_path / "bearer" / "bearer.json"
+    mcp_url = mint_by_session(target.api_url, bearer_file)
+    settings = replace(build_settings(VUS="2", DURATION="3"), root=tmp_path, parallelism=2)
+    run = run_fleet(
+        "tools",
+        settings,
+        mcp_url,
+        bearer_file,
+        out_dir=tmp_path / "tools",
+        watcher=Killer(operator, 2),
+        launch=engine.launch,
+    )
+    assert RunnerFault(2, "lost", "OOMKilled") in run.result.faults
+    assert run.rows
+
+
+def test_a_fresh_bearer_reaches_runners_by_their_secret_alone(
+    launch: Callable[..., ClusterFleet], operator: Operator, order: Order
+) -> None:
+    operator.scripts["sessions.js"] = READER
+    log = order.logs[0]
+    fleet = launch(renewal_url="http://127.0.0.1:1/unused", parallelism=1, logs=(log,))
+    watch(fleet, are("running"))
+    watch(fleet, lambda _: "serial 0, expires at" in log.read_text(encoding="utf-8"))
+    fresh = Bearer(SecretStr("fresh-canary"), 4102444800, "http://127.0.0.1/mcp", "", "session")
+    fleet.update_bearers([fresh])
+    told = "serial 1, expires at 4102444800"
+    watch(fleet, lambda _: told in log.read_text(encoding="utf-8"))
+    fleet.stop()
+    said = log.read_text(encoding="utf-8")
+    assert "another: 403" in said
+    assert "canary" not in said
+    fleet.update_bearers([fresh])  # of a fleet that is gone, it is nobody's
+
+
+def test_a_bearer_renewed_while_a_fleet_is_launched_is_put_into_its_secret(
+    operator: Operator, kubernetes: KubernetesServer, engine: Engine, order: Order
+) -> None:
+    operator.asleep = True
+    fresh = Bearer(SecretStr("fresh-canary"), 4102444800, "http://127.0.0.1/mcp", "", "session")
+    kubernetes.on_create = lambda _: engine.renew([fresh])
+    fleet = engine.launch(order)
+    (secret,) = kubernetes.list_things("secrets")
+    assert b"fresh-canary" in b64decode(secret["data"]["bearer.json"])
+    fleet.close()
