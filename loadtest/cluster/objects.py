@@ -125,9 +125,11 @@ def remove_leftovers(
 
 
 def delete(cluster: Cluster, kind: Any, name: str) -> None:
-    """Delete an object after all that it owns, unless it is gone."""
+    """Delete an object unless it is gone; of a TestRun, all that it owns goes first."""
+    # Whatever else is deleted in the foreground stays until the garbage collector sees it.
+    cascade = CascadeType.FOREGROUND if kind is TestRun else CascadeType.BACKGROUND
     try:
-        cluster.client.delete(kind, name, cascade=CascadeType.FOREGROUND)
+        cluster.client.delete(kind, name, cascade=cascade)
     except httpx2.HTTPStatusError as refusal:
         if find_code(refusal) != httpx2.codes.NOT_FOUND:
             raise
