@@ -1,12 +1,23 @@
-"""What runs the Node side of these tests, and the Prometheus that takes what k6 measures."""
+"""What others make, running: Node, a Prometheus, and a cluster that has no node."""
 
+import gzip
+import os
+import secrets
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
 import pytest
+import yaml
+from testrun_schema import CRD
 
+from .kube_api import KubeApi, create, serve_kube_api
 from .prometheus import Prometheus, describe_prometheus, ensure_prometheus, serve_prometheus
+
+RESTRICTED = {
+    f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")
+}
 
 
 def pytest_report_header() -> str:
@@ -29,3 +40,39 @@ def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
     """Serve a Prometheus that knows nothing yet."""
     with serve_prometheus(ensure_prometheus(), tmp_path / "prometheus") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def binaries() -> Path:
+    """Return where Go has put what it built."""
+    assert "KUBERNETES_BIN" in os.environ, "run these tests by `nox -s interop`"
+    return Path(os.environ["KUBERNETES_BIN"])
+
+
+@pytest.fixture(scope="session")
+def kube_api(binaries: Path) -> Iterator[KubeApi]:
+    """Serve one cluster that knows the k6-operator's TestRun, for all tests."""
+    definition = yaml.safe_load(gzip.decompress(CRD.read_bytes()))
+    with serve_kube_api(binaries, definition) as api:
+        yield api
+
+
+@pytest.fixture
+def admin(kube_api: KubeApi) -> Iterator[httpx.Client]:
+    """Connect as somebody who may do everything."""
+    with kube_api.connect() as http:
+        yield http
+
+
+@pytest.fixture
+def namespace(kube_api: KubeApi, admin: httpx.Client) -> str:
+    """Make a namespace that takes restricted pods alone, with what every one has."""
+    name = f"load-tests-{secrets.token_hex(4)}"
+    create(
+        admin,
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}},
+    )
+    place = f"/api/v1/namespaces/{name}"
+    kube_api.await_answer(f"{place}/serviceaccounts/default")
+    kube_api.await_answer(f"{place}/configmaps/kube-root-ca.crt")
+    return name

@@ -1,5 +1,6 @@
 """A real Kubernetes API server over etcd, both built by Go: on loopback, without any node."""
 
+import json
 import secrets
 import socket
 import ssl
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import yaml
@@ -39,10 +40,18 @@ SERVER_FLAGS = (
     *("--token-auth-file=tokens.csv", "--authorization-mode=RBAC"),
     # As OpenShift has it: whoever changes an object's owners must have a right to delete it.
     "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+    *("--audit-policy-file=audit.yaml", "--audit-log-path=audit.log"),
     "--service-account-issuer=https://kubernetes.default.svc",
     "--service-account-key-file=accounts.pem",
     "--service-account-signing-key-file=accounts.pem",
 )
+# Who of a namespace asked for what, without what they said or heard.
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}],
+}
 CONTROLLERS = (
     "cronjob-controller",
     "garbage-collector-controller",
@@ -56,7 +65,32 @@ CONTROLLER_FLAGS = (
     *(f"--controllers={','.join(CONTROLLERS)}", f"--root-ca-file={AUTHORITY}"),
 )
 
+PLURALS = {
+    "ConfigMap": "configmaps",
+    "CronJob": "cronjobs",
+    "Job": "jobs",
+    "LimitRange": "limitranges",
+    "Namespace": "namespaces",
+    "Pod": "pods",
+    "ResourceQuota": "resourcequotas",
+    "Role": "roles",
+    "RoleBinding": "rolebindings",
+    "Secret": "secrets",
+    "Service": "services",
+    "ServiceAccount": "serviceaccounts",
+    "TestRun": "testruns",
+}
+
 Manifest = dict[str, Any]
+
+
+class Asked(NamedTuple):
+    """A request as a Role has it: verb, API group, resource, and the object if it named one."""
+
+    verb: str
+    group: str
+    resource: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +119,30 @@ class KubeApi:
                 time.sleep(PAUSE_SECONDS)
         return answer.json()
 
+    def mint(self, namespace: str, account: str) -> str:
+        """Return a token of a service account."""
+        place = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        with self.connect() as http:
+            answer = http.post(place, json=request)
+            assert answer.is_success, answer.text
+        return str(answer.json()["status"]["token"])
+
+    def read_audit(self, namespace: str, account: str) -> set[Asked]:
+        """Return what a service account has asked for in its namespace."""
+        user = f"system:serviceaccount:{namespace}:{account}"
+        lines = (self.folder / "audit.log").read_text(encoding="utf-8").splitlines()
+        asked = set()
+        for event in map(json.loads, lines):
+            of = event.get("objectRef", {})
+            if event["user"]["username"] == user and of.get("namespace") == namespace:
+                parts = (of["resource"], of.get("subresource"))
+                resource = "/".join(part for part in parts if part)
+                # Who makes an object names it in its body.
+                name = "" if event["verb"] == "create" else of.get("name", "")
+                asked.add(Asked(event["verb"], of.get("apiGroup", ""), resource, name))
+        return asked
+
     def write_kubeconfig(self, user: str, token: str) -> Path:
         """Write what an administrator would hand out to a user."""
         cluster = {"server": self.url, "certificate-authority": AUTHORITY}
@@ -101,6 +159,23 @@ class KubeApi:
         return path
 
 
+def find_place(manifest: Manifest) -> str:
+    """Return the collection that an object belongs to."""
+    version, metadata = manifest["apiVersion"], manifest["metadata"]
+    group = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    within = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+    return f"{group}{within}/{PLURALS[manifest['kind']]}"
+
+
+def create(http: httpx.Client, manifest: Manifest, **query: str) -> Any:
+    """Make an object of which the server knows every field, and warns of nothing."""
+    query = {"fieldValidation": "Strict", **query}
+    answer = http.post(find_place(manifest), json=manifest, params=query)
+    assert answer.is_success, answer.text
+    assert "warning" not in answer.headers, answer.headers["warning"]
+    return answer.json()
+
+
 @contextmanager
 def serve_kube_api(binaries: Path, *definitions: Manifest) -> Iterator[KubeApi]:
     """Serve a cluster that knows these custom resources; neither process, port nor file is left."""
@@ -114,6 +189,7 @@ def serve_kube_api(binaries: Path, *definitions: Manifest) -> Iterator[KubeApi]:
         api = KubeApi(f"https://127.0.0.1:{port}", folder, secrets.token_hex())
         admin = f"{api.admin_token},admin,admin,system:masters\n"
         write_text(folder / "tokens.csv", admin, private=True)
+        write_text(folder / "audit.yaml", yaml.safe_dump(AUDIT))
         write_text(folder / "accounts.pem", _generate_key(), private=True)
         running.enter_context(_run([binaries / "server", *ETCD_FLAGS], folder))
         server = [binaries / "kube-apiserver", f"--secure-port={port}", *SERVER_FLAGS]

@@ -1,96 +1,19 @@
 """What we ask of Kubernetes, by its own API server and controllers (Go: k8s.io/kubernetes)."""
 
-import gzip
-import os
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import yaml
 from cluster_orders import FULL, PLAIN, build_order, load_environment, load_profiles
 from operated_jobs import build_runner_job, build_starter_job
-from testrun_schema import CRD
 
 from loadtest.cluster.manifests import build_cadence, build_manifests
 from loadtest.config import Kubernetes
 from loadtest.results import SCENARIOS
 
-from .kube_api import KubeApi, Manifest, serve_kube_api
+from .kube_api import Manifest, create, find_place
 
-RESTRICTED = {
-    f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")
-}
-PLURALS = {
-    "ConfigMap": "configmaps",
-    "CronJob": "cronjobs",
-    "Job": "jobs",
-    "Namespace": "namespaces",
-    "Pod": "pods",
-    "ResourceQuota": "resourcequotas",
-    "Role": "roles",
-    "RoleBinding": "rolebindings",
-    "Secret": "secrets",
-    "Service": "services",
-    "ServiceAccount": "serviceaccounts",
-    "TestRun": "testruns",
-}
 WHERE = {"plain": PLAIN, "full": FULL}
-
-
-@pytest.fixture(scope="session")
-def binaries() -> Path:
-    """Return where Go has put what it built."""
-    assert "KUBERNETES_BIN" in os.environ, "run these tests by `nox -s interop`"
-    return Path(os.environ["KUBERNETES_BIN"])
-
-
-@pytest.fixture(scope="session")
-def kube_api(binaries: Path) -> Iterator[KubeApi]:
-    """Serve one cluster that knows the k6-operator's TestRun, for all tests."""
-    definition = yaml.safe_load(gzip.decompress(CRD.read_bytes()))
-    with serve_kube_api(binaries, definition) as api:
-        yield api
-
-
-@pytest.fixture
-def admin(kube_api: KubeApi) -> Iterator[httpx.Client]:
-    """Connect as somebody who may do everything."""
-    with kube_api.connect() as http:
-        yield http
-
-
-@pytest.fixture
-def namespace(kube_api: KubeApi, admin: httpx.Client) -> str:
-    """Make a namespace that takes restricted pods alone, with what every one has."""
-    name = f"load-tests-{secrets.token_hex(4)}"
-    create(
-        admin,
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}},
-    )
-    place = f"/api/v1/namespaces/{name}"
-    kube_api.await_answer(f"{place}/serviceaccounts/default")
-    kube_api.await_answer(f"{place}/configmaps/kube-root-ca.crt")
-    return name
-
-
-def find_place(manifest: Manifest) -> str:
-    """Return the collection that an object belongs to."""
-    version, metadata = manifest["apiVersion"], manifest["metadata"]
-    group = f"/apis/{version}" if "/" in version else f"/api/{version}"
-    within = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
-    return f"{group}{within}/{PLURALS[manifest['kind']]}"
-
-
-def create(http: httpx.Client, manifest: Manifest, **query: str) -> Any:
-    """Make an object of which the server knows every field, and warns of nothing."""
-    query = {"fieldValidation": "Strict", **query}
-    answer = http.post(find_place(manifest), json=manifest, params=query)
-    assert answer.is_success, answer.text
-    assert "warning" not in answer.headers, answer.headers["warning"]
-    return answer.json()
 
 
 def put_in(where: Kubernetes, namespace: str) -> Kubernetes:

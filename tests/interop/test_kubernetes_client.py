@@ -1,0 +1,269 @@
+"""A fleet asked of a real Kubernetes: what is made, by whose rights, what goes, what is refused."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cluster_orders import FULL, build_order, load_environment, load_profiles
+from launched import WAIT_SECONDS, find_fault
+from operated_jobs import build_runner_job
+
+from loadtest.cluster.client import Cluster, open_cluster
+from loadtest.cluster.fleet import ClusterFleet, launch_fleet
+from loadtest.cluster.manifests import build_cadence, build_manifests
+from loadtest.cluster.objects import Bounds
+from loadtest.config import Kubernetes
+from loadtest.errors import K6Error
+from loadtest.fleet.engine import Order
+
+from .kube_api import KubeApi, Manifest, create, find_place, serve_kube_api
+
+BOUNDS = Bounds(poll=0.1, close=30.0, making=0.0)
+ACCOUNT = "mcp-loadtest-prod-cadence"
+NAME = "mcp-loadtest-prod-sessions"
+# What belongs to a fleet; its TestRun comes last.
+COLLECTIONS = (
+    *("api/v1/configmaps", "api/v1/secrets", "api/v1/serviceaccounts", "api/v1/pods"),
+    *("apis/rbac.authorization.k8s.io/v1/roles", "apis/rbac.authorization.k8s.io/v1/rolebindings"),
+    *("apis/batch/v1/jobs", "apis/k6.io/v1alpha1/testruns"),
+)
+
+
+@pytest.fixture
+def where(namespace: str) -> Kubernetes:
+    """Say where the fleet runs."""
+    update = {"namespace": namespace, "context": "loopback", "start_seconds": 30}
+    return FULL.model_copy(update=update)
+
+
+@pytest.fixture
+def rights(admin: httpx.Client, where: Kubernetes) -> Manifest:
+    """Make the cadence's account and give it its Role, which is returned."""
+    account, role, binding, _ = build_cadence("prod", load_environment(kubernetes=where), 2)
+    for manifest in (account, role, binding):
+        create(admin, manifest)
+    return role
+
+
+@pytest.fixture
+def cluster(kube_api: KubeApi, where: Kubernetes, rights: Manifest) -> Iterator[Cluster]:
+    """Open the cluster as the cadence does, and with no other rights."""
+    with open_as(kube_api, where, rights["metadata"]["name"]) as opened:
+        yield opened
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Order:
+    """Order two runners of one scenario."""
+    logs = tuple(tmp_path / f"k6-{number}.log" for number in (1, 2))
+    profile = load_profiles()["smoke"]
+    return build_order(tmp_path, "sessions", profile, parallelism=2, logs=logs)
+
+
+Launch = Callable[..., ClusterFleet]
+
+
+@pytest.fixture
+def launch(cluster: Cluster, where: Kubernetes, order: Order) -> Iterator[Launch]:
+    """Launch fleets; they are closed with the test."""
+    with ExitStack() as running:
+
+        def start(cluster: Cluster = cluster, where: Kubernetes = where) -> ClusterFleet:
+            fleet = launch_fleet(
+                order, cluster=cluster, environment_name="prod", where=where, bounds=BOUNDS
+            )
+            running.callback(fleet.close)
+            return fleet
+
+        yield start
+
+
+def list_ours(admin: httpx.Client, namespace: str) -> list[Any]:
+    """Return what there is of a fleet."""
+    found = []
+    for collection in COLLECTIONS:
+        version, _, plural = collection.rpartition("/")
+        items = admin.get(f"/{version}/namespaces/{namespace}/{plural}").json()["items"]
+        found += [each for each in items if each["metadata"]["name"].startswith(NAME)]
+    return found
+
+
+def await_true(is_so: Callable[[], bool]) -> None:
+    """Give the controllers the time that they take."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(BOUNDS.poll)
+
+
+def take_up(admin: httpx.Client, namespace: str, stage: str = "created") -> None:
+    """Make the runners' Jobs, as the operator does; Kubernetes makes their pods."""
+    *_, test_run = list_ours(admin, namespace)
+    owner = {key: test_run["metadata"][key] for key in ("name", "uid")}
+    owner |= {"apiVersion": test_run["apiVersion"], "kind": test_run["kind"], "controller": True}
+    for number in range(1, test_run["spec"]["parallelism"] + 1):
+        job = build_runner_job(test_run, number)
+        job["metadata"]["ownerReferences"] = [owner | {"blockOwnerDeletion": True}]
+        create(admin, job)
+    change = {"status": {"stage": stage}}
+    merge = {"content-type": "application/merge-patch+json"}
+    place = f"{find_place(test_run)}/{NAME}/status"
+    admin.patch(place, json=change, headers=merge).raise_for_status()
+
+
+def set_quota(admin: httpx.Client, namespace: str, **hard: str) -> None:
+    """Bound what a namespace holds, and wait until that is in force."""
+    metadata = {"name": "small", "namespace": namespace}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata}
+    create(admin, {**quota, "spec": {"hard": hard}})
+    place = f"{find_place(quota)}/small"
+    await_true(lambda: admin.get(place).json()["status"].get("hard") == hard)
+
+
+def open_as(kube_api: KubeApi, where: Kubernetes, account: str) -> Cluster:
+    """Open the cluster as a service account of the namespace."""
+    token = kube_api.mint(where.namespace, account)
+    config = kube_api.write_kubeconfig(f"{where.namespace}-{account}", token)
+    return open_cluster(where, {"KUBECONFIG": str(config)})
+
+
+def test_what_is_made_is_owned_by_its_test_run_and_goes_with_it(
+    admin: httpx.Client, launch: Launch, where: Kubernetes
+) -> None:
+    launch()
+    *owned, test_run = list_ours(admin, where.namespace)
+    assert len(owned) == 5
+    for each in owned:
+        (owner,) = each["metadata"]["ownerReferences"]
+        assert owner["uid"] == test_run["metadata"]["uid"]
+    admin.delete(f"/apis/k6.io/v1alpha1/namespaces/{where.namespace}/testruns/{NAME}")
+    await_true(lambda: not list_ours(admin, where.namespace))
+
+
+def test_nothing_of_a_fleet_stays(admin: httpx.Client, launch: Launch, where: Kubernetes) -> None:
+    fleet = launch()
+    take_up(admin, where.namespace)
+    fleet.close()
+    assert list_ours(admin, where.namespace) == []
+
+
+def test_what_a_dead_run_left_is_removed_by_the_next(
+    admin: httpx.Client, launch: Launch, where: Kubernetes, order: Order
+) -> None:
+    for manifest in build_manifests(order, "prod", where).list():
+        create(admin, manifest)
+    take_up(admin, where.namespace, stage="finished")
+    *_, left = list_ours(admin, where.namespace)
+    launch()
+    *owned, test_run = list_ours(admin, where.namespace)
+    assert test_run["metadata"]["uid"] != left["metadata"]["uid"]
+    assert len(owned) == 5
+
+
+def test_what_a_run_left_that_died_before_its_test_run_is_replaced(
+    admin: httpx.Client, launch: Launch, where: Kubernetes, order: Order
+) -> None:
+    *others, _ = build_manifests(order, "prod", where).list()
+    left = {create(admin, manifest)["metadata"]["uid"] for manifest in others}
+    launch()
+    made = {each["metadata"]["uid"] for each in list_ours(admin, where.namespace)}
+    assert len(made) == 6
+    assert not made & left
+
+
+def test_a_run_that_is_under_way_is_left_alone(
+    admin: httpx.Client, launch: Launch, where: Kubernetes
+) -> None:
+    launch()
+    before = list_ours(admin, where.namespace)
+    with pytest.raises(K6Error, match=r"a run of this environment is under way in context loop"):
+        launch()
+    assert list_ours(admin, where.namespace) == before
+
+
+def test_a_quota_that_leaves_no_room_for_runners_is_named(
+    admin: httpx.Client, launch: Launch, where: Kubernetes
+) -> None:
+    set_quota(admin, where.namespace, pods="1")
+    fleet = launch()
+    take_up(admin, where.namespace)
+    fault = find_fault(fleet)
+    assert fault.startswith(
+        f"namespace {where.namespace} has no quota left (quota: small, requested: pods=1, used: "
+        "pods=1, limited: pods=1): see `kubectl --context loopback describe quota"
+    )
+
+
+def test_a_quota_that_leaves_no_room_for_our_objects_is_named_and_the_others_removed(
+    admin: httpx.Client, launch: Launch, where: Kubernetes
+) -> None:
+    set_quota(admin, where.namespace, secrets="0")
+    with pytest.raises(K6Error) as caught:
+        launch()
+    assert "has no quota left (quota: small, requested: secrets=1" in str(caught.value)
+    await_true(lambda: not list_ours(admin, where.namespace))
+
+
+def test_a_namespace_that_takes_no_such_pods_is_named_with_its_reason(
+    admin: httpx.Client, launch: Launch, where: Kubernetes
+) -> None:
+    limit = {"type": "Container", "max": {"memory": "1Gi"}}
+    metadata = {"name": "small", "namespace": where.namespace}
+    kind = {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata}
+    create(admin, {**kind, "spec": {"limits": [limit]}})
+    fleet = launch()
+    take_up(admin, where.namespace)
+    assert find_fault(fleet) == (
+        f"namespace {where.namespace} takes no runners (maximum memory usage per Container is "
+        "1Gi, but limit is 4Gi): have it allow them, or use another one"
+    )
+
+
+def test_who_may_do_nothing_is_told_what_to_have_granted(
+    kube_api: KubeApi, launch: Launch, where: Kubernetes
+) -> None:
+    with open_as(kube_api, where, "default") as stranger, pytest.raises(K6Error) as caught:
+        launch(stranger)
+    assert str(caught.value) == (
+        "context loopback does not let you list testruns in namespace "
+        f"{where.namespace}: have it granted, until `kubectl --context loopback auth can-i list "
+        f"testruns.k6.io -n {where.namespace}` says yes"
+    )
+
+
+def test_credentials_that_the_cluster_does_not_know_are_told(
+    kube_api: KubeApi, launch: Launch, where: Kubernetes
+) -> None:
+    config = kube_api.write_kubeconfig("nobody", "no such token")
+    variables = {"KUBECONFIG": str(config)}
+    with open_cluster(where, variables) as unknown, pytest.raises(K6Error) as caught:
+        launch(unknown)
+    assert str(caught.value).startswith("context loopback refuses the credentials")
+
+
+def test_a_namespace_that_is_not_there_is_told(
+    kube_api: KubeApi, launch: Launch, where: Kubernetes
+) -> None:
+    config = kube_api.folder / "admin.kubeconfig"
+    nowhere = where.model_copy(update={"namespace": "nowhere"})
+    variables = {"KUBECONFIG": str(config)}
+    with open_cluster(nowhere, variables) as cluster, pytest.raises(K6Error) as caught:
+        launch(cluster, nowhere)
+    assert str(caught.value) == (
+        "context loopback has no namespace nowhere: make it by `kubectl --context loopback create "
+        "namespace nowhere`, or name another one"
+    )
+
+
+def test_a_cluster_without_the_operator_is_told(
+    binaries: Path, launch: Launch, where: Kubernetes
+) -> None:
+    with serve_kube_api(binaries) as bare:
+        variables = {"KUBECONFIG": str(bare.folder / "admin.kubeconfig")}
+        with open_cluster(where, variables) as cluster, pytest.raises(K6Error) as caught:
+            launch(cluster)
+    assert str(caught.value).startswith("context loopback has no k6-operator: install it (`helm")
