@@ -6,10 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cluster_orders import build_order, load_profiles
-from kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer, serve_kubernetes
-from launched import BOUNDS, SCRIPT
-from operator_stand_in import Operator, run_operator
 
 from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.cluster.fleet import ClusterFleet, launch_fleet
@@ -17,6 +13,11 @@ from loadtest.cluster.objects import Bounds
 from loadtest.config import Kubernetes
 from loadtest.fleet.engine import Order
 from loadtest.k6 import find_k6
+
+from .cluster_orders import build_order, load_profiles
+from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer, serve_kubernetes
+from .launched import BOUNDS, SCRIPT
+from .operator_stand_in import Operator, run_operator
 
 REGIONS = {"node-1": "eu-west-1", "node-2": "us-east-1"}
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import psutil
-from kubernetes_server import RUNNER_TOKEN, Container, KubernetesServer, Thing
+
+from .kubernetes_server import RUNNER_TOKEN, Container, KubernetesServer, Thing
 
 # As a container runtime does: longer lines are kept in pieces, each stream's by its own reader.
 PIECE_BYTES = 16384

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 from k6.running import build_settings, mint_by_session
-from kubernetes_server import KubernetesServer
-from launched import are, watch
-from operator_stand_in import Operator
 from pydantic import SecretStr
 
 from loadtest.cluster.client import Cluster
@@ -22,6 +19,10 @@ from loadtest.mint.bearer import Bearer
 from loadtest.progress import Live, NoWatcher
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results import RunnerFault
+
+from .kubernetes_server import KubernetesServer
+from .launched import are, watch
+from .operator_stand_in import Operator
 
 pytestmark = pytest.mark.slow
 

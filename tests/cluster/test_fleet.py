@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kubernetes_server import Cut, KubernetesServer
-from launched import SCRIPT, are, find_fault, watch
-from operator_stand_in import Operator
 
 from loadtest.cluster.fleet import ClusterFleet
 from loadtest.fleet.engine import Order, RunnerState
 from loadtest.k6 import EXIT_INTERRUPTED
+
+from .kubernetes_server import Cut, KubernetesServer
+from .launched import SCRIPT, are, find_fault, watch
+from .operator_stand_in import Operator
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("operator")]
 

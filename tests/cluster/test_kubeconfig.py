@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
 from lightkube.resources.core_v1 import Pod
 
 from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.config import Kubernetes
 from loadtest.errors import K6Error
+
+from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
 
 WHERE = Kubernetes(namespace=NAMESPACE)
 

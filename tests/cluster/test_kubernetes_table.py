@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_orders import ROOT
 from pydantic import ValidationError
 
 from loadtest.config import Kubernetes, load_settings
 from loadtest.errors import ConfigError
+
+from .cluster_orders import ROOT
 
 CADENCE = {"schedule": "17 4 * * MON", "job_image": "me/job:1", "job_secret": "settings"}
 DIGEST = "sha256:" + "0123456789abcdef" * 4

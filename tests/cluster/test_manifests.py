@@ -10,11 +10,8 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
-from cluster_orders import FULL, PLAIN, build_order, load_environment, load_profiles
 from hypothesis import given
 from hypothesis import strategies as st
-from operated_jobs import build_runner_job, build_starter_job
-from testrun_schema import find_faults
 
 from loadtest.cluster.manifests import (
     Manifests,
@@ -28,6 +25,10 @@ from loadtest.cluster.manifests import (
 from loadtest.config import Kubernetes
 from loadtest.errors import ConfigError, UsageError
 from loadtest.results import SCENARIOS
+
+from .cluster_orders import FULL, PLAIN, build_order, load_environment, load_profiles
+from .operated_jobs import build_runner_job, build_starter_job
+from .testrun_schema import find_faults
 
 GOLDEN = Path(__file__).parent / "golden"
 PROFILES = load_profiles()

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 import pytest
-from kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
-from launched import BOUNDS, find_fault
-from operator_stand_in import Operator
 
 from loadtest.cluster.fleet import ClusterFleet
 from loadtest.cluster.manifests import build_labels
 from loadtest.errors import K6Error
+
+from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
+from .launched import BOUNDS, find_fault
+from .operator_stand_in import Operator
 
 NAME = "mcp-loadtest-staging-sessions"
 KUBECTL = f"kubectl --context {CONTEXT}"

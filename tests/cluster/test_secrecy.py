@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_orders import FULL, MCP_URL, TOKEN, build_order, load_environment, load_profiles
 
 from loadtest.cluster.manifests import build_cadence, build_manifests, render
 from loadtest.results import SCENARIOS
+
+from .cluster_orders import FULL, MCP_URL, TOKEN, build_order, load_environment, load_profiles
 
 SMOKE = load_profiles()["smoke"]
 OUTPUTS = {

@@ -1,1 +1,1 @@
-"""Tests against what runs in Node: `nox -s interop` brings it."""
+"""Tests against what others make: `nox -s interop` brings or builds it."""

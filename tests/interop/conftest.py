@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from testrun_schema import CRD
+from cluster.testrun_schema import CRD
 
 from .kube_api import KubeApi, create, serve_kube_api
 from .prometheus import Prometheus, describe_prometheus, ensure_prometheus, serve_prometheus

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cluster_orders import FULL, PLAIN, build_order, load_environment, load_profiles
-from operated_jobs import build_runner_job, build_starter_job
+from cluster.cluster_orders import FULL, PLAIN, build_order, load_environment, load_profiles
+from cluster.operated_jobs import build_runner_job, build_starter_job
 
 from loadtest.cluster.manifests import build_cadence, build_manifests
 from loadtest.config import Kubernetes

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from cluster_orders import FULL, build_order, load_environment, load_profiles
-from launched import WAIT_SECONDS, find_fault
-from operated_jobs import build_runner_job
+from cluster.cluster_orders import FULL, build_order, load_environment, load_profiles
+from cluster.launched import WAIT_SECONDS, find_fault
+from cluster.operated_jobs import build_runner_job
 
 from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.cluster.fleet import ClusterFleet, launch_fleet

@@ -1,0 +1,1 @@
+"""Tests of the fleet on Kubernetes, and the stand-ins that they run."""
