@@ -487,7 +487,7 @@ def _list_client_rights(environment_name: str) -> tuple[Manifest, ...]:
         _rule("rbac.authorization.k8s.io", rbac, ("create",)),
         _rule("rbac.authorization.k8s.io", rbac, touched, names),
         _rule("k6.io", ("testruns",), ("create", "list")),
-        _rule("k6.io", ("testruns",), touched, names),
+        _rule("k6.io", ("testruns",), ("get", "delete"), names),
         _rule("", ("pods", "events"), ("list",)),
         _rule("", ("pods/log",), ("get",)),
     )
