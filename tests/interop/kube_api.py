@@ -138,8 +138,9 @@ class KubeApi:
             if event["user"]["username"] == user and of.get("namespace") == namespace:
                 parts = (of["resource"], of.get("subresource"))
                 resource = "/".join(part for part in parts if part)
-                # Who makes an object names it in its body.
-                name = "" if event["verb"] == "create" else of.get("name", "")
+                # Rights to make objects, and those to what a Job has made, have no names.
+                nameless = event["verb"] == "create" or of["resource"] == "pods"
+                name = "" if nameless else of.get("name", "")
                 asked.add(Asked(event["verb"], of.get("apiGroup", ""), resource, name))
         return asked
 

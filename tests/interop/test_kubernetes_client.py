@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ from loadtest.cluster.objects import Bounds
 from loadtest.config import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.fleet.engine import Order
+from loadtest.mint.bearer import read_bearers
 
-from .kube_api import KubeApi, Manifest, create, find_place, serve_kube_api
+from .kube_api import Asked, KubeApi, Manifest, create, find_place, serve_kube_api
 
 BOUNDS = Bounds(poll=0.1, close=30.0, making=0.0)
-ACCOUNT = "mcp-loadtest-prod-cadence"
+MERGE = {"content-type": "application/merge-patch+json"}
 NAME = "mcp-loadtest-prod-sessions"
 # What belongs to a fleet; its TestRun comes last.
 COLLECTIONS = (
@@ -110,9 +113,23 @@ def take_up(admin: httpx.Client, namespace: str, stage: str = "created") -> None
         job["metadata"]["ownerReferences"] = [owner | {"blockOwnerDeletion": True}]
         create(admin, job)
     change = {"status": {"stage": stage}}
-    merge = {"content-type": "application/merge-patch+json"}
     place = f"{find_place(test_run)}/{NAME}/status"
-    admin.patch(place, json=change, headers=merge).raise_for_status()
+    admin.patch(place, json=change, headers=MERGE).raise_for_status()
+
+
+def list_pods(admin: httpx.Client, namespace: str) -> list[Any]:
+    return list(admin.get(f"/api/v1/namespaces/{namespace}/pods").json()["items"])
+
+
+def let_run(admin: httpx.Client, namespace: str, parallelism: int) -> None:
+    """Say of every pod that it runs, once they are there."""
+    await_true(lambda: len(list_pods(admin, namespace)) == parallelism)
+    container = {"name": "k6", "image": "k6", "imageID": "", "ready": True, "restartCount": 0}
+    container |= {"state": {"running": {}}}
+    status = {"phase": "Running", "containerStatuses": [container]}
+    for pod in list_pods(admin, namespace):
+        place = f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}/status"
+        admin.patch(place, json={"status": status}, headers=MERGE).raise_for_status()
 
 
 def set_quota(admin: httpx.Client, namespace: str, **hard: str) -> None:
@@ -183,6 +200,48 @@ def test_a_run_that_is_under_way_is_left_alone(
     with pytest.raises(K6Error, match=r"a run of this environment is under way in context loop"):
         launch()
     assert list_ours(admin, where.namespace) == before
+
+
+def list_rights(role: Manifest) -> set[Asked]:
+    """Return what a Role grants of this scenario's objects."""
+    return {
+        Asked(verb, group, resource, name)
+        for rule in role["rules"]
+        for verb, group, resource, name in product(
+            rule["verbs"], rule["apiGroups"], rule["resources"], rule.get("resourceNames", [""])
+        )
+        if name in {"", NAME}
+    }
+
+
+def test_the_cadence_has_the_rights_that_a_run_needs_and_no_others(
+    kube_api: KubeApi,
+    admin: httpx.Client,
+    launch: Launch,
+    where: Kubernetes,
+    order: Order,
+    rights: Manifest,
+) -> None:
+    *others, _ = build_manifests(order, "prod", where).list()
+    for manifest in others:
+        create(admin, manifest)
+    fleet = launch()
+    asked = partial(kube_api.read_audit, where.namespace, rights["metadata"]["name"])
+    await_true(lambda: Asked("list", "", "events", "") in asked())
+    take_up(admin, where.namespace)
+    let_run(admin, where.namespace, order.parallelism)
+    await_true(lambda: Asked("get", "", "pods/log", "") in asked())
+    fleet.update_bearers(read_bearers(order.bearer_file))
+    fleet.close()
+    assert asked() == list_rights(rights)
+
+
+def test_a_right_that_is_taken_away_is_told(
+    admin: httpx.Client, launch: Launch, rights: Manifest
+) -> None:
+    rights["rules"] = [rule for rule in rights["rules"] if "pods" not in rule["resources"]]
+    admin.put(f"{find_place(rights)}/{rights['metadata']['name']}", json=rights).raise_for_status()
+    assert find_fault(launch()).startswith("context loopback does not let you list pods in names")
 
 
 def test_a_quota_that_leaves_no_room_for_runners_is_named(
