@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from . import accuracy, chain, commands, generator, judging, mint, report, segments, traffic
+from . import (
+    accuracy,
+    chain,
+    commands,
+    generator,
+    judging,
+    merging,
+    mint,
+    report,
+    segments,
+    traffic,
+)
 
 TIMES = {
     "commands": commands.bench,
@@ -24,8 +35,8 @@ TABLES = {
     "segments": segments.bench,
     "traffic": traffic.bench_traffic,
 }
-# Half an hour of its own: only by name.
-LONG = {"ladder": generator.bench_ladder}
+# Many minutes each: only by name.
+LONG = {"ladder": generator.bench_ladder, "merging": merging.bench}
 
 
 def main(chosen: Sequence[str]) -> None:

@@ -146,5 +146,10 @@ def _run_here(
 ) -> tuple[_T, Usage]:
     found = action(*arguments, **more)
     taken = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found, Usage(taken.ru_utime + taken.ru_stime, find_peak_mb(resource.RUSAGE_CHILDREN))
+
+
+def find_peak_mb(who: int) -> float:
+    """Return the most memory that this process, or one of its children, has held."""
     unit = 1 if sys.platform == "darwin" else 1024
-    return found, Usage(taken.ru_utime + taken.ru_stime, taken.ru_maxrss * unit / 1e6)
+    return resource.getrusage(who).ru_maxrss * unit / 1e6
