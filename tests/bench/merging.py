@@ -62,7 +62,7 @@ def bench() -> Table:
     The most take 12 GB of temporary files; all take a quarter of an hour.
     """
     table = Table(f"{RUNNERS} runners", box=None)
-    for header in ("samples", "MB", "seconds", "peak MB", *(f"p{q * 100:g} off" for q in SHARES)):
+    for header in ("samples", "MB", "seconds", "peak\nMB", *(f"p{q * 100:g}\noff" for q in SHARES)):
         table.add_column(header, justify="right")
     for header in ("bound", "at most"):
         table.add_column(header, justify="right")
