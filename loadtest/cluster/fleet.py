@@ -26,6 +26,8 @@ from loadtest.fleet.engine import Order, RunnerState
 from loadtest.k6 import EXIT_INTERRUPTED, find_error
 from loadtest.mint.bearer import Bearer
 
+Phase = Literal["pending", "running", "ended", "lost"]
+
 REGION_LABEL = "topology.kubernetes.io/region"
 
 
@@ -106,6 +108,7 @@ class ClusterFleet:
         """Return the runners as they were a moment ago."""
         if self._fault is not None:
             raise K6Error(self._fault)
+        assert self._watcher.is_alive() or self._over.is_set(), "nobody watches the pods"
         return tuple(self._describe(runner) for runner in self._runners)
 
     def update_bearers(self, bearers: Iterable[Bearer]) -> None:
@@ -250,12 +253,10 @@ class ClusterFleet:
 
     def _describe(self, runner: _Runner) -> RunnerState:
         if runner.end is None or not (runner.drained.is_set() or self._is_late(runner)):
-            running = runner.thread is not None and self._begun_at is not None
-            return RunnerState(
-                runner.number, "running" if running else "pending", region=runner.region
-            )
+            phase: Phase = "pending" if self._begun_at is None else "running"
+            return RunnerState(runner.number, phase, region=runner.region)
         code, reason = runner.end.exit_code, runner.end.reason
-        phase: Literal["ended", "lost"] = "ended" if reason is None else "lost"
+        phase = "ended" if reason is None else "lost"
         return RunnerState(runner.number, phase, code, reason, runner.region)
 
     def _is_late(self, runner: _Runner) -> bool:

@@ -82,8 +82,8 @@ def _find_end(state: ContainerState, phase: str | None, disruption: str | None) 
         code = ended.exitCode
         killed = f"killed by signal {code - MOST_OWN_CODE}" if code > MOST_OWN_CODE else None
         return End(code, disruption or ("OOMKilled" if ended.reason == "OOMKilled" else killed))
-    if phase == "Failed":
-        return End(reason=disruption or "its pod failed")
+    if phase in {"Failed", "Succeeded"}:
+        return End(reason=disruption or "its pod does not tell how k6 ended")
     return End(reason="NodeLost") if disruption in NODE_GONE else None
 
 

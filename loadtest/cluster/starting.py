@@ -90,15 +90,22 @@ class Start:
             at = event.lastTimestamp or event.eventTime
             # An earlier run's may still be there: names are the same from run to run.
             if event.involvedObject.name in jobs and at is not None and at >= asked:
-                message = flatten(event.message)
-                if "exceeded quota" in message:
-                    return self._cluster.explain_quota(message)
-                return (
-                    f"namespace {self._cluster.namespace} takes no runners "
-                    f"({message.partition('forbidden: ')[2] or message}): have it allow them, or "
-                    "use another one"
-                )
+                fault = self._judge_refusal(flatten(event.message))
+                if fault is not None:
+                    return fault
         return None
+
+    def _judge_refusal(self, message: str) -> str | None:
+        """Return what a refusal of pods means; None if it may be another one at the next try."""
+        if "exceeded quota" in message:
+            return self._cluster.explain_quota(message)
+        why = message.partition("forbidden: ")[2]
+        if not why and "denied the request" not in message:
+            return None
+        return (
+            f"namespace {self._cluster.namespace} takes no runners ({why or message}): have it "
+            "allow them, or use another one"
+        )
 
     def _tell_delay(self, stage: str, pods: Sequence[SeenPod]) -> str:
         after = f"after {self._seconds:.0f} s"

@@ -201,7 +201,7 @@ class Operator:
             "involvedObject": {"kind": "Job", "name": job},
             "reason": "FailedCreate",
             "lastTimestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "message": f'Error creating: pods "{job}-abcde" is forbidden: {message}',
+            "message": f"Error creating: {message}",
         }
         self.server.add("events", event)
 

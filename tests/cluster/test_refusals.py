@@ -198,7 +198,9 @@ def test_a_container_that_cannot_be_configured(operator: Operator, launch: Launc
 
 
 def test_a_quota_on_pods(operator: Operator, launch: Launching) -> None:
-    operator.refuses_pods = "exceeded quota: team, requested: cpu=1, used: cpu=8, limited: cpu=8"
+    operator.refuses_pods = (
+        'pods "x" is forbidden: exceeded quota: team, requested: cpu=1, used: cpu=8, limited: cpu=8'
+    )
     assert find_fault(launch()) == (
         f"namespace {NAMESPACE} has no quota left (quota: team, requested: cpu=1, used: cpu=8, "
         f"limited: cpu=8): see `{KUBECTL} describe quota -n {NAMESPACE}`, have it raised or take "
@@ -207,7 +209,9 @@ def test_a_quota_on_pods(operator: Operator, launch: Launching) -> None:
 
 
 def test_a_namespace_whose_pods_must_be_safer(operator: Operator, launch: Launching) -> None:
-    operator.refuses_pods = 'violates PodSecurity "restricted:latest": seccompProfile'
+    operator.refuses_pods = (
+        'pods "x" is forbidden: violates PodSecurity "restricted:latest": seccompProfile'
+    )
     assert find_fault(launch()) == (
         f'namespace {NAMESPACE} takes no runners (violates PodSecurity "restricted:latest": '
         "seccompProfile): have it allow them, or use another one"
@@ -229,6 +233,19 @@ def test_refusals_of_an_earlier_run_are_not_this_ones(
     kubernetes.add("events", event)
     said = find_fault(launch(start_seconds=1))
     assert said == f"runner 1 of 2 does not run after 1 s: see `{describe(1)}`"
+
+
+def test_a_webhook_that_refuses_pods(operator: Operator, launch: Launching) -> None:
+    operator.refuses_pods = 'admission webhook "p.example" denied the request: no digest'
+    assert find_fault(launch()) == (
+        f'namespace {NAMESPACE} takes no runners (Error creating: admission webhook "p.example" '
+        "denied the request: no digest): have it allow them, or use another one"
+    )
+
+
+def test_pods_that_are_tried_again_are_waited_for(operator: Operator, launch: Launching) -> None:
+    operator.refuses_pods = "Internal error occurred: failed calling webhook: connection refused"
+    assert find_fault(launch(start_seconds=1)).startswith("0 of 2 runners have a pod after 1 s: ")
 
 
 def test_events_that_may_not_be_read_leave_the_delay_to_tell(
