@@ -27,6 +27,24 @@ export function handleSummary() {
 }
 """
 
+# Reads the Secret as the scenarios do, and tells what it found there.
+READER = """
+import encoding from 'k6/encoding';
+import http from 'k6/http';
+import { sleep } from 'k6';
+export const options = { vus: 1, duration: '60s' };
+const TOKEN = open(__ENV.RENEWAL_TOKEN_FILE);
+const PARAMS = { headers: { Authorization: `Bearer ${TOKEN}` } };
+export default function () {
+  const secret = http.get(__ENV.RENEWAL_URL, PARAMS).json();
+  const file = JSON.parse(encoding.b64decode(secret.data['bearer.json'], 'std', 's'));
+  console.log(`serial ${file.serial}, expires at ${file.bearers[0].expires_at}`);
+  const other = http.get(__ENV.RENEWAL_URL.replace(/[^/]*$/, 'other'), PARAMS);
+  console.log(`another: ${other.status}`);
+  sleep(0.2);
+}
+"""
+
 States = tuple[RunnerState, ...]
 
 

@@ -1,50 +1,19 @@
 """What acts in the loopback cluster: the k6-operator's part, and a node that runs the real k6."""
 
-import base64
-import contextlib
-import http.client
-import json
-import os
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
-
-import psutil
+from typing import Any
 
 from .kubernetes_server import RUNNER_TOKEN, Container, KubernetesServer, Thing
+from .pod_process import WAIT_SECONDS, Runner, build_environment, build_status, mount, stamp
 
-# As a container runtime does: longer lines are kept in pieces, each stream's by its own reader.
-PIECE_BYTES = 16384
 TICK_SECONDS = 0.02
-WAIT_SECONDS = 60.0
-UNITS = {"Mi": 2**20, "Gi": 2**30}
-START = {"data": {"attributes": {"paused": False}, "id": "default", "type": "status"}}
 # Of a local script it is looked first whether it is there.
 CHECK = 'test -f "$1" || { echo "no script"; exit 1; }; shift; exec "$@"'
-
-
-class Runner:
-    """A pod's process; `port` is where its k6 listens instead of 6565."""
-
-    def __init__(self, process: subprocess.Popen[bytes], container: Container) -> None:
-        self.process = process
-        self.container = container
-        self.killed_for: str | None = None
-        self.lost = False
-
-    def find_port(self) -> int | None:
-        """Return where k6's API answers, once it does."""
-        with contextlib.suppress(psutil.Error):
-            for each in psutil.Process(self.process.pid).net_connections(kind="tcp"):
-                if each.status == psutil.CONN_LISTEN:
-                    return int(each.laddr.port)
-        return None
 
 
 class Operator:
@@ -97,7 +66,7 @@ class Operator:
 
     def resume(self, number: int) -> bool:
         """Start a paused runner by its API, as the starter does."""
-        return self._ask(number, "PATCH", json.dumps(START))
+        return self.runners[number].resume()
 
     def _take_up(self, thing: Thing) -> None:
         if thing["kind"] == "TestRun" and not self.asleep:
@@ -192,7 +161,7 @@ class Operator:
             return {"phase": "Pending", "conditions": [unplaced | {"message": self.unplaced}]}
         reason, message = self.waiting.get(end, ("ContainerCreating", ""))
         state = {"waiting": {"reason": reason, "message": message}}
-        return {"phase": "Pending", "containerStatuses": [_build_container(state)]}
+        return {"phase": "Pending", "containerStatuses": [build_status(state)]}
 
     def _tell_refused(self, job: str, message: str) -> None:
         event = {
@@ -209,7 +178,7 @@ class Operator:
         pod = self.server.find("pods", f"{name}-starter-abcde")
         if pod is not None:
             container = self.server.containers[pod["metadata"]["uid"]] = Container()
-            container.say(_stamp(), said.encode())
+            container.say(stamp(), said.encode())
             container.end()
             code = 0 if phase == "Succeeded" else 7
             terminated = {
@@ -217,7 +186,7 @@ class Operator:
             }
             self._change_status(
                 pod["metadata"]["name"],
-                {"phase": phase, "containerStatuses": [_build_container(terminated, "k6-curl")]},
+                {"phase": phase, "containerStatuses": [build_status(terminated, "k6-curl")]},
             )
 
     def _run_pod(self, name: str, number: int, spec: Thing) -> None:
@@ -226,46 +195,35 @@ class Operator:
         pod = self.server.find("pods", pod_name)
         if pod is None:  # removed again already
             return
-        places = self._mount(spec["runner"], self.folder / f"{name}-{number}")
+        places = mount(
+            spec["runner"],
+            self.folder / f"{name}-{number}",
+            self._read,
+            {"token": RUNNER_TOKEN, "ca.crt": ""},
+            self.scripts,
+        )
         script = spec["script"]["localFile"]
         command = ["sh", "-c", CHECK, "sh", script, str(self.k6), "run", "--quiet"]
         command += _build_segment(number, spec["parallelism"])
         command += [*spec.get("args", ()), script, "--address=127.0.0.1:0", "--paused"]
         command += ["--tag", f"instance_id={number}", "--tag", f"testrun_name={name}"]
-        environment = {"PATH": os.environ["PATH"], **self._build_environment(spec["runner"])}
         self.commands.append(command)
-        process = subprocess.Popen(
-            [_place(word, places) for word in command],
-            env={key: _place(value, places) for key, value in environment.items()},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            process_group=0,
-        )
-        container = Container(terminate=lambda: process.send_signal(signal.SIGTERM))
-        runner = self.runners[number] = Runner(process, container)
-        self.server.containers[pod["metadata"]["uid"]] = container
-        running = {"phase": "Running", "containerStatuses": [_build_container({"running": {}})]}
+        environment = build_environment(spec["runner"], self._read, self.server.url)
+        runner = self.runners[number] = Runner(command, environment, places)
+        self.server.containers[pod["metadata"]["uid"]] = runner.container
+        running = {"phase": "Running", "containerStatuses": [build_status({"running": {}})]}
         self._change_status(pod_name, running)
-        readers = []
-        for stream in (process.stdout, process.stderr):
-            assert stream is not None
-            readers.append(threading.Thread(target=_keep_log, args=(stream, container)))
-            readers[-1].start()
-        self._spawn(self._await_end, pod_name, runner, readers)
+        self._spawn(self._await_end, pod_name, runner)
 
-    def _await_end(self, pod_name: str, runner: Runner, readers: list[threading.Thread]) -> None:
-        code = runner.process.wait()
-        for reader in readers:
-            reader.join(WAIT_SECONDS)
+    def _await_end(self, pod_name: str, runner: Runner) -> None:
+        code = runner.wait()
         with self.server.lock:
             if not runner.lost:
-                code = code if code >= 0 else 128 - code
                 reason = "Completed" if code == 0 else "Error"
                 if runner.killed_for == "OOMKilled":
                     reason = "OOMKilled"
                 terminated = {"terminated": {"exitCode": code, "reason": reason}}
-                status: Thing = {"containerStatuses": [_build_container(terminated)]}
+                status: Thing = {"containerStatuses": [build_status(terminated)]}
                 status["phase"] = "Succeeded" if code == 0 else "Failed"
                 if runner.killed_for == "Evicted":
                     status["reason"] = "Evicted"
@@ -275,63 +233,15 @@ class Operator:
             if pod is not None and "deletionTimestamp" in pod["metadata"]:
                 self.server.remove_pod(pod_name)
 
-    def _mount(self, runner: Thing, folder: Path) -> dict[str, Path]:
-        """Fill a folder for each mount; return them by the path in the container."""
-        volumes = {volume["name"]: volume for volume in runner["volumes"]}
-        places = {}
-        for mount in runner["volumeMounts"]:
-            place = places[mount["mountPath"]] = folder / mount["name"]
-            volume = volumes[mount["name"]]
-            if "configMap" in volume:
-                data = self._read("configmaps", volume["configMap"]["name"], "data")
-                files = {item["path"]: data[item["key"]] for item in volume["configMap"]["items"]}
-                files |= {path: text for path, text in self.scripts.items() if path in files}
-            elif "secret" in volume:
-                data = self._read("secrets", volume["secret"]["secretName"], "data")
-                items = volume["secret"]["items"]
-                files = {each["path"]: _decode(data[each["key"]]) for each in items}
-            else:
-                files = {"token": RUNNER_TOKEN, "ca.crt": ""}
-            for path, text in files.items():
-                (place / path).parent.mkdir(parents=True, exist_ok=True)
-                (place / path).write_text(text, encoding="utf-8")
-        return places
-
-    def _build_environment(self, runner: Thing) -> dict[str, str]:
-        environment = {}
-        for each in runner["env"]:
-            source = each.get("valueFrom", {})
-            if "secretKeyRef" in source:
-                secret = source["secretKeyRef"]
-                value = _decode(self._read("secrets", secret["name"], "data")[secret["key"]])
-            elif "resourceFieldRef" in source:
-                memory = runner["resources"]["limits"]["memory"]
-                value = str(int(memory[:-2]) * UNITS[memory[-2:]])
-            else:
-                # The cluster's own address, which only the cluster knows.
-                value = each["value"].replace("https://kubernetes.default.svc", self.server.url)
-            environment[each["name"]] = value
-        return environment
-
-    def _read(self, plural: str, name: str, key: str) -> dict[str, str]:
+    def _read(self, plural: str, name: str) -> dict[str, str]:
         found = self.server.find(plural, name)
         assert found is not None
-        data = found[key]
+        data = found["data"]
         assert isinstance(data, dict)
         return data
 
     def _is_up(self, number: int) -> bool:
-        return number in self.runners and not self.is_cut_off and self._ask(number, "GET")
-
-    def _ask(self, number: int, method: str, body: str | None = None) -> bool:
-        port = self.runners[number].find_port()
-        if port is None:
-            return False
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        with contextlib.closing(connection), contextlib.suppress(OSError):
-            connection.request(method, "/v1/status", body, {"Content-Type": "application/json"})
-            return connection.getresponse().status == http.HTTPStatus.OK
-        return False
+        return number in self.runners and not self.is_cut_off and self.runners[number].ask("GET")
 
     def _find_pod(self, number: int) -> str:
         (found,) = (
@@ -351,17 +261,6 @@ def _own(kind: str, metadata: Thing) -> Thing:
     return owner | {"controller": True, "blockOwnerDeletion": True}
 
 
-def _build_container(state: Thing, name: str = "k6") -> Thing:
-    return {
-        "name": name,
-        "image": "loopback/k6",
-        "imageID": "",
-        "ready": "running" in state,
-        "restartCount": 0,
-        "state": state,
-    }
-
-
 def _build_segment(number: int, of: int) -> list[str]:
     if of == 1:
         return []
@@ -370,29 +269,6 @@ def _build_segment(number: int, of: int) -> list[str]:
         f"--execution-segment={edges[number - 1]}:{edges[number]}",
         f"--execution-segment-sequence={','.join(edges)}",
     ]
-
-
-def _place(word: str, places: dict[str, Path]) -> str:
-    for path, folder in places.items():
-        if word.startswith(path):
-            return str(folder) + word.removeprefix(path)
-    return word
-
-
-def _decode(value: str) -> str:
-    return base64.b64decode(value).decode()
-
-
-def _stamp() -> str:
-    seconds, rest = divmod(time.time_ns(), 10**9)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
-
-
-def _keep_log(stream: IO[bytes], container: Container) -> None:
-    with stream:
-        while piece := stream.readline(PIECE_BYTES):
-            whole = piece.endswith(b"\n")
-            container.say(_stamp(), piece.removesuffix(b"\n"), whole=whole)
 
 
 @contextmanager
