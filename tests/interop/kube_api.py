@@ -71,6 +71,7 @@ PLURALS = {
     "Job": "jobs",
     "LimitRange": "limitranges",
     "Namespace": "namespaces",
+    "Node": "nodes",
     "Pod": "pods",
     "ResourceQuota": "resourcequotas",
     "Role": "roles",

@@ -1,8 +1,10 @@
 """A fleet asked of a real Kubernetes: what is made, by whose rights, what goes, what is refused."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -11,22 +13,28 @@ from typing import Any
 import httpx
 import pytest
 from cluster.cluster_orders import FULL, build_order, load_environment, load_profiles
-from cluster.launched import WAIT_SECONDS, find_fault
-from cluster.operated_jobs import build_runner_job
+from cluster.launched import READER, WAIT_SECONDS, are, find_fault, watch
+from cluster.pod_process import build_status
+from k6.running import build_settings, mint_by_session
+from pydantic import SecretStr
 
 from loadtest.cluster.client import Cluster, open_cluster
+from loadtest.cluster.engine import Engine
 from loadtest.cluster.fleet import ClusterFleet, launch_fleet
 from loadtest.cluster.manifests import build_cadence, build_manifests
 from loadtest.cluster.objects import Bounds
 from loadtest.config import Kubernetes
 from loadtest.errors import K6Error
-from loadtest.fleet.engine import Order
-from loadtest.mint.bearer import read_bearers
+from loadtest.fleet.engine import Order, RunnerState
+from loadtest.fleet.run import run_fleet
+from loadtest.k6 import EXIT_INTERRUPTED, find_k6
+from loadtest.mint.bearer import Bearer, read_bearers
+from loadtest.reference.server import ReferenceTarget
 
 from .kube_api import Asked, KubeApi, Manifest, create, find_place, serve_kube_api
+from .kube_worker import Worker, run_worker, set_status, take_up
 
 BOUNDS = Bounds(poll=0.1, close=30.0, making=0.0)
-MERGE = {"content-type": "application/merge-patch+json"}
 NAME = "mcp-loadtest-prod-sessions"
 # What belongs to a fleet; its TestRun comes last.
 COLLECTIONS = (
@@ -75,9 +83,12 @@ def launch(cluster: Cluster, where: Kubernetes, order: Order) -> Iterator[Launch
     """Launch fleets; they are closed with the test."""
     with ExitStack() as running:
 
-        def start(cluster: Cluster = cluster, where: Kubernetes = where) -> ClusterFleet:
+        def start(
+            cluster: Cluster = cluster, where: Kubernetes = where, **changes: Any
+        ) -> ClusterFleet:
+            changed = replace(order, **changes)
             fleet = launch_fleet(
-                order, cluster=cluster, environment_name="prod", where=where, bounds=BOUNDS
+                changed, cluster=cluster, environment_name="prod", where=where, bounds=BOUNDS
             )
             running.callback(fleet.close)
             return fleet
@@ -95,26 +106,16 @@ def list_ours(admin: httpx.Client, namespace: str) -> list[Any]:
     return found
 
 
+def find_test_run(admin: httpx.Client, namespace: str) -> Any:
+    return list_ours(admin, namespace)[-1]
+
+
 def await_true(is_so: Callable[[], bool]) -> None:
     """Give the controllers the time that they take."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(BOUNDS.poll)
-
-
-def take_up(admin: httpx.Client, namespace: str, stage: str = "created") -> None:
-    """Make the runners' Jobs, as the operator does; Kubernetes makes their pods."""
-    *_, test_run = list_ours(admin, namespace)
-    owner = {key: test_run["metadata"][key] for key in ("name", "uid")}
-    owner |= {"apiVersion": test_run["apiVersion"], "kind": test_run["kind"], "controller": True}
-    for number in range(1, test_run["spec"]["parallelism"] + 1):
-        job = build_runner_job(test_run, number)
-        job["metadata"]["ownerReferences"] = [owner | {"blockOwnerDeletion": True}]
-        create(admin, job)
-    change = {"status": {"stage": stage}}
-    place = f"{find_place(test_run)}/{NAME}/status"
-    admin.patch(place, json=change, headers=MERGE).raise_for_status()
 
 
 def list_pods(admin: httpx.Client, namespace: str) -> list[Any]:
@@ -124,12 +125,10 @@ def list_pods(admin: httpx.Client, namespace: str) -> list[Any]:
 def let_run(admin: httpx.Client, namespace: str, parallelism: int) -> None:
     """Say of every pod that it runs, once they are there."""
     await_true(lambda: len(list_pods(admin, namespace)) == parallelism)
-    container = {"name": "k6", "image": "k6", "imageID": "", "ready": True, "restartCount": 0}
-    container |= {"state": {"running": {}}}
-    status = {"phase": "Running", "containerStatuses": [container]}
+    status = {"phase": "Running", "containerStatuses": [build_status({"running": {}})]}
     for pod in list_pods(admin, namespace):
-        place = f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}/status"
-        admin.patch(place, json={"status": status}, headers=MERGE).raise_for_status()
+        kind = {"apiVersion": "v1", "kind": "Pod", "metadata": pod["metadata"]}
+        set_status(admin, kind, status)
 
 
 def set_quota(admin: httpx.Client, namespace: str, **hard: str) -> None:
@@ -163,7 +162,7 @@ def test_what_is_made_is_owned_by_its_test_run_and_goes_with_it(
 
 def test_nothing_of_a_fleet_stays(admin: httpx.Client, launch: Launch, where: Kubernetes) -> None:
     fleet = launch()
-    take_up(admin, where.namespace)
+    take_up(admin, find_test_run(admin, where.namespace))
     fleet.close()
     assert list_ours(admin, where.namespace) == []
 
@@ -173,7 +172,7 @@ def test_what_a_dead_run_left_is_removed_by_the_next(
 ) -> None:
     for manifest in build_manifests(order, "prod", where).list():
         create(admin, manifest)
-    take_up(admin, where.namespace, stage="finished")
+    take_up(admin, find_test_run(admin, where.namespace), stage="finished")
     *_, left = list_ours(admin, where.namespace)
     launch()
     *owned, test_run = list_ours(admin, where.namespace)
@@ -228,7 +227,7 @@ def test_the_cadence_has_the_rights_that_a_run_needs_and_no_others(
     fleet = launch()
     asked = partial(kube_api.read_audit, where.namespace, rights["metadata"]["name"])
     await_true(lambda: Asked("list", "", "events", "") in asked())
-    take_up(admin, where.namespace)
+    take_up(admin, find_test_run(admin, where.namespace))
     let_run(admin, where.namespace, order.parallelism)
     await_true(lambda: Asked("get", "", "pods/log", "") in asked())
     fleet.update_bearers(read_bearers(order.bearer_file))
@@ -249,7 +248,7 @@ def test_a_quota_that_leaves_no_room_for_runners_is_named(
 ) -> None:
     set_quota(admin, where.namespace, pods="1")
     fleet = launch()
-    take_up(admin, where.namespace)
+    take_up(admin, find_test_run(admin, where.namespace))
     fault = find_fault(fleet)
     assert fault.startswith(
         f"namespace {where.namespace} has no quota left (quota: small, requested: pods=1, used: "
@@ -275,7 +274,7 @@ def test_a_namespace_that_takes_no_such_pods_is_named_with_its_reason(
     kind = {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata}
     create(admin, {**kind, "spec": {"limits": [limit]}})
     fleet = launch()
-    take_up(admin, where.namespace)
+    take_up(admin, find_test_run(admin, where.namespace))
     assert find_fault(fleet) == (
         f"namespace {where.namespace} takes no runners (maximum memory usage per Container is "
         "1Gi, but limit is 4Gi): have it allow them, or use another one"
@@ -326,3 +325,59 @@ def test_a_cluster_without_the_operator_is_told(
         with open_cluster(where, variables) as cluster, pytest.raises(K6Error) as caught:
             launch(cluster)
     assert str(caught.value).startswith("context loopback has no k6-operator: install it (`helm")
+
+
+@pytest.fixture
+def worker(kube_api: KubeApi, where: Kubernetes, tmp_path: Path) -> Iterator[Worker]:
+    """Run what acts in a cluster."""
+    k6 = find_k6(os.environ).path
+    with run_worker(kube_api, where.namespace, k6, tmp_path / "pods") as running:
+        yield running
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("worker")
+def test_a_scenario_is_run_by_a_real_kubernetes_and_read_back_whole(
+    serve: Callable[..., ReferenceTarget],
+    cluster: Cluster,
+    admin: httpx.Client,
+    where: Kubernetes,
+    tmp_path: Path,
+) -> None:
+    target = serve(tool_quota=False)
+    bearer_file = tmp_path / "bearer" / "bearer.json"
+    mcp_url = mint_by_session(target.api_url, bearer_file)
+    settings = replace(build_settings(STAGES="2,4"), root=tmp_path, parallelism=2)
+    engine = Engine(cluster, "prod", where)
+    run = run_fleet(
+        "sessions",
+        settings,
+        mcp_url,
+        bearer_file,
+        out_dir=tmp_path / "sessions",
+        launch=engine.launch,
+    )
+    assert (run.result.outcome, run.result.reason, run.result.faults) == ("ok", None, ())
+    assert run.rows
+    assert all(row.ok == row.count > 0 for row in run.rows)
+    assert list_ours(admin, where.namespace) == []
+
+
+@pytest.mark.slow
+def test_a_runner_may_read_the_fresh_bearer_and_no_other_secret(
+    launch: Launch, worker: Worker, order: Order
+) -> None:
+    worker.scripts["sessions.js"] = READER
+    log = order.logs[0]
+    fleet = launch(parallelism=1, logs=(log,))
+    watch(fleet, are("running"))
+    watch(fleet, lambda _: "serial 0, expires at" in log.read_text(encoding="utf-8"))
+    fresh = Bearer(SecretStr("fresh-canary"), 4102444800, "http://127.0.0.1/mcp", "", "session")
+    fleet.update_bearers([fresh])
+    told = "serial 1, expires at 4102444800"
+    watch(fleet, lambda _: told in log.read_text(encoding="utf-8"))
+    fleet.stop()
+    assert fleet.look() == (RunnerState(1, "ended", EXIT_INTERRUPTED),)
+    said = log.read_text(encoding="utf-8")
+    assert "another: 403" in said
+    assert "canary" not in said
