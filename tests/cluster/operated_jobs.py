@@ -7,6 +7,20 @@ Thing = dict[str, Any]
 CHECK = 'test -f "$1" || { echo "no script at $1"; exit 1; }; shift; exec "$@"'
 
 
+def build_command(test_run: Thing, number: int) -> list[str]:
+    """Return how runner `number` is started: a local script is first looked for."""
+    name, spec = test_run["metadata"]["name"], test_run["spec"]
+    script, of = spec["script"]["localFile"], spec["parallelism"]
+    edges = ["0", *(f"{index}/{of}" for index in range(1, of)), "1"]
+    segment = f"--execution-segment={edges[number - 1]}:{edges[number]}"
+    segments = [segment, f"--execution-segment-sequence={','.join(edges)}"] if of > 1 else []
+    return [
+        *("sh", "-c", CHECK, "sh", script, "k6", "run", "--quiet", *segments),
+        *(*spec.get("args", ()), script, "--address=0.0.0.0:6565", "--paused"),
+        *("--tag", f"instance_id={number}", "--tag", f"testrun_name={name}"),
+    ]
+
+
 def build_runner_job(test_run: Thing, number: int) -> Thing:
     """Return the Job of runner `number`, from 1 on."""
     name, spec = test_run["metadata"]["name"], test_run["spec"]
@@ -16,7 +30,7 @@ def build_runner_job(test_run: Thing, number: int) -> Thing:
     container = {key: runner[key] for key in (*as_in_container, "readinessProbe")}
     container |= {
         "name": "k6",
-        "command": _build_command(test_run, number),
+        "command": build_command(test_run, number),
         "ports": [{"containerPort": 6565}],
         "securityContext": runner["containerSecurityContext"],
     }
@@ -54,19 +68,6 @@ def build_starter_job(test_run: Thing) -> Thing:
         "containers": [container],
     }
     return _build_job(test_run, "starter", {}, starter["metadata"], pod)
-
-
-def _build_command(test_run: Thing, number: int) -> list[str]:
-    name, spec = test_run["metadata"]["name"], test_run["spec"]
-    script, of = spec["script"]["localFile"], spec["parallelism"]
-    edges = ["0", *(f"{index}/{of}" for index in range(1, of)), "1"]
-    segment = f"--execution-segment={edges[number - 1]}:{edges[number]}"
-    segments = [segment, f"--execution-segment-sequence={','.join(edges)}"] if of > 1 else []
-    return [
-        *("sh", "-c", CHECK, "sh", script, "k6", "run", "--quiet", *segments),
-        *(*spec.get("args", ()), script, "--address=0.0.0.0:6565", "--paused"),
-        *("--tag", f"instance_id={number}", "--tag", f"testrun_name={name}"),
-    ]
 
 
 def _build_job(

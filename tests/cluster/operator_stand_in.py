@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .kubernetes_server import RUNNER_TOKEN, Container, KubernetesServer, Thing
+from .operated_jobs import build_command
 from .pod_process import WAIT_SECONDS, Runner, build_environment, build_status, mount, stamp
 
 TICK_SECONDS = 0.02
-# Of a local script it is looked first whether it is there.
-CHECK = 'test -f "$1" || { echo "no script"; exit 1; }; shift; exec "$@"'
 
 
 class Operator:
@@ -202,11 +201,9 @@ class Operator:
             {"token": RUNNER_TOKEN, "ca.crt": ""},
             self.scripts,
         )
-        script = spec["script"]["localFile"]
-        command = ["sh", "-c", CHECK, "sh", script, str(self.k6), "run", "--quiet"]
-        command += _build_segment(number, spec["parallelism"])
-        command += [*spec.get("args", ()), script, "--address=127.0.0.1:0", "--paused"]
-        command += ["--tag", f"instance_id={number}", "--tag", f"testrun_name={name}"]
+        own = {"k6": str(self.k6), "--address=0.0.0.0:6565": "--address=127.0.0.1:0"}
+        test_run = {"metadata": {"name": name}, "spec": spec}
+        command = [own.get(word, word) for word in build_command(test_run, number)]
         self.commands.append(command)
         environment = build_environment(spec["runner"], self._read, self.server.url)
         runner = self.runners[number] = Runner(command, environment, places)
@@ -259,16 +256,6 @@ def _own(kind: str, metadata: Thing) -> Thing:
     version = {"Job": "batch/v1", "TestRun": "k6.io/v1alpha1"}[kind]
     owner = {"apiVersion": version, "kind": kind, "name": metadata["name"], "uid": metadata["uid"]}
     return owner | {"controller": True, "blockOwnerDeletion": True}
-
-
-def _build_segment(number: int, of: int) -> list[str]:
-    if of == 1:
-        return []
-    edges = ["0", *(f"{index}/{of}" for index in range(1, of)), "1"]
-    return [
-        f"--execution-segment={edges[number - 1]}:{edges[number]}",
-        f"--execution-segment-sequence={','.join(edges)}",
-    ]
 
 
 @contextmanager
