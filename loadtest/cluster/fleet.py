@@ -268,7 +268,7 @@ class ClusterFleet:
         if pod.node not in self._regions:
             try:
                 node = self._cluster.client.get(Node, pod.node)
-            except ApiError:  # nodes are not everybody's to read
+            except httpx2.HTTPError:  # nodes are not everybody's to read
                 self._regions[pod.node] = None
             else:
                 labels = (node.metadata.labels if node.metadata else None) or {}
