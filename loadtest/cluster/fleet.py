@@ -283,8 +283,8 @@ class ClusterFleet:
                     late = runner.over.is_set() and self._is_late(runner)
                     if late or self._over.wait(self._bounds.poll):
                         return
-        except OSError as failure:
-            self._fault = f"{runner.log} cannot be written: {failure.strerror}"
+        except K6Error as fault:
+            self._fault = self._fault or str(fault)
         finally:
             runner.drained.set()
 
@@ -295,5 +295,5 @@ class ClusterFleet:
             with self._cluster.follow_log(pod_name, log.stamp) as chunks:
                 # One that is cut may look whole: the last one is that which brings nothing.
                 return not log.take(chunks) and over
-        except httpx2.HTTPError as failure:
+        except TROUBLE as failure:
             return over and find_code(failure) in {400, 404}

@@ -1,22 +1,28 @@
 """A runner's log as it comes from its pod: whole lines, each once, however often it breaks off."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from loadtest.errors import K6Error
 
 
 class PodLog:
     """Appends to a private file what a log stream brings, without its timestamps.
 
     A stream that was cut is taken up again at `stamp`: its lines of before are known by theirs.
+    Raises K6Error when the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.stamp = ""
         self._at_stamp = 0
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._path = path
+        with self._writing():
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def __enter__(self) -> Self:
         return self
@@ -56,5 +62,13 @@ class PodLog:
         return is_new or rest != b""
 
     def _write(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(self._file, data) :]
+        with self._writing():
+            while data:
+                data = data[os.write(self._file, data) :]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as failure:
+            raise K6Error(f"{self._path} cannot be written: {failure.strerror}") from None

@@ -129,33 +129,28 @@ def test_a_runner_that_is_killed_is_lost_and_the_others_go_on(
     assert "begins" in order.logs[0].read_text(encoding="utf-8")
 
 
-def test_a_runner_that_dies_without_a_word_is_lost_by_its_signal(
-    launch: Launching, operator: Operator
+@pytest.mark.parametrize(
+    ("strike", "exit_code", "reason"),
+    [
+        (lambda operator: operator.kill(2, "Error"), 137, "killed by signal 9"),
+        (lambda operator: operator.lose_node(2), None, "NodeLost"),
+        (lambda operator: operator.delete_pod(2), None, "its pod was deleted"),
+    ],
+    ids=["killed", "without a node", "deleted"],
+)
+def test_a_runner_that_ends_without_a_word_is_lost(
+    launch: Launching,
+    operator: Operator,
+    strike: Callable[[Operator], None],
+    exit_code: int | None,
+    reason: str,
 ) -> None:
     operator.scripts["sessions.js"] = SCRIPT % 60
     fleet = launch()
     watch(fleet, are("running", "running"))
-    operator.kill(2, "Error")
-    states = watch(fleet, lambda states: states[1].phase == "lost")
-    assert states[1].reason == "killed by signal 9"
-
-
-def test_a_runner_whose_node_is_gone_is_lost(launch: Launching, operator: Operator) -> None:
-    operator.scripts["sessions.js"] = SCRIPT % 60
-    fleet = launch()
-    watch(fleet, are("running", "running"))
-    operator.lose_node(1)
-    states = watch(fleet, lambda states: states[0].phase == "lost")
-    assert (states[0].exit_code, states[0].reason) == (None, "NodeLost")
-
-
-def test_a_runner_whose_pod_somebody_deletes_is_lost(launch: Launching, operator: Operator) -> None:
-    operator.scripts["sessions.js"] = SCRIPT % 60
-    fleet = launch()
-    watch(fleet, are("running", "running"))
-    operator.delete_pod(2)
-    states = watch(fleet, lambda states: states[1].phase == "lost")
-    assert (states[1].exit_code, states[1].reason) == (None, "its pod was deleted")
+    strike(operator)
+    states = watch(fleet, are("running", "lost"))
+    assert states[1] == RunnerState(2, "lost", exit_code, reason, "us-east-1")
 
 
 def test_a_log_that_cannot_be_written_ends_the_fleet(launch: Launching, tmp_path: Path) -> None:
