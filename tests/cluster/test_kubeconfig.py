@@ -81,8 +81,12 @@ def test_no_kubeconfig_is_said(tmp_path: Path) -> None:
     assert fail(WHERE, KUBECONFIG=str(missing)).startswith(f"no kubeconfig ({missing}): ")
 
 
-def test_a_pod_without_a_service_account_is_told_what_it_needs(tmp_path: Path) -> None:
-    assert fail(WHERE, HOME=str(tmp_path), KUBERNETES_SERVICE_HOST="10.0.0.1") == (
+@pytest.mark.parametrize("context", [None, "mine"])
+def test_a_pod_asks_its_own_cluster_by_its_service_account_alone(
+    tmp_path: Path, context: str | None
+) -> None:
+    where = WHERE.model_copy(update={"context": context})
+    assert fail(where, HOME=str(tmp_path), KUBERNETES_SERVICE_HOST="10.0.0.1") == (
         "this pod has no service account to ask its cluster with: give it one, with "
         "automountServiceAccountToken"
     )
