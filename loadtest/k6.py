@@ -343,27 +343,32 @@ def run_scenarios(
     `run` is what runs one: `run_scenario` with its binary, or a fleet (loadtest.fleet.run).
     The protocol that the first one finds is that of them all. `run.json` is rewritten after each.
     One that fails does not keep the others from running; one that was aborted does: the target is
-    down. On KeyboardInterrupt or SystemExit the partial rows are kept and marked, then it goes on
-    up.
+    down. One that cannot start raises K6Error, and is kept as failed. On KeyboardInterrupt or
+    SystemExit the partial rows are kept and marked, then it goes on up.
     """
     for index, scenario in enumerate(scenarios):
-        finished = run(
-            scenario,
-            settings,
-            mcp_url,
-            bearer_file,
-            out_dir=folder.scenario_dir(scenario),
-            watcher=watcher,
-            renewal_url=renewal_url,
-        )
+        missed = tuple(ScenarioResult(name, "not run") for name in scenarios[index + 1 :])
+        try:
+            finished = run(
+                scenario,
+                settings,
+                mcp_url,
+                bearer_file,
+                out_dir=folder.scenario_dir(scenario),
+                watcher=watcher,
+                renewal_url=renewal_url,
+            )
+        except K6Error as failure:
+            result = ScenarioResult(scenario, "failed", reason=str(failure))
+            _keep(folder, ScenarioRun(result), missed)
+            raise
         if finished.server is not None and finished.server.protocol in PROTOCOLS:
             settings = replace(settings, protocol=finished.server.protocol)
         ended = finished.interruption is not None or finished.result.outcome == "aborted"
-        later = scenarios[index + 1 :] if ended else ()
-        folder = _keep(folder, finished, tuple(ScenarioResult(name, "not run") for name in later))
+        folder = _keep(folder, finished, missed if ended else ())
         if finished.interruption is not None:
             raise finished.interruption
-        if later:
+        if ended:
             break
     return folder
 

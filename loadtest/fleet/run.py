@@ -63,8 +63,7 @@ def run_fleet(
     )
     started = utc_now()
     logs = [RunnerLog(path) for path in order.logs]
-    watch = _Watch(order, logs, watcher)
-    watcher.begin(scenario, phases)
+    watch = _Watch(order, logs, watcher, phases)
     try:
         watch.run(launch)
     finally:
@@ -116,7 +115,13 @@ class _Watch:
     load had begun, and `interruption` who stopped us.
     """
 
-    def __init__(self, order: Order, logs: Sequence[RunnerLog], watcher: Watcher) -> None:
+    def __init__(
+        self,
+        order: Order,
+        logs: Sequence[RunnerLog],
+        watcher: Watcher,
+        phases: tuple[Phase, ...],
+    ) -> None:
         self.states = tuple(RunnerState(n, "pending") for n in range(1, order.parallelism + 1))
         self.broken_off: str | None = None
         self.failure: str | None = None
@@ -124,6 +129,7 @@ class _Watch:
         self._order = order
         self._logs = logs
         self._watcher = watcher
+        self._phases = phases
         self._rule = AbortRule()
 
     def run(self, launch: Launch) -> None:
@@ -174,19 +180,18 @@ class _Watch:
 
     def _wait(self, fleet: Fleet) -> str | None:
         """Wait for every runner to end; return why the fleet must be stopped before."""
-        deadline: float | None = None
+        self._await_start(fleet)
+        self._watcher.begin(self._order.scenario, self._phases)
+        deadline = time.monotonic() + self._order.seconds
         read_at = 0.0
         while True:
             now = time.monotonic()
             self.states = fleet.look()
-            phases = {state.phase for state in self.states}
-            if phases <= {"ended", "lost"}:
+            if {state.phase for state in self.states} <= {"ended", "lost"}:
                 return None
             if EXIT_ABORTED in {state.exit_code for state in self.states}:
                 return "a runner gave up"
-            if deadline is None and "pending" not in phases:
-                deadline = now + self._order.seconds
-            if deadline is not None and now > deadline:
+            if now > deadline:
                 return "k6 ran past its schedule"
             live = None
             if now >= read_at:
@@ -197,6 +202,21 @@ class _Watch:
                     return fault
             self._watcher.tick(live)
             time.sleep(LOOK_SECONDS)
+
+    def _await_start(self, fleet: Fleet) -> None:
+        """Wait until no runner is pending; the engine bounds it."""
+        self.states = fleet.look()
+        if not self._is_pending():
+            return
+        count = f"{self._order.parallelism} runners start"
+        self._watcher.begin(self._order.scenario, (Phase(count, None),))
+        while self._is_pending():
+            self._watcher.tick(None)
+            time.sleep(LOOK_SECONDS)
+            self.states = fleet.look()
+
+    def _is_pending(self) -> bool:
+        return "pending" in {state.phase for state in self.states}
 
     def _read(self) -> Live:
         whole = Tally()
