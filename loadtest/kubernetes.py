@@ -53,6 +53,15 @@ def _is_time(part: str, least: int, most: int, places: dict[str, int]) -> bool:
     return all(least <= bound <= most for bound in bounds) and bounds == sorted(bounds)
 
 
+def count_bytes(memory: str) -> int:
+    """Return how many bytes a `Memory` is."""
+    number = memory.rstrip("kKMGTi")
+    unit = memory.removeprefix(number)
+    power = " KMGT".index(unit[:1].upper() or " ")
+    count: int = int(number) * (1024 if unit.endswith("i") else 1000) ** power
+    return count
+
+
 # RFC 1123 as Kubernetes reads it: of a namespace, and of most other objects.
 LabelName = Annotated[str, _build_check(_LABEL, "a DNS label such as load-tests", 63)]
 ObjectName = Annotated[str, _build_check(rf"{_LABEL}(\.{_LABEL})*", "a name such as my-registry")]

@@ -16,6 +16,7 @@ from loadtest.config import Environment, Kubernetes
 from loadtest.errors import ConfigError, UsageError
 from loadtest.fleet.engine import Order
 from loadtest.k6 import COLD_START_MAX_SECONDS, GARBAGE_PER_CENT, SETUP_SECONDS
+from loadtest.kubernetes import count_bytes
 from loadtest.mint.bearer import BEARER_VERSION, read_bearers
 from loadtest.outputs import FILES, build_output_flags
 from loadtest.results import SCENARIOS
@@ -34,6 +35,8 @@ SLUG_CHARACTERS = 26
 MOST_RUNNERS = 300
 # k6's own; its image and the starter's name theirs by a word, which runAsNonRoot does not take.
 USER = 12345
+# Of a pod's memory; the rest is for what Go does not count.
+HEAP_SHARE = 0.9
 # k6 reads its token once, at its start; what is above a run's length is for the start of k6.
 TOKEN_SECONDS = 600
 # What a cadence's chain does beside its scenarios: install, provision, mint, report.
@@ -307,6 +310,7 @@ def _build_env(
 ) -> list[Manifest]:
     plain = {
         "GOGC": GARBAGE_PER_CENT,
+        "GOMEMLIMIT": str(int(count_bytes(where.memory) * HEAP_SHARE)),
         **order.variables,
         "K6_NO_USAGE_REPORT": "true",
         # A node keeps a long line in pieces of 16 KiB: stderr would come between a summary's.
@@ -323,9 +327,7 @@ def _build_env(
             # Beside the system's own, which Go still reads from their folder.
             "SSL_CERT_FILE": f"{CLUSTER_AT}/ca.crt",
         }
-    sources = {key: {"secretKeyRef": {"name": name, "key": key}} for key in private} | {
-        "GOMEMLIMIT": {"resourceFieldRef": {"resource": "limits.memory"}}
-    }
+    sources = {key: {"secretKeyRef": {"name": name, "key": key}} for key in private}
     return [
         *({"name": key, "value": value} for key, value in plain.items() if key not in sources),
         *({"name": key, "valueFrom": source} for key, source in sources.items()),

@@ -21,7 +21,6 @@ from .kubernetes_server import Container, Thing
 # As a container runtime does: longer lines are kept in pieces, each stream's by its own reader.
 PIECE_BYTES = 16384
 WAIT_SECONDS = 60.0
-UNITS = {"Mi": 2**20, "Gi": 2**30}
 START = {"data": {"attributes": {"paused": False}, "id": "default", "type": "status"}}
 
 # The data of a ConfigMap or Secret, by plural and name.
@@ -122,9 +121,6 @@ def build_environment(runner: Thing, read: Read, url: str) -> dict[str, str]:
         if "secretKeyRef" in source:
             secret = source["secretKeyRef"]
             value = _decode(read("secrets", secret["name"])[secret["key"]])
-        elif "resourceFieldRef" in source:
-            memory = runner["resources"]["limits"]["memory"]
-            value = str(int(memory[:-2]) * UNITS[memory[-2:]])
         else:
             value = each.get("value", "").replace("https://kubernetes.default.svc", url)
         environment[each["name"]] = value

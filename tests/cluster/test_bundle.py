@@ -52,8 +52,6 @@ def read_environment(manifests: Manifests, root: Path, mounts: dict[str, str]) -
         if "secretKeyRef" in source:
             assert source["secretKeyRef"]["name"] == manifests.secret["metadata"]["name"]
             return read_secret(manifests)[source["secretKeyRef"]["key"]]
-        if "resourceFieldRef" in source:
-            return "4294967296"
         value = str(entry["value"])
         inside = value.startswith(tuple(f"{place}/" for place in mounts.values()))
         return f"{root}{value}" if inside else value

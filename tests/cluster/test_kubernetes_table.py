@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from loadtest.config import Kubernetes, load_settings
 from loadtest.errors import ConfigError
+from loadtest.kubernetes import count_bytes
 
 from .cluster_orders import ROOT
 
@@ -130,3 +131,11 @@ def test_a_fault_is_named_by_its_place_in_the_file(tmp_path: Path) -> None:
         "environment.prod.kubernetes.namespace: Value error, expected a DNS label such as "
         "load-tests" in str(caught.value)
     )
+
+
+@pytest.mark.parametrize(
+    ("memory", "count"),
+    [("2Gi", 2 * 2**30), ("512Mi", 512 * 2**20), ("500M", 500_000_000), ("6k", 6000), ("7", 7)],
+)
+def test_an_amount_of_memory_is_a_number_of_bytes(memory: str, count: int) -> None:
+    assert count_bytes(memory) == count
