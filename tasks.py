@@ -398,7 +398,7 @@ def doctor(
     """Say what is missing before a run
 
     Looks, and makes nothing: settings, TLS, clock, OAuth metadata, sign-in page, bearer, workspace,
-    tools, quota, where reports go. Ends with 10 when something is missing.
+    tools, quota, where reports go, cluster. Ends with 10 when something is missing.
     """
     from loadtest import stages
 

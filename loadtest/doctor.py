@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from loadtest.browser import find_choice
-from loadtest.config import Quota, Settings, check_hosted, parse_origin
+from loadtest.config import Kubernetes, Quota, Settings, check_hosted, parse_origin
 from loadtest.demand import Demand, parse_policy
 from loadtest.errors import (
     BusyError,
     CertificateError,
     ConfigError,
+    K6Error,
     LoadtestError,
     MintError,
     ProvisionError,
@@ -80,6 +81,8 @@ def examine(settings: Settings, base_url: str | None) -> Iterator[Finding]:
     yield from _look_at_bearers(settings, base_url if is_up else None)
     yield _look_at_sessions(settings)
     yield _look_at_report(settings)
+    if settings.environment.kubernetes is not None:
+        yield _look_at_cluster(settings, settings.environment.kubernetes)
 
 
 def can_look(settings: Settings) -> bool:
@@ -103,6 +106,21 @@ def _look_at_report(settings: Settings) -> Finding:
     if tracker is None:
         return Finding("report", "ok", "stays on this machine: no GITHUB_REPOSITORY is named")
     return Finding("report", "ok", f"posted on {address or 'an issue that the first one opens'}")
+
+
+def _look_at_cluster(settings: Settings, where: Kubernetes) -> Finding:
+    """Find whether the cluster answers and has the operator; what a run may do there, no."""
+    from loadtest.cluster.client import open_cluster
+    from loadtest.cluster.objects import check_operator
+
+    try:
+        with open_cluster(where, settings.variables) as cluster:
+            check_operator(cluster)
+    except K6Error as failure:
+        return Finding("cluster", "warn", str(failure), "only --engine kubernetes needs it")
+    return Finding(
+        "cluster", "ok", f"{cluster.name}, namespace {where.namespace}: the k6-operator is there"
+    )
 
 
 def _look(what: str, describe: Callable[[], str], remedy: str) -> Finding:

@@ -124,6 +124,12 @@ def remove_leftovers(
             await_gone(cluster, run.metadata.name, bounds)
 
 
+def check_operator(cluster: Cluster) -> None:
+    """Raise K6Error where the cluster knows no TestRuns, or does not let us see ours."""
+    with cluster.explaining():
+        _list_runs(cluster, {})
+
+
 def delete(cluster: Cluster, kind: Any, name: str) -> None:
     """Delete an object unless it is gone; of a TestRun, all that it owns goes first."""
     # Whatever else is deleted in the foreground stays until the garbage collector sees it.

@@ -150,3 +150,13 @@ def test_what_a_run_would_make_is_shown_without_asking_anybody(
     assert target.api_url not in done.stdout
     assert target.users() == []
     assert kubernetes.list_left() == []
+
+
+def test_the_doctor_looks_at_the_cluster(inv: Inv, kubernetes: KubernetesServer) -> None:
+    assert "namespace load-tests: the k6-operator is there" in flatten(inv("doctor").stdout)
+    kubernetes.has_operator = False
+    assert "has no k6-operator" in flatten(inv("doctor").stdout)
+
+
+def flatten(table: str) -> str:
+    return " ".join(table.split())
