@@ -44,7 +44,7 @@ def operator(kubernetes: KubernetesServer, tmp_path: Path) -> Iterator[Operator]
 @pytest.fixture
 def where() -> Kubernetes:
     """Say where the environment's fleet runs."""
-    return Kubernetes(namespace=NAMESPACE, context=CONTEXT, start_seconds=30)
+    return Kubernetes(namespace=NAMESPACE, context=CONTEXT, start_seconds=60)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def launch(
     """Launch fleets, with the order changed as given; they are closed with the test."""
     fleets: list[ClusterFleet] = []
 
-    def build(bounds: Bounds = BOUNDS, start_seconds: int = 30, **changes: object) -> ClusterFleet:
+    def build(bounds: Bounds = BOUNDS, start_seconds: int = 60, **changes: object) -> ClusterFleet:
         changed = replace(order, **changes)  # type: ignore[arg-type]
         there = where.model_copy(update={"start_seconds": start_seconds})
         fleet = launch_fleet(

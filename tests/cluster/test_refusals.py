@@ -1,6 +1,7 @@
 """What a cluster refuses, and what never starts there: one line with its remedy, and no rest."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -150,7 +151,7 @@ def test_what_cannot_be_removed_is_named(kubernetes: KubernetesServer, launch: L
 
 def test_an_operator_that_does_not_act(operator: Operator, launch: Launching) -> None:
     operator.asleep = True
-    said = find_fault(launch())
+    said = find_fault(launch(replace(BOUNDS, operator=1.0)))
     assert said.startswith(f"the k6-operator does not act: {NAME} has no stage after ")
     assert said.endswith("see that its pod runs, and that it watches this namespace")
 
@@ -231,8 +232,8 @@ def test_refusals_of_an_earlier_run_are_not_this_ones(
         "message": 'Error creating: pods "x" is forbidden: exceeded quota: team',
     }
     kubernetes.add("events", event)
-    said = find_fault(launch(start_seconds=1))
-    assert said == f"runner 1 of 2 does not run after 1 s: see `{describe(1)}`"
+    said = find_fault(launch(start_seconds=3))
+    assert said == f"runner 1 of 2 does not run after 3 s: see `{describe(1)}`"
 
 
 def test_a_webhook_that_refuses_pods(operator: Operator, launch: Launching) -> None:
@@ -261,8 +262,8 @@ def test_events_that_may_not_be_read_leave_the_delay_to_tell(
 
 def test_a_runner_without_a_node(operator: Operator, launch: Launching) -> None:
     operator.unplaced = "0/3 nodes are available: 3 Insufficient cpu."
-    assert find_fault(launch(start_seconds=1)) == (
-        "runner 1 of 2 has no node after 1 s (0/3 nodes are available: 3 Insufficient cpu.): add "
+    assert find_fault(launch(start_seconds=3)) == (
+        "runner 1 of 2 has no node after 3 s (0/3 nodes are available: 3 Insufficient cpu.): add "
         "nodes, or see to cpu, memory, node_selector and tolerations in the environment's "
         "kubernetes table"
     )
@@ -271,16 +272,16 @@ def test_a_runner_without_a_node(operator: Operator, launch: Launching) -> None:
 @pytest.mark.slow
 def test_runners_that_the_operator_does_not_reach(operator: Operator, launch: Launching) -> None:
     operator.is_cut_off = True
-    assert find_fault(launch(start_seconds=4)) == (
-        "the runners wait to be started after 4 s: the k6-operator does not reach their port 6565, "
-        "as when a NetworkPolicy forbids it; its log says more"
+    assert find_fault(launch(start_seconds=10)) == (
+        "the runners wait to be started after 10 s: the k6-operator does not reach their port "
+        "6565, as when a NetworkPolicy forbids it; its log says more"
     )
 
 
 @pytest.mark.slow
 def test_a_starter_that_fails(operator: Operator, launch: Launching) -> None:
     operator.starter_fails = '{"http_code":000,"errormsg":"Connection timed out"}'
-    assert find_fault(launch(start_seconds=4)) == (
+    assert find_fault(launch(start_seconds=10)) == (
         f"the runners stay paused: their starter {NAME}-starter-abcde is Failed and says "
         '{"http_code":000,"errormsg":"Connection timed out"}; see that it reaches their port 6565'
     )
@@ -289,7 +290,7 @@ def test_a_starter_that_fails(operator: Operator, launch: Launching) -> None:
 @pytest.mark.slow
 def test_a_starter_that_starts_nobody(operator: Operator, launch: Launching) -> None:
     operator.starter_is_idle = True
-    assert find_fault(launch(start_seconds=2)) == (
+    assert find_fault(launch(start_seconds=8)) == (
         f"the runners stay paused: their starter {NAME}-starter-abcde is Succeeded and says "
         '{"http_code":200}; see that it reaches their port 6565'
     )
@@ -307,7 +308,7 @@ def test_a_cluster_that_falls_silent(
     operator: Operator, kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     operator.waiting["1"] = ("ContainerCreating", "")
-    fleet = launch()
+    fleet = launch(replace(BOUNDS, silence=1.0))
     kubernetes.knows_token = False
     assert find_fault(fleet).startswith(f"context {CONTEXT} refuses the credentials")
     with pytest.raises(K6Error, match="could not be removed"):
