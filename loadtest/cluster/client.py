@@ -26,6 +26,8 @@ TIMEOUT_SECONDS = 10.0
 # A runner says something every 30 s: a connection that is silent for longer is dead.
 QUIET_SECONDS = 60.0
 CONTAINER = "k6"
+# What a credential plugin answers is the same in both versions, and lightkube knows but the older.
+EXEC_V1 = "client.authentication.k8s.io/v1"
 
 # What asking can end in: a refusal, no connection, a credential plugin that fails, or an answer
 # that is not of Kubernetes.
@@ -234,7 +236,10 @@ def _pick_context(path: Path, config: KubeConfig, name: str) -> SingleConfig:
     except KeyError as failure:
         raise K6Error(f"{path}: context {name} names {failure}, which is not there") from None
     assert found is not None
-    return found if found.user is not None else found._replace(user=User())
+    user = found.user or User()
+    if user.exec is not None and user.exec.apiVersion == EXEC_V1:
+        user.exec.apiVersion = f"{EXEC_V1}beta1"
+    return found._replace(user=user)
 
 
 def _read_service_account() -> SingleConfig:

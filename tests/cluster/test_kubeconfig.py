@@ -1,5 +1,6 @@
 """Which cluster is asked, and what is said when there is none."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.config import Kubernetes
 from loadtest.errors import K6Error
 
-from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
+from .kubernetes_server import CONTEXT, NAMESPACE, TOKEN, KubernetesServer
 
 WHERE = Kubernetes(namespace=NAMESPACE)
 
@@ -155,6 +156,16 @@ def test_expired_credentials_are_said(kubernetes: KubernetesServer, cluster: Clu
         f"context {CONTEXT} refuses the credentials, which may have expired: sign in to the "
         f"cluster again, until `kubectl --context {CONTEXT} get pods -n {NAMESPACE}` answers"
     )
+
+
+@pytest.mark.parametrize("version", ["v1beta1", "v1"])
+def test_a_credential_plugin_is_asked(change: Callable[..., Path], version: str) -> None:
+    credential = json.dumps({"kind": "ExecCredential", "status": {"token": TOKEN}})
+    version = f"client.authentication.k8s.io/{version}"
+    plugin = {"apiVersion": version, "command": "echo", "args": [credential]}
+    config = change("user", exec=plugin)
+    with open_cluster(WHERE, {"KUBECONFIG": str(config)}) as cluster:
+        assert list(cluster.client.list(Pod)) == []
 
 
 def test_a_credential_plugin_that_fails_is_not_quoted(change: Callable[..., Path]) -> None:
