@@ -35,16 +35,19 @@ REGION_LABEL = "topology.kubernetes.io/region"
 class _Runner:
     """What is known of a runner.
 
-    `over` is set when its log can bring nothing new, `drained` when all of it was brought.
+    Its log began with `head` bytes that are not its own. `followed` is set once a stream brings it,
+    `over` when it can bring nothing new, `drained` when all of it was brought.
     """
 
     number: int
     log: Path
+    head: int
     pod: SeenPod | None = None
     disruption: str | None = None
     region: str | None = None
     end: End | None = None
     ended_at: float = 0.0
+    followed: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
     drained: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
@@ -93,12 +96,15 @@ class ClusterFleet:
         self._objects = objects
         self._start_seconds = start_seconds
         self._bounds = bounds
-        self._runners = tuple(_Runner(number, log) for number, log in enumerate(logs, 1))
+        self._runners = tuple(
+            _Runner(number, log, _measure(log)) for number, log in enumerate(logs, 1)
+        )
         self._start = Start(cluster, objects.name, len(logs), start_seconds, bounds)
         self._begun_at: float | None = None
         self._regions: dict[str, str | None] = {}
         self._serial = 0
         self._fault: str | None = None
+        self._glancing = threading.Lock()
         self._ending = threading.Event()
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -126,6 +132,12 @@ class ClusterFleet:
 
     def stop(self) -> None:
         """Delete the TestRun: its pods get SIGTERM, and k6 ends as by Ctrl-C, with a summary."""
+        # A runner that has just begun is listened to before its pod goes.
+        with contextlib.suppress(K6Error, *TROUBLE):
+            self._glance()
+        for runner in self._runners:
+            if runner.thread is not None:
+                runner.followed.wait(self._bounds.poll)
         self._ending.set()
         with contextlib.suppress(*TROUBLE):  # `close` tries again, and says so
             delete(self._cluster, TestRun, self._objects.name)
@@ -164,21 +176,22 @@ class ClusterFleet:
                     self._fault = self._fault or self._cluster.explain(failure)
 
     def _glance(self) -> None:
-        found = self._cluster.client.list(Pod, labels={"k6_cr": self._objects.name})
-        pods = sorted((read_pod(pod) for pod in found), key=lambda pod: pod.created)
-        ending = self._ending.is_set()
-        # Asked after the pods: a runner that had ended before this stage was never started.
-        stage = "" if ending or self._begun_at is not None else self._find_stage()
-        for runner in self._runners:
-            self._update(runner, pods)
-        if stage in GONE and self._was_started(pods):
-            self._begun_at = time.monotonic()
-        if ending:
-            return
-        if self._begun_at is None:
-            self._check_start(stage, pods)
-        elif time.monotonic() - self._begun_at > self._start_seconds and not self._was_heard():
-            raise K6Error(self._start.tell_paused(pods))
+        with self._glancing:
+            found = self._cluster.client.list(Pod, labels={"k6_cr": self._objects.name})
+            pods = sorted((read_pod(pod) for pod in found), key=lambda pod: pod.created)
+            ending = self._ending.is_set()
+            # Asked after the pods: a runner that had ended before this stage was never started.
+            stage = "" if ending or self._begun_at is not None else self._find_stage()
+            for runner in self._runners:
+                self._update(runner, pods)
+            if stage in GONE and self._was_started(pods):
+                self._begun_at = time.monotonic()
+            if ending:
+                return
+            if self._begun_at is None:
+                self._check_start(stage, pods)
+            elif time.monotonic() - self._begun_at > self._start_seconds and not self._was_heard():
+                raise K6Error(self._start.tell_paused(pods))
 
     def _find_stage(self) -> str:
         try:
@@ -195,7 +208,7 @@ class ClusterFleet:
         return through or any(runner.end is not None for runner in self._runners)
 
     def _was_heard(self) -> bool:
-        return any(runner.log.exists() and runner.log.stat().st_size for runner in self._runners)
+        return any(_measure(runner.log) > runner.head for runner in self._runners)
 
     def _check_start(self, stage: str, pods: Sequence[SeenPod]) -> None:
         for runner in self._runners:
@@ -293,7 +306,13 @@ class ClusterFleet:
         over = runner.over.is_set()
         try:
             with self._cluster.follow_log(pod_name, log.stamp) as chunks:
+                runner.followed.set()
                 # One that is cut may look whole: the last one is that which brings nothing.
                 return not log.take(chunks) and over
         except TROUBLE as failure:
             return over and find_code(failure) in {400, 404}
+
+
+def _measure(log: Path) -> int:
+    """Return how many bytes a log has."""
+    return log.stat().st_size if log.exists() else 0

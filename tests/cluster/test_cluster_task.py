@@ -3,10 +3,14 @@
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -25,6 +29,7 @@ SMALL = ("--iterations", "4", "--stages", "1,3", "--stage-seconds", "2", "--vus"
 FLEET = ("--engine", "kubernetes", "--parallelism", "2")
 
 Inv = Callable[..., "subprocess.CompletedProcess[str]"]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
@@ -40,8 +45,8 @@ def _scripts(operator: Operator) -> None:
 
 
 @pytest.fixture
-def inv(checkout: Path, kubernetes: KubernetesServer, target: ReferenceTarget) -> Inv:
-    """Run a task for the environment staging, which has a cluster."""
+def start(checkout: Path, kubernetes: KubernetesServer, target: ReferenceTarget) -> Iterator[Start]:
+    """Start tasks for the environment staging, which has a cluster; they end with the test."""
     config = checkout / CONFIG_FILE
     text = config.read_text(encoding="utf-8")
     config.unlink()
@@ -55,16 +60,33 @@ def inv(checkout: Path, kubernetes: KubernetesServer, target: ReferenceTarget) -
         "LOADTEST_EMAIL": EMAIL,
     }
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "invoke", *arguments, "--env", "staging"],
-            cwd=checkout,
-            env=variables,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=240,
-        )
+    with ExitStack() as running:
+
+        def begin(*arguments: str) -> "subprocess.Popen[str]":
+            process = running.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "invoke", *arguments, "--env", "staging"],
+                    cwd=checkout,
+                    env=variables,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            running.callback(process.kill)
+            return process
+
+        yield begin
+
+
+@pytest.fixture
+def inv(start: Start) -> Inv:
+    """Run such a task to its end."""
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        process = start(*arguments)
+        output, errors = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
     return run
 
@@ -126,6 +148,25 @@ def test_a_bearer_that_ends_on_the_way_is_renewed_in_the_cluster(
     assert [entry["access_token"] for entry in first] != read_bearers(checkout)
     assert len(operator.commands) == 2
     assert not [word for command in operator.commands for word in command if "eyJ" in word]
+
+
+def test_a_run_that_is_interrupted_keeps_what_it_has_and_leaves_nothing(
+    start: Start, checkout: Path, kubernetes: KubernetesServer, target: ReferenceTarget
+) -> None:
+    ladder = ("--scenarios", "sessions", "--stages", "1,2", "--stage-seconds", "60")
+    process = start("k6", *FLEET, *ladder)
+    deadline = time.monotonic() + 120
+    while target.open_sessions < 1 or target.tool_calls < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        Event().wait(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    (result,) = read_run(checkout).run.scenarios
+    assert result.outcome == "interrupted"
+    assert kubernetes.list_left() == []
+    assert target.open_sessions == 0
 
 
 def test_a_run_without_a_way_to_its_cluster_ends_before_it_makes_anything(
