@@ -53,7 +53,7 @@ def start(checkout: Path, kubernetes: KubernetesServer, target: ReferenceTarget)
     where = f'namespace = "{NAMESPACE}"\ncontext = "{CONTEXT}"\nstart_seconds = 60\n'
     config.write_text(f"{text}\n[environment.staging.kubernetes]\n{where}", encoding="utf-8")
     variables = {
-        "PATH": os.environ["PATH"],
+        **{name: os.environ[name] for name in ("PATH", "K6_BIN") if name in os.environ},
         "COLUMNS": "120",
         "KUBECONFIG": str(kubernetes.write_config(checkout / "kubeconfig")),
         "LOADTEST_BASE_URL": target.api_url,
