@@ -118,6 +118,7 @@ def run_alone(action: Callable[..., _T], *arguments: object) -> tuple[_T, Cost]:
 
 
 def _run_here(action: Callable[..., _T], arguments: tuple[object, ...]) -> tuple[_T, Cost]:
+    duckdb.execute("SET enable_progress_bar = false")
     began = time.perf_counter()
     found = action(*arguments)
     seconds = time.perf_counter() - began

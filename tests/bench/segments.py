@@ -1,16 +1,14 @@
 """What a fleet of k6 on one machine costs, and whether its merged percentiles are the true ones."""
 
-import csv
-import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from rich.table import Table
 
 from .generator import fetch_result
 from .k6_runs import Place, pick, run_apart, serve_fixed, serve_target
+from .raw_samples import read_durations, take_percentile
 
 SEGMENTS = (1, 2, 4)
 ROUNDS = 3
@@ -79,26 +77,9 @@ def _find_error(place: Place, segments: int) -> float:
         row = pick(run, "tool", tool)
         if row.duration is None or row.ok != len(found):
             raise SystemExit(f"{tool}: {row.ok} calls, but {len(found)} samples")
-        ordered = sorted(found)
         for name, share in SHARES.items():
-            exact = take_percentile(ordered, share)
+            exact = take_percentile(found, share)
             worst = max(worst, abs(getattr(row.duration, name) / exact - 1))
     if worst > MOST_ERROR:
         raise SystemExit(f"a merged percentile is off by {worst:.2%}")
     return worst
-
-
-def read_durations(path: Path) -> Iterator[tuple[str, float]]:
-    """Yield the tool and the duration in ms of every ok call in what k6's CSV output wrote."""
-    with path.open(encoding="utf-8", newline="") as lines:
-        for line in csv.DictReader(lines):
-            if line["metric_name"] == "mcp_duration":
-                tags = dict(part.split("=", 1) for part in line["extra_tags"].split("&") if part)
-                yield tags["tool"], float(line["metric_value"])
-
-
-def take_percentile(ordered: list[float], share: float) -> float:
-    """Return a percentile of sorted samples, between two of them by their distance."""
-    place = share * (len(ordered) - 1)
-    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
-    return low + (high - low) * (place % 1)

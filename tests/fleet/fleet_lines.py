@@ -1,9 +1,9 @@
-"""Tallies as a VU tells them, and percentiles as k6 takes them of samples."""
+"""Tallies as a VU tells them."""
 
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 
 def list_buckets(samples: Iterable[float]) -> list[float]:
@@ -34,11 +34,3 @@ def wrap(message: str) -> bytes:
     """Return a message as k6 logs it."""
     head = 'time="2026-11-26T16:00:00Z" level=info'
     return f"{head} msg={json.dumps(message)} source=console\n".encode()
-
-
-def take_percentile(samples: Sequence[float], share: float) -> float:
-    """Return a percentile, between two samples by their distance."""
-    ordered = sorted(samples)
-    place = share * (len(ordered) - 1)
-    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
-    return low + (high - low) * (place % 1)

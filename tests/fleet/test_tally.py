@@ -3,7 +3,8 @@
 import random
 
 import pytest
-from fleet_lines import list_buckets, take_percentile, tell, wrap
+from bench.raw_samples import take_percentile
+from fleet_lines import list_buckets, tell, wrap
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,6 +1,5 @@
 """What runners write to a real Prometheus adds up; its percentiles are those of wide buckets."""
 
-import csv
 import json
 import math
 import os
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.raw_samples import read_durations
 from k6.running import build_settings, mint_by_session, pick
 
 from loadtest.fleet.run import run_fleet
@@ -35,14 +35,9 @@ def binary() -> K6Binary:
     return find_k6(os.environ)
 
 
-def read_durations(path: Path) -> list[float]:
+def list_durations(path: Path) -> list[float]:
     """Return the samples that k6 wrote one by one, in ms."""
-    with path.open(encoding="utf-8", newline="") as lines:
-        return [
-            float(row["metric_value"])
-            for row in csv.DictReader(lines)
-            if row["metric_name"] == "mcp_duration"
-        ]
+    return [ms for _, ms in read_durations(path)]
 
 
 def read_metrics(path: Path) -> Any:
@@ -81,7 +76,7 @@ def test_what_runners_write_adds_up_and_our_own_percentiles_are_the_closer_ones(
     assert prometheus.ask("sum(k6_mcp_sessions_opened_total)") == {
         (): sum(metrics["mcp_sessions_opened"]["count"] for metrics in told)
     }
-    samples = [read_durations(tmp_path / f"{number}.csv") for number in range(1, RUNNERS + 1)]
+    samples = [list_durations(tmp_path / f"{number}.csv") for number in range(1, RUNNERS + 1)]
     exact = sorted(ms for of_runner in samples for ms in of_runner)
     row = pick(run, "tool", "all")
     assert prometheus.ask(f"histogram_count(sum({SERIES}))") == {(): row.ok} == {(): len(exact)}
@@ -106,7 +101,7 @@ def test_a_percentile_of_prometheus_may_be_off_by_several_per_cent(
         check=True,
         timeout=CONSTANT_SECONDS,
     )
-    samples = read_durations(tmp_path / "1.csv")
+    samples = list_durations(tmp_path / "1.csv")
     assert set(samples) == {100.0}
     assert prometheus.ask(f"histogram_count({SERIES})").popitem()[1] == len(samples)
     assert 1.04 < ask_percentile(prometheus, 0.99) / 100 < GROWTH

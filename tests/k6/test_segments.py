@@ -1,7 +1,5 @@
 """Several k6 that run a scenario as one: the real binary against the reference target."""
 
-import csv
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,6 +8,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
+from bench.raw_samples import read_durations, take_percentile
 
 from loadtest.fleet.run import run_fleet
 from loadtest.fleet.segments import build_flags, open_segments
@@ -129,13 +128,8 @@ def test_merged_percentiles_are_those_of_all_samples(
     run = fleet("tools", open_endpoint(), outputs=[raw], VUS="6", DURATION="3")
     samples: dict[str, list[float]] = {}
     for number in (1, 2, 3):
-        with (tmp_path / f"raw-{number}.csv").open(encoding="utf-8") as lines:
-            for line in csv.DictReader(lines):
-                if line["metric_name"] == "mcp_duration":
-                    tool = dict(
-                        part.split("=", 1) for part in line["extra_tags"].split("&") if part
-                    )["tool"]
-                    samples.setdefault(tool, []).append(float(line["metric_value"]))
+        for tool, ms in read_durations(tmp_path / f"raw-{number}.csv"):
+            samples.setdefault(tool, []).append(ms)
     samples["all"] = [ms for found in samples.values() for ms in found]
     assert len(samples["all"]) > 300
     for tool, found in samples.items():
@@ -148,15 +142,7 @@ def test_merged_percentiles_are_those_of_all_samples(
             (0.95, row.duration.p95),
             (0.99, row.duration.p99),
         ):
-            assert merged == pytest.approx(percentile(found, share), rel=0.006)
-
-
-def percentile(samples: list[float], share: float) -> float:
-    """Return a percentile as k6 takes it; its CSV rounds to microseconds."""
-    ordered = sorted(samples)
-    place = share * (len(ordered) - 1)
-    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
-    return low + (high - low) * (place % 1)
+            assert merged == pytest.approx(take_percentile(found, share), rel=0.006)
 
 
 class WhenOpen(NoWatcher):
