@@ -219,22 +219,17 @@ class _Watch:
         return "pending" in {state.phase for state in self.states}
 
     def _read(self) -> Live:
-        whole = Tally()
+        calls, latency = 0, Histogram()
+        reasons: Counter[str] = Counter()
         for log in self._logs:
             log.read_on()
-            whole.add(log.tally)
-        reasons: Counter[str] = Counter()
-        for series, count in whole.counts.items():
-            reasons[series.rpartition("reason:")[2].removesuffix("}")] += count
-        calls = sum(
-            histogram.count()
-            for series, histogram in whole.trends.items()
-            if series.startswith(("mcp_duration", "mcp_opening"))
-        )
-        latency = Histogram()
-        for series, histogram in whole.trends.items():
-            if series.startswith("mcp_duration"):
-                latency.add(histogram.most, histogram.buckets.items())
+            for series, histogram in log.tally.trends.items():
+                if series.startswith(("mcp_duration", "mcp_opening")):
+                    calls += histogram.count()
+                if series.startswith("mcp_duration"):
+                    latency.add(histogram.most, histogram.buckets.items())
+            for series, count in log.tally.counts.items():
+                reasons[series.rpartition("reason:")[2].removesuffix("}")] += count
         p95 = latency.percentiles([0.95])[0] if latency.buckets else None
         return Live(calls + reasons.total(), reasons.total(), p95, reasons)
 
