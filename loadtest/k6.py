@@ -313,12 +313,12 @@ def build_environment(
         "GOGC": GARBAGE_PER_CENT,
         **{name: variables[name] for name in PASSED_ON if variables.get(name)},
         **select_variables(outputs, variables),
+        "SUMMARY_FILE": str(out_dir / "summary.json"),  # unless it is told another
         **told,
         "HOME": str(out_dir),  # a k6 configuration of the user's own would change what is measured
         "MCP_URL": mcp_url,
         "MCP_BEARER_FILE": str(bearer_file.resolve()),
         "TOOLS_FILE": str(out_dir / "tools.json"),
-        "SUMMARY_FILE": str(out_dir / "summary.json"),
         "K6_WEB_DASHBOARD": "true",
         # Only the file is wanted, but k6 2.x listens all the same, at port -1 on every interface.
         "K6_WEB_DASHBOARD_HOST": "127.0.0.1",

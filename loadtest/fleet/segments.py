@@ -14,8 +14,8 @@ from loadtest.health import Vitals
 from loadtest.journal import note_writer
 from loadtest.k6 import K6Binary, build_command, build_environment, kill, start, stop
 
-# These runners tell by their logs alone, and nobody looks at a dashboard of a share.
-VARIABLES = {"SUMMARY_FILE": "stdout", "K6_WEB_DASHBOARD": "false"}
+# Nobody looks at a dashboard of a share.
+VARIABLES = {"K6_WEB_DASHBOARD": "false"}
 
 
 class Segments:
