@@ -1,5 +1,6 @@
 """What to test, as whom and how hard: `loadtest.toml` plus the process environment or `.env`."""
 
+import hashlib
 import os
 import re
 import tomllib
@@ -7,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
-from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -32,11 +33,14 @@ from loadtest.kubernetes import (
     ObjectName,
     Schedule,
 )
+from loadtest.parsing import parse_count, parse_url
 from loadtest.tools import NOVAMART, ToolTable, list_names, parse_table, read_table
 
 CONFIG_VERSION = 1
 CONFIG_FILE = "loadtest.toml"
 STATE_DIR = ".loadtest"
+# An address that was typed in passing keeps its state under such a name, and no environment may.
+TYPED_PREFIX = "url-"
 CREDENTIALS_FILE = "credentials.env"
 
 Positive = Annotated[int, Field(gt=0)]
@@ -291,11 +295,23 @@ class Profile(_Table):
         return len(self.sessions.stages) * self.sessions.stage_seconds + self.tools.duration_seconds
 
 
+def _check_environment_name(name: str) -> str:
+    """Refuse what would put an environment's state where other things of `.loadtest` lie."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
+        raise ValueError("an environment is named by letters, digits, '-', '_' and '.'")
+    if name.casefold() in {"runs", "browser.json"} or name.casefold().startswith(TYPED_PREFIX):
+        raise ValueError(f"an environment cannot be named runs, browser.json or {TYPED_PREFIX}…")
+    return name
+
+
+EnvironmentName = Annotated[str, AfterValidator(_check_environment_name)]
+
+
 class _File(_Table):
     version: Literal[1]
     default_environment: str
     docs_pages: tuple[str, ...] = ()
-    environment: dict[str, Environment]
+    environment: dict[EnvironmentName, Environment]
     profile: dict[str, Profile]
 
 
@@ -426,7 +442,7 @@ def load_settings(
     base_url = variables.get("LOADTEST_BASE_URL")
     if mcp_url is not None:
         base_url, environment = _point_at(mcp_url, environment, named=environment_name is not None)
-        name = re.sub(r"[^\w.-]", "_", urlsplit(base_url).netloc)
+        name = _name_typed(base_url + environment.mcp_path)
     profile_key = profile_name or variables.get("LOADTEST_PROFILE") or environment.default_profile
     given = (knobs or {}).get("TOOLS") or variables.get("TOOLS")
     tools = _load_tools(root, name, environment, given)
@@ -476,12 +492,15 @@ def check_hosted(settings: Settings, *needed: str) -> None:
 
 def parse_base_url(text: str) -> str:
     """Return the target's origin; raise ConfigError unless it is https, or http on loopback."""
-    parts = urlsplit(text.strip())
-    loopback = parts.hostname in {"127.0.0.1", "::1", "localhost"}
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+    try:
+        parts = parse_url(text)
+    except ValueError:
+        parts = None
+    if parts is None or parts.username is not None:
         raise ConfigError(
             "LOADTEST_BASE_URL is not an http(s) origin such as https://api.example.com"
         )
+    loopback = parts.hostname in {"127.0.0.1", "::1", "localhost"}
     if parts.scheme == "http" and not loopback:
         raise ConfigError(
             "LOADTEST_BASE_URL must be https: a bearer must not cross a network in clear"
@@ -495,9 +514,13 @@ def parse_base_url(text: str) -> str:
 
 def parse_origin(url: str) -> str:
     """Return scheme, host and port of a URL as a browser writes an origin; raise ValueError."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+    try:
+        parts = parse_url(url)
+    except ValueError:
+        parts = None
+    if parts is None or parts.username is not None:
         raise ValueError("an origin is like https://login.example.com")
+    assert parts.hostname is not None
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     usual = {"http": 80, "https": 443}[parts.scheme]
     port = "" if parts.port in {None, usual} else f":{parts.port}"
@@ -565,8 +588,11 @@ def _pick(table: Mapping[str, _T], name: str, kind: str, flag: str) -> _T:
 
 def _point_at(mcp_url: str, environment: Environment, *, named: bool) -> tuple[str, Environment]:
     """Return the origin of an MCP endpoint and the environment to reach it with."""
-    parts = urlsplit(mcp_url)
-    if not parts.netloc or parts.query or parts.fragment:
+    try:
+        parts = parse_url(mcp_url)
+    except ValueError:
+        parts = None
+    if parts is None or parts.query or parts.fragment:
         raise ConfigError("--mcp-url is not an address such as https://mcp.example.com/mcp")
     update = {"target": "hosted", "provision": "none", "mcp_path": parts.path or "/"}
     if named:
@@ -575,13 +601,20 @@ def _point_at(mcp_url: str, environment: Environment, *, named: bool) -> tuple[s
     return f"{parts.scheme}://{parts.netloc}", Environment.model_validate(fresh | update)
 
 
+def _name_typed(mcp_url: str) -> str:
+    """Name an environment that is an address: its host, to be read, and a hash, to be unique."""
+    host = re.sub(r"[^a-z0-9.-]", "_", parse_url(mcp_url).hostname or "")[:40]
+    return f"{TYPED_PREFIX}{host}-{hashlib.sha256(mcp_url.encode()).hexdigest()[:12]}"
+
+
 def _parse_clients(
     environment: Environment, variables: Mapping[str, str], flags: Mapping[str, str | None]
 ) -> int:
     text = flags.get("CLIENTS") or variables.get("CLIENTS") or str(environment.clients)
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise ConfigError("CLIENTS must be a whole number above 0")
-    return int(text)
+    try:
+        return parse_count(text)
+    except ValueError:
+        raise ConfigError("CLIENTS must be a whole number above 0") from None
 
 
 def _parse_protocol(

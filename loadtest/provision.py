@@ -1,9 +1,8 @@
 """A load-test user and a workspace with the NovaMart data: look first, act second, look again."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +22,14 @@ from loadtest.github_secrets import RepositorySecrets, open_secrets
 from loadtest.masking import build_mask
 from loadtest.quota import MOST_REQUESTS_PER_MINUTE, ensure_quota
 from loadtest.rotation import Places, change_password, invent_password
+from loadtest.state_files import (
+    LOCK_FILE,
+    STATE_FILES,
+    TARGET_FILES,
+    check_own,
+    remove_empty,
+    remove_known,
+)
 from loadtest.workspace import Workspace
 
 RECORD_VERSION = 1
@@ -32,7 +39,6 @@ LOCK_SECONDS = 600.0
 ATTACH_SETTLE_SECONDS = 120.0
 ATTACH_LOOK_SECONDS = 10.0
 BASE_URL = "LOADTEST_BASE_URL"
-LOCK_FILE = "provision.lock"
 HANDED_FILE = "handed.json"
 OWNED_FILE = "owned.json"
 
@@ -122,12 +128,10 @@ def teardown(
     somebody else serves that state.
     """
     work = _Work(settings, base_url or "", tell, pause, github_secrets=False)
+    check_own(settings.state_dir)
     with work.lock():
         steps = work.remove_all() if base_url else ()
-        steps += (_wipe(settings),)
-    with suppress(OSError):
-        settings.state_dir.rmdir()
-    return steps
+        return (*steps, *_wipe(settings))
 
 
 def render_credentials(settings: Settings) -> str:
@@ -146,8 +150,8 @@ def _is_in_actions(settings: Settings) -> bool:
     return settings.variables.get("GITHUB_ACTIONS") == "true"
 
 
-def _wipe(settings: Settings) -> Step:
-    """Remove all that the environment's directory holds, the lock that we hold last."""
+def _wipe(settings: Settings) -> Iterator[Step]:
+    """Remove the environment's own files, the lock that we hold last; name what stays."""
     target = settings.state_dir / "target"
     if target.is_dir():
         from filelock import FileLock, Timeout
@@ -156,16 +160,13 @@ def _wipe(settings: Settings) -> Step:
             FileLock(target / "lock").acquire(timeout=0).lock.release()
         except Timeout:
             raise TargetError(f"{target} is in use by a running target: end it first") from None
-        shutil.rmtree(target)
-    for path in sorted(settings.state_dir.iterdir(), key=lambda path: path.name == LOCK_FILE):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    remove_known(settings.state_dir, (*TARGET_FILES, *STATE_FILES))
     what = f"local files of environment {settings.environment_name}"
     if settings.is_reference():
         what += ", with the target's users and workspaces"
-    return Step(what, "removed")
+    yield Step(what, "removed")
+    for path in remove_empty(settings.state_dir):
+        yield Step(str(path.relative_to(settings.root)), "left (not made by us)")
 
 
 @dataclass

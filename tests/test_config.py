@@ -215,3 +215,42 @@ def test_an_env_file_reads_back_as_written(values: dict[str, str]) -> None:
         path = Path(folder) / "env"
         path.write_text("".join(f"{n}={v}\n" for n, v in values.items()), encoding="utf-8")
         assert parse_env_file(path) == values
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "", "runs", "RUNS", "browser.json", "url-x", "a/b", "a\\\\b", "ä", "-x", "a b"]
+)
+def test_an_environment_is_not_named_after_something_else_in_the_state_folder(
+    root: Path, name: str
+) -> None:
+    config_file = root / config.CONFIG_FILE
+    text = config_file.read_text(encoding="utf-8")
+    config_file.write_text(text.replace("[environment.prod]", f'[environment."{name}"]'))
+    assert "an environment" in refuse(root, process_env={})
+
+
+def test_the_state_of_a_typed_address_lies_apart_by_its_host_and_a_hash(root: Path) -> None:
+    addresses = (
+        *("https://mcp.example.com/a", "https://mcp.example.com/b", "http://[::1]:8020/mcp"),
+        *("https://staging/mcp", "https://runs/mcp", "https://url-x/mcp"),
+    )
+    folders = [load_settings(root, process_env={}, mcp_url=each).state_dir for each in addresses]
+    assert len(set(folders)) == len(addresses)
+    assert folders[0].name.startswith("url-mcp.example.com-")
+    assert {folder.parent for folder in folders} == {root / ".loadtest"}
+    assert all(folder.name.startswith("url-") for folder in folders)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://../mcp", "https://.", "http://[::1", "https://a]b/mcp", "https://[x]/", "mcp", "",
+     "https://x:99999/mcp", "https://x:0", "https://\ud800.example/", "https://\u00e4.example/"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_in_one_line(root: Path, address: str) -> None:
+    words = "--mcp-url is not an address"
+    assert words in refuse(root, process_env={}, mcp_url=address)
+    if address:
+        variables = {"LOADTEST_BASE_URL": address}
+        assert "LOADTEST_BASE_URL" in refuse(root, environment_name="prod", process_env=variables)
+    with pytest.raises(ValueError, match="an origin is like"):
+        config.parse_origin(address)

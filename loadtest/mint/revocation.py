@@ -11,6 +11,7 @@ from loadtest.errors import MintError
 from loadtest.mint.bearer import Bearer, read_bearers
 from loadtest.mint.clients import ClientStore, Remembered
 from loadtest.mint.exchange import check_secure
+from loadtest.state_files import check_own, remove_known
 
 REQUEST_SECONDS = 30.0
 
@@ -33,6 +34,7 @@ def revoke_all(bearer_file: Path, clients_file: Path) -> Iterator[Undone]:
 
     Tokens first, refresh before access: a server may end all of a grant with its refresh token.
     """
+    check_own(bearer_file.parent)
     store = ClientStore(clients_file)
     try:
         remembered = store.read()
@@ -47,10 +49,8 @@ def revoke_all(bearer_file: Path, clients_file: Path) -> Iterator[Undone]:
     for bearer in bearers:
         if bearer.client_id not in {entry.client.client_id for entry in remembered.values()}:
             yield Undone(f"bearer by {bearer.via}", "stays", "it ends by its own expiry")
-    for path in (bearer_file, clients_file):
-        if path.exists():
-            path.unlink()
-            yield Undone(path.name, "wiped")
+    for path in remove_known(bearer_file.parent, (bearer_file.name, clients_file.name)):
+        yield Undone(path.name, "wiped")
 
 
 def _revoke_client(

@@ -1,12 +1,15 @@
 """What is removed, what cannot be, and what is not ours to remove."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from github_server import REPOSITORY, GithubServer
 from sqlalchemy import delete
 
+from loadtest.config import CONFIG_FILE
 from loadtest.errors import TargetError
 from loadtest.files import write_json
 from loadtest.reference.accounts import Entity, Member, SignIn, User, Workspace
@@ -133,3 +136,85 @@ def test_teardown_first_undoes_what_mint_left(place: Make) -> None:
     assert "stays: client 1's refresh token" in out
     assert "stays: client 1's registration" in out
     assert not here.settings.state_dir.exists()
+
+
+def list_all(folder: Path) -> dict[str, str | None]:
+    """Return every file below a folder with its content, and every folder."""
+    return {
+        str(path.relative_to(folder)): path.read_text() if path.is_file() else None
+        for path in folder.rglob("*")
+        if path.name != "provision.lock"
+    }
+
+
+@pytest.mark.parametrize("address", ["https://../mcp", "https://runs/mcp", "https://staging/mcp"])
+@pytest.mark.parametrize("options", [(), ("--env", "staging")])
+def test_a_typed_address_removes_nothing_of_anybody_else(
+    place: Make, address: str, options: tuple[str, ...]
+) -> None:
+    here = place()
+    for name in ("staging/credentials.env", "runs/a-run/run.json", "browser.json"):
+        path = here.root / ".loadtest" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("kept")
+    before = list_all(here.root / ".loadtest")
+    command = [sys.executable, "-m", "invoke", "provision", "--teardown", "--mcp-url", address]
+    with here.start([*command, *options]) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode in {0, 10, 11}, err
+    assert (here.root / CONFIG_FILE).exists()
+    after = list_all(here.root / ".loadtest")
+    assert before.items() <= after.items()
+    assert all(name.startswith("url-") for name in after.keys() - before.keys())
+
+
+def test_what_is_not_ours_stays_and_is_named(place: Make) -> None:
+    here = place(self_mint="not-allowlisted")
+    here.provision()
+    state = here.settings.state_dir
+    mine = (state / "notes.txt", state / "failures" / "deep" / "picture.png")
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    (state / "failures" / "20260101T000000Z-sign-in.txt").write_text("ours")
+    (state / ".bearer.json.ab12cd_x").write_text("of a process that was killed as it wrote")
+    done = here.teardown()
+    assert done[".loadtest/staging/notes.txt"] == "left (not made by us)"
+    assert done[".loadtest/staging/failures"] == "left (not made by us)"
+    assert {path for path in state.rglob("*") if path.is_file()} == set(mine)
+
+
+def test_nothing_is_removed_through_a_link(place: Make) -> None:
+    here = place(self_mint="not-allowlisted")
+    here.provision()
+    state, elsewhere = here.settings.state_dir, here.root / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("a.txt", "a.png", "clients.json"):
+        (elsewhere / name).write_text("not yours")
+    (state / "failures").symlink_to(elsewhere)
+    (state / "quota.json").symlink_to(elsewhere / "clients.json")
+    before = list_all(elsewhere)
+    assert here.teardown()[".loadtest/staging/failures"] == "left (not made by us)"
+    assert list_all(elsewhere) == before
+    assert [path.name for path in state.iterdir()] == ["failures"]
+
+
+@pytest.mark.parametrize("link", [".loadtest", ".loadtest/local"])
+@pytest.mark.parametrize("task", [("provision", "--teardown"), ("revoke",)])
+def test_a_state_folder_that_lies_elsewhere_is_left_whole(
+    place: Make, link: str, task: tuple[str, ...]
+) -> None:
+    here = place()
+    elsewhere = here.root / "elsewhere"
+    inside = elsewhere / "local" if link == ".loadtest" else elsewhere
+    inside.mkdir(parents=True)
+    for name in ("bearer.json", "credentials.env"):
+        (inside / name).write_text("")
+        (inside / name).chmod(0o600)
+    (here.root / link).parent.mkdir(exist_ok=True)
+    (here.root / link).symlink_to(elsewhere)
+    with here.start([sys.executable, "-m", "invoke", *task]) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 10, err
+    assert "is reached by a link" in err
+    assert {"bearer.json", "credentials.env"} <= {path.name for path in inside.iterdir()}

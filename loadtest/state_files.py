@@ -1,0 +1,66 @@
+"""The files of `.loadtest/<env>` by name, and their removal: nothing else is ever removed there."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from loadtest.errors import ConfigError
+
+LOCK_FILE = "provision.lock"
+# Below the environment's folder; `*` and `?` as in a shell, within one folder.
+STATE_FILES = (
+    *("bearer.json", "clients.json", "credentials.env", "credentials-????????.env"),
+    *("provision.json", "data.json", "handed.json", "owned.json", "quota.json"),
+    *("sessions.json", "k6.log", "k6-*.log", "tools-draft.json", "history.html"),
+    *("holder.json", "run.lock", "mint.lock", LOCK_FILE),
+    *("failures/*.txt", "failures/*.png"),
+)
+TARGET_FILES = (
+    *("target/accounts.sqlite*", "target/novamart-*.duckdb*", "target/ports.json"),
+    *("target/target.log", "target/lock"),
+)
+# A process that was killed while it wrote leaves its temporary file (loadtest.files).
+TEMPORARY = ".{name}.????????"
+
+
+def check_own(state_dir: Path) -> None:
+    """Raise ConfigError where a link makes `.loadtest/<env>` another folder than it looks."""
+    root = state_dir.parent.parent
+    if state_dir.resolve() != root.resolve() / state_dir.parent.name / state_dir.name:
+        raise ConfigError(
+            f"{state_dir} is reached by a link, it lies at {state_dir.resolve()}: nothing was "
+            "removed there; remove it by hand"
+        )
+
+
+def remove_known(state_dir: Path, patterns: tuple[str, ...]) -> tuple[Path, ...]:
+    """Remove the files that these patterns name; return them. A link goes, and not its target."""
+    check_own(state_dir)
+    removed = []
+    for pattern in patterns:
+        for path in _find(state_dir, pattern):
+            path.unlink()
+            removed.append(path)
+    return tuple(removed)
+
+
+def remove_empty(state_dir: Path) -> tuple[Path, ...]:
+    """Remove the environment's folders once they are empty; return what stays: nobody knows it."""
+    check_own(state_dir)
+    for folder in (state_dir / "failures", state_dir / "target"):
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+            folder.rmdir()
+    left = tuple(sorted(state_dir.iterdir()))
+    if not left:
+        state_dir.rmdir()
+    return left
+
+
+def _find(state_dir: Path, pattern: str) -> Iterator[Path]:
+    """Yield the files, or links, of a pattern; never through a folder that is a link."""
+    folder = (state_dir / pattern).parent
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    name = os.path.basename(pattern)  # noqa: PTH119 (a pattern)
+    found = {*folder.glob(name), *folder.glob(TEMPORARY.format(name=name))}
+    yield from (path for path in sorted(found) if path.is_symlink() or not path.is_dir())
