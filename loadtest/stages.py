@@ -437,13 +437,25 @@ def describe_load(settings: Settings, scenarios: Sequence[str]) -> str:
         "tools": f"tool mix by {mix.vus} for {mix.duration_seconds} s, "
         + (f"{mixed:,} calls" if mixed else "as fast as it is answered"),
     }
-    seconds = sum(
-        phase.seconds or 0
+    phases = [
+        phase
         for scenario in scenarios
         for phase in build_phases(scenario, profile, unit, settings.parallelism)
-    )
-    took = f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
+    ]
+    took = _describe_length([phase.seconds for phase in phases])
     return f"{'; '.join(words[scenario] for scenario in scenarios)}; {took}"
+
+
+def _describe_length(lengths: Sequence[float | None]) -> str:
+    """Say how long phases take; one without a length has an end after ten minutes."""
+    from loadtest.k6 import COLD_START_MAX_SECONDS
+
+    seconds = sum(length or 0 for length in lengths)
+    took = f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
+    if None not in lengths:
+        return took
+    most = f"{COLD_START_MAX_SECONDS / 60:.0f} min at most for the cold starts"
+    return f"{took} and {most}" if seconds else most
 
 
 def build_run(settings: Settings, target: "Target", k6_version: str) -> "Run":

@@ -17,3 +17,13 @@ def test_a_run_says_first_how_much_it_is_about_to_send() -> None:
     )
     settings = load_settings(ROOT, "local", "smoke", process_env={**knobs, "TARGET_RPS": "7"})
     assert describe_load(settings, ("tools",)) == "tool mix by 4 for 30 s, 210 calls; about 35 s"
+
+
+def test_cold_starts_are_not_said_to_take_no_time() -> None:
+    settings = load_settings(ROOT, "local", "smoke", process_env={"ITERATIONS": "100"})
+    assert describe_load(settings, ("cold-start",)) == (
+        "100 cold starts by 4; 10 min at most for the cold starts"
+    )
+    assert describe_load(settings, ("cold-start", "tools")).endswith(
+        "about 14 s and 10 min at most for the cold starts"
+    )

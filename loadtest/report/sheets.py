@@ -124,7 +124,7 @@ def _build_cells(row: Row, changes: Mapping[Cell, Change]) -> dict[str, TableCel
         ok, failed = format_count(row.ok), format_count(bad)
         share = format_share(bad / row.count)
     cells = {
-        "offered/s": TableCell(offered),
+        "offered/s": TableCell("" if row.offered_rate is None else offered),
         "achieved/s": judged("rate", achieved),
         "calls/s": judged("rate", achieved if kept else f"{achieved} of {offered}"),
         "ok": TableCell(ok),

@@ -35,7 +35,14 @@ from loadtest.report.words import (
     name_scenario,
     name_units,
 )
-from loadtest.results import MOST_CPU_SHARE, MOST_LATENESS_MS, SCENARIOS, Row, RunFolder
+from loadtest.results import (
+    MOST_CPU_SHARE,
+    MOST_LATENESS_MS,
+    SCENARIOS,
+    Row,
+    RunFolder,
+    ScenarioResult,
+)
 
 # Refusals that say where a limit lies, not that something went wrong.
 REFUSALS = frozenset({"capacity", "rate_limited"})
@@ -67,7 +74,7 @@ def build_verdict(folder: RunFolder, judgement: Judgement | None = None) -> Verd
         )
     warnings += _describe_generator(folder)
     good: list[str] = []
-    if "sessions" not in limited:
+    if "sessions" not in limited and any(r.name == "sessions" for r in folder.run.scenarios):
         holding, sentence = _describe_knee(folder, find_knee(folder.rows), judgement)
         (good if holding else warnings).append(sentence)
     confirmed = describe_confirmed(folder, judgement)
@@ -76,8 +83,11 @@ def build_verdict(folder: RunFolder, judgement: Judgement | None = None) -> Verd
     worse = describe_worse(folder, judgement)
     if worse:
         (warnings if _is_telling(folder, judgement) else good).append(worse)
-    failed, calls = _count_failures(_leaves(folder.rows))
-    if calls:
+    leaves = _leaves(folder.rows)
+    failed, calls = _count_failures(leaves)
+    crossed = {result.name for result in folder.run.scenarios if _has_crossed(result)}
+    unnamed, _ = _count_failures([row for row in leaves if row.scenario not in crossed])
+    if calls and (unnamed or not failed):
         share = f" ({format_share(failed / calls)})" if failed else ""
         good.append(f"{name_failures(failed)} in {name_calls(calls)}{share}.")
     level: Level = "bad" if bad or confirmed else "warning" if warnings else "good"
@@ -135,7 +145,7 @@ def _describe_generator(folder: RunFolder) -> Iterator[str]:
 
 def _describe_crossed(folder: RunFolder) -> Iterator[str]:
     for title, result in list_results(folder):
-        if result.outcome != "thresholds crossed":
+        if not _has_crossed(result):
             continue
         failed, calls = _count_failures(_leaves(folder.rows, result.name))
         what = f"{name_failures(failed)} in {name_calls(calls)}"
@@ -143,6 +153,10 @@ def _describe_crossed(folder: RunFolder) -> Iterator[str]:
             yield f"Over its limits: {title}, {what} ({format_share(failed / calls)})."
         else:
             yield f"Over its limits: {title}, {', '.join(result.crossed) or what}."
+
+
+def _has_crossed(result: ScenarioResult) -> bool:
+    return result.outcome == "thresholds crossed"
 
 
 def _describe_knee(folder: RunFolder, knee: Knee | None, judgement: Judgement) -> tuple[bool, str]:
