@@ -218,7 +218,8 @@ def test_an_env_file_reads_back_as_written(values: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["..", ".", "", "runs", "RUNS", "browser.json", "url-x", "a/b", "a\\\\b", "ä", "-x", "a b"]
+    "name",
+    ["..", ".", "", "runs", "RUNS", "browser.json", "url-x", "a/b", "a\\\\b", "ä", "-x", "a b"],
 )
 def test_an_environment_is_not_named_after_something_else_in_the_state_folder(
     root: Path, name: str
