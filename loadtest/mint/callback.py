@@ -1,14 +1,17 @@
 """The loopback redirect URI of a native client (RFC 8252, section 7.3): one answer, then gone."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 import h11
 
 CALLBACK_PATH = "/callback"
+SERVE_SECONDS = 10.0
+ACCEPT_TURNS = 3
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <body style="font:16px system-ui;margin:4rem auto;max-width:32rem"><h1>{title}</h1>
 <p>{text}</p></body></html>"""
@@ -65,24 +68,51 @@ class Callback:
 @asynccontextmanager
 async def listen(port: int | None = None) -> AsyncIterator[Callback]:
     """Serve the redirect URI until the block ends: on this loopback port, else on a free one."""
-    callback: Callback | None = None
+    connections: set[asyncio.Task[None]] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert callback is not None
-        try:
-            await asyncio.wait_for(_serve_one(callback, reader, writer), timeout=10)
-        except (TimeoutError, ConnectionError, h11.RemoteProtocolError):
-            pass  # a port scan or a dropped connection: keep waiting for the real one
-        finally:
-            writer.close()
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.ensure_future(_serve(callback, reader, writer))
+        connections.add(connection)
+        connection.add_done_callback(connections.discard)
 
+    listener = _bind(port or 0)
+    callback = Callback(listener.getsockname()[1])
+    server = await asyncio.start_server(accept, sock=listener, limit=16384)
     try:
-        server = await asyncio.start_server(serve, "127.0.0.1", port or 0, limit=16384)
-    except OSError:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=16384)
-    async with server:
-        callback = Callback(server.sockets[0].getsockname()[1])
         yield callback
+    finally:
+        server.close()
+        # The event loop takes a few turns to pass on a connection that it has just accepted.
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
+        # A browser opens connections in advance and sends nothing on them.
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+        await server.wait_closed()
+
+
+def _bind(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0))
+
+
+async def _serve(
+    callback: Callback, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    try:
+        async with asyncio.timeout(SERVE_SECONDS):
+            await _serve_one(callback, reader, writer)
+            writer.close()
+            await writer.wait_closed()
+    except (TimeoutError, OSError, h11.RemoteProtocolError):
+        pass  # a port scan or a dropped connection: keep waiting for the real one
+    finally:
+        writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _serve_one(

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -85,6 +86,22 @@ def test_garbage_on_the_port_does_not_end_the_wait() -> None:
         assert callback.answer.result().code == "abc"
 
     with_listener(body)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /callback?state=ri"])
+def test_connections_that_are_still_open_are_closed_when_the_block_ends(sent: bytes) -> None:
+    async def run() -> None:
+        async with listen() as callback:
+            port = httpx.URL(callback.redirect_uri).port
+            opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            opened[0][1].write(sent)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        for reader, writer in opened:
+            with suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), timeout=15) == b""
+            writer.close()
+
+    asyncio.run(run())
 
 
 def test_the_port_asked_for_is_taken_where_it_is_free() -> None:
