@@ -36,9 +36,10 @@ MOST_TEXT = 400
 MOST_KNOBS = 4000
 _SIGNS: dict[Level, str] = {"good": "✅", "warning": "⚠️", "bad": "❌"}
 _HEAD = ("environment", "target", "profile", "protocol", "time", "git SHA", "workflow run")
-# What GitHub makes live of plain text: mentions, references, addresses and emoji.
+# What GitHub makes live of plain text: mentions, references, addresses and emoji, whose names may
+# hold an underscore that is escaped by now.
 _LIVE = re.compile(
-    r"@|#(?=\d)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)|:(?=(?:[\w+-]*[a-z+-][\w+-]*|100|1234):)",
+    r"@|#(?=\d)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)|:(?=(?:[\w+\\-]*[a-z+-][\w+\\-]*|100|1234):)",
     re.IGNORECASE,
 )
 _SHA = re.compile(r"[0-9a-f]{7,64}")
