@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+
 # The reference target loads the SDK in a thread: two threads that import it at once trip up.
 import mcp.client  # noqa: F401
 import pytest
@@ -25,6 +27,12 @@ EMAIL = "loadtest@novamart.example"
 
 # A shell that starts us in the background has Ctrl-C ignored, by us and by all that we start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine may take long over any example.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture

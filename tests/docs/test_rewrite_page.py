@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loadtest.docs import Cell, rewrite_page
@@ -297,7 +297,6 @@ PAGES = st.one_of(
 MARK = "\ue000"
 
 
-@settings(deadline=None)
 @given(PAGES, st.booleans())
 @example("\ufeff| a | b |\r\n|---|---|\r\n| TBD | \\| |", True)
 def test_rewriting_twice_is_rewriting_once(page: str, mdx: bool) -> None:
@@ -310,7 +309,6 @@ def test_rewriting_twice_is_rewriting_once(page: str, mdx: bool) -> None:
     assert twice.cells == ()
 
 
-@settings(deadline=None)
 @given(PAGES, st.booleans())
 def test_outside_of_changed_cells_every_character_stays(page: str, mdx: bool) -> None:
     try:

@@ -176,9 +176,12 @@ GENERATED = st.lists(st.builds(put_in, INDENTS, BLOCKS), max_size=6).map("".join
 
 
 @settings(
-    deadline=None,
     max_examples=300,
-    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        HealthCheck.filter_too_much,
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+    ],
 )
 @given(st.sampled_from(["md", "mdx"]), GENERATED)
 def test_generated_pages_are_read_alike(read: Read, form: str, page: str) -> None:

@@ -131,7 +131,7 @@ async def run(server: Server, state: Path) -> None:
         check_grant(endpoint, grant, http)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_reply_of_a_server_makes_a_traceback(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -144,7 +144,7 @@ def test_no_reply_of_a_server_makes_a_traceback(
     assert "\n" not in said
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_reply_to_a_refresh_makes_a_traceback(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -87,7 +87,7 @@ def forge(entry: Entry, data: bytes, version: int = 1) -> str:
     return f"{head}\n{b64encode(packed).decode()}\n-->"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(entries, words)
 def test_what_goes_in_comes_out_whatever_stands_above_it(entry: Entry, text: str) -> None:
     block = encode_entry(entry)
