@@ -1,0 +1,283 @@
+"""Our HTTP clients: bounded in bytes and seconds, and without a proxy on the way to this machine.
+
+The timeout of a request is that of the whole request: a body that trickles in does not prolong it.
+"""
+
+import asyncio
+import ssl
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Generic, TypeVar
+
+import httpcore2
+import httpx2
+
+from loadtest.network import find_proxy
+from loadtest.tls import find_tls
+
+# Of metadata, tokens and pages; what is larger by its nature gets a cap of its own.
+MOST_BYTES = 4 * 2**20
+# zlib looks at the header, whether it is gzip's or its own.
+_EITHER_HEADER = 32 + zlib.MAX_WBITS
+_PACKINGS = frozenset({"gzip", "x-gzip", "deflate"})
+
+_Sender = TypeVar("_Sender")
+
+
+class TooMuchError(httpx2.ReadError):
+    """The answer is longer than its cap, packed or unpacked."""
+
+
+class PackingError(httpx2.DecodingError):
+    """The answer is packed in a way that was not asked for, or damaged."""
+
+
+def open_client(
+    url: str, timeout_seconds: float, *, most_bytes: int = MOST_BYTES, base_url: str = ""
+) -> httpx2.Client:
+    """Open a client for a server's addresses; raise ConfigError where its proxy is of no use."""
+    find_proxy(url)
+    return httpx2.Client(
+        transport=Transport(most_bytes), timeout=timeout_seconds, base_url=base_url
+    )
+
+
+def open_async_client(
+    url: str,
+    timeout_seconds: float,
+    *,
+    transport: "AsyncTransport | None" = None,
+    headers: dict[str, str] | None = None,
+    event_hooks: dict[str, list[Callable[..., Any]]] | None = None,
+) -> httpx2.AsyncClient:
+    """Open the same for `async` code."""
+    find_proxy(url)
+    return httpx2.AsyncClient(
+        transport=transport or AsyncTransport(),
+        timeout=timeout_seconds,
+        headers=headers,
+        event_hooks=event_hooks,
+    )
+
+
+def explain(failure: Exception) -> str:
+    """Return in a few words why there is no answer; a server's own words are not among them."""
+    if isinstance(failure, TooMuchError | PackingError):
+        return str(failure)
+    if isinstance(failure, httpx2.ReadTimeout):
+        return "no whole answer in time"
+    return type(failure).__name__
+
+
+class _Routes(Generic[_Sender]):
+    """What sends to each kind of place: opened at its first use, with or without a proxy."""
+
+    def __init__(self, make: Callable[[ssl.SSLContext, str | None], _Sender]) -> None:
+        self._make = make
+        self._senders: dict[tuple[bool, str | None], _Sender] = {}
+
+    def find(self, url: httpx2.URL) -> _Sender:
+        place = (url.scheme == "https", find_proxy(str(url)))
+        if place not in self._senders:
+            self._senders[place] = self._make(find_tls(str(url)), place[1])
+        return self._senders[place]
+
+    def __iter__(self) -> Iterator[_Sender]:
+        return iter(self._senders.values())
+
+
+class Transport(httpx2.BaseTransport):
+    """Sends requests whose answers are bounded; `tls` replaces the usual trust in servers."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES, tls: ssl.SSLContext | None = None) -> None:
+        def make(usual: ssl.SSLContext, proxy: str | None) -> httpx2.HTTPTransport:
+            sender = httpx2.HTTPTransport(verify=tls or usual, proxy=proxy)
+            # httpx2 has no parameter for it, unlike the pool below.
+            sender._pool._network_backend = _Network()
+            return sender
+
+        self._most_bytes = most_bytes
+        self._routes: _Routes[httpx2.HTTPTransport] = _Routes(make)
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request; its timeouts become one deadline, which the network keeps."""
+        request.headers["Accept-Encoding"] = "identity"
+        given = request.extensions
+        limits = given.get("timeout", {})
+        if limits.get("read") is not None:
+            deadline = time.monotonic() + limits["read"]
+            kept = dict.fromkeys(("connect", "read", "write"), deadline)
+            request.extensions = {**given, "timeout": limits | kept}
+        else:
+            request.extensions = {**given, "timeout": {}}
+        try:
+            answer = self._routes.find(request.url).handle_request(request)
+        finally:
+            request.extensions = given
+        assert isinstance(answer.stream, httpx2.SyncByteStream)
+        answer.stream = _Stream(answer.stream, _Meter(self._most_bytes, answer))
+        return answer
+
+    def close(self) -> None:
+        """Close all connections."""
+        for sender in self._routes:
+            sender.close()
+
+
+class AsyncTransport(httpx2.AsyncBaseTransport):
+    """The same for `async` code; `retries` are of connecting alone, when nothing was sent."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES, retries: int = 0) -> None:
+        def make(tls: ssl.SSLContext, proxy: str | None) -> httpx2.AsyncHTTPTransport:
+            return httpx2.AsyncHTTPTransport(verify=tls, proxy=proxy, retries=retries)
+
+        self._most_bytes = most_bytes
+        self._routes: _Routes[httpx2.AsyncHTTPTransport] = _Routes(make)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request; its timeouts become one deadline."""
+        request.headers["Accept-Encoding"] = "identity"
+        seconds = request.extensions.get("timeout", {}).get("read")
+        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        async with _within(deadline):
+            answer = await self._routes.find(request.url).handle_async_request(request)
+        assert isinstance(answer.stream, httpx2.AsyncByteStream)
+        meter = _Meter(self._most_bytes, answer)
+        answer.stream = _AsyncStream(answer.stream, meter, deadline)
+        return answer
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for sender in self._routes:
+            await sender.aclose()
+
+
+@asynccontextmanager
+async def _within(deadline: float | None) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError:
+        raise httpx2.ReadTimeout("the deadline of the request has passed") from None
+
+
+class _Meter:
+    """Lets so many bytes of a body through, unpacked no further than that.
+
+    It unpacks in place of httpx2, which would do so without a bound. Some servers keep their
+    documents packed, whatever is asked for.
+    """
+
+    def __init__(self, most_bytes: int, answer: httpx2.Response) -> None:
+        self._most_bytes = most_bytes
+        self._left = most_bytes
+        self._packing = answer.headers.pop("content-encoding", "").strip().lower() or "identity"
+        self._unpacker = zlib.decompressobj(_EITHER_HEADER) if self._packing in _PACKINGS else None
+
+    def take(self, chunk: bytes) -> bytes:
+        """Return what a chunk holds."""
+        taken = chunk
+        if self._unpacker is not None:
+            try:
+                taken = self._unpacker.decompress(chunk, self._left + 1)
+            except zlib.error:
+                raise PackingError("its gzip is damaged") from None
+        elif self._packing != "identity":
+            raise PackingError("it is packed in a way that was not asked for")
+        self._left -= max(len(chunk), len(taken))
+        if self._left < 0:
+            raise TooMuchError(f"it sends more than {self._most_bytes / 2**20:g} MiB")
+        return taken
+
+
+class _Stream(httpx2.SyncByteStream):
+    """A body that passes a meter."""
+
+    def __init__(self, body: httpx2.SyncByteStream, meter: _Meter) -> None:
+        self._body = body
+        self._meter = meter
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._body:
+            yield self._meter.take(chunk)
+
+    def close(self) -> None:
+        self._body.close()
+
+
+class _AsyncStream(httpx2.AsyncByteStream):
+    """The same for `async` code, which keeps the deadline as well."""
+
+    def __init__(self, body: httpx2.AsyncByteStream, meter: _Meter, deadline: float | None) -> None:
+        self._body = body
+        self._meter = meter
+        self._deadline = deadline
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        chunks = aiter(self._body)
+        while True:
+            async with _within(self._deadline):
+                try:
+                    chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    return
+            yield self._meter.take(chunk)
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+class _Network(httpcore2.SyncBackend):
+    """Connections for which every timeout is a moment of the monotonic clock.
+
+    httpcore2 passes a timeout on as it is, to each of the many reads and writes of a request.
+    """
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.NetworkStream:
+        """Connect before the deadline."""
+        left = _find_left(timeout)
+        return _Connection(super().connect_tcp(host, port, left, local_address, socket_options))
+
+
+class _Connection(httpcore2.NetworkStream):
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _find_left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _find_left(timeout))
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        left = _find_left(timeout)
+        return _Connection(self._stream.start_tls(ssl_context, server_hostname, left))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _find_left(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise httpcore2.ReadTimeout("the deadline of the request has passed")
+    return left
