@@ -28,6 +28,7 @@ from loadtest.health import AbortRule, Vitals
 from loadtest.journal import OpenSession, close_sessions, note_writer, open_log, settle_log
 from loadtest.mint.bearer import read_bearers
 from loadtest.outputs import build_output_flags, select_variables
+from loadtest.processes import build_child_environment
 from loadtest.progress import NoWatcher, Phase, Watcher, find_feed
 from loadtest.results import (
     SCENARIOS,
@@ -68,12 +69,8 @@ RUN_FLAGS = {
     "--new-machine-readable-summary": "false",
 }
 
-# All that k6 sees of our environment: no credential, and none of the user's K6_* settings.
-PASSED_ON = (
-    *("PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "SYSTEMROOT", "TEMP", "TMPDIR", "GOMAXPROCS"),
-    *("GOGC", "GOMEMLIMIT"),
-)
+# What Go reads. None of the user's K6_* settings is passed on.
+GO_VARIABLES = ("GOMAXPROCS", "GOGC", "GOMEMLIMIT")
 # Scripts leave much behind; collected half as often as by Go's default it costs a tenth less.
 GARBAGE_PER_CENT = "200"
 
@@ -311,7 +308,7 @@ def build_environment(
     """Return the whole environment of the k6 process; `told` are knobs, limits and switches."""
     return {
         "GOGC": GARBAGE_PER_CENT,
-        **{name: variables[name] for name in PASSED_ON if variables.get(name)},
+        **build_child_environment(variables, GO_VARIABLES),
         **select_variables(outputs, variables),
         "SUMMARY_FILE": str(out_dir / "summary.json"),  # unless it is told another
         **told,
@@ -555,7 +552,7 @@ def _ask(path: Path, source: str, *arguments: str) -> str:
             text=True,
             check=False,
             timeout=30,
-            env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+            env=build_child_environment(os.environ),
         ).stdout
     except (OSError, subprocess.TimeoutExpired) as failure:
         raise K6Error(f"{path} ({source}) cannot be run: {failure.__class__.__name__}") from None

@@ -14,11 +14,14 @@ from typing import Any
 
 from loadtest.errors import CertificateError, TargetError
 from loadtest.files import ensure_private_dir
+from loadtest.processes import build_child_environment
 from loadtest.tls import Certificate, find_tls, find_verify_error, read_certificate
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 REACH_SECONDS = 15.0
+# What Python reads to find its modules.
+PYTHON_VARIABLES = ("PYTHONPATH", "PYTHONHOME")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def serve_reference(state_dir: Path, *options: str) -> Iterator[ReferenceProcess
             stderr=stderr,
             text=True,
             cwd=Path(__file__).parent.parent,
+            env=build_child_environment(os.environ, PYTHON_VARIABLES),
             process_group=0 if os.name == "posix" else None,
         )
     try:
