@@ -1,82 +1,23 @@
-"""One-time codes (RFC 6238), none of them twice."""
+"""One-time codes for the sign-in page."""
 
-import base64
-import hmac
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
 from loadtest.errors import MintError
-
-# Secret → the last time step whose code was typed, for all sign-ins of this process: a verifier
-# takes a code only once (section 5.2).
-_typed: dict[bytes, int] = {}
+from loadtest.totp import Totp
 
 
-@dataclass(frozen=True)
-class _Parameters:
-    key: bytes = field(repr=False)
-    digits: int = 6
-    period_seconds: int = 30
-    algorithm: str = "sha1"
-
-
-class OneTimeCodes:
-    """Codes of one secret: base32 as a setup page shows it, or a whole otpauth:// URI."""
+class OneTimeCodes(Totp):
+    """Codes of LOADTEST_TOTP_SECRET; raises MintError where that is not a secret."""
 
     def __init__(self, secret: SecretStr, clock: Callable[[], float] = time.time) -> None:
         try:
-            self._parameters = _parse(secret.get_secret_value().strip())
+            super().__init__(secret.get_secret_value(), clock)
         except ValueError:
             raise MintError(
                 "LOADTEST_TOTP_SECRET is neither base32 nor an otpauth://totp URI",
                 "sign-in",
                 reason="totp_secret",
             ) from None
-        self._clock = clock
-
-    def fresh_in_seconds(self) -> float:
-        """Return how long to wait for a code that was not typed yet."""
-        last = _typed.get(self._parameters.key, -1)
-        return max(0.0, (last + 1) * self._parameters.period_seconds - self._clock())
-
-    def take(self) -> str:
-        """Return the code of this time step, which counts as typed from now on."""
-        step = int(self._clock()) // self._parameters.period_seconds
-        _typed[self._parameters.key] = step
-        return _build_code(self._parameters, step)
-
-
-def _build_code(parameters: _Parameters, step: int) -> str:
-    """Return the code of a time step (RFC 4226, section 5.3: dynamic truncation)."""
-    digest = hmac.digest(parameters.key, step.to_bytes(8, "big"), parameters.algorithm)
-    offset = digest[-1] & 0xF
-    number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFFFFFF
-    return str(number % 10**parameters.digits).zfill(parameters.digits)
-
-
-def _parse(text: str) -> _Parameters:
-    """Read what users paste: grouped by spaces or dashes, in any case, often unpadded."""
-    given: dict[str, str] = {}
-    if text.lower().startswith("otpauth:"):
-        parts = urlsplit(text)
-        if parts.netloc.lower() != "totp":
-            raise ValueError("not a time-based secret")
-        given = dict(parse_qsl(parts.query))
-        text = given.get("secret", "")
-    compact = "".join(text.split()).replace("-", "").rstrip("=").upper()
-    key = base64.b32decode(compact + "=" * (-len(compact) % 8))
-    parameters = _Parameters(
-        key,
-        digits=int(given.get("digits", "6")),
-        period_seconds=int(given.get("period", "30")),
-        algorithm=given.get("algorithm", "sha1").lower(),
-    )
-    if not key or not 6 <= parameters.digits <= 10 or parameters.period_seconds <= 0:
-        raise ValueError("not the parameters of a code")
-    if parameters.algorithm not in {"sha1", "sha256", "sha512"}:
-        raise ValueError("not an algorithm of RFC 6238")
-    return parameters

@@ -13,14 +13,19 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from loadtest.errors import TargetError
 from loadtest.reference.replies import new_id
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _UPGRADES = {
     1: (
         "ALTER TABLE users ADD COLUMN locked BOOLEAN NOT NULL DEFAULT 0",
         "ALTER TABLE clients ADD COLUMN jwks VARCHAR",
         "ALTER TABLE clients ADD COLUMN application_type VARCHAR",
         "ALTER TABLE clients ADD COLUMN management_hash VARCHAR",
-    )
+    ),
+    2: (
+        "ALTER TABLE users ADD COLUMN email_verified BOOLEAN NOT NULL DEFAULT 1",
+        "ALTER TABLE users ADD COLUMN totp_secret VARCHAR",
+        "ALTER TABLE users ADD COLUMN totp_enabled BOOLEAN NOT NULL DEFAULT 0",
+    ),
 }
 """What leads from a version of the file to the next one."""
 
@@ -32,7 +37,7 @@ class Base(DeclarativeBase):
 
 
 class User(Base):
-    """A person who can sign in."""
+    """A person who can sign in; `totp_secret` asks for codes once it is enabled."""
 
     __tablename__ = "users"
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
@@ -41,6 +46,9 @@ class User(Base):
     password_hash: Mapped[str]
     must_change_password: Mapped[bool] = mapped_column(default=False)
     locked: Mapped[bool] = mapped_column(default=False)
+    email_verified: Mapped[bool] = mapped_column(default=True)
+    totp_secret: Mapped[str | None]
+    totp_enabled: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[float]
 
 

@@ -17,6 +17,14 @@ MCP_SCOPE = "mcp:read"
 SCOPES = ("openid", "profile", "email", "offline_access", "mcp:read", "mcp:write")
 
 
+@dataclass(frozen=True)
+class Mail:
+    """A mail that was sent: to whom, and the link in it."""
+
+    to: str
+    link: str = field(repr=False)
+
+
 @dataclass
 class Deployment:
     """One running target: where it answers, what it remembers, how it was set to misbehave."""
@@ -40,6 +48,11 @@ class Deployment:
     refreshes: int = 0
     refresh_reuses: int = 0
     revocations: int = 0
+    mails: list[Mail] = field(default_factory=list)
+    challenges: dict[str, str] = field(default_factory=dict)
+    """Hash of a cookie between password and one-time code → user."""
+    typed_codes: dict[str, int] = field(default_factory=dict)
+    """User → time step of the last one-time code: none is taken twice (RFC 6238 §5.2)."""
     verdicts: int = 0
     """Grows when a bearer that was accepted before may not be any more."""
 

@@ -15,6 +15,7 @@ from loadtest.reference.replies import Refusal, account_error, validation_error
 from loadtest.reference.tokens import hash_secret, new_secret
 
 COOKIE = "better-auth.session_token"
+CHALLENGE_COOKIE = "better-auth.two_factor"
 SIGN_IN_SECONDS = 7 * 86400
 
 
@@ -96,8 +97,9 @@ def set_cookie(response: Response, token: str) -> None:
 
 
 def check_origin(deployment: Deployment, request: Request) -> None:
-    """Refuse a state-changing request that carries our cookie from nowhere or elsewhere."""
-    if request.method in ("GET", "HEAD", "OPTIONS") or COOKIE not in request.cookies:
+    """Refuse a state-changing request that carries our cookies from nowhere or elsewhere."""
+    ours = {COOKIE, CHALLENGE_COOKIE} & request.cookies.keys()
+    if request.method in ("GET", "HEAD", "OPTIONS") or not ours:
         return
     origin = request.headers.get("origin", "null")
     if origin == "null":

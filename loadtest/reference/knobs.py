@@ -115,7 +115,9 @@ class Knobs:
     )
     token_delay_seconds: float = _knob(0.0, "time each token request takes")
     token_rate_limited: int = _knob(
-        0, "first requests for a token, a registration and a sign-in, each, that get 429"
+        0,
+        "first requests for a token, a registration, a revocation and a sign-in, each, that"
+        " get 429",
     )
     retry_after: str = _knob(
         "missing",
@@ -142,6 +144,15 @@ class Knobs:
         "allowed", "the self-mint endpoint", ("allowed", "not-allowlisted", "no-jwks")
     )
     account_limits: bool = _knob(True, "rate limits per IP and minute on accounts and OAuth")
+    second_factor: str = _knob(
+        "optional",
+        "what /api/v1/admin asks of an owner: a session, or an enrolled authenticator app",
+        ("optional", "required"),
+    )
+    email_verification: bool = _knob(
+        False, "nobody signs in before opening the link that sign-up mailed"
+    )
+    sign_up_captcha: bool = _knob(False, "sign-up asks for a captcha that only a person solves")
     tool_quota: bool = _knob(True, "weighted units a minute per workspace and client")
     quota_units: int = _knob(60, "the quota's units a minute unless an owner raised it")
     race_share: float = _knob(0.0, "share of sign-ins that land on / instead of consent")

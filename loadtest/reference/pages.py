@@ -26,6 +26,7 @@ class Pages:
         return Starlette(
             routes=[
                 Route("/login", self.sign_in),
+                Route("/two-factor", self.second_factor),
                 Route("/oauth2/consent", self.consent),
                 Route("/change-password", self.change_password),
                 Route("/", self.front),
@@ -38,6 +39,10 @@ class Pages:
         share = self._deployment.knobs.race_share
         loses = share > 0 and self._deployment.rng.random() < share
         return await self._render("login.html", loses_race=loses)
+
+    async def second_factor(self, _request: Request) -> Response:
+        """The page that asks for a one-time code."""
+        return await self._render("second_factor.html")
 
     async def consent(self, request: Request) -> Response:
         """The consent page; needs a signed-in user."""

@@ -8,12 +8,13 @@ from pydantic import Field
 from sqlalchemy import delete, select
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from loadtest.reference.accounts import Member, SignIn, User, Workspace
-from loadtest.reference.deployment import Deployment
+from loadtest.reference.deployment import Deployment, Mail
 from loadtest.reference.identity import (
+    CHALLENGE_COOKIE,
     COOKIE,
     Body,
     CamelBody,
@@ -25,8 +26,10 @@ from loadtest.reference.identity import (
 )
 from loadtest.reference.oauth import AuthorizationServer
 from loadtest.reference.replies import Refusal, account_error, iso_time
+from loadtest.reference.tokens import hash_secret, new_secret
 
 PASSWORD_CHARACTERS = (8, 128)
+CHALLENGE_SECONDS = 600
 
 
 class SignUpBody(Body):
@@ -64,6 +67,7 @@ class People:
     def __init__(self, deployment: Deployment, server: AuthorizationServer) -> None:
         self._deployment = deployment
         self._server = server
+        self._mailed: dict[str, str] = {}
 
     def routes(self) -> list[Route]:
         """Every route of this room."""
@@ -71,7 +75,9 @@ class People:
         return [
             Route(f"{base}/sign-up/email", self.sign_up, methods=["POST"]),
             Route(f"{base}/sign-in/email", self.sign_in, methods=["POST"]),
+            Route(f"{base}/verify-email", self.verify_email),
             Route(f"{base}/sign-out", self.sign_out, methods=["POST"]),
+            Route(f"{base}/revoke-other-sessions", self.revoke_others, methods=["POST"]),
             Route(f"{base}/get-session", self.get_session),
             Route(f"{base}/organization/create", self.create_organization, methods=["POST"]),
             Route(f"{base}/organization/list", self.list_organizations),
@@ -79,7 +85,10 @@ class People:
         ]
 
     async def sign_up(self, request: Request) -> Response:
-        """Make a user and sign in."""
+        """Make a user and sign in, or mail a link first where the knob says so."""
+        knobs = self._deployment.knobs
+        if knobs.sign_up_captcha:
+            raise Refusal(account_error(400, "MISSING_RESPONSE", "Missing CAPTCHA response"))
         body = await read_body(request, SignUpBody)
         check_password(body.password)
         hashed = await run_in_threadpool(self._deployment.hasher.hash, body.password)
@@ -92,10 +101,14 @@ class People:
                 email=body.email.lower(),
                 name=body.name,
                 password_hash=hashed,
+                email_verified=not knobs.email_verification,
                 created_at=self._deployment.clock(),
             )
             db.add(user)
-        return self._signed_in(user, None)
+        if knobs.email_verification:
+            self._mail_link(user)
+            return JSONResponse({"token": None, "user": _describe_user(user)})
+        return self.signed_in(user, None)
 
     async def sign_in(self, request: Request) -> Response:
         """Check a password; unknown people and wrong passwords take the same time and answer."""
@@ -111,7 +124,21 @@ class People:
         if user.locked:
             message = "This account is locked. Ask your administrator to unlock it."
             raise Refusal(account_error(403, "ACCOUNT_LOCKED", message))
-        return self._signed_in(user, body.oauth_query)
+        if not user.email_verified:
+            raise Refusal(account_error(403, "EMAIL_NOT_VERIFIED", "Email not verified"))
+        return (
+            self._challenge(user) if user.totp_enabled else self.signed_in(user, body.oauth_query)
+        )
+
+    async def verify_email(self, request: Request) -> Response:
+        """Open the link of a mail: its address is known to be the user's from now on."""
+        address = hash_secret(request.query_params.get("token", ""))
+        user_id = self._mailed.pop(address, None)
+        if user_id is None:
+            raise Refusal(account_error(401, "INVALID_TOKEN", "Invalid token"))
+        with self._deployment.store.begin() as db:
+            db.get_one(User, user_id).email_verified = True
+        return RedirectResponse(f"{self._deployment.web_url}/", 302)
 
     async def sign_out(self, request: Request) -> Response:
         """End the session."""
@@ -122,6 +149,14 @@ class People:
         response = JSONResponse({"success": True})
         response.delete_cookie(COOKIE)
         return response
+
+    async def revoke_others(self, request: Request) -> Response:
+        """End every session of the user but this one."""
+        identity = require_identity(self._deployment, request)
+        with self._deployment.store.begin() as db:
+            theirs = SignIn.user_id == identity.user.id
+            db.execute(delete(SignIn).where(theirs, SignIn.id != identity.sign_in.id))
+        return JSONResponse({"status": True})
 
     async def get_session(self, request: Request) -> Response:
         """The session and its user, or null."""
@@ -192,7 +227,24 @@ class People:
         except VerificationError:
             return False
 
-    def _signed_in(self, user: User, oauth_query: str | None) -> Response:
+    def _mail_link(self, user: User) -> None:
+        token = new_secret()
+        self._mailed[hash_secret(token)] = user.id
+        link = f"{self._deployment.auth_url}/verify-email?token={token}"
+        self._deployment.mails.append(Mail(user.email, link))
+
+    def _challenge(self, user: User) -> Response:
+        """Ask for a one-time code: no token, and a cookie that says who has the password."""
+        secret = new_secret()
+        self._deployment.challenges[hash_secret(secret)] = user.id
+        response = JSONResponse({"twoFactorRedirect": True, "twoFactorMethods": ["totp"]})
+        response.set_cookie(
+            CHALLENGE_COOKIE, secret, CHALLENGE_SECONDS, httponly=True, samesite="lax"
+        )
+        return response
+
+    def signed_in(self, user: User, oauth_query: str | None) -> Response:
+        """Start a session; a signed query says where the page goes next."""
         token, identity = start_sign_in(self._deployment, user)
         answer: dict[str, Any] = {"token": token, "user": _describe_user(user)}
         if oauth_query is not None:
@@ -216,7 +268,8 @@ def _describe_user(user: User) -> dict[str, Any]:
         "id": user.id,
         "email": user.email,
         "name": user.name,
-        "emailVerified": True,
+        "emailVerified": user.email_verified,
+        "twoFactorEnabled": user.totp_enabled,
         "image": None,
         "createdAt": iso_time(user.created_at),
         "updatedAt": iso_time(user.created_at),

@@ -23,6 +23,7 @@ REQUESTS_PER_MINUTE = {
 FIRST_REFUSED = (
     "/api/auth/sign-in/email",
     "/api/auth/oauth2/register",
+    "/api/auth/oauth2/revoke",
     "/api/auth/oauth2/token",
 )
 _RETRY_AFTER = {
@@ -101,7 +102,7 @@ class Minute:
 
 
 class FirstRefusals:
-    """Answers the first requests for a token, a registration and a sign-in, each, with 429."""
+    """Answers the first requests to each of a few paths with 429."""
 
     def __init__(self, count: int, retry_after: str) -> None:
         self._left = dict.fromkeys(FIRST_REFUSED, count)

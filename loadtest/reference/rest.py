@@ -1,15 +1,17 @@
-"""The REST routes under `/api`: health, demo data, passwords, rate limits and self-mint."""
+"""The REST routes under `/api`: health, demo data, passwords, OAuth clients and self-mint."""
 
 import secrets
 
 from argon2.exceptions import VerificationError
 from pydantic import ValidationError
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from loadtest.reference.accounts import Client, Entity, Member, User
+from loadtest.reference.accounts import Client, Entity, Grant, Member, User
 from loadtest.reference.deployment import MCP_SCOPE, Deployment
 from loadtest.reference.identity import AnyBody, CamelBody, Identity, find_identity
 from loadtest.reference.novamart import ENTITIES
@@ -51,12 +53,14 @@ class Rest:
 
     def routes(self) -> list[Route]:
         """Every route of this room."""
-        limit = "/api/v1/admin/oauth-clients/{client_id}/rate-limit"
+        clients = "/api/v1/admin/oauth-clients"
         return [
             Route("/api/health", self.health),
             Route("/api/v1/onboarding/use-demo", self.use_demo, methods=["POST"]),
             Route("/api/v1/admin/me/password", self.change_password, methods=["POST"]),
-            Route(limit, self.set_rate_limit, methods=["PATCH"]),
+            Route(clients, self.list_clients),
+            Route(clients + "/{client_id}/rate-limit", self.set_rate_limit, methods=["PATCH"]),
+            Route(clients + "/{client_id}/revoke", self.revoke_client, methods=["POST"]),
             Route("/api/v1/me/load-test/mcp-token", self.mint, methods=["POST"]),
         ]
 
@@ -84,6 +88,7 @@ class Rest:
     async def change_password(self, request: Request) -> Response:
         """Replace the user's password, which also lifts an administrator's demand to do so."""
         identity = self._require(request, may_owe_password=True)
+        self._require_second_factor(identity)
         body = await self._read(request, PasswordBody)
         check_password(body.new_password)
         try:
@@ -102,23 +107,47 @@ class Rest:
 
     async def set_rate_limit(self, request: Request) -> Response:
         """Raise a client's quota; only its workspace's owner may, before its first call."""
-        identity = self._require(request)
+        identity = self._require_owner(request)
         body = await self._read(request, RateLimitBody)
         if not 1 <= body.requests_per_minute <= MOST_REQUESTS_PER_MINUTE:
             message = f"requestsPerMinute is 1 to {MOST_REQUESTS_PER_MINUTE}"
             raise Refusal(rest_error(400, "invalid_body", message))
-        workspace_id = identity.sign_in.workspace_id
         client_id = request.path_params["client_id"]
         with self._deployment.store.begin() as db:
-            client = db.get(Client, client_id)
-            if client is None or workspace_id is None or client.workspace_id != workspace_id:
-                raise Refusal(rest_error(404, "not_found", "no such client in this workspace"))
-            member = db.get(Member, (workspace_id, identity.user.id))
-            if member is None or member.role != "owner":
-                raise Refusal(rest_error(403, "forbidden", "only an owner may do this"))
+            client = self._find_client(db, identity, client_id)
             client.requests_per_minute = body.requests_per_minute
         answer = {"clientId": client_id, "requestsPerMinute": body.requests_per_minute}
         return JSONResponse(answer)
+
+    async def list_clients(self, request: Request) -> Response:
+        """The OAuth clients that were registered with a session of this workspace."""
+        identity = self._require_owner(request)
+        with self._deployment.store.begin() as db:
+            theirs = Client.workspace_id == identity.sign_in.workspace_id
+            clients = db.scalars(select(Client).where(theirs).order_by(Client.created_at)).all()
+        listed = [
+            {
+                "clientId": client.id,
+                "clientName": client.name,
+                "redirectUris": client.redirect_uris,
+                "createdAt": iso_time(client.created_at),
+                "disabled": False,
+            }
+            for client in clients
+        ]
+        return JSONResponse({"clients": listed})
+
+    async def revoke_client(self, request: Request) -> Response:
+        """Delete a client of the workspace with its tokens; a JWT lives on until it expires."""
+        identity = self._require_owner(request)
+        client_id = request.path_params["client_id"]
+        with self._deployment.store.begin() as db:
+            self._find_client(db, identity, client_id)
+            live = Grant.kind.in_(("access", "refresh")) & Grant.used.is_(False)
+            count = select(func.count()).where(Grant.client_id == client_id, live)
+            revoked = db.scalar(count)
+        self._deployment.forget_clients([client_id])
+        return JSONResponse({"success": True, "tokensRevoked": revoked})
 
     async def mint(self, request: Request) -> Response:
         """Mint a short-lived MCP bearer for the session's workspace, without a browser."""
@@ -175,6 +204,31 @@ class Rest:
         if identity.user.must_change_password and not may_owe_password:
             raise Refusal(rest_error(403, "auth_error", "password_change_required"))
         return identity
+
+    def _require_owner(self, request: Request) -> Identity:
+        """An owner of the session's workspace, with a second factor where the knob says so."""
+        identity = self._require(request)
+        workspace_id = identity.sign_in.workspace_id
+        with self._deployment.store.begin() as db:
+            member = db.get(Member, (workspace_id, identity.user.id)) if workspace_id else None
+        if member is None or member.role != "owner":
+            raise Refusal(rest_error(403, "forbidden", "only an owner may do this"))
+        self._require_second_factor(identity)
+        return identity
+
+    def _require_second_factor(self, identity: Identity) -> None:
+        if self._deployment.knobs.second_factor == "required" and not identity.user.totp_enabled:
+            message = "Two-factor authentication is required. Enroll an authenticator to continue."
+            url = "/admin/settings/security"
+            raise Refusal(rest_error(403, "mfa_enrollment_required", message, enrollmentUrl=url))
+
+    @staticmethod
+    def _find_client(db: Session, identity: Identity, client_id: str) -> Client:
+        """The client, if it was registered with a session of the identity's workspace."""
+        client = db.get(Client, client_id)
+        if client is None or client.workspace_id != identity.sign_in.workspace_id:
+            raise Refusal(rest_error(404, "not_found", "no such client in this workspace"))
+        return client
 
     @staticmethod
     def _require_workspace(identity: Identity, code: str) -> str:

@@ -22,7 +22,8 @@ class SeedUser:
     """A user who exists from the start, as an administrator would create one.
 
     With a `workspace` slug the user owns that workspace, with NovaMart attached. `locked` refuses
-    the right password with a word to the administrator.
+    the right password with a word to the administrator. `totp_secret` (base32, or an otpauth URI)
+    is of an authenticator app that is enrolled already.
     """
 
     email: str
@@ -31,6 +32,7 @@ class SeedUser:
     must_change_password: bool = True
     workspace: str | None = None
     locked: bool = False
+    totp_secret: str | None = None
 
     def __repr__(self) -> str:
         return f"SeedUser({self.email!r})"
@@ -86,6 +88,8 @@ def seed_user(deployment: Deployment, seed: SeedUser) -> None:
             password_hash=deployment.hasher.hash(seed.password),
             must_change_password=seed.must_change_password,
             locked=seed.locked,
+            totp_secret=seed.totp_secret,
+            totp_enabled=seed.totp_secret is not None,
             created_at=now,
         )
         db.add(user)

@@ -24,9 +24,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loadtest import files
 from loadtest.errors import TargetError
-from loadtest.reference.accounts import Client, Store, User, Workspace
+from loadtest.reference.accounts import Client, SignIn, Store, User, Workspace
 from loadtest.reference.clients import Clients
-from loadtest.reference.deployment import Deployment
+from loadtest.reference.deployment import Deployment, Mail
 from loadtest.reference.discovery import Discovery
 from loadtest.reference.edge import McpEdge
 from loadtest.reference.grants import Grants
@@ -39,6 +39,7 @@ from loadtest.reference.people import People
 from loadtest.reference.registration import Registration
 from loadtest.reference.replies import Clock, Refusal, rest_error
 from loadtest.reference.rest import Rest
+from loadtest.reference.second_factor import SecondFactor
 from loadtest.reference.seeds import SeedClient, SeedUser, seed_clients, seed_user
 from loadtest.reference.sql import QUERY_SECONDS, SqlEngine
 from loadtest.reference.tools import Toolbox
@@ -181,6 +182,16 @@ class ReferenceTarget:
         """Tasks on the target's event loop: what a leak would make grow."""
         return len(asyncio.all_tasks(self._loop))
 
+    @property
+    def mails(self) -> list[Mail]:
+        """Mails sent so far, the newest last."""
+        return list(self._deployment.mails)
+
+    def sign_ins(self) -> list[SignIn]:
+        """Every signed-in session."""
+        with self._deployment.store.begin() as db:
+            return list(db.scalars(select(SignIn).order_by(SignIn.created_at)))
+
     def users(self) -> list[User]:
         """Everyone who has an account."""
         with self._deployment.store.begin() as db:
@@ -321,12 +332,14 @@ class _Origins:
 def _build_api(deployment: Deployment) -> Starlette:
     clients = Clients(deployment)
     server = AuthorizationServer(deployment, clients)
+    people = People(deployment, server)
     rooms = (
         Discovery(deployment),
         Registration(deployment),
         server,
         Grants(deployment, clients),
-        People(deployment, server),
+        people,
+        SecondFactor(deployment, people),
         Rest(deployment),
     )
 

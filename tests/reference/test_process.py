@@ -200,13 +200,14 @@ def test_state_of_the_first_version_is_taken_over(
     client_id = visitor.register()["client_id"]
     first.stop()
     with closing(sqlite3.connect(tmp_path / "state" / "accounts.sqlite")) as database:
-        database.execute("ALTER TABLE users DROP COLUMN locked")
+        for column in ("locked", "email_verified", "totp_secret", "totp_enabled"):
+            database.execute(f"ALTER TABLE users DROP COLUMN {column}")
         for column in ("jwks", "application_type", "management_hash"):
             database.execute(f"ALTER TABLE clients DROP COLUMN {column}")
         database.execute("PRAGMA user_version=1")
         database.commit()
     second = launch(port=int(first.api_url.rpartition(":")[2]))
-    assert [user.locked for user in second.users()] == [False]
+    assert [(user.locked, user.email_verified) for user in second.users()] == [(False, True)]
     assert visitor.redeem(client_id, visitor.code(client_id)).status_code == 200
 
 
