@@ -149,6 +149,7 @@ class _Own(BaseModel):
     clients: int
     elapsed_ms: float | None
     began: float | None = None  # ms since the epoch
+    scale: tuple[float, ...] = ()  # per cents, of which a fleet's trends have the percentiles
 
 
 class Summary(BaseModel):

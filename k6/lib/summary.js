@@ -2,7 +2,7 @@
 import { CLIENTS } from './bearers.js';
 import { share, summaryFile } from './env.js';
 import { CAPACITY, REASONS } from './outcome.js';
-import { hasOpenings, listReasons } from './thresholds.js';
+import { SCALE, hasOpenings, listReasons, packTrend } from './thresholds.js';
 
 const FILE = summaryFile();
 const MAX_FAILURE_SHARE = share('MAX_FAILURE_SHARE', 0.01);
@@ -12,6 +12,7 @@ export function buildSummary(scenario, selectors, slices, tools = []) {
   return (data) => {
     const setup = data.setup_data || null;
     const own = { version: 1, scenario, slices, tools, clients: CLIENTS, server: setup && setup.server };
+    own.scale = SCALE;
     own.began = setup && setup.began;
     own.elapsed_ms = setup && Date.now() - setup.began;
     const metrics = flatten(data.metrics);
@@ -26,7 +27,8 @@ export function buildSummary(scenario, selectors, slices, tools = []) {
 function flatten(metrics) {
   const flat = {};
   for (const [name, metric] of Object.entries(metrics)) {
-    flat[name] = Object.assign({}, metric.values);
+    const packs = SCALE.length > 0 && metric.type === 'trend';
+    flat[name] = packs ? packTrend(metric.values) : Object.assign({}, metric.values);
     if (!metric.thresholds) continue;
     flat[name].thresholds = {};
     for (const [rule, verdict] of Object.entries(metric.thresholds)) {

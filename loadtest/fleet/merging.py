@@ -17,7 +17,8 @@ def merge(summaries: Sequence[Summary], tally: Tally, max_failure_share: float) 
     """Return what k6 would have said of the whole, as far as rows ask for it.
 
     `summaries` are of the runners that told theirs, one at least; `tally` is of all runners.
-    Percentiles are within 0.5 % of those of all samples; counts and maxima are exact.
+    Percentiles are within 0.5 % of those of all samples, but for gaps that a runner's summary
+    filled; counts and maxima are exact.
     """
     own = summaries[0].loadtest
     elapsed = [each.loadtest.elapsed_ms for each in summaries if each.loadtest.elapsed_ms]

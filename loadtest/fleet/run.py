@@ -11,7 +11,7 @@ from loadtest.errors import K6Error, ResultsError
 from loadtest.files import write_json, write_text
 from loadtest.fleet.engine import Fleet, Launch, Order, RunnerState
 from loadtest.fleet.merging import describe, merge
-from loadtest.fleet.runner import RunnerLog, find_faults, is_told
+from loadtest.fleet.runner import RunnerLog, fill_gaps, find_faults, is_told
 from loadtest.fleet.tally import Histogram, Tally
 from loadtest.health import AbortRule
 from loadtest.journal import OpenSession, log_file, open_log, settle_log
@@ -268,12 +268,14 @@ def _read_back(
     summaries: list[Summary | None] = []
     for state, log in zip(states, logs, strict=True):
         folder = _folder(out_dir, state.number)
+        try:
+            summary = log.parse_summary(folder / "summary.json", order.scenario)
+            fill_gaps(log.tally, summary)
+        except ResultsError:
+            summary = None
+        summaries.append(summary)
         _write_tally(folder / "tally.json", log.tally)
         whole.add(log.tally)
-        try:
-            summaries.append(log.parse_summary(folder / "summary.json", order.scenario))
-        except ResultsError:
-            summaries.append(None)
     faults = find_faults(states, [log.tally for log in logs], summaries)
     texts = [
         (_folder(out_dir, state.number) / "k6.log").read_text(encoding="utf-8", errors="replace")

@@ -7,7 +7,7 @@ from pathlib import Path
 from loadtest.errors import ResultsError
 from loadtest.files import write_text
 from loadtest.fleet.engine import RunnerState
-from loadtest.fleet.tally import Tally, is_tally
+from loadtest.fleet.tally import Tally, build_histogram, is_tally
 from loadtest.k6 import Summary, parse_summary
 from loadtest.results import RunnerFault
 
@@ -22,6 +22,7 @@ _TOLD = {
         r"mcp_(duration|response|failures)\{tool:|mcp_opening$|mcp_open_failures\{reason:"
     ),
 }
+_LATENESS = "mcp_generator_lateness"
 
 
 class RunnerLog:
@@ -57,6 +58,26 @@ class RunnerLog:
 def is_told(line: bytes) -> bool:
     """Return whether a line of the log is kept elsewhere: a tally, or the summary."""
     return line.startswith(_SUMMARY) or is_tally(line)
+
+
+def fill_gaps(tally: Tally, summary: Summary) -> None:
+    """Take each series of which the tally lacks samples from the runner's own summary.
+
+    VUs that k6 interrupts print no last histogram. Counts and maxima are exact then, too;
+    percentiles lie between those of the summary's scale.
+    """
+    own = summary.loadtest
+    told = _TOLD[own.scenario]
+    for series, values in summary.metrics.items():
+        count = summary.count(series)
+        if count <= tally.count(series) or not (told.match(series) or series == _LATENESS):
+            continue
+        if "max" not in values:
+            tally.counts[series] = count
+        elif own.scale and len(values.get("scale", ())) == len(own.scale):
+            shares = (0.0, *(cent / 100 for cent in own.scale), 1.0)
+            known = zip(shares, (values["min"], *values["scale"], values["max"]), strict=True)
+            tally.trends[series] = build_histogram(count, tuple(known), values["max"])
 
 
 def find_faults(

@@ -11,13 +11,15 @@ import math
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt
 
 _STEP = math.log(1.01)
+_LEAST_MS = 0.001
+_POINTS = 2000
 
 _LINE = re.compile(rb'^time="[^"]*" level=info msg="tally ((?:[^"\\]|\\.)*)"')
 
@@ -79,6 +81,27 @@ class Histogram:
             low = find(math.floor(place))
             found.append(low + (find(math.ceil(place)) - low) * (place % 1))
         return found
+
+
+def build_histogram(
+    count: int, percentiles: Sequence[tuple[float, float]], most: float
+) -> Histogram:
+    """Return `count` samples of which percentiles are known, as (share, ms) in rising order.
+
+    They are laid evenly between two percentiles, at up to 2,000 places; `most` is exact.
+    """
+    shares, values = zip(*percentiles, strict=True)
+    points = min(count, _POINTS)
+    made = Histogram()
+    for point in range(points):
+        begin, end = count * point // points, count * (point + 1) // points
+        share = (begin + end - 1) / 2 / max(1, count - 1)
+        place = min(max(1, bisect_right(shares, share)), len(shares) - 1)
+        low, high = shares[place - 1], shares[place]
+        part = (share - low) / (high - low)
+        ms = values[place - 1] + (values[place] - values[place - 1]) * part
+        made.add(most, [(math.floor(math.log(max(ms, _LEAST_MS)) / _STEP), end - begin)])
+    return made
 
 
 class Tally:

@@ -1,6 +1,7 @@
 """A runner's log as it grows, and what keeps a runner from being whole."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fleet_lines import tell, wrap
@@ -8,7 +9,7 @@ from fleet_summaries import build_summary, print_summary
 
 from loadtest.errors import ResultsError
 from loadtest.fleet.engine import RunnerState
-from loadtest.fleet.runner import RunnerLog, find_faults, is_told
+from loadtest.fleet.runner import RunnerLog, fill_gaps, find_faults, is_told
 from loadtest.fleet.tally import Tally
 from loadtest.k6 import Summary
 
@@ -88,6 +89,33 @@ def test_each_sample_is_expected_of_one_series_alone(
     body = build_summary(scenario).model_copy(update={"metrics": {n: {"count": 1} for n in names}})
     [words] = find((ended(1), 0, body))
     assert words == f"runner 1 partial: {len(told)} of its {len(told)} samples are lost"
+
+
+def test_what_a_tally_lacks_is_taken_from_the_runners_own_summary() -> None:
+    samples = [float(ms) for ms in range(1, 1001)]
+    failures = "mcp_failures{stage:10,reason:timeout}"
+    trend = {"count": 1000, "min": 1.0, "max": 1000.0, "scale": [100.9, 500.5, 900.1, 990.01]}
+    metrics: dict[str, dict[str, Any]] = {
+        SERIES: trend,
+        failures: {"count": 7},
+        "mcp_ended": {"count": 2, "max": 1.0},
+    }
+    summary = build_summary(metrics=metrics)
+    own = summary.loadtest.model_copy(update={"scale": (10, 50, 90, 99)})
+    tally = Tally()
+    tally.read_line(tell({SERIES: samples[:400]}, {failures: 2}))
+    fill_gaps(tally, summary.model_copy(update={"loadtest": own}))
+    histogram = tally.trends[SERIES]
+    assert (histogram.count(), histogram.most, tally.counts) == (1000, 1000.0, {failures: 7})
+    assert histogram.percentiles((0.1, 0.25, 0.5, 0.9, 0.99)) == pytest.approx(
+        [100.9, 250.75, 500.5, 900.1, 990.01], rel=0.006
+    )
+
+
+def test_a_whole_tally_is_left_as_it_is() -> None:
+    tally, before = read(10), read(10)
+    fill_gaps(tally, build_summary(metrics={SERIES: {"count": 10, "max": 9.0, "scale": []}}))
+    assert tally.trends[SERIES].buckets == before.trends[SERIES].buckets
 
 
 def test_a_log_is_read_on_by_whole_lines(tmp_path: Path) -> None:

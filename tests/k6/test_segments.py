@@ -1,7 +1,7 @@
 """Several k6 that run a scenario as one: the real binary against the reference target."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from loadtest.fleet.segments import build_flags, open_segments
 from loadtest.k6 import K6Binary, ScenarioRun, run_scenario, run_scenarios
 from loadtest.outputs import parse_outputs
 from loadtest.progress import Live, NoWatcher, Watcher
-from loadtest.results import SCENARIOS, RunFolder, read_run_folder
+from loadtest.results import SCENARIOS, Row, RunFolder, read_run_folder
 
 from . import running
 from .running import Endpoint, build_settings, new_folder, pick
@@ -126,16 +126,8 @@ def test_merged_percentiles_are_those_of_all_samples(
 ) -> None:
     raw = f"csv={tmp_path}/raw-{{runner}}.csv"
     run = fleet("tools", open_endpoint(), outputs=[raw], VUS="6", DURATION="3")
-    samples: dict[str, list[float]] = {}
-    for number in (1, 2, 3):
-        for tool, ms in read_durations(tmp_path / f"raw-{number}.csv"):
-            samples.setdefault(tool, []).append(ms)
-    samples["all"] = [ms for found in samples.values() for ms in found]
-    assert len(samples["all"]) > 300
-    for tool, found in samples.items():
-        row = pick(run, "tool", tool)
+    for row, found in zip_samples(run, tmp_path):
         assert row.duration is not None
-        assert row.ok == len(found)
         assert row.duration.max == pytest.approx(max(found))
         for share, merged in (
             (0.5, row.duration.p50),
@@ -143,6 +135,20 @@ def test_merged_percentiles_are_those_of_all_samples(
             (0.99, row.duration.p99),
         ):
             assert merged == pytest.approx(take_percentile(found, share), rel=0.006)
+
+
+def zip_samples(run: ScenarioRun, folder: Path) -> Iterator[tuple[Row, list[float]]]:
+    """Yield the rows of a mix with their raw samples; their counts are the same."""
+    samples: dict[str, list[float]] = {}
+    for number in (1, 2, 3):
+        for tool, ms in read_durations(folder / f"raw-{number}.csv"):
+            samples.setdefault(tool, []).append(ms)
+    samples["all"] = [ms for found in samples.values() for ms in found]
+    assert len(samples["all"]) > 300
+    for tool, found in samples.items():
+        row = pick(run, "tool", tool)
+        assert row.ok == len(found)
+        yield row, found
 
 
 class WhenOpen(NoWatcher):
@@ -187,10 +193,6 @@ def test_an_interrupted_fleet_ends_its_runners_and_closes_its_sessions(
     fleet: RunFleet, open_endpoint: Callable[..., Endpoint]
 ) -> None:
     endpoint = open_endpoint()
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
     began = time.monotonic()
     run = fleet(
         "sessions", endpoint, WhenOpen(endpoint, 3, interrupt), STAGES="3", STAGE_SECONDS="100"
@@ -199,6 +201,53 @@ def test_an_interrupted_fleet_ends_its_runners_and_closes_its_sessions(
     assert isinstance(run.interruption, KeyboardInterrupt)
     assert run.result.outcome == "interrupted"
     assert (list_runners(), endpoint.target.open_sessions) == ([], 0)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+class WhenCalled(NoWatcher):
+    """Interrupts as soon as the target has had that many calls."""
+
+    def __init__(self, endpoint: Endpoint, calls: int) -> None:
+        self._endpoint, self._calls = endpoint, calls
+
+    def tick(self, live: Live | None) -> None:  # noqa: ARG002
+        """Interrupt when it is time."""
+        if self._endpoint.target.tool_calls >= self._calls:
+            interrupt()
+
+
+def test_an_interrupted_fleet_loses_no_sample_of_its_mix(
+    fleet: RunFleet, open_endpoint: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    endpoint = open_endpoint()
+    raw = f"csv={tmp_path}/raw-{{runner}}.csv"
+    watcher = WhenCalled(endpoint, 600)
+    run = fleet("tools", endpoint, watcher, [raw], VUS="6", DURATION="60")
+    assert (run.result.outcome, run.result.faults) == ("interrupted", ())
+    for row, found in zip_samples(run, tmp_path):
+        assert row.duration is not None
+        assert row.duration.max == pytest.approx(max(found))
+        # Two neighbours on the scale of each runner are a hundredth of its samples apart.
+        around = [take_percentile(found, share) for share in (0.48, 0.52)]
+        assert around[0] * 0.99 <= row.duration.p50 <= around[1] * 1.01
+
+
+def test_an_interrupted_fleet_loses_no_sample_of_its_ladder(
+    fleet: RunFleet, open_endpoint: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    endpoint = open_endpoint()
+    raw = f"csv={tmp_path}/raw-{{runner}}.csv"
+    watcher = WhenCalled(endpoint, 24)
+    run = fleet("sessions", endpoint, watcher, [raw], STAGES="3", STAGE_SECONDS="100")
+    assert (run.result.outcome, run.result.faults) == ("interrupted", ())
+    files = [tmp_path / f"raw-{number}.csv" for number in (1, 2, 3)]
+    stage = pick(run, "stage", "3")
+    assert stage.ok == sum(len(list(read_durations(file))) for file in files) >= 20
+    assert stage.response is not None
+    assert pick(run, "opening", "3").ok == 3
 
 
 def test_a_runner_whose_bearer_is_refused_ends_them_all(
