@@ -7,10 +7,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import SecretStr
-
 from loadtest.errors import ProvisionError
 from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
+from loadtest.redaction import SecretStr
 from loadtest.tls import find_tls
 
 if TYPE_CHECKING:

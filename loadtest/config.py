@@ -15,7 +15,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -34,6 +33,7 @@ from loadtest.kubernetes import (
     Schedule,
 )
 from loadtest.parsing import parse_count, parse_url
+from loadtest.redaction import SecretStr
 from loadtest.tools import NOVAMART, ToolTable, list_names, parse_table, read_table
 
 CONFIG_VERSION = 1

@@ -9,9 +9,10 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from loadtest.errors import ConfigError
+from loadtest.redaction import SecretStr
 from loadtest.tls import find_tls, is_sealed
 
 API_URL = "https://api.github.com"

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pydantic import SecretStr, TypeAdapter
+from pydantic import TypeAdapter
 
 from loadtest.errors import ProvisionError
 from loadtest.github import Github, GithubRefusal, open_github
+from loadtest.redaction import SecretStr
 
 PERMISSION = "Secrets: read and write"
 REMEDIES = {
@@ -54,7 +55,7 @@ class RepositorySecrets:
             found = self._github.fetch(_SECRETS, "actions.list_repo_secrets", per_page=100)
         return {secret.name for secret in found.secrets}
 
-    def put(self, values: Mapping[str, SecretStr]) -> None:
+    def put(self, values: Mapping[str, SecretStr | str]) -> None:
         """Make or replace secrets, one after the other."""
         from nacl.encoding import Base64Encoder
         from nacl.public import PublicKey, SealedBox
@@ -66,7 +67,8 @@ class RepositorySecrets:
             except ValueError:
                 raise GithubRefusal(f"{self.api_url} gives no public key to seal with") from None
             for name, value in values.items():
-                sealed = b64encode(box.encrypt(value.get_secret_value().encode())).decode()
+                text = value if isinstance(value, str) else value.get_secret_value()
+                sealed = b64encode(box.encrypt(text.encode())).decode()
                 put = "actions.create_or_update_repo_secret"
                 self._github.ask(put, secret_name=name, encrypted_value=sealed, key_id=key.key_id)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from pydantic import SecretStr
+from loadtest.redaction import SecretStr
 
 
 def build_mask(variables: Mapping[str, str]) -> Callable[[SecretStr], None]:

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from loadtest.accounts import (
     Accounts,
     NoAnswerError,
@@ -21,6 +19,7 @@ from loadtest.files import ensure_private_dir, read_json, write_json
 from loadtest.github_secrets import RepositorySecrets, open_secrets
 from loadtest.masking import build_mask
 from loadtest.quota import MOST_REQUESTS_PER_MINUTE, ensure_quota
+from loadtest.redaction import SecretStr
 from loadtest.rotation import Places, change_password, invent_password
 from loadtest.state_files import (
     LOCK_FILE,
@@ -409,11 +408,11 @@ class _Work:
 
     def hand_over(self, email: str, password: SecretStr, workspace_id: str) -> None:
         """Put the credentials into the Actions secrets of every repository that has them."""
-        values = {
-            BASE_URL: SecretStr(self.base_url),
-            EMAIL: SecretStr(email),
+        values: dict[str, SecretStr | str] = {
+            BASE_URL: self.base_url,
+            EMAIL: email,
             PASSWORD: password,
-            WORKSPACE_ID: SecretStr(workspace_id),
+            WORKSPACE_ID: workspace_id,
         }
         repositories = self.open_repositories()
         self.remember_repositories(repositories)

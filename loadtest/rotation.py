@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pydantic import SecretStr
-
 from loadtest.accounts import Accounts, NoAnswerError
 from loadtest.credentials import NEXT, PASSWORD, CredentialsFile
 from loadtest.errors import LoadtestError, ProvisionError
 from loadtest.github_secrets import RepositorySecrets
+from loadtest.redaction import SecretStr
 
 
 @dataclass(frozen=True)

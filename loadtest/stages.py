@@ -38,12 +38,11 @@ from loadtest.mint.lock import lock_state
 from loadtest.mint.options import WAYS, MintOptions
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from loadtest.config import Kubernetes
     from loadtest.delivery import Judged
     from loadtest.history import Reading
     from loadtest.k6 import K6Binary, RunScenario
+    from loadtest.redaction import SecretStr
     from loadtest.results import Run, RunFolder, Target
 
 # A shorter life leaves no time to renew it.

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from loadtest.errors import ProvisionError
+from loadtest.redaction import SecretStr
 from loadtest.tls import find_tls
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import mcp.client  # noqa: F401
 import pytest
 from github_server import GithubServer, serve_github
 
+from loadtest import redaction
 from loadtest.browser import BrowserChoice, find_choice
 from loadtest.config import CONFIG_FILE, Settings, load_settings
 from loadtest.provision import provision
@@ -33,6 +34,12 @@ hypothesis.settings.register_profile(
     "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the redactor know no secret of the test before: each is a process of its own."""
+    monkeypatch.setattr(redaction, "known", redaction.Known())
 
 
 @pytest.fixture

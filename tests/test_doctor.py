@@ -24,7 +24,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from github_server import REPOSITORY, GithubServer
 from provision.gate import open_gate
-from pydantic import SecretStr
 
 from loadtest import tls
 from loadtest.browser import RECORD_VERSION, BrowserChoice
@@ -34,6 +33,7 @@ from loadtest.files import write_json
 from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.mint.discovery import REDIRECT_URI
 from loadtest.provision import provision
+from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 
 ROOT = Path(__file__).parent.parent

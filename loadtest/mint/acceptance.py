@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
-from pydantic import SecretStr
 
 from loadtest.errors import MintError
 from loadtest.mint.bearer import Bearer, parse_claims
@@ -18,6 +17,7 @@ from loadtest.mint.request import (
     build_mcp_headers,
 )
 from loadtest.mint.verification import STEP, Expected, check_claims, verify
+from loadtest.redaction import SecretStr
 from loadtest.tls import find_tls
 
 # An opaque token whose life the server does not tell is taken for this long (RFC 6749, 5.1).

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from loadtest.errors import MintError
 from loadtest.files import check_private, ensure_private_dir, read_json, write_json
+from loadtest.redaction import SecretStr
 
 BEARER_VERSION = 2
 

@@ -16,7 +16,6 @@ from mcp.shared.auth import (
     OAuthClientInformationFull,
     OAuthClientMetadata,
 )
-from pydantic import SecretStr
 
 from loadtest.config import parse_origin
 from loadtest.errors import LoadtestError, MintError
@@ -40,6 +39,7 @@ from loadtest.mint.request import (
 from loadtest.mint.storage import SlotStorage
 from loadtest.mint.transport import PatientTransport
 from loadtest.patience import RATE_WAITS_SECONDS
+from loadtest.redaction import SecretStr
 
 # How often a refusal for want of scope is answered by asking for more.
 STEP_UPS = 2

@@ -3,9 +3,8 @@
 import time
 from collections.abc import Callable
 
-from pydantic import SecretStr
-
 from loadtest.errors import MintError
+from loadtest.redaction import SecretStr
 from loadtest.totp import Totp
 
 

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from loadtest.accounts import open_session
 from loadtest.config import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
@@ -15,6 +13,7 @@ from loadtest.mint.bearer import Bearer
 from loadtest.mint.options import MintOptions
 from loadtest.mint.refresh import refresh_slots
 from loadtest.mint.request import ClientRequest, Endpoint, MintRequest, Timings
+from loadtest.redaction import SecretStr
 
 SELF_MINT_TTL_SECONDS = (60, 3600)
 

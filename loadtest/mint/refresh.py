@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import httpx
-from pydantic import SecretStr
 
 from loadtest.errors import MintError
 from loadtest.mint.acceptance import check_grant, check_taken, open_http
@@ -19,6 +18,7 @@ from loadtest.mint.clients import ClientStore, Remembered
 from loadtest.mint.exchange import check_secure, describe_refusal, measure_skew, parse_object
 from loadtest.mint.request import UNKNOWN_CLIENT, ClientRequest, Grant
 from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
+from loadtest.redaction import SecretStr
 
 STEP = "refresh"
 

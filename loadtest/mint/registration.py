@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
 from loadtest.accounts import WrongPasswordError, open_session
 from loadtest.errors import ProvisionError
 from loadtest.mint.callback import CALLBACK_PATH
@@ -12,6 +10,7 @@ from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.discovery import discover
 from loadtest.mint.request import ClientRequest, build_client_metadata
 from loadtest.quota import MOST_REQUESTS_PER_MINUTE, ensure_quota
+from loadtest.redaction import SecretStr
 
 
 def register_with_session(

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from loadtest.config import Environment
+from loadtest.redaction import SecretStr
 
 if TYPE_CHECKING:
     from loadtest.browser import BrowserChoice

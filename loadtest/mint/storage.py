@@ -4,10 +4,10 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
-from pydantic import SecretStr
 
 from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.exchange import Exchange
+from loadtest.redaction import SecretStr
 
 
 class SlotStorage:

@@ -14,7 +14,6 @@ from mcp.client.auth.extensions.client_credentials import (
     PrivateKeyJWTOAuthProvider,
     SignedJWTParameters,
 )
-from pydantic import SecretStr
 
 from loadtest.errors import ConfigError
 from loadtest.mint.acceptance import check_taken, open_http
@@ -23,6 +22,7 @@ from loadtest.mint.exchange import Exchange
 from loadtest.mint.flow import accept, ask_endpoint, open_client, take_grant
 from loadtest.mint.request import Endpoint
 from loadtest.mint.storage import Unkept
+from loadtest.redaction import SecretStr
 
 # A given opaque bearer does not say how long it lives: whoever gave it answers for that.
 GIVEN_LIFE_SECONDS = 24 * 3600.0

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from k6.running import build_settings, mint_by_session
-from pydantic import SecretStr
 
 from loadtest.cluster.client import Cluster
 from loadtest.cluster.engine import Engine
@@ -17,6 +16,7 @@ from loadtest.fleet.engine import Order
 from loadtest.fleet.run import run_fleet
 from loadtest.mint.bearer import Bearer
 from loadtest.progress import Live, NoWatcher
+from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results import RunnerFault
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from github_server import ACCOUNT, BOT, GHOST, REPOSITORY, TOKEN, Artifact, Call, GithubServer
 from jsonschema import Draft4Validator, ValidationError  # type: ignore[import-untyped,unused-ignore]
-from pydantic import SecretStr, TypeAdapter
+from pydantic import TypeAdapter
 from referencing import Registry
 from referencing.jsonschema import DRAFT4
 from report_runs import RUN
@@ -18,6 +18,7 @@ from loadtest.config import Settings
 from loadtest.errors import ReportError
 from loadtest.github_secrets import open_secrets
 from loadtest.history import Entry
+from loadtest.redaction import SecretStr
 from loadtest.tracking import Tracker, fetch_run_artifact, shapes
 
 FILE = Path(__file__).with_name("node_modules") / "@octokit/openapi/generated/api.github.com.json"

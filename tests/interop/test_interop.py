@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 from loadtest.browser import BrowserChoice
 from loadtest.config import Environment, Limits, Pages
@@ -21,6 +21,7 @@ from loadtest.mint.pool import mint_pool
 from loadtest.mint.request import MintRequest, Timings
 from loadtest.mint.revocation import revoke_all
 from loadtest.mint.ways import MachineClient, mint_by_client_credentials
+from loadtest.redaction import SecretStr
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0

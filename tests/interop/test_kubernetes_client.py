@@ -16,7 +16,6 @@ from cluster.cluster_orders import FULL, build_order, load_environment, load_pro
 from cluster.launched import READER, WAIT_SECONDS, are, find_fault, watch
 from cluster.pod_process import build_status
 from k6.running import build_settings, mint_by_session
-from pydantic import SecretStr
 
 from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.cluster.engine import Engine
@@ -29,6 +28,7 @@ from loadtest.fleet.engine import Order, RunnerState
 from loadtest.fleet.run import run_fleet
 from loadtest.k6 import EXIT_INTERRUPTED, find_k6
 from loadtest.mint.bearer import Bearer, read_bearers
+from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 
 from .kube_api import Asked, KubeApi, Manifest, create, find_place, serve_kube_api

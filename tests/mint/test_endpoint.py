@@ -2,10 +2,10 @@
 
 import pytest
 from page_server import PageServer, Reply
-from pydantic import SecretStr
 
 from loadtest import workspace
 from loadtest.errors import ProvisionError
+from loadtest.redaction import SecretStr
 from loadtest.workspace import Workspace
 
 JSON = "application/json"

@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import pytest
 from minting import mint
-from pydantic import SecretStr
 
 from loadtest.browser import BrowserChoice
 from loadtest.config import Settings
 from loadtest.errors import BrowserError, MintError
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.request import MintRequest
+from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 
 pytestmark = pytest.mark.slow

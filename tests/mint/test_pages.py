@@ -13,7 +13,7 @@ import pytest
 from page_server import Page as Told
 from page_server import PageServer, Reply, Visit, finish, page, to
 from playwright.async_api import Browser, Page, async_playwright
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from loadtest.browser import BrowserChoice, launch
 from loadtest.config import Pages
@@ -23,6 +23,7 @@ from loadtest.mint.evidence import keep_evidence, redact
 from loadtest.mint.one_time import OneTimeCodes
 from loadtest.mint.pages import SignIn
 from loadtest.mint.words import find_workspace
+from loadtest.redaction import SecretStr
 
 pytestmark = pytest.mark.slow
 

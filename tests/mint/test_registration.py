@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import pytest
-from pydantic import SecretStr
 
 from loadtest.accounts import WrongPasswordError
 from loadtest.browser import RECORD_VERSION, BrowserChoice
@@ -12,6 +11,7 @@ from loadtest.config import Settings
 from loadtest.files import write_json
 from loadtest.mint.options import MintOptions
 from loadtest.mint.pool import Order, mint_slots
+from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 from minting import build_request, build_target, mint
-from pydantic import SecretStr
 from reference.documents import host_documents
 
 from loadtest.browser import BrowserChoice
@@ -21,6 +20,7 @@ from loadtest.mint.clients import ClientStore
 from loadtest.mint.pool import mint_pool
 from loadtest.mint.request import MintRequest
 from loadtest.mint.revocation import revoke_all
+from loadtest.redaction import SecretStr
 from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget
 

@@ -6,12 +6,12 @@ from joserfc import jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import KeySet, OKPKey
 from minting import build_environment
-from pydantic import SecretStr
 
 from loadtest.errors import MintError
 from loadtest.mint.acceptance import check_grant, open_http
 from loadtest.mint.request import Endpoint, Grant
 from loadtest.mint.verification import Expected, verify
+from loadtest.redaction import SecretStr
 
 KEY = OKPKey.generate_key("Ed25519", {"kid": "one"})
 OTHER = OKPKey.generate_key("Ed25519", {"kid": "one"})

@@ -4,7 +4,6 @@ import stat
 from collections.abc import Callable
 
 import pytest
-from pydantic import SecretStr
 
 from loadtest.accounts import Accounts, open_session
 from loadtest.config import load_settings
@@ -12,6 +11,7 @@ from loadtest.errors import ConfigError, ProvisionError
 from loadtest.files import write_json
 from loadtest.patience import RATE_WAITS_SECONDS
 from loadtest.provision import was_verified
+from loadtest.redaction import SecretStr
 from loadtest.reference.seeds import SeedUser
 from loadtest.workspace import QUOTA_WAITS
 

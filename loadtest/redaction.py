@@ -1,0 +1,273 @@
+"""The secrets of this process, taken out of everything that leaves it.
+
+A server may quote what it was sent: whole, in pieces, escaped for a URL, JSON or HTML, or in
+base64. Whoever receives or makes a secret calls `learn`, or holds it as a `SecretStr`; `redact`
+stands where words leave.
+"""
+
+import contextlib
+import html
+import re
+from base64 import b64decode
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pydantic
+
+HIDDEN = "***"
+# A shorter secret would be found by chance in what is none. A code is, but as a whole number only.
+LEAST_SECRET = 8
+# A piece gives a secret away from here on: half of a short one, a dozen characters of a long one.
+LEAST_PIECE = 8
+MOST_PIECE = 12
+LONGEST_WORD = 15
+# Pieces are found by their grams. A piece of LEAST_PIECE holds a whole gram at every offset that
+# is a multiple of STRIDE: only these are looked at.
+GRAM = 5
+STRIDE = LEAST_PIECE - GRAM + 1
+# So often is escaped text looked into: JSON in a URL in HTML.
+DEPTH = 3
+CHUNK_CHARS = 1_000_000
+
+_ESCAPE = re.compile(
+    r"(?:%[0-9a-f]{2})+|&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,8});"
+    r"|(?:\\u[0-9a-f]{4})+|\\x[0-9a-f]{2}|\\[\"'/\\bfnrt]",
+    re.IGNORECASE,
+)
+_BASE64 = re.compile(r"[\w+/-]{16,}", re.ASCII)
+_URL_ALPHABET = str.maketrans("-_", "+/")
+# A JSON web token is none of a report's business, whether or not we know it.
+_JWT = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}", re.ASCII)
+_CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+Span = tuple[int, int]
+
+
+class SecretStr(pydantic.SecretStr):
+    """A secret that the redactor knows from its first moment; its `repr` hides it."""
+
+    def __init__(self, secret_value: str) -> None:
+        super().__init__(secret_value)
+        learn(secret_value)
+
+
+@dataclass
+class Known:
+    """Secrets by their grams: `places` are secret and offset of each, in squeezed lower case."""
+
+    values: set[str] = field(default_factory=set)
+    forms: list[str] = field(default_factory=list)
+    places: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    codes: set[str] = field(default_factory=set)
+
+    def add(self, form: str) -> None:
+        """Index one way of writing a secret."""
+        folded, number = _fold(form), len(self.forms)
+        self.forms.append(form)
+        for offset in range(len(folded) - GRAM + 1):
+            self.places.setdefault(folded[offset : offset + GRAM], []).append((number, offset))
+
+    def find(self, text: str) -> Iterator[Span]:
+        """Yield where secrets and pieces of them stand in folded text."""
+        places, done = self.places, 0
+        offsets = range(0, len(text) - GRAM + 1, STRIDE)
+        for at in [at for at in offsets if text[at : at + GRAM] in places]:
+            if at >= done:
+                spans = [self._extend(text, at, *place) for place in places[text[at : at + GRAM]]]
+                begin, end = max(spans, key=lambda span: span[1] - span[0])
+                if end > begin:
+                    yield begin, end
+                    done = end
+
+    def _extend(self, text: str, at: int, number: int, offset: int) -> Span:
+        """Return how far text and secret agree around a gram; nothing where that tells nothing."""
+        form = self.forms[number]
+        folded = _fold(form)
+        begin, first = at, offset
+        while begin > 0 and first > 0 and text[begin - 1] == folded[first - 1]:
+            begin, first = begin - 1, first - 1
+        end, last = at + GRAM, offset + GRAM
+        while end < len(text) and last < len(folded) and text[end] == folded[last]:
+            end, last = end + 1, last + 1
+        least = min(MOST_PIECE, max(LEAST_PIECE, (len(form) + 1) // 2))
+        is_whole = last - first == len(form)
+        tells = last - first >= least and not _is_word(form[first:last])
+        return (begin, end) if is_whole or tells else (at, at)
+
+
+known = Known()
+
+
+def learn(*secrets: str | None) -> None:
+    """Keep these secrets out of everything that leaves this process from now on.
+
+    Too short or too plain a one is not: see `is_hidable`. Of an address only what is secret in it
+    counts, not its host.
+    """
+    for secret in filter(None, secrets):
+        for value in _pick_secret_parts(secret) if "://" in secret else (secret,):
+            if value not in known.values and is_hidable(value):
+                known.values.add(value)
+                # As it is; as a form writes spaces; as bytes are read where nobody knows better.
+                latin = value.encode(errors="replace").decode("latin-1")
+                for form in {_squeeze(value), value.replace(" ", "+"), _squeeze(latin)}:
+                    known.add(form)
+
+
+def learn_code(code: str) -> None:
+    """Keep a one-time code out: it is short, so only a number of its own is one."""
+    known.codes.add(code)
+
+
+def is_hidable(secret: str) -> bool:
+    """Return whether a secret can be told from words and numbers that are none."""
+    squeezed = _squeeze(secret)
+    return len(squeezed) >= LEAST_SECRET and not _is_word(squeezed)
+
+
+def redact(text: str) -> str:
+    """Return the text without any secret that we know, however written, and without any JWT."""
+    spans = _find_spans(text, DEPTH)
+    spans += [match.span() for match in _JWT.finditer(text)]
+    parts, done = [], 0
+    for begin, end in sorted(spans):
+        if begin >= done:
+            parts += [text[done:begin], HIDDEN]
+        done = max(done, end)
+    return "".join([*parts, text[done:]])
+
+
+def redact_json(value: Any) -> Any:
+    """Return the same JSON with every text in it redacted, names included."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {redact_json(name): redact_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_json(inner) for inner in value]
+    return value
+
+
+def redact_file(path: Path) -> None:
+    """Redact a text file that another program wrote, in place, by lines; a missing one is fine."""
+    changed = path.with_name(f".{path.name}.redacted")
+    with contextlib.suppress(FileNotFoundError):
+        with (
+            path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines,
+            changed.open("w", encoding="utf-8", errors="surrogateescape", newline="") as target,
+        ):
+            while chunk := lines.readlines(CHUNK_CHARS):
+                target.write(redact("".join(chunk)))
+        changed.chmod(path.stat().st_mode & 0o777)
+        changed.replace(path)
+
+
+def _find_spans(text: str, depth: int) -> list[Span]:
+    """Return where secrets stand in a text, and in what it says once it is unescaped."""
+    found = list(known.find(_fold(_squeeze(text))))
+    spans = _spread(text, found) if found else []
+    if known.codes:
+        spans += [match.span() for match in re.finditer(r"\d+", text) if match[0] in known.codes]
+    if depth and any(mark in text for mark in "%&\\") and _ESCAPE.search(text):
+        plain = _ESCAPE.sub(lambda match: _unescape(match[0]), text)
+        inner = _find_spans(plain, depth - 1)
+        spans += _locate(text, inner) if inner else []
+    else:
+        decoded: dict[str, list[Span]] = {}
+        for match in _BASE64.finditer(text):
+            if match[0] not in decoded:
+                decoded[match[0]] = list(_decode(match[0]))
+            at = match.start()
+            spans += [(at + begin, at + end) for begin, end in decoded[match[0]]]
+    return spans
+
+
+def _spread(text: str, spans: Iterable[Span]) -> list[Span]:
+    """Return spans of squeezed text as spans of the text."""
+    kept = [at for at, char in enumerate(text) if not char.isspace()]
+    return [(kept[begin], kept[end - 1] + 1) for begin, end in spans]
+
+
+def _decode(packed: str) -> Iterator[Span]:
+    """Yield where a secret stands in base64, at whichever alignment."""
+    for shift in range(4):
+        digits = packed[shift:].translate(_URL_ALPHABET)
+        digits = digits[: len(digits) - (len(digits) % 4 == 1)]
+        text = b64decode(digits + "=" * (-len(digits) % 4)).decode("latin-1")
+        found = list(known.find(_fold(_squeeze(text))))
+        for begin, end in _spread(text, found) if found else ():
+            yield shift + begin * 4 // 3, min(len(packed), shift - (-end * 4 // 3))
+
+
+def _locate(text: str, spans: Iterable[Span]) -> list[Span]:
+    """Return spans of unescaped text as spans of the text."""
+    # From each place of `plain` on, the two run in step.
+    plain, source, done = [0], [0], 0
+    for match in _ESCAPE.finditer(text):
+        at, length = match.start(), plain[-1] + match.start() - done
+        for char, width in _read_escape(match[0]):
+            plain.append(length)
+            source.append(at)
+            length, at = length + len(char), at + width
+        plain.append(length)
+        source.append(match.end())
+        done = match.end()
+
+    def find(at: int) -> int:
+        index = bisect_right(plain, at) - 1
+        return source[index] + at - plain[index]
+
+    return [(find(begin), find(end)) for begin, end in spans]
+
+
+@lru_cache(maxsize=4096)
+def _unescape(escape: str) -> str:
+    return "".join(char for char, _ in _read_escape(escape))
+
+
+def _read_escape(escape: str) -> Iterator[tuple[str, int]]:
+    """Yield the characters that an escape stands for, and how much of it is each one's."""
+    kind = escape[:2].lower()
+    if kind[0] == "%":
+        octets = bytes.fromhex(escape.replace("%", ""))
+        try:
+            yield from ((char, 3 * len(char.encode())) for char in octets.decode())
+        except UnicodeDecodeError:
+            yield from ((char, 3) for char in octets.decode("latin-1"))
+    elif kind == "\\u":
+        for at in range(0, len(escape), 6):
+            yield chr(int(escape[at + 2 : at + 6], 16)), 6
+    elif kind == "\\x":
+        yield chr(int(escape[2:], 16)), 4
+    elif kind[0] == "\\":
+        yield _CONTROLS.get(kind[1], kind[1]), 2
+    else:
+        char = html.unescape(escape)
+        yield char if len(char) == 1 else "?", len(escape)
+
+
+def _pick_secret_parts(url: str) -> Iterator[str]:
+    """Yield what of an address may be secret: its password, and what follows its host."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        rest = [parts.password or "", *re.split(r"[/?&=#;]", url.partition(parts.netloc)[2])]
+        yield from (unquote(part) for part in rest if "@" not in unquote(part))
+
+
+def _is_word(text: str) -> bool:
+    is_one = text.islower() or text.isupper() or text.istitle()
+    return text.isalpha() and is_one and len(text) <= LONGEST_WORD
+
+
+def _squeeze(text: str) -> str:
+    return "".join(text.split())
+
+
+def _fold(text: str) -> str:
+    """Return lower case of the same length: no other letter than this one becomes two."""
+    return text.replace("\u0130", "I").lower()
