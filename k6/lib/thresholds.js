@@ -27,6 +27,10 @@ export function packTrend(values) {
 export function buildThresholds(selectors) {
   const thresholds = {};
   for (const rpc of RPCS) thresholds[`http_req_duration{rpc:${rpc}}`] = ALWAYS.trend;
+  // Of the whole scenario, whatever its rows are: who watches a run tells refusals from failures.
+  for (const counter of ['mcp_failures', 'mcp_open_failures']) {
+    for (const series of listReasons(counter, '')) thresholds[series] = ALWAYS.counter;
+  }
   for (const selector of selectors) {
     const braced = selector && `{${selector}}`;
     for (const trend of TRENDS) thresholds[trend + braced] = ALWAYS.trend;

@@ -6,16 +6,19 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from loadtest.errors import K6Error
 from loadtest.files import write_json
+from loadtest.health import ABORT_SECONDS, AbortRule
 from loadtest.k6 import SCRIPTS, K6Binary, ScenarioRun, find_k6, run_scenario, run_scenarios
+from loadtest.progress import Live, NoWatcher
 from loadtest.results import SCENARIOS, RunFolder, read_run_folder
 
 from .any_server import AnyServer, AnyTool
@@ -172,6 +175,42 @@ def test_a_quota_is_counted_apart(
     row = pick(run, "tool", "all")
     assert row.failures.keys() == {"rate_limited"}
     assert row.ok > 0
+
+
+class UntilRefused(NoWatcher):
+    """Interrupts a run once k6 has counted refusals; keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[Live] = []
+
+    def tick(self, live: Live | None) -> None:
+        """Interrupt when the numbers of a moment have a refusal."""
+        if live is not None and live.failures:
+            self.seen.append(live)
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("reason", "target"),
+    [
+        ("rate_limited", {"tool_quota": True, "quota_units": 5}),
+        ("capacity", {"session_cap": 1}),
+    ],
+)
+def test_refusals_of_a_ladder_are_no_failures_while_it_runs(
+    reason: str,
+    target: dict[str, Any],
+    open_endpoint: Callable[..., Endpoint],
+    measure: Callable[..., ScenarioRun],
+) -> None:
+    watcher = UntilRefused()
+    measure("sessions", open_endpoint(**target), watcher, STAGES="3", STAGE_SECONDS="60")
+    (live,) = watcher.seen
+    assert live.reasons.keys() == {reason}
+    assert live.reasons[reason] >= live.failures
+    rule = AbortRule()
+    assert rule.judge(Live(0, 0, None), 0.0) is None
+    assert rule.judge(replace(live, requests=live.failures), ABORT_SECONDS) is None
 
 
 def test_a_stalled_server_shows_in_the_response_time_from_the_schedule(
