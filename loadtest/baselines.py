@@ -71,6 +71,8 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
         yield from ((name.replace("_", " "), value) for name, value in sorted(knobs.items()))
     if scenario != "cold-start":
         yield "tool table", run.knobs.get("tool_table")
+    held = (row.held_rate for row in entry.rows if row.scenario == scenario)
+    yield "held at calls/s", next(filter(None, held), None)
     yield "protocol", run.target.protocol_version
     yield "era", run.target.era
     yield "clients", run.clients

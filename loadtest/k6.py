@@ -50,6 +50,7 @@ SUMMARY_VERSION = 1
 OPENINGS = {"handshake": "initialize", "stateless": "server/discover"}
 
 CALL_TIMEOUT_SECONDS = 30
+HELD_SHARE = 0.01  # of the calls of a closed loop: from here on its rate is the limit's
 OPENINGS_PER_SECOND = 300  # of a generator: at the head of a slice its sessions open, spread evenly
 CLOSE_SECONDS = 1  # at its tail they are deleted
 COLD_START_MAX_SECONDS = 600
@@ -149,6 +150,7 @@ class _Own(BaseModel):
     clients: int
     elapsed_ms: float | None
     began: float | None = None  # ms since the epoch
+    most_rate: float | None = None  # calls/s that the environment bears
     scale: tuple[float, ...] = ()  # per cents, of which a fleet's trends have the percentiles
 
 
@@ -725,6 +727,8 @@ def _build_row(
     )
     ok = int(durations.get("count", 0))
     count = ok + sum(failures.values())
+    aggregates = selector in {"", "frame:first dispatch"} and not metric and rate is None
+    is_held = aggregates and summary.count("mcp_held") > HELD_SHARE * count
     responses = {} if metric else summary.metrics.get(f"mcp_response{braced}", {})
     return Row(
         scenario=summary.loadtest.scenario,
@@ -739,6 +743,7 @@ def _build_row(
         duration=_build_percentiles(durations),
         response=_build_percentiles(responses),
         clients=clients,
+        held_rate=summary.loadtest.most_rate if is_held else None,
     )
 
 

@@ -51,6 +51,8 @@ class Row:
     `offered_rate` and `achieved_rate`. `duration` is the call as the client saw it; `response` is
     measured from when the call was due by its schedule. Both are None without data. `clients` is
     how many OAuth clients made the calls, each with its own bearer and an even share of sessions.
+    `held_rate` is the environment's limit in calls/s where it held a closed loop: then the rate is
+    that limit's, and not the target's.
     """
 
     scenario: str
@@ -65,6 +67,7 @@ class Row:
     duration: Percentiles | None
     response: Percentiles | None = None
     clients: int = 1
+    held_rate: float | None = None
 
 
 @dataclass(frozen=True)

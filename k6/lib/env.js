@@ -67,6 +67,11 @@ export function checkLimits(asked) {
   }
 }
 
+// Calls per second that the environment bears at most, by all VUs of all runners.
+export function mostRate() {
+  return Number(__ENV.LIMIT_RPS || Infinity);
+}
+
 // A path, or stdout.
 export function summaryFile() {
   return text('SUMMARY_FILE', 'the path that the summary is written to');

@@ -12,6 +12,7 @@ const failures = new Counter('mcp_failures');
 const openFailures = new Counter('mcp_open_failures');
 const opened = new Counter('mcp_sessions_opened');
 const closed = new Counter('mcp_sessions_closed');
+const held = new Counter('mcp_held'); // calls that waited for the environment's limit on their rate
 const ended = new Trend('mcp_ended', true); // when the last of a slice was done, from its start
 
 // A part of an opening: its frame is no tag of the VU.
@@ -59,6 +60,10 @@ export function recordClosed(session, done) {
 export function recordLateness(ms) {
   lateness.add(ms);
   if (tally !== null) tally.whole.add('mcp_generator_lateness', ms);
+}
+
+export function recordHeld(count) {
+  if (count > 0) held.add(count);
 }
 
 export function recordEnd(ms) {

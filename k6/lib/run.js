@@ -4,8 +4,8 @@ import exec from 'k6/execution';
 import { bearerOf, cure, freshHeader } from './bearers.js';
 import * as env from './env.js';
 import { buildClient } from './mcp.js';
-import { recordClosed, recordEnd, recordFailure, recordLateness, recordOk } from './metrics.js';
-import { recordOpened, recordOpening, recordResponse } from './metrics.js';
+import { recordClosed, recordEnd, recordFailure, recordHeld, recordLateness } from './metrics.js';
+import { recordOk, recordOpened, recordOpening, recordResponse } from './metrics.js';
 import { buildMix } from './mix.js';
 import { CUT_OFF, OK, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { AUTO, PROTOCOLS, findEra, negotiate } from './protocol.js';
@@ -21,6 +21,7 @@ const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS', 1);
 const FRESH_MS = 1000; // between two looks whether a bearer is still good
 const PAUSE_SECONDS = 1; // after an answer that says the target is down: never hammer it
 
+const MOST_RATE = env.mostRate();
 const SEED = env.wholeNumber('SEED', 1);
 
 // An imported or global name is looked up anew at every use, which a call is too short for.
@@ -41,7 +42,8 @@ export function buildOptions(scenarios, selectors) {
 }
 
 // A slice: `vus` sessions for `seconds`, with room before to open them and after to close them.
-// With a `rate` its calls are due at even distances, in turn; without, each session calls at once.
+// With a `rate` its calls are due at even distances, in turn; without, each session calls at once, but no
+// faster than its share of the environment's limit.
 // Slices follow each other in slots that never overlap; `begins` counts from the end of setup().
 export function buildSlice(name, vus, seconds, rate, index = 0) {
   const slot = OPEN_SECONDS + seconds + DRAIN_SECONDS + CLOSE_SECONDS;
@@ -120,7 +122,7 @@ export function live(slice, protocol, pools, selector = '') {
   const session = openSession(turn, protocol, last, slice.rate === null ? end : 0);
   if (session !== null) {
     session.beginCalls();
-    if (slice.rate === null) callAtOnce(session, next, begin, end, last);
+    if (slice.rate === null) callAtOnce(session, next, { begin, end, last, turn, slice });
     else callBySchedule(session, next, { begin, end, last, turn, slice });
     session.endCalls();
     if (tally !== null) tally.tell();
@@ -184,15 +186,20 @@ function callBySchedule(session, next, { begin, end, last, turn, slice }) {
   }
 }
 
-function callAtOnce(session, next, begin, end, last) {
-  waitUntil(begin);
+function callAtOnce(session, next, { begin, end, last, turn, slice }) {
+  const every = findPace(slice.vus);
+  waitUntil(begin + (turn * every) / slice.vus);
   const shift = clock() - wallClock();
   const calm = last - CALL_MS;
   let sent = clock();
+  let due = sent; // the earliest time for the call, by the limit
+  let held = 0;
   let stale = sent; // when the bearer is looked at again
   while (sent < end) {
     if (sent >= stale) {
       keepFresh(session);
+      recordHeld(held);
+      held = 0;
       stale = sent + FRESH_MS;
       if (tally !== null) tally.tellIfDue(sent);
     }
@@ -205,7 +212,30 @@ function callAtOnce(session, next, begin, end, last) {
       if (isDown(outcome)) sleep(PAUSE_SECONDS);
     }
     sent = wallClock() + shift;
+    due += every;
+    if (due <= sent) {
+      due = sent;
+    } else if (due < end) {
+      held += 1;
+      waitUntil(due);
+      sent = wallClock() + shift;
+    } else {
+      break;
+    }
   }
+  recordHeld(held);
+}
+
+// Milliseconds between two calls of a VU with which all VUs together keep the environment's limit.
+function findPace(vus) {
+  return (vus * 1000) / MOST_RATE;
+}
+
+// Waits until a VU may start again, by the limit on requests; returns when it may after that.
+export function takeTurn(due, vus, requests) {
+  const waited = waitUntil(due);
+  recordHeld(Number(waited));
+  return (waited ? due : clock()) + findPace(vus) * requests;
 }
 
 function isDown(outcome) {

@@ -1,6 +1,6 @@
 // Writes summary.json: the shape of k6's --summary-export, plus what the rows need under `loadtest`.
 import { CLIENTS } from './bearers.js';
-import { share, summaryFile } from './env.js';
+import { mostRate, share, summaryFile } from './env.js';
 import { CAPACITY, REASONS } from './outcome.js';
 import { SCALE, hasOpenings, listReasons, packTrend } from './thresholds.js';
 
@@ -12,6 +12,7 @@ export function buildSummary(scenario, selectors, slices, tools = []) {
   return (data) => {
     const setup = data.setup_data || null;
     const own = { version: 1, scenario, slices, tools, clients: CLIENTS, server: setup && setup.server };
+    own.most_rate = mostRate();
     own.scale = SCALE;
     own.began = setup && setup.began;
     own.elapsed_ms = setup && Date.now() - setup.began;

@@ -9,7 +9,7 @@ from loadtest.k6 import Summary
 
 SHARES = {"p(50)": 0.5, "p(90)": 0.9, "p(95)": 0.95, "p(99)": 0.99}
 # Not told by tallies, and of each runner by itself.
-_COUNTED = ("mcp_sessions_opened", "mcp_sessions_closed")
+_COUNTED = ("mcp_sessions_opened", "mcp_sessions_closed", "mcp_held")
 _CAPACITY = "reason:capacity}"  # the server's ceiling is no failure
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from loadtest.report.figures import NO_DATA, format_count, format_ms, format_share
-from loadtest.report.words import flatten, list_results, name_units
+from loadtest.report.figures import NO_DATA, format_count, format_ms, format_rate, format_share
+from loadtest.report.words import flatten, list_results, name_scenario, name_units
 from loadtest.results import Generator, RunFolder
 
 SHARED = "shares_with_target"  # of a run's machine: said as a caveat, not as a fact
@@ -52,6 +52,12 @@ def build_caveats(folder: RunFolder) -> Iterator[str]:
             "Target and load generator shared one machine: these numbers measure both together, "
             "and say little about a hosted target."
         )
+    for row in folder.rows:
+        if row.held_rate is not None:
+            yield (
+                f"{name_scenario(row.scenario).capitalize()}: held at {format_rate(row.held_rate)} "
+                "calls/s by the environment's max_rps. The rate is that limit's, not the target's."
+            )
     for title, result in list_results(folder):
         if result.sessions_left:
             yield f"{name_units(folder, result.sessions_left)} not seen closed in {title}."

@@ -71,6 +71,16 @@ def test_only_like_is_compared_with_like(changes: dict[str, Any], words: str | N
     assert reason(judge(entry(3), earlier)) == words
 
 
+def test_a_loop_that_was_held_is_not_compared_with_a_free_one() -> None:
+    free, later = entry(2), entry(3)
+    rows = tuple(
+        replace(row, held_rate=50.0) if row.scenario == "tools" else row for row in free.rows
+    )
+    assert reason(judge(later, [replace(free, rows=rows)]), "tools") == (
+        "unlike run-002: held at calls/s none, was 50.0"
+    )
+
+
 def test_a_knob_of_another_scenario_does_not_matter() -> None:
     other = {**RUN.knobs, "sessions": {**RUN.knobs["sessions"], "stages": [1]}}
     judgement = judge(entry(3), [entry(2, knobs=other)])

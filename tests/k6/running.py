@@ -54,6 +54,13 @@ def build_settings(**knobs: str) -> Settings:
     return replace(settings, root=state_root)
 
 
+def limit_rate(settings: Settings, calls_per_second: int) -> Settings:
+    """Return the settings with another limit on the rate of calls."""
+    limits = settings.environment.limits.model_copy(update={"max_rps": calls_per_second})
+    environment = settings.environment.model_copy(update={"limits": limits})
+    return replace(settings, environment=environment)
+
+
 def mint_by_session(api_url: str, bearer_file: Path) -> str:
     """Sign up, make a workspace with data and mint a bearer for it; return its MCP endpoint."""
     session = post(api_url, "/api/auth/sign-up/email", {**USER, "name": "K6"})["token"]

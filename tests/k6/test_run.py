@@ -22,7 +22,15 @@ from loadtest.progress import Live, NoWatcher
 from loadtest.results import SCENARIOS, RunFolder, read_run_folder
 
 from .any_server import AnyServer, AnyTool
-from .running import Endpoint, Interrupter, build_settings, kill_k6, new_folder, pick
+from .running import (
+    Endpoint,
+    Interrupter,
+    build_settings,
+    kill_k6,
+    limit_rate,
+    new_folder,
+    pick,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -112,7 +120,7 @@ def test_the_mix_has_a_row_for_each_tool_and_one_for_all(whole: Whole) -> None:
     rows = {row.name: row for row in whole.folder.rows if row.kind == "tool"}
     assert list(rows) == ["all", "executeSQL", "listEntities", "describeEntity", "runMetric"]
     assert rows["all"].count == sum(row.count for name, row in rows.items() if name != "all")
-    assert rows["all"].offered_rate is None
+    assert rows["all"].offered_rate is rows["all"].held_rate is None
     assert not any(row.failures for row in rows.values())
 
 
@@ -242,6 +250,30 @@ def test_an_open_loop_calls_at_its_rate_whatever_the_number_of_sessions(
     row = pick(run, "tool", "all")
     assert (row.count, row.offered_rate, row.achieved_rate) == (20, 20, 20)
     assert row.response is not None
+
+
+def test_a_closed_loop_keeps_the_limit_of_its_environment_and_its_row_says_so(
+    open_endpoint: Callable[..., Endpoint], tmp_path: Path, binary: K6Binary
+) -> None:
+    endpoint = open_endpoint()
+    for scenario, name in (("tools", "all"), ("cold-start", "first dispatch")):
+        run = run_scenario(
+            scenario,
+            limit_rate(build_settings(VUS="4", DURATION="3", ITERATIONS="8"), 20),
+            endpoint.mcp_url,
+            endpoint.bearer_file,
+            out_dir=tmp_path / scenario,
+            binary=binary,
+        )
+        assert run.result.outcome == "ok"
+        held = {row.name: row for row in run.rows if row.held_rate is not None}
+        assert held.keys() == {name}
+        assert held[name].held_rate == 20
+    mix = json.loads((tmp_path / "tools" / "summary.json").read_text(encoding="utf-8"))
+    assert 0 < mix["metrics"]["mcp_duration"]["count"] <= 60
+    # Four requests a start: what lies between two of a client's starts is four fifths of a second.
+    assert held["first dispatch"].ok == 8
+    assert held["first dispatch"].achieved_rate <= 20
 
 
 def test_an_interruption_keeps_the_partial_rows_marks_them_and_goes_on_up(

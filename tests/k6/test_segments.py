@@ -18,7 +18,7 @@ from loadtest.progress import Live, NoWatcher, Watcher
 from loadtest.results import SCENARIOS, Row, RunFolder, read_run_folder
 
 from . import running
-from .running import Endpoint, build_settings, new_folder, pick
+from .running import Endpoint, build_settings, limit_rate, new_folder, pick
 
 pytestmark = pytest.mark.slow
 
@@ -149,6 +149,24 @@ def zip_samples(run: ScenarioRun, folder: Path) -> Iterator[tuple[Row, list[floa
         row = pick(run, "tool", tool)
         assert row.ok == len(found)
         yield row, found
+
+
+def test_a_fleet_keeps_the_limit_of_its_environment(
+    open_endpoint: Callable[..., Endpoint], tmp_path: Path, binary: K6Binary
+) -> None:
+    endpoint = open_endpoint()
+    settings = limit_rate(build_settings(VUS="6", DURATION="3"), 20)
+    run = run_fleet(
+        "tools",
+        replace(settings, parallelism=3),
+        endpoint.mcp_url,
+        endpoint.bearer_file,
+        out_dir=tmp_path,
+        launch=open_segments(binary, settings.variables),
+    )
+    row = pick(run, "tool", "all")
+    assert row.held_rate == 20
+    assert 0 < row.count <= 60
 
 
 class WhenOpen(NoWatcher):

@@ -240,6 +240,15 @@ def test_one_machine_for_both_is_said_for_loopback_targets_only() -> None:
     assert not build_report(folder(target=Target("api.example.com:443"))).caveats
 
 
+def test_a_loop_that_the_environment_held_is_no_measure_of_the_target() -> None:
+    held = replace(row("tools", "tool", "all", 600, 31.0), held_rate=50.0)
+    (caveat,) = build_report(folder((held,))).caveats
+    assert caveat == (
+        "Tool-call mix: held at 50.0 calls/s by the environment's max_rps. The rate is that "
+        "limit's, not the target's."
+    )
+
+
 def test_the_stateless_era_has_clients_instead_of_sessions() -> None:
     target = Target("api.example.com", "atlas", "2", "2026-07-28", "stateless")
     turned_away = row("sessions", "opening", "200", 100, 40.0, failures={"timeout": 3})
