@@ -14,6 +14,7 @@ from loadtest.reference.replies import AccountLimits, Clock, FirstRefusals, Minu
 from loadtest.reference.tokens import Keyring, hash_secret, new_secret
 
 MCP_SCOPE = "mcp:read"
+GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials")
 SCOPES = ("openid", "profile", "email", "offline_access", "mcp:read", "mcp:write")
 
 
@@ -66,6 +67,11 @@ class Deployment:
         # OWASP's least costly Argon2id setting: a sign-in takes some 20 ms of one core.
         self.hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
         self._entities: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def grant_types(self) -> tuple[str, ...]:
+        """The grants that the token endpoint gives."""
+        return GRANT_TYPES if self.knobs.grant_types == "all" else (self.knobs.grant_types,)
 
     @property
     def auth_url(self) -> str:

@@ -8,7 +8,6 @@ from starlette.routing import Route
 
 from loadtest.reference.assertions import ALGORITHMS
 from loadtest.reference.deployment import SCOPES, Deployment
-from loadtest.reference.registration import GRANT_TYPES
 
 WELL_KNOWN = "/.well-known"
 RESOURCE_METADATA = f"{WELL_KNOWN}/oauth-protected-resource"
@@ -50,7 +49,7 @@ class Discovery:
             "scopes_supported": list(SCOPES),
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
-            "grant_types_supported": list(GRANT_TYPES),
+            "grant_types_supported": list(deployment.grant_types),
             "token_endpoint_auth_methods_supported": list(deployment.auth_methods),
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["EdDSA"],

@@ -2,6 +2,8 @@
 
 import asyncio
 import importlib
+import json
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +22,12 @@ from loadtest.reference.tools import Principal, Toolbox
 SESSION_HEADER = "mcp-session-id"
 STEP_UP_SCOPE = "mcp:write"
 _CACHED_BEARERS = 4096
+# What the knob `first_challenge` lets nobody do without a bearer.
+_CHALLENGED = {
+    "tools/list": frozenset({"tools/list", "tools/call"}),
+    "tools/call": frozenset({"tools/call"}),
+    "never": frozenset[str](),
+}
 _REFUSALS = {
     "misdirected_request": (421, "this workspace is served from another region"),
     "auth_unavailable": (503, "bearers cannot be verified now"),
@@ -93,7 +101,7 @@ class McpEdge:
         if method not in ("POST", "GET", "DELETE"):
             raise Refusal(rest_error(405, "method_not_allowed", f"{method} is not served here"))
         self._check_refusal_knob()
-        principal = self._check_bearer(headers, workspace_id)
+        principal, receive = await self._find_principal(headers, workspace_id, receive)
         if MCP_SCOPE not in principal.scopes:
             message = f"the bearer lacks {MCP_SCOPE}"
             raise Refusal(rest_error(403, "insufficient_scope", message, scope=MCP_SCOPE))
@@ -139,6 +147,21 @@ class McpEdge:
         status, message = _REFUSALS[code]
         extra = {"correctApiUrl": self._deployment.api_url} if status == 421 else {}
         raise Refusal(rest_error(status, code, message, **extra))
+
+    async def _find_principal(
+        self, headers: Headers, workspace_id: str, receive: Receive
+    ) -> tuple[Principal, Receive]:
+        """The caller, and what gives the request's body; anyone may do what the knob allows."""
+        challenged = _CHALLENGED.get(self._knobs.first_challenge)
+        if challenged is None or (not challenged and "authorization" in headers):
+            return self._check_bearer(headers, workspace_id), receive
+        method, receive = await _peek_method(receive)
+        if method in challenged:
+            return self._check_bearer(headers, workspace_id), receive
+        anyone = Principal(
+            workspace_id, "anyone", frozenset({MCP_SCOPE, STEP_UP_SCOPE}), sys.maxsize
+        )
+        return anyone, receive
 
     def _check_bearer(self, headers: Headers, workspace_id: str) -> Principal:
         """The verified caller; verdicts are kept until the bearer expires or the keys change."""
@@ -362,6 +385,23 @@ class _Relay:
         if self._comments is not None:
             self._comments.cancel()
             self._comments = None
+
+
+async def _peek_method(receive: Receive) -> tuple[str | None, Receive]:
+    """The JSON-RPC method of a request, and what gives its body once more."""
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+    body = b"".join(message.get("body", b"") for message in messages)
+
+    async def replay() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    try:
+        method = json.loads(body).get("method")
+    except (ValueError, AttributeError):
+        method = None
+    return method, replay
 
 
 def transport_error(status: int, message: str, code: int = -32000, **more: Any) -> JSONResponse:

@@ -57,7 +57,7 @@ class Grants:
         form = await _read_form(request)
         client = await self._clients.authenticate(request, form)
         grant_type = read_field(form, "grant_type")
-        if grant_type not in ("authorization_code", "refresh_token", "client_credentials"):
+        if grant_type not in self._deployment.grant_types:
             raise Refusal(oauth_error(400, "unsupported_grant_type", "no such grant type"))
         if grant_type not in client.grant_types:
             message = "the client is not registered for this grant type"

@@ -55,6 +55,12 @@ class Knobs:
         " or where they lie and the scope",
         ("resource-metadata", "bare", "scope"),
     )
+    first_challenge: str = _knob(
+        "initialize",
+        "the first MCP request that needs a bearer: initialize and all others, tools/list and"
+        " tools/call, tools/call alone, or none",
+        ("initialize", "tools/list", "tools/call", "never"),
+    )
     resource_metadata: str = _knob(
         "path",
         "where protected resource metadata are served: below the MCP path; at the root, the"
@@ -83,6 +89,11 @@ class Knobs:
         "listed",
         "PKCE methods in the metadata: S256, only plain, or no such member",
         ("listed", "plain", "absent"),
+    )
+    grant_types: str = _knob(
+        "all",
+        "grants in the metadata and at the endpoints: all, or client credentials alone",
+        ("all", "client_credentials"),
     )
     registration: str = _knob("open", "dynamic client registration", ("open", "closed"))
     registration_auth: str = _knob(

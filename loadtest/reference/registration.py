@@ -10,12 +10,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from loadtest.reference.accounts import Client
-from loadtest.reference.deployment import SCOPES, Deployment
+from loadtest.reference.deployment import GRANT_TYPES, SCOPES, Deployment
 from loadtest.reference.identity import Body, find_identity, read_body
 from loadtest.reference.replies import NO_STORE, Refusal, new_id, oauth_error
 from loadtest.reference.tokens import hash_secret, new_secret
 
-GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials")
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post")
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 PATH = "/api/auth/oauth2/register"

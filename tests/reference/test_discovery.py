@@ -320,3 +320,14 @@ def test_a_closed_registration_is_not_advertised_and_refuses(launch: Launch, joi
         refused = visitor.post("/api/auth/oauth2/register", {}, signed_in=signed_in)
         assert error_of(refused) == (403, "access_denied")
     assert visitor.target.clients() == []
+
+
+def test_a_server_for_machines_alone_names_one_grant_and_refuses_the_others(
+    launch: Launch, join: type[Visitor]
+) -> None:
+    visitor = join(launch(grant_types="client_credentials"))
+    metadata = visitor.http.get(f"{RFC8414}/api/auth").json()
+    assert metadata["grant_types_supported"] == ["client_credentials"]
+    client_id = visitor.register()["client_id"]
+    refused = visitor.redeem(client_id, visitor.code(client_id))
+    assert error_of(refused) == (400, "unsupported_grant_type")

@@ -273,3 +273,34 @@ def test_a_restarted_target_knows_bearers_but_no_sessions(
     del client.headers["Mcp-Session-Id"]
     assert client.open().call("runMetric", id="total_orders")["content"]
     assert [user.email for user in again.users()] == [visitor.email]
+
+
+@pytest.mark.parametrize(
+    ("first_challenge", "challenged"),
+    [
+        ("initialize", ["initialize", "tools/list", "tools/call"]),
+        ("tools/list", ["tools/list", "tools/call"]),
+        ("tools/call", ["tools/call"]),
+        ("never", []),
+    ],
+)
+def test_the_first_request_that_needs_a_bearer_is_the_knobs_choice(
+    launch: Launch, join: type[Visitor], first_challenge: str, challenged: list[str]
+) -> None:
+    client = join(launch(first_challenge=first_challenge)).mcp()
+    bearer = client.headers.pop("Authorization")
+    opened = client.initialize()
+    if opened.status_code == 200:
+        client.headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
+    called = {"name": "listEntities", "arguments": {}}
+    answers = {
+        "initialize": opened,
+        "tools/list": client.request("tools/list"),
+        "tools/call": client.request("tools/call", called),
+    }
+    assert [method for method, answer in answers.items() if answer.status_code == 401] == challenged
+    if challenged != ["initialize", "tools/list", "tools/call"]:
+        client.headers["Authorization"] = bearer
+        assert client.call("listEntities")["content"]
+        del client.headers["Authorization"]
+        assert client.delete().status_code == 200
