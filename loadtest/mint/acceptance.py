@@ -11,10 +11,12 @@ from loadtest.mint.bearer import Bearer, parse_claims
 from loadtest.mint.exchange import check_secure, describe_refusal, parse_object
 from loadtest.mint.request import (
     REQUEST_SECONDS,
+    SESSION_HEADER,
     Endpoint,
     Grant,
     build_initialize,
     build_mcp_headers,
+    build_requests_after_initialize,
 )
 from loadtest.mint.verification import STEP, Expected, check_claims, verify
 from loadtest.redaction import SecretStr
@@ -64,20 +66,27 @@ def check_grant(
 
 
 def check_taken(endpoint: Endpoint, access_token: SecretStr, http: httpx.Client) -> None:
-    """Open a session with the bearer and end it; raise MintError where it is refused."""
+    """Open a session with the bearer, list the tools, end it; raise MintError at a refusal.
+
+    Some servers let anyone initialize: there only the list shows whether the bearer is good.
+    """
     headers = build_mcp_headers()
     headers["Authorization"] = f"Bearer {access_token.get_secret_value()}"
     url = endpoint.mcp_url
     try:
-        answer = http.post(url, json=build_initialize(), headers=headers)
-        if answer.status_code in {401, 403}:
-            refusal = describe_refusal(answer.status_code, parse_object(answer.content))
-            raise MintError(f"{url} refuses the bearer: {refusal}", STEP)
-        session_id = answer.headers.get("mcp-session-id")
-        if session_id is not None:
-            http.delete(url, headers=headers | {"Mcp-Session-Id": session_id})
+        for body in (build_initialize(), *build_requests_after_initialize()):
+            answer = http.post(url, json=body, headers=headers)
+            if answer.status_code in {401, 403}:
+                break
+            if SESSION_HEADER in answer.headers:
+                headers[SESSION_HEADER] = answer.headers[SESSION_HEADER]
+        if SESSION_HEADER in headers:
+            http.delete(url, headers=headers)
     except httpx.HTTPError as failure:
         raise MintError(f"{url} does not answer ({type(failure).__name__})", STEP) from None
+    if answer.status_code in {401, 403}:
+        refusal = describe_refusal(answer.status_code, parse_object(answer.content))
+        raise MintError(f"{url} refuses the bearer: {refusal}", STEP)
 
 
 def _verify(

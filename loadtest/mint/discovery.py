@@ -14,8 +14,9 @@ from pydantic import AnyUrl
 
 from loadtest.errors import MintError
 from loadtest.mint.callback import CALLBACK_PATH
+from loadtest.mint.challenge import ask_endpoint
 from loadtest.mint.exchange import Exchange
-from loadtest.mint.flow import ask_endpoint, open_client
+from loadtest.mint.flow import open_client
 from loadtest.mint.storage import Unkept
 
 # Exists nowhere: with a client at hand the SDK registers none.

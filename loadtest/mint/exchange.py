@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     import httpx2
 
 
+# The reason of a MintError: nobody can sign in there but a client as itself.
+MACHINES_ALONE = "machines_alone"
+
+
 @dataclass
 class Exchange:
     """The state of one flow, kept up to date by `note_request` and `note_response`.
 
     `metadata` is the authorization server's own document (RFC 8414), `registration` its reply to
-    ours (RFC 7591); `skew_seconds` is the server's clock minus ours, at its last answer.
+    ours (RFC 7591); `skew_seconds` is the server's clock minus ours, at its last answer;
+    `needs_person` where somebody is to sign in, else the client signs in as itself.
     """
 
     step: str = "discovery"
+    needs_person: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
     registration: dict[str, Any] = field(default_factory=dict, repr=False)
     skew_seconds: float = 0.0
@@ -63,11 +69,15 @@ class Exchange:
         elif url == self.metadata.get("registration_endpoint") or url.endswith("/register"):
             self.step = "registration"
         check_secure(url, self.step)
+        if request.method == "DELETE":  # closes the session, whatever was refused before
+            return
         self._refusal = None
         self._sent_at = time.time()
 
     async def note_response(self, response: "httpx2.Response") -> None:
         """Keep the server's metadata, its clock, and of a refusal only its OAuth words."""
+        if response.request.method == "DELETE":
+            return
         if "date" in response.headers:
             self.skew_seconds = measure_skew(response.headers["date"], self._sent_at)
         if response.headers.get("content-type", "").startswith("text/event-stream"):
@@ -77,12 +87,26 @@ class Exchange:
             self._refusal = (response.status_code, body)
         elif "/.well-known/" in str(response.request.url) and "token_endpoint" in body:
             self.metadata = body
+            self._check_grant_types()
         elif self.step == "registration" and "client_id" in body:
             self.registration = body
 
     def describe_refusal(self) -> str | None:
         """Return the server's own words for its last refusal, None when it refused nothing."""
         return f"the server answers {describe_refusal(*self._refusal)}" if self._refusal else None
+
+    def _check_grant_types(self) -> None:
+        """Refuse to register or sign in where only clients themselves may (RFC 8414, section 2)."""
+        offered = self.metadata.get("grant_types_supported")
+        if not self.needs_person or not isinstance(offered, list):
+            return
+        if "client_credentials" in offered and "authorization_code" not in offered:
+            raise MintError(
+                "the authorization server offers client credentials alone: set LOADTEST_CLIENT_ID, "
+                "LOADTEST_ISSUER, and LOADTEST_CLIENT_SECRET or LOADTEST_CLIENT_KEY_FILE",
+                "discovery",
+                reason=MACHINES_ALONE,
+            )
 
     def check_pkce(self) -> None:
         """Refuse an authorization server without S256 (MCP authorization, PKCE; RFC 7636)."""

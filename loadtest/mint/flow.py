@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
-from mcp.client.auth import OAuthClientProvider, OAuthFlowError, OAuthRegistrationError
-from mcp.client.auth.exceptions import OAuthTokenError
+from mcp.client.auth import OAuthClientProvider
 from mcp.client.auth.utils import extract_scope_from_www_auth, union_scopes
 from mcp.shared.auth import (
     AuthorizationCodeResult,
@@ -18,11 +17,12 @@ from mcp.shared.auth import (
 )
 
 from loadtest.config import parse_origin
-from loadtest.errors import LoadtestError, MintError
+from loadtest.errors import MintError
 from loadtest.mint.acceptance import check_grant, open_http
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.browsing import SignInBrowser
 from loadtest.mint.callback import Callback, listen
+from loadtest.mint.challenge import ask_endpoint
 from loadtest.mint.clients import ClientStore
 from loadtest.mint.exchange import Exchange, check_secure
 from loadtest.mint.request import (
@@ -33,8 +33,6 @@ from loadtest.mint.request import (
     MintRequest,
     Timings,
     build_client_metadata,
-    build_initialize,
-    build_mcp_headers,
 )
 from loadtest.mint.storage import SlotStorage
 from loadtest.mint.transport import PatientTransport
@@ -45,7 +43,7 @@ from loadtest.redaction import SecretStr
 STEP_UPS = 2
 
 
-class _FixedScope(OAuthClientMetadata):
+class FixedScope(OAuthClientMetadata):
     """Client metadata whose scope stays as given: the SDK would ask for all on offer."""
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -54,7 +52,7 @@ class _FixedScope(OAuthClientMetadata):
 
 
 class _WantsScopeError(Exception):
-    """The endpoint refuses the token for want of scope, and says which it wants."""
+    """The endpoint refuses the token for want of scope; `scope` is what was asked for and more."""
 
     def __init__(self, scope: str, refusal: MintError) -> None:
         self.scope = scope
@@ -105,11 +103,10 @@ async def _mint_slot(request: MintRequest, slot: int, browser: SignInBrowser) ->
         try:
             return await _run_flow(request, storage, exchange, browser, scope)
         except _WantsScopeError as wanting:
-            wider = union_scopes(scope, wanting.scope)
-            if wider is None or wider == scope or not step_ups:
+            if not step_ups:
                 raise wanting.refusal from None
             step_ups -= 1
-            scope = wider
+            scope = wanting.scope
             request.tell(f"the endpoint asks for more scope: signing in for {scope}")
             storage.widen(scope)
         except MintError as failure:
@@ -136,14 +133,16 @@ async def _run_flow(
     async with listen(storage.redirect_port) as callback:
         provider = build_provider(request, storage, callback, exchange, browser, scope)
         async with open_client(request.tell, exchange) as client:
-            answer = await ask_endpoint(client, request.mcp_url, provider, exchange)
+            answer = await ask_endpoint(client, request.mcp_url, provider, exchange, request.call)
             try:
-                grant = await take_grant(request, provider, exchange, client, answer)
+                grant = take_grant(request, provider, exchange, answer)
             except MintError as refusal:
+                asked_for = provider.context.client_metadata.scope
                 wanted = extract_scope_from_www_auth(answer) or exchange.refusal_scope
-                if refusal.code != "insufficient_scope" or not wanted:
+                wider = union_scopes(asked_for, wanted)
+                if refusal.code != "insufficient_scope" or wider is None or wider == asked_for:
                     raise
-                raise _WantsScopeError(wanted, refusal) from None
+                raise _WantsScopeError(wider, refusal) from None
     bearer = accept(request, grant)
     storage.keep_origin(request.mcp_url, grant.audience)
     return bearer
@@ -173,27 +172,6 @@ async def open_client(
         transport=transport or PatientTransport(tell),
     ) as client:
         yield client
-
-
-async def ask_endpoint(
-    client: httpx2.AsyncClient, mcp_url: str, auth: httpx2.Auth, exchange: Exchange
-) -> httpx2.Response:
-    """Send `initialize`, which makes the SDK get a token; errors name the step they came at."""
-    try:
-        return await client.post(
-            mcp_url, json=build_initialize(), headers=build_mcp_headers(), auth=auth
-        )
-    except LoadtestError:
-        raise
-    except httpx2.HTTPError as failure:
-        raise MintError(
-            f"{mcp_url} or its authorization server does not answer ({type(failure).__name__})",
-            exchange.step,
-        ) from None
-    except (OAuthFlowError, OAuthRegistrationError, OAuthTokenError, ValueError) as failure:
-        words = exchange.describe_refusal() or _describe(failure)
-        reason = "rate_limited" if exchange.refusal_status == 429 else None
-        raise MintError(words, exchange.step, reason=reason, code=exchange.refusal_code) from None
 
 
 def build_provider(
@@ -231,7 +209,7 @@ def build_provider(
 
     provider = OAuthClientProvider(
         server_url=request.mcp_url,
-        client_metadata=(_FixedScope if scope else OAuthClientMetadata).model_validate(
+        client_metadata=(FixedScope if scope else OAuthClientMetadata).model_validate(
             build_client_metadata(callback.redirect_uri, scope)
         ),
         storage=storage,
@@ -264,12 +242,8 @@ def _expected_origins(request: MintRequest, exchange: Exchange) -> frozenset[str
     return request.sign_in_origins | {parse_origin(str(url)) for url in known if url}
 
 
-async def take_grant(
-    request: Endpoint,
-    provider: OAuthClientProvider,
-    exchange: Exchange,
-    client: httpx2.AsyncClient,
-    answer: httpx2.Response,
+def take_grant(
+    request: Endpoint, provider: OAuthClientProvider, exchange: Exchange, answer: httpx2.Response
 ) -> Grant:
     """Return the token that the endpoint took; raise MintError where it took none."""
     tokens = provider.context.current_tokens
@@ -288,7 +262,6 @@ async def take_grant(
             exchange.step,
             code=exchange.refusal_code,
         )
-    await _close_session(client, request.mcp_url, answer, tokens.access_token)
     info = provider.context.client_info
     return Grant(
         access_token=access_token,
@@ -300,21 +273,3 @@ async def take_grant(
         client_id=info.client_id if info else None,
         skew_seconds=exchange.skew_seconds,
     )
-
-
-async def _close_session(
-    client: httpx2.AsyncClient, mcp_url: str, answer: httpx2.Response, access_token: str
-) -> None:
-    """End the session that `initialize` opened, where it opened one."""
-    session_id = answer.headers.get("mcp-session-id")
-    if session_id is not None:
-        headers = {"Authorization": f"Bearer {access_token}", "Mcp-Session-Id": session_id}
-        await client.delete(mcp_url, headers=build_mcp_headers() | headers)
-
-
-def _describe(failure: Exception) -> str:
-    """Say what went wrong without quoting replies: the SDK's messages may hold them whole."""
-    # Not of its subclasses: they quote what the token and registration endpoints sent.
-    if type(failure) is OAuthFlowError and "State parameter" not in str(failure):
-        return " ".join(str(failure).split())
-    return "the authorization server's answer does not fit the request"

@@ -12,10 +12,12 @@ from loadtest.masking import build_mask
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.options import MintOptions
 from loadtest.mint.refresh import refresh_slots
-from loadtest.mint.request import ClientRequest, Endpoint, MintRequest, Timings
+from loadtest.mint.request import ClientRequest, Endpoint, MintRequest, Timings, ToolCall
 from loadtest.redaction import SecretStr
 
 SELF_MINT_TTL_SECONDS = (60, 3600)
+# Who a client is that signs in as itself, beside its secret or key.
+MACHINE_VARIABLES = ("LOADTEST_CLIENT_ID", "LOADTEST_ISSUER")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,15 @@ class Order:
         return self.mcp_url.removesuffix(path)
 
     @property
+    def call(self) -> ToolCall | None:
+        """Return a call of the first tool of the table, None where nobody named tools."""
+        settings = self.settings
+        if settings.tools_assumed:
+            return None
+        name, pool = next(iter(settings.tools.tools.items()))
+        return ToolCall(name, pool.arguments[0])
+
+    @property
     def hide(self) -> Callable[[SecretStr], None]:
         """Return what blots a secret out of the logs of GitHub Actions."""
         return build_mask(self.settings.variables)
@@ -45,6 +56,8 @@ def mint_slots(order: Order, slots: tuple[int, ...]) -> tuple[dict[int, Bearer],
     """Mint a bearer for each slot of the pool; return them and where the time went."""
     began = time.monotonic()
     via = order.options.via
+    if via == "auto" and _serves_machines_alone(order):
+        via = "client-credentials"
     if via in {"auto", "browser"}:
         client = _build_client(order)
         return mint_pool(
@@ -56,7 +69,7 @@ def mint_slots(order: Order, slots: tuple[int, ...]) -> tuple[dict[int, Bearer],
     if len(slots) > 1:
         raise ConfigError(f"--via {via} gives one and the same client: a pool needs the browser")
     # No browser, and but for `session` nobody to sign in.
-    bearer = _mint_by_session(order) if via == "session" else _mint_as_machine(order)
+    bearer = _mint_by_session(order) if via == "session" else _mint_as_machine(order, via)
     return {slots[0]: bearer}, Timings(total_seconds=time.monotonic() - began)
 
 
@@ -92,6 +105,7 @@ def _build_client(order: Order) -> ClientRequest:
         workspace_id=settings.credentials.workspace_id,
         tell=order.tell,
         hide=order.hide,
+        call=order.call,
         state_dir=settings.state_dir,
         client_id=settings.find_variable("LOADTEST_CLIENT_ID"),
         client_secret=settings.find_secret("LOADTEST_CLIENT_SECRET"),
@@ -129,21 +143,43 @@ def _find_user(settings: Settings) -> tuple[str, SecretStr]:
     return who.email, who.password
 
 
-def _mint_as_machine(order: Order) -> Bearer:
+def _serves_machines_alone(order: Order) -> bool:
+    """Return whether the server offers client credentials alone, where we have such a client."""
+    settings = order.settings
+    secrets = ("LOADTEST_CLIENT_SECRET", "LOADTEST_CLIENT_KEY_FILE")
+    if not all(map(settings.find_variable, MACHINE_VARIABLES)) or not any(
+        map(settings.find_variable, secrets)
+    ):
+        return False
+    from loadtest.mint.discovery import discover
+    from loadtest.mint.exchange import MACHINES_ALONE
+
+    try:
+        discover(order.mcp_url)
+    except MintError as failure:
+        return failure.reason == MACHINES_ALONE
+    return False
+
+
+def _mint_as_machine(order: Order, via: str) -> Bearer:
     from loadtest.mint.ways import MachineClient, mint_by_client_credentials, take_given
 
     settings = order.settings
     workspace_id = settings.credentials.workspace_id
     endpoint = Endpoint(
-        order.mcp_url, settings.environment, workspace_id, order.tell, hide=order.hide
+        order.mcp_url,
+        settings.environment,
+        workspace_id,
+        order.tell,
+        hide=order.hide,
+        call=order.call,
     )
-    if order.options.via == "given":
+    if via == "given":
         given = settings.find_secret("LOADTEST_BEARER")
         if given is None:
             raise ConfigError("--via given needs LOADTEST_BEARER")
         return take_given(endpoint, given)
-    needed = ("LOADTEST_CLIENT_ID", "LOADTEST_ISSUER")
-    missing = [name for name in needed if settings.find_variable(name) is None]
+    missing = [name for name in MACHINE_VARIABLES if settings.find_variable(name) is None]
     if missing:
         raise ConfigError(f"--via client-credentials needs {', '.join(missing)}")
     key_file = settings.find_variable("LOADTEST_CLIENT_KEY_FILE")

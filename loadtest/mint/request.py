@@ -14,8 +14,17 @@ if TYPE_CHECKING:
 CLIENT_NAME = "mcp-loadtest"
 REQUEST_SECONDS = 30.0
 PROTOCOL_VERSION = "2025-11-25"
+SESSION_HEADER = "mcp-session-id"
 # How an authorization server says that it does not know our client (any more).
 UNKNOWN_CLIENT = frozenset({"invalid_client", "unauthorized_client", "client_not_found"})
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A tool of the environment's table, and arguments for it."""
+
+    name: str
+    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,8 @@ class Endpoint:
     """Where the bearer must work.
 
     `tell` gets one line for what a person would want to know, `hide` every secret that a server
-    hands out, before its first use.
+    hands out, before its first use; `call` is a tool that may be called to see whether it needs a
+    bearer, None where nobody named one.
     """
 
     mcp_url: str
@@ -31,6 +41,7 @@ class Endpoint:
     workspace_id: str | None
     tell: Callable[[str], None]
     hide: Callable[[SecretStr], None] = field(default=lambda _: None, kw_only=True)
+    call: ToolCall | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,20 @@ def build_initialize() -> dict[str, Any]:
     client = {"name": CLIENT_NAME, "version": "1"}
     params = {"protocolVersion": PROTOCOL_VERSION, "capabilities": {}, "clientInfo": client}
     return {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+
+
+def build_requests_after_initialize(call: ToolCall | None = None) -> tuple[dict[str, Any], ...]:
+    """Return what needs a bearer, if anything does, where anyone may initialize."""
+    initialized = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    listing = {"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {}}
+    if call is None:
+        return initialized, listing
+    params = {"name": call.name, "arguments": dict(call.arguments)}
+    return (
+        initialized,
+        listing,
+        {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": params},
+    )
 
 
 def build_mcp_headers() -> dict[str, str]:

@@ -18,8 +18,9 @@ from mcp.client.auth.extensions.client_credentials import (
 from loadtest.errors import ConfigError
 from loadtest.mint.acceptance import check_taken, open_http
 from loadtest.mint.bearer import Bearer, parse_claims
+from loadtest.mint.challenge import ask_endpoint
 from loadtest.mint.exchange import Exchange
-from loadtest.mint.flow import accept, ask_endpoint, open_client, take_grant
+from loadtest.mint.flow import FixedScope, accept, open_client, take_grant
 from loadtest.mint.request import Endpoint
 from loadtest.mint.storage import Unkept
 from loadtest.redaction import SecretStr
@@ -48,16 +49,24 @@ def mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient) -> Be
 
 
 async def _mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient) -> Bearer:
-    exchange = Exchange()
+    exchange = Exchange(needs_person=False)
     provider = _build_provider(endpoint, machine)
     async with open_client(endpoint.tell, exchange) as client:
-        answer = await ask_endpoint(client, endpoint.mcp_url, provider, exchange)
-        grant = await take_grant(endpoint, provider, exchange, client, answer)
+        answer = await ask_endpoint(client, endpoint.mcp_url, provider, exchange, endpoint.call)
+        grant = take_grant(endpoint, provider, exchange, answer)
     return accept(endpoint, replace(grant, via="client-credentials"))
 
 
 def _build_provider(endpoint: Endpoint, machine: MachineClient) -> OAuthClientProvider:
-    scope = endpoint.environment.scope
+    provider = _build_authenticated(endpoint, machine)
+    scope = _find_scope(endpoint)
+    if scope is not None:
+        metadata = provider.context.client_metadata.model_dump() | {"scope": scope}
+        provider.context.client_metadata = FixedScope.model_validate(metadata)
+    return provider
+
+
+def _build_authenticated(endpoint: Endpoint, machine: MachineClient) -> OAuthClientProvider:
     if machine.key_file is not None:
         pem, algorithm = _read_key(machine.key_file)
         signer = SignedJWTParameters(
@@ -71,8 +80,7 @@ def _build_provider(endpoint: Endpoint, machine: MachineClient) -> OAuthClientPr
             Unkept(),
             machine.client_id,
             signer.create_assertion_provider(),
-            scope,
-            machine.issuer,
+            issuer=machine.issuer,
         )
     if machine.secret is None:
         raise ConfigError("LOADTEST_CLIENT_SECRET or LOADTEST_CLIENT_KEY_FILE is needed")
@@ -81,9 +89,17 @@ def _build_provider(endpoint: Endpoint, machine: MachineClient) -> OAuthClientPr
         Unkept(),
         machine.client_id,
         machine.secret.get_secret_value(),
-        scope=scope,
         issuer=machine.issuer,
     )
+
+
+def _find_scope(endpoint: Endpoint) -> str | None:
+    """Return the configured scope without offline access: no refresh token comes this way.
+
+    RFC 6749, section 4.4.3.
+    """
+    asked = (endpoint.environment.scope or "").split()
+    return " ".join(scope for scope in asked if scope != "offline_access") or None
 
 
 def _read_key(path: Path) -> tuple[str, str]:

@@ -19,9 +19,10 @@ from loadtest.errors import MintError
 from loadtest.mint import refresh
 from loadtest.mint.acceptance import check_grant
 from loadtest.mint.bearer import parse_claims
+from loadtest.mint.challenge import ask_endpoint
 from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.exchange import Exchange
-from loadtest.mint.flow import ask_endpoint, open_client, take_grant
+from loadtest.mint.flow import open_client, take_grant
 from loadtest.mint.refresh import refresh_slots
 from loadtest.mint.request import ClientRequest, Endpoint
 from loadtest.mint.storage import SlotStorage
@@ -126,7 +127,7 @@ async def run(server: Server, state: Path) -> None:
     endpoint = Endpoint(MCP_URL, build_environment(), "w", lambda _: None)
     async with open_client(endpoint.tell, exchange, server) as client:
         reply = await ask_endpoint(client, MCP_URL, provider, exchange)
-        grant = await take_grant(endpoint, provider, exchange, client, reply)
+        grant = take_grant(endpoint, provider, exchange, reply)
     with httpx.Client(transport=httpx.MockTransport(server.answer_keys)) as http:
         check_grant(endpoint, grant, http)
 

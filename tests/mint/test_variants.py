@@ -1,6 +1,7 @@
 """Every variant of the MCP authorization specification, by the reference target's knobs."""
 
 import json
+import shutil
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
@@ -10,16 +11,26 @@ from typing import Any
 
 import httpx
 import pytest
-from minting import build_request, build_target, mint
+from minting import SLUG, build_request, build_target, mint
 from reference.documents import host_documents
 
 from loadtest.browser import BrowserChoice
+from loadtest.config import CONFIG_FILE, load_settings
 from loadtest.errors import MintError
 from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.mint.clients import ClientStore
-from loadtest.mint.pool import mint_pool
-from loadtest.mint.request import MintRequest
+from loadtest.mint.discovery import discover
+from loadtest.mint.exchange import MACHINES_ALONE
+from loadtest.mint.options import MintOptions
+from loadtest.mint.pool import Order, mint_pool, mint_slots
+from loadtest.mint.request import (
+    MintRequest,
+    ToolCall,
+    build_initialize,
+    build_requests_after_initialize,
+)
 from loadtest.mint.revocation import revoke_all
+from loadtest.mint.ways import take_given
 from loadtest.redaction import SecretStr
 from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget
@@ -61,6 +72,20 @@ def accepts(bearer: Bearer) -> bool:
     return httpx.post(bearer.mcp_url, headers=headers, json=body).status_code == 400
 
 
+def call_tool(bearer: Bearer) -> httpx.Response:
+    headers = {
+        "Authorization": f"Bearer {bearer.access_token.get_secret_value()}",
+        "Accept": "application/json, text/event-stream",
+    }
+    with httpx.Client(headers=headers) as http:
+        opened = http.post(bearer.mcp_url, json=build_initialize())
+        http.headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
+        *_, calling = build_requests_after_initialize(LIST_ENTITIES)
+        answer = http.post(bearer.mcp_url, json=calling)
+        http.delete(bearer.mcp_url)
+    return answer
+
+
 def refuse(request: MintRequest) -> MintError:
     with pytest.raises(MintError) as caught:
         mint(request)
@@ -95,6 +120,85 @@ def test_a_variant_that_the_specification_allows_gives_a_bearer(
     bearer, _ = mint(request)
     assert accepts(bearer)
     assert target.open_sessions == 0
+
+
+LIST_ENTITIES = ToolCall("listEntities", {})
+
+
+@pytest.mark.parametrize(
+    ("first_challenge", "call"),
+    [("tools/list", None), ("tools/call", LIST_ENTITIES), ("tools/call", None), ("never", None)],
+)
+def test_a_server_that_lets_anyone_initialize_gives_a_bearer(
+    start: Start, first_challenge: str, call: ToolCall | None
+) -> None:
+    target, request = start(first_challenge=first_challenge, request={"call": call})
+    bearer, _ = mint(request)
+    answer = call_tool(bearer)
+    assert answer.status_code == 200
+    assert target.open_sessions == 0
+
+
+def test_a_server_that_lets_anyone_initialize_is_asked_for_its_metadata(start: Start) -> None:
+    _, request = start(first_challenge="never")
+    found = discover(request.mcp_url)
+    assert found.issuer.endswith("/api/auth")
+
+
+def test_a_server_without_challenge_and_metadata_asks_for_no_bearer(start: Start) -> None:
+    target, request = start(first_challenge="never", resource_metadata="nowhere")
+    failure = refuse(request)
+    assert failure.step == "discovery"
+    assert "asked for no bearer" in str(failure)
+    assert target.open_sessions == 0
+
+
+def test_want_of_scope_after_an_open_initialize_adds_to_the_scope_that_was_granted(
+    start: Start,
+) -> None:
+    _, request = start(environment={"scope": None}, first_challenge="tools/list", step_up="once")
+    bearer, _ = mint(request)
+    assert {"mcp:read", "mcp:write"} <= set(bearer.scope.split())
+
+
+def test_a_scope_that_never_suffices_is_asked_for_once(start: Start) -> None:
+    told: list[str] = []
+    _, request = start(
+        request={"tell": told.append}, first_challenge="tools/list", step_up="always"
+    )
+    assert refuse(request).code == "insufficient_scope"
+    assert sum("asks for more scope" in line for line in told) == 1
+
+
+def test_a_given_bearer_is_tried_past_an_open_initialize(start: Start) -> None:
+    _, request = start(first_challenge="tools/list")
+    with pytest.raises(MintError, match="refuses the bearer: HTTP 401"):
+        take_given(request, SecretStr("not a bearer of this server"))
+
+
+def test_a_server_for_machines_alone_gives_a_machine_its_bearer(
+    start: Start, tmp_path: Path
+) -> None:
+    secret = "a machine secret canary"
+    machine = SeedClient(
+        "machine", secret=secret, grant_types=("client_credentials",), workspace=SLUG
+    )
+    target, request = start(clients=(machine,), grant_types="client_credentials")
+    failure = refuse(request)
+    assert (failure.step, failure.reason) == ("discovery", MACHINES_ALONE)
+    assert target.registrations == 0
+    variables = {
+        "LOADTEST_BASE_URL": target.api_url,
+        "LOADTEST_WORKSPACE_ID": str(request.workspace_id),
+        "LOADTEST_CLIENT_ID": "machine",
+        "LOADTEST_CLIENT_SECRET": secret,
+        "LOADTEST_ISSUER": f"{target.api_url}/api/auth",
+    }
+    shutil.copy(Path(__file__).parents[2] / CONFIG_FILE, tmp_path)
+    settings = load_settings(tmp_path, "staging", "smoke", process_env=variables)
+    order = Order(settings, MintOptions(), request.mcp_url, 60, lambda _: None)
+    made, _ = mint_slots(order, (0,))
+    assert made[0].via == "client-credentials"
 
 
 def test_a_server_of_2025_03_26_without_any_metadata_is_signed_in_to(start: Start) -> None:
