@@ -51,6 +51,7 @@ HELP = {
     "verify": "Look again, even if all was there within the last hour",
     "rotate": "Change the password everywhere it is stored, or nowhere",
     "teardown": "Remove what can be removed, list what cannot, wipe the local files",
+    "enroll_totp": "Enrol an authenticator app for the user, and keep its secret",
     "github_secrets": "Hand the credentials to the Actions secrets of GITHUB_REPOSITORY",
     "print_": "Print the credentials in clear, once",
     "history.check": "Fail when the newest run is older than the environment's cadence_days allow",
@@ -193,6 +194,7 @@ def provision(
     rotate: bool = False,
     teardown: bool = False,
     github_secrets: bool = False,
+    enroll_totp: bool = False,
     print_: bool = False,
 ) -> None:
     """Make the load-test user, its workspace and data
@@ -211,6 +213,7 @@ def provision(
         rotate=rotate,
         teardown=teardown,
         github_secrets=github_secrets,
+        enroll_totp=enroll_totp,
         show=print_,
     )
 

@@ -4,13 +4,16 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
-from loadtest.errors import ProvisionError
+from loadtest.config import Settings, parse_origin
+from loadtest.errors import ConfigError, ProvisionError
 from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
-from loadtest.redaction import SecretStr
+from loadtest.redaction import SecretStr, learn_code
 from loadtest.tls import find_tls
+from loadtest.totp import Totp, shorten
 
 if TYPE_CHECKING:
     import httpx
@@ -19,6 +22,9 @@ REQUEST_SECONDS = 30.0
 ATTACH_SECONDS = 120.0
 # Longer than all waits for an import and for the quota together.
 LOOK_TTL_SECONDS = 600
+# Another sign-in may have used the first code a moment ago.
+CODE_TRIES = 2
+ORIGIN_REFUSALS = frozenset({"INVALID_ORIGIN", "MISSING_OR_NULL_ORIGIN"})
 
 State = Literal["was there", "made"]
 
@@ -31,8 +37,38 @@ class WrongPasswordError(ProvisionError):
     """The target does not know this pair of user and password."""
 
 
+class OneTimeCodeError(ProvisionError):
+    """The sign-in asks for a one-time code that we do not have, or refuses ours."""
+
+
+class EmailNotVerifiedError(ProvisionError):
+    """Nobody signs in before a person has opened the link in a mail."""
+
+
 class PasswordChangeRequiredError(ProvisionError):
     """The server lets this user do nothing but change the password."""
+
+
+class SecondFactorRequiredError(ProvisionError):
+    """The server demands an authenticator app that the user does not have."""
+
+
+@dataclass(frozen=True)
+class SecondFactor:
+    """What answers a request for a one-time code.
+
+    `secret` is of the user's authenticator app; `origins` are where the server's sign-in pages
+    may be, the only places from which it takes a code.
+    """
+
+    secret: SecretStr | None = None
+    origins: tuple[str, ...] = ()
+
+
+def find_second_factor(settings: Settings) -> SecondFactor:
+    """Return the second factor of the user of an environment."""
+    origins = tuple(sorted(settings.find_sign_in_origins()))
+    return SecondFactor(settings.credentials.totp_secret, origins)
 
 
 class Accounts:
@@ -40,16 +76,21 @@ class Accounts:
 
     A request that carries cookies without an `Origin` is refused, hence no jar (wire contract,
     "Accounts, workspace, data"). `hide` is told every secret that the target hands out before it
-    is used; `pause` waits, in seconds.
+    is used; `pause` waits, in seconds. `asked_for_code` tells whether the sign-in took a one-time
+    code.
     """
+
+    asked_for_code = False
 
     def __init__(
         self,
         base_url: str,
         tell: Callable[[str], None],
         *,
+        second_factor: SecondFactor = SecondFactor(),
         hide: Callable[[SecretStr], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         import httpx  # a task that skips itself does without
 
@@ -57,9 +98,11 @@ class Accounts:
             base_url=base_url, timeout=REQUEST_SECONDS, verify=find_tls(base_url)
         )
         self._token = SecretStr("")
+        self._second_factor = second_factor
         self._tell = tell
         self._hide = hide
         self._pause = pause
+        self._clock = clock
         self._secrets: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -72,25 +115,42 @@ class Accounts:
             self._http.close()
 
     def sign_in(self, email: str, password: SecretStr) -> bool:
-        """Sign in; return False when the target knows no such pair of user and password."""
+        """Sign in; return False when the target knows no such pair of user and password.
+
+        Where the user has an authenticator app, the server asks for a one-time code.
+        """
         self.sign_out()
         body = {"email": email, "password": self._reveal(password)}
         answer = self._ask("POST", "/api/auth/sign-in/email", body)
+        if answer.status_code == 200 and _body(answer).get("twoFactorRedirect"):
+            answer = self._answer_challenge(email, answer)
+            self.asked_for_code = True
         if answer.status_code == 200:
             self._token = self._take(answer, "token")
             return True
+        if _code(answer) == "EMAIL_NOT_VERIFIED":
+            raise _not_verified(email)
         if _code(answer) != "INVALID_EMAIL_OR_PASSWORD":
             raise ProvisionError(f"sign-in of {email} failed: {self._words(answer)}")
         return False
 
     def sign_up(self, email: str, password: SecretStr) -> bool:
-        """Make the user and sign in; return False when there is one with this e-mail."""
+        """Make the user and sign in; return False when there is one with this e-mail.
+
+        Raises EmailNotVerifiedError where the user is made, and has a mail to open.
+        """
         body = {"email": email, "password": self._reveal(password), "name": "Load test"}
         answer = self._ask("POST", "/api/auth/sign-up/email", body)
         if _code(answer) == "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL":
             return False
         if answer.status_code != 200:
-            raise ProvisionError(f"sign-up of {email} failed: {self._words(answer)}")
+            words = self._words(answer)
+            if "captcha" in words.lower():
+                words += "; make the user by hand, on the server's own page, and set "
+                words += "LOADTEST_PASSWORD to its password"
+            raise ProvisionError(f"sign-up of {email} failed: {words}")
+        if "user" in _body(answer) and _body(answer).get("token") is None:
+            raise _not_verified(email)
         self._token = self._take(answer, "token")
         return True
 
@@ -102,6 +162,34 @@ class Accounts:
             with suppress(httpx.HTTPError):
                 self._send("POST", "/api/auth/sign-out", {}, REQUEST_SECONDS)
             self._token = SecretStr("")
+
+    def start_enrollment(self, password: SecretStr) -> SecretStr:
+        """Have the target make a secret for an authenticator app of the signed-in user.
+
+        It asks for codes once `confirm_enrollment` has shown it one.
+        """
+        body = {"password": self._reveal(password)}
+        answer = self._ask("POST", "/api/auth/two-factor/enable", body)
+        if answer.status_code != 200:
+            raise ProvisionError(f"no authenticator can be enrolled: {self._words(answer)}")
+        uri = self._take(answer, "totpURI")
+        backups = _body(answer).get("backupCodes")
+        for backup in backups if isinstance(backups, list) else ():
+            self._hide(SecretStr(str(backup)))
+        try:
+            secret = SecretStr(shorten(uri.get_secret_value()))
+        except ValueError:
+            raise ProvisionError("no authenticator can be enrolled: its totpURI is none") from None
+        self._hide(secret)
+        return secret
+
+    def confirm_enrollment(self, secret: SecretStr) -> None:
+        """Show the target a first code: from now on every sign-in asks for one."""
+        answer = self._try_codes(secret, lambda code: self._post_code(code, {}))
+        if answer.status_code != 200:
+            raise ProvisionError(f"the first one-time code is refused: {self._words(answer)}")
+        self._token = self._take(answer, "token")
+        self._second_factor = replace(self._second_factor, secret=secret)
 
     def change_password(self, current: SecretStr, new: SecretStr) -> None:
         """Replace the signed-in user's password; other sessions may end with it."""
@@ -197,17 +285,17 @@ class Accounts:
             self._hide(SecretStr(body["client_secret"]))
         return body
 
-    def raise_quota(self, client_id: str, requests_per_minute: int) -> bool:
-        """Raise what a client may do a minute; False where it is not ours to raise."""
+    def raise_quota(self, client_id: str, requests_per_minute: int) -> str | None:
+        """Raise what a client may do a minute; return why not, where it is not ours to raise."""
         path = f"/api/v1/admin/oauth-clients/{quote(client_id, safe='')}/rate-limit"
         answer = self._ask("PATCH", path, {"requestsPerMinute": requests_per_minute})
         if answer.status_code in {403, 404}:
-            return False
+            return self._words(answer)
         if answer.status_code != 200:
             raise ProvisionError(
                 f"the quota of client {client_id} cannot be raised: {self._words(answer)}"
             )
-        return True
+        return None
 
     def delete_workspace(self, workspace_id: str) -> str | None:
         """Delete a workspace and all in it; return why not, where the target does not."""
@@ -217,6 +305,65 @@ class Accounts:
     def delete_user(self, password: SecretStr) -> str | None:
         """Delete the signed-in user; return why not, where the target does not."""
         return self._remove("/api/auth/delete-user", {"password": self._reveal(password)})
+
+    def _answer_challenge(self, email: str, challenge: "httpx.Response") -> "httpx.Response":
+        """End a sign-in by a one-time code, with the cookies of its first half."""
+        secret = self._second_factor.secret
+        if secret is None:
+            raise OneTimeCodeError(
+                f"the sign-in of {email} asks for a one-time code: set LOADTEST_TOTP_SECRET to the "
+                "secret of its authenticator app"
+            )
+        cookies = "; ".join(f"{name}={value}" for name, value in challenge.cookies.items())
+        for value in challenge.cookies.values():
+            self._hide(SecretStr(value))
+        answer = self._try_codes(secret, lambda code: self._post_from_a_page(code, cookies))
+        if answer.status_code != 200:
+            raise OneTimeCodeError(
+                f"the one-time code of {email} is refused: {self._words(answer)}; correct "
+                "LOADTEST_TOTP_SECRET, or this machine's clock"
+            )
+        return answer
+
+    def _try_codes(
+        self, secret: SecretStr, post: "Callable[[str], httpx.Response]"
+    ) -> "httpx.Response":
+        """Send a code that was not typed yet, and the next one where somebody else typed it."""
+        try:
+            totp = Totp(self._reveal(secret), self._clock)
+        except ValueError:
+            raise ConfigError(
+                "LOADTEST_TOTP_SECRET is neither base32 nor an otpauth://totp URI"
+            ) from None
+        for tries_left in range(CODE_TRIES - 1, -1, -1):
+            wait_seconds = totp.fresh_in_seconds()
+            if wait_seconds:
+                self._tell(f"waiting {wait_seconds:.0f} s for the next one-time code")
+                self._pause(wait_seconds)
+            code = totp.take()
+            learn_code(code)
+            answer = post(code)
+            if answer.status_code not in {400, 401} or not tries_left:
+                break
+        return answer
+
+    def _post_from_a_page(self, code: str, cookies: str) -> "httpx.Response":
+        """Send a code as a page would, from the first origin that the server trusts."""
+        origins = dict.fromkeys(
+            (*self._second_factor.origins, parse_origin(str(self._http.base_url)))
+        )
+        for origin in origins:
+            answer = self._post_code(code, {"Cookie": cookies, "Origin": origin})
+            if _code(answer) not in ORIGIN_REFUSALS:
+                return answer
+        raise OneTimeCodeError(
+            f"the server takes no one-time code from {' or '.join(origins)}: set "
+            "LOADTEST_SIGN_IN_ORIGINS to the origin of its sign-in page"
+        )
+
+    def _post_code(self, code: str, headers: dict[str, str]) -> "httpx.Response":
+        path = "/api/auth/two-factor/verify-totp"
+        return self._ask("POST", path, {"code": code}, headers=headers)
 
     def _remove(self, path: str, body: dict[str, Any]) -> str | None:
         answer = self._ask("POST", path, body)
@@ -228,12 +375,13 @@ class Accounts:
         path: str,
         body: dict[str, Any] | None = None,
         timeout_seconds: float = REQUEST_SECONDS,
+        headers: Mapping[str, str] | None = None,
     ) -> "httpx.Response":
         import httpx
 
         for wait_seconds in (*RATE_WAITS_SECONDS, None):
             try:
-                answer = self._send(method, path, body, timeout_seconds)
+                answer = self._send(method, path, body, timeout_seconds, headers)
             except httpx.HTTPError as failure:
                 url = self._http.base_url.join(path)
                 raise NoAnswerError(f"{url} does not answer ({type(failure).__name__})") from None
@@ -246,15 +394,32 @@ class Accounts:
             raise PasswordChangeRequiredError(
                 f"{path} is refused until the password is changed: run `inv provision`"
             )
+        if answer.status_code == 403 and _body(answer).get("error") == "mfa_enrollment_required":
+            raise SecondFactorRequiredError(
+                f"{path} is refused: {self._words(answer)}{self._describe_enrollment(answer)}"
+            )
         return answer
 
+    def _describe_enrollment(self, answer: "httpx.Response") -> str:
+        """Say where a second factor is enrolled, as the server says; its paths are of its pages."""
+        given = str(_body(answer).get("enrollmentUrl") or "")
+        url = urljoin(next(iter(self._second_factor.origins), ""), given)
+        shown = "".join(c for c in url if c.isprintable() and c != " ")[:200]
+        where = f"at {shown}, or " if shown else ""
+        return f" (enrol one {where}by `inv provision --enroll-totp`)"
+
     def _send(
-        self, method: str, path: str, body: dict[str, Any] | None, timeout_seconds: float
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        timeout_seconds: float,
+        headers: Mapping[str, str] | None = None,
     ) -> "httpx.Response":
         token = self._token.get_secret_value()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
         answer = self._http.request(
-            method, path, json=body, headers=headers, timeout=timeout_seconds
+            method, path, json=body, headers={**bearer, **(headers or {})}, timeout=timeout_seconds
         )
         self._http.cookies.clear()
         return answer
@@ -294,14 +459,20 @@ def open_session(
     workspace_id: str | None,
     tell: Callable[[str], None],
     *,
+    second_factor: SecondFactor = SecondFactor(),
     hide: Callable[[SecretStr], None] = lambda _: None,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Accounts]:
     """Sign a provisioned user in, its workspace active, and out again at the end."""
-    with Accounts(base_url, tell, hide=hide) as accounts:
+    with Accounts(base_url, tell, second_factor=second_factor, hide=hide, pause=pause) as accounts:
         if not accounts.sign_in(email, password):
             raise WrongPasswordError(f"wrong password for {email}: run `inv provision --verify`")
         accounts.ensure_workspace(email, workspace_id)
         yield accounts
+
+
+def _not_verified(email: str) -> EmailNotVerifiedError:
+    return EmailNotVerifiedError(f"open the link that was mailed to {email}, then run this again")
 
 
 def build_slug(email: str) -> str:

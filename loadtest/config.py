@@ -322,6 +322,7 @@ class Credentials:
     email: str | None = None
     password: SecretStr | None = None
     workspace_id: str | None = None
+    totp_secret: SecretStr | None = None
 
 
 @dataclass(frozen=True)
@@ -694,8 +695,10 @@ def _load_credentials(path: Path, variables: Mapping[str, str]) -> Credentials:
     if kept.get("LOADTEST_PASSWORD_BEFORE") == variables.get("LOADTEST_PASSWORD", ""):
         values["LOADTEST_PASSWORD"] = kept.get("LOADTEST_PASSWORD", "")
     password = values.get("LOADTEST_PASSWORD")
+    totp_secret = values.get("LOADTEST_TOTP_SECRET")
     return Credentials(
         email=values.get("LOADTEST_EMAIL"),
         password=SecretStr(password) if password else None,
         workspace_id=values.get("LOADTEST_WORKSPACE_ID"),
+        totp_secret=SecretStr(totp_secret) if totp_secret else None,
     )

@@ -13,6 +13,7 @@ from loadtest.redaction import SecretStr
 EMAIL = "LOADTEST_EMAIL"
 PASSWORD = "LOADTEST_PASSWORD"  # noqa: S105 (a name)
 WORKSPACE_ID = "LOADTEST_WORKSPACE_ID"
+TOTP_SECRET = "LOADTEST_TOTP_SECRET"  # noqa: S105 (a name)
 # A password that may already be the server's, until one run has seen which of the two signs in.
 NEXT = "LOADTEST_PASSWORD_NEXT"
 # What a variable held when the password was changed: such a variable no longer counts.
@@ -25,7 +26,8 @@ REFERENCE_EMAIL = "loadtest@novamart.example"
 class Known:
     """What is known of the user; `passwords` are worth trying, the likeliest first.
 
-    `typed` is the password that a variable gives and that still counts.
+    `typed` is the password that a variable gives and that still counts. `totp_secret` is of the
+    user's authenticator app, `totp_typed` tells whether a variable gives it.
     """
 
     email: str
@@ -33,6 +35,8 @@ class Known:
     workspace_id: str | None
     typed: SecretStr | None
     pending: bool
+    totp_secret: SecretStr | None
+    totp_typed: bool
 
 
 class CredentialsFile:
@@ -64,12 +68,15 @@ class CredentialsFile:
         ]
         passwords = dict.fromkeys(text for text in candidates if text)
         workspace_id = self._variables.get(WORKSPACE_ID) or kept.get(WORKSPACE_ID)
+        totp_secret = self._variables.get(TOTP_SECRET) or kept.get(TOTP_SECRET)
         return Known(
             email=email,
             passwords=tuple(SecretStr(text) for text in passwords),
             workspace_id=workspace_id or settings.credentials.workspace_id,
             typed=SecretStr(typed) if typed else None,
             pending=bool(kept.get(NEXT) or self._variables.get(NEXT)),
+            totp_secret=SecretStr(totp_secret) if totp_secret else None,
+            totp_typed=TOTP_SECRET in self._variables,
         )
 
     def keep(self, values: Mapping[str, SecretStr | str | None]) -> None:

@@ -3,17 +3,28 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loadtest.accounts import (
     Accounts,
+    EmailNotVerifiedError,
     NoAnswerError,
     PasswordChangeRequiredError,
     build_slug,
+    find_second_factor,
 )
 from loadtest.config import Credentials, Settings, parse_env_file
-from loadtest.credentials import EMAIL, NEXT, PASSWORD, WORKSPACE_ID, CredentialsFile, Known
+from loadtest.credentials import (
+    EMAIL,
+    NEXT,
+    PASSWORD,
+    TOTP_SECRET,
+    WORKSPACE_ID,
+    CredentialsFile,
+    Known,
+)
+from loadtest.enrollment import enroll
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError, TargetError
 from loadtest.files import ensure_private_dir, read_json, write_json
 from loadtest.github_secrets import RepositorySecrets, open_secrets
@@ -86,18 +97,21 @@ def provision(
     tell: Callable[[str], None],
     *,
     github_secrets: bool = False,
+    enroll_totp: bool = False,
     bearer: SecretStr | None = None,
     pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.time,
 ) -> Provisioned:
     """Make user, workspace and data where they are missing; verify by the four tools.
 
     A password that was not given is invented, and kept (0600) before the account is made, so that
     a run killed half-way is taken up by the next; a given one is not written. `bearer` looks at
-    the data where the target mints none for it. Raises ProvisionError and ConfigError.
+    the data where the target mints none for it. `enroll_totp` enrols an authenticator app for the
+    user. Raises ProvisionError and ConfigError.
     """
-    work = _Work(settings, base_url, tell, pause, github_secrets)
+    work = _Work(settings, base_url, tell, pause, github_secrets, clock)
     with work.lock():
-        return work.provision(bearer)
+        return work.provision(bearer, enroll_totp=enroll_totp)
 
 
 def rotate(
@@ -107,9 +121,10 @@ def rotate(
     *,
     github_secrets: bool = False,
     pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.time,
 ) -> Step:
     """Give the user a new password on the server and wherever it is stored, or nowhere."""
-    work = _Work(settings, base_url, tell, pause, github_secrets)
+    work = _Work(settings, base_url, tell, pause, github_secrets, clock)
     with work.lock():
         return work.rotate()
 
@@ -120,13 +135,14 @@ def teardown(
     tell: Callable[[str], None],
     *,
     pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.time,
 ) -> tuple[Step, ...]:
     """Remove what is ours on the server and in GitHub, list what stays, wipe the local files.
 
     `base_url` is None for a reference target, whose state is local. Raises TargetError while
     somebody else serves that state.
     """
-    work = _Work(settings, base_url or "", tell, pause, github_secrets=False)
+    work = _Work(settings, base_url or "", tell, pause, github_secrets=False, clock=clock)
     check_own(settings.state_dir)
     with work.lock():
         steps = work.remove_all() if base_url else ()
@@ -141,6 +157,7 @@ def render_credentials(settings: Settings) -> str:
         EMAIL: known.email,
         PASSWORD: known.passwords[0].get_secret_value() if known.passwords else None,
         WORKSPACE_ID: known.workspace_id,
+        TOTP_SECRET: known.totp_secret.get_secret_value() if known.totp_secret else None,
     }
     return "".join(f"{name}={value}\n" for name, value in values.items() if value)
 
@@ -177,6 +194,7 @@ class _Work:
     tell: Callable[[str], None]
     pause: Callable[[float], None]
     github_secrets: bool
+    clock: Callable[[], float] = time.time
     steps: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -206,7 +224,7 @@ class _Work:
         finally:
             lock.release()
 
-    def provision(self, bearer: SecretStr | None) -> Provisioned:
+    def provision(self, bearer: SecretStr | None, *, enroll_totp: bool) -> Provisioned:
         if self.github_secrets:
             # A token that may not write is found out before anything is made.
             for repository in self.open_repositories():
@@ -214,6 +232,8 @@ class _Work:
         with self.open_accounts() as accounts:
             email, password, state = self.enter(accounts)
             self.steps = [Step(f"user {email}", state)]
+            if enroll_totp:
+                self.steps.append(self.ensure_authenticator(accounts, email, password))
             try:
                 workspace_id = self.furnish(accounts, email, bearer)
             except PasswordChangeRequiredError:
@@ -221,7 +241,7 @@ class _Work:
                 workspace_id = self.furnish(accounts, email, bearer)
         if self.github_secrets:
             self.hand_over(email, password, workspace_id)
-        credentials = Credentials(email, password, workspace_id)
+        credentials = Credentials(email, password, workspace_id, self.file.read().totp_secret)
         if not any(step.state == "not seen" for step in self.steps):
             body = {"for": _subject(self.settings.base_url, credentials)}
             self.write("provision.json", body | {"verified_at": time.time()})
@@ -245,7 +265,17 @@ class _Work:
         return Step(f"new password of {known.email} ({self.describe(places)})", "made")
 
     def open_accounts(self) -> Accounts:
-        return Accounts(self.base_url, self.tell, hide=self.hide, pause=self.pause)
+        second_factor = replace(
+            find_second_factor(self.settings), secret=self.file.read().totp_secret
+        )
+        return Accounts(
+            self.base_url,
+            self.tell,
+            second_factor=second_factor,
+            hide=self.hide,
+            pause=self.pause,
+            clock=self.clock,
+        )
 
     def sign_in(self, accounts: Accounts, known: Known) -> SecretStr | None:
         """Sign in with whichever known password the server takes, and settle on it."""
@@ -281,6 +311,10 @@ class _Work:
         except NoAnswerError:
             # The user may have been made: the password stays, and the next run finds out.
             raise
+        except EmailNotVerifiedError as failure:
+            self.write(OWNED_FILE, {"user": email})
+            kept = f" (its password is kept in {self.file.path})" if not known.passwords else ""
+            raise EmailNotVerifiedError(f"{email} was made: {failure}{kept}") from None
         except ProvisionError:
             self.forget_invented(known)
             raise
@@ -321,6 +355,19 @@ class _Work:
         if typed is not None and not places.repositories:
             self.tell(f"{PASSWORD} as it was set no longer signs in: {self.file.path} goes before")
         return new
+
+    def ensure_authenticator(self, accounts: Accounts, email: str, password: SecretStr) -> Step:
+        """Enrol an authenticator app for the user, unless the sign-in just asked it for a code."""
+        if accounts.asked_for_code:
+            return Step(f"authenticator of {email}", "was there")
+        if self.file.read().totp_typed:
+            raise ConfigError(
+                f"{TOTP_SECRET} is set, yet {email} has no authenticator: unset it, then enrol one"
+            )
+        places = Places(self.file, self.open_repositories())
+        self.check_durable(places)
+        enroll(accounts, password, places)
+        return Step(f"authenticator of {email} ({self.describe(places)})", "made")
 
     def furnish(self, accounts: Accounts, email: str, bearer: SecretStr | None) -> str:
         """Have the workspace, its data and our clients' quota; see what the four tools answer."""
@@ -414,6 +461,9 @@ class _Work:
             PASSWORD: password,
             WORKSPACE_ID: workspace_id,
         }
+        totp_secret = self.file.read().totp_secret
+        if totp_secret is not None:
+            values[TOTP_SECRET] = totp_secret
         repositories = self.open_repositories()
         self.remember_repositories(repositories)
         for repository in repositories:
@@ -446,11 +496,11 @@ class _Work:
         self.write(HANDED_FILE, {"repositories": places})
 
     def check_durable(self, places: Places) -> None:
-        """Refuse a new password that would be lost with the disk of a runner."""
+        """Refuse a new secret that would be lost with the disk of a runner."""
         lasting = places.repositories or self.settings.is_reference()
         if _is_in_actions(self.settings) and not lasting:
             raise ConfigError(
-                "a new password is needed, and this runner's disk is thrown away with it: add "
+                "a new secret is needed, and this runner's disk is thrown away with it: add "
                 "--github-secrets, or run `inv provision` once on a machine that stays"
             )
 
@@ -525,7 +575,7 @@ class _Work:
             what = f"GitHub secrets of {place['repository']}"
             try:
                 repository = open_secrets(self.settings.variables, self.pause, **place)
-                repository.delete(BASE_URL, EMAIL, PASSWORD, WORKSPACE_ID, NEXT)
+                repository.delete(BASE_URL, EMAIL, PASSWORD, WORKSPACE_ID, NEXT, TOTP_SECRET)
             except LoadtestError as failure:
                 yield Step(what, f"cannot be removed ({failure})")
             else:

@@ -61,6 +61,7 @@ def provision(
     rotate: bool = False,
     teardown: bool = False,
     github_secrets: bool = False,
+    enroll_totp: bool = False,
     show: bool = False,
 ) -> None:
     """Make user, workspace and data ready, unless they were seen so within the last hour."""
@@ -68,8 +69,10 @@ def provision(
     if not (provisions or teardown):
         chain.say("provision", f"nothing to provision in environment {settings.environment_name}")
         return
-    if teardown and (rotate or github_secrets or show):
+    if teardown and (rotate or github_secrets or enroll_totp or show):
         raise UsageError("--teardown goes with no other option than --env")
+    if rotate and enroll_totp:
+        raise UsageError("--rotate and --enroll-totp go one at a time")
     if github_secrets and settings.is_reference():
         raise UsageError("--github-secrets is for hosted environments: nobody else reaches ours")
     if provisions:
@@ -88,7 +91,8 @@ def provision(
         for step in stage.teardown(settings, base_url, tell):
             tell(step.describe())
         return
-    seen = not (verify or rotate or github_secrets) and stage.was_verified(settings)
+    looks = verify or rotate or github_secrets or enroll_totp
+    seen = not looks and stage.was_verified(settings)
     if rotate:
         origin = chain.open_target(settings)
         tell(stage.rotate(settings, origin, tell, github_secrets=github_secrets).describe())
@@ -97,7 +101,14 @@ def provision(
     elif not rotate or verify or github_secrets:
         origin = chain.open_target(settings)
         bearer = _find_look_bearer(settings, origin)
-        done = stage.provision(settings, origin, tell, github_secrets=github_secrets, bearer=bearer)
+        done = stage.provision(
+            settings,
+            origin,
+            tell,
+            github_secrets=github_secrets,
+            enroll_totp=enroll_totp,
+            bearer=bearer,
+        )
         for step in done.steps:
             tell(step.describe())
     if show:

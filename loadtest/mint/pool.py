@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from loadtest.accounts import open_session
+from loadtest.accounts import find_second_factor, open_session
 from loadtest.config import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
 from loadtest.masking import build_mask
@@ -122,13 +122,20 @@ def _build_sign_in(order: Order, client: ClientRequest, slots: tuple[int, ...]) 
     environment = settings.environment
     registers = client.client_id is None and environment.client_metadata_url is None
     if environment.provision == "novamart" and registers:
-        register_with_session(client, order.base_url, email, password, slots)
+        register_with_session(
+            client,
+            order.base_url,
+            email,
+            password,
+            slots,
+            second_factor=find_second_factor(settings),
+        )
     return MintRequest(
         **{spec.name: getattr(client, spec.name) for spec in fields(client)},
         email=email,
         password=password,
         browser=find_choice(settings.browser_record),
-        totp_secret=settings.find_secret("LOADTEST_TOTP_SECRET"),
+        totp_secret=settings.credentials.totp_secret,
         sign_in_origins=settings.find_sign_in_origins(),
         headed=order.options.headed,
         slow_ms=order.options.slow_ms,
@@ -205,7 +212,13 @@ def _mint_by_session(order: Order) -> Bearer:
     if not least <= ttl_seconds <= most:
         raise ConfigError(f"--ttl must be from {least} to {most} seconds")
     with open_session(
-        order.base_url, email, password, workspace_id, order.tell, hide=order.hide
+        order.base_url,
+        email,
+        password,
+        workspace_id,
+        order.tell,
+        second_factor=find_second_factor(order.settings),
+        hide=order.hide,
     ) as accounts:
         minted = accounts.self_mint(ttl_seconds)
     if minted is None:

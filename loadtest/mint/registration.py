@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from loadtest.accounts import WrongPasswordError, open_session
+from loadtest.accounts import (
+    OneTimeCodeError,
+    SecondFactor,
+    WrongPasswordError,
+    open_session,
+)
 from loadtest.errors import ProvisionError
 from loadtest.mint.callback import CALLBACK_PATH
 from loadtest.mint.clients import Client, ClientStore, Remembered
@@ -14,12 +19,18 @@ from loadtest.redaction import SecretStr
 
 
 def register_with_session(
-    request: ClientRequest, base_url: str, email: str, password: SecretStr, slots: Sequence[int]
+    request: ClientRequest,
+    base_url: str,
+    email: str,
+    password: SecretStr,
+    slots: Sequence[int],
+    *,
+    second_factor: SecondFactor,
 ) -> None:
     """Register a client for each slot that has none, and raise its quota before its first call.
 
     Where this cannot be done the flow registers without a session, as with any server; only a
-    wrong password is raised, which another try might turn into a locked account.
+    wrong password or code is raised, which another try might turn into a locked account.
     """
     store = ClientStore(request.state_dir / "clients.json")
     lacking = [slot for slot in slots if store.find(slot, None) is None]
@@ -33,7 +44,9 @@ def register_with_session(
     metadata = build_client_metadata(f"http://127.0.0.1{CALLBACK_PATH}", request.environment.scope)
     who = (email, password, request.workspace_id)
     try:
-        with open_session(base_url, *who, request.tell, hide=request.hide) as accounts:
+        with open_session(
+            base_url, *who, request.tell, second_factor=second_factor, hide=request.hide
+        ) as accounts:
             for slot in lacking:
                 reply = accounts.register_client_with_session(endpoint, metadata)
                 client = Client.model_validate(metadata | reply | {"issuer": found.issuer})
@@ -49,7 +62,7 @@ def register_with_session(
                     f"client {slot + 1} registered with the session, quota "
                     + (f"{MOST_REQUESTS_PER_MINUTE} a minute" if raised == "made" else raised)
                 )
-    except WrongPasswordError:
+    except (WrongPasswordError, OneTimeCodeError):
         raise
     except ProvisionError as failure:
         request.tell(f"registering without the session: {failure}")

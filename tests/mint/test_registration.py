@@ -1,5 +1,7 @@
 """Clients registered as the workspace's own, whose quota is raised before their first call."""
 
+import base64
+import secrets
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
@@ -12,12 +14,20 @@ from loadtest.files import write_json
 from loadtest.mint.options import MintOptions
 from loadtest.mint.pool import Order, mint_slots
 from loadtest.redaction import SecretStr
+from loadtest.reference.accounts import User
 from loadtest.reference.server import ReferenceTarget
 
 pytestmark = pytest.mark.slow
 
 Serve = Callable[..., ReferenceTarget]
 Provisioned = Callable[[ReferenceTarget], Settings]
+
+
+def enroll(target: ReferenceTarget, uri: str) -> None:
+    """Give the one user of a target an authenticator."""
+    with target._deployment.store.begin() as db:
+        user = db.get_one(User, target.users()[0].id)
+        user.totp_secret, user.totp_enabled = uri, True
 
 
 def order(settings: Settings, target: ReferenceTarget, told: list[str]) -> Order:
@@ -41,6 +51,30 @@ def test_a_pool_of_clients_has_its_quota_raised_and_is_registered_once(
     mint_slots(order(settings, target, told), (0, 1))
     assert target.registrations == 2
     assert target.open_sessions == 0
+
+
+def test_a_user_with_an_authenticator_registers_signs_in_and_mints(
+    serve: Serve, provisioned: Provisioned, browser_choice: BrowserChoice
+) -> None:
+    target = serve(account_limits=False, second_factor="required")
+    settings = provisioned(target)
+    variables = {**settings.variables, "LOADTEST_SIGN_IN_ORIGINS": target.web_url}
+    # A code every five seconds: the next one is not long in coming.
+    secret = base64.b32encode(secrets.token_bytes(20)).decode()
+    uri = f"otpauth://totp/test?secret={secret}&period=5"
+    enroll(target, uri)
+    credentials = replace(settings.credentials, totp_secret=SecretStr(uri))
+    settings = replace(settings, variables=variables, credentials=credentials)
+    write_json(settings.browser_record, RECORD_VERSION, asdict(browser_choice))
+    told: list[str] = []
+    ordered = order(settings, target, told)
+    (bearer,) = mint_slots(ordered, (0,))[0].values()
+    assert bearer.via == "browser"
+    (client,) = target.clients()
+    assert client.requests_per_minute == 3600
+    session = replace(ordered, options=MintOptions(via="session"))
+    (bearer,) = mint_slots(session, (0,))[0].values()
+    assert bearer.via == "session"
 
 
 def test_a_wrong_password_is_not_tried_on_the_page_too(

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -59,6 +60,7 @@ class Place:
         self.said: list[str] = []
         self.waited: list[float] = []
         self.pause: Callable[[float], None] = self.waited.append
+        self.clock: Callable[[], float] = time.time
 
     @property
     def settings(self) -> Settings:
@@ -76,17 +78,27 @@ class Place:
         """Provision in this process."""
         settings = self.settings
         return stage.provision(
-            settings, self.gate.url, self.said.append, pause=self.pause, **options
+            *(settings, self.gate.url, self.said.append),
+            pause=self.pause,
+            clock=self.clock,
+            **options,
         )
 
     def rotate(self, **options: Any) -> Step:
         """Rotate in this process."""
         settings = self.settings
-        return stage.rotate(settings, self.gate.url, self.said.append, pause=self.pause, **options)
+        return stage.rotate(
+            *(settings, self.gate.url, self.said.append),
+            pause=self.pause,
+            clock=self.clock,
+            **options,
+        )
 
     def teardown(self) -> dict[str, str]:
         """Tear down in this process; return each thing with what became of it."""
-        steps = stage.teardown(self.settings, self.gate.url, self.said.append, pause=self.pause)
+        steps = stage.teardown(
+            *(self.settings, self.gate.url, self.said.append), pause=self.pause, clock=self.clock
+        )
         return {step.what: step.state for step in steps}
 
     def inv(self, *options: str, env: str = "staging") -> "subprocess.Popen[str]":
@@ -194,6 +206,8 @@ def place(
             root.mkdir()
             for name in ("loadtest", "k6", "tasks.py", "invoke.yaml", CONFIG_FILE):
                 (root / name).symlink_to(ROOT / name)
-            return Place(root, target, gate)
+            made = Place(root, target, gate)
+            made.clock = options.get("clock", made.clock)
+            return made
 
         yield make
