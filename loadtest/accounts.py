@@ -12,11 +12,10 @@ from loadtest.config import Settings, parse_origin
 from loadtest.errors import ConfigError, ProvisionError
 from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
 from loadtest.redaction import SecretStr, learn_code
-from loadtest.tls import find_tls
 from loadtest.totp import Totp, shorten
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 REQUEST_SECONDS = 30.0
 ATTACH_SECONDS = 120.0
@@ -92,11 +91,9 @@ class Accounts:
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        import httpx  # a task that skips itself does without
+        from loadtest.http import open_client  # a task that skips itself does without
 
-        self._http = httpx.Client(
-            base_url=base_url, timeout=REQUEST_SECONDS, verify=find_tls(base_url)
-        )
+        self._http = open_client(REQUEST_SECONDS, base_url=base_url)
         self._token = SecretStr("")
         self._second_factor = second_factor
         self._tell = tell
@@ -156,10 +153,10 @@ class Accounts:
 
     def sign_out(self) -> None:
         """End the session, where the target lets us: best effort, so that none is left behind."""
-        import httpx
+        import httpx2
 
         if self._token.get_secret_value():
-            with suppress(httpx.HTTPError):
+            with suppress(httpx2.HTTPError):
                 self._send("POST", "/api/auth/sign-out", {}, REQUEST_SECONDS)
             self._token = SecretStr("")
 
@@ -306,7 +303,7 @@ class Accounts:
         """Delete the signed-in user; return why not, where the target does not."""
         return self._remove("/api/auth/delete-user", {"password": self._reveal(password)})
 
-    def _answer_challenge(self, email: str, challenge: "httpx.Response") -> "httpx.Response":
+    def _answer_challenge(self, email: str, challenge: "httpx2.Response") -> "httpx2.Response":
         """End a sign-in by a one-time code, with the cookies of its first half."""
         secret = self._second_factor.secret
         if secret is None:
@@ -326,8 +323,8 @@ class Accounts:
         return answer
 
     def _try_codes(
-        self, secret: SecretStr, post: "Callable[[str], httpx.Response]"
-    ) -> "httpx.Response":
+        self, secret: SecretStr, post: "Callable[[str], httpx2.Response]"
+    ) -> "httpx2.Response":
         """Send a code that was not typed yet, and the next one where somebody else typed it."""
         try:
             totp = Totp(self._reveal(secret), self._clock)
@@ -347,7 +344,7 @@ class Accounts:
                 break
         return answer
 
-    def _post_from_a_page(self, code: str, cookies: str) -> "httpx.Response":
+    def _post_from_a_page(self, code: str, cookies: str) -> "httpx2.Response":
         """Send a code as a page would, from the first origin that the server trusts."""
         origins = dict.fromkeys(
             (*self._second_factor.origins, parse_origin(str(self._http.base_url)))
@@ -361,7 +358,7 @@ class Accounts:
             "LOADTEST_SIGN_IN_ORIGINS to the origin of its sign-in page"
         )
 
-    def _post_code(self, code: str, headers: dict[str, str]) -> "httpx.Response":
+    def _post_code(self, code: str, headers: dict[str, str]) -> "httpx2.Response":
         path = "/api/auth/two-factor/verify-totp"
         return self._ask("POST", path, {"code": code}, headers=headers)
 
@@ -376,15 +373,17 @@ class Accounts:
         body: dict[str, Any] | None = None,
         timeout_seconds: float = REQUEST_SECONDS,
         headers: Mapping[str, str] | None = None,
-    ) -> "httpx.Response":
-        import httpx
+    ) -> "httpx2.Response":
+        import httpx2
+
+        from loadtest.http import explain
 
         for wait_seconds in (*RATE_WAITS_SECONDS, None):
             try:
                 answer = self._send(method, path, body, timeout_seconds, headers)
-            except httpx.HTTPError as failure:
+            except httpx2.HTTPError as failure:
                 url = self._http.base_url.join(path)
-                raise NoAnswerError(f"{url} does not answer ({type(failure).__name__})") from None
+                raise NoAnswerError(f"{url} does not answer ({explain(failure)})") from None
             if answer.status_code != 429 or wait_seconds is None:
                 break
             wait_seconds = parse_retry_after(answer.headers.get("retry-after")) or wait_seconds
@@ -400,7 +399,7 @@ class Accounts:
             )
         return answer
 
-    def _describe_enrollment(self, answer: "httpx.Response") -> str:
+    def _describe_enrollment(self, answer: "httpx2.Response") -> str:
         """Say where a second factor is enrolled, as the server says; its paths are of its pages."""
         given = str(_body(answer).get("enrollmentUrl") or "")
         url = urljoin(next(iter(self._second_factor.origins), ""), given)
@@ -415,7 +414,7 @@ class Accounts:
         body: dict[str, Any] | None,
         timeout_seconds: float,
         headers: Mapping[str, str] | None = None,
-    ) -> "httpx.Response":
+    ) -> "httpx2.Response":
         token = self._token.get_secret_value()
         bearer = {"Authorization": f"Bearer {token}"} if token else {}
         answer = self._http.request(
@@ -429,19 +428,19 @@ class Accounts:
         self._secrets.add(value)
         return value
 
-    def _take(self, answer: "httpx.Response", name: str) -> SecretStr:
+    def _take(self, answer: "httpx2.Response", name: str) -> SecretStr:
         secret = SecretStr(self._member(answer, name))
         self._hide(secret)
         self._reveal(secret)
         return secret
 
-    def _member(self, answer: "httpx.Response", name: str) -> str:
+    def _member(self, answer: "httpx2.Response", name: str) -> str:
         value = _body(answer).get(name)
         if not isinstance(value, str) or not value:
             raise ProvisionError(f"{answer.request.url.path} answered without '{name}'")
         return value
 
-    def _words(self, answer: "httpx.Response") -> str:
+    def _words(self, answer: "httpx2.Response") -> str:
         """Quote an error in any of the target's three dialects, and nothing else of the reply."""
         body = _body(answer)
         keys = ("code", "error", "error_description", "message")
@@ -480,18 +479,18 @@ def build_slug(email: str) -> str:
     return f"loadtest-{hashlib.sha256(email.encode()).hexdigest()[:12]}"
 
 
-def _json(answer: "httpx.Response") -> Any:
+def _json(answer: "httpx2.Response") -> Any:
     try:
         return answer.json()
     except ValueError:
         return None
 
 
-def _body(answer: "httpx.Response") -> dict[str, Any]:
+def _body(answer: "httpx2.Response") -> dict[str, Any]:
     body = _json(answer)
     return body if isinstance(body, dict) else {}
 
 
-def _code(answer: "httpx.Response") -> str | None:
+def _code(answer: "httpx2.Response") -> str | None:
     code = _body(answer).get("code")
     return code if isinstance(code, str) else None

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from loadtest.errors import ReportError
-from loadtest.tls import find_tls, is_sealed
+from loadtest.http import explain, open_client
+from loadtest.tls import is_sealed
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 OUTPUT_VARIABLE = "GITHUB_OUTPUT"
@@ -39,9 +40,10 @@ def call_webhook(url: str, line: str) -> None:
     if not is_sealed(url):
         raise ReportError(f"{WEBHOOK_VARIABLE} is not an https address: correct it")
     try:
-        answer = httpx.post(url, json={"text": line}, timeout=WEBHOOK_SECONDS, verify=find_tls(url))
-    except (httpx.HTTPError, httpx.InvalidURL) as failure:
-        reason = type(failure).__name__
+        with open_client(WEBHOOK_SECONDS) as http:
+            answer = http.post(url, json={"text": line})
+    except (httpx2.HTTPError, httpx2.InvalidURL) as failure:
+        reason = explain(failure)
         raise ReportError(
             f"{WEBHOOK_VARIABLE} does not answer ({reason}): correct it, or have it mended"
         ) from None

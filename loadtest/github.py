@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from loadtest.errors import ConfigError
 from loadtest.redaction import SecretStr
-from loadtest.tls import find_tls, is_sealed
+from loadtest.tls import is_sealed
 
 API_URL = "https://api.github.com"
 SERVER_URL = "https://github.com"
@@ -24,6 +24,8 @@ LIMIT_WAITS_SECONDS = (60.0, 60.0, 60.0)
 # All waits of one request together: a primary limit may last an hour.
 MOST_WAIT_SECONDS = 300.0
 MOST_QUOTED = 200
+# A page of a hundred comments, each as long as GitHub lets it be, is 7 MB.
+MOST_BYTES = 32 * 2**20
 
 _T = TypeVar("_T")
 
@@ -172,6 +174,8 @@ class Github:
     def _send(self, operation: str, given: Mapping[str, object]) -> bytes:
         from ghapi.core import APIError
 
+        from loadtest.http import explain
+
         group, _, name = operation.partition(".")
         function = getattr(getattr(_build_api(self.api_url), group), name)
         owner, _, repo = self.repository.partition("/")
@@ -181,7 +185,7 @@ class Github:
             answer = function(**place, **given, headers_=headers, raw_=True)
         except APIError as failure:
             if failure.status_code is None:
-                words = f"{self.api_url} does not answer ({failure.error_type})"
+                words = f"{self.api_url} does not answer ({explain(failure.raw)})"
                 raise GithubRefusal(words, is_outage=bool(failure.retryable)) from None
             status = int(failure.status_code)
             headers = failure.response.headers
@@ -232,9 +236,10 @@ def _build_api(api_url: str) -> Any:
     """
     from ghapi.core import GhApi
 
+    from loadtest.http import open_client
+
     make: Any = GhApi
-    api = make(gh_host=api_url, authenticate=False, timeout=REQUEST_SECONDS, sync=True)
-    api.transport.verify = find_tls(api_url)
-    api.transport.follow_redirects = False
+    api = make(gh_host=api_url, authenticate=False, sync=True)
+    api.transport.client = open_client(REQUEST_SECONDS, most_bytes=MOST_BYTES)
     api.transport.retries = 0
     return api

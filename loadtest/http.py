@@ -26,34 +26,27 @@ _PACKINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _Sender = TypeVar("_Sender")
 
 
-class TooMuchError(httpx2.ReadError):
-    """The answer is longer than its cap, packed or unpacked."""
-
-
-class PackingError(httpx2.DecodingError):
-    """The answer is packed in a way that was not asked for, or damaged."""
+class BodyError(httpx2.DecodingError):
+    """The body of an answer is longer than its cap, or packed so that it cannot be read."""
 
 
 def open_client(
-    url: str, timeout_seconds: float, *, most_bytes: int = MOST_BYTES, base_url: str = ""
+    timeout_seconds: float, *, most_bytes: int = MOST_BYTES, base_url: str = ""
 ) -> httpx2.Client:
-    """Open a client for a server's addresses; raise ConfigError where its proxy is of no use."""
-    find_proxy(url)
+    """Open a client; a request raises ConfigError where the proxy on its way cannot be used."""
     return httpx2.Client(
         transport=Transport(most_bytes), timeout=timeout_seconds, base_url=base_url
     )
 
 
 def open_async_client(
-    url: str,
     timeout_seconds: float,
     *,
-    transport: "AsyncTransport | None" = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
     headers: dict[str, str] | None = None,
     event_hooks: dict[str, list[Callable[..., Any]]] | None = None,
 ) -> httpx2.AsyncClient:
     """Open the same for `async` code."""
-    find_proxy(url)
     return httpx2.AsyncClient(
         transport=transport or AsyncTransport(),
         timeout=timeout_seconds,
@@ -64,7 +57,7 @@ def open_async_client(
 
 def explain(failure: Exception) -> str:
     """Return in a few words why there is no answer; a server's own words are not among them."""
-    if isinstance(failure, TooMuchError | PackingError):
+    if isinstance(failure, BodyError):
         return str(failure)
     if isinstance(failure, httpx2.ReadTimeout):
         return "no whole answer in time"
@@ -183,12 +176,12 @@ class _Meter:
             try:
                 taken = self._unpacker.decompress(chunk, self._left + 1)
             except zlib.error:
-                raise PackingError("its gzip is damaged") from None
+                raise BodyError("its gzip is damaged") from None
         elif self._packing != "identity":
-            raise PackingError("it is packed in a way that was not asked for")
+            raise BodyError("it is packed in a way that was not asked for")
         self._left -= max(len(chunk), len(taken))
         if self._left < 0:
-            raise TooMuchError(f"it sends more than {self._most_bytes / 2**20:g} MiB")
+            raise BodyError(f"it sends more than {self._most_bytes / 2**20:g} MiB")
         return taken
 
 

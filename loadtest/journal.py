@@ -20,7 +20,6 @@ from loadtest.errors import K6Error
 from loadtest.files import ensure_private_dir, read_json, write_json
 from loadtest.mint.bearer import Bearer
 from loadtest.results import SCENARIOS
-from loadtest.tls import find_tls
 
 LEFT_VERSION = 1
 CLOSE_SECONDS = 10.0  # for all that was left together
@@ -163,18 +162,20 @@ def close_sessions(
 async def _delete_all(
     sessions: Sequence[OpenSession], bearers: Sequence[Bearer], closed: set[OpenSession]
 ) -> None:
-    import httpx
+    import httpx2
+
+    from loadtest.http import open_async_client
 
     slots = asyncio.Semaphore(PARALLEL)
 
-    async def delete(client: httpx.AsyncClient, session: OpenSession, bearer: Bearer) -> None:
+    async def delete(client: httpx2.AsyncClient, session: OpenSession, bearer: Bearer) -> None:
         headers = {
             "Authorization": f"Bearer {bearer.access_token.get_secret_value()}",
             "Mcp-Session-Id": session.id,
             "MCP-Protocol-Version": session.protocol,
         }
         async with slots:
-            with contextlib.suppress(httpx.HTTPError):
+            with contextlib.suppress(httpx2.HTTPError):
                 response = await client.delete(session.mcp_url, headers=headers)
                 if response.is_success or response.status_code in {404, 405}:
                     closed.add(session)
@@ -184,10 +185,9 @@ async def _delete_all(
     fitting = [(one, bearer) for one, bearer in owned if one.mcp_url == bearer.mcp_url]
     if not fitting:
         return
-    tls = find_tls(fitting[0][0].mcp_url)
     with contextlib.suppress(TimeoutError):
         async with (
-            httpx.AsyncClient(verify=tls, timeout=REQUEST_SECONDS) as client,
+            open_async_client(REQUEST_SECONDS) as client,
             asyncio.timeout(CLOSE_SECONDS),
         ):
             await asyncio.gather(*(delete(client, one, bearer) for one, bearer in fitting))

@@ -15,7 +15,7 @@ from typing import Any
 from loadtest.errors import CertificateError, TargetError
 from loadtest.files import ensure_private_dir
 from loadtest.processes import build_child_environment
-from loadtest.tls import Certificate, find_tls, find_verify_error, read_certificate
+from loadtest.tls import Certificate, find_verify_error, read_certificate
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -65,15 +65,17 @@ def check_reachable(base_url: str) -> Certificate | None:
 
     Raises CertificateError for a certificate that does not verify, TargetError when nobody answers.
     """
-    import httpx
+    import httpx2
+
+    from loadtest.http import open_client
 
     try:
         with (
-            httpx.Client(timeout=REACH_SECONDS, verify=find_tls(base_url)) as client,
+            open_client(REACH_SECONDS) as client,
             client.stream("GET", base_url) as answer,
         ):
             return read_certificate(answer.extensions["network_stream"])
-    except httpx.HTTPError as failure:
+    except httpx2.HTTPError as failure:
         reason = find_verify_error(failure)
         if reason is not None:
             raise CertificateError(f"the certificate of {base_url} is refused: {reason}") from None

@@ -70,9 +70,9 @@ def find_verify_error(failure: BaseException | None) -> str | None:
 
 @cache
 def _verifying() -> ssl.SSLContext:
-    import httpx
+    import httpx2
 
-    return httpx.create_ssl_context()
+    return httpx2.create_ssl_context()
 
 
 @cache

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from loadtest.errors import ProvisionError
+from loadtest.network import find_proxy
 from loadtest.redaction import SecretStr
-from loadtest.tls import find_tls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -24,6 +24,9 @@ CALL_SECONDS = 30.0
 # A quota counts a sliding minute: after two waits of at most that, it is not ours to wait for.
 QUOTA_WAITS = 2
 MOST_TOOL_PAGES = 20
+MOST_TOOLS = 2000
+# Of one answer, or of the stream that stays open beside the calls.
+MOST_BYTES = 16 * 2**20
 LONGEST_WAIT_SECONDS = 61
 
 _T = TypeVar("_T")
@@ -154,18 +157,20 @@ class Workspace:
             self._refusal = f"HTTP {response.status_code}" + (f": {words}" if words else "")
 
     async def _open(self, act: "Callable[[Client], Awaitable[_T]]") -> _T:
-        import httpx2
         from mcp.client import Client
         from mcp.client.streamable_http import streamable_http_client
 
+        from loadtest.http import AsyncTransport, open_async_client
+
+        find_proxy(self._mcp_url)  # an error inside the SDK's client would be one of its own
         headers = {"Authorization": f"Bearer {self._bearer.get_secret_value()}"}
         hooks = {"response": [self._note_refusal]}
         async with (
-            httpx2.AsyncClient(
+            open_async_client(
+                CALL_SECONDS,
+                transport=AsyncTransport(MOST_BYTES),
                 headers=headers,
-                timeout=CALL_SECONDS,
                 event_hooks=hooks,
-                verify=find_tls(self._mcp_url),
             ) as http,
             Client(
                 streamable_http_client(self._mcp_url, http_client=http),

@@ -4,13 +4,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
+import httpx2
 
 from loadtest.errors import MintError
+from loadtest.http import explain
 from loadtest.mint.bearer import Bearer, parse_claims
 from loadtest.mint.exchange import check_secure, describe_refusal, parse_object
 from loadtest.mint.request import (
-    REQUEST_SECONDS,
     SESSION_HEADER,
     Endpoint,
     Grant,
@@ -20,7 +20,6 @@ from loadtest.mint.request import (
 )
 from loadtest.mint.verification import STEP, Expected, check_claims, verify
 from loadtest.redaction import SecretStr
-from loadtest.tls import find_tls
 
 # An opaque token whose life the server does not tell is taken for this long (RFC 6749, 5.1).
 UNKNOWN_LIFE_SECONDS = 300.0
@@ -29,14 +28,8 @@ NOT_OF_THE_RESOURCE = frozenset({"offline_access", "openid", "profile", "email"}
 TELL_SKEW_SECONDS = 5.0
 
 
-def open_http(*urls: str) -> httpx.Client:
-    """Open a client for these addresses, asked without the SDK."""
-    secure = next((url for url in urls if url.startswith("https:")), "http:")
-    return httpx.Client(timeout=REQUEST_SECONDS, verify=find_tls(secure))
-
-
 def check_grant(
-    endpoint: Endpoint, grant: Grant, http: httpx.Client, *, taken: bool = False
+    endpoint: Endpoint, grant: Grant, http: httpx2.Client, *, taken: bool = False
 ) -> Bearer:
     """Verify the token by its issuer's keys and return it as a bearer; raise MintError if not.
 
@@ -65,7 +58,7 @@ def check_grant(
     )
 
 
-def check_taken(endpoint: Endpoint, access_token: SecretStr, http: httpx.Client) -> None:
+def check_taken(endpoint: Endpoint, access_token: SecretStr, http: httpx2.Client) -> None:
     """Open a session with the bearer, list the tools, end it; raise MintError at a refusal.
 
     Some servers let anyone initialize: there only the list shows whether the bearer is good.
@@ -82,15 +75,15 @@ def check_taken(endpoint: Endpoint, access_token: SecretStr, http: httpx.Client)
                 headers[SESSION_HEADER] = answer.headers[SESSION_HEADER]
         if SESSION_HEADER in headers:
             http.delete(url, headers=headers)
-    except httpx.HTTPError as failure:
-        raise MintError(f"{url} does not answer ({type(failure).__name__})", STEP) from None
+    except httpx2.HTTPError as failure:
+        raise MintError(f"{url} does not answer ({explain(failure)})", STEP) from None
     if answer.status_code in {401, 403}:
         refusal = describe_refusal(answer.status_code, parse_object(answer.content))
         raise MintError(f"{url} refuses the bearer: {refusal}", STEP)
 
 
 def _verify(
-    endpoint: Endpoint, grant: Grant, http: httpx.Client, *, taken: bool
+    endpoint: Endpoint, grant: Grant, http: httpx2.Client, *, taken: bool
 ) -> Mapping[str, Any] | None:
     """Return the claims of a JWT; None for an opaque token, where the environment allows one."""
     jwks_uri = grant.metadata.get("jwks_uri")
@@ -112,9 +105,9 @@ def _verify(
         return claims
     if jwks_uri is None:
         raise MintError("the authorization server names no jwks_uri", STEP)
-    check_secure(jwks_uri, STEP)
+    check_secure(jwks_uri, STEP, endpoint.mcp_url)
     try:
         keys = http.get(jwks_uri).json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
-        raise MintError(f"no keys at {jwks_uri} ({type(failure).__name__})", STEP) from None
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as failure:
+        raise MintError(f"no keys at {jwks_uri} ({explain(failure)})", STEP) from None
     return verify(token, keys, expected)

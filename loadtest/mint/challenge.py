@@ -13,6 +13,7 @@ from mcp.client.auth.utils import (
 )
 
 from loadtest.errors import LoadtestError, MintError
+from loadtest.http import explain
 from loadtest.mint.exchange import Exchange
 from loadtest.mint.request import (
     SESSION_HEADER,
@@ -67,7 +68,7 @@ async def ask_endpoint(
         raise
     except httpx2.HTTPError as failure:
         raise MintError(
-            f"{mcp_url} or its authorization server does not answer ({type(failure).__name__})",
+            f"{mcp_url} or its authorization server does not answer ({explain(failure)})",
             exchange.step,
         ) from None
     except (OAuthFlowError, OAuthRegistrationError, OAuthTokenError, ValueError) as failure:

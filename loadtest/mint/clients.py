@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-import httpx
+import httpx2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadtest.errors import MintError
@@ -31,16 +31,16 @@ class Client(BaseModel):
         """Return where it was registered to be sent back to."""
         return self.redirect_uris[0] if self.redirect_uris else None
 
-    def build_auth(self, given_secret: str | None = None) -> tuple[httpx.Auth, dict[str, str]]:
+    def build_auth(self, given_secret: str | None = None) -> tuple[httpx2.Auth, dict[str, str]]:
         """Return how a request authenticates, and its form members (RFC 6749, section 2.3.1)."""
         members = {"client_id": self.client_id}
         secret = self.client_secret or given_secret
         if secret is None:
-            return httpx.Auth(), members  # sends the request as it is
+            return httpx2.Auth(), members  # sends the request as it is
         if self.token_endpoint_auth_method == "client_secret_post":  # noqa: S105 (a method)
-            return httpx.Auth(), members | {"client_secret": secret}
+            return httpx2.Auth(), members | {"client_secret": secret}
         # Form-encoded first.
-        return httpx.BasicAuth(quote_plus(self.client_id), quote_plus(secret)), members
+        return httpx2.BasicAuth(quote_plus(self.client_id), quote_plus(secret)), members
 
 
 class Remembered(BaseModel):

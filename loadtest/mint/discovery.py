@@ -16,7 +16,7 @@ from loadtest.errors import MintError
 from loadtest.mint.callback import CALLBACK_PATH
 from loadtest.mint.challenge import ask_endpoint
 from loadtest.mint.exchange import Exchange
-from loadtest.mint.flow import open_client
+from loadtest.mint.flow import open_sdk_client
 from loadtest.mint.storage import Unkept
 
 # Exists nowhere: with a client at hand the SDK registers none.
@@ -60,10 +60,11 @@ def discover(mcp_url: str) -> Discovered:
 
 
 async def _discover(mcp_url: str) -> Discovered:
-    exchange = Exchange()
+    exchange = Exchange(mcp_url)
     reached: list[str] = []
 
     async def stop(url: str) -> None:
+        exchange.check_secure(url)
         reached.append(url)
         raise _Reached
 
@@ -77,7 +78,7 @@ async def _discover(mcp_url: str) -> Discovered:
         redirect_handler=stop,
         callback_handler=unreachable,
     )
-    async with open_client(lambda _: None, exchange) as client:
+    async with open_sdk_client(lambda _: None, exchange) as client:
         try:
             answer = await ask_endpoint(client, mcp_url, provider, exchange)
         except _Reached:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from loadtest.errors import MintError
+from loadtest.network import is_loopback
 from loadtest.tls import is_sealed
 
 if TYPE_CHECKING:
@@ -21,13 +22,14 @@ MACHINES_ALONE = "machines_alone"
 
 @dataclass
 class Exchange:
-    """The state of one flow, kept up to date by `note_request` and `note_response`.
+    """The state of one flow with a target, kept up to date by `note_request` and `note_response`.
 
     `metadata` is the authorization server's own document (RFC 8414), `registration` its reply to
     ours (RFC 7591); `skew_seconds` is the server's clock minus ours, at its last answer;
     `needs_person` where somebody is to sign in, else the client signs in as itself.
     """
 
+    mcp_url: str
     step: str = "discovery"
     needs_person: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class Exchange:
             self.step = "exchange"
         elif url == self.metadata.get("registration_endpoint") or url.endswith("/register"):
             self.step = "registration"
-        check_secure(url, self.step)
+        self.check_secure(url)
         if request.method == "DELETE":  # closes the session, whatever was refused before
             return
         self._refusal = None
@@ -108,6 +110,10 @@ class Exchange:
                 reason=MACHINES_ALONE,
             )
 
+    def check_secure(self, url: str) -> None:
+        """Raise MintError unless something may be sent to this URL."""
+        check_secure(url, self.step, self.mcp_url)
+
     def check_pkce(self) -> None:
         """Refuse an authorization server without S256 (MCP authorization, PKCE; RFC 7636)."""
         methods = self.metadata.get("code_challenge_methods_supported")
@@ -145,12 +151,23 @@ def measure_skew(date: str | None, sent_at: float) -> float:
     return 0.0 if sent_at - 1 <= theirs <= now else theirs - now
 
 
-def check_secure(url: str, step: str) -> None:
-    """Raise MintError unless the URL is https, or http on loopback (OAuth 2.1, section 1.5)."""
-    if is_sealed(url):
-        return
-    parts = urlsplit(url)
-    raise MintError(f"{parts.scheme}://{parts.netloc} is not https: nothing is sent there", step)
+def check_secure(url: str, step: str, mcp_url: str) -> None:
+    """Raise MintError unless something may be sent to a URL that the target named.
+
+    It is https, or http on loopback (OAuth 2.1, section 1.5); and it is not on this machine where
+    the target is not: a server elsewhere has no business with what listens here.
+    """
+    try:
+        parts, target = urlsplit(url), urlsplit(mcp_url)
+    except ValueError:
+        raise MintError("the server names an address that cannot be read", step) from None
+    where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    if not is_sealed(url):
+        raise MintError(f"{where} is not https: nothing is sent there", step)
+    if is_loopback(parts.hostname or "") and not is_loopback(target.hostname or ""):
+        raise MintError(
+            f"{target.hostname} names {where}, which is this machine: nothing is sent there", step
+        )
 
 
 def _parse_form(request: "httpx2.Request") -> dict[str, str]:

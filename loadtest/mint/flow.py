@@ -18,13 +18,14 @@ from mcp.shared.auth import (
 
 from loadtest.config import parse_origin
 from loadtest.errors import MintError
-from loadtest.mint.acceptance import check_grant, open_http
+from loadtest.http import open_async_client, open_client
+from loadtest.mint.acceptance import check_grant
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.browsing import SignInBrowser
 from loadtest.mint.callback import Callback, listen
 from loadtest.mint.challenge import ask_endpoint
 from loadtest.mint.clients import ClientStore
-from loadtest.mint.exchange import Exchange, check_secure
+from loadtest.mint.exchange import Exchange
 from loadtest.mint.request import (
     REQUEST_SECONDS,
     UNKNOWN_CLIENT,
@@ -96,7 +97,7 @@ async def _mint_slot(request: MintRequest, slot: int, browser: SignInBrowser) ->
     forgotten = False
     scope = request.environment.scope
     while True:
-        exchange = Exchange()
+        exchange = Exchange(request.mcp_url)
         store = ClientStore(request.state_dir / "clients.json")
         storage = SlotStorage(store, slot, _build_given_client(request), exchange, request.hide)
         is_ours = storage.remembered is not None and request.client_id is None
@@ -132,7 +133,7 @@ async def _run_flow(
     # Servers that do not know RFC 8252, section 7.3, take the registered port alone.
     async with listen(storage.redirect_port) as callback:
         provider = build_provider(request, storage, callback, exchange, browser, scope)
-        async with open_client(request.tell, exchange) as client:
+        async with open_sdk_client(request.tell, exchange) as client:
             answer = await ask_endpoint(client, request.mcp_url, provider, exchange, request.call)
             try:
                 grant = take_grant(request, provider, exchange, answer)
@@ -150,13 +151,12 @@ async def _run_flow(
 
 def accept(endpoint: Endpoint, grant: Grant) -> Bearer:
     """Verify what the flow was given."""
-    jwks_uri = grant.metadata.get("jwks_uri")
-    with open_http(endpoint.mcp_url, jwks_uri if isinstance(jwks_uri, str) else "") as http:
+    with open_client(REQUEST_SECONDS) as http:
         return check_grant(endpoint, grant, http)
 
 
 @asynccontextmanager
-async def open_client(
+async def open_sdk_client(
     tell: Callable[[str], None],
     exchange: Exchange,
     transport: httpx2.AsyncBaseTransport | None = None,
@@ -166,10 +166,10 @@ async def open_client(
         "request": [exchange.note_request],
         "response": [exchange.note_response],
     }
-    async with httpx2.AsyncClient(
-        timeout=REQUEST_SECONDS,
-        event_hooks=hooks,
+    async with open_async_client(
+        REQUEST_SECONDS,
         transport=transport or PatientTransport(tell),
+        event_hooks=hooks,
     ) as client:
         yield client
 
@@ -187,7 +187,7 @@ def build_provider(
     async def open_browser(authorization_url: str) -> None:
         context = provider.context
         exchange.check_pkce()
-        check_secure(authorization_url, exchange.step)
+        exchange.check_secure(authorization_url)
         if request.client_secret is not None and context.client_info is not None:
             context.client_info.token_endpoint_auth_method = _pick_method(request, exchange)
         callback.expect(authorization_url)

@@ -9,14 +9,15 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import httpx
+import httpx2
 
 from loadtest.errors import MintError
-from loadtest.mint.acceptance import check_grant, check_taken, open_http
+from loadtest.http import explain, open_client
+from loadtest.mint.acceptance import check_grant, check_taken
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.clients import ClientStore, Remembered
 from loadtest.mint.exchange import check_secure, describe_refusal, measure_skew, parse_object
-from loadtest.mint.request import UNKNOWN_CLIENT, ClientRequest, Grant
+from loadtest.mint.request import REQUEST_SECONDS, UNKNOWN_CLIENT, ClientRequest, Grant
 from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
 from loadtest.redaction import SecretStr
 
@@ -38,8 +39,8 @@ def _refresh(request: ClientRequest, slot: int) -> Bearer | None:
     endpoint = found.metadata.get("token_endpoint")
     if not isinstance(endpoint, str) or found.audience is None:
         return None
-    check_secure(endpoint, STEP)
-    with open_http(request.mcp_url, endpoint) as http:
+    check_secure(endpoint, STEP, request.mcp_url)
+    with open_client(REQUEST_SECONDS) as http:
         grant = _spend(request, store, slot, found, endpoint, http)
         if grant is None:
             return None
@@ -57,7 +58,7 @@ def _spend(
     slot: int,
     found: Remembered,
     endpoint: str,
-    http: httpx.Client,
+    http: httpx2.Client,
 ) -> Grant | None:
     """Exchange the refresh token; None where the browser has to sign in instead."""
     audience = found.audience
@@ -66,11 +67,11 @@ def _spend(
     sent_at = time.time()
     try:
         answer = _post(request, found, endpoint, http)
-    except (httpx.ConnectError, httpx.ConnectTimeout) as failure:
+    except (httpx2.ConnectError, httpx2.ConnectTimeout) as failure:
         store.keep(slot, found)  # it was never sent
-        raise MintError(f"{endpoint} does not answer ({type(failure).__name__})", STEP) from None
-    except (httpx.HTTPError, httpx.InvalidURL) as failure:
-        request.tell(f"the refresh was not answered ({type(failure).__name__}): signing in instead")
+        raise MintError(f"{endpoint} does not answer ({explain(failure)})", STEP) from None
+    except (httpx2.HTTPError, httpx2.InvalidURL) as failure:
+        request.tell(f"the refresh was not answered ({explain(failure)}): signing in instead")
         return None
     body = parse_object(answer.content)
     token = body.get("access_token")
@@ -111,8 +112,8 @@ def _is_bearer(body: dict[str, Any]) -> bool:
 
 
 def _post(
-    request: ClientRequest, found: Remembered, endpoint: str, http: httpx.Client
-) -> httpx.Response:
+    request: ClientRequest, found: Remembered, endpoint: str, http: httpx2.Client
+) -> httpx2.Response:
     """Send the refresh token; a 429 did nothing with it, so it may be waited out."""
     secret = request.client_secret
     auth, members = found.client.build_auth(secret.get_secret_value() if secret else None)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import httpx
+import httpx2
 
 from loadtest.errors import MintError
+from loadtest.http import explain, open_client
 from loadtest.mint.bearer import Bearer, read_bearers
 from loadtest.mint.clients import ClientStore, Remembered
 from loadtest.mint.exchange import check_secure
@@ -42,7 +43,7 @@ def revoke_all(bearer_file: Path, clients_file: Path) -> Iterator[Undone]:
     except MintError as failure:
         remembered, bearers = {}, ()
         yield Undone("what the files held", "stays", str(failure))
-    with httpx.Client(timeout=REQUEST_SECONDS) as http:
+    with open_client(REQUEST_SECONDS) as http:
         for slot, entry in remembered.items():
             own = [bearer for bearer in bearers if bearer.client_id == entry.client.client_id]
             yield from _revoke_client(http, slot, entry, own)
@@ -54,7 +55,7 @@ def revoke_all(bearer_file: Path, clients_file: Path) -> Iterator[Undone]:
 
 
 def _revoke_client(
-    http: httpx.Client, slot: int, entry: Remembered, bearers: list[Bearer]
+    http: httpx2.Client, slot: int, entry: Remembered, bearers: list[Bearer]
 ) -> Iterator[Undone]:
     name = f"client {slot + 1}"
     tokens = [(f"{name}'s refresh token", "refresh_token", entry.refresh_token)] + [
@@ -68,7 +69,7 @@ def _revoke_client(
 
 
 def _revoke_token(
-    http: httpx.Client, entry: Remembered, what: str, hint: str, token: str
+    http: httpx2.Client, entry: Remembered, what: str, hint: str, token: str
 ) -> Undone:
     endpoint = entry.metadata.get("revocation_endpoint")
     if not isinstance(endpoint, str):
@@ -78,26 +79,26 @@ def _revoke_token(
     auth, members = entry.client.build_auth()
     form = {"token": token, "token_type_hint": hint, **members}
     try:
-        check_secure(endpoint, "revocation")
+        check_secure(endpoint, "revocation", entry.mcp_url or entry.issuer or "")
         answer = http.post(endpoint, data=form, auth=auth)
-    except (httpx.HTTPError, MintError) as failure:
-        return Undone(what, "stays", f"the server does not answer ({type(failure).__name__})")
+    except (httpx2.HTTPError, MintError) as failure:
+        return Undone(what, "stays", f"the server does not answer ({explain(failure)})")
     if answer.status_code != 200:
         return Undone(what, "stays", f"the server answers HTTP {answer.status_code}")
     return Undone(what, "revoked")
 
 
-def _delete_registration(http: httpx.Client, entry: Remembered, what: str) -> Undone:
+def _delete_registration(http: httpx2.Client, entry: Remembered, what: str) -> Undone:
     if entry.given:
         return Undone(what, "stays", "it was given to us")
     address, token = entry.management_url, entry.management_token
     if address is None or token is None:
         return Undone(what, "stays", "the server gives no way to delete it")
     try:
-        check_secure(address, "revocation")
+        check_secure(address, "revocation", entry.mcp_url or entry.issuer or "")
         answer = http.delete(address, headers={"Authorization": f"Bearer {token}"})
-    except (httpx.HTTPError, MintError) as failure:
-        return Undone(what, "stays", f"the server does not answer ({type(failure).__name__})")
+    except (httpx2.HTTPError, MintError) as failure:
+        return Undone(what, "stays", f"the server does not answer ({explain(failure)})")
     if answer.status_code not in {204, 404}:
         return Undone(what, "stays", f"the server answers HTTP {answer.status_code}")
     return Undone(what, "deleted")

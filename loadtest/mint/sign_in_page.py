@@ -10,7 +10,8 @@ import httpx2
 
 from loadtest.config import parse_origin
 from loadtest.errors import MintError
-from loadtest.tls import LOOPBACK, find_tls
+from loadtest.http import explain, open_client
+from loadtest.tls import LOOPBACK
 
 STEP = "sign-in"
 LOOK_SECONDS = 15.0
@@ -47,7 +48,7 @@ def fetch_sign_in_page(url: str, origins: frozenset[str]) -> SignInPage:
     """
     try:
         redirect_uri = next(iter(parse_qs(urlsplit(url).query).get("redirect_uri", ())), None)
-        with httpx2.Client(timeout=LOOK_SECONDS, verify=find_tls(url)) as client:
+        with open_client(LOOK_SECONDS) as client:
             for _ in range(MOST_REDIRECTS):
                 _check_origin(url, origins)
                 answer = client.get(url)
@@ -57,7 +58,7 @@ def fetch_sign_in_page(url: str, origins: frozenset[str]) -> SignInPage:
                 _check_error(url, redirect_uri)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as failure:
         where = _describe_origin(url)
-        raise MintError(f"{where} does not answer ({type(failure).__name__})", STEP) from None
+        raise MintError(f"{where} does not answer ({explain(failure)})", STEP) from None
     raise MintError(f"more than {MOST_REDIRECTS} redirects, no page", STEP)
 
 

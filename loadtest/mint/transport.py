@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 import httpx2
 
+from loadtest.http import AsyncTransport
 from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
 
 CONNECT_RETRIES = 2
 
 
-class PatientTransport(httpx2.AsyncHTTPTransport):
+class PatientTransport(AsyncTransport):
     """Retries connecting (nothing was sent), and asks again after a 429.
 
     Never on a code exchange: a code is burned by its first use (RFC 6749, section 4.1.2).

@@ -16,12 +16,13 @@ from mcp.client.auth.extensions.client_credentials import (
 )
 
 from loadtest.errors import ConfigError
-from loadtest.mint.acceptance import check_taken, open_http
+from loadtest.http import open_client
+from loadtest.mint.acceptance import check_taken
 from loadtest.mint.bearer import Bearer, parse_claims
 from loadtest.mint.challenge import ask_endpoint
 from loadtest.mint.exchange import Exchange
-from loadtest.mint.flow import FixedScope, accept, open_client, take_grant
-from loadtest.mint.request import Endpoint
+from loadtest.mint.flow import FixedScope, accept, open_sdk_client, take_grant
+from loadtest.mint.request import REQUEST_SECONDS, Endpoint
 from loadtest.mint.storage import Unkept
 from loadtest.redaction import SecretStr
 
@@ -49,9 +50,9 @@ def mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient) -> Be
 
 
 async def _mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient) -> Bearer:
-    exchange = Exchange(needs_person=False)
+    exchange = Exchange(endpoint.mcp_url, needs_person=False)
     provider = _build_provider(endpoint, machine)
-    async with open_client(endpoint.tell, exchange) as client:
+    async with open_sdk_client(endpoint.tell, exchange) as client:
         answer = await ask_endpoint(client, endpoint.mcp_url, provider, exchange, endpoint.call)
         grant = take_grant(endpoint, provider, exchange, answer)
     return accept(endpoint, replace(grant, via="client-credentials"))
@@ -122,7 +123,7 @@ def _read_key(path: Path) -> tuple[str, str]:
 
 def take_given(endpoint: Endpoint, access_token: SecretStr) -> Bearer:
     """Check that the endpoint takes a bearer that was handed to us."""
-    with open_http(endpoint.mcp_url) as http:
+    with open_client(REQUEST_SECONDS) as http:
         check_taken(endpoint, access_token, http)
     claims = parse_claims(access_token.get_secret_value()) or {}
     expiry = claims.get("exp")

@@ -13,14 +13,15 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from loadtest.config import Settings
 from loadtest.errors import ReportError, ResultsError
-from loadtest.github import REQUEST_SECONDS, Github, GithubRefusal, open_github
+from loadtest.github import Github, GithubRefusal, open_github
 from loadtest.results import read_run_folder
-from loadtest.tls import find_tls, is_sealed
+from loadtest.tls import is_sealed
 from loadtest.tracking.shapes import ARTIFACTS, Artifact
 
 PERMISSION = "Actions: read"
 # Far more than any run folder has.
 MOST_PACKED = 64 * 2**20
+DOWNLOAD_SECONDS = 300.0
 MOST_UNPACKED = 512 * 2**20
 MOST_MEMBERS = 1000
 
@@ -102,13 +103,14 @@ def _find_address(github: Github, artifact: Artifact, where: str) -> str:
 
 
 def _download(address: str, archive: Path) -> None:
-    import httpx
+    import httpx2
+
+    from loadtest.http import explain, open_client
 
     try:
         with (
-            httpx.stream(
-                "GET", address, timeout=REQUEST_SECONDS, verify=find_tls(address)
-            ) as answer,
+            open_client(DOWNLOAD_SECONDS, most_bytes=MOST_PACKED + 1) as http,
+            http.stream("GET", address) as answer,
             archive.open("wb") as file,
         ):
             if answer.status_code != 200:
@@ -120,8 +122,8 @@ def _download(address: str, archive: Path) -> None:
                 if file.tell() + len(chunk) > MOST_PACKED:
                     raise GithubRefusal("it is larger than a run ever is: it is not unpacked")
                 file.write(chunk)
-    except (httpx.HTTPError, httpx.InvalidURL) as failure:
-        words = f"its download failed ({type(failure).__name__}): try again later"
+    except (httpx2.HTTPError, httpx2.InvalidURL) as failure:
+        words = f"its download failed ({explain(failure)}): try again later"
         raise GithubRefusal(words, is_outage=True) from None
 
 

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +21,7 @@ from loadtest.mint.bearer import parse_claims
 from loadtest.mint.challenge import ask_endpoint
 from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.exchange import Exchange
-from loadtest.mint.flow import open_client, take_grant
+from loadtest.mint.flow import open_sdk_client, take_grant
 from loadtest.mint.refresh import refresh_slots
 from loadtest.mint.request import ClientRequest, Endpoint
 from loadtest.mint.storage import SlotStorage
@@ -93,20 +92,20 @@ class Server(httpx2.AsyncBaseTransport):
         headers = {"Content-Type": "application/json", "Date": self._data.draw(CHALLENGES)}
         return httpx2.Response(self._data.draw(STATUSES), content=content, headers=headers)
 
-    def answer_keys(self, _: httpx.Request) -> httpx.Response:
+    def answer_keys(self, _: httpx2.Request) -> httpx2.Response:
         """Answer what asks for the keys, without the SDK."""
-        return httpx.Response(self._data.draw(STATUSES), content=self._data.draw(KEYS))
+        return httpx2.Response(self._data.draw(STATUSES), content=self._data.draw(KEYS))
 
-    def answer_refresh(self, request: httpx.Request) -> httpx.Response:
+    def answer_refresh(self, request: httpx2.Request) -> httpx2.Response:
         """Answer the token endpoint, the MCP endpoint and the keys."""
         body = TOKENS if b"grant_type" in request.content else KEYS
         headers = {"Date": self._data.draw(CHALLENGES), "Mcp-Session-Id": "s"}
         status = self._data.draw(STATUSES)
-        return httpx.Response(status, content=self._data.draw(body), headers=headers)
+        return httpx2.Response(status, content=self._data.draw(body), headers=headers)
 
 
 async def run(server: Server, state: Path) -> None:
-    exchange = Exchange()
+    exchange = Exchange(MCP_URL)
     code = AuthorizationCodeResult(code="c", state="s")
 
     async def redirect(url: str) -> None:
@@ -125,10 +124,10 @@ async def run(server: Server, state: Path) -> None:
         callback_handler=answer,
     )
     endpoint = Endpoint(MCP_URL, build_environment(), "w", lambda _: None)
-    async with open_client(endpoint.tell, exchange, server) as client:
+    async with open_sdk_client(endpoint.tell, exchange, server) as client:
         reply = await ask_endpoint(client, MCP_URL, provider, exchange)
         grant = take_grant(endpoint, provider, exchange, reply)
-    with httpx.Client(transport=httpx.MockTransport(server.answer_keys)) as http:
+    with httpx2.Client(transport=httpx2.MockTransport(server.answer_keys)) as http:
         check_grant(endpoint, grant, http)
 
 
@@ -162,9 +161,9 @@ def test_no_reply_to_a_refresh_makes_a_traceback(
         audience=MCP_URL,
     )
     ClientStore(request.state_dir / "clients.json").keep(0, remembered)
-    transport = httpx.MockTransport(Server(data).answer_refresh)
+    transport = httpx2.MockTransport(Server(data).answer_refresh)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refresh, "open_http", lambda *_: httpx.Client(transport=transport))
+        patch.setattr(refresh, "open_client", lambda *_: httpx2.Client(transport=transport))
         assert refresh_slots(request, (0,)) == {}
     assert all("\n" not in line for line in told)
 

@@ -8,7 +8,8 @@ from joserfc.jwk import KeySet, OKPKey
 from minting import build_environment
 
 from loadtest.errors import MintError
-from loadtest.mint.acceptance import check_grant, open_http
+from loadtest.http import open_client
+from loadtest.mint.acceptance import check_grant
 from loadtest.mint.request import Endpoint, Grant
 from loadtest.mint.verification import Expected, verify
 from loadtest.redaction import SecretStr
@@ -90,8 +91,8 @@ def build_grant(token: str) -> Grant:
 
 def test_a_token_that_the_endpoint_has_taken_needs_no_keys_but_the_right_claims() -> None:
     environment = build_environment(workspace_claim=WORKSPACE)
-    endpoint = Endpoint(EXPECTED.audience, environment, "w1", lambda _: None)
-    with open_http() as http:
+    endpoint = Endpoint("http://127.0.0.1:1/mcp", environment, "w1", lambda _: None)
+    with open_client(30.0) as http:
         assert check_grant(endpoint, build_grant(sign()), http, taken=True).scope
         for token in (sign(aud="https://other"), sign(KEY, **{WORKSPACE: "w2"}), "opaque"):
             with pytest.raises(MintError, match="verification"):
