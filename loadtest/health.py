@@ -1,9 +1,16 @@
 """Whether a run may go on, and whether its load generator kept up."""
 
+import contextlib
 import os
+import signal
+import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
@@ -14,6 +21,10 @@ ABORT_SHARE = 0.5
 ABORT_SECONDS = 30.0
 # Refusals that say where a limit lies, not that the target is down.
 LIMITS = ("capacity", "rate_limited")
+# Of the memory that there is: past the first k6 is asked to end, past the second it is killed.
+MEMORY_SHARE = 0.5
+MOST_MEMORY_SHARE = 0.75
+MEMORY_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,84 @@ class Vitals:
             peak_memory_mb=round(self._peak_bytes / 1e6, 1),
             lateness_p95_ms=lateness_p95_ms,
         )
+
+
+class MemoryGuard:
+    """Ends k6 processes before they take the memory that everything else on the machine needs.
+
+    k6 holds whatever a target sends, unpacked, and has no bound of its own. `reason` says why the
+    processes were ended, in a line; None while they are within their share of `total_bytes`.
+    """
+
+    def __init__(self, total_bytes: int | None = None) -> None:
+        self.reason: str | None = None
+        self._total_bytes = total_bytes or find_memory_bytes()
+        self._processes: list[psutil.Process] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_looking, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def watch(self, pid: int) -> None:
+        """Count a process in."""
+        with contextlib.suppress(psutil.Error):  # it has ended already
+            self._processes.append(psutil.Process(pid))
+
+    def _keep_looking(self) -> None:
+        while not self._ended.wait(MEMORY_LOOK_SECONDS):
+            used = sum(self._measure())
+            if used > MOST_MEMORY_SHARE * self._total_bytes:
+                self._end(used, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+            elif used > MEMORY_SHARE * self._total_bytes and self.reason is None:
+                self._end(used, signal.SIGTERM if os.name == "nt" else signal.SIGINT)
+
+    def _measure(self) -> Iterator[int]:
+        for process in self._processes:
+            with contextlib.suppress(psutil.Error):
+                yield process.memory_info().rss
+
+    def _end(self, used: int, by: signal.Signals) -> None:
+        self.reason = self.reason or (
+            f"k6 used {used / 1e9:.1f} GB, over half of this machine's memory "
+            f"({self._total_bytes / 1e9:.1f} GB): see how much the target sends, or take a smaller "
+            "profile"
+        )
+        for process in self._processes:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(by)
+
+
+def find_memory_bytes() -> int:
+    """Return how much memory there is for us: the machine's, or less where a cgroup bounds it."""
+    limits = [int(psutil.virtual_memory().total)]
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines():
+            _, kinds, place = line.split(":", 2)
+            if kinds in {"", "memory"}:
+                limits += _read_cgroups(Path("/sys/fs/cgroup", kinds), place)
+    return min(limits)
+
+
+def _read_cgroups(root: Path, place: str) -> Iterator[int]:
+    """Yield the bounds on a control group and those above it; a container sees its own as root."""
+    group = root / place.lstrip("/")
+    for folder in (group, *group.parents):
+        for name in ("memory.max", "memory.limit_in_bytes"):  # version 2, version 1
+            with contextlib.suppress(OSError, ValueError):  # ValueError: "max"
+                yield int((folder / name).read_text(encoding="ascii"))
+        if folder == root:
+            return
 
 
 def count_cpus() -> int:

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from loadtest.config import PROTOCOLS, Profile, Settings
 from loadtest.errors import K6Error, LoadtestError, ResultsError, UsageError
 from loadtest.files import write_json, write_text
-from loadtest.health import AbortRule, Vitals
+from loadtest.health import AbortRule, MemoryGuard, Vitals
 from loadtest.journal import OpenSession, close_sessions, note_writer, open_log, settle_log
 from loadtest.mint.bearer import read_bearers
 from loadtest.outputs import build_output_flags, select_variables
@@ -383,10 +383,12 @@ def run_scenario(
     binary: K6Binary,
     watcher: Watcher | None = None,
     renewal_url: str | None = None,
+    memory_bytes: int | None = None,
 ) -> ScenarioRun:
     """Run one scenario and read back what it measured; a failure is a result, not an exception.
 
-    `renewal_url` is where k6 asks for fresh bearers (loadtest.renewal). KeyboardInterrupt and
+    `renewal_url` is where k6 asks for fresh bearers (loadtest.renewal); `memory_bytes` is what
+    there is for k6 and all else, the machine's where it is not given. KeyboardInterrupt and
     SystemExit stop k6 and come back as `interruption`.
     """
     watcher = watcher or NoWatcher()
@@ -406,11 +408,12 @@ def run_scenario(
     started = utc_now()
     interruption: BaseException | None = None
     broken_off: str | None = None
-    with open_log(settings.state_dir, mcp_url) as log:
+    with open_log(settings.state_dir, mcp_url) as log, MemoryGuard(memory_bytes) as guard:
         command = build_command(binary, scenario, settings.outputs)
         process = start(command, environment, log)
         note_writer(log, process.pid)
         vitals = Vitals(process.pid)
+        guard.watch(process.pid)
         try:
             watcher.begin(scenario, phases)
             broken_off = _watch(process, bound_seconds(phases), watcher, vitals)
@@ -428,8 +431,8 @@ def run_scenario(
     result = replace(result, started=started, ended=utc_now(), sessions_left=sessions_left)
     if interruption is not None:
         result = replace(result, outcome="interrupted", reason="stopped by a signal")
-    elif broken_off is not None:
-        result = replace(result, outcome="aborted", reason=broken_off)
+    elif broken_off is not None or guard.reason is not None:
+        result = replace(result, outcome="aborted", reason=guard.reason or broken_off)
     watcher.end(result)
     return ScenarioRun(result, rows, server, interruption)
 

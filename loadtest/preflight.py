@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from loadtest.config import PROTOCOLS, Settings
 from loadtest.errors import ConfigError, K6Error
 from loadtest.files import write_json, write_text
+from loadtest.health import MemoryGuard
 from loadtest.k6 import (
     CALL_TIMEOUT_SECONDS,
     SETUP_SECONDS,
@@ -25,10 +26,12 @@ from loadtest.k6 import (
     start,
     stop,
 )
+from loadtest.mint.bearer import read_bearers
 from loadtest.tools import ListedTool, ToolTable, build_draft, list_names
 
 DRAFT_FILE = "tools-draft.json"
 MOST_QUOTED = 300
+MOST_BYTES = 16 * 2**20
 
 
 class _Answer(BaseModel):
@@ -59,15 +62,16 @@ def check_target(
 ) -> Settings:
     """Return the settings with the protocol that is spoken and what the tools' schemas ask for.
 
-    k6 itself calls each tool of these scenarios once, in one session that is closed after, and once
-    more where the first call fails. Raises
-    ConfigError where the table does not fit the target, with a draft of one that would, and K6Error
-    with the tool's own answer where a call fails. A call over a quota is no failure.
+    A bounded client looks first, since k6 has no bounds. Then k6 itself calls each tool of these
+    scenarios once, in one session that is closed after, and once more where the first call fails.
+    Raises ConfigError where the table does not fit the target, with a draft of one that would, and
+    K6Error with the tool's own answer where a call fails. A call over a quota is no failure.
     """
     names = settings.list_tools(scenarios)
     if not names:
         return settings
     table = settings.tools.pick(names)
+    _check_bounds(mcp_url, bearer_file)
     findings = _ask(settings, table, mcp_url, bearer_file, binary)
     listed = {tool.name: tool for tool in findings.tools}
     _check_names(settings, table, listed)
@@ -87,6 +91,23 @@ def check_target(
         protocol=server.protocol if server.protocol in PROTOCOLS else settings.protocol,
         tools=settings.tools.model_copy(update={"mirrored": mirrored}),
     )
+
+
+def _check_bounds(mcp_url: str, bearer_file: Path) -> None:
+    """Raise where the list of tools is too long or too slow: k6 itself would hold all of it."""
+    import httpx2
+
+    from loadtest.http import BodyError, explain, open_client
+    from loadtest.mint.acceptance import list_tools
+
+    bearer = read_bearers(bearer_file)[0]
+    try:
+        with open_client(CALL_TIMEOUT_SECONDS, most_bytes=MOST_BYTES) as http:
+            list_tools(mcp_url, bearer.access_token, http)
+    except (BodyError, httpx2.ReadTimeout) as failure:
+        raise K6Error(f"preflight: {mcp_url} is not measured: {explain(failure)}") from None
+    except httpx2.HTTPError:
+        return  # k6 says how it meets that
 
 
 def _ask(
@@ -113,14 +134,17 @@ def _ask(
 
 
 def _run(command: list[str], environment: dict[str, str], log: Path, calls: int) -> None:
-    with log.open("wb") as file:
+    with log.open("wb") as file, MemoryGuard() as guard:
         process = start(command, environment, file)
+        guard.watch(process.pid)
         try:
             process.wait(SETUP_SECONDS + calls * CALL_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             raise K6Error("preflight: k6 ran past its time and was stopped") from None
         finally:
             stop(process)
+    if guard.reason is not None:
+        raise K6Error(f"preflight: {guard.reason}")
 
 
 def _check_names(settings: Settings, table: ToolTable, listed: dict[str, ListedTool]) -> None:

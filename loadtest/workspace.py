@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CALL_SECONDS = 30.0
 # A quota counts a sliding minute: after two waits of at most that, it is not ours to wait for.
 QUOTA_WAITS = 2
-MOST_TOOL_PAGES = 20
+MOST_TOOL_PAGES = 50
 MOST_TOOLS = 2000
 # Of one answer, or of the stream that stays open beside the calls.
 MOST_BYTES = 16 * 2**20
@@ -89,8 +89,13 @@ class Workspace:
             page = await client.list_tools(cursor=cursor)
             names |= {tool.name for tool in page.tools}
             cursor = page.next_cursor
-            if cursor is None:
+            if cursor is None or len(names) > MOST_TOOLS:
                 break
+        if cursor is not None or len(names) > MOST_TOOLS:
+            raise ProvisionError(
+                f"{self._mcp_url} lists more than {MOST_TOOLS} tools, or {MOST_TOOL_PAGES} pages "
+                "of them"
+            )
         info = client.server_info
         server = f"{info.name} {info.version}" if info else "an unnamed server"
         return Greeting(server, client.protocol_version, frozenset(names), self._policy)

@@ -4,20 +4,24 @@ import { OK } from './outcome.js';
 import { readAnswer } from './reply.js';
 
 const MOST_PAGES = 50;
+const MOST_TOOLS = 2000;
 const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/; // a header's name (RFC 9110, section 5.6.2)
 const DEEPEST_PATH = 8;
 
 // Every tool that is listed, page by page, with `mirrored`: the arguments that headers must repeat.
 export function listTools(client, timeoutMs) {
-  const tools = [];
+  let tools = [];
   let cursor = null;
   for (let page = 0; page < MOST_PAGES; page += 1) {
     const outcome = client.list(timeoutMs, cursor);
     if (outcome !== OK) throw new Error(`the target answers tools/list with ${outcome}`);
     const { result } = client.answer;
-    tools.push(...(Array.isArray(result.tools) ? result.tools : []));
+    tools = tools.concat(Array.isArray(result.tools) ? result.tools : []);
     cursor = result.nextCursor;
-    if (typeof cursor !== 'string') break;
+    if (typeof cursor !== 'string' || tools.length > MOST_TOOLS) break;
+  }
+  if (typeof cursor === 'string' || tools.length > MOST_TOOLS) {
+    throw new Error(`the target lists more than ${MOST_TOOLS} tools, or ${MOST_PAGES} pages of them`);
   }
   const named = tools.filter((tool) => tool && typeof tool.name === 'string');
   return named.map((tool) => ({ ...tool, mirrored: listMirrored(tool.inputSchema) }));

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from loadtest.files import write_text
 from loadtest.fleet.engine import Launch, Order, RunnerState
-from loadtest.health import Vitals
+from loadtest.health import MemoryGuard, Vitals
 from loadtest.journal import note_writer
 from loadtest.k6 import K6Binary, build_command, build_environment, kill, start, stop
 
@@ -25,6 +25,7 @@ class Segments:
         self._folder = tempfile.TemporaryDirectory(prefix="loadtest-")
         self._processes: list[subprocess.Popen[bytes]] = []
         self._vitals: list[Vitals] = []
+        self._guard = MemoryGuard().__enter__()
         try:
             for number in range(1, order.parallelism + 1):
                 self._begin(order, number, binary, variables)
@@ -53,6 +54,7 @@ class Segments:
             process = start(command, environment | VARIABLES, log)
             self._processes.append(process)
             self._vitals.append(Vitals(process.pid))
+            self._guard.watch(process.pid)
             note_writer(log, process.pid)
 
     def look(self) -> tuple[RunnerState, ...]:
@@ -75,6 +77,8 @@ class Segments:
         code = process.poll()
         if code is None:
             return state("running")
+        if self._guard.reason is not None:
+            return state("lost", reason=self._guard.reason)
         if code < 0 and os.name == "posix":
             return state("lost", reason=f"killed by signal {-code}")
         return state("ended", exit_code=code)
@@ -88,6 +92,7 @@ class Segments:
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 kill(process)
+        self._guard.__exit__(None, None, None)
         self._folder.cleanup()
 
 

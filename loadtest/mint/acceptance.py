@@ -63,23 +63,31 @@ def check_taken(endpoint: Endpoint, access_token: SecretStr, http: httpx2.Client
 
     Some servers let anyone initialize: there only the list shows whether the bearer is good.
     """
-    headers = build_mcp_headers()
-    headers["Authorization"] = f"Bearer {access_token.get_secret_value()}"
     url = endpoint.mcp_url
     try:
-        for body in (build_initialize(), *build_requests_after_initialize()):
-            answer = http.post(url, json=body, headers=headers)
-            if answer.status_code in {401, 403}:
-                break
-            if SESSION_HEADER in answer.headers:
-                headers[SESSION_HEADER] = answer.headers[SESSION_HEADER]
-        if SESSION_HEADER in headers:
-            http.delete(url, headers=headers)
+        answer = list_tools(url, access_token, http)
     except httpx2.HTTPError as failure:
         raise MintError(f"{url} does not answer ({explain(failure)})", STEP) from None
     if answer.status_code in {401, 403}:
         refusal = describe_refusal(answer.status_code, parse_object(answer.content))
         raise MintError(f"{url} refuses the bearer: {refusal}", STEP)
+
+
+def list_tools(mcp_url: str, access_token: SecretStr, http: httpx2.Client) -> httpx2.Response:
+    """Open a session, ask for the tools, end it; return the answer, or that which refuses."""
+    headers = build_mcp_headers()
+    headers["Authorization"] = f"Bearer {access_token.get_secret_value()}"
+    try:
+        for body in (build_initialize(), *build_requests_after_initialize()):
+            answer = http.post(mcp_url, json=body, headers=headers)
+            if answer.status_code in {401, 403}:
+                break
+            if SESSION_HEADER in answer.headers:
+                headers[SESSION_HEADER] = answer.headers[SESSION_HEADER]
+    finally:
+        if SESSION_HEADER in headers:
+            http.delete(mcp_url, headers=headers)
+    return answer
 
 
 def _verify(

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +15,9 @@ from loadtest.config import Settings
 from loadtest.errors import ConfigError, K6Error, LoadtestError
 from loadtest.files import write_json
 from loadtest.k6 import K6Binary, run_scenario
+from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.preflight import check_target
+from loadtest.redaction import SecretStr
 from loadtest.results import SCENARIOS
 from loadtest.tools import BLANK, parse_table, read_table
 
@@ -59,7 +62,8 @@ Check = Callable[..., tuple[Settings, list[str]]]
 def check(tmp_path: Path, binary: K6Binary) -> Check:
     """Check a target with a table, or none; what was said comes back too."""
     bearer_file = tmp_path / "bearer.json"
-    write_json(bearer_file, 2, {"bearers": [{"access_token": "none"}]}, private=True)
+    bearer = Bearer(SecretStr("none"), time.time() + 3600, "http://127.0.0.1", "", "given")
+    write_bearers(bearer_file, (bearer,))
 
     def run(
         mcp_url: str,

@@ -1,0 +1,140 @@
+"""k6 against servers that send too much: it never starts against them, or is ended in time."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from hostile_server import (
+    MIB,
+    Answer,
+    HostileServer,
+    Request,
+    answer_to,
+    endless_keep_alives,
+    endless_pages,
+    gzip_bomb,
+    many_tools,
+    send_json,
+    speak_mcp,
+)
+
+from loadtest.errors import K6Error
+from loadtest.health import MemoryGuard, find_memory_bytes
+from loadtest.k6 import K6Binary, run_scenario
+from loadtest.mint.bearer import Bearer, write_bearers
+from loadtest.preflight import check_target
+from loadtest.redaction import SecretStr
+
+from .running import build_settings
+
+K6_AGENT = "mcp-loadtest"
+HUNGRY = """
+import signal, sys
+if sys.argv[1] == "deaf":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+held = []
+print("ready", flush=True)
+while True:
+    held.append(b"x" * 2**20)
+"""
+
+
+@pytest.fixture
+def bearer_file(tmp_path: Path) -> Path:
+    path = tmp_path / "bearer.json"
+    bearer = Bearer(SecretStr("none"), time.time() + 3600, "http://127.0.0.1", "", "given")
+    write_bearers(path, (bearer,))
+    return path
+
+
+def refuse(list_tools: Answer, bearer_file: Path, binary: K6Binary) -> tuple[str, bool]:
+    """Return what the check of such a target ends with, and whether k6 asked it for anything."""
+    settings = build_settings()
+    with HostileServer(speak_mcp(list_tools)) as server, pytest.raises(K6Error) as caught:
+        check_target(
+            *(settings, f"{server.url}/mcp", bearer_file, ("tools",)), binary=binary, tell=print
+        )
+    asked = any(request.headers.get("user-agent") == K6_AGENT for request in server.seen)
+    return str(caught.value), asked
+
+
+@pytest.mark.parametrize("list_tools", [gzip_bomb(1024), many_tools(1_000_000)])
+def test_k6_never_starts_against_a_list_of_tools_that_is_too_long(
+    list_tools: Answer, bearer_file: Path, binary: K6Binary
+) -> None:
+    words, asked = refuse(list_tools, bearer_file, binary)
+    assert words.startswith("preflight: http://127.0.0.1:")
+    assert words.endswith("is not measured: it sends more than 16 MiB")
+    assert not asked
+
+
+@pytest.mark.slow
+def test_k6_never_starts_against_a_list_that_never_ends(
+    bearer_file: Path, binary: K6Binary
+) -> None:
+    words, asked = refuse(endless_keep_alives, bearer_file, binary)
+    assert words.endswith("is not measured: no whole answer in time")
+    assert not asked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("list_tools", [endless_pages, many_tools(2001)])
+def test_a_list_of_too_many_tools_or_pages_ends_the_look(
+    list_tools: Answer, bearer_file: Path, binary: K6Binary
+) -> None:
+    words, _ = refuse(list_tools, bearer_file, binary)
+    assert words == "preflight: the target lists more than 2000 tools, or 50 pages of them"
+
+
+@pytest.mark.slow
+def test_k6_is_ended_with_its_own_reason_before_it_takes_the_memory_of_the_machine(
+    bearer_file: Path, binary: K6Binary, tmp_path: Path
+) -> None:
+    def answer(request: Request) -> Iterator[bytes]:
+        if request.message.get("method") == "tools/call":
+            yield from gzip_bomb(8 * 1024)(request)
+        else:
+            empty = lambda asked: iter([send_json(answer_to(asked.message, {"tools": []}))])  # noqa: E731
+            yield from speak_mcp(empty)(request)
+
+    with HostileServer(answer) as server:
+        run = run_scenario(
+            *("tools", build_settings(), f"{server.url}/mcp", bearer_file),
+            out_dir=tmp_path / "tools",
+            binary=binary,
+            memory_bytes=512 * MIB,
+        )
+    assert run.result.outcome == "aborted"
+    reason = run.result.reason or ""
+    assert reason.startswith("k6 used 0.")
+    assert "over half of this machine's memory (0.5 GB)" in reason
+
+
+@pytest.mark.parametrize("hearing", ["hears", "deaf"])
+def test_processes_that_use_too_much_together_are_asked_to_end_and_then_killed(
+    hearing: str,
+) -> None:
+    command = [sys.executable, "-c", HUNGRY, hearing]
+    with MemoryGuard(1024 * MIB) as guard:
+        processes = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            for _ in range(2)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+            guard.watch(process.pid)
+        for process in processes:
+            process.wait(60)
+            assert process.stdout is not None
+            process.stdout.close()
+    assert guard.reason is not None
+    assert guard.reason.startswith("k6 used")
+
+
+def test_there_is_never_more_memory_than_the_machine_has() -> None:
+    assert 0 < find_memory_bytes() <= psutil.virtual_memory().total
