@@ -11,7 +11,7 @@ from typing import Literal
 
 import httpx2
 from lightkube.core.exceptions import ApiError
-from lightkube.resources.core_v1 import Node, Pod, Secret
+from lightkube.resources.core_v1 import Pod, Secret
 from lightkube.types import PatchType
 
 from loadtest.cluster.client import TROUBLE, Cluster, find_code
@@ -19,7 +19,7 @@ from loadtest.cluster.manifests import BEARER_KEY, build_labels, build_manifests
 from loadtest.cluster.objects import GONE, Bounds, Objects, TestRun, delete, remove_leftovers
 from loadtest.cluster.pod_log import PodLog
 from loadtest.cluster.pods import End, SeenPod, read_pod
-from loadtest.cluster.starting import Start
+from loadtest.cluster.starting import Start, find_starter
 from loadtest.config import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.fleet.engine import Order, RunnerState
@@ -27,8 +27,6 @@ from loadtest.k6 import EXIT_INTERRUPTED, find_error
 from loadtest.mint.bearer import Bearer
 
 Phase = Literal["pending", "running", "ended", "lost"]
-
-REGION_LABEL = "topology.kubernetes.io/region"
 
 
 @dataclass
@@ -68,15 +66,18 @@ def launch_fleet(
     """
     bounds = bounds or Bounds()
     manifests = build_manifests(order, environment_name, where)
-    remove_leftovers(cluster, build_labels(environment_name), where.start_seconds, bounds)
     objects = Objects(cluster, manifests, bounds)
+    labels = build_labels(environment_name)
+    remove_leftovers(cluster, objects.name, labels, where.start_seconds, bounds)
     try:
         objects.make()
     except BaseException as failure:
         try:
-            objects.remove()
+            slow = objects.remove()
         except K6Error as left:
             raise K6Error(f"{failure}; and then {left}") from None
+        if slow is not None and isinstance(failure, K6Error):
+            raise K6Error(f"{failure}; {slow}") from None
         raise
     return ClusterFleet(cluster, objects, order.logs, where.start_seconds, bounds)
 
@@ -101,7 +102,6 @@ class ClusterFleet:
         )
         self._start = Start(cluster, objects.name, len(logs), start_seconds, bounds)
         self._begun_at: float | None = None
-        self._regions: dict[str, str | None] = {}
         self._serial = 0
         self._fault: str | None = None
         self._glancing = threading.Lock()
@@ -145,11 +145,11 @@ class ClusterFleet:
         for runner in self._runners:
             runner.drained.wait(max(0.0, deadline - time.monotonic()))
 
-    def close(self) -> None:
-        """Remove what was made; K6Error names what stays."""
+    def close(self) -> str | None:
+        """Remove what was made; return what is slow to go, and K6Error names what stays."""
         self._ending.set()
         try:
-            self._objects.remove()
+            return self._objects.remove()
         finally:
             self._over.set()
             for runner in self._runners:
@@ -184,12 +184,11 @@ class ClusterFleet:
             stage = "" if ending or self._begun_at is not None else self._find_stage()
             for runner in self._runners:
                 self._update(runner, pods)
-            if stage in GONE and self._was_started(pods):
-                self._begun_at = time.monotonic()
             if ending:
                 return
             if self._begun_at is None:
-                self._check_start(stage, pods)
+                if self._is_started(stage, pods):
+                    self._begun_at = time.monotonic()
             elif time.monotonic() - self._begun_at > self._start_seconds and not self._was_heard():
                 raise K6Error(self._start.tell_paused(pods))
 
@@ -202,28 +201,48 @@ class ClusterFleet:
             raise K6Error(f"{self._objects.name} was deleted while it started") from None
         return str((found.status or {}).get("stage", ""))
 
-    def _was_started(self, pods: Sequence[SeenPod]) -> bool:
-        """Tell whether the starter is through: a TestRun's stage says only that it was made."""
-        through = any(pod.is_starter() and pod.phase == "Succeeded" for pod in pods)
-        return through or any(runner.end is not None for runner in self._runners)
-
     def _was_heard(self) -> bool:
         return any(_measure(runner.log) > runner.head for runner in self._runners)
 
-    def _check_start(self, stage: str, pods: Sequence[SeenPod]) -> None:
-        for runner in self._runners:
-            state = self._describe(runner)
-            if state.phase in {"ended", "lost"}:
-                raise K6Error(self._tell_ended_early(runner, state))
-        if any(runner.end is not None for runner in self._runners):
-            return  # its log, which says why, is still on its way
-        fault = self._start.judge(stage, pods, self._objects.asked)
-        if fault is not None:
-            raise K6Error(fault)
+    def _is_started(self, stage: str, pods: Sequence[SeenPod]) -> bool:
+        """Return whether the starter has reached every runner; K6Error once it never will.
 
-    def _tell_ended_early(self, runner: _Runner, state: RunnerState) -> str:
+        A TestRun's stage says only that the starter was made, its exit code how its last call went.
+        """
+        starter = find_starter(pods) if stage in GONE else None
+        if starter is None or not starter.has_ended():
+            # While it calls one runner after the other, a short scenario may end.
+            if starter is None or starter.phase == "Pending":
+                self._check_alive(self._runners)
+            fault = self._start.judge(stage, pods, self._objects.asked)
+            if fault is not None:
+                raise K6Error(fault)
+            return False
+        unreached = self._start.find_unreached(starter)
+        if not unreached and starter.phase == "Succeeded":
+            return True
+        numbers = {each.number for each in unreached}
+        named = [runner for runner in self._runners if runner.number in numbers]
+        if self._check_alive(named or self._runners):
+            found = self._start.tell_unreached(unreached) if unreached else None
+            raise K6Error(found or self._start.tell_paused(pods))
+        return False
+
+    def _check_alive(self, runners: Iterable[_Runner]) -> bool:
+        """Return whether nobody has ended who was not started; K6Error with the last words of one.
+
+        Until its log is there, which says why it ended, the answer is no.
+        """
+        ended = [runner for runner in runners if runner.end is not None]
+        for runner in ended:
+            if self._is_read(runner):
+                raise K6Error(self._tell_ended_early(runner))
+        return not ended
+
+    def _tell_ended_early(self, runner: _Runner) -> str:
+        assert runner.end is not None
         log = runner.log.read_text(encoding="utf-8", errors="replace") if runner.thread else ""
-        why = state.reason or f"k6 ended with {state.exit_code}"
+        why = runner.end.reason or f"k6 ended with {runner.end.exit_code}"
         said = find_error(log)
         return (
             f"runner {runner.number} of {len(self._runners)} ended before the start ({why})"
@@ -243,7 +262,7 @@ class ClusterFleet:
             return
         runner.pod = pod
         runner.disruption = pod.disruption or runner.disruption
-        runner.region = runner.region or self._find_region(pod)
+        runner.region = runner.region or pod.region
         if pod.has_run and runner.thread is None:
             runner.thread = threading.Thread(
                 target=self._copy_log, args=(runner, pod.name), daemon=True
@@ -265,28 +284,23 @@ class ClusterFleet:
         return End(EXIT_INTERRUPTED) if runner.thread else End(reason="removed before it started")
 
     def _describe(self, runner: _Runner) -> RunnerState:
-        if runner.end is None or not (runner.drained.is_set() or self._is_late(runner)):
-            phase: Phase = "pending" if self._begun_at is None else "running"
+        has_begun = self._begun_at is not None
+        # One that ends before the start is a fault of the fleet's, unless we removed it.
+        if runner.end is None or not (has_begun or self._ending.is_set()):
+            phase: Phase = "running" if has_begun else "pending"
             return RunnerState(runner.number, phase, region=runner.region)
+        if not self._is_read(runner):
+            return RunnerState(runner.number, "running", region=runner.region)
         code, reason = runner.end.exit_code, runner.end.reason
         phase = "ended" if reason is None else "lost"
         return RunnerState(runner.number, phase, code, reason, runner.region)
 
+    def _is_read(self, runner: _Runner) -> bool:
+        """Return whether the log of a runner that has ended is there, or too late."""
+        return runner.drained.is_set() or self._is_late(runner)
+
     def _is_late(self, runner: _Runner) -> bool:
         return time.monotonic() - runner.ended_at > self._bounds.drain
-
-    def _find_region(self, pod: SeenPod) -> str | None:
-        if pod.node is None:
-            return None
-        if pod.node not in self._regions:
-            try:
-                node = self._cluster.client.get(Node, pod.node)
-            except httpx2.HTTPError:  # nodes are not everybody's to read
-                self._regions[pod.node] = None
-            else:
-                labels = (node.metadata.labels if node.metadata else None) or {}
-                self._regions[pod.node] = labels.get(REGION_LABEL)
-        return self._regions[pod.node]
 
     def _copy_log(self, runner: _Runner, pod_name: str) -> None:
         """Bring a runner's log home until there is nothing more to come."""

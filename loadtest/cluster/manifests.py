@@ -140,6 +140,8 @@ def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> M
             "metadata": metadata,
             "spec": {
                 "parallelism": order.parallelism,
+                # Without any, the operator has a shell run k6, which may keep SIGTERM from it.
+                "args": ["--no-usage-report"],
                 "script": {"localFile": f"{SCRIPTS_AT}/{order.scenario}.js"},
                 # It would read the bearer into an archive.
                 "initializer": {"disabled": True},
@@ -312,7 +314,6 @@ def _build_env(
         "GOGC": GARBAGE_PER_CENT,
         "GOMEMLIMIT": str(int(count_bytes(where.memory) * HEAP_SHARE)),
         **order.variables,
-        "K6_NO_USAGE_REPORT": "true",
         # A node keeps a long line in pieces of 16 KiB: stderr would come between a summary's.
         "K6_LOG_OUTPUT": "stdout",
         "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
@@ -490,6 +491,6 @@ def _list_client_rights(environment_name: str) -> tuple[Manifest, ...]:
         _rule("rbac.authorization.k8s.io", rbac, touched, names),
         _rule("k6.io", ("testruns",), ("create", "list")),
         _rule("k6.io", ("testruns",), ("get", "delete"), names),
-        _rule("", ("pods", "events"), ("list",)),
+        _rule("", ("pods", "services", "events"), ("list",)),
         _rule("", ("pods/log",), ("get",)),
     )

@@ -33,7 +33,7 @@ class Bounds:
     """How long things in a cluster may take, in seconds."""
 
     poll: float = 1.0
-    operator: float = 30.0  # to take up a TestRun
+    operator: float = 30.0  # to take up a TestRun, and then from each runner to the next
     stuck: float = 15.0  # an image is pulled once more before that
     silence: float = 60.0  # of the cluster, while a fleet runs
     drain: float = 15.0  # a log, once its runner has ended
@@ -67,8 +67,13 @@ class Objects:
             for kind in self._made[:-1]:
                 self._cluster.client.patch(kind, self.name, patch, patch_type=PatchType.MERGE)
 
-    def remove(self) -> None:
-        """Delete what was made and wait until it is gone; K6Error names what stays."""
+    def remove(self) -> str | None:
+        """Delete what was made and wait until no pod is left; return which are slow to go, if any.
+
+        K6Error names what could not be deleted.
+        """
+        if not self._made:
+            return None
         failure: K6Error | None = None
         for kind in reversed(self._made):
             try:
@@ -76,17 +81,17 @@ class Objects:
                     delete(self._cluster, kind, self.name)
             except K6Error as refusal:
                 failure = failure or refusal
-        if failure is None:
-            try:
-                await_gone(self._cluster, self.name, self._bounds)
-            except K6Error as stays:
-                failure = stays
         if failure is not None:
             remedy = self._cluster.kubectl_for(
                 f"delete testrun,secret,configmap,rolebinding,role,serviceaccount {self.name}"
             )
             raise K6Error(f"{self.name} could not be removed ({failure}): use `{remedy}`")
         self._made.clear()
+        try:
+            slow = await_pods(self._cluster, self.name, self._bounds)
+        except K6Error as silent:
+            slow = str(silent)
+        return f"{self.name} is deleted, but {slow}" if slow else None
 
     def _create(self, manifest: Manifest) -> Any:
         wanted = codecs.from_dict(manifest)
@@ -109,9 +114,12 @@ class Objects:
 
 
 def remove_leftovers(
-    cluster: Cluster, labels: Mapping[str, str], start_seconds: float, bounds: Bounds
+    cluster: Cluster, name: str, labels: Mapping[str, str], start_seconds: float, bounds: Bounds
 ) -> None:
-    """Remove what runs of an environment left that died; K6Error when one is under way."""
+    """Remove what runs of an environment left that died, and see that `name` is free.
+
+    K6Error when a run is under way, or pods of an earlier one do not go.
+    """
     with cluster.explaining():
         runs = _list_runs(cluster, labels)
         for run in runs:
@@ -121,7 +129,10 @@ def remove_leftovers(
         for run in runs:
             for kind in (TestRun, *OWNED):
                 delete(cluster, kind, run.metadata.name)
-            await_gone(cluster, run.metadata.name, bounds)
+        for each in sorted({name, *(run.metadata.name for run in runs)}):
+            slow = await_pods(cluster, each, bounds)
+            if slow is not None:
+                raise K6Error(f"an earlier run is still being removed: {slow}")
 
 
 def check_operator(cluster: Cluster) -> None:
@@ -131,30 +142,31 @@ def check_operator(cluster: Cluster) -> None:
 
 
 def delete(cluster: Cluster, kind: Any, name: str) -> None:
-    """Delete an object unless it is gone; of a TestRun, all that it owns goes first."""
-    # Whatever else is deleted in the foreground stays until the garbage collector sees it.
-    cascade = CascadeType.FOREGROUND if kind is TestRun else CascadeType.BACKGROUND
+    """Delete an object unless it is gone; what it owns is collected after it.
+
+    Never before it: the operator makes the runners of a TestRun again for as long as there is one,
+    even while it is being deleted.
+    """
     try:
-        cluster.client.delete(kind, name, cascade=cascade)
+        cluster.client.delete(kind, name, cascade=CascadeType.BACKGROUND)
     except httpx2.HTTPStatusError as refusal:
         if find_code(refusal) != httpx2.codes.NOT_FOUND:
             raise
 
 
-def await_gone(cluster: Cluster, name: str, bounds: Bounds) -> None:
-    """Wait for a TestRun to go, which its runners' pods do before it; K6Error if it stays."""
+def await_pods(cluster: Cluster, name: str, bounds: Bounds) -> str | None:
+    """Wait until no pod of a deleted TestRun is left; return how many are slow to go, in words."""
     deadline = time.monotonic() + bounds.close
-    with cluster.explaining():
-        while time.monotonic() < deadline:
-            try:
-                cluster.client.get(TestRun, name)
-            except httpx2.HTTPStatusError as refusal:
-                if find_code(refusal) == httpx2.codes.NOT_FOUND:
-                    return
-                raise
-            time.sleep(bounds.poll)
-    see = cluster.kubectl_for(f"get pods -l k6_cr={name}")
-    raise K6Error(f"{name} does not go within {bounds.close:.0f} s, for a pod perhaps: see `{see}`")
+    while True:
+        with cluster.explaining():
+            count = len(list(cluster.client.list(Pod, labels={"k6_cr": name})))
+        if count == 0:
+            return None
+        if time.monotonic() > deadline:
+            see = cluster.kubectl_for(f"get pods -l k6_cr={name}")
+            pods = "pod is" if count == 1 else "pods are"
+            return f"{count} {pods} still there after {bounds.close:.0f} s: see `{see}`"
+        time.sleep(bounds.poll)
 
 
 def _list_runs(cluster: Cluster, labels: Mapping[str, str]) -> list[Any]:

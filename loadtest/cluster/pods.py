@@ -12,6 +12,8 @@ from loadtest.cluster.client import CONTAINER
 MOST_OWN_CODE = 128
 # A node that is gone does not tell how its pods ended.
 NODE_GONE = frozenset({"NodeLost", "DeletionByTaintManager"})
+# Kubernetes 1.35 and later copies it from the node to each pod; before, a region is unknown.
+REGION_LABEL = "topology.kubernetes.io/region"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class End:
 class SeenPod:
     """A pod as it was seen; `job` is the one that made it.
 
+    `is_ready` tells whether its k6 answers the probe, without which nobody reaches its Service.
     `disruption` is why it has to go, in Kubernetes' own words (`Evicted`, `NodeLost`); `waiting`
     is what a container waits for, as reason and message; `unplaced` is why no node takes it.
     """
@@ -34,9 +37,10 @@ class SeenPod:
     uid: str
     job: str
     created: datetime
-    node: str | None
+    region: str | None
     phase: str
     has_run: bool
+    is_ready: bool
     disruption: str | None
     end: End | None
     waiting: tuple[str, str] | None
@@ -46,24 +50,31 @@ class SeenPod:
         """Tell whether it starts the runners, rather than being one."""
         return self.job.endswith("-starter")
 
+    def has_ended(self) -> bool:
+        """Tell whether none of its containers runs, or will."""
+        return self.phase in {"Succeeded", "Failed"}
+
 
 def read_pod(pod: Pod) -> SeenPod:
     """Return what a pod tells."""
     metadata, status = pod.metadata, pod.status or PodStatus()
     assert metadata is not None
     assert metadata.creationTimestamp is not None
-    state = _find_state(status)
+    labels = metadata.labels or {}
+    container = _find_container(status)
+    state = container.state if container and container.state else ContainerState()
     disrupted = _find_condition(status, "DisruptionTarget", "True")
     disruption = status.reason or (disrupted[0] if disrupted else None)
     unplaced = _find_condition(status, "PodScheduled", "False")
     return SeenPod(
         name=metadata.name or "",
         uid=metadata.uid or "",
-        job=(metadata.labels or {}).get("job-name", ""),
+        job=labels.get("job-name", ""),
         created=metadata.creationTimestamp,
-        node=pod.spec.nodeName if pod.spec else None,
+        region=labels.get(REGION_LABEL),
         phase=status.phase or "Pending",
         has_run=state.running is not None or state.terminated is not None,
+        is_ready=container is not None and container.ready,
         disruption=disruption,
         end=_find_end(state, status.phase, disruption),
         waiting=_find_waiting(status),
@@ -87,9 +98,8 @@ def _find_end(state: ContainerState, phase: str | None, disruption: str | None) 
     return End(reason="NodeLost") if disruption in NODE_GONE else None
 
 
-def _find_state(status: PodStatus) -> ContainerState:
-    found = (each.state for each in status.containerStatuses or () if each.name == CONTAINER)
-    return next(found, None) or ContainerState()
+def _find_container(status: PodStatus) -> ContainerStatus | None:
+    return next((each for each in status.containerStatuses or () if each.name == CONTAINER), None)
 
 
 def _find_waiting(status: PodStatus) -> tuple[str, str] | None:

@@ -1,19 +1,36 @@
 """Whether a fleet that was asked for will start: if not, why, in one line with its remedy."""
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from lightkube.core.exceptions import ApiError
-from lightkube.resources.core_v1 import Event
+from lightkube.models.core_v1 import ServiceSpec
+from lightkube.resources.core_v1 import Event, Service
 
-from loadtest.cluster.client import TROUBLE, Cluster
+from loadtest.cluster.client import TROUBLE, Cluster, find_code
 from loadtest.cluster.objects import GONE, Bounds
 from loadtest.cluster.pods import SeenPod, flatten
 
 # A container that waits for one of these waits for somebody to act.
 UNPULLED = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
 STUCK = UNPULLED | {"CreateContainerConfigError", "CreateContainerError"}
+STARTER = "k6-curl"
+# What the starter's curl prints of a runner, such as {"http_code":000,…,"url":"http://10.96.0.12:6565
+# /v1/status",…,"errormsg":"Connection refused"}; 000 is for no answer, and several share a line.
+_ANSWER = re.compile(r'\{"http_code":(\d+),[^{}]*"url":"([^"]*)"[^{}]*"errormsg":"([^{}]*)"\}')
+
+
+@dataclass(frozen=True)
+class Unreached:
+    """A runner that the starter did not reach; `number` is None where nobody tells whose it is."""
+
+    number: int | None
+    address: str
+    why: str
 
 
 class Start:
@@ -27,41 +44,105 @@ class Start:
         self._parallelism = parallelism
         self._seconds = start_seconds
         self._bounds = bounds
-        self._began = time.monotonic()
+        self._began = self._progressed = time.monotonic()
+        self._progress: tuple[str, int] = ("", 0)
         self._stuck_since: dict[str, float] = {}
 
     def judge(self, stage: str, pods: Sequence[SeenPod], asked: datetime) -> str | None:
         """Return why the fleet does not start, once that is plain."""
-        waited = time.monotonic() - self._began
         if stage == "error":
             return f"the k6-operator gave up on {self._name}: its log says why"
         faults = (self._judge_waiting(pod) for pod in pods)
         fault = next((fault for fault in faults if fault is not None), None)
-        if fault is None and len(_pick_runners(pods)) < self._parallelism:
-            fault = self._judge_refusals(asked)
-        if fault is not None:
+        missing = self._list_missing(stage, pods)
+        if fault is None and missing:
+            fault = self._judge_refusals(missing, asked)
+        fault = fault or self._judge_operator(stage, len(pods))
+        if fault is not None or time.monotonic() - self._began <= self._seconds:
             return fault
-        if stage == "" and waited > self._bounds.operator:
-            return (
-                f"the k6-operator does not act: {self._name} has no stage after {waited:.0f} s; "
-                "see that its pod runs, and that it watches this namespace"
-            )
-        return self._tell_delay(stage, pods) if waited > self._seconds else None
+        return self._tell_delay(stage, pods)
+
+    def find_unreached(self, starter: SeenPod) -> tuple[Unreached, ...]:
+        """Return the runners that a starter which has ended did not reach, by its log."""
+        lines = self._read_log(starter)
+        bad = [answer for answer in map(_read_answer, _ANSWER.finditer(lines)) if answer.why]
+        numbers = self._find_numbers() if bad else {}
+        return tuple(replace(each, number=numbers.get(each.address)) for each in bad)
+
+    def tell_unreached(self, unreached: Sequence[Unreached]) -> str:
+        """Return which runners were not started, and why."""
+        named = sorted(each.number for each in unreached if each.number is not None)
+        others = [each.address for each in unreached if each.number is None]
+        who = [f"runner{'s' * (len(named) > 1)} {', '.join(map(str, named))}"] if named else []
+        who += [f"the runner{'s' * (len(others) > 1)} at {', '.join(others)}"] if others else []
+        were = "was" if len(unreached) == 1 else "were"
+        whys = ", ".join(sorted({each.why for each in unreached}))
+        return (
+            f"{' and '.join(who)} of {self._parallelism} {were} not started ({whys}): see that "
+            "the starter reaches port 6565 of every runner, which a NetworkPolicy may forbid"
+        )
 
     def tell_paused(self, pods: Sequence[SeenPod]) -> str:
         """Return what the starter says of runners that stay paused."""
-        starter = next((pod for pod in pods if pod.is_starter()), None)
+        starter = find_starter(pods)
         if starter is None:
             return "the runners stay paused: their starter has no pod; the operator's log says why"
-        try:
-            lines = [*self._cluster.client.log(starter.name, newlines=False)]
-        except TROUBLE:
-            lines = []
+        lines = self._read_log(starter).splitlines()
         said = next((line for line in reversed(lines) if line.strip()), "nothing")
         return (
             f"the runners stay paused: their starter {starter.name} is {starter.phase} and says "
             f"{said}; see that it reaches their port 6565"
         )
+
+    def _read_log(self, starter: SeenPod) -> str:
+        try:
+            return "".join(self._cluster.client.log(starter.name, container=STARTER))
+        except TROUBLE as failure:
+            if find_code(failure) in {400, 404}:  # it has none, or none any more
+                return ""
+            raise
+
+    def _find_numbers(self) -> dict[str, int]:
+        """Return whose Service has which address; nothing where Services may not be listed."""
+        try:
+            services = list(self._cluster.client.list(Service, labels={"k6_cr": self._name}))
+        except ApiError:
+            return {}
+        numbers = {}
+        for service in services:
+            spec = service.spec or ServiceSpec()
+            job = (spec.selector or {}).get("job-name", "")
+            if spec.clusterIP and job.startswith(f"{self._name}-"):
+                numbers[spec.clusterIP] = int(job.rpartition("-")[2])
+        return numbers
+
+    def _list_missing(self, stage: str, pods: Sequence[SeenPod]) -> set[str]:
+        """Return the jobs that should have a pod by now, and have none."""
+        jobs = {f"{self._name}-{number + 1}" for number in range(self._parallelism)}
+        jobs |= {f"{self._name}-starter"} if stage in GONE else set()
+        return jobs - {pod.job for pod in pods}
+
+    def _judge_operator(self, stage: str, pod_count: int) -> str | None:
+        """Return that the operator has stopped where nothing but itself can keep it."""
+        now = time.monotonic()
+        if self._progress != (stage, pod_count):
+            self._progress, self._progressed = (stage, pod_count), now
+        waited = now - self._progressed
+        if waited <= self._bounds.operator:
+            return None
+        if stage == "":
+            return (
+                f"the k6-operator does not act: {self._name} has no stage after {waited:.0f} s; "
+                "see that its pod runs, and that it watches this namespace"
+            )
+        if stage == "initialized":
+            quota = self._cluster.kubectl_for("describe quota")
+            return (
+                f"the k6-operator makes no more runners: {self._name} has had {pod_count} of "
+                f"{self._parallelism} for {waited:.0f} s; a quota on jobs or services may forbid "
+                f"them (see `{quota}`), or its pod is gone; its log says which"
+            )
+        return None
 
     def _judge_waiting(self, pod: SeenPod) -> str | None:
         if pod.waiting is None or pod.waiting[0] not in STUCK:
@@ -79,9 +160,8 @@ class Start:
             )
         return f"{self._call(pod)} cannot start ({reason}: {message}): see `{self._show(pod)}`"
 
-    def _judge_refusals(self, asked: datetime) -> str | None:
+    def _judge_refusals(self, jobs: Collection[str], asked: datetime) -> str | None:
         """Return why jobs may not make their pods."""
-        jobs = {f"{self._name}-{number + 1}" for number in range(self._parallelism)}
         try:
             events = list(self._cluster.client.list(Event, fields={"reason": "FailedCreate"}))
         except ApiError:  # not everybody's to read; the delay is told in the end
@@ -126,10 +206,16 @@ class Start:
         for pod in runners:
             if pod.phase != "Running":
                 return f"{self._call(pod)} does not run {after}: see `{self._show(pod)}`"
+            if not pod.is_ready and stage not in GONE:
+                return (
+                    f"{self._call(pod)} runs and is not ready {after}: its k6 does not answer its "
+                    f"probe; see `{self._show(pod)}`"
+                )
         if stage not in GONE:
             return (
-                f"the runners wait to be started {after}: the k6-operator does not reach their "
-                "port 6565, as when a NetworkPolicy forbids it; its log says more"
+                f"the runners are ready and not started {after}: see that the k6-operator's pod "
+                "runs, and that it reaches their port 6565, which a NetworkPolicy may forbid; its "
+                "log says which"
             )
         return self.tell_paused(pods)
 
@@ -140,6 +226,17 @@ class Start:
 
     def _show(self, pod: SeenPod) -> str:
         return self._cluster.kubectl_for(f"describe pod {pod.name}")
+
+
+def find_starter(pods: Sequence[SeenPod]) -> SeenPod | None:
+    """Return the pod that starts the runners; the first one, should there be more."""
+    return next((pod for pod in pods if pod.is_starter()), None)
+
+
+def _read_answer(match: re.Match[str]) -> Unreached:
+    code, url, error = match.groups()
+    why = "" if code == "200" else error or f"HTTP {code}"
+    return Unreached(None, urlsplit(url).hostname or url, why)
 
 
 def _pick_runners(pods: Sequence[SeenPod]) -> list[SeenPod]:

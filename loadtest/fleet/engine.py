@@ -58,8 +58,11 @@ class Fleet(Protocol):
     def stop(self) -> None:
         """Ask every runner to end gracefully, and wait for it within bounds."""
 
-    def close(self) -> None:
-        """Remove whatever was made for this scenario; safe to repeat."""
+    def close(self) -> str | None:
+        """Remove whatever was made for this scenario; safe to repeat.
+
+        Returns in one line what is slow to go; K6Error names what stays.
+        """
 
 
 Launch = Callable[[Order], Fleet]

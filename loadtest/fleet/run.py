@@ -78,6 +78,8 @@ def run_fleet(
         result = replace(result, outcome="failed", reason=watch.failure)
     elif watch.broken_off is not None and result.outcome != "aborted":
         result = replace(result, outcome="aborted", reason=watch.broken_off)
+    if watch.slow is not None:
+        result = replace(result, reason="; ".join(filter(None, (result.reason, watch.slow))))
     watcher.end(result)
     return replace(finished, result=result, interruption=interruption)
 
@@ -112,7 +114,7 @@ class _Watch:
     """Runs a fleet to its end; `states` are the last that were seen.
 
     `broken_off` says why it was stopped before, `failure` what went wrong with the engine once the
-    load had begun, and `interruption` who stopped us.
+    load had begun, `slow` what is still being removed, and `interruption` who stopped us.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class _Watch:
         self.states = tuple(RunnerState(n, "pending") for n in range(1, order.parallelism + 1))
         self.broken_off: str | None = None
         self.failure: str | None = None
+        self.slow: str | None = None
         self.interruption: BaseException | None = None
         self._order = order
         self._logs = logs
@@ -146,7 +149,8 @@ class _Watch:
             self._attend(fleet)
         except K6Error as refusal:
             self._close(fleet)
-            raise K6Error("; ".join(filter(None, (str(refusal), self.failure)))) from None
+            words = (str(refusal), self.failure, self.slow)
+            raise K6Error("; ".join(filter(None, words))) from None
         finally:
             self._close(fleet)
             for log in self._logs:
@@ -174,7 +178,7 @@ class _Watch:
 
     def _close(self, fleet: Fleet) -> None:
         try:
-            fleet.close()
+            self.slow = fleet.close() or self.slow
         except K6Error as failure:
             self.failure = "; ".join(filter(None, (self.failure, str(failure))))
 

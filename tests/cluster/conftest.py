@@ -19,16 +19,11 @@ from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer, serve_kuber
 from .launched import BOUNDS, SCRIPT
 from .operator_stand_in import Operator, run_operator
 
-REGIONS = {"node-1": "eu-west-1", "node-2": "us-east-1"}
-
 
 @pytest.fixture
 def kubernetes() -> Iterator[KubernetesServer]:
     """Serve a cluster; whatever a test does there, nothing of it stays."""
     with serve_kubernetes() as server:
-        for node, region in REGIONS.items():
-            labels = {"topology.kubernetes.io/region": region}
-            server.nodes[node] = {"kind": "Node", "metadata": {"name": node, "labels": labels}}
         yield server
         assert server.list_left() == []
 

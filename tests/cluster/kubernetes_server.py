@@ -21,6 +21,8 @@ USER = "ci"
 # Of the runners' service account: it may do what its Role says.
 RUNNER_TOKEN = "a runner's token canary"
 FOREGROUND = "foregroundDeletion"
+# How often what nobody owns any more is looked for; the operator is faster.
+COLLECT_SECONDS = 0.05
 
 # By group: what is served, and of which kind it is.
 KINDS: dict[str, dict[str, str]] = {
@@ -29,6 +31,7 @@ KINDS: dict[str, dict[str, str]] = {
         "events": "Event",
         "pods": "Pod",
         "secrets": "Secret",
+        "services": "Service",
         "serviceaccounts": "ServiceAccount",
     },
     "batch": {"jobs": "Job"},
@@ -138,7 +141,6 @@ class KubernetesServer:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.things: dict[str, dict[str, Thing]] = {}
-        self.nodes: dict[str, Thing] = {}
         self.containers: dict[str, Container] = {}
         self.calls: list[str] = []
         self.has_operator = True
@@ -146,21 +148,29 @@ class KubernetesServer:
         self.knows_token = True
         self.is_web_page = False  # as of a proxy that wants a sign-in
         self.lost_fields: tuple[str, ...] = ()  # of a TestRun, as an older operator loses them
+        self.keeps_pods = False  # as nodes do that are slow
         self.cuts: list[Cut] = []
         self.on_create: Callable[[Thing], None] = lambda _: None
         self._forbidden: set[tuple[str, str]] = set()
         self._refusals: dict[str, RefusalError] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._build_handler())
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._ending = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._server.serve_forever, args=(0.02,)),
+            threading.Thread(target=self._keep_collecting),
+        ]
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Stop answering and give the port back."""
+        self._ending.set()
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(10)
+        for thread in self._threads:
+            thread.join(10)
 
     def write_config(self, path: Path) -> Path:
         """Write a kubeconfig for this cluster."""
@@ -194,8 +204,10 @@ class KubernetesServer:
             return self.things.get(plural, {}).get(name)
 
     def list_left(self) -> list[str]:
-        """Return what is still there and should not be: events and nodes are not ours."""
+        """Return what stays there and should not, once what nobody owns is gone; events may."""
         with self.lock:
+            while self._collect():
+                """Until nothing goes any more."""
             return [
                 f"{plural}/{name}"
                 for plural, named in self.things.items()
@@ -224,55 +236,60 @@ class KubernetesServer:
                 _merge(found, json.loads(json.dumps(patch)))
 
     def delete(self, plural: str, name: str, *, foreground: bool = False) -> None:
-        """Delete a thing and what it owns: a pod goes when it has ended, an owner in front last."""
+        """Delete a thing, a pod once it has ended; what it owns is collected after or before it."""
         with self.lock:
             found = self.find(plural, name)
-            if found is None or "deletionTimestamp" in found["metadata"]:
+            if found is None:
                 return
-            container = self.containers.get(found["metadata"]["uid"])
-            if container is not None and container.running:
-                found["metadata"]["deletionTimestamp"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-                container.terminate()
-                return
-            if foreground:
-                found["metadata"]["deletionTimestamp"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-                found["metadata"]["finalizers"] = [FOREGROUND]
-            else:
+            metadata = found["metadata"]
+            container = self.containers.get(metadata["uid"])
+            if container is not None and not container.running:
+                container = None
+            stays = container is not None or foreground or (plural == "pods" and self.keeps_pods)
+            if stays and "deletionTimestamp" not in metadata:
+                metadata["deletionTimestamp"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+                metadata["finalizers"] = [FOREGROUND] if foreground else []
+                if container is not None:
+                    container.terminate()
+            elif not stays:
                 del self.things[plural][name]
-            for owned_plural, owned in self._list_owned(found):
-                self.delete(owned_plural, owned["metadata"]["name"], foreground=foreground)
-            self._collect()
 
-    def remove_pod(self, name: str) -> None:
-        """Remove a pod that has ended, or whose node is gone."""
-        with self.lock:
-            self.things["pods"].pop(name, None)
-            self._collect()
+    def _keep_collecting(self) -> None:
+        while not self._ending.wait(COLLECT_SECONDS):
+            with self.lock:
+                self._collect()
 
-    def _list_owned(self, owner: Thing, *, blocking: bool = False) -> list[tuple[str, Thing]]:
-        uid = owner["metadata"]["uid"]
-        return [
-            (plural, thing)
-            for plural, named in self.things.items()
-            for thing in named.values()
-            for each in thing["metadata"].get("ownerReferences", ())
-            if each["uid"] == uid and (each.get("blockOwnerDeletion") or not blocking)
+    def _collect(self) -> bool:
+        """Go once round; return whether anything went: what nobody owns, what has ended, and what
+        waited for what it owns, which was there in the round before.
+        """
+        every = [
+            (plural, thing) for plural, named in self.things.items() for thing in named.values()
         ]
-
-    def _collect(self) -> None:
-        """Remove owners that waited for what they own, until none is left."""
-        while True:
-            ready = [
-                (plural, thing["metadata"]["name"])
-                for plural, named in self.things.items()
-                for thing in named.values()
-                if thing["metadata"].get("finalizers") == [FOREGROUND]
-                and not self._list_owned(thing, blocking=True)
-            ]
-            if not ready:
-                return
-            for plural, name in ready:
-                del self.things[plural][name]
+        owners = {thing["metadata"]["uid"]: thing["metadata"] for _, thing in every}
+        waited_for = set()
+        going: list[tuple[str, str, bool]] = []
+        for plural, thing in every:
+            metadata = thing["metadata"]
+            for owner in metadata.get("ownerReferences", ()):
+                above = owners.get(owner["uid"])
+                in_front = above is not None and FOREGROUND in above.get("finalizers", ())
+                waited_for |= {owner["uid"]} if in_front else set()
+                if (above is None or in_front) and "deletionTimestamp" not in metadata:
+                    going.append((plural, metadata["name"], in_front and plural == "jobs"))
+            container = self.containers.get(metadata["uid"])
+            has_ended = container is not None and not container.running and not self.keeps_pods
+            if has_ended and "deletionTimestamp" in metadata:
+                going.append((plural, metadata["name"], False))
+        going += [
+            (plural, thing["metadata"]["name"], False)
+            for plural, thing in every
+            if FOREGROUND in thing["metadata"].get("finalizers", ())
+            and thing["metadata"]["uid"] not in waited_for
+        ]
+        for plural, name, in_front in going:
+            self.delete(plural, name, foreground=in_front)
+        return bool(going)
 
     def answer(self, method: str, url: str, authorization: str, body: bytes) -> Thing:
         """Return the answer to a request; raises RefusalError."""
@@ -283,8 +300,6 @@ class KubernetesServer:
         if authorization != f"Bearer {TOKEN}" or not self.knows_token:
             raise RefusalError(401, "Unauthorized")
         place = _parse(parts.path)
-        if place.plural == "nodes":
-            return self._answer_node(place.name)
         if place.group == "k6.io" and not self.has_operator:
             raise RefusalError(404, "404 page not found", plain=True)
         verb = VERBS.get(method, "get" if place.name else "list")
@@ -345,11 +360,6 @@ class KubernetesServer:
             if may and place.name in rule["resourceNames"]:
                 return self.things[place.plural][place.name]
         raise RefusalError(403, _tell_forbidden(verb, place.plural, "", place.namespace))
-
-    def _answer_node(self, name: str) -> Thing:
-        if ("get", "nodes") in self._forbidden:
-            raise RefusalError(403, _tell_forbidden("get", "nodes", "", None))
-        return self.nodes[name]
 
     def _check_allowed(self, verb: str, place: Place) -> None:
         if (verb, place.plural) in self._forbidden:
@@ -452,8 +462,6 @@ class KubernetesServer:
 
 def _parse(path: str) -> Place:
     match path.strip("/").split("/"):
-        case ["api", "v1", "nodes", name]:
-            return Place("", "v1", "", "nodes", name, "")
         case ["api", version, "namespaces", namespace, *rest]:
             group = ""
         case ["apis", group, version, "namespaces", namespace, *rest]:
@@ -466,11 +474,10 @@ def _parse(path: str) -> Place:
     return Place(group, version, namespace, plural, name, part)
 
 
-def _tell_forbidden(verb: str, resource: str, group: str, namespace: str | None) -> str:
-    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+def _tell_forbidden(verb: str, resource: str, group: str, namespace: str) -> str:
     return (
         f'{resource.partition("/")[0]}{f".{group}" if group else ""} is forbidden: User "{USER}" '
-        f'cannot {verb} resource "{resource}" in API group "{group}" {where}'
+        f'cannot {verb} resource "{resource}" in API group "{group}" in the namespace "{namespace}"'
     )
 
 

@@ -1,5 +1,6 @@
 """The Jobs and Services that the k6-operator (v1.6) makes of a TestRun."""
 
+import json
 from typing import Any
 
 Thing = dict[str, Any]
@@ -8,16 +9,27 @@ CHECK = 'test -f "$1" || { echo "no script at $1"; exit 1; }; shift; exec "$@"'
 
 
 def build_command(test_run: Thing, number: int) -> list[str]:
-    """Return how runner `number` is started: a local script is first looked for."""
+    """Return how runner `number` is started: a shell looks for the local script first.
+
+    Without `args`, a second shell runs k6 by a command line of one word, as `arguments` need it.
+    """
     name, spec = test_run["metadata"]["name"], test_run["spec"]
     script, of = spec["script"]["localFile"], spec["parallelism"]
     edges = ["0", *(f"{index}/{of}" for index in range(1, of)), "1"]
     segment = f"--execution-segment={edges[number - 1]}:{edges[number]}"
     segments = [segment, f"--execution-segment-sequence={','.join(edges)}"] if of > 1 else []
-    return [
-        *("sh", "-c", CHECK, "sh", script, "k6", "run", "--quiet", *segments),
-        *(*spec.get("args", ()), script, "--address=0.0.0.0:6565", "--paused"),
+    args = spec.get("args", ())
+    command = [
+        *("k6", "run", "--quiet", *segments, *args, script, "--address=0.0.0.0:6565", "--paused"),
         *("--tag", f"instance_id={number}", "--tag", f"testrun_name={name}"),
+    ]
+    return [
+        "sh",
+        "-c",
+        CHECK,
+        "sh",
+        script,
+        *(command if args else ["sh", "-c", " ".join(command)]),
     ]
 
 
@@ -44,6 +56,45 @@ def build_runner_job(test_run: Thing, number: int) -> Thing:
         "containers": [container],
     }
     return _build_job(test_run, str(number), {"runner": "true"}, runner["metadata"], pod)
+
+
+def build_runner_service(test_run: Thing, number: int) -> Thing:
+    """Return the Service by which operator and starter reach runner `number`."""
+    of = test_run["metadata"]
+    labels = {"app": "k6", "k6_cr": of["name"], "runner": "true"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": f"{of['name']}-service-{number}",
+            "namespace": of["namespace"],
+            "labels": test_run["spec"]["runner"]["metadata"]["labels"] | labels,
+        },
+        "spec": {
+            "ports": [{"name": "http-api", "port": 6565, "protocol": "TCP"}],
+            "selector": {"job-name": f"{of['name']}-{number}"},
+        },
+    }
+
+
+def build_owner(owner: Thing) -> Thing:
+    """Return the reference by which what was made for an object belongs to it."""
+    reference = {key: owner["metadata"][key] for key in ("name", "uid")}
+    reference |= {"apiVersion": owner["apiVersion"], "kind": owner["kind"]}
+    return reference | {"controller": True, "blockOwnerDeletion": True}
+
+
+def tell_answer(address: str, code: int, error: str = "") -> str:
+    """Return what one curl of the starter prints: the answer, and on its own line how it went.
+
+    A code has three digits, be it 000 for no answer; the next curl goes on in the same line.
+    """
+    body = json.dumps({"data": {"type": "status", "id": "default"}}) if code else ""
+    return (
+        f'{body}\n{{"http_code":{code:03},"time_total":0.001,"time_starttransfer":0.001,'
+        f'"url":"http://{address}:6565/v1/status","remote_ip":"{address if code else ""}",'
+        f'"errormsg":"{error}"}}'
+    )
 
 
 def build_starter_job(test_run: Thing) -> Thing:

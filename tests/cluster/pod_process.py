@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -28,15 +29,23 @@ Read = Callable[[str, str], dict[str, str]]
 
 
 class Runner:
-    """A container's process, and its log; its k6 listens on a port of its own instead of 6565."""
+    """A container's process, and its log; its k6 listens on a port of its own instead of 6565.
+
+    As in a container, the signal to end reaches the first process alone.
+    """
 
     def __init__(
-        self, command: list[str], environment: Mapping[str, str], places: Mapping[str, Path]
+        self,
+        command: list[str],
+        environment: Mapping[str, str],
+        places: Mapping[str, Path],
+        k6: Path,
     ) -> None:
         self.killed_for: str | None = None
         self.lost = False
+        own = {**places, "k6": k6}
         self.process = subprocess.Popen(
-            [_place(word, places) for word in command],
+            [_place(word, own).replace("0.0.0.0:6565", "127.0.0.1:0") for word in command],
             env={"PATH": os.environ["PATH"]}
             | {key: _place(value, places) for key, value in environment.items()},
             stdin=subprocess.DEVNULL,
@@ -51,6 +60,11 @@ class Runner:
             reader = threading.Thread(target=_keep_log, args=(stream, self.container))
             reader.start()
             self._readers.append(reader)
+
+    def kill(self) -> None:
+        """Kill every process of the container."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def wait(self) -> int:
         """Return the exit code as a container runtime tells it, once all is said."""
@@ -76,9 +90,11 @@ class Runner:
 
     def _find_port(self) -> int | None:
         with contextlib.suppress(psutil.Error):
-            for each in psutil.Process(self.process.pid).net_connections(kind="tcp"):
-                if each.status == psutil.CONN_LISTEN:
-                    return int(each.laddr.port)
+            first = psutil.Process(self.process.pid)
+            for process in (first, *first.children(recursive=True)):
+                for each in process.net_connections(kind="tcp"):
+                    if each.status == psutil.CONN_LISTEN:
+                        return int(each.laddr.port)
         return None
 
 
@@ -127,22 +143,22 @@ def build_environment(runner: Thing, read: Read, url: str) -> dict[str, str]:
     return environment
 
 
-def build_status(state: Thing, name: str = "k6") -> Thing:
-    """Return a container's status, as a kubelet gives it."""
+def build_status(state: Thing, name: str = "k6", *, ready: bool = False) -> Thing:
+    """Return a container's status, as a kubelet gives it; a probe has to find it ready."""
     return {
         "name": name,
         "image": "loopback/k6",
         "imageID": "",
-        "ready": "running" in state,
+        "ready": ready,
         "restartCount": 0,
         "state": state,
     }
 
 
 def _place(word: str, places: Mapping[str, Path]) -> str:
+    """Put the folders of this machine where a word, or a command line, names a container's."""
     for path, folder in places.items():
-        if word.startswith(path):
-            return str(folder) + word.removeprefix(path)
+        word = re.sub(rf"(?<!\S){re.escape(path)}(?![^\s/])", lambda _: str(folder), word)  # noqa: B023
     return word
 
 

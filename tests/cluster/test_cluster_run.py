@@ -2,7 +2,7 @@
 
 from base64 import b64decode
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,8 @@ from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results import RunnerFault
 
-from .kubernetes_server import KubernetesServer
-from .launched import READER, are, watch
+from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
+from .launched import BOUNDS, READER, are, watch
 from .operator_stand_in import Operator
 
 pytestmark = pytest.mark.slow
@@ -87,6 +87,36 @@ def test_a_runner_that_is_lost_in_a_cluster_is_named_and_the_rest_kept(
     assert run.rows
 
 
+def test_pods_that_are_slow_to_go_are_a_warning_and_what_was_measured_counts(
+    serve: Callable[..., ReferenceTarget],
+    operator: Operator,
+    kubernetes: KubernetesServer,
+    launch: Callable[..., ClusterFleet],
+    tmp_path: Path,
+) -> None:
+    operator.scripts.clear()
+    kubernetes.keeps_pods = True
+    target = serve(tool_quota=False)
+    bearer_file = tmp_path / "bearer" / "bearer.json"
+    mcp_url = mint_by_session(target.api_url, bearer_file)
+    settings = replace(build_settings(STAGES="2"), root=tmp_path, parallelism=2)
+
+    def start(order: Order) -> ClusterFleet:
+        changes = {field.name: getattr(order, field.name) for field in fields(order)}
+        return launch(replace(BOUNDS, close=0.2), **changes)
+
+    out_dir = tmp_path / "sessions"
+    run = run_fleet("sessions", settings, mcp_url, bearer_file, out_dir=out_dir, launch=start)
+    assert run.result.outcome == "ok"
+    assert run.result.reason == (
+        "mcp-loadtest-staging-sessions is deleted, but 3 pods are still there after 0 s: see "
+        f"`kubectl --context {CONTEXT} get pods -l k6_cr=mcp-loadtest-staging-sessions "
+        f"-n {NAMESPACE}`"
+    )
+    assert run.rows
+    kubernetes.keeps_pods = False
+
+
 def test_a_fresh_bearer_reaches_runners_by_their_secret_alone(
     launch: Callable[..., ClusterFleet], operator: Operator, order: Order
 ) -> None:
@@ -109,7 +139,7 @@ def test_a_fresh_bearer_reaches_runners_by_their_secret_alone(
 def test_a_bearer_renewed_while_a_fleet_is_launched_is_put_into_its_secret(
     operator: Operator, kubernetes: KubernetesServer, engine: Engine, order: Order
 ) -> None:
-    operator.asleep = True
+    operator.dies_at = ""
     fresh = Bearer(SecretStr("fresh-canary"), 4102444800, "http://127.0.0.1/mcp", "", "session")
     kubernetes.on_create = lambda _: engine.renew([fresh])
     fleet = engine.launch(order)

@@ -51,7 +51,7 @@ def test_the_runners_of_a_fleet_start_run_and_end(
 def test_nothing_of_a_fleet_stays(
     launch: Launching, kubernetes: KubernetesServer, operator: Operator
 ) -> None:
-    operator.asleep = True
+    operator.dies_at = ""
     fleet = launch()
     made = kubernetes.list_left()
     assert {name.partition("/")[2] for name in made} >= {"mcp-loadtest-staging-sessions"}
@@ -81,7 +81,7 @@ def test_runners_that_are_stopped_still_tell_their_summary(
 def test_a_fleet_that_never_started_is_stopped_at_once(
     launch: Launching, operator: Operator
 ) -> None:
-    operator.asleep = True
+    operator.dies_at = ""
     fleet = launch()
     fleet.stop()
     assert {(state.phase, state.reason) for state in fleet.look()} == {
@@ -107,10 +107,10 @@ def test_a_log_that_breaks_off_is_taken_up_where_it_was(
     assert order.logs[0].read_bytes() == said
 
 
-def test_regions_are_left_out_where_nodes_may_not_be_read(
-    launch: Launching, kubernetes: KubernetesServer
+def test_a_region_is_unknown_where_pods_have_no_label_of_it(
+    launch: Launching, operator: Operator
 ) -> None:
-    kubernetes.forbid("get", "nodes")
+    operator.regions.clear()
     states = watch(launch(), are("ended", "ended"))
     assert {state.region for state in states} == {None}
 

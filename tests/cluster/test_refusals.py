@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from loadtest.cluster.fleet import ClusterFleet
 from loadtest.cluster.manifests import build_labels
 from loadtest.errors import K6Error
+from loadtest.fleet.engine import RunnerState
 
 from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
-from .launched import BOUNDS, find_fault
+from .launched import BOUNDS, find_fault, watch
+from .operated_jobs import build_owner
 from .operator_stand_in import Operator
 
 NAME = "mcp-loadtest-staging-sessions"
@@ -58,6 +61,7 @@ def test_a_missing_namespace(kubernetes: KubernetesServer, launch: Launching) ->
     ("verb", "resource", "asked"),
     [
         ("list", "testruns", "testruns.k6.io"),
+        ("list", "pods", "pods"),
         ("create", "testruns", "testruns.k6.io"),
         ("create", "secrets", "secrets"),
         ("create", "rolebindings", "rolebindings.rbac.authorization.k8s.io"),
@@ -74,11 +78,15 @@ def test_a_missing_permission_names_verb_resource_and_namespace(
     )
 
 
-def test_a_permission_that_is_missing_later_ends_the_fleet(
+def test_a_permission_that_is_taken_away_later_ends_the_fleet(
     kubernetes: KubernetesServer, launch: Launching
 ) -> None:
+    fleet = launch()
     kubernetes.forbid("list", "pods")
-    assert find_fault(launch()).startswith(f"context {CONTEXT} does not let you list pods in ")
+    assert find_fault(fleet).startswith(f"context {CONTEXT} does not let you list pods in ")
+    said = fleet.close()
+    assert said is not None
+    assert said.startswith(f"{NAME} is deleted, but context {CONTEXT} does not let you list pods")
 
 
 def test_rights_that_only_their_holder_may_grant(
@@ -150,7 +158,7 @@ def test_what_cannot_be_removed_is_named(kubernetes: KubernetesServer, launch: L
 
 
 def test_an_operator_that_does_not_act(operator: Operator, launch: Launching) -> None:
-    operator.asleep = True
+    operator.dies_at = ""
     said = find_fault(launch(replace(BOUNDS, operator=1.0)))
     assert said.startswith(f"the k6-operator does not act: {NAME} has no stage after ")
     assert said.endswith("see that its pod runs, and that it watches this namespace")
@@ -164,7 +172,7 @@ def test_an_operator_that_gives_up(operator: Operator, launch: Launching) -> Non
 def test_a_test_run_that_somebody_deletes(
     operator: Operator, kubernetes: KubernetesServer, launch: Launching
 ) -> None:
-    operator.asleep = True
+    operator.dies_at = ""
     fleet = launch()
     kubernetes.delete("testruns", NAME)
     assert find_fault(fleet) == f"{NAME} was deleted while it started"
@@ -269,31 +277,136 @@ def test_a_runner_without_a_node(operator: Operator, launch: Launching) -> None:
     )
 
 
+def test_a_quota_on_services_is_named_and_the_operator_does_not_go_round_for_ever(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.most_services = 1
+    fleet = launch(replace(BOUNDS, operator=1.0))
+    said = find_fault(fleet)
+    assert said.startswith(f"the k6-operator makes no more runners: {NAME} has had 2 of 2 for "), (
+        said
+    )
+    assert said.endswith(
+        f"s; a quota on jobs or services may forbid them (see `{KUBECTL} describe quota -n "
+        f"{NAMESPACE}`), or its pod is gone; its log says which"
+    )
+    assert fleet.close() is None
+    assert kubernetes.list_left() == []
+
+
+def test_an_operator_that_dies_before_it_makes_runners(
+    operator: Operator, launch: Launching
+) -> None:
+    operator.dies_at = "initialized"
+    said = find_fault(launch(replace(BOUNDS, operator=1.0)))
+    assert said.startswith(f"the k6-operator makes no more runners: {NAME} has had 0 of 2 for ")
+
+
 @pytest.mark.slow
-def test_runners_that_the_operator_does_not_reach(operator: Operator, launch: Launching) -> None:
-    operator.is_cut_off = True
+@pytest.mark.parametrize("knob", [{"is_cut_off": True}, {"dies_at": "created"}], ids=str)
+def test_ready_runners_that_nobody_starts(
+    operator: Operator, launch: Launching, knob: dict[str, object]
+) -> None:
+    vars(operator).update(knob)
     assert find_fault(launch(start_seconds=10)) == (
-        "the runners wait to be started after 10 s: the k6-operator does not reach their port "
-        "6565, as when a NetworkPolicy forbids it; its log says more"
+        "the runners are ready and not started after 10 s: see that the k6-operator's pod runs, "
+        "and that it reaches their port 6565, which a NetworkPolicy may forbid; its log says which"
     )
 
 
 @pytest.mark.slow
-def test_a_starter_that_fails(operator: Operator, launch: Launching) -> None:
-    operator.starter_fails = '{"http_code":000,"errormsg":"Connection timed out"}'
+def test_a_runner_that_is_never_ready(operator: Operator, launch: Launching) -> None:
+    operator.unready = {2}
     assert find_fault(launch(start_seconds=10)) == (
-        f"the runners stay paused: their starter {NAME}-starter-abcde is Failed and says "
-        '{"http_code":000,"errormsg":"Connection timed out"}; see that it reaches their port 6565'
+        "runner 2 of 2 runs and is not ready after 10 s: its k6 does not answer its probe; see "
+        f"`{describe(2)}`"
+    )
+
+
+def read_unreached(number: int) -> str:
+    return (
+        f"runner {number} of 2 was not started (Failed to connect: Connection timed out): see that "
+        "the starter reaches port 6565 of every runner, which a NetworkPolicy may forbid"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("called", [[1, 2], [2, 1]], ids=str)
+def test_a_runner_that_the_starter_does_not_reach_is_named_at_once(
+    operator: Operator, launch: Launching, called: list[int]
+) -> None:
+    operator.unreached = {2}
+    operator.call_order = called
+    assert find_fault(launch(start_seconds=600)) == read_unreached(2)
+
+
+@pytest.mark.slow
+def test_all_runners_that_the_starter_does_not_reach_are_named(
+    operator: Operator, launch: Launching
+) -> None:
+    operator.unreached = {1, 2}
+    assert find_fault(launch(start_seconds=600)).startswith("runners 1, 2 of 2 were not started (")
+
+
+@pytest.mark.slow
+def test_a_runner_that_was_not_started_is_named_by_its_address_where_services_may_not_be_listed(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.unreached = {2}
+    kubernetes.forbid("list", "services")
+    said = find_fault(launch(start_seconds=600))
+    assert said.startswith("the runner at 10.96.0.102 of 2 was not started (Failed to connect: ")
+
+
+@pytest.mark.slow
+def test_a_starter_that_fails_without_a_word(operator: Operator, launch: Launching) -> None:
+    operator.unreached = {1, 2}
+    operator.starter_is_mute = True
+    assert find_fault(launch(start_seconds=600)) == (
+        f"the runners stay paused: their starter {NAME}-starter-abcde is Failed and says nothing; "
+        "see that it reaches their port 6565"
     )
 
 
 @pytest.mark.slow
 def test_a_starter_that_starts_nobody(operator: Operator, launch: Launching) -> None:
     operator.starter_is_idle = True
-    assert find_fault(launch(start_seconds=8)) == (
+    said = find_fault(launch(start_seconds=8))
+    assert said.startswith(
         f"the runners stay paused: their starter {NAME}-starter-abcde is Succeeded and says "
-        '{"http_code":200}; see that it reaches their port 6565'
+        '{"http_code":200,'
     )
+    assert said.endswith("; see that it reaches their port 6565")
+
+
+@pytest.mark.slow
+def test_a_starter_whose_pod_is_refused(operator: Operator, launch: Launching) -> None:
+    operator.refuses_starter = 'pods "x" is forbidden: exceeded quota: team, limited: pods=2'
+    assert find_fault(launch(start_seconds=600)).startswith(
+        f"namespace {NAMESPACE} has no quota left (quota: team, limited: pods=2): see "
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("waits", [False, True], ids=["refused", "not yet asked"])
+def test_runners_that_die_before_the_start_are_never_shown_as_running(
+    operator: Operator, launch: Launching, *, waits: bool
+) -> None:
+    if waits:
+        operator.starter_waits.clear()
+    operator.kills = {1: "OOMKilled", 2: "OOMKilled"}
+    fleet = launch(start_seconds=600)
+    phases: set[str] = set()
+
+    def note(states: tuple[RunnerState, ...]) -> bool:
+        phases.update(state.phase for state in states)
+        if all(runner.process.poll() is not None for runner in operator.runners.values()):
+            operator.starter_waits.set()
+        return False
+
+    with pytest.raises(K6Error, match=r"ended before the start \(OOMKilled\)"):
+        watch(fleet, note)
+    assert phases == {"pending"}
 
 
 @pytest.mark.slow
@@ -319,7 +432,7 @@ def test_a_cluster_that_falls_silent(
 def test_a_run_that_is_under_way_is_not_disturbed(
     operator: Operator, kubernetes: KubernetesServer, launch: Launching
 ) -> None:
-    operator.asleep = True
+    operator.dies_at = ""
     fleet = launch()
     before = kubernetes.list_left()
     said = refuse(launch)
@@ -343,7 +456,7 @@ def test_what_a_run_that_died_has_left_is_removed_first(
     stage: str,
     age_seconds: int,
 ) -> None:
-    operator.asleep = True
+    operator.dies_at = ""
     metadata = {
         "name": f"mcp-loadtest-staging-{scenario}",
         "labels": build_labels("staging", scenario),
@@ -360,25 +473,40 @@ def test_runners_of_a_run_that_died_are_let_run(
     kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     metadata = {"name": NAME, "labels": build_labels("staging", "sessions")}
-    left = {"kind": "TestRun", "metadata": metadata, "status": {"stage": "started"}}
-    kubernetes.add("testruns", left, age_seconds=3600)
-    labels = {"k6_cr": NAME, "runner": "true", "job-name": f"{NAME}-1"}
-    pod = {
-        "kind": "Pod",
-        "metadata": {"name": "p", "labels": labels},
-        "status": {"phase": "Running"},
-    }
+    left = {"kind": "TestRun", "apiVersion": "k6.io/v1alpha1", "metadata": metadata}
+    left = kubernetes.add("testruns", left | {"status": {"stage": "started"}}, age_seconds=3600)
+    pod = build_pod() | {"status": {"phase": "Running"}}
+    pod["metadata"]["ownerReferences"] = [build_owner(left)]
     kubernetes.add("pods", pod)
     assert refuse(launch).startswith("a run of this environment is under way")
     kubernetes.change("pods", "p", {"status": {"phase": "Failed"}})
     launch()
+    assert kubernetes.list_things("pods") == []
+
+
+def build_pod() -> dict[str, Any]:
+    """Return a runner's pod."""
+    labels = {"k6_cr": NAME, "runner": "true", "job-name": f"{NAME}-1"}
+    return {"kind": "Pod", "metadata": {"name": "p", "labels": labels}, "status": {}}
+
+
+def test_pods_of_an_earlier_run_that_do_not_go_are_named(
+    kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    kubernetes.add("pods", build_pod())
+    with pytest.raises(K6Error) as caught:
+        launch(replace(BOUNDS, close=0.2))
+    assert str(caught.value) == (
+        "an earlier run is still being removed: 1 pod is still there after 0 s: see "
+        f"`{KUBECTL} get pods -l k6_cr={NAME} -n {NAMESPACE}`"
+    )
     kubernetes.delete("pods", "p")
 
 
 def test_what_was_left_without_a_test_run_is_replaced(
     operator: Operator, kubernetes: KubernetesServer, launch: Launching
 ) -> None:
-    operator.asleep = True
+    operator.dies_at = ""
     thing = {"kind": "Secret", "metadata": {"name": NAME}, "data": {"old": ""}}
     kubernetes.add("secrets", thing, age_seconds=BOUNDS.making + 60)
     launch()
