@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from random import Random
+from shlex import quote
 
 import pytest
 from canary.leaks import Finder
@@ -60,12 +61,15 @@ class Recording(HostedRunner):
         true = shutil.which("true")
         assert true is not None
         (programs / "python").symlink_to(true)
-        nox = programs / "nox"
-        nox.write_text(
-            f"#!{sys.executable}\nimport json, os, sys\n"
+        script = programs / "nox.py"
+        script.write_text(
+            "import json, os, sys\n"
             f"with open({str(self.root / 'given.json')!r}, 'w') as file:\n"
             "    json.dump([sys.argv[1:], dict(os.environ)], file)\n"
         )
+        # A first line that names Python's own path would take no space in it, nor a long one.
+        nox = programs / "nox"
+        nox.write_text(f'#!/bin/sh\nexec {quote(sys.executable)} {quote(str(script))} "$@"\n')
         nox.chmod(0o700)
         self.runner.variables["PATH"] = f"{programs}:{self.runner.variables['PATH']}"
         return {"python-version": "3.11.0"}
