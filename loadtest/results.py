@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -219,14 +220,20 @@ def build_run_id(git_sha: str | None, variables: Mapping[str, str]) -> str:
 
 
 def create_run_folder(runs_dir: Path, run: Run) -> RunFolder:
-    """Make the folder of a new run and write its `run.json`."""
-    folder = RunFolder(runs_dir / run.run_id, run)
-    try:
-        folder.path.mkdir(parents=True)
-    except FileExistsError:
-        raise ResultsError(f"{folder.path} exists already: a run is never overwritten") from None
-    except OSError as failure:
-        raise ResultsError(f"{folder.path} cannot be made: {failure.strerror}") from None
+    """Make the folder of a new run and write its `run.json`.
+
+    A run is never overwritten: the second of the same name, as of another environment that began in
+    the same second, is `<run-id>-2`.
+    """
+    names = (run.run_id if number == 1 else f"{run.run_id}-{number}" for number in count(1))
+    for name in names:
+        folder = RunFolder(runs_dir / name, replace(run, run_id=name))
+        try:
+            folder.path.mkdir(parents=True)
+            break
+        except OSError as failure:
+            if not folder.path.exists():
+                raise ResultsError(f"{folder.path} cannot be made: {failure.strerror}") from None
     write_run(folder)
     return folder
 

@@ -20,9 +20,14 @@ from loadtest.k6 import (
     parse_summary,
 )
 from loadtest.progress import Live, Phase, ProgressDisplay
-from loadtest.results import SCENARIOS, ScenarioResult
+from loadtest.results import (
+    SCENARIOS,
+    ScenarioResult,
+    create_run_folder,
+    read_run_folder,
+)
 
-from .running import build_settings
+from .running import build_settings, new_folder
 
 BINARY = K6Binary(Path("/opt/k6"), "1.1.0", "K6_BIN")
 
@@ -151,3 +156,23 @@ def test_a_narrow_terminal_without_unicode_breaks_nothing(width: int) -> None:
         display.end(ScenarioResult("sessions", "failed", reason="a \u2192 b"))
     file.flush()
     assert b"sessions" in raw.getvalue()
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    first = new_folder(tmp_path, BINARY)
+    other = create_run_folder(tmp_path, replace(first.run, environment="another"))
+    third = create_run_folder(tmp_path, first.run)
+    assert [each.run.run_id for each in (first, other, third)] == [
+        first.run.run_id,
+        f"{first.run.run_id}-2",
+        f"{first.run.run_id}-3",
+    ]
+    assert read_run_folder(first.path).run == first.run
+    assert read_run_folder(other.path).run.environment == "another"
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    run = new_folder(tmp_path / "runs", BINARY).run
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at-all")
+    with pytest.raises(ResultsError, match="cannot be made"):
+        create_run_folder(tmp_path / "dangling", run)
