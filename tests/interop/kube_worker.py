@@ -2,7 +2,7 @@
 
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,8 +10,15 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
-from cluster.operated_jobs import build_runner_job, build_starter_job
-from cluster.pod_process import Runner, build_environment, build_status, mount
+from cluster.kubernetes_server import Container
+from cluster.operated_jobs import (
+    build_owner,
+    build_runner_job,
+    build_runner_service,
+    build_starter_job,
+    tell_answer,
+)
+from cluster.pod_process import Runner, build_environment, build_status, mount, stamp
 
 from .kube_api import AUTHORITY, KubeApi, Manifest, create, find_place
 
@@ -22,9 +29,11 @@ ENDED = {"Succeeded", "Failed"}
 
 
 def take_up(admin: httpx.Client, test_run: Any, stage: str = "created") -> None:
-    """Make the runners' Jobs, as the operator does; Kubernetes makes their pods."""
+    """Make the runners' Jobs and Services, as the operator does; Kubernetes makes their pods."""
     for number in range(1, test_run["spec"]["parallelism"] + 1):
-        _make_job(admin, test_run, build_runner_job(test_run, number))
+        for manifest in (build_runner_job, build_runner_service):
+            if not _make(admin, test_run, manifest(test_run, number)):
+                return  # and tries again, as after any error
     set_status(admin, test_run, {"stage": stage})
 
 
@@ -34,12 +43,12 @@ def set_status(admin: httpx.Client, of: Manifest, status: Manifest) -> None:
     admin.patch(place, json={"status": status}, headers=MERGE).raise_for_status()
 
 
-def _make_job(admin: httpx.Client, test_run: Any, job: Manifest) -> None:
-    owner = {key: test_run["metadata"][key] for key in ("name", "uid")}
-    owner |= {"apiVersion": test_run["apiVersion"], "kind": test_run["kind"]}
-    owner |= {"controller": True, "blockOwnerDeletion": True}
-    job["metadata"]["ownerReferences"] = [owner]
-    create(admin, job)
+def _make(admin: httpx.Client, test_run: Any, manifest: Manifest) -> bool:
+    """Return whether there is such an object, or a quota forbids it."""
+    manifest["metadata"]["ownerReferences"] = [build_owner(test_run)]
+    answer = admin.post(find_place(manifest), json=manifest, params={"fieldValidation": "Strict"})
+    assert answer.is_success or answer.status_code in {403, 409}, answer.text
+    return answer.status_code != httpx.codes.FORBIDDEN
 
 
 class Worker:
@@ -47,12 +56,14 @@ class Worker:
 
     def __init__(self, api: KubeApi, namespace: str, k6: Path, folder: Path) -> None:
         self.scripts: dict[str, str] = {}  # instead of the ConfigMap's, by path
+        self.unreached: set[str] = set()  # jobs of runners that the starter does not reach
         self._api = api
         self._namespace = namespace
         self._k6 = k6
         self._folder = folder
         self._name = f"worker-of-{namespace}"
         self._runners: dict[str, Runner] = {}  # by pod
+        self._starters: dict[str, Container] = {}  # by pod
         self._ending = threading.Event()
         self._kubelet = ThreadingHTTPServer(("127.0.0.1", 0), self._build_handler())
         self._kubelet.daemon_threads = True
@@ -82,7 +93,7 @@ class Worker:
         self._kubelet.shutdown()
         self._kubelet.server_close()
         for runner in self._runners.values():
-            runner.process.kill()
+            runner.kill()
             runner.wait()
             runner.container.end()
         for thread in self._threads:
@@ -101,21 +112,25 @@ class Worker:
     def _look(self, admin: httpx.Client) -> None:
         pods = self._list(admin, "api/v1", "pods")
         for test_run in self._list(admin, "apis/k6.io/v1alpha1", "testruns"):
-            if "deletionTimestamp" not in test_run["metadata"]:
-                self._operate(admin, test_run, pods)
+            self._operate(admin, test_run, pods)
         for pod in pods:
             self._care(admin, pod)
 
     def _operate(self, admin: httpx.Client, test_run: Any, pods: list[Any]) -> None:
+        """Do what a TestRun's stage asks for, even while the TestRun is being deleted."""
         stage = test_run.get("status", {}).get("stage", "")
-        runners = [self._runners.get(pod["metadata"]["name"]) for pod in pods if _is_runner(pod)]
-        whole = len(runners) == test_run["spec"]["parallelism"]
+        runners = [pod for pod in pods if _is_runner(pod)]
         if stage == "":
+            set_status(admin, test_run, {"stage": "initialized"})
+        elif stage == "initialized":
             take_up(admin, test_run)
-        elif stage == "created" and whole and all(each and each.ask("GET") for each in runners):
-            _make_job(admin, test_run, build_starter_job(test_run))
-            set_status(admin, test_run, {"stage": "started"})
-        elif stage == "started" and {pod["status"]["phase"] for pod in pods} <= ENDED:
+        elif stage == "created" and len(runners) == test_run["spec"]["parallelism"]:
+            if all(_is_ready(pod) for pod in runners):
+                _make(admin, test_run, build_starter_job(test_run))
+                set_status(admin, test_run, {"stage": "started"})
+        elif stage == "started" and {pod["status"]["phase"] for pod in runners} <= ENDED:
+            set_status(admin, test_run, {"stage": "stopped"})
+        elif stage == "stopped":
             set_status(admin, test_run, {"stage": "finished"})
 
     def _care(self, admin: httpx.Client, pod: Any) -> None:
@@ -135,13 +150,12 @@ class Worker:
             admin.post(f"{place}/{name}/binding", json={**kind, "target": target})
         elif pod["status"]["phase"] == "Pending":
             self._run(admin, pod)
+        elif runner is not None and not _is_ready(pod) and runner.ask("GET"):
+            self._tell(admin, pod, "Running", build_status({"running": {}}, ready=True))
 
     def _run(self, admin: httpx.Client, pod: Any) -> None:
         if not _is_runner(pod):
-            for runner in self._runners.values():
-                assert runner.resume()
-            ended = {"terminated": {"exitCode": 0, "reason": "Completed"}}
-            self._tell(admin, pod, "Succeeded", build_status(ended, "k6-curl"))
+            self._run_starter(admin, pod)
             return
         (container,) = pod["spec"]["containers"]
         account = pod["spec"]["serviceAccountName"]
@@ -154,11 +168,29 @@ class Worker:
         projected |= read("configmaps", "kube-root-ca.crt")
         folder = self._folder / pod["metadata"]["name"]
         places = mount({**pod["spec"], **container}, folder, read, projected, self.scripts)
-        own = {"k6": str(self._k6), "--address=0.0.0.0:6565": "--address=127.0.0.1:0"}
-        command = [own.get(word, word) for word in container["command"]]
         environment = build_environment(container, read, self._api.url)
-        self._runners[pod["metadata"]["name"]] = Runner(command, environment, places)
+        self._runners[pod["metadata"]["name"]] = Runner(
+            container["command"], environment, places, self._k6
+        )
         self._tell(admin, pod, "Running", build_status({"running": {}}))
+
+    def _run_starter(self, admin: httpx.Client, pod: Any) -> None:
+        """Call each runner by the address of its Service; the last one's exit code counts."""
+        container = self._starters[pod["metadata"]["name"]] = Container()
+        said, code = "", 0
+        for service in self._list(admin, "api/v1", "services"):
+            job = service["spec"]["selector"]["job-name"]
+            (runner,) = (each for name, each in self._runners.items() if name.startswith(f"{job}-"))
+            is_reached = job not in self.unreached and runner.resume()
+            address, error = service["spec"]["clusterIP"], "" if is_reached else "Timed out"
+            said += tell_answer(address, 200 if is_reached else 0, error)
+            code = 0 if is_reached else 28
+        for line in said.encode().split(b"\n"):
+            container.say(stamp(), line)
+        container.end()
+        ended = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
+        phase = "Failed" if code else "Succeeded"
+        self._tell(admin, pod, phase, build_status(ended, "k6-curl"))
 
     def _tell_end(self, admin: httpx.Client, pod: Any, runner: Runner) -> None:
         code = runner.wait()
@@ -172,7 +204,7 @@ class Worker:
 
     def _list(self, admin: httpx.Client, version: str, plural: str) -> list[Any]:
         items = admin.get(self._place(version, plural)).raise_for_status().json()["items"]
-        kind = {"testruns": "TestRun"}.get(plural, "Pod")
+        kind = {"testruns": "TestRun", "services": "Service"}.get(plural, "Pod")
         return [
             {"apiVersion": version.removeprefix("apis/"), "kind": kind, **each} for each in items
         ]
@@ -181,7 +213,7 @@ class Worker:
         return f"/{version}/namespaces/{self._namespace}/{plural}"
 
     def _build_handler(self) -> type[BaseHTTPRequestHandler]:
-        runners = self._runners
+        runners, starters = self._runners, self._starters
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -191,12 +223,16 @@ class Worker:
                 parts = urlsplit(self.path)
                 *_, pod, container = parts.path.split("/")
                 query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-                assert container == "k6"
-                assert query["follow"] == query["timestamps"] == "true"
+                pieces: Iterable[bytes]
+                if container == "k6":
+                    assert query["follow"] == query["timestamps"] == "true"
+                    pieces = runners[pod].container.follow(query.get("sinceTime", ""))
+                else:
+                    pieces = (text + b"\n" for _, text, _ in starters[pod].lines)
                 self.send_response_only(200)
                 self.send_header("transfer-encoding", "chunked")
                 self.end_headers()
-                for piece in runners[pod].container.follow(query.get("sinceTime", "")):
+                for piece in pieces:
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                 self.wfile.write(b"0\r\n\r\n")
 
@@ -208,6 +244,10 @@ class Worker:
 
 def _is_runner(pod: Any) -> bool:
     return bool(pod["metadata"]["labels"].get("runner") == "true")
+
+
+def _is_ready(pod: Any) -> bool:
+    return any(status["ready"] for status in pod["status"].get("containerStatuses", ()))
 
 
 @contextmanager

@@ -39,6 +39,7 @@ NAME = "mcp-loadtest-prod-sessions"
 # What belongs to a fleet; its TestRun comes last.
 COLLECTIONS = (
     *("api/v1/configmaps", "api/v1/secrets", "api/v1/serviceaccounts", "api/v1/pods"),
+    "api/v1/services",
     *("apis/rbac.authorization.k8s.io/v1/roles", "apis/rbac.authorization.k8s.io/v1/rolebindings"),
     *("apis/batch/v1/jobs", "apis/k6.io/v1alpha1/testruns"),
 )
@@ -94,6 +95,14 @@ def launch(cluster: Cluster, where: Kubernetes, order: Order) -> Iterator[Launch
             return fleet
 
         yield start
+
+
+@pytest.fixture
+def worker(kube_api: KubeApi, where: Kubernetes, tmp_path: Path) -> Iterator[Worker]:
+    """Run what acts in a cluster."""
+    k6 = find_k6(os.environ).path
+    with run_worker(kube_api, where.namespace, k6, tmp_path / "pods") as running:
+        yield running
 
 
 def list_ours(admin: httpx.Client, namespace: str) -> list[Any]:
@@ -163,8 +172,22 @@ def test_what_is_made_is_owned_by_its_test_run_and_goes_with_it(
 def test_nothing_of_a_fleet_stays(admin: httpx.Client, launch: Launch, where: Kubernetes) -> None:
     fleet = launch()
     take_up(admin, find_test_run(admin, where.namespace))
-    fleet.close()
-    assert list_ours(admin, where.namespace) == []
+    await_true(lambda: len(list_pods(admin, where.namespace)) == 2)
+    assert fleet.close() is None
+    assert list_pods(admin, where.namespace) == []
+    await_true(lambda: not list_ours(admin, where.namespace))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("worker")
+def test_an_operator_that_makes_runners_again_does_not_keep_its_test_run(
+    admin: httpx.Client, launch: Launch, where: Kubernetes
+) -> None:
+    set_quota(admin, where.namespace, services="1")
+    fleet = launch()
+    await_true(lambda: len(list_pods(admin, where.namespace)) == 2)
+    assert fleet.close() is None
+    await_true(lambda: not list_ours(admin, where.namespace))
 
 
 def test_what_a_dead_run_left_is_removed_by_the_next(
@@ -232,7 +255,8 @@ def test_the_cadence_has_the_rights_that_a_run_needs_and_no_others(
     await_true(lambda: Asked("get", "", "pods/log", "") in asked())
     fleet.update_bearers(read_bearers(order.bearer_file))
     fleet.close()
-    assert asked() == list_rights(rights)
+    # Services are listed for their addresses' names, where a runner was not started.
+    assert asked() | {Asked("list", "", "services", "")} == list_rights(rights)
 
 
 def test_a_right_that_is_taken_away_is_told(
@@ -327,14 +351,6 @@ def test_a_cluster_without_the_operator_is_told(
     assert str(caught.value).startswith("context loopback has no k6-operator: install it (`helm")
 
 
-@pytest.fixture
-def worker(kube_api: KubeApi, where: Kubernetes, tmp_path: Path) -> Iterator[Worker]:
-    """Run what acts in a cluster."""
-    k6 = find_k6(os.environ).path
-    with run_worker(kube_api, where.namespace, k6, tmp_path / "pods") as running:
-        yield running
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("worker")
 def test_a_scenario_is_run_by_a_real_kubernetes_and_read_back_whole(
@@ -360,7 +376,15 @@ def test_a_scenario_is_run_by_a_real_kubernetes_and_read_back_whole(
     assert (run.result.outcome, run.result.reason, run.result.faults) == ("ok", None, ())
     assert run.rows
     assert all(row.ok == row.count > 0 for row in run.rows)
-    assert list_ours(admin, where.namespace) == []
+    await_true(lambda: not list_ours(admin, where.namespace))
+
+
+@pytest.mark.slow
+def test_a_runner_that_is_not_started_is_named_by_its_service(
+    launch: Launch, worker: Worker
+) -> None:
+    worker.unreached = {f"{NAME}-2"}
+    assert find_fault(launch()).startswith("runner 2 of 2 was not started (Timed out): see that ")
 
 
 @pytest.mark.slow
