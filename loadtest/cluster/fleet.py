@@ -132,7 +132,7 @@ class ClusterFleet:
 
     def stop(self) -> None:
         """Delete the TestRun: its pods get SIGTERM, and k6 ends as by Ctrl-C, with a summary."""
-        # A runner that has just begun is listened to before its pod goes.
+        # Read a runner's log even when its pod is about to be deleted.
         with contextlib.suppress(K6Error, *TROUBLE):
             self._glance()
         for runner in self._runners:
@@ -209,11 +209,11 @@ class ClusterFleet:
 
         A TestRun's stage says only that the starter was made, its exit code how its last call went.
         """
-        starter = find_starter(pods) if stage in GONE else None
+        if stage not in GONE and not self._check_alive(self._runners):
+            return False
+        starter = find_starter(pods)
         if starter is None or not starter.has_ended():
-            # While it calls one runner after the other, a short scenario may end.
-            if starter is None or starter.phase == "Pending":
-                self._check_alive(self._runners)
+            # A short scenario may end while the starter still calls other runners.
             fault = self._start.judge(stage, pods, self._objects.asked)
             if fault is not None:
                 raise K6Error(fault)
@@ -229,9 +229,9 @@ class ClusterFleet:
         return False
 
     def _check_alive(self, runners: Iterable[_Runner]) -> bool:
-        """Return whether nobody has ended who was not started; K6Error with the last words of one.
+        """Return whether none of these, which were not started, has ended; K6Error once one has.
 
-        Until its log is there, which says why it ended, the answer is no.
+        The error quotes the runner's log: until that is there, the answer is no.
         """
         ended = [runner for runner in runners if runner.end is not None]
         for runner in ended:

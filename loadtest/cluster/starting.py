@@ -19,8 +19,8 @@ from loadtest.cluster.pods import SeenPod, flatten
 UNPULLED = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
 STUCK = UNPULLED | {"CreateContainerConfigError", "CreateContainerError"}
 STARTER = "k6-curl"
-# What the starter's curl prints of a runner, such as {"http_code":000,…,"url":"http://10.96.0.12:6565
-# /v1/status",…,"errormsg":"Connection refused"}; 000 is for no answer, and several share a line.
+# What the starter prints of each runner, several in a line; 000 stands for no answer:
+# {"http_code":000,…,"url":"http://10.96.0.12:6565/v1/status",…,"errormsg":"Connection refused"}
 _ANSWER = re.compile(r'\{"http_code":(\d+),[^{}]*"url":"([^"]*)"[^{}]*"errormsg":"([^{}]*)"\}')
 
 
@@ -103,7 +103,7 @@ class Start:
             raise
 
     def _find_numbers(self) -> dict[str, int]:
-        """Return whose Service has which address; nothing where Services may not be listed."""
+        """Return each runner by the address of its Service; none where these may not be listed."""
         try:
             services = list(self._cluster.client.list(Service, labels={"k6_cr": self._name}))
         except ApiError:
@@ -123,7 +123,7 @@ class Start:
         return jobs - {pod.job for pod in pods}
 
     def _judge_operator(self, stage: str, pod_count: int) -> str | None:
-        """Return that the operator has stopped where nothing but itself can keep it."""
+        """Return that the operator makes no progress, where it alone can make some."""
         now = time.monotonic()
         if self._progress != (stage, pod_count):
             self._progress, self._progressed = (stage, pod_count), now
@@ -138,9 +138,10 @@ class Start:
         if stage == "initialized":
             quota = self._cluster.kubectl_for("describe quota")
             return (
-                f"the k6-operator makes no more runners: {self._name} has had {pod_count} of "
-                f"{self._parallelism} for {waited:.0f} s; a quota on jobs or services may forbid "
-                f"them (see `{quota}`), or its pod is gone; its log says which"
+                f"the k6-operator is stuck: {self._name} has had {pod_count} pods for "
+                f"{self._parallelism} runners, and the stage {stage}, for {waited:.0f} s; a quota "
+                f"on jobs or services may forbid more (see `{quota}`), or the operator's pod is "
+                "gone: its log says which"
             )
         return None
 
