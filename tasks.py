@@ -36,6 +36,7 @@ HELP = {
     "duration": "Mix: length in seconds",
     "target_rps": "Mix: open loop at this many calls per second",
     "scenarios": "Scenarios to run, as in cold-start,tools (default: all three)",
+    "fit_quota": "Mix: open loop at the rate that the target's quota bears",
     "engine": "What runs k6: local, segments, kubernetes (default: local, one k6)",
     "parallelism": "How many k6 share the load, with segments or kubernetes",
     "render": "Print what a run would make in Kubernetes; make and ask nothing",
@@ -124,6 +125,8 @@ def check(call: Call) -> None:
 
         chosen = stages.parse_scenarios(given["scenarios"])
         settings = choose_engine(settings, chosen, given["engine"], given["parallelism"])
+        if given.get("fit_quota"):
+            stages.check_fit(chosen)
         if not given.get("render"):
             stages.check_cluster(settings)
 
@@ -266,6 +269,7 @@ def k6(
     scenarios: str | None = None,
     engine: str | None = None,
     parallelism: str | None = None,
+    fit_quota: bool = False,
     render: bool = False,
     out: Sequence[str] | None = None,
     json: bool = False,  # noqa: ARG001 (read by the executor)
@@ -288,7 +292,7 @@ def k6(
     if render:
         stages.render(settings, scenarios, **fleet)
     else:
-        stages.k6(chain.current(), settings, scenarios, out or (), **fleet)
+        stages.k6(chain.current(), settings, scenarios, out or (), **fleet, fit_quota=fit_quota)
 
 
 @task()
@@ -367,6 +371,7 @@ def loadtest(
     scenarios: str | None = None,
     engine: str | None = None,
     parallelism: str | None = None,
+    fit_quota: bool = False,
     out: Sequence[str] | None = None,
     json: bool = False,
     knobs: Any = None,

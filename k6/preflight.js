@@ -1,6 +1,7 @@
 // Before a run: what the target is, which tools it lists, and what each of ours answers to one call.
 import { callEach, listTools } from './lib/catalog.js';
 import * as env from './lib/env.js';
+import { findHeader } from './lib/mcp.js';
 import { CALL_LIMIT_MS, buildOptions, describeTarget, openProbe } from './lib/run.js';
 
 const FILE = env.summaryFile();
@@ -16,7 +17,8 @@ export function setup() {
   try {
     const tools = listTools(client, CALL_LIMIT_MS);
     const answers = callEach(client, pools, tools, CALL_LIMIT_MS);
-    return { ...describeTarget(client), tools, answers };
+    const policy = findHeader(client.response.headers, 'ratelimit-policy');
+    return { ...describeTarget(client), tools, answers, policy };
   } finally {
     client.close(CALL_LIMIT_MS);
   }

@@ -5,7 +5,7 @@ import { buildSummary } from './lib/summary.js';
 
 const pools = env.toolPools();
 const tools = pools.map((pool) => pool.tool);
-const rate = env.optionalWholeNumber('TARGET_RPS');
+const rate = env.optionalRate('TARGET_RPS');
 const slice = buildSlice('all', env.wholeNumber('VUS'), env.seconds('DURATION'), rate);
 
 const selectors = ['', ...tools.map((tool) => `tool:${tool}`)];

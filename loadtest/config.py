@@ -44,6 +44,12 @@ TYPED_PREFIX = "url-"
 CREDENTIALS_FILE = "credentials.env"
 
 Positive = Annotated[int, Field(gt=0)]
+# Calls a second: less than one, for a small quota, or a whole number.
+Rate = Annotated[
+    float,
+    Field(ge=0.01, allow_inf_nan=False),
+    AfterValidator(lambda rate: int(rate) if rate.is_integer() else rate),
+]
 
 # The revisions that k6/lib/protocol.js speaks; auto takes the newest era that the target speaks.
 Protocol = Literal["auto", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
@@ -142,12 +148,13 @@ class Quota(_Table):
     """What a target takes of one OAuth client in a sliding minute.
 
     A call costs its tool's weight in units, 1 where none is given; an owner may have the quota
-    raised, to `most_units_per_minute` at most.
+    raised, to `most_units_per_minute` at most. With `fit` the tool mix of every run keeps it.
     """
 
     units_per_minute: Positive
     most_units_per_minute: Positive | None = None
     weights: Mapping[str, Positive] = {}
+    fit: bool = False
 
     def weigh(self, tool: str) -> int:
         """Return what a call of the tool costs."""
@@ -271,7 +278,7 @@ class Tools(_Table):
 
     vus: Positive
     duration_seconds: Positive
-    target_rps: Positive | None = None
+    target_rps: Rate | None = None
 
 
 class Profile(_Table):
@@ -286,7 +293,7 @@ class Profile(_Table):
         """Return the most virtual users that run at one time."""
         return max(self.cold_start.vus, max(self.sessions.stages), self.tools.vus)
 
-    def most_rps(self) -> int:
+    def most_rps(self) -> float:
         """Return the highest scheduled rate in calls/s (one call per session and second)."""
         return max(max(self.sessions.stages), self.tools.target_rps or 0)
 

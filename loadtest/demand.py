@@ -1,82 +1,277 @@
-"""What a profile asks of a target: how much of each client's quota in a minute."""
+"""What a run asks of a target's quota, whether that bears it, and what to do where it does not."""
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from loadtest.config import Profile, Quota
+from loadtest.config import Profile, Quota, Settings
+from loadtest.errors import ConfigError
 from loadtest.k6 import build_phases, find_open_seconds
+from loadtest.quota import read_raised
 from loadtest.tools import ToolTable
 
 WINDOW_SECONDS = 60
+MOSTLY = 0.5  # with a larger share of refusals a scenario measures the quota and not the target
+NOTABLE = 0.01  # from here on a scenario is not valid for latency
+# A fitted mix keeps this share of the quota, and three standard deviations of what a minute costs.
+FITTED_SHARE = 0.95
+DEVIATIONS = 3
+CALLING = ("sessions", "tools")  # the scenarios that call tools
 # A policy is a name or a bare number; its parameters are `q`, the quota, and `w`, its seconds.
 _POLICY = re.compile(r'^\s*("[^"]*"|[^;\s]*)\s*(;.*)?$')
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """A part of the schedule in which the busiest client spends at one rate, in units a second."""
+class Allowance:
+    """What one client may spend in a minute, and how that is known."""
 
+    quota: Quota
+    units: int
+    seen: str
+
+    def describe(self) -> str:
+        """Return it in a few words."""
+        return f"{self.units:,} units/min per client ({self.seen})"
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of the schedule in which a client spends at one rate, in units a second."""
+
+    scenario: str
     begin: float
     end: float
     rate: float
 
+    def spend(self, begin: float, seconds: float) -> float:
+        """Return the units that are spent between two moments."""
+        return self.rate * max(0.0, min(self.end, begin + seconds) - max(self.begin, begin))
+
 
 @dataclass(frozen=True)
 class Demand:
-    """What a profile with its table of tools asks of a server that meters each client."""
+    """What a profile with its table of tools asks of a server that meters each client.
+
+    `loop_rate` is what a mix without `target_rps` is taken to reach, in calls/s; with None it has
+    no schedule and is left out.
+    """
 
     profile: Profile
     tools: ToolTable
     quota: Quota
+    scenarios: Sequence[str] = CALLING
+    loop_rate: float | None = None
 
     def find_peak_units(self, clients: int) -> int:
         """Return the most that one client spends in a sliding minute, at the rates scheduled.
 
-        Sessions are dealt to the clients in turn, each calls once a second. A tool mix without
-        `target_rps` has no schedule and is left out: it goes as fast as the target answers.
+        Sessions are dealt to the clients in turn, each calls once a second.
         """
         pieces = tuple(self._schedule(clients))
         edges = (*(piece.begin for piece in pieces), *(p.end - WINDOW_SECONDS for p in pieces))
-        peak = max(sum(_spend(piece, edge) for piece in pieces) for edge in edges)
-        return math.ceil(round(peak, 6))
+        spent = (sum(piece.spend(edge, WINDOW_SECONDS) for piece in pieces) for edge in edges)
+        return math.ceil(round(max(spent, default=0.0), 6))
+
+    def find_refused(self, clients: int, units: int) -> dict[str, float]:
+        """Return by scenario the share of its calls for which a client's quota has no room.
+
+        Counted second by second; a call that is refused is not charged.
+        """
+        kinds = Counter(tuple(self._schedule(clients, client)) for client in range(clients))
+        asked: dict[str, float] = defaultdict(float)
+        refused: dict[str, float] = defaultdict(float)
+        for pieces, count in kinds.items():
+            window: deque[float] = deque(maxlen=WINDOW_SECONDS - 1)
+            for second in range(math.ceil(max((piece.end for piece in pieces), default=0.0))):
+                room = max(0.0, units - sum(window))
+                taken = 0.0
+                for piece in pieces:
+                    wanted = piece.spend(second, 1.0)
+                    given = min(wanted, room - taken)
+                    taken += given
+                    asked[piece.scenario] += wanted * count
+                    refused[piece.scenario] += (wanted - given) * count
+                window.append(taken)
+        return {name: refused[name] / total for name, total in asked.items() if total}
 
     def count_clients(self, units: int) -> int | None:
         """Return the fewest clients with which the schedule stays within `units` each, or None."""
         most = max(*self.profile.sessions.stages, self.profile.tools.vus)
         return next((n for n in range(1, most + 1) if self.find_peak_units(n) <= units), None)
 
-    def find_mix_rate(self, clients: int, units: int) -> int:
-        """Return the highest `target_rps`, in calls/s, with which the mix stays within `units`."""
-        cost = self._find_mix_weight() * self._find_busiest_share(clients)
-        return int(round(units / WINDOW_SECONDS / cost, 9))
+    def find_most_sessions(self, clients: int, units: int) -> int:
+        """Return the largest stage that stays within `units`, by itself; 0 where none does."""
+        ladder = self.profile.sessions
+        cost = self.quota.weigh(str(ladder.tool)) * min(WINDOW_SECONDS, ladder.stage_seconds)
+        return clients * (units // cost)
 
-    def _schedule(self, clients: int) -> Iterator[_Piece]:
+    def find_mix_rate(self, clients: int, units: int) -> float:
+        """Return the highest `target_rps`, in calls/s, with which the mix stays within `units`.
+
+        Tools are drawn at random: what a minute costs varies, and the rate leaves room for that.
+        """
+        mean, deviation = self.weigh_mix()
+        share = self._find_busiest_share(clients)
+        spread = DEVIATIONS * deviation
+        root = math.sqrt(spread**2 + 4 * mean * units * FITTED_SHARE) - spread
+        return _round_down((root / (2 * mean)) ** 2 / WINDOW_SECONDS / share)
+
+    def weigh_mix(self) -> tuple[float, float]:
+        """Return what a call of the mix costs in units, on average, and by how much that varies."""
+        shares = {name: pool.weight for name, pool in self.tools.tools.items()}
+        total = sum(shares.values())
+        mean = sum(share * self.quota.weigh(tool) for tool, share in shares.items()) / total
+        squares = sum(share * self.quota.weigh(tool) ** 2 for tool, share in shares.items()) / total
+        return mean, math.sqrt(max(0.0, squares - mean**2))
+
+    def find_rate(self) -> float | None:
+        """Return the mix's calls/s: scheduled, else taken."""
+        return self.profile.tools.target_rps or self.loop_rate
+
+    def _schedule(self, clients: int, client: int = 0) -> Iterator[_Piece]:
+        """Yield what one client spends; the first has the most sessions."""
         ladder, mix = self.profile.sessions, self.profile.tools
-        weight = self.quota.weigh(str(ladder.tool))
         begin = 0.0
-        slots = build_phases("sessions", self.profile)
-        for stage, slot in zip(ladder.stages, slots, strict=True):
-            rate = math.ceil(stage / clients) * weight
-            opened = begin + find_open_seconds("sessions", self.profile)
-            yield _Piece(opened, opened + ladder.stage_seconds, rate)
-            begin += slot.seconds or 0.0
-        if mix.target_rps is not None:
-            cost = mix.target_rps * self._find_busiest_share(clients) * self._find_mix_weight()
+        if "sessions" in self.scenarios:
+            weight = self.quota.weigh(str(ladder.tool))
+            slots = build_phases("sessions", self.profile)
+            for stage, slot in zip(ladder.stages, slots, strict=True):
+                cost = _deal(stage, clients, client) * weight
+                opened = begin + find_open_seconds("sessions", self.profile)
+                yield _Piece("sessions", opened, opened + ladder.stage_seconds, cost)
+                begin += slot.seconds or 0.0
+        rate = self.find_rate() if "tools" in self.scenarios else None
+        if rate is not None:
+            share = _deal(mix.vus, clients, client) / mix.vus
             opened = begin + find_open_seconds("tools", self.profile)
-            yield _Piece(opened, opened + mix.duration_seconds, cost)
+            end = opened + mix.duration_seconds
+            yield _Piece("tools", opened, end, rate * share * self.weigh_mix()[0])
 
     def _find_busiest_share(self, clients: int) -> float:
         """Return the share of the mix that the client with most of its sessions calls."""
         vus = self.profile.tools.vus
-        return math.ceil(vus / clients) / vus
+        return _deal(vus, clients, 0) / vus
 
-    def _find_mix_weight(self) -> float:
-        """Return what a call of the tool mix costs on average, in units."""
-        shares = {name: pool.weight for name, pool in self.tools.tools.items()}
-        spent = sum(share * self.quota.weigh(tool) for tool, share in shares.items())
-        return spent / sum(shares.values())
+
+def find_allowances(
+    settings: Settings, clients: Sequence[str | None], policy: str | None
+) -> tuple[Allowance, ...]:
+    """Return what bounds each of our clients: the environment's quota, and what the target says.
+
+    `clients` are the ids of those that there are, `policy` is a RateLimit-Policy header. The quota
+    of the environment is raised as far as that of the least of our clients was.
+    """
+    found = []
+    quota = settings.environment.quota
+    if quota is not None:
+        units = quota.units_per_minute
+        if clients and len(clients) >= settings.clients:
+            raised = read_raised(settings.state_dir)
+            units = min(raised.get(str(client), units) for client in clients)
+        base = quota.units_per_minute
+        seen = f"raised from {base}" if units > base else "configured"
+        found.append(Allowance(quota, units, seen))
+    announced = parse_policy(policy) if policy else None
+    if announced is not None:
+        found.append(Allowance(announced, announced.units_per_minute, "its RateLimit-Policy"))
+    return tuple(found)
+
+
+def estimate_loop(settings: Settings, durations_ms: Mapping[str, float]) -> tuple[float, str]:
+    """Return the calls/s that a closed loop will make at most, and the arithmetic in words.
+
+    `durations_ms` are of one call of each tool, made before the run; without them the limit of the
+    environment is all that is known.
+    """
+    vus, most = settings.profile.tools.vus, settings.environment.limits.max_rps
+    weights = {name: pool.weight for name, pool in settings.tools.tools.items()}
+    spent = sum(weight * durations_ms.get(name, 0.0) for name, weight in weights.items())
+    if not spent:
+        return most, f"up to {most:,} calls/s by max_rps"
+    mean_ms = spent / sum(weights.values())
+    reached = vus * 1000 / mean_ms
+    words = f"{vus} VUs that call again after {mean_ms:,.0f} ms reach {reached:,.0f} calls/s"
+    if reached > most:
+        return most, f"{words}, of which max_rps allows {most:,}"
+    return reached, words
+
+
+def check_quota(
+    settings: Settings,
+    scenarios: Sequence[str],
+    allowances: Sequence[Allowance],
+    durations_ms: Mapping[str, float],
+    clients: int,
+) -> Iterator[str]:
+    """Yield what a quota will refuse of a run; ConfigError where that is most of a scenario.
+
+    A target writes each refusal down: they are not sent to find out.
+    """
+    rate, arithmetic = estimate_loop(settings, durations_ms)
+    for allowance in allowances:
+        demand = Demand(settings.profile, settings.tools, allowance.quota, scenarios, rate)
+        refused = demand.find_refused(clients, allowance.units)
+        over = {name: share for name, share in refused.items() if share > NOTABLE}
+        if not over:
+            continue
+        demand = replace(demand, scenarios=tuple(over))
+        parts = [
+            f"about {share:.0%} of the calls of {_describe(demand, name, arithmetic)}"
+            for name, share in over.items()
+        ]
+        cures = " or ".join(list_cures(settings, demand, clients, allowance.units))
+        text = (
+            f"the target's quota would refuse {' and '.join(parts)}: it bears "
+            f"{allowance.describe()}, by {_count_clients(clients)}. To measure the target: {cures}"
+        )
+        if max(over.values()) > MOSTLY:
+            raise ConfigError(f"not started: {text}")
+        yield text
+
+
+def fit_mix(settings: Settings, allowances: Sequence[Allowance], clients: int) -> Settings:
+    """Return the settings with the mix as an open loop at the rate that every quota bears."""
+    if not allowances:
+        raise ConfigError(
+            "--fit-quota: no quota is known: say it in "
+            f"[environment.{settings.environment_name}.quota] of loadtest.toml"
+        )
+    profile = settings.profile
+    rates = [
+        Demand(profile, settings.tools, each.quota).find_mix_rate(clients, each.units)
+        for each in allowances
+    ]
+    rate = min(*rates, settings.environment.limits.max_rps, profile.tools.target_rps or math.inf)
+    if rate <= 0:
+        raise ConfigError("--fit-quota: the quota bears less than a call in 100 s")
+    tools = profile.tools.model_copy(update={"target_rps": rate})
+    return replace(settings, profile=profile.model_copy(update={"tools": tools}))
+
+
+def list_cures(settings: Settings, demand: Demand, clients: int, units: int) -> Iterator[str]:
+    """Yield how a demand comes to fit: a higher quota, more clients, a lower rate."""
+    peak = demand.find_peak_units(clients)
+    needed = demand.count_clients(units)
+    if needed is not None:
+        yield f"--clients {needed}"
+    most = demand.quota.most_units_per_minute
+    is_ours = settings.environment.provision == "novamart"
+    who = " (inv provision does where it may)" if is_ours else ""
+    if most is None or peak <= most:
+        yield f"have the quota raised to {peak:,}{who}"
+    elif units < most:
+        with_most = demand.count_clients(most)
+        if with_most is not None:
+            yield f"have the quota raised to {most:,}{who}, with --clients {with_most}"
+    if "sessions" in demand.scenarios:
+        sessions = demand.find_most_sessions(clients, units)
+        lower = f"--stages of {sessions} at most" if sessions else "fewer --stages"
+        yield f"{lower}, or a lighter --tool"
+    if "tools" in demand.scenarios and demand.find_rate() is not None:
+        rate = demand.find_mix_rate(clients, units)
+        yield f"--fit-quota, which is --target-rps {rate:g}" if rate else "a lighter tool table"
 
 
 def parse_policy(text: str) -> Quota | None:
@@ -100,7 +295,29 @@ def _parse_member(member: str) -> Iterator[int]:
         yield max(1, int(quota) * WINDOW_SECONDS // window)
 
 
-def _spend(piece: _Piece, window_begin: float) -> float:
-    begin = max(piece.begin, window_begin)
-    end = min(piece.end, window_begin + WINDOW_SECONDS)
-    return piece.rate * max(0.0, end - begin)
+def _describe(demand: Demand, scenario: str, arithmetic: str) -> str:
+    """Say what a scenario sends."""
+    if scenario == "sessions":
+        ladder = demand.profile.sessions
+        most, cost = max(ladder.stages), float(demand.quota.weigh(str(ladder.tool)))
+        what, words = "ladder", f"{most} sessions make {most} calls/s"
+    else:
+        rate, cost = demand.profile.tools.target_rps, demand.weigh_mix()[0]
+        what, words = "tool mix", arithmetic if rate is None else f"{rate:g} calls/s"
+    return f"the {what} ({words}, at {cost:.2g} unit{'' if cost == 1 else 's'} a call)"
+
+
+def _count_clients(clients: int) -> str:
+    return f"{clients} client{'' if clients == 1 else 's'}"
+
+
+def _deal(count: int, clients: int, client: int) -> int:
+    """Return how many of `count` sessions a client gets, which are dealt in turn."""
+    return count // clients + (client < count % clients)
+
+
+def _round_down(rate: float) -> float:
+    """Return a rate with the digits that one would type."""
+    step = 1 if rate >= 10 else 10 if rate >= 1 else 100
+    rounded = math.floor(round(rate * step, 6)) / step
+    return int(rounded) if rounded.is_integer() else rounded

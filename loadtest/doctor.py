@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from loadtest.browser import find_choice
-from loadtest.config import Kubernetes, Quota, Settings, check_hosted, parse_origin
-from loadtest.demand import Demand, parse_policy
+from loadtest.config import Kubernetes, Settings, check_hosted, parse_origin
+from loadtest.demand import MOSTLY, Allowance, Demand, find_allowances, list_cures
 from loadtest.errors import (
     BusyError,
     CertificateError,
@@ -19,7 +19,6 @@ from loadtest.errors import (
     ReportError,
     TargetError,
 )
-from loadtest.files import read_json
 from loadtest.journal import find_left
 from loadtest.k6 import find_k6
 from loadtest.mint.bearer import Bearer, find_soonest, parse_claims, read_bearers
@@ -37,7 +36,6 @@ SKEW_LIMIT_SECONDS = 60
 SKEW_TELL_SECONDS = 5
 SKEW_SEEN_SECONDS = 2  # a Date is cut to the second, and some servers write it once a second
 CERTIFICATE_TELL_DAYS = 14
-QUOTA_FILE_VERSION = 1
 REFUSALS = frozenset({401, 403})
 MINT_ANEW = "inv mint --via browser makes a new one"
 
@@ -416,49 +414,36 @@ def _look_at_quota(
     settings: Settings, bearers: tuple[Bearer, ...], greeting: Greeting | None
 ) -> Finding:
     """Compare what one client may do in a minute with what the profile asks of it."""
-    quota = settings.environment.quota
-    seen = "configured"
-    if quota is None and greeting is not None and greeting.policy is not None:
-        quota, seen = parse_policy(greeting.policy), "its RateLimit-Policy"
-    if quota is None:
-        if settings.is_reference():
-            return Finding("quota", "ok", "none: the run starts the reference target without one")
-        return Finding(
-            "quota", "ok", "none known; one goes into [environment.*.quota] of loadtest.toml"
-        )
+    policy = greeting.policy if greeting is not None else None
     try:
-        units, is_raised = _find_units(settings, bearers, quota)
+        known = [bearer.client_id for bearer in bearers]
+        allowances = find_allowances(settings, known, policy)
     except LoadtestError as failure:
-        return Finding("quota", "missing", str(failure), "inv provision writes it anew")
-    if is_raised:
-        seen = f"raised from {quota.units_per_minute}"
-    return _judge_quota(settings, quota, units, f"{units:,} units/min per client ({seen})")
+        return Finding("quota", "missing", str(failure), "inv provision writes it again")
+    if allowances:
+        is_final = len(bearers) >= settings.clients  # minting may still raise a quota
+        findings = [_judge_quota(settings, each, is_final=is_final) for each in allowances]
+        return max(findings, key=lambda finding: ("ok", "warn", "missing").index(finding.state))
+    if settings.is_reference():
+        return Finding("quota", "ok", "none: the run starts the reference target without one")
+    return Finding(
+        "quota", "ok", "none known; one goes into [environment.*.quota] of loadtest.toml"
+    )
 
 
-def _find_units(settings: Settings, bearers: tuple[Bearer, ...], quota: Quota) -> tuple[int, bool]:
-    """Return what the least of our clients may spend in a minute, and whether it was raised."""
-    path = settings.state_dir / "quota.json"
-    raised: dict[str | None, int] = {}
-    if path.exists():
-        raised = read_json(path, QUOTA_FILE_VERSION, ProvisionError)["raised"]
-    known = [raised.get(bearer.client_id) for bearer in bearers]
-    if not known or len(known) < settings.clients:
-        return quota.units_per_minute, False
-    units = min(found or quota.units_per_minute for found in known)
-    return units, units > quota.units_per_minute
-
-
-def _judge_quota(settings: Settings, quota: Quota, units: int, seen: str) -> Finding:
-    profile, clients = settings.profile, settings.clients
-    demand = Demand(profile, settings.tools, quota)
+def _judge_quota(settings: Settings, allowance: Allowance, *, is_final: bool) -> Finding:
+    profile, clients, units = settings.profile, settings.clients, allowance.units
+    demand = Demand(profile, settings.tools, allowance.quota)
     peak = demand.find_peak_units(clients)
+    seen = allowance.describe()
     shared = f"by {clients} client{'' if clients == 1 else 's'}"
     if peak > units:
+        refused = max(demand.find_refused(clients, units).values())
         return Finding(
             "quota",
-            "warn",
+            "missing" if is_final and refused > MOSTLY else "warn",
             f"{seen}; the profile spends {peak:,} {shared}: calls will be refused",
-            _cure_quota(settings, demand, units, peak),
+            ", or ".join(list_cures(settings, demand, clients, units)),
         )
     if profile.tools.target_rps is None:
         rate = demand.find_mix_rate(clients, units)
@@ -466,27 +451,9 @@ def _judge_quota(settings: Settings, quota: Quota, units: int, seen: str) -> Fin
             "quota",
             "warn",
             f"{seen}; the ladder spends {peak:,} {shared}, the mix what the target's speed allows",
-            f"--target-rps {rate} or less" if rate else "more --clients, then a --target-rps",
+            f"--target-rps {rate:g} or less, or --fit-quota",
         )
     return Finding("quota", "ok", f"{seen}; the profile spends {peak:,} {shared}")
-
-
-def _cure_quota(settings: Settings, demand: Demand, units: int, peak: int) -> str:
-    """Say how many clients would do, and to what a quota must be raised."""
-    cures = []
-    needed = demand.count_clients(units)
-    if needed is not None:
-        cures.append(f"--clients {needed}")
-    most = demand.quota.most_units_per_minute
-    is_ours = settings.environment.provision == "novamart"
-    who = " (inv provision does where it may)" if is_ours else ""
-    if most is None or peak <= most:
-        cures.append(f"have the quota raised to {peak:,}{who}")
-    elif units < most:
-        with_most = demand.count_clients(most)
-        if with_most is not None:
-            cures.append(f"have the quota raised to {most:,}{who}, with --clients {with_most}")
-    return ", or ".join(cures) or "fewer --stages, or a lighter --tool"
 
 
 def _look_at_sessions(settings: Settings) -> Finding:

@@ -2,8 +2,8 @@
 
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,12 +34,25 @@ MOST_QUOTED = 300
 MOST_BYTES = 16 * 2**20
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What a look at the target found: the settings that fit it, and what bears on a quota.
+
+    `durations_ms` are of one call of each tool, `policy` is a RateLimit-Policy header.
+    """
+
+    settings: Settings
+    durations_ms: Mapping[str, float] = field(default_factory=dict)
+    policy: str | None = None
+
+
 class _Answer(BaseModel):
     """What a tool answered: `outcome` as k6 counts it, `said` in the target's words."""
 
     tool: str
     outcome: str
     said: str
+    duration_ms: float
 
 
 class _Findings(BaseModel):
@@ -49,6 +62,7 @@ class _Findings(BaseModel):
     server: Server
     tools: tuple[ListedTool, ...]
     answers: tuple[_Answer, ...]
+    policy: str | None = None
 
 
 def check_target(
@@ -59,7 +73,7 @@ def check_target(
     *,
     binary: K6Binary,
     tell: Callable[[str], None],
-) -> Settings:
+) -> Checked:
     """Return the settings with the protocol that is spoken and what the tools' schemas ask for.
 
     A bounded client looks first, since k6 has no bounds. Then k6 itself calls each tool of these
@@ -69,7 +83,7 @@ def check_target(
     """
     names = settings.list_tools(scenarios)
     if not names:
-        return settings
+        return Checked(settings)
     table = settings.tools.pick(names)
     _check_bounds(mcp_url, bearer_file)
     findings = _ask(settings, table, mcp_url, bearer_file, binary)
@@ -86,11 +100,13 @@ def check_target(
     spoken = " ".join(filter(None, (server.name, server.version))) or "a server without a name"
     tell(f"{spoken}, {server.protocol}: {len(names) - len(limited)} of {len(names)} tools answer")
     mirrored = {name: listed[name].mirrored for name in names if listed[name].mirrored}
-    return replace(
+    fitting = replace(
         settings,
         protocol=server.protocol if server.protocol in PROTOCOLS else settings.protocol,
         tools=settings.tools.model_copy(update={"mirrored": mirrored}),
     )
+    durations_ms = {answer.tool: answer.duration_ms for answer in findings.answers}
+    return Checked(fitting, durations_ms, findings.policy)
 
 
 def _check_bounds(mcp_url: str, bearer_file: Path) -> None:

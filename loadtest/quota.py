@@ -11,6 +11,15 @@ QUOTA_VERSION = 1
 MOST_REQUESTS_PER_MINUTE = 3600
 
 
+def read_raised(state_dir: Path) -> dict[str, int]:
+    """Return what each client may spend in a minute, of those whose quota was raised."""
+    path = state_dir / "quota.json"
+    if not path.exists():
+        return {}
+    raised: dict[str, int] = read_json(path, QUOTA_VERSION, ProvisionError)["raised"]
+    return raised
+
+
 def ensure_quota(accounts: Accounts, state_dir: Path, client_id: str) -> str:
     """Raise a client's quota, unless `quota.json` says that it was; too late after its first call.
 
@@ -18,7 +27,7 @@ def ensure_quota(accounts: Accounts, state_dir: Path, client_id: str) -> str:
     Returns `made`, `was there`, or `not raised` with the server's words.
     """
     path = state_dir / "quota.json"
-    raised = read_json(path, QUOTA_VERSION, ProvisionError)["raised"] if path.exists() else {}
+    raised = read_raised(state_dir)
     if raised.get(client_id) == MOST_REQUESTS_PER_MINUTE:
         return "was there"
     try:

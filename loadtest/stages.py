@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from loadtest.delivery import Judged
     from loadtest.history import Reading
     from loadtest.k6 import K6Binary, RunScenario
+    from loadtest.preflight import Checked
     from loadtest.redaction import SecretStr
     from loadtest.results import Run, RunFolder, Target
 
@@ -276,6 +277,7 @@ def k6(
     *,
     engine: str | None = None,
     parallelism: str | None = None,
+    fit_quota: bool = False,
 ) -> None:
     """Run the scenarios into a new run folder; what their numbers say decides the exit code."""
     from loadtest.fleet.options import choose_engine
@@ -301,7 +303,7 @@ def k6(
     chain.say(
         "k6", f"{describe_load(settings, chosen)}{_describe_fleet(settings)}, to {target.host}"
     )
-    settings = check_target(
+    checked = check_target(
         settings,
         bearers[0].mcp_url,
         settings.bearer_file,
@@ -309,6 +311,7 @@ def k6(
         binary=binary,
         tell=lambda text: chain.say("k6", text),
     )
+    settings = _keep_quota(chain, checked, chosen, bearers, fit_quota=fit_quota)
     where = find_cluster(settings)
     k6_version = where.image if where else binary.version
     folder = create_run_folder(settings.runs_dir, build_run(settings, target, k6_version))
@@ -339,6 +342,41 @@ def k6(
             renewal_url=renewal_url,
         )
     chain.ending.note(folder.run)
+
+
+def _keep_quota(
+    chain: Chain,
+    checked: "Checked",
+    scenarios: Sequence[str],
+    bearers: Sequence[Bearer],
+    *,
+    fit_quota: bool,
+) -> Settings:
+    """Return the settings of a run that the target's quota bears; refuse one that it does not."""
+    from loadtest.demand import check_quota, find_allowances, fit_mix
+
+    settings = checked.settings
+    ids = [bearer.client_id for bearer in bearers]
+    # Bearers of one client share its quota.
+    clients = len(ids) if None in ids else len(set(ids))
+    allowances = find_allowances(settings, ids, checked.policy)
+    quota = settings.environment.quota
+    if "tools" in scenarios and (fit_quota or (quota is not None and quota.fit)):
+        settings = fit_mix(settings, allowances, clients)
+        rate = settings.profile.tools.target_rps
+        chain.say("k6", f"the tool mix is fitted to the target's quota: {rate:g} calls/s")
+    for line in check_quota(settings, scenarios, allowances, checked.durations_ms, clients):
+        chain.say("k6", f"warning: {line}")
+    return settings
+
+
+def check_fit(scenarios: Sequence[str]) -> None:
+    """Raise UsageError where there is no mix to fit; a ladder's rate is its number of sessions."""
+    if "tools" not in scenarios:
+        raise UsageError(
+            "--fit-quota fits the tool mix, which --scenarios leaves out; a ladder is fitted by "
+            "--stages, --tool or --clients"
+        )
 
 
 def _describe_fleet(settings: Settings) -> str:

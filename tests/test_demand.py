@@ -1,6 +1,8 @@
 """What a profile asks of a target's quota, compared with calls counted one by one."""
 
-from collections import defaultdict
+import random
+from collections import defaultdict, deque
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ QUOTA = Quota(units_per_minute=60, weights={"executeSQL": 5, "runMetric": 3})
 
 
 def build_profile(
-    stages: tuple[int, ...] = (1,), seconds: int = 60, tool: str = "executeSQL", **tools: int
+    stages: tuple[int, ...] = (1,), seconds: int = 60, tool: str = "executeSQL", **tools: float
 ) -> Profile:
     return Profile.model_validate(
         {
@@ -96,16 +98,62 @@ def test_a_mix_counts_where_it_has_a_rate() -> None:
 
 
 @given(clients=st.integers(1, 8), vus=st.integers(1, 8), units=st.integers(60, 4_000))
-def test_the_rate_for_a_mix_stays_within_the_quota_and_one_more_call_does_not(
+def test_the_rate_for_a_mix_stays_within_the_quota_and_twice_the_rate_does_not(
     clients: int, vus: int, units: int
 ) -> None:
     rate = demand(build_profile(vus=vus)).find_mix_rate(clients, units)
     mix = {"duration_seconds": 60, "vus": vus}
-    over = build_profile((1,), 1, tool="listEntities", target_rps=rate + 1, **mix)
+    over = build_profile((1,), 1, tool="listEntities", target_rps=2 * rate, **mix)
     assert demand(over).find_peak_units(clients) > units
-    if rate:
-        within = build_profile((1,), 1, tool="listEntities", target_rps=rate, **mix)
-        assert demand(within).find_peak_units(clients) <= units
+    within = build_profile((1,), 1, tool="listEntities", target_rps=rate, **mix)
+    assert demand(within).find_peak_units(clients) <= units
+
+
+@pytest.mark.parametrize("units", [60, 400, 3600])
+def test_a_fitted_mix_is_hardly_ever_refused_though_its_tools_are_drawn_at_random(
+    units: int,
+) -> None:
+    rate = demand(build_profile()).find_mix_rate(1, units)
+    draw = random.Random(7)  # noqa: S311 (a seeded draw, as the mix makes)
+    spent: deque[tuple[float, int]] = deque()
+    taken = calls = refused = 0
+    for calls in range(1, int(rate * 3600)):
+        now = calls / rate
+        while spent and spent[0][0] <= now - 60:
+            taken -= spent.popleft()[1]
+        cost = draw.choices((5, 1, 3), (6, 3, 1))[0]
+        if taken + cost > units:
+            refused += 1
+        else:
+            taken += cost
+            spent.append((now, cost))
+    assert refused <= calls / 100
+
+
+@pytest.mark.parametrize(
+    ("stages", "seconds", "clients", "units", "share"),
+    [
+        ((1,), 60, 1, 300, 0.0),
+        ((1,), 60, 1, 60, 0.8),
+        ((10,), 60, 1, 60, 0.98),
+        ((1,), 120, 1, 150, 0.5),  # what is a minute old makes room again
+        ((2,), 60, 2, 300, 0.0),
+        ((3,), 60, 2, 300, 1 / 3),  # one client has two of the sessions
+        ((1, 10), 60, 10, 300, 0.0),
+    ],
+)
+def test_refusals_are_counted_before_they_are_sent(
+    stages: tuple[int, ...], seconds: int, clients: int, units: int, share: float
+) -> None:
+    found = demand(build_profile(stages, seconds)).find_refused(clients, units)
+    assert found == {"sessions": pytest.approx(share, abs=0.001)}
+
+
+def test_a_ladder_that_took_the_quota_leaves_nothing_for_the_mix_behind_it() -> None:
+    both = replace(demand(build_profile((1,), 30, duration_seconds=10)), loop_rate=100.0)
+    assert both.find_refused(1, 150) == {"sessions": 0.0, "tools": 1.0}
+    alone = replace(both, scenarios=("tools",), loop_rate=4.0)
+    assert alone.find_refused(1, 150) == {"tools": 0.0}
 
 
 @given(

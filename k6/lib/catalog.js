@@ -49,7 +49,8 @@ export function callEach(client, pools, listed, timeoutMs) {
     const call = buildCall(client.protocol, tool, args, found.get(tool).mirrored);
     let outcome = client.call(call, timeoutMs);
     if (outcome !== OK && outcome !== 'rate_limited') outcome = client.call(call, timeoutMs);
-    return { tool, outcome, said: outcome === OK ? '' : quote(client) };
+    const { duration } = client.response.timings;
+    return { tool, outcome, said: outcome === OK ? '' : quote(client), duration_ms: duration };
   });
 }
 

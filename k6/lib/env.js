@@ -23,8 +23,8 @@ export function wholeNumber(name, fallback) {
   return number(name, 'a whole number above 0', (n) => Number.isInteger(n) && n > 0, fallback);
 }
 
-export function optionalWholeNumber(name) {
-  return __ENV[name] ? wholeNumber(name) : null;
+export function optionalRate(name) {
+  return __ENV[name] ? number(name, 'a number of calls per second above 0', (n) => n > 0) : null;
 }
 
 export function seconds(name, fallback) {

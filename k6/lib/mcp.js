@@ -208,7 +208,7 @@ function encodeHeader(value) {
   return `=?base64?${encoding.b64encode(value)}?=`;
 }
 
-function findHeader(headers, name) {
+export function findHeader(headers, name) {
   const key = Object.keys(headers).find((header) => header.toLowerCase() === name);
   return key === undefined ? null : headers[key];
 }

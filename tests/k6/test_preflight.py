@@ -79,7 +79,7 @@ def check(tmp_path: Path, binary: K6Binary) -> Check:
         settings = replace(build_settings(**knobs), root=tmp_path, tools_assumed=tools is None)
         said: list[str] = []
         found = check_target(settings, mcp_url, bearer, scenarios, binary=binary, tell=said.append)
-        return found, said
+        return found.settings, said
 
     return run
 

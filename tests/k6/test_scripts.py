@@ -87,7 +87,7 @@ GOOD = {
         ("sessions", "TOOLS_FILE", ""),
         ("preflight", "TOOLS_FILE", "/nowhere/tools.json"),
         ("tools", "DURATION", ""),
-        ("tools", "TARGET_RPS", "1.5"),
+        ("tools", "TARGET_RPS", "0.0"),
         ("tools", "MAX_FAILURE_SHARE", "2"),
         ("tools", "MCP_PROTOCOL", "latest"),
     ],
