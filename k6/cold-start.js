@@ -3,13 +3,12 @@ import { cure } from './lib/bearers.js';
 import * as env from './lib/env.js';
 import { recordClosed, recordEnd, recordFrame, recordOpened } from './lib/metrics.js';
 import { OK, UNAUTHORIZED } from './lib/outcome.js';
-import { CALL_LIMIT_MS, buildOptions, clock, newClient, probe, takeTurn } from './lib/run.js';
+import { CALL_LIMIT_MS, buildOptions, clock, newClient, probe, startInTurn } from './lib/run.js';
 import { buildSummary } from './lib/summary.js';
 import exec from 'k6/execution';
 
 // Each era knows one of the two requests that open.
 const FRAMES = ['connect', 'initialize', 'server/discover', 'tools/list', 'first dispatch'];
-const REQUESTS = 4; // of a start, at most: those that open, the list, DELETE
 const selectors = FRAMES.map((frame) => `frame:${frame}`);
 const iterations = env.wholeNumber('ITERATIONS');
 const vus = Math.min(env.wholeNumber('VUS'), iterations);
@@ -22,11 +21,8 @@ export const options = buildOptions(
 export const setup = probe;
 export const handleSummary = buildSummary('cold-start', selectors, []);
 
-let due = 0; // of this VU's next start, by the environment's limit
-
 export default function coldStart({ began, server }) {
-  due = takeTurn(due, vus, REQUESTS);
-  const start = clock();
+  const start = startInTurn(vus);
   const session = newClient(exec.scenario.iterationInTest, server.protocol);
   let outcome = session.open(CALL_LIMIT_MS, (answer, { status, timings }) => {
     recordFrame(status > 0 ? OK : answer, 'connect', timings.blocked);

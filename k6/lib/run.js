@@ -19,6 +19,7 @@ const OPEN_SECONDS = env.seconds('OPEN_SECONDS', 1);
 const DRAIN_SECONDS = env.seconds('DRAIN_SECONDS', 2);
 const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS', 1);
 const FRESH_MS = 1000; // between two looks whether a bearer is still good
+const START_REQUESTS = 4; // of a cold start, at most: those that open, the list, DELETE
 const PAUSE_SECONDS = 1; // after an answer that says the target is down: never hammer it
 
 const MOST_RATE = env.mostRate();
@@ -100,6 +101,7 @@ function keepFresh(session) {
 }
 
 export const CALL_LIMIT_MS = CALL_MS;
+let nextStart = 0; // of this VU, on the clock below
 
 // Milliseconds since the run began, finer than Date.now().
 let instance = null; // exec builds it anew at every access
@@ -231,11 +233,13 @@ function findPace(vus) {
   return (vus * 1000) / MOST_RATE;
 }
 
-// Waits until a VU may start again, by the limit on requests; returns when it may after that.
-export function takeTurn(due, vus, requests) {
-  const waited = waitUntil(due);
+// Waits until this VU's next cold start is due by the environment's limit; returns the time.
+export function startInTurn(vus) {
+  const waited = waitUntil(nextStart);
   recordHeld(Number(waited));
-  return (waited ? due : clock()) + findPace(vus) * requests;
+  const now = clock();
+  nextStart = (waited ? nextStart : now) + findPace(vus) * START_REQUESTS;
+  return now;
 }
 
 function isDown(outcome) {
