@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -44,16 +45,19 @@ Answer = Callable[[Request], Iterator[bytes]]
 class HostileServer:
     """Serves one answer to everybody for the length of a block; `seen` keeps what was asked.
 
-    An answer is what goes over the wire, in pieces; an empty piece is a short pause.
+    An answer is what goes over the wire, in pieces; an empty piece is a short pause. With `tls` it
+    speaks https.
     """
 
     answer: Answer
+    tls: ssl.SSLContext | None = None
     seen: list[Request] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._ended = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self._connections: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -86,7 +90,14 @@ class HostileServer:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError), connection.makefile("rb") as source:
+        with suppress(OSError), self._secure(connection) as secured:
+            self._answer(secured)
+
+    def _secure(self, connection: socket.socket) -> socket.socket:
+        return self.tls.wrap_socket(connection, server_side=True) if self.tls else connection
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as source:
             request = _read_request(source)
             if request is None:
                 return

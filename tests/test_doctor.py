@@ -1,10 +1,7 @@
 """What the doctor says of a target, its sign-in, a bearer and a quota; and that it only looks."""
 
-import datetime
-import ipaddress
 import json
 import shutil
-import ssl
 import subprocess
 import sys
 import time
@@ -18,10 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import build_server_tls
 from github_server import REPOSITORY, GithubServer
 from provision.gate import open_gate
 
@@ -389,18 +383,7 @@ def serve_https(
     folder: Path, name: str, days: float, *, by_authority: bool = True
 ) -> Iterator[str]:
     """Serve on https with a certificate for `name`; its authority lies in `folder`."""
-    key, certificate = build_certificate("Canary Authority", "Canary Authority")
-    (folder / "authority.pem").write_bytes(dump(certificate))
-    signer = (key, certificate) if by_authority else None
-    own_key, own = build_certificate(name, "Canary Authority", signer, days)
-    pem = own_key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    (folder / "server.pem").write_bytes(pem + dump(own))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
+    context = build_server_tls(folder, name, days, by_authority=by_authority)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -421,46 +404,6 @@ def serve_https(
         Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"https://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-Signer = tuple[ec.EllipticCurvePrivateKey, x509.Certificate]
-
-
-def build_certificate(
-    name: str, organization: str, signer: Signer | None = None, days: float = 90
-) -> Signer:
-    """Make a key and a certificate: signed by `signer`, else by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
-            x509.NameAttribute(NameOID.COMMON_NAME, name),
-        ]
-    )
-    now = datetime.datetime.now(datetime.UTC)
-    alternative: x509.GeneralName = x509.DNSName(name)
-    if name[0].isdigit():
-        alternative = x509.IPAddress(ipaddress.ip_address(name))
-    authority = name == organization
-    issuer_key, issuer = (signer[0], signer[1].subject) if signer else (key, subject)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=100))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-    )
-    if not authority:
-        names = x509.SubjectAlternativeName([alternative])
-        certificate = certificate.add_extension(names, critical=False)
-    return key, certificate.sign(issuer_key, hashes.SHA256())
-
-
-def dump(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 @pytest.fixture
