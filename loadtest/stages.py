@@ -483,7 +483,7 @@ def describe_load(settings: Settings, scenarios: Sequence[str]) -> str:
         "sessions": f"{', '.join(map(str, ladder.stages))} {unit}s for {ladder.stage_seconds} s "
         f"each, 1 call/s per {unit}, {climbed:,} calls",
         "tools": f"tool mix by {mix.vus} for {mix.duration_seconds} s, "
-        + (f"{mixed:,} calls" if mixed else "as fast as it is answered"),
+        + (f"{mixed:,.0f} calls" if mixed else "as fast as it is answered"),
     }
     phases = [
         phase
