@@ -74,6 +74,8 @@ def _serve(arguments: argparse.Namespace, stop: threading.Event) -> None:
         open_sessions=target.open_sessions,
         requests=target.requests,
         tool_calls=target.tool_calls,
+        scans=target.scans,
+        quota_refusals=target.quota_refusals,
         registrations=target.registrations,
         refreshes=target.refreshes,
         refresh_reuses=target.refresh_reuses,

@@ -45,6 +45,8 @@ class Deployment:
     auth_methods: tuple[str, ...] = ()
     requests: int = 0
     tool_calls: int = 0
+    scans: int = 0
+    quota_refusals: int = 0
     registrations: int = 0
     refreshes: int = 0
     refresh_reuses: int = 0

@@ -166,6 +166,10 @@ class Knobs:
     sign_up_captcha: bool = _knob(False, "sign-up asks for a captcha that only a person solves")
     tool_quota: bool = _knob(True, "weighted units a minute per workspace and client")
     quota_units: int = _knob(60, "the quota's units a minute unless an owner raised it")
+    result_cache_seconds: float = _knob(
+        0.0,
+        "for how long executeSQL answers the same statement without a scan (0: never)",
+    )
     race_share: float = _knob(0.0, "share of sign-ins that land on / instead of consent")
     tour: bool = _knob(True, "cover / with the tour overlay")
     page_delay_ms: int = _knob(0, "time the sign-in and consent pages take to be served")

@@ -158,6 +158,16 @@ class ReferenceTarget:
         return self._deployment.tool_calls
 
     @property
+    def scans(self) -> int:
+        """Statements of executeSQL that the database answered, not the cache of results."""
+        return self._deployment.scans
+
+    @property
+    def quota_refusals(self) -> int:
+        """Tool calls refused by the quota so far, each a row of the product's audit log."""
+        return self._deployment.quota_refusals
+
+    @property
     def registrations(self) -> int:
         """Clients registered so far, those forgotten since included."""
         return self._deployment.registrations

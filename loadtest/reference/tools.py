@@ -15,6 +15,8 @@ from loadtest.reference.knobs import parse_latency
 from loadtest.reference.replies import Minute, iso_time, new_id
 from loadtest.reference.sql import Rows, SqlEngine, ToolError
 
+_KEPT_RESULTS = 1000
+
 Result = dict[str, Any]
 
 
@@ -93,6 +95,7 @@ class Toolbox:
         self._latency = parse_latency(deployment.knobs.tool_latency)
         self._spent = Minute(deployment.clock)
         self._limits: dict[tuple[str | None, str], int] = {}
+        self._results: dict[tuple[str | None, str], tuple[float, Rows]] = {}
         self.tools = {
             "listEntities": Tool(ListEntities, 1, False, self._list_entities),
             "describeEntity": Tool(DescribeEntity, 1, False, self._describe_entity),
@@ -133,6 +136,7 @@ class Toolbox:
             limit = self._limits[key] = raised or self._deployment.knobs.quota_units
         wait_seconds = self._spent.charge(key, weight, limit)
         if wait_seconds:
+            self._deployment.quota_refusals += 1
             raise ToolError(
                 "rate_limited",
                 f"over {limit} units a minute for this client in this workspace",
@@ -209,8 +213,22 @@ class Toolbox:
         }
 
     async def _execute_sql(self, principal: Principal, arguments: ExecuteSQL) -> Result:
-        result = await self._engine.run(arguments.sql, frozenset(self._names(principal)))
+        result = await self._find_rows(principal, arguments.sql)
         return {"explanation": arguments.explanation, **_table(result)}
+
+    async def _find_rows(self, principal: Principal, sql: str) -> Rows:
+        """The rows of a statement: those of a moment ago where the knob says so, else of a scan."""
+        key, now = (principal.workspace_id, sql), self._deployment.clock()
+        kept = self._results.get(key)
+        if kept is not None and now - kept[0] < self._deployment.knobs.result_cache_seconds:
+            return kept[1]
+        rows = await self._engine.run(sql, frozenset(self._names(principal)))
+        self._deployment.scans += 1
+        if self._deployment.knobs.result_cache_seconds:
+            if len(self._results) >= _KEPT_RESULTS:
+                self._results.clear()
+            self._results[key] = (now, rows)
+        return rows
 
     def _names(self, principal: Principal) -> tuple[str, ...]:
         return self._deployment.entity_names(principal.workspace_id or "")

@@ -72,8 +72,8 @@ def test_it_says_when_it_is_ready_and_ends_with_its_input(start: Start) -> None:
     counts = json.loads(out)
     assert counts.pop("version") == counts.pop("requests") == 1
     assert set(counts) == {
-        "open_sessions", "tool_calls", "registrations", "refreshes", "refresh_reuses",
-        "revocations",
+        "open_sessions", "tool_calls", "scans", "quota_refusals", "registrations", "refreshes",
+        "refresh_reuses", "revocations",
     }  # fmt: skip
     assert set(counts.values()) == {0}
     assert err == ""

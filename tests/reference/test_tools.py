@@ -313,3 +313,31 @@ def test_the_data_are_the_same_every_time(built_data: Path, tmp_path: Path) -> N
                     ).fetchone()
                 )
         assert sums[0] == sums[1]
+
+
+def test_a_statement_asked_a_moment_ago_is_answered_without_a_scan(
+    launch: Launch, join: type[Visitor]
+) -> None:
+    clock = Clock()
+    target = launch(clock=clock, tool_quota=False, result_cache_seconds=300.0)
+    visitor = join(target)
+    client = visitor.mcp().open()
+    first = client.query("SELECT COUNT(*) AS n FROM orders")
+    assert client.query("SELECT COUNT(*) AS n FROM orders") == first
+    assert target.scans == 1
+    client.query("SELECT COUNT(*) AS n FROM sellers")
+    assert target.scans == 2
+    clock.now += 300
+    client.headers["Authorization"] = f"Bearer {visitor.mint()}"
+    assert client.query("SELECT COUNT(*) AS n FROM orders") == first
+    assert target.scans == 3
+
+
+def test_each_refusal_of_the_quota_is_written_down(launch: Launch, join: type[Visitor]) -> None:
+    target = launch(quota_units=5)
+    client = join(target).mcp().open()
+    client.query("SELECT 1 AS one")
+    assert target.quota_refusals == 0
+    for _ in range(3):
+        assert client.query("SELECT 1 AS one")["code"] == "rate_limited"
+    assert target.quota_refusals == 3
