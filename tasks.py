@@ -13,7 +13,7 @@ from invoke.tasks import Call, Task
 from invoke.tasks import task as invoke_task
 
 from loadtest import chain
-from loadtest.errors import BusyError, LoadtestError, UsageError
+from loadtest.errors import BusyError, ConfigError, LoadtestError, UsageError
 
 HELP = {
     "env": "Environment of loadtest.toml to test (default: local, the reference target)",
@@ -90,6 +90,9 @@ class ChainExecutor(Executor):
                 for call in self.normalize(tasks):
                     report_failed(call, failure)
                 raise
+            finally:
+                for call in self.normalize(tasks):
+                    revoke_after(call)
         if ending.exit_code:
             raise Exit(ending.message, ending.exit_code)
 
@@ -146,6 +149,20 @@ def report_failed(call: Call, failure: LoadtestError) -> None:
         stages.report_failed(chain.current(), settings, given["scenarios"], failure)
     except LoadtestError as other:
         chain.current().say("report", f"warning: the failure is not reported: {other}")
+
+
+def revoke_after(call: Call) -> None:
+    """End a chain by revoking what it left on the server, or by saying what that is."""
+    if call.task.name != "loadtest":
+        return
+    from loadtest import stages
+
+    given = {option.name: option.default for option in options(call)} | call.kwargs
+    try:
+        settings = load(given["env"], given["profile"])
+    except ConfigError:  # a chain without settings has left nothing
+        return
+    stages.revoke_after(chain.current(), settings)
 
 
 def pick_knobs(given: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from loadtest.totp import Totp, shorten
 if TYPE_CHECKING:
     import httpx2
 
+OAUTH_CLIENTS = "/api/v1/admin/oauth-clients"
 REQUEST_SECONDS = 30.0
 ATTACH_SECONDS = 120.0
 # Longer than all waits for an import and for the quota together.
@@ -284,7 +285,7 @@ class Accounts:
 
     def raise_quota(self, client_id: str, requests_per_minute: int) -> str | None:
         """Raise what a client may do a minute; return why not, where it is not ours to raise."""
-        path = f"/api/v1/admin/oauth-clients/{quote(client_id, safe='')}/rate-limit"
+        path = f"{OAUTH_CLIENTS}/{quote(client_id, safe='')}/rate-limit"
         answer = self._ask("PATCH", path, {"requestsPerMinute": requests_per_minute})
         if answer.status_code in {403, 404}:
             return self._words(answer)
@@ -293,6 +294,27 @@ class Accounts:
                 f"the quota of client {client_id} cannot be raised: {self._words(answer)}"
             )
         return None
+
+    def list_clients(self) -> dict[str, str]:
+        """Return the id and name of every OAuth client of the active workspace."""
+        answer = self._ask("GET", OAUTH_CLIENTS)
+        listed = _body(answer).get("clients")
+        if answer.status_code != 200 or not isinstance(listed, list):
+            words = self._words(answer)
+            raise ProvisionError(f"the clients of the workspace cannot be listed: {words}")
+        return {
+            str(found["clientId"]): str(found.get("clientName") or "")
+            for found in listed
+            if isinstance(found, dict) and "clientId" in found
+        }
+
+    def revoke_client(self, client_id: str) -> str | None:
+        """Delete a client of the workspace with its tokens; return why not."""
+        return self._remove(f"{OAUTH_CLIENTS}/{quote(client_id, safe='')}/revoke", {})
+
+    def revoke_other_sessions(self) -> str | None:
+        """End every other session of the signed-in user; return why not."""
+        return self._remove("/api/auth/revoke-other-sessions", {})
 
     def delete_workspace(self, workspace_id: str) -> str | None:
         """Delete a workspace and all in it; return why not, where the target does not."""

@@ -91,7 +91,8 @@ class Chain:
     """Handed from stage to stage; `targets` maps environments to the origins opened so far.
 
     `held` are the environments that no other process may use until this one ends;
-    `tracking_issue` is where the run was reported, for the docs to lead to.
+    `tracking_issue` is where the run was reported, for the docs to lead to; `sign_ins` counts
+    those by a browser.
     """
 
     root: Path
@@ -101,6 +102,7 @@ class Chain:
     targets: dict[str, str] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     tracking_issue: str | None = None
+    sign_ins: int = 0
 
     def say(self, stage: str, text: str) -> None:
         """Print one line of a stage."""

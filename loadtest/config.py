@@ -56,6 +56,9 @@ Protocol = Literal["auto", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 STATELESS = "2026-07-28"
 
+# Where a bearer comes from: `auto` refreshes, else signs in with a browser.
+Via = Literal["auto", "browser", "session", "client-credentials", "given"]
+
 # How k6 runs: one, several on this machine, or runners of a Kubernetes cluster.
 Engine = Literal["local", "segments", "kubernetes"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -218,14 +221,17 @@ class Environment(_Table):
     ours, used where the authorization server takes such; `client_auth` is how a given client sends
     its secret, where the server offers both ways; `cadence_days` is how often a run is due, if
     it is; `mention` is the account or team that a report calls when a run failed or regressed;
-    `tools` are a table of what to call, or the path of one from the root of the checkout, or
-    `novamart`.
+    `via` is where bearers come from, renewed ones included; with `revoke_after` the whole chain
+    ends by revoking what it left; `tools` are a table of what to call, or the path of one from the
+    root of the checkout, or `novamart`.
     """
 
     target: Literal["reference", "hosted"]
     default_profile: str
     limits: Limits
     provision: Literal["novamart", "none"] = "novamart"
+    via: Via = "auto"
+    revoke_after: bool = False
     mcp_path: str = "/mcp/{workspace_id}"
     scope: str | None = None
     workspace_claim: str | None = None

@@ -103,6 +103,10 @@ class CredentialsFile:
             self._aside(email).rename(self.path)
         self.keep({EMAIL: email})
 
+    def list_aside(self) -> list[Path]:
+        """Return the files of other users, set aside."""
+        return sorted(self.path.parent.glob("credentials-????????.env"))
+
     def is_typed_in_env_file(self) -> bool:
         """Return whether the counting variable stands in the checkout's own `.env`."""
         typed = self.read().typed

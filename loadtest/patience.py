@@ -1,5 +1,9 @@
 """How a 429 is waited out, by everything of ours that asks a server over HTTP."""
 
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
 # Windows are a minute long on many servers, and Retry-After is missing or nonsense on some.
 RATE_WAITS_SECONDS = (5.0, 15.0, 20.0, 30.0)
 LONGEST_WAIT_SECONDS = 90
@@ -10,3 +14,35 @@ def parse_retry_after(text: str | None) -> float | None:
     if text is None or not (text.isascii() and text.isdigit()) or len(text) > 4:
         return None
     return float(text) if 1 <= int(text) <= LONGEST_WAIT_SECONDS else None
+
+
+class Answer(Protocol):
+    """What of an HTTP answer matters here."""
+
+    @property
+    def status_code(self) -> int:
+        """Return the status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers, whose names are found in any case."""
+
+
+_Answer = TypeVar("_Answer", bound=Answer)
+
+
+def wait_out(
+    ask: Callable[[], _Answer],
+    what: str,
+    tell: Callable[[str], None],
+    pause: Callable[[float], None] = time.sleep,
+) -> _Answer:
+    """Ask, and again while the answer is a 429 that may be waited out; return the last answer."""
+    for wait_seconds in RATE_WAITS_SECONDS:
+        answer = ask()
+        if answer.status_code != 429:
+            return answer
+        wait_seconds = parse_retry_after(answer.headers.get("retry-after")) or wait_seconds
+        tell(f"{what} is rate limited: waiting {wait_seconds:.0f} s")
+        pause(wait_seconds)
+    return ask()

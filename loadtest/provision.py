@@ -55,10 +55,14 @@ OWNED_FILE = "owned.json"
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that provisioning needs, and its state in words: *was there*, *made*, …"""
+    """One thing that provisioning needs, and its state in words: *was there*, *made*, …
+
+    `lasts` marks a credential that could not be removed.
+    """
 
     what: str
     state: str
+    lasts: bool = False
 
     def describe(self) -> str:
         """Return the step as a line."""
@@ -139,14 +143,15 @@ def teardown(
 ) -> tuple[Step, ...]:
     """Remove what is ours on the server and in GitHub, list what stays, wipe the local files.
 
-    `base_url` is None for a reference target, whose state is local. Raises TargetError while
-    somebody else serves that state.
+    Credentials that still work stay, and so do the files that mint could not revoke. `base_url` is
+    None for a reference target, whose state is local. Raises TargetError while somebody else
+    serves that state.
     """
     work = _Work(settings, base_url or "", tell, pause, github_secrets=False, clock=clock)
     check_own(settings.state_dir)
     with work.lock():
         steps = work.remove_all() if base_url else ()
-        return (*steps, *_wipe(settings))
+        return (*steps, *_wipe(settings, tuple(work.list_kept())))
 
 
 def render_credentials(settings: Settings) -> str:
@@ -166,8 +171,8 @@ def _is_in_actions(settings: Settings) -> bool:
     return settings.variables.get("GITHUB_ACTIONS") == "true"
 
 
-def _wipe(settings: Settings) -> Iterator[Step]:
-    """Remove the environment's own files, the lock that we hold last; name what stays."""
+def _wipe(settings: Settings, kept: tuple[str, ...]) -> Iterator[Step]:
+    """Remove the environment's own files but those `kept`; name what stays."""
     target = settings.state_dir / "target"
     if target.is_dir():
         from filelock import FileLock, Timeout
@@ -176,13 +181,14 @@ def _wipe(settings: Settings) -> Iterator[Step]:
             FileLock(target / "lock").acquire(timeout=0).lock.release()
         except Timeout:
             raise TargetError(f"{target} is in use by a running target: end it first") from None
-    remove_known(settings.state_dir, (*TARGET_FILES, *STATE_FILES))
+    remove_known(settings.state_dir, (*TARGET_FILES, *STATE_FILES), kept)
     what = f"local files of environment {settings.environment_name}"
     if settings.is_reference():
         what += ", with the target's users and workspaces"
     yield Step(what, "removed")
     for path in remove_empty(settings.state_dir):
-        yield Step(str(path.relative_to(settings.root)), "left (not made by us)")
+        state = "kept (what is in it still works)" if path.name in kept else "left (not made by us)"
+        yield Step(str(path.relative_to(settings.root)), state)
 
 
 @dataclass
@@ -527,19 +533,39 @@ class _Work:
         """Remove user, workspace and secrets where that is possible; say of the rest why not."""
         with self.open_accounts() as accounts:
             known = self.file.read()
-            password = self.sign_in(accounts, known)
+            try:
+                password = self.sign_in(accounts, known)
+                why, lasts = "no known password signs in", self.holds_credentials()
+            except ProvisionError as failure:
+                password, why, lasts = None, str(failure), True
             if password is None:
-                reason = "cannot be removed (no known password signs in)"
-                steps = [Step(f"user {known.email} and its workspaces", reason)]
+                reason = f"cannot be removed ({why})"
+                steps = [Step(f"user {known.email} and its workspaces", reason, lasts)]
             else:
                 steps = [
                     *self.remove_workspaces(accounts, known),
                     self.remove_user(accounts, known.email, password),
                 ]
-        for client_id in _read_client_ids(self.settings.state_dir / "clients.json"):
-            reason = "cannot be removed (no endpoint for it; `inv revoke` before takes its tokens)"
-            steps.append(Step(f"OAuth client {client_id}", reason))
-        return (*steps, *self.remove_secrets())
+        self.steps = [*steps, *self.remove_secrets()]
+        return tuple(self.steps)
+
+    def list_kept(self) -> Iterator[str]:
+        """Name the local files whose content still works on the server, or at GitHub."""
+        if not self.settings.is_reference():
+            # What `inv revoke` left there could not be revoked.
+            yield from (self.settings.bearer_file.name, self.settings.clients_file.name)
+        if not self.base_url:
+            return
+        states = {step.what.split()[0]: step.state for step in self.steps}
+        if states["user"] != "removed" and self.holds_credentials():
+            yield from (self.file.path.name, OWNED_FILE)
+        yield from (path.name for path in self.file.list_aside())
+        if any(step.lasts for step in self.steps if step.what.startswith("GitHub")):
+            yield HANDED_FILE
+
+    def holds_credentials(self) -> bool:
+        """Return whether the user's file holds what nobody else may know."""
+        return bool(parse_env_file(self.file.path).keys() & {PASSWORD, NEXT, TOTP_SECRET})
 
     def remove_workspaces(self, accounts: Accounts, known: Known) -> Iterator[Step]:
         """Remove the workspace that is ours with its data; look again."""
@@ -564,10 +590,7 @@ class _Work:
             reason = "the server says that it did, yet it signs in"
         if reason is None:
             return Step(f"user {email}", "removed")
-        return Step(
-            f"user {email}",
-            f"cannot be removed ({reason}); its password is wiped with the local files",
-        )
+        return Step(f"user {email}", f"cannot be removed ({reason})", lasts=True)
 
     def remove_secrets(self) -> Iterator[Step]:
         """Remove what was handed to GitHub."""
@@ -577,7 +600,7 @@ class _Work:
                 repository = open_secrets(self.settings.variables, self.pause, **place)
                 repository.delete(BASE_URL, EMAIL, PASSWORD, WORKSPACE_ID, NEXT, TOTP_SECRET)
             except LoadtestError as failure:
-                yield Step(what, f"cannot be removed ({failure})")
+                yield Step(what, f"cannot be removed ({failure})", lasts=True)
             else:
                 yield Step(what, "removed")
 

@@ -20,13 +20,16 @@ from loadtest import __version__
 from loadtest.chain import Chain
 from loadtest.config import Settings, check_hosted, load_settings
 from loadtest.errors import (
+    BusyError,
     ConfigError,
     LoadtestError,
     MintError,
+    ProvisionError,
     ReportError,
     ResultsError,
     UsageError,
 )
+from loadtest.masking import build_mask
 from loadtest.mint.bearer import (
     Bearer,
     find_soonest,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from loadtest.delivery import Judged
     from loadtest.history import Reading
     from loadtest.k6 import K6Binary, RunScenario
+    from loadtest.mint.revocation import Undone
     from loadtest.preflight import Checked
     from loadtest.redaction import SecretStr
     from loadtest.results import Run, RunFolder, Target
@@ -84,13 +88,7 @@ def provision(
         chain.say("provision", text)
 
     if teardown:
-        # What is ours on the server goes while the files that name it are still there.
-        if not settings.is_reference():
-            revoke(chain, settings)
-        local = settings.is_reference() or not provisions
-        base_url = None if local else chain.open_target(settings)
-        for step in stage.teardown(settings, base_url, tell):
-            tell(step.describe())
+        _tear_down(chain, settings)
         return
     looks = verify or rotate or github_secrets or enroll_totp
     seen = not looks and stage.was_verified(settings)
@@ -116,6 +114,35 @@ def provision(
         if not chain.console.is_terminal:
             print("warning: a password goes to what is no terminal", file=sys.stderr)
         print(stage.render_credentials(settings), end="")
+
+
+def _tear_down(chain: Chain, settings: Settings) -> None:
+    """Remove what can be removed; raise where a credential still works afterwards."""
+    from loadtest import provision as stage
+
+    def tell(text: str) -> None:
+        chain.say("provision", text)
+
+    # What is ours on the server goes while the files that name it are still there.
+    unrevoked = None
+    if not settings.is_reference():
+        try:
+            revoke(chain, settings)
+        except MintError as failure:
+            unrevoked = failure
+    local = settings.is_reference() or settings.environment.provision == "none"
+    base_url = None if local else chain.open_target(settings)
+    steps = stage.teardown(settings, base_url, tell)
+    for step in steps:
+        tell(step.describe())
+    lasting = [step.what for step in steps if step.lasts]
+    if lasting:
+        kept = settings.state_dir.relative_to(settings.root)
+        raise ProvisionError(
+            f"not removed: {', '.join(lasting)} (see above); what still works is kept in {kept}"
+        )
+    if unrevoked is not None:
+        raise unrevoked
 
 
 def _find_look_bearer(settings: Settings, base_url: str) -> "SecretStr | None":
@@ -166,9 +193,10 @@ def ensure_bearers(
         lacking = tuple(
             slot
             for slot in range(settings.clients)
-            if options.via != "auto"
+            if options.via not in {None, "auto"}
             or slot not in bearers
             or bearers[slot].seconds_left() < needed_seconds
+            or not _came_by(bearers[slot], options.via or settings.environment.via)
             or not _is_for(chain, settings, bearers[slot])
         )
         if not lacking:
@@ -186,6 +214,10 @@ def ensure_bearers(
             raise MintError(f"{short}: choose a shorter profile, or have longer tokens issued")
         chain.say("mint", f"{short}: k6 is given new ones while it runs")
     return pool, True
+
+
+def _came_by(bearer: Bearer, via: str) -> bool:
+    return via in {"auto", bearer.via} or (via == "browser" and bearer.via == "refresh")
 
 
 def is_renewable(bearers: Sequence[Bearer]) -> bool:
@@ -239,6 +271,7 @@ def _mint_anew(
     mcp_url = settings.build_mcp_url(base_url, settings.credentials.workspace_id)
     order = Order(settings, options, mcp_url, needed_seconds, lambda text: chain.say("mint", text))
     made, timings = mint_slots(order, slots)
+    chain.sign_ins += bool(timings.browser_seconds)
     ways = ", ".join(dict.fromkeys(bearer.via for bearer in made.values()))
     count = f"{len(made)} bearers" if len(made) > 1 else "made"
     split = (
@@ -256,17 +289,103 @@ def _mint_anew(
 
 
 def revoke(chain: Chain, settings: Settings) -> None:
-    """Undo what mint did: revoke, delete, wipe; say what stays."""
-    from loadtest.mint.revocation import revoke_all
+    """Undo what mint did; raise MintError where something that it left cannot be revoked.
 
-    if settings.is_reference() and settings.clients_file.exists():
-        chain.open_target(settings)
+    A run that is under way goes on: its bearers are not taken from it.
+    """
+    chain.hold(settings)
+    stays = [thing for thing in _revoke(chain, settings) if thing.state == "stays"]
+    if stays:
+        files = [path.name for path in _minted_files(settings) if path.exists()]
+        kept = f" (kept: {', '.join(files)})" if files else ""
+        raise MintError(
+            f"{len(stays)} of what mint left {'stay' if len(stays) > 1 else 'stays'} on the "
+            f"server, see above{kept}: `inv revoke` again tries again"
+        )
+
+
+def revoke_after(chain: Chain, settings: Settings) -> None:
+    """Leave nothing behind on the server, where the environment says so, however the run ended.
+
+    Bearers that end by themselves, and registrations without a secret, are only said. Where it
+    does not say so, what is left is said in numbers.
+    """
+    try:
+        if not settings.environment.revoke_after:
+            _say_left(chain, settings)
+            return
+        chain.hold(settings)
+        undone = _revoke(chain, settings)
+    except BusyError:  # what is on disk is another run's
+        return
+    except LoadtestError as failure:
+        exit_code = chain.ending.exit_code or failure.exit_code
+        chain.ending.fail(exit_code, f"not all was revoked after the run: {failure}")
+        return
+    lasting = [thing.what for thing in undone if thing.state == "stays" and thing.lasts]
+    if lasting and chain.ending.exit_code == 0:
+        reason = f"not revoked after the run: {', '.join(lasting)}"
+        chain.ending.fail(MintError.exit_code, reason)
+
+
+def _say_left(chain: Chain, settings: Settings) -> None:
+    """Say in numbers what the run leaves on a hosted server."""
+    from loadtest.mint.clients import ClientStore
+
+    if settings.is_reference():
+        return
+    clients = ClientStore(settings.clients_file).read().values()
+    bearers = [each for each in read_bearers(settings.bearer_file) if each.seconds_left() > 0]
+    counts = {
+        "registered client": sum(not entry.given for entry in clients),
+        "refresh token": sum(entry.refresh_token is not None for entry in clients),
+        "signed-in session": chain.sign_ins,
+        "bearer": len(bearers),
+    }
+    words = [f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
+    if bearers:
+        until = datetime.fromtimestamp(max(each.expires_at for each in bearers), UTC)
+        words[-1] += f" until {until:%H:%M} UTC"
+    if words:
+        chain.say("revoke", f"left on the server: {', '.join(words)}; `inv revoke` ends them")
+
+
+def _minted_files(settings: Settings) -> tuple[Path, Path]:
+    return settings.bearer_file, settings.clients_file
+
+
+def _revoke(chain: Chain, settings: Settings) -> "tuple[Undone, ...]":
+    """Revoke what is on disk, and say of each thing what became of it."""
+    from loadtest.accounts import find_second_factor, open_session
+    from loadtest.mint.revocation import count, revoke_all
+
+    def tell(text: str) -> None:
+        chain.say("revoke", text)
+
+    if not any(path.exists() for path in _minted_files(settings)):
+        tell("nothing was there")
+        return ()
+    base_url = chain.open_target(settings) if settings.is_reference() else settings.base_url
+    who, open_owner = settings.credentials, None
+    provisions = settings.environment.provision == "novamart"
+    if provisions and base_url and who.email and who.password:
+        open_owner = partial(
+            open_session,
+            *(base_url, who.email, who.password, who.workspace_id, tell),
+            second_factor=find_second_factor(settings),
+            hide=build_mask(settings.variables),
+        )
     with lock_state(settings.state_dir):
-        undone = list(revoke_all(settings.bearer_file, settings.clients_file))
+        undone = revoke_all(
+            *_minted_files(settings),
+            given_secret=settings.find_secret("LOADTEST_CLIENT_SECRET"),
+            open_owner=open_owner,
+            tell=tell,
+        )
     for thing in undone:
-        chain.say("revoke", thing.describe())
-    if not undone:
-        chain.say("revoke", "nothing was there")
+        tell(thing.describe())
+    tell(", ".join(count(undone)))
+    return undone
 
 
 def k6(

@@ -33,12 +33,17 @@ def check_own(state_dir: Path) -> None:
         )
 
 
-def remove_known(state_dir: Path, patterns: tuple[str, ...]) -> tuple[Path, ...]:
-    """Remove the files that these patterns name; return them. A link goes, and not its target."""
+def remove_known(
+    state_dir: Path, patterns: tuple[str, ...], kept: tuple[str, ...] = ()
+) -> tuple[Path, ...]:
+    """Remove the files that these patterns name, but those of a name that is `kept`; return them.
+
+    A link goes, and not its target.
+    """
     check_own(state_dir)
     removed = []
     for pattern in patterns:
-        for path in _find(state_dir, pattern):
+        for path in (path for path in _find(state_dir, pattern) if path.name not in kept):
             path.unlink()
             removed.append(path)
     return tuple(removed)

@@ -80,7 +80,7 @@ def list_tools(mcp_url: str, access_token: SecretStr, http: httpx2.Client) -> ht
     try:
         for body in (build_initialize(), *build_requests_after_initialize()):
             answer = http.post(mcp_url, json=body, headers=headers)
-            if answer.status_code in {401, 403}:
+            if answer.status_code in {401, 403, 429}:
                 break
             if SESSION_HEADER in answer.headers:
                 headers[SESSION_HEADER] = answer.headers[SESSION_HEADER]

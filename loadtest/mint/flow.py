@@ -110,11 +110,13 @@ async def _mint_slot(request: MintRequest, slot: int, browser: SignInBrowser) ->
             scope = wanting.scope
             request.tell(f"the endpoint asks for more scope: signing in for {scope}")
             storage.widen(scope)
+            await asyncio.to_thread(request.register, (slot,), scope)
         except MintError as failure:
             if is_ours and failure.code in UNKNOWN_CLIENT and not forgotten:
                 forgotten = True
                 request.tell("the server has forgotten our registration: registering once more")
                 storage.forget()
+                await asyncio.to_thread(request.register, (slot,), scope)
             elif failure.reason == "rate_limited" and waits:
                 wait = waits.pop(0)
                 request.tell(f"{failure.step} is rate limited: starting over in {wait:.0f} s")

@@ -1,23 +1,23 @@
 """What may be asked of a mint, beside where and as whom."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
+from loadtest.config import Via
 from loadtest.errors import UsageError
 
-Way = Literal["auto", "browser", "session", "client-credentials", "given"]
-WAYS: tuple[Way, ...] = get_args(Way)
+WAYS: tuple[Via, ...] = get_args(Via)
 
 
 @dataclass(frozen=True)
 class MintOptions:
-    """`auto` takes a fresh bearer, else refreshes, else signs in; the other ways are by name.
+    """`via` is the environment's own where none is named.
 
     `ttl_seconds` is the life asked of the target's self-mint; `min_ttl_seconds` the life that a
     bearer must have left, instead of what the profile needs.
     """
 
-    via: Way = "auto"
+    via: Via | None = None
     ttl_seconds: int | None = None
     min_ttl_seconds: float | None = None
     headed: bool = False
@@ -36,7 +36,7 @@ def parse_options(
     if via is not None and via not in WAYS:
         raise UsageError(f"--via {via}: there are {', '.join(WAYS)}")
     return MintOptions(
-        via=next((way for way in WAYS if way == via), "auto"),
+        via=next((way for way in WAYS if way == via), None),
         ttl_seconds=_parse_seconds("--ttl", ttl),
         min_ttl_seconds=_parse_seconds("--min-ttl", min_ttl),
         headed=headed,

@@ -55,7 +55,7 @@ class Order:
 def mint_slots(order: Order, slots: tuple[int, ...]) -> tuple[dict[int, Bearer], Timings]:
     """Mint a bearer for each slot of the pool; return them and where the time went."""
     began = time.monotonic()
-    via = order.options.via
+    via: str = order.options.via or order.settings.environment.via
     if via == "auto" and _serves_machines_alone(order):
         via = "client-credentials"
     if via in {"auto", "browser"}:
@@ -121,15 +121,14 @@ def _build_sign_in(order: Order, client: ClientRequest, slots: tuple[int, ...]) 
     email, password = _find_user(settings)
     environment = settings.environment
     registers = client.client_id is None and environment.client_metadata_url is None
-    if environment.provision == "novamart" and registers:
-        register_with_session(
-            client,
-            order.base_url,
-            email,
-            password,
-            slots,
-            second_factor=find_second_factor(settings),
-        )
+
+    def register(slots: tuple[int, ...], scope: str | None) -> None:
+        if environment.provision == "novamart" and registers:
+            who = (order.base_url, email, password)
+            second_factor = find_second_factor(settings)
+            register_with_session(client, *who, slots, scope, second_factor=second_factor)
+
+    register(slots, environment.scope)
     return MintRequest(
         **{spec.name: getattr(client, spec.name) for spec in fields(client)},
         email=email,
@@ -139,6 +138,7 @@ def _build_sign_in(order: Order, client: ClientRequest, slots: tuple[int, ...]) 
         sign_in_origins=settings.find_sign_in_origins(),
         headed=order.options.headed,
         slow_ms=order.options.slow_ms,
+        register=register,
     )
 
 

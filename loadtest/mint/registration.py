@@ -24,6 +24,7 @@ def register_with_session(
     email: str,
     password: SecretStr,
     slots: Sequence[int],
+    scope: str | None,
     *,
     second_factor: SecondFactor,
 ) -> None:
@@ -41,7 +42,7 @@ def register_with_session(
     if endpoint is None or urlsplit(endpoint).netloc != urlsplit(base_url).netloc:
         return
     # Any port will do at authorization (RFC 8252, section 7.3).
-    metadata = build_client_metadata(f"http://127.0.0.1{CALLBACK_PATH}", request.environment.scope)
+    metadata = build_client_metadata(f"http://127.0.0.1{CALLBACK_PATH}", scope)
     who = (email, password, request.workspace_id)
     try:
         with open_session(

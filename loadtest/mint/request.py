@@ -61,8 +61,10 @@ class ClientRequest(Endpoint):
 class MintRequest(ClientRequest):
     """Whom to sign in, and how.
 
-    `sign_in_origins` are where credentials may be typed, beside the servers' own; `slow_ms` slows
-    the browser down for a person who watches (`headed`).
+    `register` registers clients for slots that have none, with a scope, where a session may do
+    so; the flow registers what then is lacking. `sign_in_origins` are where credentials may be
+    typed, beside the servers' own; `slow_ms` slows the browser down for a person who watches
+    (`headed`).
     """
 
     email: str
@@ -72,6 +74,7 @@ class MintRequest(ClientRequest):
     sign_in_origins: frozenset[str] = frozenset()
     headed: bool = False
     slow_ms: float = 0.0
+    register: Callable[[tuple[int, ...], str | None], None] = lambda _slots, _scope: None
 
 
 @dataclass(frozen=True)

@@ -1,104 +1,234 @@
-"""Undo a mint: revoke tokens (RFC 7009), delete our registrations (RFC 7592), wipe the files."""
+"""Undo a mint: revoke tokens (RFC 7009), delete our clients, and see what the server still takes.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+What could not be revoked stays on disk: nothing that still works is forgotten here.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import httpx2
 
-from loadtest.errors import MintError
+from loadtest.accounts import Accounts
+from loadtest.errors import ConfigError, MintError, ProvisionError
 from loadtest.http import explain, open_client
-from loadtest.mint.bearer import Bearer, read_bearers
+from loadtest.mint.acceptance import list_tools
+from loadtest.mint.bearer import Bearer, read_bearers, write_bearers
 from loadtest.mint.clients import ClientStore, Remembered
 from loadtest.mint.exchange import check_secure
+from loadtest.mint.request import CLIENT_NAME
+from loadtest.patience import wait_out
+from loadtest.redaction import SecretStr
 from loadtest.state_files import check_own, remove_known
 
 REQUEST_SECONDS = 30.0
 
+OpenOwner = Callable[[], AbstractContextManager[Accounts]]
+
 
 @dataclass(frozen=True)
 class Undone:
-    """One thing that mint left, and what became of it."""
+    """One thing that mint left, and what became of it.
+
+    `left` is what was not ours to revoke; `stays` what could not be revoked. `lasts` tells
+    whether that is a credential that does not end within hours by itself.
+    """
 
     what: str
-    state: Literal["revoked", "deleted", "wiped", "stays"]
+    state: Literal["revoked", "deleted", "ended", "left", "stays"]
     why: str = ""
+    lasts: bool = False
 
     def describe(self) -> str:
         """Return one line."""
         return f"{self.state}: {self.what}{f' ({self.why})' if self.why else ''}"
 
 
-def revoke_all(bearer_file: Path, clients_file: Path) -> Iterator[Undone]:
-    """Undo what can be undone, saying each; files are wiped even when the server is gone.
+def revoke_all(
+    bearer_file: Path,
+    clients_file: Path,
+    *,
+    given_secret: SecretStr | None = None,
+    open_owner: OpenOwner | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    pause: Callable[[float], None] = time.sleep,
+) -> tuple[Undone, ...]:
+    """Undo what can be undone, and keep the rest in its files.
 
-    Tokens first, refresh before access: a server may end all of a grant with its refresh token.
+    `given_secret` is of a client that was given to us; `open_owner` signs in as an owner of the
+    workspace, who may delete clients and end sessions where the server has its routes for that.
     """
     check_own(bearer_file.parent)
     store = ClientStore(clients_file)
-    try:
-        remembered = store.read()
-        bearers = read_bearers(bearer_file)
-    except MintError as failure:
-        remembered, bearers = {}, ()
-        yield Undone("what the files held", "stays", str(failure))
+    remembered, bearers = store.read(), read_bearers(bearer_file)
+    if not remembered and not bearers:
+        return ()
     with open_client(REQUEST_SECONDS) as http:
-        for slot, entry in remembered.items():
-            own = [bearer for bearer in bearers if bearer.client_id == entry.client.client_id]
-            yield from _revoke_client(http, slot, entry, own)
-    for bearer in bearers:
-        if bearer.client_id not in {entry.client.client_id for entry in remembered.values()}:
-            yield Undone(f"bearer by {bearer.via}", "stays", "it ends by its own expiry")
-    for path in remove_known(bearer_file.parent, (bearer_file.name, clients_file.name)):
-        yield Undone(path.name, "wiped")
+        work = _Work(http, given_secret, tell, pause)
+        # Refresh tokens first: a server may end all of a grant with them.
+        slots = {
+            slot: work.revoke_client(f"client {slot + 1}", entry, bearers)
+            for slot, entry in remembered.items()
+        }
+        if open_owner is not None:
+            work.act_as_owner(open_owner, slots)
+        for slot, entry in slots.items():
+            store.keep(slot, work.close_slot(f"client {slot + 1}", entry))
+        kept = tuple(bearer for bearer in bearers if not work.is_over(bearer))
+    if kept:
+        write_bearers(bearer_file, kept)
+    gone = (*[bearer_file.name] * (not kept), *[clients_file.name] * (not store.read()))
+    remove_known(bearer_file.parent, gone)
+    return tuple(work.undone)
 
 
-def _revoke_client(
-    http: httpx2.Client, slot: int, entry: Remembered, bearers: list[Bearer]
-) -> Iterator[Undone]:
-    name = f"client {slot + 1}"
-    tokens = [(f"{name}'s refresh token", "refresh_token", entry.refresh_token)] + [
-        (f"{name}'s bearer", "access_token", bearer.access_token.get_secret_value())
-        for bearer in bearers
-    ]
-    for what, hint, token in tokens:
-        if token is not None:
-            yield _revoke_token(http, entry, what, hint, token)
-    yield _delete_registration(http, entry, f"{name}'s registration")
+@dataclass
+class _Work:
+    """One revocation; `undone` grows as it goes on, `deleted` are clients that are gone.
+
+    `refusal` is why an owner could not delete one.
+    """
+
+    http: httpx2.Client
+    given_secret: SecretStr | None
+    tell: Callable[[str], None]
+    pause: Callable[[float], None]
+    undone: list[Undone] = field(default_factory=list)
+    deleted: set[str] = field(default_factory=set)
+    refusal: str | None = None
+
+    def revoke_client(
+        self, name: str, entry: Remembered, bearers: tuple[Bearer, ...]
+    ) -> Remembered:
+        """Revoke a client's tokens and delete it by its own right; return what is left of it."""
+        if entry.refresh_token is not None:
+            what = f"{name}'s refresh token"
+            refusal = self._revoke(entry, "refresh_token", entry.refresh_token)
+            if refusal is None:
+                entry = entry.model_copy(update={"refresh_token": None})
+                self.undone.append(Undone(what, "revoked"))
+            else:
+                self.undone.append(Undone(what, "stays", refusal, lasts=True))
+        for bearer in bearers:
+            if bearer.client_id == entry.client.client_id and bearer.seconds_left() > 0:
+                # Whether that ended it is seen when it is tried.
+                self._revoke(entry, "access_token", bearer.access_token.get_secret_value())
+        if entry.management_url is not None and entry.management_token is not None:
+            headers = {"Authorization": f"Bearer {entry.management_token}"}
+            url = entry.management_url
+            refusal = self._ask(entry, "DELETE", url, {204, 404}, headers=headers)
+            if refusal is None:
+                self.deleted.add(entry.client.client_id)
+        return entry
+
+    def act_as_owner(self, open_owner: OpenOwner, slots: dict[int, Remembered]) -> None:
+        """Delete our clients, whoever registered them, and end all other sessions."""
+        what = "the user's other sessions"
+        try:
+            with open_owner() as owner:
+                self._delete_clients(owner, slots)
+                refusal = owner.revoke_other_sessions()
+        except (ConfigError, ProvisionError) as failure:
+            self.refusal = self.refusal or str(failure)
+            refusal = str(failure)
+        if refusal is None:
+            self.undone.append(Undone(what, "ended"))
+        else:
+            self.undone.append(Undone(what, "stays", refusal, lasts=True))
+
+    def _delete_clients(self, owner: Accounts, slots: dict[int, Remembered]) -> None:
+        """Delete our clients of the workspace, and look again."""
+        ours = {entry.client.client_id for entry in slots.values() if not entry.given}
+        try:
+            for client_id in ours - self.deleted:
+                refusal = owner.revoke_client(client_id)
+                self.refusal = self.refusal or refusal
+                if refusal is None:
+                    self.deleted.add(client_id)
+            listed = owner.list_clients()
+        except ProvisionError as failure:
+            self.refusal = self.refusal or str(failure)
+            return
+        self.deleted -= listed.keys()
+        others = [each for each, name in listed.items() if name == CLIENT_NAME and each not in ours]
+        if others:
+            what = f"{len(others)} more of the workspace's clients are named {CLIENT_NAME}"
+            self.undone.append(Undone(what, "left", "not registered from this folder"))
+
+    def close_slot(self, name: str, entry: Remembered) -> Remembered | None:
+        """Say what became of a client; return what must be remembered of it."""
+        what = f"{name}'s registration"
+        if entry.client.client_id in self.deleted:
+            self.undone.append(Undone(what, "deleted"))
+            return None
+        if entry.given:
+            self.undone.append(Undone(what, "left", "it was given to us"))
+            return entry if entry.refresh_token else None
+        why = f"{self.refusal or 'nobody here may delete it'}; the next mint uses it again"
+        lasts = entry.client.client_secret is not None
+        self.undone.append(Undone(what, "stays", why, lasts=lasts))
+        return entry
+
+    def is_over(self, bearer: Bearer) -> bool:
+        """Try a bearer once; return whether it need not be kept."""
+        what = f"bearer by {bearer.via}"
+        if bearer.via == "given":
+            self.undone.append(Undone(what, "left", "it was given to us"))
+            return True
+        if bearer.seconds_left() <= 0:
+            self.undone.append(Undone(what, "ended", "it has expired"))
+            return True
+        until = datetime.fromtimestamp(bearer.expires_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        try:
+            status = self._wait_out(
+                bearer.mcp_url,
+                lambda: list_tools(bearer.mcp_url, bearer.access_token, self.http),
+            ).status_code
+        except (httpx2.HTTPError, httpx2.InvalidURL) as failure:
+            why = f"not tried: {bearer.mcp_url} does not answer ({explain(failure)})"
+        else:
+            if status == 401:
+                self.undone.append(Undone(what, "revoked"))
+                return True
+            works = status < 300
+            why = "the server still takes it" if works else f"it was answered HTTP {status}"
+        self.undone.append(Undone(what, "stays", f"{why}; it ends by itself at {until}"))
+        return False
+
+    def _revoke(self, entry: Remembered, hint: str, token: str) -> str | None:
+        """Revoke a token (RFC 7009, section 2.1); return why not."""
+        endpoint = entry.metadata.get("revocation_endpoint")
+        if not isinstance(endpoint, str):
+            return "the server revokes nothing; it ends by its own expiry"
+        secret = self.given_secret.get_secret_value() if self.given_secret else None
+        auth, members = entry.client.build_auth(secret if entry.given else None)
+        form = {"token": token, "token_type_hint": hint, **members}
+        return self._ask(entry, "POST", endpoint, {200}, data=form, auth=auth)
+
+    def _ask(
+        self, entry: Remembered, method: str, url: str, wanted: set[int], **given: Any
+    ) -> str | None:
+        """Send a request, its rate limit waited out; return why its answer is not as wanted."""
+        try:
+            check_secure(url, "revocation", entry.mcp_url or entry.issuer or "")
+            answer = self._wait_out(url, lambda: self.http.request(method, url, **given))
+        except (httpx2.HTTPError, httpx2.InvalidURL) as failure:
+            return f"the server does not answer ({explain(failure)})"
+        except MintError as failure:
+            return str(failure)
+        return None if answer.status_code in wanted else f"HTTP {answer.status_code}"
+
+    def _wait_out(self, what: str, ask: Callable[[], httpx2.Response]) -> httpx2.Response:
+        return wait_out(ask, what, self.tell, self.pause)
 
 
-def _revoke_token(
-    http: httpx2.Client, entry: Remembered, what: str, hint: str, token: str
-) -> Undone:
-    endpoint = entry.metadata.get("revocation_endpoint")
-    if not isinstance(endpoint, str):
-        return Undone(what, "stays", "the server revokes nothing; it ends by its own expiry")
-    if entry.given:
-        return Undone(what, "stays", "its client was given to us: revoke it where it was made")
-    auth, members = entry.client.build_auth()
-    form = {"token": token, "token_type_hint": hint, **members}
-    try:
-        check_secure(endpoint, "revocation", entry.mcp_url or entry.issuer or "")
-        answer = http.post(endpoint, data=form, auth=auth)
-    except (httpx2.HTTPError, MintError) as failure:
-        return Undone(what, "stays", f"the server does not answer ({explain(failure)})")
-    if answer.status_code != 200:
-        return Undone(what, "stays", f"the server answers HTTP {answer.status_code}")
-    return Undone(what, "revoked")
-
-
-def _delete_registration(http: httpx2.Client, entry: Remembered, what: str) -> Undone:
-    if entry.given:
-        return Undone(what, "stays", "it was given to us")
-    address, token = entry.management_url, entry.management_token
-    if address is None or token is None:
-        return Undone(what, "stays", "the server gives no way to delete it")
-    try:
-        check_secure(address, "revocation", entry.mcp_url or entry.issuer or "")
-        answer = http.delete(address, headers={"Authorization": f"Bearer {token}"})
-    except (httpx2.HTTPError, MintError) as failure:
-        return Undone(what, "stays", f"the server does not answer ({explain(failure)})")
-    if answer.status_code not in {204, 404}:
-        return Undone(what, "stays", f"the server answers HTTP {answer.status_code}")
-    return Undone(what, "deleted")
+def count(undone: tuple[Undone, ...]) -> Iterator[str]:
+    """Yield, in numbers, what became of everything."""
+    for state in ("revoked", "deleted", "ended", "left", "stays"):
+        found = sum(thing.state == state for thing in undone)
+        if found:
+            yield f"{found} {state}"

@@ -13,10 +13,10 @@ from urllib.parse import urlencode
 from rich.table import Table
 
 from loadtest.browser import BrowserChoice, find_choice, launch
-from loadtest.config import CONFIG_FILE, Settings, load_settings
+from loadtest.config import CONFIG_FILE, Settings, Via, load_settings
 from loadtest.errors import LoadtestError
 from loadtest.mint.clients import ClientStore
-from loadtest.mint.options import MintOptions, Way
+from loadtest.mint.options import MintOptions
 from loadtest.mint.pool import Order, mint_slots
 from loadtest.mint.request import Timings
 from loadtest.provision import provision
@@ -37,7 +37,7 @@ class Place:
     settings: Settings
     api_url: str
 
-    def mint(self, via: Way) -> Timings:
+    def mint(self, via: Via) -> Timings:
         """Mint anew; raises MintError where that fails."""
         mcp_url = self.settings.build_mcp_url(self.api_url, self.settings.credentials.workspace_id)
         order = Order(self.settings, MintOptions(via=via), mcp_url, 60, lambda _: None)

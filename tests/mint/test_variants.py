@@ -17,7 +17,7 @@ from reference.documents import host_documents
 from loadtest.browser import BrowserChoice
 from loadtest.config import CONFIG_FILE, load_settings
 from loadtest.errors import MintError
-from loadtest.mint.bearer import Bearer, write_bearers
+from loadtest.mint.bearer import Bearer
 from loadtest.mint.clients import ClientStore
 from loadtest.mint.discovery import discover
 from loadtest.mint.exchange import MACHINES_ALONE
@@ -29,7 +29,6 @@ from loadtest.mint.request import (
     build_initialize,
     build_requests_after_initialize,
 )
-from loadtest.mint.revocation import revoke_all
 from loadtest.mint.ways import take_given
 from loadtest.redaction import SecretStr
 from loadtest.reference.seeds import SeedClient
@@ -408,35 +407,6 @@ def test_a_pool_has_a_client_and_a_bearer_each_and_signs_in_once(start: Start) -
     again, _ = mint_pool(request, (0, 1, 2), lambda _: request)
     assert [bearer.via for bearer in again.values()] == ["refresh"] * 3
     assert target.registrations == 3
-
-
-def test_revoking_undoes_what_can_be_undone_and_names_what_stays(start: Start) -> None:
-    target, request = start(revoked_bearers="refused", registration_management=True)
-    bearer, _ = mint(request)
-    bearer_file = request.state_dir / "bearer.json"
-    write_bearers(bearer_file, (bearer,))
-    undone = list(revoke_all(bearer_file, request.state_dir / "clients.json"))
-    assert [(thing.state) for thing in undone] == [
-        "revoked",
-        "revoked",
-        "deleted",
-        "wiped",
-        "wiped",
-    ]
-    assert not accepts(bearer)
-    assert target.clients() == []
-    assert not bearer_file.exists()
-
-
-def test_revoking_without_the_server_wipes_the_files_all_the_same(start: Start) -> None:
-    target, request = start()
-    bearer, _ = mint(request)
-    bearer_file = request.state_dir / "bearer.json"
-    write_bearers(bearer_file, (bearer,))
-    target.stop()
-    undone = list(revoke_all(bearer_file, request.state_dir / "clients.json"))
-    assert {thing.state for thing in undone} == {"stays", "wiped"}
-    assert not bearer_file.exists()
 
 
 @pytest.mark.parametrize(

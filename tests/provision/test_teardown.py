@@ -1,16 +1,13 @@
 """What is removed, what cannot be, and what is not ours to remove."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from github_server import REPOSITORY, GithubServer
 from sqlalchemy import delete
 
-from loadtest.config import CONFIG_FILE
-from loadtest.errors import TargetError
+from loadtest.errors import ProvisionError, TargetError
 from loadtest.files import write_json
 from loadtest.reference.accounts import Entity, Member, SignIn, User, Workspace
 from loadtest.reference.seeds import SeedUser
@@ -29,17 +26,24 @@ def delete_all(here: Place, *kinds: type) -> None:
             db.execute(delete(kind))
 
 
-def test_what_the_server_cannot_remove_is_listed_and_local_files_go(place: Make) -> None:
+def test_what_the_server_cannot_remove_is_listed_and_its_credentials_stay(place: Make) -> None:
     here = place(self_mint="not-allowlisted")
     workspace_id = here.provision().credentials.workspace_id
-    clients = [{"client": {"client_id": "a-client"}}]
-    write_json(here.settings.state_dir / "clients.json", 1, {"clients": clients}, private=True)
+    password = here.password
     done = here.teardown()
     assert done[f"workspace {workspace_id} with its data"].startswith("cannot be removed (HTTP 404")
     assert done[f"user {EMAIL}"].startswith("cannot be removed (HTTP 404")
-    assert done["OAuth client a-client"].startswith("cannot be removed")
     assert done[LOCAL] == "removed"
-    assert not here.settings.state_dir.exists()
+    # The password of a user who stays is not lost.
+    assert done[".loadtest/staging/credentials.env"] == "kept (what is in it still works)"
+    assert here.password == password
+    assert here.signs_in(password)
+    assert sorted(path.name for path in here.settings.state_dir.iterdir()) == [
+        "credentials.env",
+        "owned.json",
+    ]
+    # What is kept is enough to try again.
+    assert here.teardown()[f"user {EMAIL}"].startswith("cannot be removed (HTTP 404")
 
 
 def test_where_the_server_has_the_endpoints_user_and_workspace_are_removed(place: Make) -> None:
@@ -61,7 +65,8 @@ def test_a_server_that_only_says_that_it_removed_is_found_out(place: Make) -> No
     here.gate.answer("/api/auth/organization/delete", 200)
     here.gate.answer("/api/auth/delete-user", 200)
     done = here.teardown()
-    assert all("yet it" in state for what, state in done.items() if what != LOCAL)
+    claims = [state for what, state in done.items() if what.startswith(("user", "workspace"))]
+    assert all("yet it" in state for state in claims)
 
 
 def test_a_user_and_a_workspace_that_were_there_before_us_are_left(place: Make) -> None:
@@ -132,89 +137,30 @@ def test_teardown_first_undoes_what_mint_left(place: Make) -> None:
     clients = [{"slot": 0, "client": {"client_id": "a-client"}, "refresh_token": "r"}]
     write_json(here.settings.state_dir / "clients.json", 1, {"clients": clients}, private=True)
     code, out, err = here.run("--teardown")
-    assert (code, err) == (0, "")
+    assert code == ProvisionError.exit_code
     assert "stays: client 1's refresh token" in out
     assert "stays: client 1's registration" in out
-    assert not here.settings.state_dir.exists()
+    assert "ended: the user's other sessions" in out
+    assert f"not removed: user {EMAIL} (see above); what still works is kept in" in err
+    kept = {path.name for path in here.settings.state_dir.iterdir()}
+    assert kept == {"clients.json", "credentials.env", "owned.json"}
 
 
-def list_all(folder: Path) -> dict[str, str | None]:
-    """Return every file below a folder with its content, and every folder."""
-    return {
-        str(path.relative_to(folder)): path.read_text() if path.is_file() else None
-        for path in folder.rglob("*")
-        if path.name != "provision.lock"
-    }
-
-
-@pytest.mark.parametrize("address", ["https://../mcp", "https://runs/mcp", "https://staging/mcp"])
-@pytest.mark.parametrize("options", [(), ("--env", "staging")])
-def test_a_typed_address_removes_nothing_of_anybody_else(
-    place: Make, address: str, options: tuple[str, ...]
-) -> None:
-    here = place()
-    for name in ("staging/credentials.env", "runs/a-run/run.json", "browser.json"):
-        path = here.root / ".loadtest" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("kept")
-    before = list_all(here.root / ".loadtest")
-    command = [sys.executable, "-m", "invoke", "provision", "--teardown", "--mcp-url", address]
-    with here.start([*command, *options]) as process:
-        _, err = process.communicate(timeout=60)
-    assert process.returncode in {0, 10, 11}, err
-    assert (here.root / CONFIG_FILE).exists()
-    after = list_all(here.root / ".loadtest")
-    assert before.items() <= after.items()
-    assert all(name.startswith("url-") for name in after.keys() - before.keys())
-
-
-def test_what_is_not_ours_stays_and_is_named(place: Make) -> None:
-    here = place(self_mint="not-allowlisted")
+def test_a_password_that_we_gave_somebody_elses_user_stays_with_the_user(place: Make) -> None:
+    here = place(users=[SeedUser(EMAIL, "an old canary password", workspace="seeded")])
+    here.variables["LOADTEST_PASSWORD"] = "an old canary password"
     here.provision()
-    state = here.settings.state_dir
-    mine = (state / "notes.txt", state / "failures" / "deep" / "picture.png")
-    for path in mine:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("mine")
-    (state / "failures" / "20260101T000000Z-sign-in.txt").write_text("ours")
-    (state / ".bearer.json.ab12cd_x").write_text("of a process that was killed as it wrote")
-    done = here.teardown()
-    assert done[".loadtest/staging/notes.txt"] == "left (not made by us)"
-    assert done[".loadtest/staging/failures"] == "left (not made by us)"
-    assert {path for path in state.rglob("*") if path.is_file()} == set(mine)
+    password = here.password
+    assert here.teardown()[f"user {EMAIL}"] == "left (not made by us)"
+    assert here.password == password
+    assert here.signs_in(password)
 
 
-def test_nothing_is_removed_through_a_link(place: Make) -> None:
-    here = place(self_mint="not-allowlisted")
-    here.provision()
-    state, elsewhere = here.settings.state_dir, here.root / "elsewhere"
-    elsewhere.mkdir()
-    for name in ("a.txt", "a.png", "clients.json"):
-        (elsewhere / name).write_text("not yours")
-    (state / "failures").symlink_to(elsewhere)
-    (state / "quota.json").symlink_to(elsewhere / "clients.json")
-    before = list_all(elsewhere)
-    assert here.teardown()[".loadtest/staging/failures"] == "left (not made by us)"
-    assert list_all(elsewhere) == before
-    assert [path.name for path in state.iterdir()] == ["failures"]
-
-
-@pytest.mark.parametrize("link", [".loadtest", ".loadtest/local"])
-@pytest.mark.parametrize("task", [("provision", "--teardown"), ("revoke",)])
-def test_a_state_folder_that_lies_elsewhere_is_left_whole(
-    place: Make, link: str, task: tuple[str, ...]
-) -> None:
-    here = place()
-    elsewhere = here.root / "elsewhere"
-    inside = elsewhere / "local" if link == ".loadtest" else elsewhere
-    inside.mkdir(parents=True)
-    for name in ("bearer.json", "credentials.env"):
-        (inside / name).write_text("")
-        (inside / name).chmod(0o600)
-    (here.root / link).parent.mkdir(exist_ok=True)
-    (here.root / link).symlink_to(elsewhere)
-    with here.start([sys.executable, "-m", "invoke", *task]) as process:
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 10, err
-    assert "is reached by a link" in err
-    assert {"bearer.json", "credentials.env"} <= {path.name for path in inside.iterdir()}
+def test_a_user_who_cannot_sign_in_now_keeps_the_password_too(place: Make) -> None:
+    here = place(email_verification=True, self_mint="not-allowlisted")
+    with pytest.raises(ProvisionError, match="open the link"):
+        here.provision()
+    password = here.password
+    state = here.teardown()[f"user {EMAIL} and its workspaces"]
+    assert "open the link that was mailed" in state
+    assert here.password == password
