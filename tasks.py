@@ -269,9 +269,10 @@ def mint(
 
 @task()
 def revoke(_: Context, env: str | None = None, mcp_url: str | None = None) -> None:
-    """Undo mint: revoke tokens, delete clients, wipe files
+    """Undo mint: revoke tokens, delete clients, end sessions
 
-    Says what the server does not let go.
+    Tries each bearer afterwards. What still works stays on disk, is listed with its end, and
+    makes the exit code 14.
     """
     from loadtest import stages
 

@@ -37,6 +37,7 @@ SKEW_TELL_SECONDS = 5
 SKEW_SEEN_SECONDS = 2  # a Date is cut to the second, and some servers write it once a second
 CERTIFICATE_TELL_DAYS = 14
 REFUSALS = frozenset({401, 403})
+NO_WORKSPACE = "none-yet"
 MINT_ANEW = "inv mint --via browser makes a new one"
 
 State = Literal["ok", "later", "warn", "missing"]
@@ -205,15 +206,22 @@ def _look_at_given_credentials(settings: Settings) -> Finding:
 def _look_at_authorization(settings: Settings, base_url: str | None) -> Iterator[Finding]:
     """Find the authorization server, its clock, and the page on which a browser would sign in."""
     lines = ("authorization", "clock", "sign-in page")
-    mcp_url, blocked = _find_endpoint(settings, base_url)
-    if mcp_url is None:
+    if base_url is None:
+        _, blocked = _find_endpoint(settings, base_url)
         yield from (Finding(what, "later", *blocked) for what in lines)
         return
+    workspace_id = settings.credentials.workspace_id
+    # Without a bearer most servers challenge for a workspace that is none just as for another.
+    mcp_url = settings.build_mcp_url(base_url, workspace_id or NO_WORKSPACE)
     from loadtest.mint.discovery import discover
 
     try:
         found = discover(mcp_url)
     except LoadtestError as failure:
+        if workspace_id is None and "{workspace_id}" in settings.environment.mcp_path:
+            detail = f"not seen without a workspace: {failure}"
+            yield from (Finding(what, "later", detail, "inv provision makes one") for what in lines)
+            return
         remedy = "mend the server's OAuth metadata; if it has none: inv mint --via given"
         yield Finding("authorization", "missing", str(failure), remedy)
         yield from (

@@ -176,8 +176,24 @@ def test_before_provisioning_what_cannot_be_seen_comes_later(
     assert {name for name, finding in found.items() if finding.state == "missing"} == set()
     assert found["credentials"].detail == "no password, workspace yet"
     later = {name for name, finding in found.items() if finding.state == "later"}
-    assert {"authorization", "clock", "sign-in page", "endpoint", "workspace"} < later
+    assert {"sign-in page", "endpoint", "workspace"} < later
+    assert found["authorization"].state == found["clock"].state == "ok"
     assert len(target.users()) == users
+
+
+def test_the_sign_in_page_is_seen_before_there_is_a_user(settings: Settings) -> None:
+    register(settings, "http://127.0.0.1/callback")
+    found = look(replace(settings, credentials=Credentials(email=EMAIL)))
+    assert found["sign-in page"].state == "ok"
+
+
+def test_an_endpoint_that_shows_nothing_without_a_workspace_is_asked_later(
+    serve: Serve, settings: Settings
+) -> None:
+    settings = replace(settings, base_url=serve(s256="plain").api_url)
+    found = look(replace(settings, credentials=Credentials(email=EMAIL)))
+    assert found["authorization"].state == "later"
+    assert found["authorization"].detail.startswith("not seen without a workspace: ")
 
 
 def test_a_server_that_shows_no_page_to_strangers_is_asked_later(

@@ -53,6 +53,22 @@ def test_a_pool_of_clients_has_its_quota_raised_and_is_registered_once(
     assert target.open_sessions == 0
 
 
+def test_a_forgotten_client_is_registered_again_with_the_session(
+    serve: Serve, provisioned: Provisioned, browser_choice: BrowserChoice
+) -> None:
+    target = serve(account_limits=False)
+    settings = provisioned(target)
+    write_json(settings.browser_record, RECORD_VERSION, asdict(browser_choice))
+    told: list[str] = []
+    ordered = replace(order(settings, target, told), options=MintOptions(via="browser"))
+    mint_slots(ordered, (0,))
+    target.forget_clients()
+    mint_slots(ordered, (0,))
+    assert any("forgotten our registration" in line for line in told)
+    (client,) = target.clients()
+    assert client.requests_per_minute == 3600
+
+
 def test_a_user_with_an_authenticator_registers_signs_in_and_mints(
     serve: Serve, provisioned: Provisioned, browser_choice: BrowserChoice
 ) -> None:

@@ -1,0 +1,135 @@
+"""What an environment says of its bearers: where they come from, and whether a run leaves any."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from loadtest.chain import Chain
+from loadtest.config import CONFIG_FILE, Settings
+from loadtest.errors import MintError
+from loadtest.mint.bearer import parse_claims, write_bearers
+from loadtest.mint.clients import Client, ClientStore, Remembered
+from loadtest.mint.options import MintOptions
+from loadtest.reference.server import ReferenceTarget
+from loadtest.stages import ensure_bearers, renew_bearers, revoke, revoke_after
+
+Serve = Callable[..., ReferenceTarget]
+Provisioned = Callable[[ReferenceTarget], Settings]
+
+LEAST = MintOptions(min_ttl_seconds=20)
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[Chain]:
+    """What stages share, with what they say in a file."""
+    with ExitStack() as resources, (tmp_path / "said").open("w") as said:
+        yield Chain(tmp_path, Console(file=said, width=300), resources)
+
+
+def change(settings: Settings, **changes: Any) -> Settings:
+    return replace(settings, environment=settings.environment.model_copy(update=changes))
+
+
+def read(chain: Chain) -> str:
+    chain.console.file.flush()
+    return (chain.root / "said").read_text()
+
+
+def test_the_environments_way_is_that_of_a_run_and_of_its_renewal(
+    serve: Serve, provisioned: Provisioned, chain: Chain
+) -> None:
+    settings = change(provisioned(serve(account_limits=False)), via="session")
+    (bearer,), made = ensure_bearers(chain, settings, LEAST)
+    assert made
+    assert bearer.via == "session"
+    claims = parse_claims(bearer.access_token.get_secret_value())
+    assert claims is not None
+    assert claims["sub"].startswith("loadtest:")
+    assert ensure_bearers(chain, settings, LEAST) == ((bearer,), False)
+    assert [each.via for each in renew_bearers(chain, settings, None)] == ["session"]
+    write_bearers(settings.bearer_file, [replace(bearer, via="browser")])
+    (other,), made = ensure_bearers(chain, settings, LEAST)
+    assert made
+    assert other.via == "session"
+
+
+def test_a_bearer_that_ends_by_itself_fails_revoke_but_no_run(
+    serve: Serve, provisioned: Provisioned, chain: Chain
+) -> None:
+    settings = change(provisioned(serve(account_limits=False)), via="session", revoke_after=True)
+    ensure_bearers(chain, settings, LEAST)
+    revoke_after(chain, settings)
+    assert chain.ending.exit_code == 0
+    assert "stays: bearer by session (the server still takes it; it ends by itself at" in read(
+        chain
+    )
+    with pytest.raises(MintError, match=r"1 of what mint left stays .*kept: bearer.json"):
+        revoke(chain, settings)
+
+
+def test_a_refresh_token_that_a_run_could_not_revoke_fails_it(
+    serve: Serve, provisioned: Provisioned, chain: Chain
+) -> None:
+    settings = change(provisioned(serve(account_limits=False)), revoke_after=True)
+    remembered = Remembered(client=Client(client_id="unknown"), refresh_token="r")
+    ClientStore(settings.clients_file).keep(0, remembered)
+    chain.ending.exit_code = 99
+    revoke_after(chain, settings)
+    assert chain.ending.exit_code == 99
+    chain.ending.exit_code = 0
+    revoke_after(chain, settings)
+    assert chain.ending.exit_code == MintError.exit_code
+    assert "not revoked after the run: client 1's refresh token" in str(chain.ending.message)
+
+
+def test_what_a_run_leaves_is_said_in_numbers(
+    serve: Serve, provisioned: Provisioned, chain: Chain
+) -> None:
+    settings = change(provisioned(serve(account_limits=False)), via="session")
+    ensure_bearers(chain, settings, LEAST)
+    for slot in range(2):
+        client = Client(client_id=f"client-{slot}")
+        remembered = Remembered(client=client, refresh_token="r")
+        ClientStore(settings.clients_file).keep(slot, remembered)
+    chain.sign_ins = 1
+    revoke_after(chain, settings)
+    said = read(chain)
+    assert "left on the server: 2 registered clients, 2 refresh tokens, 1 signed-in session" in said
+    assert "1 bearer until " in said
+
+
+@pytest.mark.slow
+def test_a_chain_that_failed_leaves_nothing_either(checkout: Path, serve: Serve) -> None:
+    target = serve(account_limits=False, deny_consent=True)
+    config = checkout / CONFIG_FILE
+    head = "[environment.staging]\n"
+    text = config.read_text().replace(head, f"{head}revoke_after = true\n")
+    config.unlink()
+    config.write_text(text)
+    variables = {
+        "LOADTEST_BASE_URL": target.api_url,
+        "LOADTEST_EMAIL": "loadtest@example.com",
+        "LOADTEST_SIGN_IN_ORIGINS": target.web_url,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "loadtest", "--env", "staging", "--profile", "smoke"],
+        cwd=checkout,
+        env={"PATH": os.environ["PATH"], "COLUMNS": "300"} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    assert done.returncode == MintError.exit_code, done.stdout + done.stderr
+    assert "access_denied" in done.stderr
+    assert "deleted: client 1's registration" in done.stdout
+    assert "ended: the user's other sessions" in done.stdout
+    assert target.clients() == []
