@@ -269,7 +269,9 @@ class ClusterFleet:
             )
             runner.thread.start()
         if pod.end is not None:
-            self._end(runner, pod.end)
+            # k6 ended as it was asked to, by whoever deletes its pod.
+            was_asked = pod.is_going and pod.end == End(EXIT_INTERRUPTED)
+            self._end(runner, self._tell_gone(runner) if was_asked else pod.end)
 
     def _end(self, runner: _Runner, end: End) -> None:
         runner.end, runner.ended_at = end, time.monotonic()

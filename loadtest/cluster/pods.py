@@ -26,7 +26,7 @@ class End:
 
 @dataclass(frozen=True)
 class SeenPod:
-    """A pod as it was seen; `job` is the one that made it.
+    """A pod as it was seen; `job` is the one that made it, `is_going` tells of its deletion.
 
     `is_ready` tells whether its k6 answers the probe, without which nobody reaches its Service.
     `disruption` is why it has to go, in Kubernetes' own words (`Evicted`, `NodeLost`); `waiting`
@@ -39,6 +39,7 @@ class SeenPod:
     created: datetime
     region: str | None
     phase: str
+    is_going: bool
     has_run: bool
     is_ready: bool
     disruption: str | None
@@ -73,6 +74,7 @@ def read_pod(pod: Pod) -> SeenPod:
         created=metadata.creationTimestamp,
         region=labels.get(REGION_LABEL),
         phase=status.phase or "Pending",
+        is_going=metadata.deletionTimestamp is not None,
         has_run=state.running is not None or state.terminated is not None,
         is_ready=container is not None and container.ready,
         disruption=disruption,
