@@ -19,7 +19,7 @@ HELP = {
     "env": "Environment of loadtest.toml to test (default: local, the reference target)",
     "profile": "Profile of loadtest.toml, how hard to test (default: the environment's own)",
     "mcp_url": "Any MCP endpoint, in place of the environment's own; nothing is provisioned there",
-    "via": "Way to the bearer: auto, browser, session, client-credentials, given (default: auto)",
+    "via": "auto, browser, session, client-credentials or given (default: the environment's own)",
     "ttl": "Seconds of life to ask of the target's self-mint (--via session)",
     "min_ttl": "Seconds of life that the bearer must have left (default: what the profile needs)",
     "headed": "Show the browser",
