@@ -94,7 +94,7 @@ def test_github_is_bounded_and_not_asked_again_for_what_is_too_long() -> None:
             "GITHUB_REPOSITORY": REPOSITORY,
             "GITHUB_TOKEN": TOKEN,
         }
-        github = open_github(variables, "a test", "none", pause=lambda _: pytest.fail())
+        github = open_github(variables, "a test", "none", pause=lambda _: pytest.fail("it waited"))
         with pytest.raises(GithubRefusal) as caught:
             github.ask("actions.list_repo_secrets")
     assert caught.value.words == f"{server.url} does not answer (it sends more than 32 MiB)"
