@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from loadtest.compare import MAX_RATE_LIMITED_SHARE, measure_rate_limited
+from loadtest.compare import is_rate_limited
 from loadtest.history import Entry
 from loadtest.results import Outcome
 
@@ -27,8 +27,7 @@ def find_fault(entry: Entry, scenario: str) -> str | None:
         return "was held up by the load generator"
     if result is not None and result.faults:
         return "was short of a load generator"
-    limited = measure_rate_limited(entry.rows, scenario) > MAX_RATE_LIMITED_SHARE
-    return "was rate limited" if limited else None
+    return "was rate limited" if is_rate_limited(entry.rows, scenario) else None
 
 
 def find_peers(
@@ -36,7 +35,7 @@ def find_peers(
 ) -> tuple[tuple[Entry, ...], str | None]:
     """Return the runs that this scenario is measured against, oldest first, or why there are none.
 
-    A run is never measured against itself or a later one, so that an old run may be judged anew.
+    A run is never measured against itself or a later one, so that an old run may be judged again.
     """
     fault = find_fault(entry, scenario)
     if fault is not None:

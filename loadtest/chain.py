@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,14 +46,16 @@ class Terminated(KeyboardInterrupt):
 class Ending:
     """How the process ends: an exit code, and one line where that is not 0.
 
-    `run_dir` is the run that it was about and `confirmed` its regressions, for `--json`;
+    `run_dir` is the run that it was about and `regressions` its figures by status, for `--json`;
     `is_reported` once the report is under way: what fails then is no failure of the run.
     """
 
     exit_code: int = 0
     message: str | None = None
     run_dir: Path | None = None
-    confirmed: tuple[str, ...] = ()
+    regressions: Mapping[str, Sequence[str]] = field(
+        default_factory=lambda: {"confirmed": (), "suspected": (), "accepted": ()}
+    )
     is_reported: bool = False
 
     def note(self, run: "Run") -> None:
@@ -71,7 +73,7 @@ class Ending:
         """Let confirmed regressions show, where nothing worse does."""
         if self.exit_code in {0, RUN_EXIT_CODES["thresholds crossed"]}:
             self.exit_code = REGRESSED_EXIT_CODE
-            count = len(self.confirmed)
+            count = len(self.regressions["confirmed"])
             said = f"{count} confirmed regression{'s' * (count != 1)}"
             self.message = f"loadtest: run {run_id}: {said}"
 
@@ -172,7 +174,7 @@ def _print_document(run_dir: Path, ending: Ending) -> None:
     except LoadtestError as failure:
         ending.fail(failure.exit_code, str(failure))
         return
-    document = build_document(folder, ending.exit_code, ending.confirmed)
+    document = build_document(folder, ending.exit_code, ending.regressions)
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 

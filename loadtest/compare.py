@@ -1,17 +1,22 @@
-"""Judging rows: which percentiles rest on enough calls, and which stage of a ladder still holds."""
+"""Comparing rows: which percentiles rest on enough calls, and which stage of a ladder holds."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from loadtest.history import pick_latency
-from loadtest.results import Percentiles, Row
+from loadtest.results import Outcome, Percentiles, Row, Run
 
 Percentile = Literal["p50", "p95", "p99"]
 
 MIN_SAMPLES: Mapping[Percentile, int] = {"p50": 30, "p95": 300, "p99": 1000}
+# Refusals say where a limit lies, not that something went wrong.
+REFUSALS = frozenset({"capacity", "rate_limited"})
 HOLD_MIN_RATE_SHARE = 0.9
 HOLD_MAX_SLOWDOWN = 2.0
+# As in a profile that does not say; runs of earlier versions may not have it among their knobs.
+HOLD_MAX_FAILURE_SHARE = 0.01
 # With fewer calls in a stage its p95 is one or two of them, and doubles by chance.
 SLOWDOWN_MIN_SAMPLES = 30
 MAX_RATE_LIMITED_SHARE = 0.01
@@ -21,9 +26,11 @@ MAX_RATE_LIMITED_SHARE = 0.01
 class Break:
     """A stage that does not hold, and by how much.
 
-    `rate_share` is achieved ÷ offered, `slowdown` its p95 ÷ the smallest stage's; both are None
-    where the stage keeps that rule. `rejected` counts the refusals at the session cap among
-    `attempts`: openings of sessions, or calls where all opened. `no_data`: no call was ok.
+    `rate_share` is the rate of ok calls ÷ the offered rate, `slowdown` its p95 ÷ the smallest
+    stage's, `failed` how many calls failed; each is None where the stage keeps that rule. Of
+    `attempts` (openings of sessions, or calls where all opened) `rejected` were refused at the
+    session cap; `limited` calls or openings met a rate limit. `unfinished` is how the run ended
+    while the stage was under way. `no_data`: no call was ok.
     """
 
     stage: Row
@@ -31,6 +38,9 @@ class Break:
     slowdown: float | None = None
     rejected: int = 0
     attempts: int = 0
+    limited: int = 0
+    failed: int | None = None
+    unfinished: Outcome | None = None
     no_data: bool = False
 
 
@@ -52,6 +62,16 @@ def is_thin(row: Row, percentile: Percentile) -> bool:
     return row.ok < MIN_SAMPLES[percentile]
 
 
+def count_failed(row: Row) -> int:
+    """Return how many calls of a row failed, refusals apart."""
+    return sum(count for reason, count in row.failures.items() if reason not in REFUSALS)
+
+
+def count_refused(row: Row) -> int:
+    """Return how many calls of a row met the session cap or a quota."""
+    return sum(row.failures.get(reason, 0) for reason in REFUSALS)
+
+
 def measure_rate_limited(rows: Iterable[Row], scenario: str) -> float:
     """Return the share of a scenario's calls that met a quota and so say nothing of latency."""
     calls = [row for row in rows if row.scenario == scenario and row.kind != "opening"]
@@ -60,18 +80,24 @@ def measure_rate_limited(rows: Iterable[Row], scenario: str) -> float:
     return limited / count if count else 0.0
 
 
+def is_rate_limited(rows: Iterable[Row], scenario: str) -> bool:
+    """Return whether so many of a scenario's calls met a quota that its latency is not valid."""
+    return measure_rate_limited(rows, scenario) > MAX_RATE_LIMITED_SHARE
+
+
 def pick_stages(rows: Iterable[Row]) -> tuple[Row, ...]:
     """Return the ladder's stages, fewest sessions first."""
     stages = [row for row in rows if row.kind == "stage" and row.name.isdecimal()]
     return tuple(sorted(stages, key=lambda row: int(row.name)))
 
 
-def find_knee(rows: Iterable[Row]) -> Knee | None:
-    """Return the knee of the ladder among `rows`, None where they hold no stage.
+def find_knee(run: Run, rows: Iterable[Row]) -> Knee | None:
+    """Return the knee of a run's ladder, None where `rows` hold no stage.
 
-    A stage holds when its rate is at least 90 % of the offered one, its p95 is below twice the
-    smallest stage's, and nothing was rejected at the session cap, neither a call nor the opening
-    of a session (design, section 6). p95 is of the response time from the schedule, and compared
+    A stage holds when the rate of its ok calls is at least 90 % of the offered rate, no more of its
+    calls failed than the profile allows, its p95 is below twice the smallest stage's, nothing met
+    the session cap or a rate limit, neither a call nor the opening of a session, and the run did
+    not end in it (design, section 6). p95 is of the response time from the schedule, and compared
     only where both stages have 30 ok calls. Without data of the smallest stage nothing can be
     judged, and none holds.
     """
@@ -88,11 +114,14 @@ def find_knee(rows: Iterable[Row]) -> Knee | None:
     holds = None
     breaks = []
     unjudged = []
+    unfinished = _find_unfinished(run, stages)
     for stage in stages:
         judged = stage is not stages[0] and min(stages[0].ok, stage.ok) >= SLOWDOWN_MIN_SAMPLES
         if stage is not stages[0] and stage.ok and not judged:
             unjudged.append(stage)
-        fault = _find_break(stage, openings.get(stage.name), base if judged else None)
+        fault = _find_break(run, stage, openings.get(stage.name), base if judged else None)
+        if unfinished is not None and stage is unfinished[0]:
+            fault = replace(fault or Break(stage), unfinished=unfinished[1])
         if fault is None:
             holds = stage
         else:
@@ -100,20 +129,47 @@ def find_knee(rows: Iterable[Row]) -> Knee | None:
     return Knee(holds, tuple(breaks), tuple(unjudged))
 
 
-def _find_break(stage: Row, opening: Row | None, base: Percentiles | None) -> Break | None:
+def _find_break(
+    run: Run, stage: Row, opening: Row | None, base: Percentiles | None
+) -> Break | None:
     latency = pick_latency(stage)
-    share = stage.achieved_rate / stage.offered_rate if stage.offered_rate else 1.0
+    share = stage.ok_rate / stage.offered_rate if stage.offered_rate else 1.0
     slowdown = latency.p95 / base.p95 if latency and base and base.p95 > 0 else 1.0
     refused = opening if opening and opening.failures.get("capacity") else stage
     rejected = refused.failures.get("capacity", 0)
-    slow = slowdown >= HOLD_MAX_SLOWDOWN
-    if latency and share >= HOLD_MIN_RATE_SHARE and not slow and not rejected:
-        return None
-    return Break(
+    failed = count_failed(stage)
+    found = Break(
         stage,
         rate_share=share if share < HOLD_MIN_RATE_SHARE and stage.count else None,
-        slowdown=slowdown if slow else None,
+        slowdown=slowdown if slowdown >= HOLD_MAX_SLOWDOWN else None,
         rejected=rejected,
-        attempts=refused.count,
+        attempts=refused.count if rejected else 0,
+        limited=sum(row.failures.get("rate_limited", 0) for row in (stage, opening) if row),
+        failed=failed if failed > _find_limit(run) * stage.count else None,
         no_data=latency is None,
     )
+    return None if found == Break(stage) else found
+
+
+def _find_limit(run: Run) -> float:
+    """Return the share of failed calls that the run's profile allows."""
+    limit = run.knobs.get("max_failure_share")
+    return float(limit) if isinstance(limit, int | float) else HOLD_MAX_FAILURE_SHARE
+
+
+def _find_unfinished(run: Run, stages: Sequence[Row]) -> tuple[Row, Outcome] | None:
+    """Return the stage in which a run ended before its time, and how; None for a whole ladder.
+
+    One that was interrupted between two stages was in neither.
+    """
+    result = next((each for each in run.scenarios if each.name == "sessions"), None)
+    measured = [stage for stage in stages if stage.count]
+    if result is None or result.outcome in {"ok", "thresholds crossed"} or not measured:
+        return None
+    knobs = run.knobs.get("sessions")
+    knobs = knobs if isinstance(knobs, Mapping) else {}
+    order = [str(stage) for stage in knobs.get("stages", ())]
+    last = max(measured, key=lambda row: order.index(row.name) if row.name in order else len(order))
+    planned = knobs.get("stage_seconds", math.inf)
+    in_it = result.outcome == "aborted" or last.seconds < planned
+    return (last, result.outcome) if in_it else None

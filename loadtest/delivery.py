@@ -7,10 +7,11 @@ from pathlib import Path
 from loadtest.announce import WEBHOOK_VARIABLE, call_webhook, write_outputs, write_summary
 from loadtest.cadence import describe_gap
 from loadtest.config import Settings
-from loadtest.errors import ReportError
-from loadtest.history import Entry, Reading
-from loadtest.judging import Judgement, judge
-from loadtest.local_history import accept_run, keep_confirmed, read_local_history
+from loadtest.errors import ReportError, UsageError
+from loadtest.history import Cell, Entry, Reading
+from loadtest.judging import REGRESSED, Judgement, judge
+from loadtest.listing import as_folder
+from loadtest.local_history import keep_judgement, read_entry, read_local_history
 from loadtest.page import write_page
 from loadtest.report import (
     Verdict,
@@ -19,7 +20,7 @@ from loadtest.report import (
     render_markdown,
     write_report,
 )
-from loadtest.results import RunFolder
+from loadtest.results import RunFolder, read_run_folder
 from loadtest.tracking import MOST_CHARS, Posted, Tracker
 
 # So many comments that had to be skipped are named one by one.
@@ -46,6 +47,14 @@ class Judged:
         """Return what the run says in a few sentences."""
         return build_verdict(self.folder, self.judgement)
 
+    def list_regressions(self) -> dict[str, list[str]]:
+        """Return the names of the figures that are confirmed, suspected and accepted."""
+        changes = self.judgement.changes.items() if self.judgement else ()
+        return {
+            status: sorted(str(cell) for cell, change in changes if change.status == status)
+            for status in REGRESSED
+        }
+
     @property
     def is_bad_news(self) -> bool:
         """Return whether somebody should look: the run failed, or it regressed for sure."""
@@ -60,15 +69,32 @@ def read_history(settings: Settings, tracker: Tracker | None) -> Reading:
     return replace(reading, entries=tuple(entries))
 
 
-def judge_run(settings: Settings, folder: RunFolder, tracker: Tracker | None) -> Judged:
-    """Compare a run with the history, and put what comes of it into words."""
+def judge_run(
+    settings: Settings,
+    folder: RunFolder,
+    tracker: Tracker | None,
+    accepted: frozenset[Cell] | None = None,
+) -> Judged:
+    """Compare a run with the history, and put what comes of it into words.
+
+    `accepted` are regressions that are accepted from now on, beside those that were before.
+    """
     reading = read_local_history(settings.runs_dir) if tracker is None else tracker.read_recent()
     run = folder.run
     others = tuple(entry for entry in reading.entries if entry.run.run_id != run.run_id)
     earlier = tuple(entry for entry in others if entry.run.started <= run.started)
-    entry = Entry(run, folder.rows, accepted=_was_accepted(reading, run.run_id))
-    judgement = judge(entry, earlier)
-    entry = replace(entry, confirmed=judgement.confirmed)
+    judgement = judge(Entry(run, folder.rows), earlier)
+    if accepted is None:
+        accepted = _find_accepted(reading, folder)
+    if accepted is not None:
+        judgement = judgement.accept(accepted)
+    entry = Entry(
+        run,
+        folder.rows,
+        judgement.confirmed | (accepted or frozenset()),
+        accepted=accepted is not None,
+        suspected=judgement.suspected,
+    )
     judged = Judged(folder, entry, "", judgement, earlier, others)
     text = render_comment(
         folder,
@@ -96,24 +122,28 @@ def write_files(judged: Judged) -> tuple[Path, ...]:
     report = write_report(folder, judgement, judged.earlier)
     if judgement is None:
         return (report,)
-    keep_confirmed(folder.path, judgement.confirmed)
+    keep_judgement(folder.path, judged.entry)
     return report, write_page(folder, judgement, judged.earlier)
 
 
 def post(judged: Judged, tracker: Tracker) -> Posted:
-    """Write the run's comment, or write it anew, and set the labels of the tracking issue."""
+    """Write the run's comment, or write it again, and set the labels of the tracking issue."""
     posted = tracker.post(judged.entry, judged.text)
     _set_labels(tracker, (*judged.others, judged.entry))
     return posted
 
 
 def accept(settings: Settings, tracker: Tracker | None, entry: Entry) -> None:
-    """Make a run the baseline of its confirmed regressions, wherever it is remembered."""
-    if tracker is None or (settings.runs_dir / entry.run.run_id).is_dir():
-        accept_run(settings.runs_dir, entry)
+    """Make a run the baseline of its confirmed regressions; its report and its comment say so."""
+    if not entry.confirmed:
+        raise UsageError(f"run {entry.run.run_id} has no confirmed regression to accept")
+    path = settings.runs_dir / entry.run.run_id
+    folder = read_run_folder(path) if path.is_dir() else as_folder(entry)
+    judged = judge_run(settings, folder, tracker, entry.confirmed)
+    if path.is_dir():
+        write_files(judged)
     if tracker is not None:
-        tracker.replace_entry(replace(entry, accepted=True))
-        _set_labels(tracker, tracker.read_recent().entries)
+        post(judged, tracker)
 
 
 def announce(variables: Mapping[str, str], judged: Judged, url: str | None) -> Iterator[str]:
@@ -124,7 +154,7 @@ def announce(variables: Mapping[str, str], judged: Judged, url: str | None) -> I
         "run-id": run.run_id,
         "outcome": run.outcome(),
         "verdict": verdict,
-        "confirmed": str(len(judged.entry.confirmed)),
+        "confirmed": str(len(judged.list_regressions()["confirmed"])),
         "comment-url": url or "",
     }
     write_outputs(variables, outputs)
@@ -137,8 +167,12 @@ def announce(variables: Mapping[str, str], judged: Judged, url: str | None) -> I
             yield f"warning: {failure}"
 
 
-def _was_accepted(reading: Reading, run_id: str) -> bool:
-    return any(entry.accepted for entry in reading.entries if entry.run.run_id == run_id)
+def _find_accepted(reading: Reading, folder: RunFolder) -> frozenset[Cell] | None:
+    """Return the regressions of a run that were accepted; None where it was not accepted."""
+    known = [entry for entry in reading.entries if entry.run.run_id == folder.run.run_id]
+    known += [read_entry(folder.path)] if folder.path.is_dir() else []
+    accepted = [entry.confirmed for entry in known if entry.accepted]
+    return frozenset().union(*accepted) if accepted else None
 
 
 def _list_notes(

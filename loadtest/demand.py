@@ -216,11 +216,12 @@ def check_quota(
         over = {name: share for name, share in refused.items() if share > NOTABLE}
         if not over:
             continue
+        demand = replace(demand, scenarios=tuple(over))
         parts = [
-            f"about {share * 100:.0f} % of the calls of {_describe(demand, name, arithmetic)}"
+            f"about {share:.0%} of the calls of {_describe(demand, name, arithmetic)}"
             for name, share in over.items()
         ]
-        cures = ", or ".join(list_cures(settings, demand, clients, allowance.units))
+        cures = " or ".join(list_cures(settings, demand, clients, allowance.units))
         text = (
             f"the target's quota would refuse {' and '.join(parts)}: it bears "
             f"{allowance.describe()}, by {_count_clients(clients)}. To measure the target: {cures}"
@@ -250,7 +251,7 @@ def fit_mix(settings: Settings, allowances: Sequence[Allowance], clients: int) -
 
 
 def list_cures(settings: Settings, demand: Demand, clients: int, units: int) -> Iterator[str]:
-    """Yield how a demand comes to fit: more clients, a higher quota, a lower rate."""
+    """Yield how a demand comes to fit: a higher quota, more clients, a lower rate."""
     peak = demand.find_peak_units(clients)
     needed = demand.count_clients(units)
     if needed is not None:
@@ -264,25 +265,13 @@ def list_cures(settings: Settings, demand: Demand, clients: int, units: int) -> 
         with_most = demand.count_clients(most)
         if with_most is not None:
             yield f"have the quota raised to {most:,}{who}, with --clients {with_most}"
-    lower = " and ".join(_list_lower_rates(demand, clients, units))
-    yield lower or "one scenario at a time, a minute apart"
-
-
-def _list_lower_rates(demand: Demand, clients: int, units: int) -> Iterator[str]:
-    """Yield the rate to which each scenario must come down that is too much by itself."""
-    by_itself = {
-        name: replace(demand, scenarios=(name,)).find_refused(clients, units).get(name, 0.0)
-        for name in demand.scenarios
-    }
-    if by_itself.get("sessions", 0.0) > NOTABLE:
+    if "sessions" in demand.scenarios:
         sessions = demand.find_most_sessions(clients, units)
-        if sessions:
-            yield f"--stages of {sessions} at most (or a lighter --tool)"
-        else:
-            yield f"a lighter --tool than {demand.profile.sessions.tool}"
-    if by_itself.get("tools", 0.0) > NOTABLE:
+        lower = f"--stages of {sessions} at most" if sessions else "fewer --stages"
+        yield f"{lower}, or a lighter --tool"
+    if "tools" in demand.scenarios and demand.find_rate() is not None:
         rate = demand.find_mix_rate(clients, units)
-        yield f"--fit-quota (--target-rps {rate:g})" if rate else "a table of lighter tools"
+        yield f"--fit-quota, which is --target-rps {rate:g}" if rate else "a lighter tool table"
 
 
 def parse_policy(text: str) -> Quota | None:

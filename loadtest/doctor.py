@@ -459,9 +459,7 @@ def _judge_quota(settings: Settings, allowance: Allowance, *, is_final: bool) ->
             "quota",
             "warn",
             f"{seen}; the ladder spends {peak:,} {shared}, the mix what the target's speed allows",
-            f"--target-rps {rate:g} or less, or --fit-quota"
-            if rate
-            else "a table of lighter tools",
+            f"--target-rps {rate:g} or less, or --fit-quota",
         )
     return Finding("quota", "ok", f"{seen}; the profile spends {peak:,} {shared}")
 

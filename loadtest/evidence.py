@@ -1,10 +1,10 @@
-"""What tells a regression from noise: how a figure stands out among the comparable runs."""
+"""What distinguishes a regression from noise: how a figure stands out among comparable runs."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-from statistics import fmean, median
+from statistics import fmean, median, median_low
 from typing import Literal
 
 from loadtest.compare import is_thin
@@ -18,30 +18,27 @@ LEAST_RATE = 0.1
 LEAST_POINTS = 1.0
 LEAST_CALLS = 30
 
-# That all cells of a run are slower is the fault of its machine or its hour, up to this factor.
-MOST_FORGIVEN = 2.0
-# At once: a median or a rate a quarter worse than usual, and so many spreads away.
-AT_ONCE_RATIO = 1.25
-AT_ONCE_SPREADS = 8.0
-AT_ONCE_LEAST_USUAL = 3
-AT_ONCE_FIGURES = frozenset({"p50", "rate"})
-# Twice in a row: both runs so much worse. The noise of p95 and p99 has a longer tail.
-TWICE_RATIO = 1.15
-TWICE_SPREADS: Mapping[Figure, float] = {
+# In a row: as many runs so much worse than usual, and so many spreads away. The noise of p95 and
+# p99 has a longer tail.
+ROW_SHARE = 0.15
+ROW_SPREADS: Mapping[Figure, float] = {
     "p50": 3.1,
     "p95": 4.0,
     "p99": 4.0,
     "rate": 3.1,
     "failed": 3.1,
 }
+# Beside runs that are levelled out, those that are not must show more.
+STRICTNESS = 1.15
 # A drift: so much worse over the last runs, or since a change point.
-DRIFT_RATIO = 1.1
+DRIFT_SHARE = 0.1
 DRIFT_RUNS = 6
 DRIFT_SPREADS = 3.8
 DRIFT_LEAST_USUAL = 4
+DRIFT_LEAST_RUNS = 3
 CLIP_SPREADS = 3.0
 # Nearer than this to the level before the drift, a run has come back.
-BACK_RATIO = 1.05
+BACK_SHARE = 0.05
 
 # The usual level is that of so many baselines.
 USUAL_RUNS = 20
@@ -60,16 +57,23 @@ CHANCE: Mapping[Figure, float] = {"failed": 0.5, "rate": 1.0}
 
 # Comparable runs, oldest first, each with a scenario's rows by kind and name.
 Peers = Sequence[tuple[Entry, Mapping[tuple[str, str], Row]]]
-Evidence = Literal["at once", "twice in a row", "drift"]
+Evidence = Literal["two runs in a row", "three runs in a row", "drift"]
 
 
 @dataclass(frozen=True)
-class Move:
-    """A level that moved from about `before` to about `after`; `since` is the first run there."""
+class Finding:
+    """A figure that is worse than usual: `evidence` confirms it, without it is suspected.
+
+    `before` is the usual level, `after` the level since the run in which it changed, both values
+    that a run had; `since` is that run, None for the one that is judged. `runs` is how many there
+    are from that run to this one.
+    """
 
     before: float
     after: float
-    since: Entry
+    since: Entry | None
+    runs: int
+    evidence: Evidence | None
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,8 @@ class Series:
     """One cell over the comparable runs that made enough calls, oldest first, and over this run.
 
     `heights` are the values, this run's last, on a scale where noise is even and up is worse.
-    `usable` marks the baselines: not those whose regression is confirmed and not accepted. Values
-    before `start` are of a level that was given up when a regression was accepted.
+    `usable` marks the baselines (see `find_baselines`). Values before `start` are of a level that
+    was given up when a regression was accepted.
     """
 
     cell: Cell
@@ -112,8 +116,8 @@ class Usual:
 
     @property
     def value(self) -> float:
-        """Return the usual value."""
-        return median(self.values)
+        """Return the usual value, one that a run had."""
+        return median_low(self.values)
 
     @property
     def height(self) -> float:
@@ -140,24 +144,50 @@ def orient(figure: Figure, before: float, value: float) -> float | None:
     return worse / better if better > 0 and worse > 0 else None
 
 
-def is_worse(figure: Figure, before: float, value: float, ratio: float) -> bool:
-    """Return whether a value is worse by more than this ratio, and by more than nothing at all.
+def is_worse(figure: Figure, before: float, value: float, share: float) -> bool:
+    """Return whether a value is worse by more than this share, and by more than nothing at all.
 
-    Failures have no ratio: of them, more than nothing is enough.
+    A rate is worse by the share that is lost. Failures are compared in percentage points: of them,
+    more than nothing is enough.
     """
     if figure == "failed":
         return (value - before) * 100 >= LEAST_POINTS
-    apart = before - value if figure == "rate" else value - before
-    times = orient(figure, before, value)
+    return _exceeds(figure, before, before - value if figure == "rate" else value - before, share)
+
+
+def is_better(figure: Figure, before: float, value: float, share: float) -> bool:
+    """Return whether a value is better by more than this share, and by more than nothing at all."""
+    if figure == "failed":
+        return is_worse(figure, value, before, share)
+    return _exceeds(figure, before, value - before if figure == "rate" else before - value, share)
+
+
+def _exceeds(figure: Figure, before: float, apart: float, share: float) -> bool:
     least = LEAST_RATE if figure == "rate" else LEAST_MS
-    return apart >= least and (times is None or times > ratio)
+    return apart >= least and (before <= 0 or apart / before > share)
+
+
+def find_baselines(cell: Cell, entries: Sequence[Entry]) -> list[bool]:
+    """Return which of some runs, oldest first, are baselines of a figure.
+
+    Not those whose regression is confirmed and not accepted, nor the runs just before them in which
+    it was suspected: they have it too.
+    """
+    usable = []
+    regressed = False
+    for entry in reversed(entries):
+        if cell in entry.confirmed:
+            regressed = not entry.accepted
+        elif cell not in entry.suspected:
+            regressed = False
+        usable.append(not regressed)
+    return usable[::-1]
 
 
 def build_series(cell: Cell, value: float, calls: int, peers: Peers) -> Series:
     """Gather a cell from the comparable runs; `value` and `calls` are those of the run judged."""
     entries: list[Entry] = []
     values: list[float] = []
-    usable: list[bool] = []
     start = 0
     for entry, rows in peers:
         found = entry.figures.get(cell)
@@ -167,7 +197,7 @@ def build_series(cell: Cell, value: float, calls: int, peers: Peers) -> Series:
             start = len(entries)
         entries.append(entry)
         values.append(found)
-        usable.append(cell not in entry.confirmed or entry.accepted)
+    usable = find_baselines(cell, entries)
     heights = tuple(_find_height(cell.figure, each) for each in (*values, value))
     return Series(cell, tuple(entries), tuple(values), tuple(usable), start, value, calls, heights)
 
@@ -203,8 +233,7 @@ def level_out(series: Sequence[Series]) -> list[Series]:
             middle = median(each.heights)
             for run_id, height in zip(each.run_ids, each.heights, strict=True):
                 lifts.setdefault(run_id, []).append(height - middle)
-    most = math.log(MOST_FORGIVEN)
-    shifts = {run_id: min(median(found), most) for run_id, found in lifts.items()}
+    shifts = {run_id: median(found) for run_id, found in lifts.items()}
     return [
         replace(
             each,
@@ -219,38 +248,57 @@ def level_out(series: Sequence[Series]) -> list[Series]:
     ]
 
 
-def find_at_once(series: Series, spread: float) -> float | None:
-    """Return the usual value that this run alone, levelled out, stands far above."""
-    usual = series.find_usual()
-    if series.cell.figure not in AT_ONCE_FIGURES or len(usual.values) < AT_ONCE_LEAST_USUAL:
-        return None
-    far = max(math.log(AT_ONCE_RATIO), AT_ONCE_SPREADS * usual.widen(spread, 1))
-    if series.heights[-1] - usual.height <= far:
-        return None
-    worse = is_worse(series.cell.figure, usual.value, series.value, AT_ONCE_RATIO)
-    return usual.value if worse else None
+def find_regressions(series: Sequence[Series]) -> Iterator[tuple[Series, Finding]]:
+    """Yield the figures that are worse than usual, with what shows it.
+
+    One run confirms nothing. Two confirm what stands out among the figures of its run; that all
+    figures are slower may be a bad hour of the machine or the network, and takes a third.
+    """
+    levelled = level_out(series)
+    plain, fine = estimate_spreads(series), estimate_spreads(levelled)
+    for each, level in zip(series, levelled, strict=True):
+        own, whole = (level, fine[each.cell]), (each, STRICTNESS * plain[each.cell])
+        finding = (
+            find_in_a_row(*own, 2, "two runs in a row")
+            or find_in_a_row(*whole, 3, "three runs in a row")
+            or find_drift(*own)
+            or find_drift(*whole)
+            or find_in_a_row(*whole, 2, None)
+            or find_in_a_row(*own, 1, None)
+            or find_in_a_row(*whole, 1, None)
+        )
+        if finding is not None:
+            yield each, finding
 
 
-def find_twice(series: Series, spread: float) -> float | None:
-    """Return the usual value that this run and the one before both stand above."""
+def find_in_a_row(
+    series: Series, spread: float, runs: int, evidence: Evidence | None
+) -> Finding | None:
+    """Return what this run and the last ones, `runs` in all, show by standing above the usual."""
     figure = series.cell.figure
-    usual = series.find_usual(1)
-    if not usual.values:
+    usual = series.find_usual(runs - 1)
+    if not usual.values or len(series.values) < runs:
         return None
-    far = TWICE_SPREADS[figure] * usual.widen(spread, 1)
-    if min(series.heights[-2:]) - usual.height <= far:
+    rise = min(series.heights[-runs:]) - usual.height
+    if rise <= ROW_SPREADS[figure] * usual.widen(spread, 1):
         return None
-    both = (series.values[-1], series.value)
-    return usual.value if all(is_worse(figure, usual.value, v, TWICE_RATIO) for v in both) else None
+    values = (*series.values, series.value)[-runs:]
+    if not all(is_worse(figure, usual.value, value, ROW_SHARE) for value in values):
+        return None
+    begin = min(_find_begin(series, usual.height, rise), len(series.values) + 1 - runs)
+    return _build_finding(series, begin, usual.value, evidence)
 
 
-def find_drift(series: Series, spread: float) -> Move | None:
+def find_drift(series: Series, spread: float) -> Finding | None:
     """Return what the whole history shows: a change point, or the last runs above the usual."""
-    move = _find_level(series, spread) or _find_lasting(series, spread)
-    if move is None or not is_worse(series.cell.figure, move.before, move.after, DRIFT_RATIO):
+    finding = _find_level(series, spread) or _find_lasting(series, spread)
+    if finding is None:
         return None
-    is_back = not is_worse(series.cell.figure, move.before, series.value, BACK_RATIO)
-    return None if is_back else move
+    figure, before = series.cell.figure, finding.before
+    lasts = finding.runs >= DRIFT_LEAST_RUNS and is_worse(
+        figure, before, finding.after, DRIFT_SHARE
+    )
+    return finding if lasts and is_worse(figure, before, series.value, BACK_SHARE) else None
 
 
 def find_levels(figure: Figure, values: Sequence[float]) -> tuple[int, ...]:
@@ -261,30 +309,54 @@ def find_levels(figure: Figure, values: Sequence[float]) -> tuple[int, ...]:
     return find_change_points(heights, spread)
 
 
-def _find_level(series: Series, spread: float) -> Move | None:
+def _find_level(series: Series, spread: float) -> Finding | None:
     values = (*series.values[series.start :], series.value)
     heights = series.heights[series.start :]
     starts = find_change_points(heights, spread)
     if len(starts) == 1:
         return None
     parts = [slice(*ends) for ends in zip(starts, (*starts[1:], len(values)), strict=True)]
-    levels = [median(heights[part]) for part in parts[:-1]]
-    best = levels.index(min(levels))
-    since = series.entries[series.start + starts[best + 1]]
-    return Move(median(values[parts[best]]), median(values[parts[-1]]), since)
+    levels = [median(heights[part]) for part in parts]
+    best = levels.index(min(levels[:-1]))
+    rise = levels[-1] - levels[best]
+    if rise <= 0:
+        return None
+    begin = _find_begin(series, levels[best], rise)
+    return _build_finding(series, begin, median_low(values[parts[best]]), "drift")
 
 
-def _find_lasting(series: Series, spread: float) -> Move | None:
-    others = DRIFT_RUNS - 1
-    usual = series.find_usual(others)
+def _find_lasting(series: Series, spread: float) -> Finding | None:
+    usual = series.find_usual(DRIFT_RUNS - 1)
     if len(usual.values) < DRIFT_LEAST_USUAL:
         return None
     level, reach = usual.height, CLIP_SPREADS * spread
     above = [min(max(height - level, -reach), reach) for height in series.heights[-DRIFT_RUNS:]]
-    if fmean(above) <= DRIFT_SPREADS * usual.widen(spread, DRIFT_RUNS):
+    rise = fmean(above)
+    if rise <= DRIFT_SPREADS * usual.widen(spread, DRIFT_RUNS):
         return None
-    after = median((*series.values[-others:], series.value))
-    return Move(usual.value, after, series.entries[-others])
+    return _build_finding(series, _find_begin(series, level, rise), usual.value, "drift")
+
+
+def _build_finding(series: Series, begin: int, before: float, evidence: Evidence | None) -> Finding:
+    since = series.entries[begin] if begin < len(series.entries) else None
+    after = median_low((*series.values[begin:], series.value))
+    return Finding(before, after, since, len(series.entries) + 1 - begin, evidence)
+
+
+def _find_begin(series: Series, level: float, rise: float) -> int:
+    """Return the place of the run in which the level rose, given about how far."""
+    begin = _split(series, level, rise)
+    return _split(series, level, median(series.heights[begin:]) - level)
+
+
+def _split(series: Series, level: float, rise: float) -> int:
+    """Return the place from which on runs are nearer to a risen level than to the one before it."""
+    begin, most, total = len(series.entries), -math.inf, 0.0
+    for place in range(len(series.entries), series.start - 1, -1):
+        total += min(max(series.heights[place] - level, 0.0), rise) - rise / 2
+        if total > most:
+            begin, most = place, total
+    return begin
 
 
 def _find_height(figure: Figure, value: float) -> float:

@@ -13,7 +13,7 @@ FIGURES: tuple[Figure, ...] = ("p50", "p95", "p99", "rate", "failed")
 class Cell(NamedTuple):
     """One figure of one row: the unit that is compared from run to run.
 
-    p50, p95, p99 in ms, `rate` in calls/s, `failed` the share (0 to 1) of calls that failed.
+    p50, p95, p99 in ms, `rate` in ok calls/s, `failed` the share (0 to 1) of calls that failed.
     """
 
     scenario: str
@@ -30,7 +30,8 @@ class Entry:
     """One run as the history keeps it.
 
     `confirmed` are the cells whose regression was confirmed by this run; it is no baseline for
-    them until `accepted`. `url` is the comment it was read from, None for a run not yet posted.
+    them until `accepted`. `suspected` are those that stood out in this run, and no run before it
+    confirms them. `url` is the comment it was read from, None for a run not yet posted.
     """
 
     run: Run
@@ -38,6 +39,7 @@ class Entry:
     confirmed: frozenset[Cell] = frozenset()
     accepted: bool = False
     url: str | None = None
+    suspected: frozenset[Cell] = frozenset()
     figures: Mapping[Cell, float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -57,21 +59,29 @@ class Reading:
     skipped: tuple[str, ...] = ()
 
 
+def is_aggregate(row: Row) -> bool:
+    """Return whether a row is of all tools together."""
+    return row.kind == "tool" and row.name == "all"
+
+
 def pick_latency(row: Row) -> Percentiles | None:
     """Return the response time from the schedule, else the duration; None without an ok call."""
     return (row.response or row.duration) if row.ok else None
 
 
 def read_figures(row: Row) -> dict[Cell, float]:
-    """Return the figures of a row that has data; an opening of sessions has failures alone."""
+    """Return the figures of a row that has data; an opening of sessions has failures alone.
+
+    A single tool of the mix has no rate: in a closed loop one slow tool lowers the rates of all.
+    """
     if not row.count:
         return {}
     latency = pick_latency(row) if row.kind != "opening" else None
     figures: dict[Figure, float] = {"failed": 1 - row.ok / row.count}
     if latency is not None:
         figures |= {"p50": latency.p50, "p95": latency.p95, "p99": latency.p99}
-    if row.kind in {"stage", "tool"} and row.ok:
-        figures["rate"] = row.achieved_rate
+    if row.ok and (row.kind == "stage" or is_aggregate(row)):
+        figures["rate"] = row.ok_rate
     return {
         Cell(row.scenario, row.kind, row.name, figure): value for figure, value in figures.items()
     }

@@ -1,4 +1,4 @@
-"""Judging a run against the runs before it: worse, confirmed worse, or slowly drifting."""
+"""Judging a run against the runs before it: worse, suspected, confirmed, or better."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,32 +7,45 @@ from typing import Literal
 
 from loadtest.baselines import find_peers
 from loadtest.evidence import (
-    Evidence,
+    Finding,
     Peers,
     Series,
     build_series,
-    estimate_spreads,
-    find_at_once,
-    find_drift,
-    find_twice,
+    find_baselines,
+    find_regressions,
+    is_better,
     is_measured,
     is_worse,
-    level_out,
     orient,
 )
 from loadtest.history import Cell, Entry, Figure
 from loadtest.results import SCENARIOS, Row
 
-# The rule of thumb: what is so much worse than the run before is bold, noise or not.
-WORSE_RATIO = 1.25
+# The rule of thumb: what is worse than the run before by more than this is bold, noise or not.
+WORSE_SHARE = 0.25
+# A regression is gone when the figure is better again by more than this.
+BACK_SHARE = 0.1
 # Failures of two runs differ when their shares do by so many standard errors.
 WORSE_ERRORS = 3.0
-# Beside runs that are levelled out, those that are not must show more.
-STRICTNESS = 1.15
 
-# same: within the rule. better, worse: beyond it. confirmed: a regression, not noise. thin: too
-# few calls to tell. new: no baseline has it. incomparable: the scenario's comparison says why.
-Status = Literal["same", "better", "worse", "confirmed", "thin", "new", "incomparable"]
+# same: within the rule. better, worse: beyond it; better than usual, too. suspected: outside the
+# spread of the last runs, but not yet for long enough. confirmed: a regression, not noise.
+# accepted: it was confirmed, and somebody said that it is meant. thin: too few calls to know.
+# new: no baseline has it. incomparable: the scenario's comparison says why.
+Status = Literal[
+    "same",
+    "better",
+    "worse",
+    "suspected",
+    "confirmed",
+    "accepted",
+    "thin",
+    "new",
+    "incomparable",
+]
+# Of a regression, the worst first.
+REGRESSED: tuple[Status, ...] = ("confirmed", "suspected", "accepted")
+BOLD: tuple[Status | None, ...] = ("confirmed", "suspected", "worse")
 
 
 @dataclass(frozen=True)
@@ -41,8 +54,8 @@ class Change:
 
     `ratio` is oriented: above 1 is worse. Of failure shares it is None, and `points` is how many
     percentage points more of the calls fail; against a zero both are None. `before` is None where
-    there is nothing to compare. A confirmed change is told against the level that was usual before
-    it, the median of the last baselines, and `evidence` says what confirms it.
+    there is nothing to compare. A regression is compared with the level that was usual before it,
+    the median of the last baselines, and `finding` says since when and what confirms it.
     """
 
     value: float
@@ -50,7 +63,7 @@ class Change:
     before: float | None = None
     ratio: float | None = None
     points: float | None = None
-    evidence: Evidence | None = None
+    finding: Finding | None = None
 
 
 @dataclass(frozen=True)
@@ -63,38 +76,69 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Drift:
-    """A figure whose level moved, slowly or at once: from about `before` to about `after`.
-
-    `since` is the first run of the first level above; `ratio` is None of failure shares.
-    """
-
-    cell: Cell
-    before: float
-    after: float
-    ratio: float | None
-    since: Entry
-
-
-@dataclass(frozen=True)
 class Judgement:
-    """All that comparing a run says; `confirmed` alone alerts, and a drift confirms its cell."""
+    """All that comparing a run says; `confirmed` alone alerts.
+
+    `gone` are the figures whose regression the run before had, and this one has no more.
+    """
 
     comparisons: tuple[Comparison, ...] = ()
     changes: Mapping[Cell, Change] = field(default_factory=dict)
-    drifts: tuple[Drift, ...] = ()
+    gone: frozenset[Cell] = frozenset()
 
     @property
     def confirmed(self) -> frozenset[Cell]:
-        """Return the cells whose regression is confirmed."""
-        return frozenset(
-            cell for cell, change in self.changes.items() if change.status == "confirmed"
-        )
+        """Return the cells whose regression is confirmed, accepted or not."""
+        return self._pick("confirmed", "accepted")
+
+    @property
+    def suspected(self) -> frozenset[Cell]:
+        """Return the cells whose regression is suspected."""
+        return self._pick("suspected")
+
+    def accept(self, confirmed: frozenset[Cell]) -> "Judgement":
+        """Return this of a run whose regressions were accepted: these, and those found since."""
+        cells = self.confirmed | confirmed
+        changes = {
+            cell: replace(change, status="accepted") if cell in cells else change
+            for cell, change in self.changes.items()
+        }
+        return replace(self, changes=changes)
+
+    def _pick(self, *statuses: Status) -> frozenset[Cell]:
+        return frozenset(cell for cell, change in self.changes.items() if change.status in statuses)
 
 
 def judge(entry: Entry, earlier: Iterable[Entry]) -> Judgement:
     """Compare a run with earlier ones, oldest first and of any kind: like is compared with like."""
-    earlier = tuple(earlier)
+    judgement, series = _compare(entry, tuple(earlier))
+    changes = dict(judgement.changes)
+    findings = {each.cell: finding for each, finding in find_regressions(series)}
+    gone = set()
+    for each in series:
+        cell, finding = each.cell, findings.get(each.cell)
+        status = changes[cell].status
+        if finding is not None:
+            changes[cell] = _build_regression(cell.figure, each.value, finding)
+        elif status == "better" and not _is_better_than_usual(each):
+            changes[cell] = replace(changes[cell], status="same")
+        if finding is None and _is_back(each):
+            gone.add(cell)
+    return replace(judgement, changes=changes, gone=frozenset(gone))
+
+
+def compare_pair(before: Entry, after: Entry) -> Judgement:
+    """Compare two runs by the rule alone, in the order given; which came first does not matter."""
+    if before.run.environment != after.run.environment:
+        reason = f"environment {after.run.environment}, was {before.run.environment}"
+        return Judgement(tuple(Comparison(scenario, None, reason) for scenario in SCENARIOS))
+    run = replace(before.run, started=after.run.started)
+    judgement, _ = _compare(after, [replace(before, run=run, confirmed=frozenset())])
+    return judgement
+
+
+def _compare(entry: Entry, earlier: Sequence[Entry]) -> tuple[Judgement, list[Series]]:
+    """Compare a run by the rule alone, and return what it is to be judged by beside that."""
     comparisons = []
     changes: dict[Cell, Change] = {}
     series: list[Series] = []
@@ -111,51 +155,29 @@ def judge(entry: Entry, earlier: Iterable[Entry]) -> Judgement:
             changes[cell] = _apply_rule(cell, value, row, peers)
             if peers and is_measured(row, cell.figure):
                 series.append(build_series(cell, value, row.count, peers))
-    drifts = _confirm(series, changes)
-    return Judgement(tuple(comparisons), changes, drifts)
+    return Judgement(tuple(comparisons), changes), series
 
 
-def compare_pair(before: Entry, after: Entry) -> Judgement:
-    """Compare two runs by the rule alone, in the order given; which came first does not matter."""
-    if before.run.environment != after.run.environment:
-        reason = f"environment {after.run.environment}, was {before.run.environment}"
-        return Judgement(tuple(Comparison(scenario, None, reason) for scenario in SCENARIOS))
-    run = replace(before.run, started=after.run.started)
-    return judge(after, [replace(before, run=run, confirmed=frozenset())])
+def _is_better_than_usual(series: Series) -> bool:
+    usual = series.find_usual()
+    return not usual.values or is_better(series.cell.figure, usual.value, series.value, WORSE_SHARE)
 
 
-def _confirm(series: Sequence[Series], changes: dict[Cell, Change]) -> tuple[Drift, ...]:
-    """Mark the changes that are confirmed, and return the drifts."""
-    levelled = level_out(series)
-    plain, fine = estimate_spreads(series), estimate_spreads(levelled)
-    drifts = []
-    for each, level in zip(series, levelled, strict=True):
-        cell, figure = each.cell, each.cell.figure
-        views = ((level, fine[cell]), (each, STRICTNESS * plain[cell]))
-        moves = [move for view, spread in views if (move := find_drift(view, spread))]
-        drifts += [
-            Drift(
-                cell, move.before, move.after, orient(figure, move.before, move.after), move.since
-            )
-            for move in moves[:1]
-        ]
-        found: list[tuple[float | None, Evidence]] = [
-            (find_at_once(level, fine[cell]), "at once"),
-            *((find_twice(view, spread), "twice in a row") for view, spread in views),
-            *((move.before, "drift") for move in moves),
-        ]
-        for before, evidence in found:
-            if before is not None:
-                changes[cell] = _build_change(figure, each.value, before, "confirmed", evidence)
-                break
-    return tuple(drifts)
+def _is_back(series: Series) -> bool:
+    """Return whether this run no longer has the regression that the run before it had."""
+    before = series.entries[-1] if series.entries else None
+    if before is None or series.cell not in before.confirmed or before.accepted:
+        return False
+    return is_better(series.cell.figure, series.values[-1], series.value, BACK_SHARE)
 
 
 def _apply_rule(cell: Cell, value: float, row: Row, peers: Peers) -> Change:
     """Compare a figure with that of the newest run that is a baseline for it."""
-    for entry, rows in reversed(peers):
-        before = entry.figures.get(cell)
-        if before is not None and (entry.accepted or cell not in entry.confirmed):
+    having = [(entry, rows) for entry, rows in peers if cell in entry.figures]
+    usable = find_baselines(cell, [entry for entry, _ in having])
+    for (entry, rows), is_baseline in zip(reversed(having), reversed(usable), strict=True):
+        if is_baseline:
+            before = entry.figures[cell]
             status = _find_status(cell.figure, before, value, rows[cell.kind, cell.name], row)
             return _build_change(cell.figure, value, before, status)
     return Change(value, "new" if peers else "incomparable")
@@ -169,17 +191,20 @@ def _find_status(figure: Figure, before: float, value: float, earlier: Row, row:
         error = math.sqrt(max(0.0, share * (1 - share)) * (1 / earlier.count + 1 / row.count))
         if abs(value - before) <= WORSE_ERRORS * error:
             return "same"
-    if is_worse(figure, before, value, WORSE_RATIO):
+    if is_worse(figure, before, value, WORSE_SHARE):
         return "worse"
-    return "better" if is_worse(figure, value, before, WORSE_RATIO) else "same"
+    return "better" if is_better(figure, before, value, WORSE_SHARE) else "same"
 
 
-def _build_change(
-    figure: Figure, value: float, before: float, status: Status, evidence: Evidence | None = None
-) -> Change:
+def _build_regression(figure: Figure, value: float, finding: Finding) -> Change:
+    status: Status = "confirmed" if finding.evidence else "suspected"
+    return replace(_build_change(figure, value, finding.before, status), finding=finding)
+
+
+def _build_change(figure: Figure, value: float, before: float, status: Status) -> Change:
     if figure == "failed":
-        return Change(value, status, before, None, (value - before) * 100, evidence)
-    return Change(value, status, before, orient(figure, before, value), None, evidence)
+        return Change(value, status, before, None, (value - before) * 100)
+    return Change(value, status, before, orient(figure, before, value))
 
 
 def _index(entry: Entry, scenario: str) -> dict[tuple[str, str], Row]:

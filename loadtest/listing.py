@@ -15,10 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from loadtest.baselines import find_fault, find_peers
-from loadtest.compare import find_knee
+from loadtest.compare import find_knee, is_rate_limited
 from loadtest.errors import UsageError
 from loadtest.history import FIGURES, Cell, Entry
 from loadtest.judging import Status, compare_pair
+from loadtest.report.changes import describe_server
 from loadtest.report.figures import (
     NO_DATA,
     THIN,
@@ -28,7 +29,7 @@ from loadtest.report.figures import (
     format_rate,
 )
 from loadtest.report.words import TITLES, clean, name_cell
-from loadtest.results import Percentiles, Row, RunFolder
+from loadtest.results import SCENARIOS, Percentiles, Row, RunFolder
 
 NOTHING = "-"
 SHOWN_NAMES = 10
@@ -49,7 +50,7 @@ _MIX_RATE = Cell("tools", "tool", "all", "rate")
 _MIX_P95 = Cell("tools", "tool", "all", "p95")
 _PERCENTILES = ("p50", "p90", "p95", "p99", "max")
 # A line of the CSV: the run, the scenario, the row (times in ms, rates in calls/s, failures as
-# reason=count), and the figures whose regression the run confirmed.
+# reason=count), and the figures whose regression the run confirmed or only suspected.
 CSV_COLUMNS = (
     *("run_id", "started", "ended", "git_sha", "environment", "profile", "clients"),
     *("host", "server_name", "server_version", "protocol_version", "era", "k6_version"),
@@ -57,7 +58,7 @@ CSV_COLUMNS = (
     *("seconds", "offered_rate", "achieved_rate"),
     *(f"duration_{name}_ms" for name in _PERCENTILES),
     *(f"response_{name}_ms" for name in _PERCENTILES),
-    *("confirmed", "accepted", "url"),
+    *("confirmed", "suspected", "accepted", "url"),
 )
 # What a spreadsheet would take for a formula.
 _FORMULA = re.compile(r"^[=+\-@\t\r]")
@@ -94,6 +95,8 @@ def render_pair(before: Entry, after: Entry) -> Group:
         raise UsageError(f"both are run {clean(after.run.run_id)}: name two runs")
     judgement = compare_pair(before, after)
     parts: list[RenderableType] = [_render_runs(before, after)]
+    if server := describe_server(before.run, after.run):
+        parts.append(Text(server))
     for comparison in judgement.comparisons:
         parts.append(Text(f"\n{TITLES[comparison.scenario]}", style="bold"))
         if comparison.previous is None:
@@ -215,7 +218,7 @@ def find_good_runs(runs: Sequence[Entry]) -> Iterator[tuple[Cell, list[Entry]]]:
 
 
 def _find_knee_cell(entry: Entry) -> Cell | None:
-    knee = find_knee(entry.rows)
+    knee = find_knee(entry.run, entry.rows)
     if knee is None or knee.holds is None:
         return None
     return Cell("sessions", "stage", knee.holds.name, "p95")
@@ -224,11 +227,19 @@ def _find_knee_cell(entry: Entry) -> Cell | None:
 def _name_outcome(entry: Entry) -> str:
     """Return how a run went, in a word or two, worst first."""
     outcome = entry.run.outcome()
-    if outcome == "ok" and entry.run.is_generator_bound():
+    if outcome not in {"ok", "thresholds crossed"}:
+        return outcome
+    if entry.has_regressed():
+        return f"{len(entry.confirmed)} confirmed"
+    if any(is_rate_limited(entry.rows, scenario) for scenario in SCENARIOS):
+        return "rate limited"
+    if entry.run.is_generator_bound():
         return "not valid"
-    if outcome == "ok" and entry.confirmed:
-        return "accepted" if entry.accepted else f"{len(entry.confirmed)} confirmed"
-    return "over limits" if outcome == "thresholds crossed" else outcome
+    if outcome == "thresholds crossed":
+        return "over limits"
+    if entry.suspected:
+        return f"{len(entry.suspected)} suspected"
+    return "accepted" if entry.confirmed else "ok"
 
 
 def _list_values(entry: Entry, row: Row) -> Iterator[Any]:
@@ -243,8 +254,9 @@ def _list_values(entry: Entry, row: Row) -> Iterator[Any]:
     yield from (row.seconds, row.offered_rate, row.achieved_rate)
     yield from _list_percentiles(row.duration)
     yield from _list_percentiles(row.response)
-    cells = (Cell(row.scenario, row.kind, row.name, figure) for figure in FIGURES)
-    yield " ".join(cell.figure for cell in cells if cell in entry.confirmed)
+    cells = [Cell(row.scenario, row.kind, row.name, figure) for figure in FIGURES]
+    for found in (entry.confirmed, entry.suspected):
+        yield " ".join(cell.figure for cell in cells if cell in found)
     yield from (entry.accepted, entry.url or run.run_url)
 
 
@@ -261,8 +273,8 @@ def _defuse(value: Any) -> Any:
 
 
 def as_folder(entry: Entry) -> RunFolder:
-    """Return a run as what renders it takes, without a place on disk."""
-    return RunFolder(Path(entry.run.run_id), entry.run, entry.rows)
+    """Return a run as what renders it takes, whether or not it has a place on this disk."""
+    return RunFolder(Path(".loadtest", "runs", entry.run.run_id), entry.run, entry.rows)
 
 
 def _build_table(*headers: str, numeric: Sequence[int] = (), gap: int = 1) -> Table:

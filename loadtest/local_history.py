@@ -1,11 +1,11 @@
 """The history on disk: every run folder, and beside each run what was judged of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from loadtest.errors import ResultsError, UsageError
+from loadtest.errors import ResultsError
 from loadtest.files import read_json, write_json
 from loadtest.history import Cell, Entry, Reading
 from loadtest.results import read_run_folder
@@ -16,10 +16,13 @@ JUDGEMENT_VERSION = 1
 
 @dataclass(frozen=True)
 class _Kept:
-    """`judgement.json`: the cells whose regression was confirmed, and whether that is accepted."""
+    """`judgement.json`: the cells whose regression was confirmed, whether that is accepted, and the
+    cells whose regression was suspected.
+    """
 
     confirmed: frozenset[Cell] = frozenset()
     accepted: bool = False
+    suspected: frozenset[Cell] = frozenset()
 
 
 _KEPT = TypeAdapter(_Kept)
@@ -42,25 +45,14 @@ def read_entry(path: Path) -> Entry:
     """Read one run folder, with what was judged of it if it was; raise ResultsError."""
     folder = read_run_folder(path)
     kept = _read_kept(path / JUDGEMENT_FILE)
-    return Entry(folder.run, folder.rows, kept.confirmed, kept.accepted)
+    return Entry(folder.run, folder.rows, kept.confirmed, kept.accepted, suspected=kept.suspected)
 
 
-def keep_confirmed(path: Path, confirmed: frozenset[Cell]) -> None:
-    """Write down what judging confirmed of the run; what was accepted stays so."""
-    _write_kept(
-        path / JUDGEMENT_FILE, replace(_read_kept(path / JUDGEMENT_FILE), confirmed=confirmed)
-    )
-
-
-def accept_run(runs_dir: Path, entry: Entry) -> Entry:
-    """Make a run the baseline of its confirmed regressions from now on, and return it so."""
-    if not entry.confirmed:
-        raise UsageError(f"run {entry.run.run_id} has no confirmed regression to accept")
-    accepted = replace(entry, accepted=True)
-    _write_kept(
-        runs_dir / entry.run.run_id / JUDGEMENT_FILE, _Kept(accepted.confirmed, accepted.accepted)
-    )
-    return accepted
+def keep_judgement(path: Path, entry: Entry) -> None:
+    """Write down what was judged of the run; what was accepted stays so."""
+    accepted = entry.accepted or _read_kept(path / JUDGEMENT_FILE).accepted
+    kept = _Kept(entry.confirmed, accepted, entry.suspected)
+    write_json(path / JUDGEMENT_FILE, JUDGEMENT_VERSION, _KEPT.dump_python(kept, mode="json"))
 
 
 def _read_kept(path: Path) -> _Kept:
@@ -73,7 +65,3 @@ def _read_kept(path: Path) -> _Kept:
     except ValidationError as failure:
         first = failure.errors(include_url=False, include_input=False)[0]
         raise ResultsError(f"{path} is damaged: {first['msg']}; delete it") from None
-
-
-def _write_kept(path: Path, kept: _Kept) -> None:
-    write_json(path, JUDGEMENT_VERSION, _KEPT.dump_python(kept, mode="json"))

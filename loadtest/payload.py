@@ -36,6 +36,7 @@ class _Content:
     rows: tuple[Row, ...]
     confirmed: tuple[Cell, ...] = ()
     accepted: bool = False
+    suspected: tuple[Cell, ...] = ()
 
 
 _CONTENT = TypeAdapter(_Content)
@@ -43,7 +44,8 @@ _CONTENT = TypeAdapter(_Content)
 
 def encode_entry(entry: Entry) -> str:
     """Return an entry as an HTML comment: packed, versioned, with a checksum."""
-    content = _Content(entry.run, entry.rows, tuple(sorted(entry.confirmed)), entry.accepted)
+    confirmed, suspected = (tuple(sorted(cells)) for cells in (entry.confirmed, entry.suspected))
+    content = _Content(entry.run, entry.rows, confirmed, entry.accepted, suspected)
     packed = zlib.compress(_CONTENT.dump_json(content), 9)
     run_id = quote(entry.run.run_id, safe="").replace("--", "-%2D")
     head = f"{_MARKER}{run_id} version={PAYLOAD_VERSION} sha256={_sum(packed)}"
@@ -81,14 +83,8 @@ def decode_entry(body: str, url: str | None = None) -> Entry | None:
     content = _unpack(rest["packed"], head["sum"]) if rest else None
     if content is None or content.run.run_id != unquote(head["run_id"]):
         raise PayloadError("its payload is damaged")
-    return Entry(content.run, content.rows, frozenset(content.confirmed), content.accepted, url)
-
-
-def replace_payload(body: str, entry: Entry) -> str:
-    """Return a comment with another payload, and every other byte as it was."""
-    start = body.rfind(_MARKER)
-    end = body.index("-->", start) + len("-->")
-    return body[:start] + encode_entry(entry) + body[end:]
+    confirmed, suspected = frozenset(content.confirmed), frozenset(content.suspected)
+    return Entry(content.run, content.rows, confirmed, content.accepted, url, suspected)
 
 
 @lru_cache(maxsize=1024)  # a comment is looked at more than once

@@ -70,6 +70,11 @@ class Row:
     clients: int = 1
     held_rate: float | None = None
 
+    @property
+    def ok_rate(self) -> float:
+        """Return the calls/s that were answered ok; `achieved_rate` counts failed calls too."""
+        return self.achieved_rate * (self.ok / self.count) if self.count else 0.0
+
 
 @dataclass(frozen=True)
 class Generator:
@@ -266,18 +271,19 @@ def read_run_folder(path: Path) -> RunFolder:
 
 
 def build_document(
-    folder: RunFolder, exit_code: int, confirmed: Sequence[str] = ()
+    folder: RunFolder, exit_code: int, regressions: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
     """Return a run for machines: `run` as in run.json, `rows` as in every rows.json.
 
-    `confirmed` names the figures whose regression its report confirmed.
+    `regressions` names the figures whose regression its report calls confirmed, suspected and
+    accepted.
     """
     run = folder.run
     return {
         "version": DOCUMENT_VERSION,
         "exit_code": exit_code,
         "outcome": run.outcome(),
-        "confirmed": list(confirmed),
+        **{status: list(names) for status, names in regressions.items()},
         "folder": str(folder.path),
         "run": asdict(run),
         "rows": [asdict(row) for row in folder.rows],

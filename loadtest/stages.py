@@ -602,7 +602,7 @@ def describe_load(settings: Settings, scenarios: Sequence[str]) -> str:
         "sessions": f"{', '.join(map(str, ladder.stages))} {unit}s for {ladder.stage_seconds} s "
         f"each, 1 call/s per {unit}, {climbed:,} calls",
         "tools": f"tool mix by {mix.vus} for {mix.duration_seconds} s, "
-        + (f"{mixed:,.0f} calls" if mixed else "as fast as it is answered"),
+        + (f"{mixed:,} calls" if mixed else "as fast as it is answered"),
     }
     phases = [
         phase
@@ -793,9 +793,10 @@ def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: 
 
 def _note_regressions(chain: Chain, settings: Settings, judged: "Judged") -> None:
     """Let confirmed regressions end the task; ours shares its machine, and proves nothing."""
-    if judged.entry.has_regressed() and not settings.is_reference():
-        chain.ending.confirmed = tuple(map(str, sorted(judged.entry.confirmed)))
-        chain.ending.note_regressions(judged.folder.run.run_id)
+    if not settings.is_reference():
+        chain.ending.regressions = judged.list_regressions()
+        if judged.entry.has_regressed():
+            chain.ending.note_regressions(judged.folder.run.run_id)
 
 
 def _pause(chain: Chain) -> Callable[[float], None]:

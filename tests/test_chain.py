@@ -256,7 +256,6 @@ def test_crossed_thresholds_are_a_result_and_still_reported(
         assert variables["LOADTEST_PASSWORD"].encode() not in file.read_bytes(), file
 
 
-@pytest.mark.timeout(360)  # five tasks, one after the other
 def test_sessions_that_a_killed_run_left_are_closed_by_the_doctor_or_the_next_run(
     checkout: Path, serve: Serve
 ) -> None:

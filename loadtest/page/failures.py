@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from loadtest.history import is_aggregate
 from loadtest.page.drawing import Axis, Chart, draw, find_ticks, layer, shorten
 from loadtest.report import Column, Sheet, TableCell, format_count, format_reasons, format_share
-from loadtest.report.words import TITLES, clean, is_aggregate, name_units
+from loadtest.report.words import TITLES, clean, name_units
 from loadtest.results import Row, RunFolder
 
 BAR_HEIGHT = 34

@@ -31,7 +31,7 @@ def build_ladder(folder: RunFolder, data: Sheet) -> Iterator[Chart]:
     stages = [stage for stage in pick_stages(folder.rows) if pick_latency(stage)]
     if not stages:
         return
-    knee = find_knee(folder.rows)
+    knee = find_knee(folder.run, folder.rows)
     unit = f"{name_unit(folder)}s"
     yield _build_latency(folder, stages, knee, unit, data)
     yield _build_throughput(folder, stages, knee, unit, data)
@@ -61,20 +61,21 @@ def _build_latency(
 def _build_throughput(
     folder: RunFolder, stages: Sequence[Row], knee: Knee | None, unit: str, data: Sheet
 ) -> Chart:
-    achieved = [(float(stage.name), stage.achieved_rate) for stage in stages]
+    answered = [(float(stage.name), stage.ok_rate) for stage in stages]
     offered = [
         (float(stage.name), stage.offered_rate)
         for stage in stages
         if stage.offered_rate is not None
     ]
-    y = _scale((rate for _, rate in (*achieved, *offered)), "calls/s")
-    lines = {"offered": offered, "achieved": achieved}
+    y = _scale((rate for _, rate in (*answered, *offered)), "calls/s")
+    lines = {"offered": offered, "answered": answered}
     layers = [*_mark_knee(folder, stages, knee, y)]
-    layers += _draw_lines({name: each for name, each in lines.items() if each}, {}, y)
+    names = {"answered": "ok"}
+    layers += _draw_lines({name: each for name, each in lines.items() if each}, names, y)
     last = stages[-1]
     asked = f" of {format_rate(last.offered_rate)} offered" if last.offered_rate else ""
     says = (
-        f"Calls a second against concurrent {unit}: {format_rate(last.achieved_rate)}{asked} "
+        f"Ok calls a second against concurrent {unit}: {format_rate(last.ok_rate)}{asked} "
         f"at {name_units(folder, int(last.name))}."
     )
     x = _scale_x(stages, unit, RATE_RIGHT)

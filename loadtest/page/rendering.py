@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from loadtest.compare import find_knee
 from loadtest.history import Entry
-from loadtest.judging import Judgement, Status
+from loadtest.judging import BOLD, Judgement, Status
 from loadtest.listing import (
     FIRST_NUMBER,
     RUN_COLUMNS,
@@ -40,15 +40,16 @@ from loadtest.report import (
 )
 from loadtest.report.contents import Report
 from loadtest.report.figures import WORSE, format_figure
-from loadtest.report.words import is_address, name_cell, name_units
+from loadtest.report.words import is_address, name_calls, name_cell, name_units
 from loadtest.results import RunFolder
 
 _FIRST_SENTENCE = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
 MARKS_LEGEND = (
     f"Beside a figure is its change (pp: percentage points). Bold: more than {WORSE} worse than "
-    "the previous comparable run. Red and marked ▲: a confirmed regression, told against the usual "
-    "level."
+    "the previous comparable run. Compared with the usual level instead: a regression that is "
+    "confirmed ▲, suspected △, accepted ✓."
 )
+MARKS: Mapping[Status | None, str] = {"confirmed": "▲", "suspected": "△", "accepted": "✓"}
 TREND_LEGEND = (
     "The band is the level that runs belong to, a dashed line where that level changed, a red "
     "diamond a confirmed regression."
@@ -70,13 +71,13 @@ def render_page(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry
     return _render(
         "report.html",
         report=report,
-        level=_name_level(report, judgement),
+        level=_name_level(folder, report),
         verdict=_FIRST_SENTENCE.split(report.verdict.text, 1),
-        tiles=list(_build_tiles(folder, judgement)),
+        tiles=sorted(_build_tiles(folder, judgement), key=_rank_tile),
         sections=list(_build_sections(folder, report, full)),
         trends=build_trends(folder, judgement, earlier),
         failures=build_failures(folder),
-        calls=sum(row.count for row in folder.rows),
+        no_failure=_describe_no_failure(folder),
         compared=report.is_compared(),
         legend=(*report.legend, *([MARKS_LEGEND] if report.is_compared() else ())),
     )
@@ -101,7 +102,7 @@ def _list_runs(runs: Sequence[Entry]) -> Sheet:
     )
     rows = []
     for entry in reversed(runs):
-        status: Status | None = "confirmed" if entry.confirmed and not entry.accepted else None
+        status: Status | None = "confirmed" if entry.has_regressed() else None
         named = zip(RUN_COLUMNS, build_line(entry), strict=True)
         rows.append(
             tuple(
@@ -126,9 +127,9 @@ def write_page(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry]
     return write_readable(folder.path / "report.html", render_page(folder, judgement, earlier))
 
 
-def _name_level(report: Report, judgement: Judgement) -> str:
+def _name_level(folder: RunFolder, report: Report) -> str:
     if report.verdict.level == "bad":
-        return "Regressed" if judgement.confirmed else "Failed"
+        return "Failed" if folder.run.has_failed() else "Regressed"
     return report.verdict.level.capitalize()
 
 
@@ -147,8 +148,23 @@ def _build_sections(
         yield {"sheet": sheet, "charts": charts[sheet.title]}
 
 
+def _describe_no_failure(folder: RunFolder) -> str:
+    """Say what it means that no failed call was counted: of a run that was cut short, little."""
+    calls = sum(row.count for row in folder.rows)
+    if not calls:
+        return "No call was made."
+    if folder.run.outcome() in {"ok", "thresholds crossed"}:
+        return "No call failed."
+    return f"Of {name_calls(calls)} that were counted none failed; the run did not end as planned."
+
+
+def _rank_tile(tile: Tile) -> int:
+    """Return where a tile belongs: what is confirmed comes first, then what is suspected."""
+    return BOLD.index(tile.cell.status) if tile.cell.status in BOLD else len(BOLD)
+
+
 def _build_tiles(folder: RunFolder, judgement: Judgement) -> Iterator[Tile]:
-    knee = find_knee(folder.rows)
+    knee = find_knee(folder.run, folder.rows)
     if knee is not None:
         held = name_units(folder, int(knee.holds.name)) if knee.holds else "no stage"
         yield Tile("holds", TableCell(held))
@@ -168,7 +184,8 @@ def _render(template: str, **values: Any) -> str:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page = _find_templates().get_template(template)
     # The policy lets this one sheet in, and nothing else.
-    values |= {"style": Markup(style), "digest": digest, "trend_legend": TREND_LEGEND}  # noqa: S704
+    values |= {"style": Markup(style), "digest": digest}  # noqa: S704
+    values |= {"trend_legend": TREND_LEGEND}
     return page.render(values) + "\n"
 
 
@@ -181,4 +198,5 @@ def _find_templates() -> Environment:
         lstrip_blocks=True,
     )
     templates.tests["address"] = is_address
+    templates.globals["marks"] = MARKS
     return templates

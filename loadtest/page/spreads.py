@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import astuple
 
+from loadtest.history import is_aggregate
 from loadtest.page.drawing import (
     Axis,
     Chart,
@@ -15,7 +16,7 @@ from loadtest.page.drawing import (
 )
 from loadtest.report import Column, Sheet, TableCell, format_count, format_ms
 from loadtest.report.figures import PERCENTILES, format_cell
-from loadtest.report.words import clean, is_aggregate
+from loadtest.report.words import clean
 from loadtest.results import Percentiles, Row, RunFolder
 
 ROW_HEIGHT = 44

@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from statistics import median
+from statistics import median_low
 
 from loadtest.baselines import find_peers
 from loadtest.evidence import find_levels
 from loadtest.history import Cell, Entry
-from loadtest.judging import Change, Drift, Judgement
+from loadtest.judging import REGRESSED, Change, Judgement
 from loadtest.noise import LEAST_LEVEL_RUNS
 from loadtest.page.drawing import RIGHT, Axis, Chart, Layer, Picture, draw, find_ticks, layer
 from loadtest.report import Column, Sheet, TableCell, format_change
@@ -20,7 +20,7 @@ from loadtest.report.words import clean, name_cell
 from loadtest.results import RunFolder
 
 HEIGHT = 130
-MOST_CONFIRMED = 8
+MOST_REGRESSED = 8
 MOST_CHANGES_TOLD = 3
 # More dots than this would hide the line.
 MOST_DOTS = 60
@@ -43,34 +43,33 @@ class Series:
     values: tuple[float, ...]
     starts: tuple[int, ...]
 
-    def add_drift(self, drift: Drift) -> "Series":
-        """Return this with the level that a drift began, where no other begins there anyway."""
+    def add_level(self, since: Entry) -> "Series":
+        """Return this with the level that a regression began, in place of one that begins near."""
         run_ids = [entry.run.run_id for entry in self.entries]
-        if drift.since.run.run_id not in run_ids:
+        if since.run.run_id not in run_ids:
             return self
-        since = run_ids.index(drift.since.run.run_id)
-        if any(abs(since - start) < LEAST_LEVEL_RUNS for start in self.starts):
-            return self
-        return replace(self, starts=tuple(sorted((*self.starts, since))))
+        place = run_ids.index(since.run.run_id)
+        others = [start for start in self.starts if not 0 < abs(place - start) < LEAST_LEVEL_RUNS]
+        return replace(self, starts=tuple(sorted({0, *others, place})))
 
     def list_levels(self) -> list[tuple[int, int, float]]:
-        """Return each level: its first run, the one after its last, and its middle."""
+        """Return each level: its first run, the one after its last, and its middle value."""
         ends = (*self.starts, len(self.values))
-        return [(begin, end, median(self.values[begin:end])) for begin, end in pairwise(ends)]
+        return [(begin, end, median_low(self.values[begin:end])) for begin, end in pairwise(ends)]
 
 
 def build_trends(
     folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry]
 ) -> tuple[Chart, ...]:
-    """Return a chart for each confirmed regression, the worst first, and the leading figures."""
-    confirmed = [cell for cell, _ in rank_cells(judgement, "confirmed")]
-    cells = dict.fromkeys((*confirmed[:MOST_CONFIRMED], *pick_key_cells(folder)))
+    """Return a chart for each regression, the worst first, and the leading figures."""
+    regressed = [cell for cell, _ in rank_cells(judgement, *REGRESSED)]
+    cells = dict.fromkeys((*regressed[:MOST_REGRESSED], *pick_key_cells(folder)))
     entry = Entry(folder.run, folder.rows, confirmed=judgement.confirmed)
-    drifts = {drift.cell: drift for drift in judgement.drifts}
-    found = (
-        series.add_drift(drifts[series.cell]) if series.cell in drifts else series
-        for series in find_series(cells, entry, earlier)
-    )
+    found = []
+    for series in find_series(cells, entry, earlier):
+        finding = judgement.changes[series.cell].finding
+        since = finding.since if finding and finding.evidence else None
+        found.append(series.add_level(since) if since else series)
     return tuple(draw_trends(folder, found))
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from loadtest.history import Cell, Entry
-from loadtest.judging import Change, Comparison, Drift, Judgement, Status
+from loadtest.judging import REGRESSED, Change, Comparison, Judgement, Status
 from loadtest.report.figures import WORSE, format_change, format_figure
 from loadtest.report.words import clean, name_cell
-from loadtest.results import RunFolder
+from loadtest.results import Run, RunFolder
 
 FIRST_RUN = "First run: nothing to compare it with."
 MOST_NAMED = 3
@@ -18,15 +18,21 @@ MOST_TOLD = 10
 
 @dataclass(frozen=True)
 class Remark:
-    """Something said of an earlier run; `url` is where that one was reported."""
+    """Something said of an earlier run; `url` is where that one was reported.
+
+    `status` is that of the figure which it is about.
+    """
 
     text: str
     url: str | None = None
+    status: Status | None = None
 
 
-def describe_comparisons(judgement: Judgement) -> tuple[Remark, dict[str, Remark]]:
+def describe_comparisons(
+    folder: RunFolder, judgement: Judgement
+) -> tuple[Remark, dict[str, Remark]]:
     """Return what most scenarios are compared with, if any, and what is said of the others."""
-    remarks = {each.scenario: _describe(each) for each in judgement.comparisons}
+    remarks = {each.scenario: _describe(folder.run, each) for each in judgement.comparisons}
     if not remarks:
         return Remark(FIRST_RUN), {}
     compared = [remarks[each.scenario] for each in judgement.comparisons if each.previous]
@@ -47,73 +53,102 @@ def list_gone(folder: RunFolder, judgement: Judgement, scenario: str) -> tuple[s
     )
 
 
-def _describe(comparison: Comparison) -> Remark:
+def _describe(run: Run, comparison: Comparison) -> Remark:
     if comparison.previous is not None:
         text = f"Compared with {_name_run(comparison.previous)}."
-        return Remark(text, comparison.previous.url)
+        server = describe_server(comparison.previous.run, run)
+        return Remark(f"{text} {server}".strip(), comparison.previous.url)
     if comparison.reason == "first run":
         return Remark(FIRST_RUN)
     return Remark(f"Not comparable: {clean(comparison.reason or 'no reason given')}.")
 
 
-def rank_cells(judgement: Judgement, status: Status) -> list[tuple[Cell, Change]]:
-    """Return the cells of a status, the worst first: failures, then by how many times worse."""
-    found = [item for item in judgement.changes.items() if item[1].status == status]
-    return sorted(found, key=lambda item: (-(item[1].ratio or math.inf), item[0]))
+def describe_server(before: Run, after: Run) -> str:
+    """Say that another server, or another version of it, answered than before; else nothing."""
+    names = [
+        clean(" ".join(filter(None, (run.target.server_name, run.target.server_version))))
+        for run in (before, after)
+    ]
+    changed = names[0] != names[1] and all(names)
+    return f"The server is now {names[1]}, and was {names[0]}." if changed else ""
 
 
-def describe_confirmed(folder: RunFolder, judgement: Judgement) -> str | None:
-    """Return one sentence that counts the confirmed regressions and names the worst."""
-    cells = rank_cells(judgement, "confirmed")
-    plural = "s" * (len(cells) != 1)
-    return _count(folder, cells, f"confirmed regression{plural}")
+def rank_cells(judgement: Judgement, *statuses: Status) -> list[tuple[Cell, Change]]:
+    """Return the cells of these statuses in this order, and of each the worst first.
+
+    Failures come before what is how many times worse.
+    """
+    found = [item for item in judgement.changes.items() if item[1].status in statuses]
+
+    def rank(item: tuple[Cell, Change]) -> tuple[int, float, Cell]:
+        cell, change = item
+        return statuses.index(change.status), -(change.ratio or math.inf), cell
+
+    return sorted(found, key=rank)
 
 
-def describe_worse(folder: RunFolder, judgement: Judgement) -> str | None:
-    """Return one sentence that counts what is bold and not confirmed, and names the worst."""
-    cells = rank_cells(judgement, "worse")
-    figures = "figure is" if len(cells) == 1 else "figures are"
-    return _count(folder, cells, f"{figures} more than {WORSE} worse than before, not confirmed")
+def describe_regressions(folder: RunFolder, judgement: Judgement, status: Status) -> Iterator[str]:
+    """Yield one sentence that counts the regressions of a status and names the worst."""
+    cells = [cell for cell, _ in rank_cells(judgement, status)]
+    after = ", which the next run confirms or not" if status == "suspected" else ""
+    yield from _count(folder, cells, f"{status} regression{'s' * (len(cells) != 1)}{after}")
 
 
-def _count(folder: RunFolder, cells: Sequence[tuple[Cell, Change]], what: str) -> str | None:
-    if not cells:
-        return None
-    names = ", ".join(name_cell(folder, cell) for cell, _ in cells[:MOST_NAMED])
-    more = f" and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
-    return f"{len(cells)} {what}: {names}{more}."
+def describe_worse(folder: RunFolder, judgement: Judgement) -> Iterator[str]:
+    """Yield one sentence that counts what is bold and within the usual spread."""
+    cells = [cell for cell, _ in rank_cells(judgement, "worse")]
+    are = "figure is" if len(cells) == 1 else "figures are"
+    what = f"{are} more than {WORSE} worse than before, within the usual spread"
+    yield from _count(folder, cells, what)
+
+
+def describe_better(folder: RunFolder, judgement: Judgement) -> Iterator[str]:
+    """Yield one sentence that counts what improved, and names what improved most."""
+    cells = [cell for cell, _ in rank_cells(judgement, "better")[::-1]]
+    are = "figure is" if len(cells) == 1 else "figures are"
+    yield from _count(folder, cells, f"{are} more than {WORSE} better than before")
+
+
+def describe_gone(folder: RunFolder, judgement: Judgement) -> Iterator[str]:
+    """Yield one sentence that counts the regressions that are no longer there."""
+    cells = sorted(judgement.gone)
+    what = "regression is gone" if len(cells) == 1 else "regressions are gone"
+    yield from _count(folder, cells, what)
+
+
+def _count(folder: RunFolder, cells: Sequence[Cell], what: str) -> Iterator[str]:
+    if cells:
+        names = ", ".join(name_cell(folder, cell) for cell in cells[:MOST_NAMED])
+        more = f" and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
+        yield f"{len(cells)} {what}: {names}{more}."
 
 
 def describe_news(folder: RunFolder, judgement: Judgement) -> Iterator[Remark]:
-    """Yield the worst regressions and drifts that are confirmed, with the figures around them."""
-    drifts = {drift.cell: drift for drift in judgement.drifts}
-    confirmed = rank_cells(judgement, "confirmed")
-    for cell, change in confirmed[:MOST_TOLD]:
-        if cell in drifts:
-            yield _describe_drift(folder, drifts[cell])
-        else:
-            yield Remark(_describe_sudden(folder, cell, change))
-    if len(confirmed) > MOST_TOLD:
-        yield Remark(f"And {len(confirmed) - MOST_TOLD} more.")
+    """Yield the worst regressions, with the figures around them: what is confirmed comes first."""
+    regressed = rank_cells(judgement, *REGRESSED)
+    for cell, change in regressed[:MOST_TOLD]:
+        yield _describe_regression(folder, cell, change)
+    if len(regressed) > MOST_TOLD:
+        yield Remark(f"And {len(regressed) - MOST_TOLD} more.")
 
 
-def _describe_sudden(folder: RunFolder, cell: Cell, change: Change) -> str:
-    now = format_figure(cell.figure, change.value)
-    before = format_figure(cell.figure, change.before or 0.0)
-    by = format_change(cell.figure, change)
-    how = f", confirmed {change.evidence}" if change.evidence else ""
-    return f"{name_cell(folder, cell)}: {now}, usually {before} ({by}){how}."
-
-
-def _describe_drift(folder: RunFolder, drift: Drift) -> Remark:
-    figure = drift.cell.figure
-    before, after = format_figure(figure, drift.before), format_figure(figure, drift.after)
-    by = format_change(figure, Change(drift.after, "confirmed", drift.before))
-    return Remark(
-        f"{name_cell(folder, drift.cell)} drifted from about {before} to about {after} ({by}) "
-        f"since {_name_run(drift.since)}.",
-        drift.since.url,
-    )
+def _describe_regression(folder: RunFolder, cell: Cell, change: Change) -> Remark:
+    """Say what a figure is and was, since which run, and what shows it."""
+    finding, figure = change.finding, cell.figure
+    now, before = (format_figure(figure, each) for each in (change.value, change.before or 0.0))
+    parts = [
+        f"{name_cell(folder, cell)}: {now}, usually {before} ({format_change(figure, change)})"
+    ]
+    since = finding.since if finding else None
+    if finding and since:
+        level = format_figure(figure, finding.after)
+        about = f"at {level} " if finding.evidence == "drift" else ""
+        parts.append(f"{about}since {_name_run(since)}")
+    shown = f" by {finding.evidence}" if finding and finding.evidence else ""
+    shown = " as a drift" if finding and finding.evidence == "drift" else shown
+    parts.append(f"confirmed{shown}" if change.status != "suspected" else "suspected")
+    parts += ["accepted"] if change.status == "accepted" else []
+    return Remark(f"{', '.join(parts)}.", since.url if since else None, change.status)
 
 
 def _name_run(entry: Entry) -> str:

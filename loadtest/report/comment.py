@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from loadtest.history import Entry
-from loadtest.judging import Judgement
+from loadtest.judging import BOLD, Judgement
 from loadtest.report.changes import Remark
 from loadtest.report.contents import Report, build_report
 from loadtest.report.markdown import (
-    CONFIRMED,
+    MARKS,
     MARKS_LEGEND,
     escape,
     render_chart,
@@ -124,10 +124,15 @@ def _render_remark(remark: Remark) -> str:
     return f"{shield(remark.text)} ({link})" if link else shield(remark.text)
 
 
+def _render_news(remark: Remark) -> str:
+    mark = f"{MARKS[remark.status]} " if remark.status in MARKS else ""
+    return f"- {mark}{_render_remark(remark)}"
+
+
 def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -> Iterator[str]:
     """Yield what follows verdict and facts, in the order in which it is read."""
     if "regressions in detail" not in cuts:
-        yield "\n".join(f"- {CONFIRMED} {_render_remark(remark)}" for remark in report.news)
+        yield "\n".join(_render_news(remark) for remark in report.news)
         yield shield(report.advice)
     if "notes" not in cuts:
         yield "\n>\n".join(f"> {shield(note)}" for note in (*report.caveats, *notes))
@@ -150,8 +155,7 @@ def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -
 
 def _render_sheet(sheet: Sheet, *, whole: bool) -> str:
     """Return a scenario; without its whole table, nothing where there is nothing to say."""
-    marked = {"worse", "confirmed"}
-    rows = tuple(row for row in sheet.rows if whole or marked & {cell.status for cell in row})
+    rows = tuple(row for row in sheet.rows if whole or any(cell.status in BOLD for cell in row))
     parts = [
         shield(sheet.remark or ""),
         _render_remark(sheet.comparison) if sheet.comparison else "",

@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 
 from loadtest.history import Entry
 from loadtest.judging import Judgement
-from loadtest.report.changes import Remark, describe_comparisons, describe_news, list_gone
+from loadtest.report.changes import (
+    Remark,
+    describe_comparisons,
+    describe_news,
+    list_gone,
+    rank_cells,
+)
 from loadtest.report.facts import build_caveats, build_facts
 from loadtest.report.figures import NO_DATA
 from loadtest.report.sheets import Sheet, build_legend, build_sheet
@@ -20,8 +26,7 @@ from loadtest.results import SCENARIOS, RunFolder
 class Report:
     """Everything a rendering shows; plain text, not yet escaped for any medium.
 
-    `comparison`, `news` (confirmed regressions and drifts) and what to do about them are of a run
-    that was judged.
+    `comparison`, `news` (regressions) and what to do about them are of a run that was judged.
     """
 
     run_id: str
@@ -55,7 +60,7 @@ def build_report(
     """
     run = folder.run
     judged = judgement or Judgement()
-    comparison, others = describe_comparisons(judged)
+    comparison, others = describe_comparisons(folder, judged)
     sheets = []
     for scenario in SCENARIOS:
         sheet = build_sheet(folder, scenario, judged.changes, brief=brief)
@@ -80,6 +85,6 @@ def build_report(
         legend=tuple(build_legend(sheets)),
         comparison=None if judgement is None else comparison,
         news=tuple(describe_news(folder, judged)),
-        advice=f"If that is to stay: {command}" if judged.confirmed else "",
+        advice=f"If that is to stay: {command}" if rank_cells(judged, "confirmed") else "",
         trend=build_trend(folder, judged, earlier),
     )

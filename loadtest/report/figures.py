@@ -4,12 +4,12 @@ import math
 
 from loadtest.compare import Percentile, is_thin
 from loadtest.history import Figure
-from loadtest.judging import WORSE_RATIO, Change
+from loadtest.judging import WORSE_SHARE, Change
 from loadtest.results import Percentiles, Row
 
 NO_DATA = "no data"
 THIN = "~"
-WORSE = f"{(WORSE_RATIO - 1) * 100:.0f} %"
+WORSE = f"{WORSE_SHARE * 100:.0f} %"
 PERCENTILES: tuple[Percentile, ...] = ("p50", "p95", "p99")
 
 

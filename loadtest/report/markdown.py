@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from loadtest.errors import ReportError
 from loadtest.files import write_text
 from loadtest.history import Entry
-from loadtest.judging import Judgement
+from loadtest.judging import BOLD, Judgement, Status
 from loadtest.report.contents import build_report
 from loadtest.report.figures import WORSE
 from loadtest.report.sheets import Sheet, TableCell
@@ -21,10 +21,12 @@ _CHART_STYLE = (
     '%%{init: {"xyChart": {"width": 720, "height": 260, "titleFontSize": 16}, '
     '"themeVariables": {"xyChart": {"plotColorPalette": "#2f81f7"}}}}%%'
 )
-CONFIRMED = "❗"
+MARKS: Mapping[Status | None, str] = {"confirmed": "❗", "suspected": "👀", "accepted": "☑️"}
 MARKS_LEGEND = (
     f"In brackets: the change (pp: percentage points). **Bold**: more than {WORSE} worse than the "
-    f"previous comparable run. {CONFIRMED}: a confirmed regression, told against the usual level."
+    "previous comparable run. Compared with the usual level instead: a regression that is "
+    + ", ".join(f"{status} {mark}" for status, mark in MARKS.items())
+    + "."
 )
 
 
@@ -44,7 +46,7 @@ def render_markdown(
     parts = [f"# Load test {escape(report.run_id)}", f"**{escape(report.verdict.text)}**"]
     if report.news:
         parts.append("\n".join(f"- {escape(remark.text)}" for remark in report.news))
-        parts.append(escape(report.advice))
+        parts += [escape(report.advice)] if report.advice else []
     if report.comparison:
         parts.append(escape(report.comparison.text))
     parts += [f"> {escape(caveat)}" for caveat in report.caveats]
@@ -88,7 +90,7 @@ def write_readable(path: Path, text: str) -> Path:
 def render_sheet(
     sheet: Sheet, show: Callable[[str], str] = escape, *, compact: bool = False
 ) -> str:
-    """Return a table with its marks: worse is bold, confirmed has a sign of its own.
+    """Return a table with its marks: worse is bold, a regression has a sign of its own.
 
     `show` makes text harmless. A compact table has no padding, and breaks no figure over lines.
     """
@@ -102,8 +104,8 @@ def render_sheet(
 
 def _mark(cell: TableCell, show: Callable[[str], str]) -> str:
     text = show(f"{cell.text} ({cell.change})" if cell.change else cell.text)
-    text = f"{CONFIRMED} {text}" if cell.status == "confirmed" else text
-    return f"**{text}**" if cell.status in {"worse", "confirmed"} else text
+    text = f"{MARKS[cell.status]} {text}" if cell.status in MARKS else text
+    return f"**{text}**" if cell.status in BOLD else text
 
 
 def render_grid(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtest.compare import MIN_SAMPLES, pick_stages
-from loadtest.history import Cell, Figure
+from loadtest.history import Cell, Figure, is_aggregate
 from loadtest.judging import Change, Status
 from loadtest.report.changes import Remark
 from loadtest.report.figures import (
@@ -22,7 +22,6 @@ from loadtest.report.words import (
     clean,
     end_sentence,
     format_reasons,
-    is_aggregate,
     name_calls,
     name_unit,
     name_units,
@@ -95,7 +94,7 @@ def _list_full(scenario: str, rows: Sequence[Row]) -> Iterator[str]:
     if scenario == "sessions" or any(row.offered_rate is not None for row in rows):
         yield "offered/s"
     if scenario != "cold-start":
-        yield "achieved/s"
+        yield "ok/s"
     yield from ("ok", "not ok", *(f"call {name}" for name in PERCENTILES))
     if scenario == "sessions" or any(row.response is not None for row in rows):
         yield from (f"due {name}" for name in PERCENTILES)
@@ -115,18 +114,18 @@ def _build_cells(row: Row, changes: Mapping[Cell, Change]) -> dict[str, TableCel
         change = changes.get(Cell(row.scenario, row.kind, row.name, figure))
         return TableCell(text, format_change(figure, change), change.status if change else None)
 
-    offered, achieved, bad = format_rate(row.offered_rate), NO_DATA, row.count - row.ok
+    offered, rate, bad = format_rate(row.offered_rate), NO_DATA, row.count - row.ok
     if row.count and row.seconds:
-        achieved = format_rate(row.achieved_rate)
-    kept = row.offered_rate is None or offered == achieved or achieved == NO_DATA
+        rate = format_rate(row.ok_rate)
+    kept = row.offered_rate is None or offered == rate or rate == NO_DATA
     ok, failed, share = NO_DATA, NO_DATA, NO_DATA
     if row.count:
         ok, failed = format_count(row.ok), format_count(bad)
         share = format_share(bad / row.count)
     cells = {
         "offered/s": TableCell("" if row.offered_rate is None else offered),
-        "achieved/s": judged("rate", achieved),
-        "calls/s": judged("rate", achieved if kept else f"{achieved} of {offered}"),
+        "ok/s": judged("rate", rate),
+        "calls/s": judged("rate", rate if kept else f"{rate} of {offered}"),
         "ok": TableCell(ok),
         "not ok": judged("failed", failed),
         "calls not ok": judged("failed", share),
@@ -182,11 +181,13 @@ def build_legend(sheets: Sequence[Sheet]) -> Iterator[str]:
     elif "due p50" in headers:
         how += "; due: from when the schedule asked for it"
     yield f"Times in ms (s where marked) of calls answered ok{how}."
+    if "calls/s" in headers:
+        yield "calls/s: of calls answered ok."
     if any(cell.text.startswith(THIN) for cell in cells):
         p50, p95, p99 = (f"{MIN_SAMPLES[name]:,}" for name in PERCENTILES)
         yield f"{THIN} thin: too few calls behind it (p50 needs {p50}, p95 {p95}, p99 {p99})."
     if "due p50" in headers:
         yield (
-            "A stage holds at 90 % or more of its offered rate, a due p95 below twice the smallest "
-            "stage's, and no rejection."
+            "A stage holds at 90 % or more of its offered rate in ok calls, failures within the "
+            "profile's limit, a due p95 below twice the smallest stage's, and no refusal."
         )

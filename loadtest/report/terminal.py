@@ -17,11 +17,17 @@ from loadtest.results import RunFolder
 
 TERMINAL_WIDTH = 80
 _LEVEL_STYLES = {"good": "bold green", "warning": "bold yellow", "bad": "bold red"}
-_MARKS = {"worse": "!", "confirmed": "!!"}
-_MARK_STYLES = {"worse": "bold yellow", "confirmed": "bold red", "better": "green"}
+_MARKS = {"worse": "!", "suspected": "?", "confirmed": "!!", "accepted": "="}
+_MARK_STYLES = {
+    "worse": "bold yellow",
+    "suspected": "bold yellow",
+    "confirmed": "bold red",
+    "better": "green",
+}
 MARKS_LEGEND = (
     f"Below a figure is its change (pp: percentage points). !: more than {WORSE} worse than the "
-    "previous comparable run. !!: a confirmed regression, told against the usual level."
+    "previous comparable run. Compared with the usual level instead: a regression that is "
+    "confirmed !!, suspected ?, accepted =."
 )
 
 
@@ -38,7 +44,9 @@ def render_terminal(folder: RunFolder, judgement: Judgement | None = None) -> Gr
     parts += [Text(caveat, style="yellow") for caveat in report.caveats]
     if report.comparison:
         parts.append(Text(f"\n{report.comparison.text}"))
-    parts += [Text(remark.text, style="red") for remark in report.news]
+    parts += [
+        Text(remark.text, _MARK_STYLES.get(remark.status or "", "")) for remark in report.news
+    ]
     if report.advice:
         parts.append(Text(report.advice))
     for sheet in report.sheets:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from loadtest.baselines import find_peers
 from loadtest.compare import find_knee
 from loadtest.history import Cell, Entry
-from loadtest.judging import Judgement
+from loadtest.judging import REGRESSED, Judgement
 from loadtest.report.changes import rank_cells
 from loadtest.report.words import name_cell
 from loadtest.results import RunFolder
@@ -26,9 +26,9 @@ class Trend:
 
 
 def build_trend(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry]) -> Trend | None:
-    """Return how the worst confirmed regression came, else how the run's leading figure went."""
-    confirmed = [cell for cell, _ in rank_cells(judgement, "confirmed")]
-    cell = confirmed[0] if confirmed else pick_leading(folder)
+    """Return how the worst regression came, else how the run's leading figure went."""
+    regressed = [cell for cell, _ in rank_cells(judgement, *REGRESSED)]
+    cell = regressed[0] if regressed else pick_leading(folder)
     entry = Entry(folder.run, folder.rows)
     peers, _ = find_peers(entry, earlier, cell.scenario)
     found = [
@@ -48,7 +48,7 @@ def build_trend(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry
 
 def pick_leading(folder: RunFolder) -> Cell:
     """Return the p95 that speaks for the run: of the knee, else of all tools together."""
-    knee = find_knee(folder.rows)
+    knee = find_knee(folder.run, folder.rows)
     if knee is not None and knee.holds is not None:
         return Cell("sessions", "stage", knee.holds.name, "p95")
     return Cell("tools", "tool", "all", "p95")

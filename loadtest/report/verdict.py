@@ -1,20 +1,27 @@
 """The verdict: what a run says in a few sentences."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from loadtest.compare import (
-    MAX_RATE_LIMITED_SHARE,
     Break,
     Knee,
+    count_failed,
+    count_refused,
     find_knee,
+    is_rate_limited,
     measure_rate_limited,
     pick_stages,
 )
-from loadtest.history import FIGURES, Cell, pick_latency
+from loadtest.history import FIGURES, Cell, is_aggregate, pick_latency
 from loadtest.judging import Judgement
-from loadtest.report.changes import describe_confirmed, describe_worse
+from loadtest.report.changes import (
+    describe_better,
+    describe_gone,
+    describe_regressions,
+    describe_worse,
+)
 from loadtest.report.figures import (
     NO_DATA,
     add_ms,
@@ -28,10 +35,10 @@ from loadtest.report.figures import (
 from loadtest.report.words import (
     clean,
     end_sentence,
-    is_aggregate,
     list_results,
     name_calls,
     name_failures,
+    name_refusals,
     name_scenario,
     name_units,
 )
@@ -39,13 +46,17 @@ from loadtest.results import (
     MOST_CPU_SHARE,
     MOST_LATENESS_MS,
     SCENARIOS,
+    Outcome,
     Row,
     RunFolder,
     ScenarioResult,
 )
 
-# Refusals that say where a limit lies, not that something went wrong.
-REFUSALS = frozenset({"capacity", "rate_limited"})
+_ENDINGS: Mapping[Outcome, str] = {
+    "aborted": "was aborted",
+    "interrupted": "was interrupted",
+    "failed": "failed",
+}
 
 Level = Literal["good", "warning", "bad"]
 
@@ -59,49 +70,34 @@ class Verdict:
 
 
 def build_verdict(folder: RunFolder, judgement: Judgement | None = None) -> Verdict:
-    """Say what the run shows, and first whatever keeps it from showing more."""
+    """Say what the run shows, the worst first."""
     judgement = judgement or Judgement()
-    bad = [*_describe_failed(folder)]
+    confirmed = describe_regressions(folder, judgement, "confirmed")
+    bad = [*_describe_failed(folder), *confirmed]
     warnings = [*_describe_partial(folder), *_describe_crossed(folder)]
-    limited = dict(_find_rate_limited(folder))
-    if limited:
-        shares = (
-            f"{format_share(share)} in {name_scenario(name)}" for name, share in limited.items()
-        )
-        warnings.append(
-            f"Not valid for latency: calls were rate limited, {', '.join(shares)}. Have the "
-            "client's quota on the target raised, then run again."
-        )
-    warnings += _describe_generator(folder)
+    warnings += [*_describe_rate_limited(folder), *_describe_generator(folder)]
     good: list[str] = []
-    if "sessions" not in limited and any(r.name == "sessions" for r in folder.run.scenarios):
-        holding, sentence = _describe_knee(folder, find_knee(folder.rows), judgement)
+    knee = find_knee(folder.run, folder.rows)
+    if any(result.name == "sessions" for result in folder.run.scenarios):
+        holding, sentence = _describe_knee(folder, knee, judgement)
         (good if holding else warnings).append(sentence)
-    confirmed = describe_confirmed(folder, judgement)
-    if confirmed:
-        good.append(confirmed)
-    worse = describe_worse(folder, judgement)
-    if worse:
-        (warnings if _is_telling(folder, judgement) else good).append(worse)
-    leaves = _leaves(folder.rows)
-    failed, calls = _count_failures(leaves)
-    crossed = {result.name for result in folder.run.scenarios if _has_crossed(result)}
-    unnamed, _ = _count_failures([row for row in leaves if row.scenario not in crossed])
-    if calls and (unnamed or not failed):
-        share = f" ({format_share(failed / calls)})" if failed else ""
-        good.append(f"{name_failures(failed)} in {name_calls(calls)}{share}.")
-    level: Level = "bad" if bad or confirmed else "warning" if warnings else "good"
+    watched = warnings if _is_telling(knee, judgement) else good
+    watched += describe_regressions(folder, judgement, "suspected")
+    watched += describe_worse(folder, judgement)
+    good += describe_regressions(folder, judgement, "accepted")
+    good += [*describe_gone(folder, judgement), *describe_better(folder, judgement)]
+    good += _describe_not_ok(folder)
+    level: Level = "bad" if bad else "warning" if warnings else "good"
     return Verdict(level, clean(" ".join([*bad, *warnings, *good])))
 
 
-def _is_telling(folder: RunFolder, judgement: Judgement) -> bool:
+def _is_telling(knee: Knee | None, judgement: Judgement) -> bool:
     """Return whether the run as a whole is worse, and not just one of its many figures."""
-    knee = find_knee(folder.rows)
     rows = [("tools", "tool", "all")]
     if knee is not None and knee.holds is not None:
         rows.append((knee.holds.scenario, knee.holds.kind, knee.holds.name))
     changes = (judgement.changes.get(Cell(*row, figure)) for row in rows for figure in FIGURES)
-    return any(change is not None and change.status == "worse" for change in changes)
+    return any(change and change.status in {"worse", "suspected"} for change in changes)
 
 
 def _describe_failed(folder: RunFolder) -> Iterator[str]:
@@ -124,6 +120,20 @@ def _describe_partial(folder: RunFolder) -> Iterator[str]:
         if result.faults and result.outcome != "failed":
             faults = "; ".join(fault.describe() for fault in result.faults)
             yield f"Short of load generators: in {title} {end_sentence(faults)}"
+
+
+def _describe_rate_limited(folder: RunFolder) -> Iterator[str]:
+    """Say in which scenarios so many calls met a quota that their latency is not valid."""
+    shares = [
+        f"{format_share(measure_rate_limited(folder.rows, name))} in {name_scenario(name)}"
+        for name in SCENARIOS
+        if is_rate_limited(folder.rows, name)
+    ]
+    if shares:
+        yield (
+            f"Not valid for latency: calls were rate limited, {', '.join(shares)}. Have the "
+            "client's quota on the target raised, then run again."
+        )
 
 
 def _describe_generator(folder: RunFolder) -> Iterator[str]:
@@ -170,7 +180,7 @@ def _describe_knee(folder: RunFolder, knee: Knee | None, judgement: Judgement) -
     if knee.holds is None:
         sentences.append("No stage holds.")
     else:
-        rate = format_rate(knee.holds.achieved_rate)
+        rate = format_rate(knee.holds.ok_rate)
         cell = Cell(knee.holds.scenario, knee.holds.kind, knee.holds.name, "p95")
         change = format_change("p95", judgement.changes.get(cell))
         p95 = f"{_p95(knee.holds)} ({change})" if change else _p95(knee.holds)
@@ -193,17 +203,19 @@ def _describe_break(folder: RunFolder, fault: Break) -> str:
     smallest = pick_stages(folder.rows)[0]
     stage = fault.stage
     reasons = []
+    if fault.unfinished:
+        reasons.append(f"under way when the run {_ENDINGS.get(fault.unfinished, 'ended')}")
     if fault.rejected:
-        share = format_share(fault.rejected / fault.attempts) if fault.attempts else NO_DATA
-        reasons.append(
-            f"{format_count(fault.rejected)} of {format_count(fault.attempts)} rejected at the "
-            f"session cap ({share})"
-        )
+        reasons.append(_count(fault.rejected, fault.attempts, "rejected at the session cap"))
+    if fault.limited:
+        reasons.append(_count(fault.limited, stage.count, "rate limited"))
+    if fault.failed:
+        reasons.append(_count(fault.failed, stage.count, "calls failed"))
     if fault.no_data:
         reasons.append("no call was answered ok" if stage.count else NO_DATA)
     if fault.rate_share is not None:
         reasons.append(
-            f"{format_rate(stage.achieved_rate)} of {format_rate(stage.offered_rate)} calls/s "
+            f"{format_rate(stage.ok_rate)} of {format_rate(stage.offered_rate)} calls/s ok "
             f"({format_share(fault.rate_share)})"
         )
     if fault.slowdown is not None:
@@ -212,6 +224,11 @@ def _describe_break(folder: RunFolder, fault: Break) -> str:
             f"{name_units(folder, int(smallest.name))}"
         )
     return f"at {name_units(folder, int(stage.name))}: {'; '.join(reasons)}."
+
+
+def _count(part: int, whole: int, what: str) -> str:
+    share = format_share(part / whole) if whole else NO_DATA
+    return f"{format_count(part)} of {format_count(whole)} {what} ({share})"
 
 
 def _p95(row: Row) -> str:
@@ -232,14 +249,22 @@ def _leaves(rows: Iterable[Row], scenario: str | None = None) -> list[Row]:
 
 def _count_failures(rows: Sequence[Row]) -> tuple[int, int]:
     """Return how many calls failed, refusals apart, and how many there were."""
-    failures = (item for row in rows for item in row.failures.items())
-    failed = sum(count for reason, count in failures if reason not in REFUSALS)
-    return failed, sum(row.count for row in rows)
+    return sum(map(count_failed, rows)), sum(row.count for row in rows)
 
 
-def _find_rate_limited(folder: RunFolder) -> Iterator[tuple[str, float]]:
-    """Yield the scenarios in which more than 1 % of the calls met a quota, and the share."""
-    for scenario in SCENARIOS:
-        share = measure_rate_limited(folder.rows, scenario)
-        if share > MAX_RATE_LIMITED_SHARE:
-            yield scenario, share
+def _describe_not_ok(folder: RunFolder) -> Iterator[str]:
+    """Say how many calls failed, where no sentence has said it yet, and how many were refused."""
+    leaves = _leaves(folder.rows)
+    failed, calls = _count_failures(leaves)
+    refused = sum(map(count_refused, leaves))
+    crossed = {result.name for result in folder.run.scenarios if _has_crossed(result)}
+    unnamed, _ = _count_failures([row for row in leaves if row.scenario not in crossed])
+    counts = []
+    if unnamed or not failed:
+        counts.append((name_failures(failed), failed))
+    if refused:
+        counts.append((name_refusals(refused), refused))
+    if calls and counts:
+        names = " and ".join(name for name, _ in counts)
+        shares = " and ".join(format_share(count / calls) for _, count in counts if count)
+        yield f"{names} in {name_calls(calls)}{f' ({shares})' if shares else ''}."

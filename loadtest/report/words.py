@@ -7,7 +7,7 @@ from typing import Any
 
 from loadtest.history import Cell
 from loadtest.report.figures import format_count
-from loadtest.results import Row, RunFolder, ScenarioResult
+from loadtest.results import RunFolder, ScenarioResult
 
 TITLES = {
     "cold-start": "Cold start",
@@ -56,6 +56,11 @@ def name_failures(count: int) -> str:
     return f"{format_count(count)} failure{'s' * (count != 1)}"
 
 
+def name_refusals(count: int) -> str:
+    """Return "1 refusal", "1,200 refusals"."""
+    return f"{format_count(count)} refusal{'s' * (count != 1)}"
+
+
 def name_unit(folder: RunFolder) -> str:
     """Return what a ladder counts: the stateless era has no sessions, but clients at work."""
     return "client" if folder.run.target.era == "stateless" else "session"
@@ -95,11 +100,6 @@ def end_sentence(text: str) -> str:
     """Return `text` with a full stop, unless it has its own end."""
     text = text.strip()
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def is_aggregate(row: Row) -> bool:
-    """Return whether a row is of all tools together."""
-    return row.kind == "tool" and row.name == "all"
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

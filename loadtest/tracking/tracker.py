@@ -18,7 +18,6 @@ from loadtest.payload import (
     encode_entry,
     find_run_id,
     holds_payload,
-    replace_payload,
 )
 from loadtest.results import Run
 from loadtest.tracking.refusals import PERMISSION, explain_refusals
@@ -96,16 +95,6 @@ class Tracker:
         comments = (*shelves[0].comments, comment)
         shelves[0] = replace(shelves[0], issue=issue, comments=comments)
         return Posted(comment.html_url, True, issue.number)
-
-    def replace_entry(self, entry: Entry) -> Posted:
-        """Replace what a run's comment holds, and leave its text byte for byte."""
-        found = self._find_comment(entry.run)
-        if found is None:
-            raise ReportError(
-                f"run {entry.run.run_id} has no comment on the tracking issue: post it first"
-            )
-        shelf, comment = found
-        return self._edit(shelf, comment, replace_payload(comment.body, entry))
 
     def mark(self, *, regressed: bool, failed: bool) -> None:
         """Put the labels `regressed` and `failed` on the tracking issue, or take them off."""

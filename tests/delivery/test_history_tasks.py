@@ -10,7 +10,7 @@ import pytest
 from github_server import GithubServer
 from plain_runs import SQL, cell, entry, put, weeks
 
-from loadtest.local_history import keep_confirmed
+from loadtest.local_history import keep_judgement
 
 from .delivering import Inv, seed
 
@@ -72,7 +72,8 @@ def test_a_regression_is_accepted_once_it_is_named(inv: Inv, runs_dir: Path) -> 
     for each in weeks(8):
         put(runs_dir, each)
     slow = entry(8, {SQL: 1.6})
-    keep_confirmed(put(runs_dir, slow), frozenset({cell("p50")}))
+    path = put(runs_dir, slow)
+    keep_judgement(path, replace(slow, confirmed=frozenset({cell("p50")})))
     code, said = inv("history", "--env", "prod", "--accept", "nothing")
     assert code == 2
     assert "no run 'nothing': there are last, previous, a SHA, or run-008, " in said
@@ -81,8 +82,11 @@ def test_a_regression_is_accepted_once_it_is_named(inv: Inv, runs_dir: Path) -> 
     assert "run-007 has no confirmed regression to accept" in said
     code, said = inv("history", "--env", "prod", "--accept", "last")
     assert (code, said) == (0, "history     run-008: the new baseline of 1 figure\n")
+    assert "1 accepted regression: executeSQL p50." in (path / "report.md").read_text()
+    assert "Regressed" not in (path / "report.html").read_text()
     code, said = inv("report", "--env", "prod")
     assert code == 0, said
+    assert "1 accepted regression: executeSQL p50." in " ".join(said.split())
 
 
 def test_two_runs_stand_side_by_side(inv: Inv, runs_dir: Path) -> None:
@@ -91,6 +95,7 @@ def test_two_runs_stand_side_by_side(inv: Inv, runs_dir: Path) -> None:
     code, said = inv("compare", "previous", "abcdef", "--env", "prod")
     assert code == 0, said
     assert any("executeSQL" in line and "! +" in line for line in said.splitlines())
+    assert "suspected" not in said
     code, said = inv("compare", "last", "last", "--env", "prod")
     assert code == 2
     assert "both are run run-001: name two runs" in said
@@ -108,6 +113,7 @@ def test_a_run_of_the_tracking_issue_is_accepted_where_it_has_no_folder(
     code, said = inv("history", "--env", "prod", "--accept", "run-008", **github.variables)
     assert code == 0, said
     assert issue.labels == ["load-test-history"]
+    assert "1 accepted regression: executeSQL p50." in issue.comments[-1].body.splitlines()[0]
     assert not runs_dir.exists()
 
 

@@ -11,7 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 from github_server import Artifact, GithubServer, Issue
-from plain_runs import SQL, entry, put, weeks
+from plain_runs import SQL, cell, entry, put, weeks
 
 from loadtest.history import Entry
 from loadtest.payload import decode_entry, encode_entry
@@ -89,10 +89,35 @@ def test_without_an_issue_one_is_opened_and_the_docs_lead_to_it(
     assert "[see results history at #1](https://github.com/octo/loadtest/issues/1)" in page
 
 
+def suspect(number: int) -> Entry:
+    """Return a run in which a regression was suspected: the next one like it confirms that."""
+    cells = frozenset(cell(figure) for figure in ("p50", "p95", "p99"))
+    return replace(entry(number, SLOWER), suspected=cells)
+
+
+def test_one_run_far_outside_is_suspected_and_alerts_nobody(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(8))
+    put(runs_dir, entry(8, SLOWER))
+    with listen() as (url, heard):
+        code, said = inv(
+            *("report", "--env", "prod", "--json"), **github.variables, LOADTEST_WEBHOOK_URL=url
+        )
+    assert code == 0, said
+    document = json.loads(said[said.index("{\n") : said.rindex("}") + 1])
+    assert "tools/tool/executeSQL/p50" in document["suspected"]
+    assert (document["confirmed"], document["accepted"]) == ([], [])
+    assert heard == []
+    assert "3 suspected regressions, which the next run confirms or not" in issue.comments[-1].body
+    assert read_newest(issue).suspected == suspect(8).suspected
+    assert issue.labels == ["load-test-history"]
+
+
 def test_a_confirmed_regression_alerts_until_it_is_accepted(
     inv: Inv, runs_dir: Path, github: GithubServer, checkout: Path, tmp_path: Path
 ) -> None:
-    issue = seed(github, *weeks(8))
+    issue = seed(github, *weeks(7), suspect(7))
     put(runs_dir, entry(8, SLOWER))
     config = checkout / "loadtest.toml"
     text = config.read_text().replace("# mention = ", "mention = ")
@@ -108,7 +133,9 @@ def test_a_confirmed_regression_alerts_until_it_is_accepted(
             GITHUB_STEP_SUMMARY=str(summary),
         )
     assert code == 96, said
-    assert said.splitlines()[-1].endswith("run run-008: 1 confirmed regression (README.md#exit-96)")
+    assert said.splitlines()[-1].endswith(
+        "run run-008: 3 confirmed regressions (README.md#exit-96)"
+    )
     assert "hook-canary" not in said
     body = issue.comments[-1].body
     assert "confirmed regression" in body.splitlines()[0]
@@ -117,7 +144,7 @@ def test_a_confirmed_regression_alerts_until_it_is_accepted(
     assert issue.labels == ["load-test-history", "regressed"]
     (line,) = heard
     comment_url = f"https://github.com/octo/loadtest/issues/12#issuecomment-{issue.comments[-1].id}"
-    assert json.loads(line)["text"].startswith("Load test of prod: Holds 50 sessions")
+    assert json.loads(line)["text"].startswith("Load test of prod: 3 confirmed")
     assert json.loads(line)["text"].endswith(comment_url)
     assert body.startswith(summary.read_text().rstrip())
     names = [line.split("<<")[0] for line in outputs.read_text().splitlines() if "<<" in line]
@@ -127,13 +154,22 @@ def test_a_confirmed_regression_alerts_until_it_is_accepted(
     code, said = inv("history", "--env", "prod", "--accept", "last", **github.variables)
     assert code == 0, said
     assert read_newest(issue).accepted
-    assert issue.comments[-1].body.startswith(body.partition("<!--")[0])
+    accepted = issue.comments[-1].body
+    assert accepted.startswith("✅ **Holds 50 sessions")
+    assert "3 accepted regressions: executeSQL p50, " in accepted.splitlines()[0]
+    assert "since run run-007" in accepted
+    assert "If that is to stay" not in accepted
+    assert "accepted regressions" in (runs_dir / "run-008" / "report.md").read_text()
     assert issue.labels == ["load-test-history"]
     assert json.loads((runs_dir / "run-008" / "judgement.json").read_text())["accepted"]
 
     code, said = inv("report", "--env", "prod", **github.variables)
     assert code == 0, said
     assert issue.labels == ["load-test-history"]
+    assert issue.comments[-1].body == accepted
+    code, said = inv("report", "--env", "prod", "--json", **github.variables)
+    document = json.loads(said[said.index("{\n") : said.rindex("}") + 1])
+    assert (document["confirmed"], len(document["accepted"])) == ([], 3)
     assert "cc @example/performance" not in issue.comments[-1].body
 
 
@@ -227,12 +263,12 @@ def test_what_cannot_be_posted_stays_on_disk_with_the_command_that_posts_it(
 def test_a_regression_that_cannot_be_posted_is_told_all_the_same(
     inv: Inv, runs_dir: Path, github: GithubServer
 ) -> None:
-    seed(github, *weeks(8)).locked = True
+    seed(github, *weeks(7), suspect(7)).locked = True
     put(runs_dir, entry(8, SLOWER))
     code, said = inv("report", "--env", "prod", **github.variables)
     assert code == 17
     regressed, refused = said.splitlines()[-2:]
-    assert regressed.endswith("1 confirmed regression")
+    assert regressed.endswith("3 confirmed regressions")
     assert "is locked" in refused
 
 
@@ -279,7 +315,7 @@ def test_a_dry_run_prints_the_comment_and_touches_nothing(
 def test_the_reference_target_is_nobodys_news(
     inv: Inv, runs_dir: Path, github: GithubServer
 ) -> None:
-    for each in weeks(8):
+    for each in (*weeks(7), entry(7, SLOWER)):
         put(runs_dir, replace(each, run=replace(each.run, environment="local")))
     put(runs_dir, entry(8, SLOWER, environment="local"))
     code, said = inv("report", **github.variables)
@@ -305,9 +341,8 @@ def test_forged_and_missing_reports_are_told_in_the_comment(
 
 
 def test_confirmed_regressions_are_in_the_document_for_machines(inv: Inv, runs_dir: Path) -> None:
-    for each in weeks(8):
+    for each in (*weeks(7), entry(7, SLOWER), entry(8, SLOWER)):
         put(runs_dir, each)
-    put(runs_dir, entry(8, SLOWER))
     code, said = inv("report", "--env", "prod", "--json")
     assert code == 96
     document = json.loads(said[said.index("{\n") : said.rindex("}") + 1])

@@ -96,12 +96,18 @@ def weeks(count: int) -> tuple[Entry, ...]:
     return tuple(entry(number) for number in range(count))
 
 
+def remember(run: Entry, judgement: Judgement) -> Entry:
+    """Return a run as the history keeps it."""
+    confirmed = run.confirmed or judgement.confirmed
+    return replace(run, confirmed=confirmed, suspected=judgement.suspected)
+
+
 def judge_all(runs: Sequence[Entry]) -> list[Judgement]:
     """Judge each run against those before it, remembering what was confirmed."""
     judgements: list[Judgement] = []
     remembered: list[Entry] = []
     for run in runs:
         judgement = judge(run, remembered)
-        remembered.append(replace(run, confirmed=run.confirmed or judgement.confirmed))
+        remembered.append(remember(run, judgement))
         judgements.append(judgement)
     return judgements

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plain_runs import SQL, build_row, cell, entry, judge_all, weeks
+from plain_runs import RUN, SQL, build_row, cell, entry, judge_all, remember, weeks
 from rich.console import Console, RenderableType
 
 from loadtest.errors import UsageError
 from loadtest.history import Entry
 from loadtest.listing import (
     CSV_COLUMNS,
+    RUN_COLUMNS,
+    build_line,
     find_entry,
     render_csv,
     render_history,
@@ -44,10 +46,12 @@ def check(name: str, text: str) -> None:
 
 
 def build_history() -> tuple[Entry, ...]:
-    """Return runs of two profiles: a regression, accepted; a failed run; one without a SHA."""
+    """Return runs of two profiles: a regression, accepted; a failed run; one without a SHA; one
+    that met a quota.
+    """
     runs = [*weeks(10), *(entry(number, {SQL: 1.6}) for number in range(10, 13))]
     judged = zip(runs, judge_all(runs), strict=True)
-    kept = [replace(run, confirmed=judgement.confirmed) for run, judgement in judged]
+    kept = [remember(run, judgement) for run, judgement in judged]
     kept[12] = replace(kept[12], accepted=True)
     failed = (ScenarioResult("sessions", "failed", 107, "the probe met HTTP 503"),)
     over = (ScenarioResult("tools", "thresholds crossed", 99),)
@@ -57,7 +61,42 @@ def build_history() -> tuple[Entry, ...]:
         replace(entry(13, scenarios=failed), rows=()),
         replace(smoke, rows=(*smoke.rows, build_row(FIRST, 130.0))),
         entry(15, profile="smoke", run_id="16234567890-1", scenarios=over, failed=200),
+        limit(entry(16, profile="smoke")),
     )
+
+
+def limit(run: Entry) -> Entry:
+    """Return a run in which 83 % of the calls were refused by a quota."""
+    rows = (replace(row, ok=1000, failures={"rate_limited": row.count - 1000}) for row in run.rows)
+    return replace(run, rows=tuple(rows))
+
+
+def test_a_rate_limited_run_is_not_ok_and_holds_nothing() -> None:
+    limited = limit(entry(1))
+    line = dict(zip(RUN_COLUMNS, build_line(limited), strict=True))
+    assert (line["outcome"], line["holds"]) == ("rate limited", "-")
+    assert "rate limited" in draw(render_pair(entry(0), limited))
+
+
+def test_the_outcome_of_a_run_is_the_worst_that_is_to_be_said_of_it() -> None:
+    found = frozenset({cell("p50")})
+    over = (ScenarioResult("tools", "thresholds crossed", 99),)
+    for run, outcome in (
+        (replace(entry(0), suspected=found), "1 suspected"),
+        (replace(entry(0), confirmed=found, suspected=found), "1 confirmed"),
+        (replace(entry(0, scenarios=over), confirmed=found), "1 confirmed"),
+        (replace(limit(entry(0)), confirmed=found), "1 confirmed"),
+        (replace(entry(0), confirmed=found, accepted=True), "accepted"),
+        (replace(entry(0, scenarios=over), confirmed=found, accepted=True), "over limits"),
+    ):
+        line = dict(zip(RUN_COLUMNS, build_line(run), strict=True))
+        assert line["outcome"] == outcome
+
+
+def test_another_version_of_the_server_is_said_between_two_runs() -> None:
+    target = replace(RUN.target, server_version="1.5.0")
+    text = draw(render_pair(entry(0), entry(1, target=target)))
+    assert "The server is now atlas 1.5.0, and was atlas 1.4.0." in text
 
 
 def test_the_table_of_runs_is_as_reviewed() -> None:
@@ -147,9 +186,11 @@ def test_previous_needs_two_runs() -> None:
 
 
 def test_the_csv_names_what_a_run_confirmed() -> None:
-    run = replace(entry(0), confirmed=frozenset({cell("p99"), cell("p50")}))
+    found = frozenset({cell("p99"), cell("p50")})
+    run = replace(entry(0), confirmed=found, suspected=frozenset({cell("p95")}))
     lines = {line["name"]: line for line in csv.DictReader(io.StringIO(render_csv([run])))}
     assert lines["executeSQL"]["confirmed"] == "p50 p99"
+    assert lines["executeSQL"]["suspected"] == "p95"
     assert lines["listEntities"]["confirmed"] == ""
 
 

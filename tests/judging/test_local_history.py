@@ -1,13 +1,14 @@
 """The history on disk: all that can be read, in order, with what was confirmed and accepted."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from plain_runs import SQL, cell, entry, judge_all, put, weeks
+from plain_runs import SQL, cell, entry, judge_all, put, remember, weeks
 
-from loadtest.errors import ResultsError, UsageError
-from loadtest.local_history import accept_run, keep_confirmed, read_entry, read_local_history
+from loadtest.errors import ResultsError
+from loadtest.local_history import keep_judgement, read_entry, read_local_history
 
 
 def test_no_folder_yet_is_an_empty_history(tmp_path: Path) -> None:
@@ -45,20 +46,21 @@ def test_what_was_confirmed_and_accepted_is_read_back(tmp_path: Path) -> None:
     path = put(tmp_path, entry(0))
     assert read_entry(path).confirmed == frozenset()
     confirmed = frozenset({cell("p50"), cell("failed")})
-    keep_confirmed(path, confirmed)
-    assert read_entry(path).confirmed == confirmed
-    assert not read_entry(path).accepted
-    assert accept_run(tmp_path, read_entry(path)).accepted
-    assert read_entry(path).accepted
-    keep_confirmed(path, confirmed)
+    judged = replace(entry(0), confirmed=confirmed, suspected=frozenset({cell("p99")}))
+    keep_judgement(path, judged)
+    assert read_entry(path) == judged
+    keep_judgement(path, replace(judged, accepted=True))
+    keep_judgement(path, judged)
     assert read_entry(path).accepted
     assert json.loads((path / "judgement.json").read_text())["version"] == 1
 
 
-def test_there_is_nothing_to_accept_in_a_run_without_regressions(tmp_path: Path) -> None:
+def test_a_judgement_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     path = put(tmp_path, entry(0))
-    with pytest.raises(UsageError, match="run-000 has no confirmed regression to accept"):
-        accept_run(tmp_path, read_entry(path))
+    (path / "judgement.json").write_text(
+        '{"version": 1, "confirmed": [["tools", "tool", "executeSQL", "p50"]], "accepted": true}'
+    )
+    assert read_entry(path) == replace(entry(0), confirmed=frozenset({cell("p50")}), accepted=True)
 
 
 def test_a_judgement_of_another_shape_names_its_file(tmp_path: Path) -> None:
@@ -71,10 +73,10 @@ def test_a_judgement_of_another_shape_names_its_file(tmp_path: Path) -> None:
 def test_a_regression_alerts_run_after_run_until_it_is_accepted(tmp_path: Path) -> None:
     runs = [*weeks(10), *(entry(number, {SQL: 1.6}) for number in range(10, 14))]
     for run, judgement in zip(runs, judge_all(runs), strict=True):
-        keep_confirmed(put(tmp_path, run), judgement.confirmed)
+        keep_judgement(put(tmp_path, run), remember(run, judgement))
     history = read_local_history(tmp_path).entries
     assert cell("p50") in history[-1].confirmed
-    accept_run(tmp_path, history[-1])
+    keep_judgement(tmp_path / history[-1].run.run_id, replace(history[-1], accepted=True))
     history = read_local_history(tmp_path).entries
     judgements = judge_all([*history, entry(14, {SQL: 1.6})])
     assert not judgements[-1].confirmed

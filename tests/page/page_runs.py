@@ -45,7 +45,10 @@ def first(name: str) -> Judged:
 
 CASES: Mapping[str, Callable[[], Judged]] = {
     **JUDGED,
-    **{name: lambda name=name: first(name) for name in ("failed", "empty", "interrupted")},  # type: ignore[misc]
+    "failed": lambda: first("failed"),
+    "empty": lambda: first("empty"),
+    "interrupted": lambda: first("interrupted"),
+    "rate-limited": lambda: first("rate-limited"),
     "broken-ladder": lambda: first("broken-ladder"),
     "moved": moved,
     "nasty": nasty,

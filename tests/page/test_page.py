@@ -69,7 +69,9 @@ class Reader(HTMLParser):
             self._words += data.split()
 
 
-@pytest.mark.parametrize("name", ["regressed", "first-run", "failed", "hostile-history"])
+@pytest.mark.parametrize(
+    "name", ["regressed", "accepted", "first-run", "failed", "rate-limited", "hostile-history"]
+)
 def test_the_words_of_a_page_are_as_reviewed(name: str) -> None:
     compare(f"{name}.txt", PAGES[name]())
 
@@ -109,7 +111,7 @@ def test_a_page_is_the_same_every_time(name: str) -> None:
 def test_every_chart_has_a_name_a_description_and_its_figures() -> None:
     page = PAGES["regressed"]()
     figures = re.findall(r"<figure>(.*?)</figure>", page, re.DOTALL)
-    assert len(figures) == 12
+    assert len(figures) == 13
     for figure in figures:
         assert re.search(r'<svg role="img" [^>]*><title>[^<]+</title><desc>[^<]+</desc>', figure)
         assert "<summary>Figures behind it</summary>" in figure
@@ -157,7 +159,34 @@ def test_a_level_that_moved_is_told_with_its_day() -> None:
 def test_a_drift_that_was_judged_begins_a_level() -> None:
     words = " ".join(Reader(PAGES["regressed"]()).lines)
     assert "runMetric p50" in words
-    assert "level moved from 1246 ms to 1240 ms (±0 %) on 2026-06-08" in words
+    assert "level moved from 1042 ms to 1240 ms (+19 %) on 2026-06-08" in words
+
+
+def test_what_is_confirmed_begins_a_level_in_the_run_in_which_it_came() -> None:
+    words = " ".join(Reader(PAGES["regressed"]()).lines)
+    assert "level moved from 74 ms to 104 ms (+40 %) on 2026-07-27" in words
+
+
+def test_the_worst_stands_first_on_a_page() -> None:
+    lines = Reader(PAGES["regressed"]()).lines
+    place = lines.index("p: Regressed")
+    assert lines[place + 1].startswith("h1: 3 confirmed regressions: ")
+    assert next(line for line in lines if line.startswith("li: ")).startswith("li: ▲ ")
+
+
+def test_an_accepted_run_is_not_called_regressed() -> None:
+    lines = Reader(PAGES["accepted"]()).lines
+    assert "p: Good" in lines
+    assert any(line.startswith("li: ✓ ") and "accepted." in line for line in lines)
+
+
+def test_a_run_that_failed_or_was_rate_limited_claims_no_more_than_it_measured() -> None:
+    assert "No call failed" not in PAGES["failed"]()
+    assert "p: No call failed." in Reader(PAGES["compared"]()).lines
+    limited = PAGES["rate-limited"]()
+    assert ">no stage<" in limited
+    assert "5,230 refusals in 10,073 calls" in limited
+    assert "holds 100" not in limited.lower()
 
 
 def test_of_many_regressions_the_worst_are_drawn_and_the_leading_figures_all_the_same() -> None:

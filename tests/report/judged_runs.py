@@ -7,9 +7,9 @@ from typing import Any
 
 from report_runs import COLD_START, LADDER, RUN, TOOLS, failed, folder, hostile, row, stage
 
-from loadtest.evidence import Evidence, orient
+from loadtest.evidence import Finding, orient
 from loadtest.history import Cell, Entry
-from loadtest.judging import Change, Comparison, Drift, Judgement, Status
+from loadtest.judging import Change, Comparison, Judgement, Status
 from loadtest.results import SCENARIOS, Percentiles, Row, RunFolder, Target
 
 # How the runs before stood against this one: up and down, as noise goes.
@@ -64,25 +64,32 @@ def judged(
     *,
     statuses: Mapping[Cell, Status] | None = None,
     reasons: Mapping[str, str] | None = None,
-    drifts: tuple[Drift, ...] = (),
+    drifts: Mapping[Cell, Finding] | None = None,
+    gone: Iterable[Cell] = (),
 ) -> Judged:
     """Judge a run by hand: every figure is the same as before, but for the `statuses` given.
 
-    `reasons` say of scenarios why they have nothing to be compared with.
+    `reasons` say of scenarios why they have nothing to be compared with. What is confirmed was so
+    by the run before too, unless it is among the `drifts`.
     """
     earlier = tuple(earlier)
-    statuses, reasons = statuses or {}, reasons or {}
+    statuses, reasons, drifts = statuses or {}, reasons or {}, drifts or {}
     if not earlier:
         reasons = {**dict.fromkeys(SCENARIOS, "first run"), **reasons}
     changes = {}
     for cell, value in Entry(run.run, run.rows).figures.items():
         before = earlier[-1].figures.get(cell) if cell.scenario not in reasons else None
-        before = next((drift.before for drift in drifts if drift.cell == cell), before)
+        if statuses.get(cell) == "confirmed" and len(earlier) > 1:
+            before = drifts[cell].before if cell in drifts else earlier[-2].figures.get(cell)
         if before is None:
             changes[cell] = Change(value, "incomparable" if cell.scenario in reasons else "new")
             continue
         known = statuses.get(cell, "same")
-        why: Evidence | None = "twice in a row" if known == "confirmed" else None
+        why = drifts.get(cell)
+        if known == "confirmed" and why is None:
+            why = Finding(before, value, earlier[-1], 2, "two runs in a row")
+        elif known == "suspected":
+            why = Finding(before, value, None, 1, None)
         if cell.figure == "failed":
             changes[cell] = Change(value, known, before, None, (value - before) * 100, why)
         else:
@@ -92,7 +99,7 @@ def judged(
         Comparison(name, None, reasons[name]) if name in reasons else Comparison(name, earlier[-1])
         for name in SCENARIOS
     )
-    return Judged(run, earlier, Judgement(comparisons, changes, drifts))
+    return Judged(run, earlier, Judgement(comparisons, changes, frozenset(gone)))
 
 
 def good() -> Judged:
@@ -101,10 +108,15 @@ def good() -> Judged:
 
 
 def regressed() -> Judged:
-    """One confirmed at once, one a quarter worse and no more, a throughput that fell, a drift."""
-    earlier = weekly((*COLD_START, *LADDER, *TOOLS), 14)
+    """Two confirmed by two runs, a drift, one suspected, a throughput that is a quarter worse."""
+    rows = (*COLD_START, *LADDER, *TOOLS)
+    quicker = replace(TOOLS[3], duration=scale(TOOLS[3].duration, 0.84))
+    before = (*COLD_START, *LADDER, *TOOLS[:3], quicker, *TOOLS[4:])
+    earlier = tuple(entry(before if week > 8 else rows, week) for week in range(14, 1, -1))
     slow = replace(TOOLS[0], duration=Percentiles(31.6, 46.0, 54.0, 104.0, 180.0))
     few = stage(100, 15.1, share=0.7, failures={"timeout": 90, "tool_error:internal_error": 12})
+    failing = stage(100, 14.4, failures={"timeout": 150})
+    earlier += (entry((*COLD_START, *LADDER[:-1], failing, slow, *TOOLS[1:]), 1),)
     run = folder(
         (*COLD_START[:2], replace(COLD_START[2], duration=scale(COLD_START[2].duration, 1.4))),
         COLD_START[3:],
@@ -120,20 +132,39 @@ def regressed() -> Judged:
             Cell("tools", "tool", "executeSQL", "p99"): "confirmed",
             Cell("sessions", "stage", "100", "failed"): "confirmed",
             Cell("sessions", "stage", "100", "rate"): "worse",
-            Cell("cold-start", "frame", "tools/list", "p50"): "worse",
+            Cell("cold-start", "frame", "tools/list", "p50"): "suspected",
             Cell("cold-start", "frame", "tools/list", "p99"): "thin",
             metric: "confirmed",
         },
-        drifts=(Drift(metric, 1042.0, 1236.0, 1236 / 1042, earlier[6]),),
+        drifts={metric: Finding(1042.0, 1240.0, earlier[6], 9, "drift")},
+    )
+
+
+def accepted() -> Judged:
+    """What was confirmed is meant to stay."""
+    case = regressed()
+    return replace(case, judgement=case.judgement.accept(frozenset()))
+
+
+def improved() -> Judged:
+    """A new version of the server: one tool is faster, and a regression of another is gone."""
+    rows = (*COLD_START, *LADDER, *TOOLS)
+    slower = (*COLD_START, *LADDER, replace(TOOLS[0], duration=scale(TOOLS[0].duration, 1.5)))
+    earlier = (*weekly(rows, 4)[:-1], entry((*slower, *TOOLS[1:]), 1))
+    return judged(
+        folder(rows, target=replace(RUN.target, server_version="1.5.0")),
+        earlier,
+        statuses={Cell("tools", "tool", "executeSQL", "p50"): "better"},
+        gone=[Cell("tools", "tool", "executeSQL", "p95")],
     )
 
 
 def slowed() -> Judged:
-    """Everything is twice as slow, which may be a bad hour: nothing is confirmed yet."""
+    """Everything is twice as slow, which may be a bad hour: it is suspected."""
     rows = (*COLD_START, *LADDER, *TOOLS)
     run = folder(rows)
     cells: dict[Cell, Status] = {
-        cell: "worse"
+        cell: "suspected"
         for cell in Entry(run.run, run.rows).figures
         if cell.figure in {"p50", "p95", "p99"}
     }
@@ -195,6 +226,8 @@ JUDGED: Mapping[str, Callable[[], Judged]] = {
     "compared": good,
     "first-run": lambda: judged(folder(COLD_START, LADDER, TOOLS)),
     "regressed": regressed,
+    "accepted": accepted,
+    "improved": improved,
     "slowed": slowed,
     "incomparable": incomparable,
     "failed-later": lambda: judged(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from judged_runs import JUDGED, good, judged, regressed, weekly, zeros
+from judged_runs import JUDGED, accepted, good, improved, judged, regressed, weekly, zeros
 from report_golden import compare, draw
 from report_runs import COLD_START, LADDER, TOOLS, folder, stage
 
@@ -87,16 +87,68 @@ def test_of_many_regressions_the_worst_are_told_in_full() -> None:
     assert news[-1].text == "And 5 more."
 
 
-def test_a_run_that_is_worse_as_a_whole_is_no_good_news_before_it_is_confirmed() -> None:
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("worse", "1 figure is more than 25 % worse than before, within the usual spread"),
+        ("suspected", "1 suspected regression, which the next run confirms or not"),
+    ],
+)
+def test_a_run_that_is_worse_as_a_whole_is_no_good_news_before_it_is_confirmed(
+    status: Status, said: str
+) -> None:
     rows = (*COLD_START, *LADDER, *TOOLS)
     for name, level in (("all", "warning"), ("runMetric", "good")):
-        worse: dict[Cell, Status] = {Cell("tools", "tool", name, "p95"): "worse"}
-        case = judged(folder(rows), weekly(rows, 5), statuses=worse)
+        found: dict[Cell, Status] = {Cell("tools", "tool", name, "p95"): status}
+        case = judged(folder(rows), weekly(rows, 5), statuses=found)
         verdict = build_verdict(case.folder, case.judgement)
         assert verdict.level == level
-        called = "all tools" if name == "all" else name
-        said = f"1 figure is more than 25 % worse than before, not confirmed: {called} p95."
-        assert said in verdict.text
+        assert f"{said}: {'all tools' if name == 'all' else name} p95." in verdict.text
+
+
+def test_the_worst_is_said_first() -> None:
+    case = regressed()
+    text = build_verdict(case.folder, case.judgement).text
+    said = ("3 confirmed", "At 100 sessions: 102 of 4,200 calls failed", "1 suspected", "1 figure")
+    places = [text.index(words) for words in said]
+    assert places == sorted(places)
+    news = [remark.status for remark in build_report(case.folder, case.judgement).news]
+    assert news == ["confirmed", "confirmed", "confirmed", "suspected"]
+
+
+def test_what_was_accepted_is_called_so_and_is_no_alarm() -> None:
+    case = accepted()
+    verdict = build_verdict(case.folder, case.judgement)
+    assert verdict.level == "good"
+    assert "3 accepted regressions: failures at 100 sessions" in verdict.text
+    assert "confirmed regression" not in verdict.text
+    report = build_report(case.folder, case.judgement)
+    assert [remark.status for remark in report.news].count("accepted") == 3
+    assert report.news[1].text.endswith(", confirmed by two runs in a row, accepted.")
+    assert report.advice == ""
+
+
+def test_what_improved_and_another_version_of_the_server_are_said() -> None:
+    case = improved()
+    verdict = build_verdict(case.folder, case.judgement)
+    assert verdict.level == "good"
+    assert "1 regression is gone: executeSQL p95." in verdict.text
+    assert "1 figure is more than 25 % better than before: executeSQL p50." in verdict.text
+    comparison = build_report(case.folder, case.judgement).comparison
+    assert comparison is not None
+    assert comparison.text.endswith("The server is now atlas 1.5.0, and was atlas 1.4.0.")
+
+
+def test_a_drift_is_told_with_its_run_and_with_levels_that_were_measured() -> None:
+    case = regressed()
+    (said,) = (
+        each for each in build_report(case.folder, case.judgement).news if "drift" in each.text
+    )
+    assert said.text == (
+        "runMetric p50: 1240 ms, usually 1042 ms (+19 %), at 1240 ms since run "
+        "20260608T120000Z-0000008, confirmed as a drift."
+    )
+    assert said.url == case.earlier[6].url
 
 
 def test_without_a_judgement_nothing_is_said_of_earlier_runs() -> None:
@@ -129,7 +181,7 @@ def test_a_row_that_is_no_more_is_named() -> None:
 def test_where_changes_do_not_fit_a_terminal_the_marks_stay() -> None:
     rows = (*COLD_START, stage(1, 9.0), stage(500, 12000.0, seconds=300))
     cell = Cell("sessions", "stage", "500", "p95")
-    case = judged(folder(rows), weekly(rows, 1, factor=0.0012), statuses={cell: "confirmed"})
+    case = judged(folder(rows), weekly(rows, 1, factor=0.000012), statuses={cell: "confirmed"})
     text = draw(render_terminal(case.folder, case.judgement), 80)
     assert max(len(line) for line in text.splitlines()) <= 80
     ladder = text.split("Concurrent sessions")[1].split("Times in ms")[0]

@@ -96,14 +96,14 @@ def test_an_address_that_is_none_is_never_linked() -> None:
         assert re.findall('href="([^"]*)"', page) == [f"{REPOSITORY}/commit/{run.git_sha}"]
 
 
-def test_confirmed_cells_have_a_sign_and_worse_ones_are_bold_and_no_other() -> None:
+def test_regressions_have_a_sign_and_worse_cells_are_bold_and_no_other() -> None:
     page = render(comment(regressed()))
     cells = re.findall(r"<td[^>]*><strong>(.*?)</strong></td>", page)
     assert [cell.replace("\u00a0", " ") for cell in cells] == [
-        "8.8 (+41 %)",
-        "70.0 of 100 (-30 %)",
+        "👀 8.8 (+41 %)",
+        "68.3 of 100 (-30 %)",
         "❗ 2.4 % (+2.4 pp)",
-        "❗ 104 (+34 %)",
+        "❗ 104 (+41 %)",
         "❗ 1240 (+19 %)",
     ]
 
@@ -142,7 +142,7 @@ def test_what_is_too_long_loses_its_parts_in_the_order_that_is_told() -> None:
         assert len(text) < left
         assert f"left out: {', '.join(CUTS[:count])}." in text
         assert [name for name, sign in signs.items() if sign in text] == list(CUTS[count:])
-        assert text.startswith("❌ **Holds 100 sessions")
+        assert text.startswith("❌ **1 confirmed regression: tool")
         assert "staging · api.example.com, atlas 1.4.0" in text
         assert cut in text
         left = len(text)
@@ -156,7 +156,7 @@ def test_a_comment_is_never_longer_than_allowed(most_chars: int) -> None:
 
 def test_verdict_and_facts_are_the_last_to_go() -> None:
     text = comment(crowded(), 800)
-    assert text.startswith("❌ **Holds 100 sessions at 100 calls/s;")
+    assert text.startswith("❌ **1 confirmed regression: tool")
     assert "commit [1a2b3c4]" in text
     assert comment(crowded(), 60).startswith("❌ **")
 

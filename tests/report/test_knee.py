@@ -1,12 +1,18 @@
 """The knee: which stage holds, and what the others broke."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from report_runs import LADDER, TOOLS, opening, stage
+from report_runs import LADDER, RUN, TOOLS, opening, stage
 
-from loadtest.compare import Break, Knee, find_knee
-from loadtest.results import Percentiles, Row
+from loadtest.compare import Break, Knee
+from loadtest.compare import find_knee as find_knee_of
+from loadtest.results import Outcome, Percentiles, Row, Run, ScenarioResult
+
+
+def find_knee(rows: Iterable[Row], run: Run = RUN) -> Knee | None:
+    return find_knee_of(run, rows)
 
 
 def with_p95(row: Row, p95_ms: float) -> Row:
@@ -26,7 +32,7 @@ def test_without_a_stage_there_is_no_knee() -> None:
 def test_a_stage_below_90_per_cent_of_its_rate_breaks(share: float, holds: bool) -> None:
     low, high = stage(1, 9.0), stage(100, 9.0, share=share)
     knee = find_knee((low, high))
-    assert knee == (Knee(high) if holds else Knee(low, (Break(high, share, None, 0, 5340),)))
+    assert knee == (Knee(high) if holds else Knee(low, (Break(high, share),)))
 
 
 @pytest.mark.parametrize(("p95_ms", "holds"), [(19.9, True), (20.0, False)])
@@ -41,7 +47,8 @@ def test_twice_the_p95_of_the_smallest_stage_breaks(p95_ms: float, holds: bool) 
 @pytest.mark.parametrize("thin_stage", [0, 1])
 def test_a_p95_of_too_few_calls_breaks_no_stage(thin_stage: int) -> None:
     stages = [with_p95(stage(1, 9.0), 10.0), with_p95(stage(10, 9.0), 90.0)]
-    stages[thin_stage] = replace(stages[thin_stage], ok=29)
+    thin = {"count": 29, "ok": 29, "seconds": 29 / (1, 10)[thin_stage]}
+    stages[thin_stage] = replace(stages[thin_stage], **thin)  # type: ignore[arg-type]
     assert find_knee(stages) == Knee(stages[1], unjudged=(stages[1],))
 
 
@@ -87,3 +94,63 @@ def test_stages_are_ordered_by_number() -> None:
     knee = find_knee((stage(100, 9.0), stage(20, 9.0), stage(3, 9.0)))
     assert knee is not None
     assert knee.holds == stage(100, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("failed", "holds"), [(60, True), (61, False), (1200, False), (5940, False)]
+)
+def test_a_stage_holds_by_its_ok_calls_and_within_the_failure_threshold(
+    failed: int, holds: bool
+) -> None:
+    low, high = stage(1, 9.0), stage(100, 9.0, failures={"http_502": failed})
+    knee = find_knee((low, high))
+    assert knee is not None
+    assert knee.holds == (high if holds else low)
+    assert [fault.failed for fault in knee.breaks] == ([] if holds else [failed])
+
+
+def test_a_rate_is_that_of_ok_calls() -> None:
+    knee = find_knee((stage(1, 9.0), stage(100, 9.0, failures={"timeout": 1200})))
+    assert knee is not None
+    assert knee.breaks[0].rate_share == pytest.approx(0.8)
+
+
+def test_the_failure_threshold_is_that_of_the_profile() -> None:
+    run = replace(RUN, knobs={**RUN.knobs, "max_failure_share": 0.05})
+    high = stage(100, 9.0, failures={"timeout": 240})
+    assert find_knee((stage(1, 9.0), high), run) == Knee(high)
+    assert find_knee((stage(1, 9.0), high)) != Knee(high)
+
+
+@pytest.mark.parametrize("place", ["call", "opening"])
+def test_a_rate_limit_that_was_met_once_breaks_a_stage(place: str) -> None:
+    limited = {"rate_limited": 1}
+    high = stage(100, 14.0, failures=limited if place == "call" else None)
+    rows = (stage(1, 9.0), high, opening(100, 99, limited if place == "opening" else None))
+    assert find_knee(rows) == Knee(stage(1, 9.0), (Break(high, limited=1),))
+
+
+def ended(outcome: Outcome) -> Run:
+    return replace(RUN, scenarios=(ScenarioResult("sessions", outcome),))
+
+
+@pytest.mark.parametrize("outcome", ["aborted", "interrupted", "failed", "not run"])
+def test_the_stage_that_was_under_way_when_the_run_ended_does_not_hold(outcome: Outcome) -> None:
+    low, cut = stage(1, 9.0), stage(10, 9.0, seconds=20)
+    knee = find_knee((low, cut), ended(outcome))
+    assert knee == Knee(low, (Break(cut, unfinished=outcome),))
+
+
+def test_a_run_that_was_aborted_at_the_end_of_a_stage_was_aborted_by_it() -> None:
+    low, whole = stage(1, 9.0), stage(10, 9.0)
+    assert find_knee((low, whole), ended("aborted")) == Knee(
+        low, (Break(whole, unfinished="aborted"),)
+    )
+    assert find_knee((low, whole), ended("interrupted")) == Knee(whole)
+
+
+def test_stages_are_under_way_in_the_order_of_the_profile() -> None:
+    run = ended("aborted")
+    run = replace(run, knobs={"sessions": {"stages": [50, 10, 1], "stage_seconds": 60}})
+    knee = find_knee((stage(10, 9.0), stage(50, 9.0)), run)
+    assert knee == Knee(stage(50, 9.0), (Break(stage(10, 9.0), unfinished="aborted"),))

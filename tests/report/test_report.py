@@ -50,7 +50,7 @@ def test_a_slow_and_crowded_ladder_still_fits_80_columns() -> None:
         line for line in draw(render_terminal(run), 80).splitlines() if line.startswith("      500")
     )
     assert line.split() == [
-        *("500", "500", "500", "100,000", "50,000"),
+        *("500", "500", "333", "100,000", "50,000"),
         *("12.0s", "20.4s", "28.8s", "12.2s", "20.8s", "29.4s"),
     ]
 
@@ -119,15 +119,15 @@ def of(name: str) -> Callable[[], RunFolder]:
             "warning",
             "Over its limits: concurrent sessions, 325 failures in 15,660 calls (2.1 %). Holds 100 "
             "sessions at 100 calls/s; p95 25 ms. At 200 sessions: 100 of 200 rejected at the "
-            "session cap (50 %); 100 of 200 calls/s (50 %); p95 106 ms, 6.6 times that of 1 "
-            "session.",
+            "session cap (50 %); 325 of 6,000 calls failed (5.4 %); 94.6 of 200 calls/s ok "
+            "(47.3 %); p95 106 ms, 6.6 times that of 1 session.",
         ),
         (
             of("interrupted"),
             "warning",
             "Interrupted: the numbers of concurrent sessions are partial. Not run: tool-call mix. "
-            "Holds 10 sessions at 10.0 calls/s; p95 ~17 ms. At 50 sessions: no data. "
-            "0 failures in 260 calls.",
+            "Holds 1 session at 1.0 calls/s; p95 ~16 ms. At 10 sessions: under way when the run "
+            "was interrupted. 0 failures in 260 calls.",
         ),
         (
             of("failed"),
@@ -140,7 +140,8 @@ def of(name: str) -> Callable[[], RunFolder]:
             "warning",
             "Not valid for latency: calls were rate limited, 50 % in concurrent sessions, 96.9 % "
             "in tool-call mix. Have the client's quota on the target raised, then run again. "
-            "1 failure in 10,073 calls (under 0.1 %).",
+            "No stage holds. At 1 session: 30 of 60 rate limited (50 %); 0.50 of 1.0 calls/s ok "
+            "(50 %). 1 failure and 5,230 refusals in 10,073 calls (under 0.1 % and 51.9 %).",
         ),
         (
             of("empty"),
@@ -262,7 +263,7 @@ def test_the_stateless_era_has_clients_instead_of_sessions() -> None:
 def test_an_open_loop_mix_shows_what_was_offered_and_the_time_from_the_schedule() -> None:
     report = build_report(folder((row("tools", "tool", "all", 600, 31.0, offered=10.0),)))
     assert [column.header for column in report.sheets[2].columns] == [
-        *("tool", "offered/s", "achieved/s", "ok", "not ok"),
+        *("tool", "offered/s", "ok/s", "ok", "not ok"),
         *("call p50", "call p95", "call p99", "due p50", "due p95", "due p99"),
     ]
 

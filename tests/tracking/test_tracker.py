@@ -78,28 +78,6 @@ def test_a_run_long_ago_is_looked_for_as_far_back_as_it_may_lie(
     assert old.body == f"Told anew.\n\n{encode_entry(entry)}"
 
 
-def test_what_a_comment_holds_is_replaced_and_its_text_stays_byte_for_byte(
-    github: GithubServer, new_tracker: NewTracker
-) -> None:
-    github.add_issue(1, labels=[LABEL])
-    accepted = replace(full_run(), accepted=True)
-    text = ("Verdict  \r\n\ttable --> `x`\n\n", "\n\n(edited by hand) \n")
-    comment = github.add_comment(1, encode_entry(full_run()).join(text))
-    tracker = new_tracker()
-    assert not tracker.replace_entry(accepted).created
-    assert comment.body == encode_entry(accepted).join(text)
-    assert [entry.accepted for entry in tracker.read_recent().entries] == [True]
-
-
-def test_what_no_comment_holds_is_not_replaced(
-    github: GithubServer, new_tracker: NewTracker
-) -> None:
-    github.add_issue(1, labels=[LABEL])
-    with pytest.raises(ReportError, match="run 17654321098-1 has no comment on the tracking"):
-        new_tracker().replace_entry(full_run())
-    assert not github.issues[1].comments
-
-
 def test_labels_go_on_and_off_and_cost_nothing_where_they_are_right(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
