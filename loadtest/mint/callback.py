@@ -5,13 +5,14 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import h11
 
 CALLBACK_PATH = "/callback"
 SERVE_SECONDS = 10.0
-ACCEPT_TURNS = 3
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <body style="font:16px system-ui;margin:4rem auto;max-width:32rem"><h1>{title}</h1>
 <p>{text}</p></body></html>"""
@@ -68,28 +69,31 @@ class Callback:
 @asynccontextmanager
 async def listen(port: int | None = None) -> AsyncIterator[Callback]:
     """Serve the redirect URI until the block ends: on this loopback port, else on a free one."""
-    connections: set[asyncio.Task[None]] = set()
+    served: set[asyncio.Task[None]] = set()
+    is_over = False
 
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = asyncio.ensure_future(_serve(callback, reader, writer))
-        connections.add(connection)
-        connection.add_done_callback(connections.discard)
+    async def accept() -> None:
+        while not is_over:
+            connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+            serving = asyncio.create_task(_serve(callback, connection))
+            served.add(serving)
+            serving.add_done_callback(partial(_end, served, connection))
 
-    listener = _bind(port or 0)
-    callback = Callback(listener.getsockname()[1])
-    server = await asyncio.start_server(accept, sock=listener, limit=16384)
-    try:
-        yield callback
-    finally:
-        server.close()
-        # The event loop takes a few turns to pass on a connection that it has just accepted.
-        for _ in range(ACCEPT_TURNS):
-            await asyncio.sleep(0)
-        # A browser opens connections in advance and sends nothing on them.
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-        await server.wait_closed()
+    with _bind(port or 0) as listener:
+        listener.setblocking(False)
+        callback = Callback(listener.getsockname()[1])
+        accepting = asyncio.create_task(accept())
+        try:
+            yield callback
+        finally:
+            # A connection of our own ends `accept`: cancelling it could lose one just accepted.
+            is_over = True
+            with suppress(OSError), socket.create_connection(listener.getsockname(), timeout=1):
+                await accepting
+            # A browser opens connections in advance and sends nothing on them.
+            for task in (accepting, *served):
+                task.cancel()
+            await asyncio.gather(accepting, *served, return_exceptions=True)
 
 
 def _bind(port: int) -> socket.socket:
@@ -99,30 +103,25 @@ def _bind(port: int) -> socket.socket:
         return socket.create_server(("127.0.0.1", 0))
 
 
-async def _serve(
-    callback: Callback, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    try:
+def _end(served: set[asyncio.Task[None]], connection: socket.socket, serving: Any) -> None:
+    served.discard(serving)
+    connection.close()
+
+
+async def _serve(callback: Callback, connection: socket.socket) -> None:
+    # A port scan or a dropped connection: keep waiting for the real one.
+    with suppress(TimeoutError, OSError, h11.RemoteProtocolError):
         async with asyncio.timeout(SERVE_SECONDS):
-            await _serve_one(callback, reader, writer)
-            writer.close()
-            await writer.wait_closed()
-    except (TimeoutError, OSError, h11.RemoteProtocolError):
-        pass  # a port scan or a dropped connection: keep waiting for the real one
-    finally:
-        writer.transport.abort()
-        with suppress(OSError):
-            await writer.wait_closed()
+            await _serve_one(callback, connection)
 
 
-async def _serve_one(
-    callback: Callback, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    connection = h11.Connection(h11.SERVER)
-    while not isinstance(event := connection.next_event(), h11.Request):
+async def _serve_one(callback: Callback, connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    http = h11.Connection(h11.SERVER)
+    while not isinstance(event := http.next_event(), h11.Request):
         if event is not h11.NEED_DATA:
             return
-        connection.receive_data(await reader.read(8192))
+        http.receive_data(await loop.sock_recv(connection, 8192))
     status, text = callback.take(event.method, event.target)
     title = "Signed in" if status == 200 else "Not taken"
     body = _PAGE.format(title=title, text=text).encode()
@@ -138,8 +137,7 @@ async def _serve_one(
         h11.Data(data=body),
         h11.EndOfMessage(),
     ):
-        writer.write(connection.send(part) or b"")
-    await writer.drain()
+        await loop.sock_sendall(connection, http.send(part) or b"")
 
 
 def _first(query: dict[str, list[str]], name: str) -> str | None:

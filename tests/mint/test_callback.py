@@ -1,4 +1,5 @@
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -100,6 +101,21 @@ def test_connections_that_are_still_open_are_closed_when_the_block_ends(sent: by
             with suppress(ConnectionResetError):
                 assert await asyncio.wait_for(reader.read(), timeout=15) == b""
             writer.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_connection_is_closed_however_lately_it_was_accepted(turns: int) -> None:
+    async def run() -> None:
+        async with listen() as callback:
+            port = httpx.URL(callback.redirect_uri).port
+            opened = socket.create_connection(("127.0.0.1", port), timeout=15)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        with opened, suppress(ConnectionResetError):
+            assert opened.recv(1) == b""
 
     asyncio.run(run())
 
