@@ -1,26 +1,45 @@
 """Which Chromium signs in: Playwright's pinned build, else the system's own; found and launched."""
 
+import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from loadtest.driver import PASSED_ON, open_driver, run
 from loadtest.errors import BrowserError
 from loadtest.files import read_json, write_json
+from loadtest.processes import build_child_environment
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright
 
+T = TypeVar("T")
 RECORD_VERSION = 1
 SYSTEM_NAMES = ("google-chrome-stable", "google-chrome", "chromium", "chromium-browser")
-# Without these a browser that cannot reach its vendor's hosts keeps trying at every start.
-QUIET_FLAGS = ("--disable-quic", "--disable-sync", "--no-first-run")
+# At its start Chromium asks its vendor for updates and for accounts, whatever Playwright switches
+# off: of these services the addresses can only be replaced, here by one that nobody answers.
+NOWHERE = "http://127.0.0.1:9/"
+QUIET_FLAGS = (
+    *("--disable-quic", "--disable-sync", "--no-first-run"),
+    *(f"--component-updater=url-source={NOWHERE}", f"--gaia-url={NOWHERE}"),
+    # A page that did not load is loaded again by us alone: a rate limit counts each time.
+    "--disable-auto-reload",
+)
+# What Chromium and Playwright say where the system refuses to make a sandbox.
+NO_SANDBOX = re.compile("sandbox|namespace", re.IGNORECASE)
+START_SECONDS = 60.0
+ANSWER_SECONDS = 15.0
+CLOSE_SECONDS = 10.0
 DRIVER = [sys.executable, "-m", "playwright", "--version"]
 REMEDY = (
     "type `python -m playwright install --with-deps chromium`, or install Chrome or Chromium "
@@ -93,44 +112,87 @@ def ensure_choice(record: Path) -> BrowserChoice:
     return choice
 
 
-async def launch(
-    playwright: "Playwright", choice: BrowserChoice, *, headed: bool = False, slow_ms: float = 0
-) -> "Browser":
-    """Start the chosen browser; signals stay with us, so that cleaning up stays with us too."""
+@asynccontextmanager
+async def open_browser(
+    choice: BrowserChoice,
+    tell: Callable[[str], None] = lambda _: None,
+    *,
+    headed: bool = False,
+    slow_ms: float = 0,
+) -> "AsyncIterator[Browser]":
+    """Start the chosen browser and its driver for the length of the block, inside `driver.run`.
+
+    Raises BrowserError where it does not start; starting and closing have their deadlines.
+    """
+    async with open_driver() as playwright:
+        starting = launch(playwright, choice, tell, headed=headed, slow_ms=slow_ms)
+        browser = await answered(starting, START_SECONDS)
+        try:
+            yield browser
+        finally:
+            with suppress(BrowserError):
+                await answered(browser.close(), CLOSE_SECONDS)
+
+
+async def answered(asked: Awaitable[T], seconds: float = ANSWER_SECONDS) -> T:
+    """Return what the browser answers; BrowserError where it has ended or stays silent."""
     from playwright.async_api import Error
 
     try:
-        return await playwright.chromium.launch(
-            **_launch_options(choice), headless=not headed, slow_mo=slow_ms
-        )
-    except Error as failure:
-        first = str(failure).strip().splitlines()[0]
-        raise BrowserError(f"{choice.browser_version} does not start ({first}): {REMEDY}") from None
+        async with asyncio.timeout(seconds):
+            return await asked
+    except TimeoutError:
+        raise BrowserError(f"the browser has not answered for {seconds:.0f} s") from None
+    except Error:
+        raise BrowserError("the browser has ended") from None
 
 
-def _launch_options(choice: BrowserChoice) -> dict[str, Any]:
-    where: dict[str, Any] = (
+async def launch(
+    playwright: "Playwright",
+    choice: BrowserChoice,
+    tell: Callable[[str], None] = lambda _: None,
+    *,
+    headed: bool = False,
+    slow_ms: float = 0,
+) -> "Browser":
+    """Start the chosen browser; signals stay with us, so that cleaning up stays with us too.
+
+    Chromium runs in its sandbox, except for root and where the system does not allow one.
+    """
+    from playwright.async_api import Error
+
+    options: dict[str, Any] = (
         {"executable_path": choice.executable} if choice.executable else {"channel": "chromium"}
     )
-    signals = {"handle_sigint": False, "handle_sigterm": False, "handle_sighup": False}
-    return where | signals | {"args": list(QUIET_FLAGS), "timeout": 60_000}
+    options |= {"handle_sigint": False, "handle_sigterm": False, "handle_sighup": False}
+    options |= {"args": list(QUIET_FLAGS), "headless": not headed, "slow_mo": slow_ms}
+    has_sandbox = os.name != "posix" or os.geteuid() != 0
+    while True:
+        try:
+            return await playwright.chromium.launch(**options, chromium_sandbox=has_sandbox)
+        except Error as failure:
+            words = str(failure).strip()
+        if not has_sandbox or not NO_SANDBOX.search(words):
+            said = words.splitlines()[0]
+            raise BrowserError(f"{choice.browser_version} does not start ({said}): {REMEDY}")
+        has_sandbox = False
+        tell("this system does not allow Chromium's sandbox (user namespaces): it runs without one")
 
 
 def _try_start(
     source: Literal["playwright", "system"], executable: str | None
 ) -> BrowserChoice | None:
     """Start and stop the browser once: the only proof that it and its libraries are there."""
-    from playwright.sync_api import Error, sync_playwright
-
     choice = BrowserChoice(source, version("playwright"), "Chromium", executable)
+
+    async def start() -> str:
+        async with open_browser(choice) as browser:
+            return browser.version
+
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(**_launch_options(choice))
-            found = browser.version
-            browser.close()
-    except Error:
+        return replace(choice, browser_version=f"Chromium {run(start())}")
+    except BrowserError:
         return None
-    return BrowserChoice(source, choice.playwright_version, f"Chromium {found}", executable)
 
 
 def _try_playwright() -> BrowserChoice | None:
@@ -180,11 +242,11 @@ def _may_install() -> list[str] | None:
 
 
 def _runs(command: list[str]) -> bool:
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    environment = build_child_environment(os.environ, PASSED_ON)
     try:
         done = subprocess.run(  # noqa: S603 (fixed argument lists)
             command,
-            env=environment,
+            env=environment | {"DEBIAN_FRONTEND": "noninteractive"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,

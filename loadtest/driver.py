@@ -1,0 +1,165 @@
+"""Playwright's driver: it inherits no secret, answers in time, and leaves nothing behind."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from loadtest.errors import BrowserError
+from loadtest.processes import build_child_environment
+
+if TYPE_CHECKING:
+    from playwright.async_api import Playwright
+
+T = TypeVar("T")
+
+# What driver and browser need beside what every program does: a screen, fonts, where browsers lie.
+PASSED_ON = (
+    *("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
+    *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "FONTCONFIG_FILE", "FONTCONFIG_PATH"),
+    *("LOCALAPPDATA", "APPDATA", "PROGRAMFILES", "PROGRAMFILES(X86)", "NODE_EXTRA_CA_CERTS"),
+    *("PLAYWRIGHT_BROWSERS_PATH", "PLAYWRIGHT_DOWNLOAD_HOST", "PLAYWRIGHT_CHROMIUM_DOWNLOAD_HOST"),
+    *("PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT", "PLAYWRIGHT_HOST_PLATFORM_OVERRIDE"),
+    *("PLAYWRIGHT_NODEJS_PATH", "PW_LANG_NAME", "PW_LANG_NAME_VERSION", "PW_CLI_DISPLAY_VERSION"),
+    *("CHROME_DEVEL_SANDBOX", "PYTHONPATH"),
+)
+# With these in our environment Playwright prints what is typed.
+DEBUG_SWITCHES = ("DEBUG", "DEBUGP")
+# Playwright keeps them in futures that it never reads; what it raises as well is what counts.
+LEFT_BEHIND = (
+    "Connection closed while reading from the driver",
+    "Cannot launch Node.js",
+    "Target page, context or browser has been closed",
+)
+# Chromium does not start where the path of its socket, 45 bytes below ours, is over 103 bytes.
+LONGEST_PLACE = 36
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+# A browser ends by itself when its driver is gone.
+ENDING_SECONDS = 5.0
+LOOK_SECONDS = 0.02
+
+if sys.platform == "win32":
+    _Loop = asyncio.ProactorEventLoop
+else:
+    _Loop = asyncio.SelectorEventLoop
+
+
+class DriverLoop(_Loop):
+    """An event loop whose child processes get a filtered environment, and can be ended by force.
+
+    Playwright starts its driver with the whole environment of its process, and the driver starts
+    the browser with its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._children: list[asyncio.SubprocessTransport] = []
+        self._folder: str | None = None
+        self.set_exception_handler(_note_exception)
+
+    async def subprocess_exec(self, *arguments: Any, **options: Any) -> Any:
+        """Start a program as asyncio does, but for its environment."""
+        given = options.pop("env", None) or os.environ
+        folder = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._folder) if self._folder else {}
+        environment = build_child_environment(given, PASSED_ON) | folder
+        transport, protocol = await super().subprocess_exec(*arguments, env=environment, **options)
+        self._children.append(transport)
+        return transport, protocol
+
+    @asynccontextmanager
+    async def private_folder(self) -> AsyncIterator[None]:
+        """Give the children one temporary folder; end them and remove it with the block.
+
+        A browser that was killed leaves its profile there, with the cookies of the sign-in.
+        """
+        is_long = os.name == "posix" and len(os.fsencode(gettempdir())) > LONGEST_PLACE
+        place = "/tmp" if is_long else None  # noqa: S108 (the folder below it is ours alone)
+        with TemporaryDirectory(
+            prefix="mcp-loadtest-", dir=place, ignore_cleanup_errors=True
+        ) as folder:
+            self._folder = folder
+            try:
+                yield
+            finally:
+                self._folder = None
+                await self._end_children()
+                await _end_users(folder)
+
+    async def _end_children(self) -> None:
+        for child in self._children:
+            with suppress(ProcessLookupError):
+                child.kill()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ENDING_SECONDS):
+                    while child.get_returncode() is None:
+                        await asyncio.sleep(LOOK_SECONDS)
+            child.close()
+        self._children.clear()
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that may call `open_driver`."""
+    with asyncio.Runner(loop_factory=DriverLoop) as runner:
+        return runner.run(main)
+
+
+@asynccontextmanager
+async def open_driver() -> AsyncIterator["Playwright"]:
+    """Start Playwright's driver for the length of the block, inside `run`.
+
+    Raises BrowserError where it does not start. Whatever became of it or of its browsers, no
+    process and no file of theirs is left behind the block.
+    """
+    from playwright.async_api import async_playwright
+
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, DriverLoop), "open_driver works inside loadtest.driver.run"
+    for switch in DEBUG_SWITCHES:
+        os.environ.pop(switch, None)
+    async with loop.private_folder():
+        manager = async_playwright()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                playwright = await manager.start()
+        except Exception as failure:  # noqa: BLE001 (Playwright raises it where its driver dies)
+            said = (str(failure) or type(failure).__name__).splitlines()[0]
+            raise BrowserError(f"Playwright's driver does not start ({said})") from None
+        try:
+            yield playwright
+        finally:
+            with suppress(Exception):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await playwright.stop()
+
+
+async def _end_users(folder: str) -> None:
+    """Wait until no process uses this temporary folder; end by force those that go on."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ENDING_SECONDS):
+            while _find_users(folder):
+                await asyncio.sleep(LOOK_SECONDS)
+    for process_id in _find_users(folder):
+        with suppress(OSError):
+            os.kill(process_id, signal.SIGKILL)
+
+
+def _find_users(folder: str) -> list[int]:
+    """Return the processes that were given this temporary folder; only Linux lists them."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if f"TMPDIR={folder}".encode() in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
+    return found
+
+
+def _note_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what nobody awaited, except the errors that Playwright leaves behind by itself."""
+    if not str(context.get("exception")).startswith(LEFT_BEHIND):
+        loop.default_exception_handler(context)
