@@ -16,6 +16,9 @@ from loadtest.files import ensure_private_dir, write_text
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
 
+# Of how many failed sign-ins the pages are kept.
+MOST_KEPT = 10
+_KEPT = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[a-z-]+\.(?:txt|png)")
 EVIDENCE_SECONDS = 12.0
 READ_MS = 3_000
 PICTURE_MS = 5_000
@@ -70,7 +73,17 @@ async def keep_evidence(page: "Page", folder: Path, step: str, secrets: Iterable
     write_text(kept, redact(f"{describe_url(page.url)}\n\n{text}", hidden) + "\n", private=True)
     if picture is not None:
         _write_bytes(stem.with_name(stem.name + ".png"), picture)
+    _remove_older(folder)
     return kept
+
+
+def _remove_older(folder: Path) -> None:
+    """Remove all but the newest of what was kept here."""
+    ours = [path for path in folder.iterdir() if _KEPT.fullmatch(path.name) and path.is_file()]
+    newest = sorted({path.stem for path in ours})[-MOST_KEPT:]
+    for path in ours:
+        if path.stem not in newest:
+            path.unlink(missing_ok=True)
 
 
 async def _read(page: "Page") -> str:

@@ -710,6 +710,27 @@ def test_evidence_is_private_and_masked(
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
 
 
+def test_only_the_newest_failures_are_kept_and_no_other_file_is_removed(
+    runner: asyncio.Runner, browser: Browser, tmp_path: Path
+) -> None:
+    older = [f"202601{day:02}T120000.000000Z-sign-in" for day in range(1, 13)]
+    for stem in older:
+        for suffix in (".txt", ".png"):
+            (tmp_path / (stem + suffix)).touch()
+    (tmp_path / "20250101T120000.000000Z-mine.pdf").touch()
+    (tmp_path / "notes.txt").touch()
+
+    async def keep() -> Path:
+        async with fresh_page(browser) as shown:
+            return await keep_evidence(shown, tmp_path, "consent", [PASSWORD])
+
+    kept = runner.run(keep())
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {"notes.txt", "20250101T120000.000000Z-mine.pdf"} < left
+    assert {path.stem for path in tmp_path.glob("*Z-*.txt")} == {*older[-9:], kept.stem}
+    assert len(list(tmp_path.glob("*.png"))) == 10
+
+
 def test_pictures_of_pages_that_differ_in_secrets_alone_are_the_same(
     runner: asyncio.Runner, browser: Browser, tmp_path: Path
 ) -> None:
