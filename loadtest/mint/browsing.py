@@ -1,12 +1,11 @@
 """The browser of a mint: up while discovery is at work, and gone while tokens are exchanged."""
 
 import asyncio
-import os
 import time
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
-from loadtest.browser import launch
+from loadtest.browser import answered, open_browser
 from loadtest.errors import BrowserError, MintError
 from loadtest.mint.callback import Callback
 from loadtest.mint.evidence import keep_evidence
@@ -14,7 +13,7 @@ from loadtest.mint.pages import SignIn
 from loadtest.mint.request import MintRequest, Timings
 
 if TYPE_CHECKING:
-    from playwright.async_api import BrowserContext
+    from playwright.async_api import BrowserContext, Page
 
 
 class SignInBrowser:
@@ -48,15 +47,37 @@ class SignInBrowser:
     async def sign_in(
         self, authorization_url: str, callback: Callback, origins: frozenset[str]
     ) -> None:
+        """Go through the pages; where the browser is lost on the way, once more with another.
+
+        Raises BrowserError where none starts, MintError for all else.
+        """
+        try:
+            await self._go_through(authorization_url, callback, origins)
+        except (BrowserError, MintError) as failure:
+            if isinstance(failure, MintError) and failure.reason != "browser_gone":
+                raise
+            self._request.tell(f"{failure}: trying once more with a new browser")
+            await self._close()
+            if not callback.answer.done():
+                await self._go_through(authorization_url, callback, origins)
+        self._left -= 1
+        if self._left <= 0:
+            self._closing = asyncio.create_task(self._close())
+
+    async def _go_through(
+        self, authorization_url: str, callback: Callback, origins: frozenset[str]
+    ) -> None:
         """Go through the pages; on failure keep what they showed and say where."""
         request = self._request
         began = time.monotonic()
-        page = await (await self._find_context()).new_page()
+        try:
+            page = await self._open_page()
+        finally:
+            opened = time.monotonic()
+            self._timings.browser_seconds += opened - began
         if not self._told:
             request.tell(f"signing in with {request.browser.browser_version}")
             self._told = True
-        opened = time.monotonic()
-        self._timings.browser_seconds += opened - began
         sign_in = SignIn(
             page,
             request.environment.pages,
@@ -70,6 +91,8 @@ class SignInBrowser:
         try:
             await sign_in.run(authorization_url, callback)
         except MintError as failure:
+            if failure.reason in {"browser_gone", "rate_limited"}:
+                raise
             folder = request.state_dir / "failures"
             kept = await keep_evidence(page, folder, sign_in.step, sign_in.secrets)
             raise MintError(
@@ -80,30 +103,24 @@ class SignInBrowser:
             ) from None
         finally:
             self._timings.pages_seconds += time.monotonic() - opened
-        self._left -= 1
-        if self._left <= 0:
-            self._closing = asyncio.create_task(self._close())
 
-    async def _find_context(self) -> "BrowserContext":
+    async def _open_page(self) -> "Page":
         if self._closing is not None:
             await self._closing
             self._closing = None
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
-        return await self._opening
+        context = await self._opening
+        return await answered(context.new_page())
 
     async def _open(self) -> "BrowserContext":
-        from playwright.async_api import async_playwright
-
-        # With DEBUG=pw:api in the environment Playwright's driver prints what is typed.
-        os.environ.pop("DEBUG", None)
         request = self._request
-        playwright = await self._resources.enter_async_context(async_playwright())
-        browser = await launch(
-            playwright, request.browser, headed=request.headed, slow_ms=request.slow_ms
+        browser = await self._resources.enter_async_context(
+            open_browser(
+                request.browser, request.tell, headed=request.headed, slow_ms=request.slow_ms
+            )
         )
-        self._resources.push_async_callback(browser.close)
-        return await browser.new_context(locale="en-US")
+        return await answered(browser.new_context(locale="en-US"))
 
     async def _close(self) -> None:
         if self._closing is not None and self._closing is not asyncio.current_task():

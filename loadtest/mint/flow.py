@@ -17,6 +17,7 @@ from mcp.shared.auth import (
 )
 
 from loadtest.config import parse_origin
+from loadtest.driver import run
 from loadtest.errors import MintError
 from loadtest.http import open_async_client, open_client
 from loadtest.mint.acceptance import check_grant
@@ -71,7 +72,7 @@ def sign_in_slots(
     """
     # The SDK logs a traceback of what it also raises, with state and token replies in it.
     logging.getLogger("mcp.client.auth.oauth2").disabled = True
-    return asyncio.run(_sign_in_slots(request, slots))
+    return run(_sign_in_slots(request, slots))
 
 
 async def _sign_in_slots(

@@ -49,7 +49,7 @@ CODE_TRIES = 2
 APPROVALS = 3
 DISMISSALS = 10
 
-PASSING_STATUSES = frozenset({429, 502, 503, 504})
+PASSING_STATUSES = frozenset({502, 503, 504})
 PASSING_FAILURES = frozenset(
     {
         "ERR_CONNECTION_CLOSED",
@@ -510,6 +510,7 @@ class SignIn:
         """Raise for a page that says why it goes no further; return for one that says nothing."""
         if self._callback.answer.done():
             return
+        self._check_rate_limit()
         passing = self._openings <= REOPENINGS
         if self._page.url.startswith("chrome-error:"):
             if not passing or self._watch.failure not in PASSING_FAILURES:
@@ -535,6 +536,12 @@ class SignIn:
                 "consent_denied" if code == "access_denied" else "error_page",
                 code=code,
             )
+
+    def _check_rate_limit(self) -> None:
+        """Raise for a 429, whatever came with it: browsers do not show every body as a page."""
+        if self._watch.status == 429:
+            where = redact(self._watch.answered_url, self.secrets)
+            raise self._refusal("rate_limited", f"{where} answers HTTP 429")
 
     async def _check_stuck(self) -> None:
         """Raise for a control that cannot be pressed where the page says why."""
@@ -574,8 +581,10 @@ class SignIn:
         """Raise when trying again is of no use; Playwright's own words may hold what we typed."""
         words = str(failure)
         network = re.search(r"net::(ERR_\w+)", words)
-        if self._page.is_closed() or self._watch.crashed:
-            raise self._failure("the browser or its page ended", "browser_gone") from None
+        is_closed = self._page.is_closed() or type(failure).__name__ == "TargetClosedError"
+        if is_closed or self._watch.crashed:
+            raise self._failure("the browser or its page has ended", "browser_gone") from None
+        self._check_rate_limit()
         if network and network[1] not in {"ERR_ABORTED", *PASSING_FAILURES}:
             raise self._failure(f"the page does not load ({network[1]})", "unreachable") from None
         if last:

@@ -23,7 +23,7 @@ class Watch:
         self.challenged = False
         self.crashed = False
         self.failure = "no answer"
-        self.failed_url = "the page"
+        self.failed_url = self.answered_url = "the page"
         self.listeners: dict[str, Callable[[Any], None]] = {
             "domcontentloaded": self._note_document,
             "framenavigated": self._note_place,
@@ -80,6 +80,7 @@ class Watch:
     def _note_response(self, response: "Response") -> None:
         if self._is_ours(response.request):
             self.status = response.status
+            self.answered_url = describe_url(response.url)
             self.challenged = response.headers.get("cf-mitigated") == "challenge"
 
     def _note_failure(self, request: "Request") -> None:

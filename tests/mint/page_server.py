@@ -1,6 +1,7 @@
 """A loopback server that tells a story: what each path answers, and what was typed there."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -138,7 +139,9 @@ class PageServer:
                 if reply.location is not None:
                     self.send_header("Location", reply.location)
                 self.end_headers()
-                self.wfile.write(body)
+                # A browser that was killed takes no answer.
+                with suppress(ConnectionError):
+                    self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""
