@@ -61,7 +61,9 @@ class Finding:
         return self.state, self.detail, self.remedy
 
 
-def examine(settings: Settings, base_url: str | None) -> Iterator[Finding]:
+def examine(
+    settings: Settings, base_url: str | None, tell: Callable[[str], None] = lambda _: None
+) -> Iterator[Finding]:
     """Look at everything that a run needs; nothing is made, registered or signed in to.
 
     `base_url` is the target's origin, None while there is none to look at.
@@ -76,7 +78,7 @@ def examine(settings: Settings, base_url: str | None) -> Iterator[Finding]:
         is_up = finding.state in {"ok", "warn"} and base_url is not None
         yield finding
     yield _look_at_credentials(settings)
-    yield from _look_at_authorization(settings, base_url if is_up else None)
+    yield from _look_at_authorization(settings, base_url if is_up else None, tell)
     yield from _look_at_bearers(settings, base_url if is_up else None)
     yield _look_at_sessions(settings)
     yield _look_at_report(settings)
@@ -203,7 +205,9 @@ def _look_at_given_credentials(settings: Settings) -> Finding:
     return Finding("credentials", "ok", f"{who.email}, and nothing to provision")
 
 
-def _look_at_authorization(settings: Settings, base_url: str | None) -> Iterator[Finding]:
+def _look_at_authorization(
+    settings: Settings, base_url: str | None, tell: Callable[[str], None]
+) -> Iterator[Finding]:
     """Find the authorization server, its clock, and the page on which a browser would sign in."""
     lines = ("authorization", "clock", "sign-in page")
     if base_url is None:
@@ -231,7 +235,7 @@ def _look_at_authorization(settings: Settings, base_url: str | None) -> Iterator
         return
     yield Finding("authorization", "ok", found.describe())
     yield _look_at_clock(found.skew_seconds)
-    yield _look_at_sign_in_page(settings, mcp_url, found)
+    yield _look_at_sign_in_page(settings, mcp_url, found, tell)
 
 
 def _find_endpoint(settings: Settings, base_url: str | None) -> tuple[str | None, tuple[str, str]]:
@@ -256,7 +260,9 @@ def _look_at_clock(skew_seconds: float) -> Finding:
     return Finding("clock", "ok", detail)
 
 
-def _look_at_sign_in_page(settings: Settings, mcp_url: str, found: "Discovered") -> Finding:
+def _look_at_sign_in_page(
+    settings: Settings, mcp_url: str, found: "Discovered", tell: Callable[[str], None]
+) -> Finding:
     from loadtest.mint.sign_in_page import build_authorization_url, fetch_sign_in_page
 
     what = "sign-in page"
@@ -270,7 +276,7 @@ def _look_at_sign_in_page(settings: Settings, mcp_url: str, found: "Discovered")
         url = build_authorization_url(url, client_id, settings.environment.scope, redirect_uri)
     own = _find_origins(mcp_url, found.issuer, url)
     try:
-        page = fetch_sign_in_page(url, own | configured)
+        page = fetch_sign_in_page(url, own | configured, tell)
     except MintError as failure:
         return _judge_refusal(settings, failure, is_known=client_id is not None)
     whose = "as sign_in_origins allows" if page.origin in configured else "the server's own"
@@ -313,6 +319,8 @@ def _judge_refusal(settings: Settings, failure: MintError, *, is_known: bool) ->
     if failure.reason == "unexpected_origin":
         remedy = "if it is yours: LOADTEST_SIGN_IN_ORIGINS, or sign_in_origins in loadtest.toml"
         return Finding(what, "missing", failure.message, remedy)
+    if failure.reason == "rate_limited":
+        return Finding(what, "warn", failure.message, "wait a minute, then look again")
     if not is_known:
         return Finding(
             what, "later", f"not shown to strangers: {failure.message}", "inv mint registers us"

@@ -934,7 +934,7 @@ def doctor(chain: Chain, settings: Settings, *, close: bool = False) -> None:
     colours = {"ok": "green", "later": "cyan", "warn": "yellow", "missing": "red"}
     table = Table("what", "state", "detail", box=None, pad_edge=False)
     missing = []
-    findings = examine(settings, base_url)
+    findings = examine(settings, base_url, lambda line: chain.say("doctor", line))
     for (state, words, remedy), same in groupby(findings, lambda found: found.told):
         names = [found.what for found in same]
         detail = Text("".join(c if c.isprintable() else " " for c in words))

@@ -18,7 +18,7 @@ from loadtest.mint.bearer import Bearer
 from loadtest.mint.clients import ClientStore, Remembered
 from loadtest.mint.exchange import check_secure, describe_refusal, measure_skew, parse_object
 from loadtest.mint.request import REQUEST_SECONDS, UNKNOWN_CLIENT, ClientRequest, Grant
-from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
+from loadtest.patience import wait_out
 from loadtest.redaction import SecretStr
 
 STEP = "refresh"
@@ -123,11 +123,6 @@ def _post(
         "resource": found.audience,
         **members,
     }
-    for wait in RATE_WAITS_SECONDS:
-        answer = http.post(endpoint, data=form, auth=auth)
-        if answer.status_code != 429:
-            return answer
-        seconds = parse_retry_after(answer.headers.get("retry-after")) or wait
-        request.tell(f"the token endpoint is rate limited: waiting {seconds:.0f} s")
-        time.sleep(seconds)
-    return http.post(endpoint, data=form, auth=auth)
+    return wait_out(
+        lambda: http.post(endpoint, data=form, auth=auth), "the token endpoint", request.tell
+    )

@@ -1,8 +1,9 @@
 """The page on which a browser would sign in, looked at over HTTP: nothing is typed, nobody made."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from html.parser import HTMLParser
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -11,6 +12,7 @@ import httpx2
 from loadtest.config import parse_origin
 from loadtest.errors import MintError
 from loadtest.http import explain, open_client
+from loadtest.patience import wait_out
 from loadtest.tls import LOOPBACK
 
 STEP = "sign-in"
@@ -40,8 +42,12 @@ def build_authorization_url(
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 
-def fetch_sign_in_page(url: str, origins: frozenset[str]) -> SignInPage:
+def fetch_sign_in_page(
+    url: str, origins: frozenset[str], tell: Callable[[str], None] = lambda _: None
+) -> SignInPage:
     """Follow an authorization URL to the page that a person would see, within `origins` only.
+
+    Rate limits are waited out.
 
     Raises MintError: with reason `unexpected_origin` where mint would refuse to type, with the
     server's `error` as its code where it refuses the request (RFC 6749, section 4.1.2.1).
@@ -51,7 +57,7 @@ def fetch_sign_in_page(url: str, origins: frozenset[str]) -> SignInPage:
         with open_client(LOOK_SECONDS) as client:
             for _ in range(MOST_REDIRECTS):
                 _check_origin(url, origins)
-                answer = client.get(url)
+                answer = wait_out(partial(client.get, url), _describe_origin(url), tell)
                 if not answer.has_redirect_location:
                     return _read_page(answer)
                 url = urljoin(url, answer.headers["location"])
@@ -65,7 +71,8 @@ def fetch_sign_in_page(url: str, origins: frozenset[str]) -> SignInPage:
 def _read_page(answer: httpx2.Response) -> SignInPage:
     origin = _describe_origin(str(answer.url))
     if answer.status_code != 200:
-        raise MintError(f"{origin} answers HTTP {answer.status_code}", STEP)
+        reason = "rate_limited" if answer.status_code == 429 else None
+        raise MintError(f"{origin} answers HTTP {answer.status_code}", STEP, reason=reason)
     form = _Form()
     # The parser asserts that a marked section is one it knows: what came before counts.
     with contextlib.suppress(AssertionError):

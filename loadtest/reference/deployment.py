@@ -63,7 +63,9 @@ class Deployment:
         """Load the keys and set every counter to zero."""
         self.keys = Keyring(self.store, self.clock)
         self.limits = AccountLimits(self.clock)
-        self.first_refusals = FirstRefusals(self.knobs.token_rate_limited, self.knobs.retry_after)
+        self.first_refusals = FirstRefusals(
+            self.knobs.token_rate_limited, self.knobs.authorize_rate_limited, self.knobs.retry_after
+        )
         self.minted = Minute(self.clock)
         self.rng = random.Random(self.knobs.seed)  # noqa: S311 - misbehaviour, not secrets
         # OWASP's least costly Argon2id setting: a sign-in takes some 20 ms of one core.

@@ -130,6 +130,9 @@ class Knobs:
         "first requests for a token, a registration, a revocation and a sign-in, each, that"
         " get 429",
     )
+    authorize_rate_limited: int = _knob(
+        0, "first authorization requests that get 429, which browsers do not show as a page"
+    )
     retry_after: str = _knob(
         "missing",
         "Retry-After of the first 429s: missing, nonsense, a day (huge), or a second (right)",
@@ -192,7 +195,7 @@ class Knobs:
         for name in ("session_cap", "quota_units", "access_token_seconds", "keep_alive_seconds"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{flag_name(name)} is above 0, not {getattr(self, name)}")
-        for name in ("page_delay_ms", "token_rate_limited"):
+        for name in ("page_delay_ms", "token_rate_limited", "authorize_rate_limited"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{flag_name(name)} is at least 0, not {getattr(self, name)}")
         parse_latency(self.tool_latency)

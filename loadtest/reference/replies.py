@@ -12,12 +12,13 @@ from starlette.responses import JSONResponse, Response
 Clock = Callable[[], float]
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+AUTHORIZE = "/api/auth/oauth2/authorize"
 REQUESTS_PER_MINUTE = {
     "/api/auth/sign-in/email": 10,
     "/api/auth/sign-up/email": 5,
     "/api/auth/oauth2/register": 5,
     "/api/auth/oauth2/token": 20,
-    "/api/auth/oauth2/authorize": 30,
+    AUTHORIZE: 30,
 }
 """Limits per IP and sliding minute, by path."""
 FIRST_REFUSED = (
@@ -104,8 +105,8 @@ class Minute:
 class FirstRefusals:
     """Answers the first requests to each of a few paths with 429."""
 
-    def __init__(self, count: int, retry_after: str) -> None:
-        self._left = dict.fromkeys(FIRST_REFUSED, count)
+    def __init__(self, count: int, authorizations: int, retry_after: str) -> None:
+        self._left = {**dict.fromkeys(FIRST_REFUSED, count), AUTHORIZE: authorizations}
         self._headers = _RETRY_AFTER[retry_after]
 
     def refuse(self, request: Request) -> Response | None:

@@ -371,6 +371,16 @@ def test_a_server_that_is_busy_for_a_moment_is_asked_again(enact: Enact) -> None
     assert_signed_in(enact(with_story(authorize=authorize)))
 
 
+@pytest.mark.parametrize("kind", ["application/octet-stream", "text/html"])
+def test_a_rate_limit_is_read_as_one_whether_the_browser_shows_a_page_or_not(
+    enact: Enact, kind: str
+) -> None:
+    outcome = enact(with_story(authorize=Reply('{"message":"Later."}', 429, content_type=kind)))
+    assert outcome.failed.reason == "rate_limited"
+    assert "/authorize answers HTTP 429" in str(outcome.failed)
+    assert outcome.server.visits["/authorize"] == 1
+
+
 # One-time codes
 
 

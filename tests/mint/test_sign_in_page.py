@@ -100,6 +100,17 @@ def test_what_is_no_page_is_one_line(reply: Reply, words: str, code: str | None)
     assert "canary" not in str(failure)
 
 
+def test_a_rate_limit_is_waited_out_and_named_where_it_does_not_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("loadtest.patience.RATE_WAITS_SECONDS", (0.01, 0.01))
+    limit = Reply('{"message":"Later."}', 429, content_type="application/octet-stream")
+    assert look({"/authorize": lambda visit: limit if visit.number < 3 else FORM}).has_form
+    failure = refuse({"/authorize": lambda visit: limit if visit.number < 4 else FORM})
+    assert failure.reason == "rate_limited"
+    assert "HTTP 429" in str(failure)
+
+
 @settings(max_examples=25)
 @given(location=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=30))
 def test_no_redirect_makes_a_traceback(location: str) -> None:

@@ -349,12 +349,34 @@ def test_a_forgotten_registration_is_made_anew_once(start: Start) -> None:
 def test_a_rate_limit_without_a_sensible_retry_after_is_waited_out(
     start: Start, monkeypatch: pytest.MonkeyPatch, retry_after: str
 ) -> None:
-    for module in ("transport", "flow", "refresh"):
-        monkeypatch.setattr(f"loadtest.mint.{module}.RATE_WAITS_SECONDS", (0.01, 0.01))
+    for module in ("mint.transport", "mint.flow", "patience"):
+        monkeypatch.setattr(f"loadtest.{module}.RATE_WAITS_SECONDS", (0.01, 0.01))
     told: list[str] = []
     _, request = start(request={"tell": told.append}, token_rate_limited=1, retry_after=retry_after)
     bearer, _ = mint(request)
     assert accepts(bearer)
+
+
+def test_a_rate_limit_on_the_sign_in_itself_is_waited_out(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtest.mint.flow.RATE_WAITS_SECONDS", (0.01, 0.01))
+    told: list[str] = []
+    _, request = start(request={"tell": told.append}, authorize_rate_limited=2)
+    bearer, _ = mint(request)
+    assert accepts(bearer)
+    assert told.count("sign-in is rate limited: starting over in 0 s") == 2
+    assert not (request.state_dir / "failures").exists()
+
+
+def test_a_rate_limit_on_the_sign_in_that_does_not_end_is_named(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtest.mint.flow.RATE_WAITS_SECONDS", (0.01, 0.01))
+    _, request = start(authorize_rate_limited=3)
+    failure = refuse(request)
+    assert failure.reason == "rate_limited"
+    assert "/oauth2/authorize answers HTTP 429: wait before the next try" in str(failure)
 
 
 def test_a_server_whose_clock_is_ahead_is_tolerated_and_told(start: Start) -> None:

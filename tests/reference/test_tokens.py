@@ -65,6 +65,18 @@ def test_the_first_requests_of_a_sign_in_are_told_to_come_back(
     assert target.registrations == 0
 
 
+def test_the_first_authorizations_can_be_refused_with_what_no_browser_shows(
+    launch: Launch, join: Any
+) -> None:
+    visitor = join(launch(authorize_rate_limited=2, retry_after="nonsense"), demo=False)
+    answers = [visitor.http.get("/api/auth/oauth2/authorize") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [429, 429, 302]
+    assert answers[0].headers["content-type"] == "application/octet-stream"
+    assert answers[0].headers["x-retry-after"] == "-1"
+    assert answers[0].json() == {"message": "Too many requests. Please try again later."}
+    assert visitor.post("/api/auth/oauth2/token", {}, signed_in=False).status_code != 429
+
+
 def test_default_endpoints_share_the_limits(launch: Launch, join: Any) -> None:
     visitor = join(launch(token_rate_limited=1, server_metadata="nowhere"), demo=False)
     assert visitor.post("/register", {}).status_code == 429
