@@ -344,12 +344,17 @@ def test_extra_steps_are_taken_in_their_order_and_skipped_where_absent(enact: En
 
 
 def test_landing_elsewhere_after_the_sign_in_opens_the_authorize_url_again(enact: Enact) -> None:
+    signed_in: list[Visit] = []
+
+    def sign_in(visit: Visit) -> Reply:
+        signed_in.append(visit)
+        return to("/")
+
     story = with_story(
-        authorize=lambda visit: to("/login" if visit.number == 1 else "/consent"),
-        session=to("/"),
+        authorize=lambda _: to("/consent" if signed_in else "/login"), session=sign_in
     )
     story["/"] = page('<h1>Welcome</h1><div role="dialog"><button>Skip tour</button></div>')
-    outcome = enact(story, {"settle_seconds": 0.3})
+    outcome = enact(story, {"settle_seconds": 1.5})
     assert_signed_in(outcome)
     assert [line for line in outcome.told if "opening the authorize URL again" in line]
     assert len(outcome.server.typed("/session")) == 1
