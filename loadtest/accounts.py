@@ -11,7 +11,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from loadtest.config import Settings, parse_origin
 from loadtest.errors import ConfigError, ProvisionError
 from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
-from loadtest.redaction import SecretStr, learn_code
+from loadtest.redaction import SecretStr, learn_members, redact
 from loadtest.totp import Totp, shorten
 
 if TYPE_CHECKING:
@@ -101,7 +101,6 @@ class Accounts:
         self._hide = hide
         self._pause = pause
         self._clock = clock
-        self._secrets: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -279,6 +278,7 @@ class Accounts:
         body = _body(answer)
         if answer.status_code not in {200, 201} or not isinstance(body.get("client_id"), str):
             raise ProvisionError(f"the client cannot be registered: {self._words(answer)}")
+        learn_members(body)
         if isinstance(body.get("client_secret"), str):
             self._hide(SecretStr(body["client_secret"]))
         return body
@@ -360,7 +360,6 @@ class Accounts:
                 self._tell(f"waiting {wait_seconds:.0f} s for the next one-time code")
                 self._pause(wait_seconds)
             code = totp.take()
-            learn_code(code)
             answer = post(code)
             if answer.status_code not in {400, 401} or not tries_left:
                 break
@@ -446,14 +445,11 @@ class Accounts:
         return answer
 
     def _reveal(self, secret: SecretStr) -> str:
-        value = secret.get_secret_value()
-        self._secrets.add(value)
-        return value
+        return secret.get_secret_value()
 
     def _take(self, answer: "httpx2.Response", name: str) -> SecretStr:
         secret = SecretStr(self._member(answer, name))
         self._hide(secret)
-        self._reveal(secret)
         return secret
 
     def _member(self, answer: "httpx2.Response", name: str) -> str:
@@ -466,9 +462,7 @@ class Accounts:
         """Quote an error in any of the target's three dialects, and nothing else of the reply."""
         body = _body(answer)
         keys = ("code", "error", "error_description", "message")
-        said = ": ".join(str(body[key]) for key in keys if body.get(key))
-        for secret in self._secrets:
-            said = said.replace(secret, "***")
+        said = redact(": ".join(str(body[key]) for key in keys if body.get(key)))
         return f"HTTP {answer.status_code}" + (f": {said}"[:300] if said else "")
 
 

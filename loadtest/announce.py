@@ -9,6 +9,7 @@ import httpx2
 
 from loadtest.errors import ReportError
 from loadtest.http import explain, open_client
+from loadtest.redaction import redact
 from loadtest.tls import is_sealed
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
@@ -36,7 +37,7 @@ def call_webhook(url: str, line: str) -> None:
     The address is a secret: whoever knows it can write there. Angle brackets are replaced: chat
     services make mentions and links of what is in them, and a server's words may be in the line.
     """
-    line = line.translate(_HARMLESS)
+    line = redact(line).translate(_HARMLESS)
     if not is_sealed(url):
         raise ReportError(f"{WEBHOOK_VARIABLE} is not an https address: correct it")
     try:
@@ -54,4 +55,4 @@ def call_webhook(url: str, line: str) -> None:
 def _append(path: str | None, text: str) -> None:
     if path:
         with suppress(OSError), Path(path).open("a", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            file.write(redact(text))

@@ -5,16 +5,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from loadtest.errors import K6Error, LoadtestError
-from loadtest.screen import say
+from loadtest.redaction import redact, redact_json
+from loadtest.screen import Console, open_redacting, say, strip_controls
 
 if TYPE_CHECKING:
     from loadtest.config import Settings
@@ -83,7 +82,12 @@ class Ending:
         self.message = "\n".join(filter(None, (self.message, f"loadtest: {reason}")))
 
     def point(self) -> None:
-        """Name the README's paragraph on the exit code; who stopped us by a signal needs none."""
+        """Name the README's paragraph on the exit code; who stopped us by a signal needs none.
+
+        What a server said is in the message: it is fit to be printed from here on.
+        """
+        if self.message:
+            self.message = strip_controls(redact(self.message))
         if self.message and self.exit_code not in SIGNAL_EXIT_CODES:
             self.message += f" (README.md#exit-{self.exit_code})"
 
@@ -174,7 +178,7 @@ def _print_document(run_dir: Path, ending: Ending) -> None:
     except LoadtestError as failure:
         ending.fail(failure.exit_code, str(failure))
         return
-    document = build_document(folder, ending.exit_code, ending.regressions)
+    document = redact_json(build_document(folder, ending.exit_code, ending.regressions))
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
@@ -183,6 +187,8 @@ def _guard(root: Path) -> Iterator[Ending]:
     global _current
     before = signal.signal(signal.SIGTERM, _terminate)
     with ExitStack() as resources:
+        resources.enter_context(redirect_stdout(open_redacting(sys.stdout)))
+        resources.enter_context(redirect_stderr(open_redacting(sys.stderr)))
         _current = Chain(root, Console(), resources)
         ending = _current.ending
         try:

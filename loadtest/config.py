@@ -33,7 +33,7 @@ from loadtest.kubernetes import (
     Schedule,
 )
 from loadtest.parsing import parse_count, parse_url
-from loadtest.redaction import SecretStr
+from loadtest.redaction import SecretStr, learn_variables
 from loadtest.tools import NOVAMART, ToolTable, list_names, parse_table, read_table
 
 CONFIG_VERSION = 1
@@ -561,6 +561,7 @@ def parse_env_file(path: Path) -> dict[str, str]:
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
             value = value[1:-1]
         values[match[1]] = value
+    learn_variables(values)
     return values
 
 
@@ -588,6 +589,7 @@ def _describe(failure: ValidationError) -> str:
 
 def _read_variables(root: Path, process_env: Mapping[str, str] | None) -> dict[str, str]:
     given = os.environ if process_env is None else process_env
+    learn_variables(given)
     return parse_env_file(root / ".env") | {name: value for name, value in given.items() if value}
 
 

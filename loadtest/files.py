@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.errors import LoadtestError
+from loadtest.redaction import redact_json
 
 
 def ensure_private_dir(path: Path) -> Path:
@@ -37,7 +38,8 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
 
 
 def write_json(path: Path, version: int, body: dict[str, Any], *, private: bool = False) -> None:
-    """Write `body` as JSON with `version` in front."""
+    """Write `body` as JSON with `version` in front; none but a private file may hold a secret."""
+    body = body if private else redact_json(body)
     text = json.dumps({"version": version, **body}, indent=2, ensure_ascii=False) + "\n"
     write_text(path, text, private=private)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from loadtest.errors import ConfigError
-from loadtest.redaction import SecretStr
+from loadtest.redaction import SecretStr, redact, redact_json
 from loadtest.tls import is_sealed
 
 API_URL = "https://api.github.com"
@@ -46,7 +46,7 @@ class GithubRefusal(Exception):  # noqa: N818 (an answer, which each caller make
         is_outage: bool = False,
     ) -> None:
         super().__init__(words)
-        self.words = " ".join(words.split())[:MOST_QUOTED]
+        self.words = " ".join(redact(words).split())[:MOST_QUOTED]
         self.status = status
         self.is_outage = is_outage
         self.location = (headers or {}).get("location")
@@ -181,6 +181,7 @@ class Github:
         owner, _, repo = self.repository.partition("/")
         place = {"owner": owner, "repo": repo} if "{owner}" in function.path else {}
         headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"}
+        given = redact_json(dict(given))
         try:
             answer = function(**place, **given, headers_=headers, raw_=True)
         except APIError as failure:

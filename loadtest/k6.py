@@ -28,8 +28,10 @@ from loadtest.health import AbortRule, MemoryGuard, Vitals
 from loadtest.journal import OpenSession, close_sessions, note_writer, open_log, settle_log
 from loadtest.mint.bearer import read_bearers
 from loadtest.outputs import build_output_flags, select_variables
+from loadtest.parsing import tidy_words
 from loadtest.processes import build_child_environment
 from loadtest.progress import NoWatcher, Phase, Watcher, find_feed
+from loadtest.redaction import redact_folder
 from loadtest.results import (
     SCENARIOS,
     Outcome,
@@ -37,6 +39,7 @@ from loadtest.results import (
     Row,
     RunFolder,
     ScenarioResult,
+    ServerName,
     utc_now,
     write_rows,
     write_run,
@@ -57,6 +60,8 @@ COLD_START_MAX_SECONDS = 600
 STOP_SECONDS = 15  # k6 gets this long to write its summary before it is killed
 DASHBOARD_POINTS = 30  # of a scenario, at most
 SETUP_SECONDS = 90  # the probe and k6's own start, at most
+
+MOST_QUOTED = 500  # of an error in k6's log
 
 EXIT_OK = 0
 EXIT_THRESHOLDS = 99
@@ -127,9 +132,9 @@ class Server(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str | None = None
-    version: str | None = None
-    protocol: str
+    name: ServerName | None = None
+    version: ServerName | None = None
+    protocol: ServerName
     era: Literal["handshake", "stateless"]
 
 
@@ -426,6 +431,7 @@ def run_scenario(
                 interruption = caught
                 kill(process)
     sessions_left, caught_late = _close_left(settings.state_dir, bearer_file, out_dir)
+    redact_folder(out_dir)
     interruption = caught_late or interruption
     result, rows, server = _read_back(scenario, out_dir, process.returncode, vitals)
     result = replace(result, started=started, ended=utc_now(), sessions_left=sessions_left)
@@ -708,7 +714,8 @@ def find_error(log: str) -> str | None:
         match = re.search(r'level=error msg=(?:"((?:[^"\\]|\\.)*)"|(\S+))', line)
         if match is not None:
             text = (match[1] or match[2]).replace('\\"', '"')
-            return re.split(r"\\n", text)[0].removeprefix("GoError: ").removeprefix("Error: ")
+            line = re.split(r"\\n", text)[0].removeprefix("GoError: ").removeprefix("Error: ")
+            return tidy_words(line, MOST_QUOTED)
     return None
 
 

@@ -1,8 +1,10 @@
 """Secrets that GitHub Actions is told of, so that it blots them out of its logs."""
 
+import sys
 from collections.abc import Callable, Mapping
 
 from loadtest.redaction import SecretStr
+from loadtest.screen import open_plain
 
 
 def build_mask(variables: Mapping[str, str]) -> Callable[[SecretStr], None]:
@@ -15,4 +17,4 @@ def mask(secret: SecretStr) -> None:
     value = secret.get_secret_value()
     for character, escape in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
         value = value.replace(character, escape)
-    print(f"::add-mask::{value}", flush=True)
+    print(f"::add-mask::{value}", flush=True, file=open_plain(sys.stdout))

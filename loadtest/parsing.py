@@ -29,6 +29,12 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def tidy_words(text: str, most_chars: int) -> str:
+    """Return a server's words as one printable line, cut to this length."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= most_chars else f"{line[: most_chars - 1]}…"
+
+
 def parse_json(text: str | bytes) -> Any:
     """Return what JSON text holds; ValueError also where it is nested too deeply.
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from loadtest.errors import ReportError
 from loadtest.history import Cell, Entry
+from loadtest.redaction import redact_json
 from loadtest.results import Row, Run
 
 PAYLOAD_VERSION = 1
@@ -46,6 +47,7 @@ def encode_entry(entry: Entry) -> str:
     """Return an entry as an HTML comment: packed, versioned, with a checksum."""
     confirmed, suspected = (tuple(sorted(cells)) for cells in (entry.confirmed, entry.suspected))
     content = _Content(entry.run, entry.rows, confirmed, entry.accepted, suspected)
+    content = _CONTENT.validate_python(redact_json(_CONTENT.dump_python(content, mode="json")))
     packed = zlib.compress(_CONTENT.dump_json(content), 9)
     run_id = quote(entry.run.run_id, safe="").replace("--", "-%2D")
     head = f"{_MARKER}{run_id} version={PAYLOAD_VERSION} sha256={_sum(packed)}"

@@ -27,6 +27,8 @@ from loadtest.k6 import (
     stop,
 )
 from loadtest.mint.bearer import read_bearers
+from loadtest.parsing import tidy_words
+from loadtest.redaction import redact_folder
 from loadtest.tools import ListedTool, ToolTable, build_draft, list_names
 
 DRAFT_FILE = "tools-draft.json"
@@ -141,6 +143,7 @@ def _ask(
         )
         write_text(folder / "tools.json", table.pick(table.tools, most_arguments=1).render())
         _run(build_command(binary, "preflight"), environment, folder / "k6.log", len(table.tools))
+        redact_folder(folder)
         try:
             return _Findings.model_validate_json((folder / "summary.json").read_bytes())
         except (OSError, ValidationError):
@@ -194,7 +197,7 @@ def _check_arguments(table: ToolTable, listed: dict[str, ListedTool]) -> None:
             for fault in _find_faults(listed[name].input_schema, arguments):
                 raise ConfigError(
                     f"{table.source}: tool {name}, arguments[{index}] are not what the target's "
-                    f"schema asks for: {_quote(fault)}"
+                    f"schema asks for: {tidy_words(fault, MOST_QUOTED)}"
                 )
 
 
@@ -228,15 +231,9 @@ def _check_answers(table: ToolTable, answers: Sequence[_Answer]) -> list[str]:
     """Return the tools that met a rate limit; raise with the answer of one that failed."""
     for answer in answers:
         if answer.outcome not in {"ok", "rate_limited"}:
+            said = tidy_words(answer.said, MOST_QUOTED)
             raise K6Error(
                 f"preflight: tool {answer.tool} fails ({answer.outcome}): "
-                f"{_quote(answer.said)} (mend its arguments in {table.source}, or the target)"
+                f"{said} (mend its arguments in {table.source}, or the target)"
             )
     return [answer.tool for answer in answers if answer.outcome == "rate_limited"]
-
-
-def _quote(text: str) -> str:
-    """Return a server's words on one line, shortened."""
-    line = "".join(char if char.isprintable() else " " for char in text)
-    line = " ".join(line.split())
-    return line if len(line) <= MOST_QUOTED else f"{line[:MOST_QUOTED]}…"

@@ -12,11 +12,10 @@ from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from loadtest.results import ScenarioResult
-from loadtest.screen import say
+from loadtest.screen import Console, say
 
 PLAIN_EVERY_SECONDS = 10.0
 POLL_EVERY_SECONDS = 1.0

@@ -7,19 +7,31 @@ stands where words leave.
 
 import contextlib
 import html
+import json
 import re
 from base64 import b64decode
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Annotated, Any
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 import pydantic
 
 HIDDEN = "***"
+# What is secret by its name, in forms, in JSON and among variables.
+MEMBERS = frozenset(
+    {
+        *("access_token", "refresh_token", "id_token", "token", "bearer", "code_verifier"),
+        *("registration_access_token", "client_secret", "client_assertion", "secret"),
+        *("password", "currentPassword", "newPassword", "totpURI"),
+    }
+)
+VARIABLES = re.compile(
+    r"(PASSWORD|PASSWD|SECRET|TOKEN|BEARER|WEBHOOK|API_?KEY|ACCESS_KEY)(?!.*_(FILE|PATH|DIR)$)"
+)
 # A shorter secret would be found by chance in what is none. A code is, but as a whole number only.
 LEAST_SECRET = 8
 # A piece gives a secret away from here on: half of a short one, a dozen characters of a long one.
@@ -42,7 +54,7 @@ _ESCAPE = re.compile(
 _BASE64 = re.compile(r"[\w+/-]{16,}", re.ASCII)
 _URL_ALPHABET = str.maketrans("-_", "+/")
 # A JSON web token is none of a report's business, whether or not we know it.
-_JWT = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}", re.ASCII)
+JWT = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}", re.ASCII)
 _CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 Span = tuple[int, int]
@@ -54,6 +66,15 @@ class SecretStr(pydantic.SecretStr):
     def __init__(self, secret_value: str) -> None:
         super().__init__(secret_value)
         learn(secret_value)
+
+
+def _learn_text(secret: str) -> str:
+    learn(secret)
+    return secret
+
+
+# A member of a model that is read from outside, and kept as a plain text.
+SecretText = Annotated[str, pydantic.AfterValidator(_learn_text)]
 
 
 @dataclass
@@ -119,6 +140,27 @@ def learn(*secrets: str | None) -> None:
                     known.add(form)
 
 
+def learn_members(body: Mapping[str, Any]) -> None:
+    """Learn what is secret by its name in a form, or in a server's JSON."""
+    learn(*(value for name, value in body.items() if name in MEMBERS and isinstance(value, str)))
+
+
+def read_authorization(header: str) -> tuple[str, ...]:
+    """Return what is secret in an `Authorization` header (RFC 6750, RFC 7617)."""
+    scheme, _, credentials = header.partition(" ")
+    if scheme.lower() != "basic":
+        return (credentials,)
+    with contextlib.suppress(ValueError):
+        secret = b64decode(credentials).decode("utf-8", "replace").partition(":")[2]
+        return credentials, secret, unquote_plus(secret)
+    return (credentials,)
+
+
+def learn_variables(variables: Mapping[str, str]) -> None:
+    """Learn what is secret by its name among variables, whoever they are meant for."""
+    learn(*(value for name, value in variables.items() if VARIABLES.search(name)))
+
+
 def learn_code(code: str) -> None:
     """Keep a one-time code out: it is short, so only a number of its own is one."""
     known.codes.add(code)
@@ -133,7 +175,7 @@ def is_hidable(secret: str) -> bool:
 def redact(text: str) -> str:
     """Return the text without any secret that we know, however written, and without any JWT."""
     spans = _find_spans(text, DEPTH)
-    spans += [match.span() for match in _JWT.finditer(text)]
+    spans += [match.span() for match in JWT.finditer(text)]
     parts, done = [], 0
     for begin, end in sorted(spans):
         if begin >= done:
@@ -153,18 +195,36 @@ def redact_json(value: Any) -> Any:
     return value
 
 
+def redact_folder(folder: Path) -> None:
+    """Redact every file that another program wrote into a folder."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            redact_file(path)
+
+
 def redact_file(path: Path) -> None:
-    """Redact a text file that another program wrote, in place, by lines; a missing one is fine."""
+    """Redact a text file in place, JSON by its values and all else by lines; none is fine."""
+    if path.suffix == ".json":
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            body = json.loads(path.read_bytes())
+            cleaned = redact_json(body)
+            if cleaned != body:
+                _replace(path, [json.dumps(cleaned, indent=1, ensure_ascii=False)])
+            return
+    with (
+        contextlib.suppress(FileNotFoundError),
+        path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines,
+    ):
+        chunks = iter(lambda: lines.readlines(CHUNK_CHARS), [])
+        _replace(path, (redact("".join(chunk)) for chunk in chunks))
+
+
+def _replace(path: Path, texts: Iterable[str]) -> None:
     changed = path.with_name(f".{path.name}.redacted")
-    with contextlib.suppress(FileNotFoundError):
-        with (
-            path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines,
-            changed.open("w", encoding="utf-8", errors="surrogateescape", newline="") as target,
-        ):
-            while chunk := lines.readlines(CHUNK_CHARS):
-                target.write(redact("".join(chunk)))
-        changed.chmod(path.stat().st_mode & 0o777)
-        changed.replace(path)
+    with changed.open("w", encoding="utf-8", errors="surrogateescape", newline="") as target:
+        target.writelines(texts)
+    changed.chmod(path.stat().st_mode & 0o777)
+    changed.replace(path)
 
 
 def _find_spans(text: str, depth: int) -> list[Span]:

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from loadtest.config import Engine
 from loadtest.errors import ResultsError
 from loadtest.files import read_json, write_json
+from loadtest.parsing import tidy_words
 
 RUN_VERSION = 1
 DOCUMENT_VERSION = 1
@@ -25,6 +26,12 @@ Outcome = Literal["ok", "thresholds crossed", "aborted", "interrupted", "failed"
 # Above either, the figures say more of the generator than of the target.
 MOST_CPU_SHARE = 0.85
 MOST_LATENESS_MS = 100.0
+# A longer name would keep a comment from being posted.
+MOST_NAME_CHARS = 200
+
+
+# What a server says of itself, wherever it is read.
+ServerName = Annotated[str, AfterValidator(lambda text: tidy_words(text, MOST_NAME_CHARS))]
 
 
 @dataclass(frozen=True)
@@ -138,9 +145,9 @@ class Target:
     """Who answered: `host` and port, what it said of itself, and what was spoken with it."""
 
     host: str
-    server_name: str | None = None
-    server_version: str | None = None
-    protocol_version: str | None = None
+    server_name: ServerName | None = None
+    server_version: ServerName | None = None
+    protocol_version: ServerName | None = None
     era: Literal["handshake", "stateless"] | None = None
 
 

@@ -1,9 +1,62 @@
-"""How a line of a stage looks, wherever it comes from."""
+"""What a terminal gets to see: how a line of a stage looks, no secret, nothing that steers it."""
 
-from rich.console import Console
+from collections.abc import Iterable
+from typing import Any, TextIO, cast
+
+import rich.console
+from rich.console import ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from loadtest.redaction import redact
 
 
-def say(console: Console, stage: str, text: str) -> None:
+class Console(rich.console.Console):
+    """A console whose only control sequences are its own: a server's words bring none."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yield what is to be printed."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(strip_controls(segment.text), segment.style)
+
+
+class _RedactingStream:
+    """A stream that lets no secret through; all but writing is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(redact(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        self.write("".join(lines))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def open_redacting(stream: TextIO) -> TextIO:
+    """Return a stream that writes to this one, without secrets."""
+    return cast(TextIO, _RedactingStream(stream))
+
+
+def open_plain(stream: TextIO) -> TextIO:
+    """Return the stream itself, for what is meant to hold a secret."""
+    return stream.stream if isinstance(stream, _RedactingStream) else stream
+
+
+def strip_controls(text: str) -> str:
+    """Return text that cannot steer a terminal: no escape sequence, control or bidi character."""
+    return "".join(char if char.isprintable() or char in "\n\t" else " " for char in text)
+
+
+def say(console: rich.console.Console, stage: str, text: str) -> None:
     """Print one line: the stage in bold, then the text as it is, never wrapped or marked up."""
     console.print(f"{stage:<11}", end=" ", style="bold", markup=False, highlight=False)
     console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -39,6 +39,8 @@ from loadtest.mint.bearer import (
 )
 from loadtest.mint.lock import lock_state
 from loadtest.mint.options import WAYS, MintOptions
+from loadtest.redaction import redact
+from loadtest.screen import open_plain, strip_controls
 
 if TYPE_CHECKING:
     from loadtest.config import Kubernetes
@@ -113,7 +115,7 @@ def provision(
     if show:
         if not chain.console.is_terminal:
             print("warning: a password goes to what is no terminal", file=sys.stderr)
-        print(stage.render_credentials(settings), end="")
+        print(stage.render_credentials(settings), end="", file=open_plain(sys.stdout))
 
 
 def _tear_down(chain: Chain, settings: Settings) -> None:
@@ -697,7 +699,7 @@ def report(
     if dry_run:
         tracker = find_tracker(settings, _pause(chain))
         judged = delivery.judge_run(settings, folder, tracker)
-        print(judged.text)
+        print(strip_controls(judged.text))
         _note_regressions(chain, settings, judged)
     else:
         _deliver(chain, settings, folder, as_json=as_json)
@@ -937,7 +939,8 @@ def doctor(chain: Chain, settings: Settings, *, close: bool = False) -> None:
     findings = examine(settings, base_url, lambda line: chain.say("doctor", line))
     for (state, words, remedy), same in groupby(findings, lambda found: found.told):
         names = [found.what for found in same]
-        detail = Text("".join(c if c.isprintable() else " " for c in words))
+        # Before it is wrapped: half of a secret is on the next line then.
+        detail = Text(strip_controls(redact(words)))
         if remedy:
             detail.append(f"\n→ {remedy}", "bold")
         table.add_row("\n".join(names), Text(state, style=colours[state]), detail)

@@ -15,6 +15,7 @@ from typing import Any
 from loadtest.errors import CertificateError, TargetError
 from loadtest.files import ensure_private_dir
 from loadtest.processes import build_child_environment
+from loadtest.redaction import redact_file
 from loadtest.tls import Certificate, find_verify_error, read_certificate
 
 READY_SECONDS = 60.0
@@ -58,6 +59,7 @@ def serve_reference(state_dir: Path, *options: str) -> Iterator[ReferenceProcess
         yield ReferenceProcess(_read_ready(process, log)["api_url"], process)
     finally:
         _stop(process)
+        redact_file(log)
 
 
 def check_reachable(base_url: str) -> Certificate | None:

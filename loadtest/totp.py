@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
+from loadtest.redaction import learn, learn_code
+
 # Key → the last time step whose code was typed, for all sign-ins of this process: a verifier
 # takes a code only once (section 5.2).
 _typed: dict[bytes, int] = {}
@@ -39,7 +41,9 @@ class Totp:
         """Return the code of this time step, which counts as typed from now on."""
         step = self.find_step()
         _typed[self._parameters.key] = step
-        return self.build_code(step)
+        code = self.build_code(step)
+        learn_code(code)
+        return code
 
     def find_step(self) -> int:
         """Return the time step of now."""
@@ -72,6 +76,7 @@ def _parse(text: str) -> _Parameters:
         given = dict(parse_qsl(parts.query))
         text = given.get("secret", "")
     compact = "".join(text.split()).replace("-", "").rstrip("=").upper()
+    learn(compact)
     key = base64.b32decode(compact + "=" * (-len(compact) % 8))
     parameters = _Parameters(
         key,

@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 from provision.gate import open_gate
-from rich.console import Console
 
 from loadtest import stages
 from loadtest.chain import Chain
@@ -22,6 +21,7 @@ from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results import Row, read_run_folder
+from loadtest.screen import Console
 
 pytestmark = pytest.mark.slow
 

@@ -31,6 +31,7 @@ from loadtest.k6 import (
 )
 from loadtest.outputs import select_variables
 from loadtest.progress import Live, NoWatcher, Phase, Watcher
+from loadtest.redaction import redact_folder
 from loadtest.results import Generator, Outcome, RunnerFault, ScenarioResult, utc_now
 
 TALLIES_VERSION = 1
@@ -252,6 +253,7 @@ def _settle(state_dir: Path, out_dir: Path, parallelism: int) -> list[OpenSessio
         rest = _folder(out_dir, number) / "k6.log"
         rest.parent.mkdir(parents=True, exist_ok=True)
         left += settle_log(state_dir, rest, number, is_told)
+    redact_folder(out_dir / "runners")
     return left
 
 

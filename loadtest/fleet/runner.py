@@ -9,6 +9,7 @@ from loadtest.files import write_text
 from loadtest.fleet.engine import RunnerState
 from loadtest.fleet.tally import Tally, build_histogram, is_tally
 from loadtest.k6 import Summary, parse_summary
+from loadtest.redaction import redact_file
 from loadtest.results import RunnerFault
 
 LATE_SECONDS = 2.0  # a slice drains for longer: its calls reach into no other runner's next slice
@@ -52,6 +53,7 @@ class RunnerLog:
         if self.summary is None:
             raise ResultsError("it told no summary")
         write_text(path, self.summary.decode(errors="replace"))
+        redact_file(path)
         return parse_summary(path, scenario)
 
 

@@ -11,9 +11,12 @@ from loadtest.mint.callback import Callback
 from loadtest.mint.evidence import keep_evidence
 from loadtest.mint.pages import SignIn
 from loadtest.mint.request import MintRequest, Timings
+from loadtest.redaction import learn
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, Page
+
+COOKIE_SECONDS = 5.0
 
 
 class SignInBrowser:
@@ -89,7 +92,10 @@ class SignInBrowser:
             workspace=(request.workspace_id,) if request.workspace_id else (),
         )
         try:
-            await sign_in.run(authorization_url, callback)
+            try:
+                await sign_in.run(authorization_url, callback)
+            finally:
+                await _learn_cookies(page)
         except MintError as failure:
             if failure.reason in {"browser_gone", "rate_limited"}:
                 raise
@@ -127,3 +133,12 @@ class SignInBrowser:
             await self._closing
         self._opening = None
         await self._resources.aclose()
+
+
+async def _learn_cookies(page: "Page") -> None:
+    """Keep out what a page signed in with; a browser that is gone has none."""
+    from playwright.async_api import Error
+
+    with suppress(Error, TimeoutError):
+        async with asyncio.timeout(COOKIE_SECONDS):
+            learn(*(cookie["value"] for cookie in await page.context.cookies()))

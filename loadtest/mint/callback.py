@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import h11
 
+from loadtest.redaction import learn
+
 CALLBACK_PATH = "/callback"
 SERVE_SECONDS = 10.0
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -54,10 +56,12 @@ class Callback:
             return 400, "This redirect does not belong to the sign-in that is under way."
         if self.answer.done():
             return 410, "This sign-in is complete."
+        code = _first(query, "code")
+        learn(code)
         self.answer.set_result(
             Answer(
                 state=state,
-                code=_first(query, "code"),
+                code=code,
                 iss=_first(query, "iss"),
                 error=_first(query, "error"),
                 error_description=_first(query, "error_description"),

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadtest.errors import MintError
 from loadtest.files import check_private, ensure_private_dir, read_json, write_json
+from loadtest.redaction import SecretText
 
 CLIENTS_VERSION = 1
 
@@ -22,7 +23,7 @@ class Client(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     client_id: str
-    client_secret: str | None = Field(default=None, repr=False)
+    client_secret: SecretText | None = Field(default=None, repr=False)
     token_endpoint_auth_method: str | None = None
     redirect_uris: list[str] | None = None
 
@@ -55,13 +56,13 @@ class Remembered(BaseModel):
     client: Client
     issuer: str | None = None
     given: bool = False
-    refresh_token: str | None = Field(default=None, repr=False)
+    refresh_token: SecretText | None = Field(default=None, repr=False)
     scope: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     mcp_url: str | None = None
     audience: str | None = None
     management_url: str | None = None
-    management_token: str | None = Field(default=None, repr=False)
+    management_token: SecretText | None = Field(default=None, repr=False)
 
 
 class ClientStore:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
+from loadtest import redaction
 from loadtest.files import ensure_private_dir, write_text
+from loadtest.redaction import HIDDEN, JWT
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
@@ -22,16 +24,15 @@ _KEPT = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[a-z-]+\.(?:txt|png)")
 EVIDENCE_SECONDS = 12.0
 READ_MS = 3_000
 PICTURE_MS = 5_000
-HIDDEN = "***"
 _QUERY = re.compile(r"(?<=[\w/])[?#][^\s\"'<>]*=[^\s\"'<>]*")
-_TOKEN = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}")
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Take out every secret, however encoded, and every query string and token."""
+    """Take out every secret, these and all that are known, and every query string."""
+    text = redaction.redact(text)
     for pattern in _build_patterns(secrets):
         text = pattern.sub(HIDDEN, text)
-    return _TOKEN.sub(HIDDEN, _QUERY.sub("?…", text))
+    return _QUERY.sub("?…", text)
 
 
 def _build_patterns(secrets: Iterable[str]) -> list[re.Pattern[str]]:
@@ -105,7 +106,7 @@ async def _photograph(page: "Page", hidden: list[str]) -> bytes | None:
 
     masks: list[Locator] = [
         page.locator("input, textarea, select, output, iframe, [contenteditable], code, canvas"),
-        *(page.get_by_text(told) for told in (*_build_patterns(hidden), _QUERY, _TOKEN)),
+        *(page.get_by_text(told) for told in (*_build_patterns(hidden), _QUERY, JWT)),
     ]
     for _ in range(2):
         with contextlib.suppress(Error):

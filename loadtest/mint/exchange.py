@@ -10,10 +10,15 @@ from urllib.parse import parse_qs, urlsplit
 
 from loadtest.errors import MintError
 from loadtest.network import is_loopback
+from loadtest.parsing import tidy_words
+from loadtest.redaction import learn, learn_members, read_authorization, redact
 from loadtest.tls import is_sealed
 
 if TYPE_CHECKING:
     import httpx2
+
+# Of what an authorization server says to a refusal.
+MOST_QUOTED = 200
 
 
 # The reason of a MintError: nobody can sign in there but a client as itself.
@@ -71,6 +76,8 @@ class Exchange:
         elif url == self.metadata.get("registration_endpoint") or url.endswith("/register"):
             self.step = "registration"
         self.check_secure(url)
+        learn_members(form)
+        learn(form.get("code"), *read_authorization(request.headers.get("authorization", "")))
         if request.method == "DELETE":  # closes the session, whatever was refused before
             return
         self._refusal = None
@@ -85,6 +92,7 @@ class Exchange:
         if response.headers.get("content-type", "").startswith("text/event-stream"):
             return
         body = parse_object(await response.aread())
+        learn_members(body)
         if response.status_code >= 400:
             self._refusal = (response.status_code, body)
         elif "/.well-known/" in str(response.request.url) and "token_endpoint" in body:
@@ -134,7 +142,8 @@ class Exchange:
 def describe_refusal(status: int, body: Mapping[str, Any]) -> str:
     """Return a refusal's status and OAuth words, and nothing else of the reply."""
     words = (body.get(name) for name in ("error", "error_description"))
-    return ": ".join([f"HTTP {status}", *(_clean(w) for w in words if w and isinstance(w, str))])
+    said = (redact(text) for text in words if text and isinstance(text, str))
+    return ": ".join([f"HTTP {status}", *(tidy_words(text, MOST_QUOTED) for text in said)])
 
 
 def measure_skew(date: str | None, sent_at: float) -> float:
@@ -184,8 +193,3 @@ def parse_object(content: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
-
-
-def _clean(words: str) -> str:
-    """Return foreign words as one short printable line."""
-    return " ".join("".join(c if c.isprintable() else " " for c in words).split())[:200]

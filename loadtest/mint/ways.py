@@ -24,7 +24,7 @@ from loadtest.mint.exchange import Exchange
 from loadtest.mint.flow import FixedScope, accept, open_sdk_client, take_grant
 from loadtest.mint.request import REQUEST_SECONDS, Endpoint
 from loadtest.mint.storage import Unkept
-from loadtest.redaction import SecretStr
+from loadtest.redaction import SecretStr, learn
 
 # A given opaque bearer does not say how long it lives: whoever gave it answers for that.
 GIVEN_LIFE_SECONDS = 24 * 3600.0
@@ -107,6 +107,7 @@ def _read_key(path: Path) -> tuple[str, str]:
     """Return a PEM private key and the JWS algorithm (RFC 7518, RFC 8037) that fits it."""
     try:
         pem = path.read_text(encoding="ascii")
+        learn(pem)
         key = load_pem_private_key(pem.encode(), password=None)
     except (OSError, ValueError, TypeError) as failure:
         raise ConfigError(

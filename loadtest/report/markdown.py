@@ -9,6 +9,7 @@ from loadtest.errors import ReportError
 from loadtest.files import write_text
 from loadtest.history import Entry
 from loadtest.judging import BOLD, Judgement, Status
+from loadtest.redaction import redact
 from loadtest.report.contents import build_report
 from loadtest.report.figures import WORSE
 from loadtest.report.sheets import Sheet, TableCell
@@ -81,7 +82,7 @@ def write_report(
 def write_readable(path: Path, text: str) -> Path:
     """Write what people read, whole, and return where it is; raise ReportError."""
     try:
-        write_text(path, text)
+        write_text(path, redact(text))
     except OSError as failure:
         raise ReportError(f"{path} cannot be written: {failure.strerror}") from None
     return path

@@ -39,7 +39,10 @@ class Finder:
 def build_forms(value: str) -> set[bytes]:
     """Return a value as it is, and as programs write it: quoted, escaped, encoded, in pieces."""
     raw = value.encode()
+    halves = _halve(value)
     forms = {
+        *(half.encode() for half in halves),
+        *(form for half in halves for form in _encode_base64(half.encode())),
         raw,
         value.encode("utf-16-le"),
         raw.hex().encode(),
@@ -86,6 +89,14 @@ def _encode_base64(raw: bytes) -> Iterator[bytes]:
         if len(kept) >= SHORTEST:
             yield kept
             yield kept.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def _halve(value: str) -> tuple[str, ...]:
+    """Return both halves of a value that is long enough; of a JWT, of what no other begins with."""
+    parts = value.split(".")
+    whole = ".".join(parts[1:]) if len(parts) == 3 else value
+    middle = len(whole) // 2
+    return (whole[:middle], whole[middle:]) if middle >= SHORTEST else ()
 
 
 def _cut(value: str) -> Iterable[bytes]:

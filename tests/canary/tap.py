@@ -59,7 +59,7 @@ class Tap:
                     taken, given = _copy_received(receive, request), _copy_sent(send, reply)
                     await inner(this, scope, taken, given)
                 finally:
-                    self._note(scope, bytes(request), bytes(reply))
+                    self.note(scope, bytes(request), bytes(reply))
 
         app.__call__ = listening
 
@@ -87,20 +87,26 @@ class Tap:
         await send({"type": "http.response.start", "status": status, "headers": [kind]})
         await send({"type": "http.response.body", "body": page})
 
-    def _note(self, scope: Scope, request: bytes, reply: bytes) -> None:
-        headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
-        found = [*_read_members(request), *_read_members(reply.split(b"\0", 1)[-1])]
+    def note(self, scope: Scope, request: bytes, reply: bytes = b"") -> None:
+        """Keep the secrets of a request, and of what it was answered."""
+        found = [*read_sent(scope, request), *_read_members(reply.split(b"\0", 1)[-1])]
         found += [("code", unquote(code)) for code in _CODE.findall(reply.decode("latin-1"))]
-        scheme, _, credentials = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "basic":
-            with contextlib.suppress(ValueError):
-                pair = base64.b64decode(credentials).decode()
-                found.append(("client_secret", unquote_plus(pair.partition(":")[2])))
-        elif scheme.lower() == "bearer":
-            found.append(("bearer", credentials))
-        found += [("cookie", value) for value in _read_cookies(headers.get("cookie", ""))]
         with self.record.open("a") as lines:
             lines.writelines(json.dumps(secret) + "\n" for secret in found)
+
+
+def read_sent(scope: Scope, request: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the secrets that a request carries, by name."""
+    headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+    yield from _read_members(request)
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            pair = base64.b64decode(credentials).decode()
+            yield "client_secret", unquote_plus(pair.partition(":")[2])
+    elif scheme.lower() == "bearer":
+        yield "bearer", credentials
+    yield from (("cookie", value) for value in _read_cookies(headers.get("cookie", "")))
 
 
 def write_site(folder: Path, record: Path) -> Path:

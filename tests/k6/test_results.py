@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from loadtest.errors import ResultsError
 from loadtest.k6 import (
@@ -26,6 +25,7 @@ from loadtest.results import (
     create_run_folder,
     read_run_folder,
 )
+from loadtest.screen import Console
 
 from .running import build_settings, new_folder
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from loadtest.chain import Chain
 from loadtest.config import CONFIG_FILE, Settings
@@ -19,6 +18,7 @@ from loadtest.mint.bearer import parse_claims, write_bearers
 from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.options import MintOptions
 from loadtest.reference.server import ReferenceTarget
+from loadtest.screen import Console
 from loadtest.stages import ensure_bearers, renew_bearers, revoke, revoke_after
 
 Serve = Callable[..., ReferenceTarget]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.history import FIGURES, Cell, Entry
+from loadtest.parsing import tidy_words
 from loadtest.payload import (
     MOST_UNPACKED,
     PayloadError,
@@ -20,10 +21,20 @@ from loadtest.payload import (
     encode_entry,
     find_run_id,
 )
-from loadtest.results import Generator, Percentiles, Row, Run, ScenarioResult, Target
+from loadtest.results import (
+    MOST_NAME_CHARS,
+    Generator,
+    Percentiles,
+    Row,
+    Run,
+    ScenarioResult,
+    Target,
+)
 
 finite = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+# As a server's own name is read.
+names = words.map(lambda text: tidy_words(text, MOST_NAME_CHARS))
 counts = st.integers(0, 10**9)
 knobs = st.recursive(
     st.none() | st.booleans() | counts | words,
@@ -62,7 +73,7 @@ runs = st.builds(
     environment=words,
     profile=words,
     knobs=st.dictionaries(words, knobs, max_size=4),
-    target=st.builds(Target, host=words, server_name=st.none() | words),
+    target=st.builds(Target, host=words, server_name=st.none() | names),
     k6_version=words,
     machine=st.dictionaries(words, knobs, max_size=2),
     git_sha=st.none() | words,
