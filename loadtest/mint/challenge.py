@@ -83,7 +83,7 @@ async def _ask(
     context, session = provider.context, _Session(client, mcp_url, provider)
     try:
         answer = await session.send(build_initialize())
-        if context.current_tokens is not None:
+        if context.current_tokens is not None or not answer.is_success:
             return answer
         for body in build_requests_after_initialize(call):
             answer = await session.send(body)
