@@ -53,8 +53,8 @@ _ESCAPE = re.compile(
 )
 _BASE64 = re.compile(r"[\w+/-]{16,}", re.ASCII)
 _URL_ALPHABET = str.maketrans("-_", "+/")
-# A JSON web token is none of a report's business, whether or not we know it.
-JWT = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}", re.ASCII)
+# A JSON web token does not belong into a report, known or not. A browser reads this pattern too.
+JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}")
 _CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 Span = tuple[int, int]
