@@ -31,11 +31,16 @@ KUBERNETES = REQUIREMENTS / "kubernetes"
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Treat SIGTERM as Ctrl-C, so that Nox passes it on instead of leaving the task behind."""
+    """Treat SIGTERM as Ctrl-C, so that Nox passes it on instead of leaving the task behind.
+
+    So is SIGHUP: the terminal was closed, and only the task itself can close what it opened.
+    """
     raise KeyboardInterrupt
 
 
-signal.signal(signal.SIGTERM, interrupt)
+for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+    if signal.getsignal(number) != signal.SIG_IGN:
+        signal.signal(number, interrupt)
 
 
 def install(session: nox.Session, group: str) -> None:

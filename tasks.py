@@ -13,7 +13,8 @@ from invoke.tasks import Call, Task
 from invoke.tasks import task as invoke_task
 
 from loadtest import chain
-from loadtest.errors import BusyError, ConfigError, LoadtestError, UsageError
+from loadtest.errors import BusyError, ConfigError, LoadtestError, UsageError, explain_refusal
+from loadtest.parsing import check_text
 
 HELP = {
     "env": "Environment of loadtest.toml to test (default: local, the reference target)",
@@ -82,19 +83,21 @@ class ChainExecutor(Executor):
         """Run the calls inside one guard, which closes what they opened."""
         as_json = any(call.kwargs.get("json") for call in self.normalize(tasks))
         with chain.guard(as_json=as_json) as ending:
-            for call in self.normalize(tasks):
-                check(call)
+            runs = [check(call) for call in self.normalize(tasks)]
             try:
+                for settings in filter(None, runs):
+                    hold(settings)
                 super().execute(*tasks)
-            except LoadtestError as failure:
+            except (LoadtestError, OSError) as caught:
+                failure = explain_refusal(caught) if isinstance(caught, OSError) else caught
                 for call in self.normalize(tasks):
                     report_failed(call, failure)
-                raise
+                raise failure from None
             finally:
                 for call in self.normalize(tasks):
                     revoke_after(call)
         if ending.exit_code:
-            raise Exit(ending.message, ending.exit_code)
+            raise Exit(code=ending.exit_code)
 
     def expand_calls(self, calls: Sequence[Call | Task[Any]]) -> list[Call]:
         """Hand every option that a pre-task shares with its caller down to it."""
@@ -117,9 +120,17 @@ def options(call: Call | Task[Any]) -> Any:
     return call.get_arguments()
 
 
-def check(call: Call) -> None:
-    """Refuse what a later task would refuse, before an earlier one makes anything."""
+def check(call: Call) -> Any:
+    """Refuse what a later task would refuse, before an earlier one makes anything.
+
+    Returns the settings where a run is asked for.
+    """
     given = {option.name: option.default for option in options(call)} | call.kwargs
+    for name, value in given.items():
+        try:
+            check_text(value)
+        except ValueError as failure:
+            raise UsageError(f"--{name.strip('_').replace('_', '-')}: {failure}") from None
     if "stages" in given:
         settings = load(given["env"], given["profile"], pick_knobs(given), given.get("mcp_url"))
     if "scenarios" in given:
@@ -132,6 +143,15 @@ def check(call: Call) -> None:
             stages.check_fit(chosen)
         if not given.get("render"):
             stages.check_cluster(settings)
+            return settings
+    return None
+
+
+def hold(settings: Any) -> None:
+    """Keep other runs off the environment, before a pre-task signs in."""
+    from loadtest import stages
+
+    stages.hold(chain.current(), settings)
 
 
 def report_failed(call: Call, failure: LoadtestError) -> None:

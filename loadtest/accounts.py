@@ -10,6 +10,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from loadtest.config import Settings, parse_origin
 from loadtest.errors import ConfigError, ProvisionError
+from loadtest.parsing import parse_json
 from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
 from loadtest.redaction import SecretStr, learn_members, redact
 from loadtest.totp import Totp, shorten
@@ -497,7 +498,7 @@ def build_slug(email: str) -> str:
 
 def _json(answer: "httpx2.Response") -> Any:
     try:
-        return answer.json()
+        return parse_json(answer.content)
     except ValueError:
         return None
 

@@ -13,11 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from loadtest.driver import PASSED_ON, open_driver, run
 from loadtest.errors import BrowserError
-from loadtest.files import read_json, write_json
+from loadtest.files import read_valid, write_json
 from loadtest.processes import build_child_environment
 
 if TYPE_CHECKING:
@@ -70,12 +70,7 @@ def read_choice(record: Path) -> BrowserChoice | None:
     """Return the recorded browser while it still fits the installed Playwright and is there."""
     if not record.exists():
         return None
-    body = read_json(record, RECORD_VERSION, BrowserError)
-    body.pop("version")
-    try:
-        choice = TypeAdapter(BrowserChoice).validate_python(body)
-    except ValidationError:
-        return None
+    choice = read_valid(record, RECORD_VERSION, TypeAdapter(BrowserChoice), BrowserError)
     if choice.playwright_version != version("playwright"):
         return None
     if choice.executable is not None and not Path(choice.executable).exists():

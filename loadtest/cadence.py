@@ -1,6 +1,6 @@
 """Whether runs come as often as they should: schedules are delayed, dropped and switched off."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from loadtest.errors import HistoryError
@@ -12,9 +12,12 @@ GRACE = timedelta(days=1)
 
 def check_cadence(
     entries: Iterable[Entry], environment: str, cadence_days: int, now: datetime
-) -> None:
-    """Raise HistoryError when the environment's newest run is older than its cadence allows."""
-    times = [time for entry in entries if (time := _read_time(entry, environment)) is not None]
+) -> datetime:
+    """Return when the environment's newest run began that was not cut off on its way.
+
+    Raises HistoryError when that is longer ago than the cadence allows.
+    """
+    times = list(_list_times(entries, environment))
     if not times:
         raise HistoryError(
             f"no run of {environment} in the history, and one is due every {_days(cadence_days)}: "
@@ -27,6 +30,7 @@ def check_cadence(
             f"{_days(cadence_days)}: look whether the schedule is still on (GitHub stops it after "
             "60 days without a commit), then start the workflow"
         )
+    return max(times)
 
 
 def describe_gap(entry: Entry, earlier: Iterable[Entry], cadence_days: int | None) -> str | None:
@@ -35,14 +39,22 @@ def describe_gap(entry: Entry, earlier: Iterable[Entry], cadence_days: int | Non
     now = _read_time(entry, environment)
     if cadence_days is None or now is None:
         return None
-    times = [time for each in earlier if (time := _read_time(each, environment)) is not None]
-    before = max((time for time in times if time < now), default=None)
+    times = (time for time in _list_times(earlier, environment) if time < now)
+    before = max(times, default=None)
     if before is None or now - before <= timedelta(days=cadence_days) + GRACE:
         return None
     return (
         f"No run for {_days((now - before).days)} before this one, and one is due every "
         f"{_days(cadence_days)}."
     )
+
+
+def _list_times(entries: Iterable[Entry], environment: str) -> Iterator[datetime]:
+    """Yield when runs began; one that was cut off has not come."""
+    for entry in entries:
+        time = _read_time(entry, environment)
+        if time is not None and entry.run.has_ended():
+            yield time
 
 
 def _read_time(entry: Entry, environment: str) -> datetime | None:

@@ -1,17 +1,22 @@
 """What the stages of one process share: one console, one running target, one ending."""
 
 import json
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from loadtest.errors import K6Error, LoadtestError
+from loadtest.errors import K6Error, LoadtestError, explain_refusal
+from loadtest.interruption import (
+    BROKEN_PIPE_EXIT_CODE,
+    HANGUP_EXIT_CODE,
+    Signals,
+    Terminated,
+    guard_outputs,
+)
 from loadtest.redaction import redact, redact_json
 from loadtest.screen import Console, open_redacting, say, strip_controls
 
@@ -32,13 +37,9 @@ RUN_EXIT_CODES = {
     "not run": K6Error.exit_code,
     "failed": K6Error.exit_code,
 }
-SIGNAL_EXIT_CODES = (130, 143)
+SIGNAL_EXIT_CODES = (HANGUP_EXIT_CODE, 130, BROKEN_PIPE_EXIT_CODE, 143)
 # The quick start measures latency, not a quota, and signs in more often than a person would.
 REFERENCE_OPTIONS = ("--no-tool-quota", "--no-account-limits")
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: stop as for Ctrl-C, with the exit code that belongs to it."""
 
 
 @dataclass
@@ -76,10 +77,14 @@ class Ending:
             said = f"{count} confirmed regression{'s' * (count != 1)}"
             self.message = f"loadtest: run {run_id}: {said}"
 
-    def fail(self, exit_code: int, reason: str) -> None:
-        """End by an error; what is known of the run by then is still said."""
+    def fail(self, exit_code: int, reason: str | None) -> None:
+        """End by an error; what is known of the run by then is still said.
+
+        Without a reason nobody is there to read one.
+        """
         self.exit_code = exit_code
-        self.message = "\n".join(filter(None, (self.message, f"loadtest: {reason}")))
+        line = f"loadtest: {reason}" if reason else None
+        self.message = "\n".join(filter(None, (self.message, line))) or None
 
     def point(self) -> None:
         """Name the README's paragraph on the exit code; who stopped us by a signal needs none.
@@ -163,52 +168,69 @@ def guard(root: Path = ROOT, *, as_json: bool = False) -> Iterator[Ending]:
     With `as_json` standard output gets the run as one JSON document and nothing else; what people
     read goes to standard error.
     """
-    with redirect_stdout(sys.stderr) if as_json else nullcontext(), _guard(root) as ending:
-        yield ending
-    if as_json and ending.run_dir is not None:
-        _print_document(ending.run_dir, ending)
-    ending.point()
+    with guard_outputs(), _redact_outputs(), Signals() as signals:
+        with (
+            redirect_stdout(sys.stderr) if as_json else nullcontext(),
+            _open_chain(root, signals) as ending,
+        ):
+            yield ending
+        with _end_by(ending):
+            if as_json and ending.run_dir is not None:
+                _print_document(ending.run_dir, ending)
+            sys.stdout.flush()
+        ending.point()
+        if ending.message:
+            print(ending.message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _redact_outputs() -> Iterator[None]:
+    with (
+        redirect_stdout(open_redacting(sys.stdout)),
+        redirect_stderr(open_redacting(sys.stderr)),
+    ):
+        yield
+
+
+@contextmanager
+def _open_chain(root: Path, signals: Signals) -> Iterator[Ending]:
+    global _current
+    resources = ExitStack()
+    _current = Chain(root, Console(), resources)
+    ending = _current.ending
+    try:
+        with _end_by(ending):
+            yield ending
+    finally:
+        # Whatever else is sent now, closing what was opened comes first.
+        signals.ignore()
+        with _end_by(ending):
+            resources.close()
+        _current = None
 
 
 def _print_document(run_dir: Path, ending: Ending) -> None:
     from loadtest.results import build_document, read_run_folder
 
-    try:
-        folder = read_run_folder(run_dir)
-    except LoadtestError as failure:
-        ending.fail(failure.exit_code, str(failure))
-        return
+    folder = read_run_folder(run_dir)
     document = redact_json(build_document(folder, ending.exit_code, ending.regressions))
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @contextmanager
-def _guard(root: Path) -> Iterator[Ending]:
-    global _current
-    before = signal.signal(signal.SIGTERM, _terminate)
-    with ExitStack() as resources:
-        resources.enter_context(redirect_stdout(open_redacting(sys.stdout)))
-        resources.enter_context(redirect_stderr(open_redacting(sys.stderr)))
-        _current = Chain(root, Console(), resources)
-        ending = _current.ending
-        try:
-            yield ending
-        except LoadtestError as failure:
-            ending.fail(failure.exit_code, str(failure))
-        except Terminated:
-            ending.fail(143, "terminated")
-        except KeyboardInterrupt:
-            ending.fail(130, "interrupted")
-        except Exception:  # noqa: BLE001 (a bug: shown whole, then the exit code says so)
-            traceback.print_exc()
-            ending.fail(BUG_EXIT_CODE, "this is a bug")
-        finally:
-            # Whatever else is sent now, closing what was opened comes first.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            resources.close()
-            _current = None
-            signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def _end_by(ending: Ending) -> Iterator[None]:
+    """Turn what a block ends by into the exit code and its line; later blocks go on."""
+    try:
+        yield
+    except LoadtestError as failure:
+        ending.fail(failure.exit_code, str(failure))
+    except OSError as failure:
+        refusal = explain_refusal(failure)
+        ending.fail(refusal.exit_code, str(refusal))
+    except Terminated as caught:
+        ending.fail(caught.exit_code, caught.reason)
+    except KeyboardInterrupt:
+        ending.fail(130, "interrupted")
+    except Exception:  # noqa: BLE001 (a bug: shown whole, then the exit code says so)
+        traceback.print_exc()
+        ending.fail(BUG_EXIT_CODE, "this is a bug")

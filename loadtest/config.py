@@ -32,7 +32,7 @@ from loadtest.kubernetes import (
     ObjectName,
     Schedule,
 )
-from loadtest.parsing import parse_count, parse_url
+from loadtest.parsing import check_text, parse_count, parse_url
 from loadtest.redaction import SecretStr, learn_variables
 from loadtest.tools import NOVAMART, ToolTable, list_names, parse_table, read_table
 
@@ -43,7 +43,8 @@ STATE_DIR = ".loadtest"
 TYPED_PREFIX = "url-"
 CREDENTIALS_FILE = "credentials.env"
 
-Positive = Annotated[int, Field(gt=0)]
+# No load test has more of anything, and a larger number could not be reckoned with.
+Positive = Annotated[int, Field(gt=0, le=10**9)]
 # Calls a second: less than one, for a small quota, or a whole number.
 Rate = Annotated[
     float,
@@ -73,6 +74,8 @@ KNOBS: Mapping[str, tuple[str, str]] = {
     "DURATION": ("tools", "duration_seconds"),
     "TARGET_RPS": ("tools", "target_rps"),
 }
+
+OWN_VARIABLES = frozenset({*KNOBS, "CLIENTS", "PROTOCOL", "TOOLS"})
 
 _T = TypeVar("_T")
 
@@ -499,8 +502,12 @@ def check_hosted(settings: Settings, *needed: str) -> None:
     missing = [name for name in needed if not have[name]]
     if missing:
         raise ConfigError(
-            f"environment {settings.environment_name} lacks {', '.join(missing)}: "
-            "set them as variables or in .env"
+            f"environment {settings.environment_name} lacks {', '.join(missing)}: set "
+            + (
+                "it as a variable or in .env"
+                if len(missing) == 1
+                else "them as variables or in .env"
+            )
         )
 
 
@@ -568,9 +575,12 @@ def parse_env_file(path: Path) -> dict[str, str]:
 def _parse_file(path: Path) -> _File:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
+        check_text(data)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist: run from the root of a checkout") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failure:
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
+    except (OSError, ValueError) as failure:
         raise ConfigError(f"{path} is not valid TOML: {failure}") from None
     if isinstance(data.get("version"), int) and data["version"] > CONFIG_VERSION:
         raise ConfigError(f"{path} has version {data['version']}: update this checkout")
@@ -590,7 +600,14 @@ def _describe(failure: ValidationError) -> str:
 def _read_variables(root: Path, process_env: Mapping[str, str] | None) -> dict[str, str]:
     given = os.environ if process_env is None else process_env
     learn_variables(given)
-    return parse_env_file(root / ".env") | {name: value for name, value in given.items() if value}
+    found = parse_env_file(root / ".env") | {name: value for name, value in given.items() if value}
+    for name, value in found.items():
+        try:
+            check_text(value)
+        except ValueError as failure:
+            if name.startswith(("LOADTEST_", "GITHUB_", "K6_")) or name in OWN_VARIABLES:
+                raise ConfigError(f"{name}: {failure}") from None
+    return found
 
 
 def _pick(table: Mapping[str, _T], name: str, kind: str, flag: str) -> _T:

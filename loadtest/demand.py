@@ -291,7 +291,7 @@ def _parse_member(member: str) -> Iterator[int]:
     parameters = dict(re.findall(r";\s*([a-z]+)=(\d{1,9})(?![^;\s])", match[2] or ""))
     quota: str = parameters.get("q") or match[1] or ""
     window = int(parameters.get("w", "0"))
-    if quota.isascii() and quota.isdigit() and 0 < window <= WINDOW_SECONDS:
+    if quota.isascii() and quota.isdigit() and len(quota) <= 9 and 0 < window <= WINDOW_SECONDS:
         yield max(1, int(quota) * WINDOW_SECONDS // window)
 
 

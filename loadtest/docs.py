@@ -155,11 +155,15 @@ def update_pages(
     return tuple(updates)
 
 
-def check_updates(updates: Iterable[PageUpdate]) -> None:
-    """Raise DocsError naming every page that still has placeholders."""
-    left = [update for update in updates if update.cells]
+def check_updates(updates: Iterable[PageUpdate], *, has_issue: bool = True) -> None:
+    """Raise DocsError naming every page that still has placeholders.
+
+    Without a tracking issue they can be previewed, and linked to nothing.
+    """
+    left = "; ".join(update.describe() for update in updates if update.cells)
     if left:
-        raise DocsError("; ".join(update.describe() for update in left) + ": run `inv docs-update`")
+        first = "" if has_issue else "set LOADTEST_TRACKING_ISSUE and GITHUB_REPOSITORY, then "
+        raise DocsError(f"{left}: {first}run `inv docs-update`")
 
 
 def render_diff(name: str, before: str, after: str) -> str:

@@ -3,6 +3,8 @@
 The README explains each code under the anchor `exit-<code>`, and the line that ends a task says so.
 """
 
+import errno
+
 
 class LoadtestError(Exception):
     """Something the user can fix; shown as one line, without a traceback."""
@@ -102,3 +104,27 @@ class HistoryError(LoadtestError):
     """The history lacks a run that should be there."""
 
     exit_code = 20
+
+
+class MachineError(LoadtestError):
+    """This machine refuses a file: a full disk, a missing right, something in its place."""
+
+    exit_code = 74
+
+
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on the disk"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "it must be writable by you"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "move away what is in its place"),
+    **dict.fromkeys((errno.ELOOP, errno.ENOENT), "look where its path leads"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "let more files be open (ulimit -n)"),
+    errno.EFBIG: "let files be larger (ulimit -f)",
+}
+
+
+def explain_refusal(failure: OSError) -> MachineError:
+    """Say in a line what the operating system refused, of which file, and what to do."""
+    where = f"{failure.filename}: " if failure.filename is not None else ""
+    said = failure.strerror or type(failure).__name__
+    remedy = _REMEDIES.get(failure.errno or 0, "look at this machine's log")
+    return MachineError(f"{where}{said}: {remedy}")

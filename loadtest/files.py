@@ -4,10 +4,15 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from loadtest.errors import LoadtestError
+from loadtest.parsing import parse_json
 from loadtest.redaction import redact_json
+
+_T = TypeVar("_T")
 
 
 def ensure_private_dir(path: Path) -> Path:
@@ -32,6 +37,10 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
             handle.write(text)
         Path(temporary).chmod(0o600 if private else 0o644)
         Path(temporary).replace(path)
+    except OSError as failure:
+        Path(temporary).unlink(missing_ok=True)
+        # A disk that is full names no file.
+        raise OSError(failure.errno, failure.strerror, str(path)) from None
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -47,7 +56,7 @@ def write_json(path: Path, version: int, body: dict[str, Any], *, private: bool 
 def read_json(path: Path, version: int, error: type[LoadtestError]) -> dict[str, Any]:
     """Read what `write_json` wrote; raise `error`, naming the file, for anything else."""
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise error(f"{path} does not exist") from None
     except (OSError, ValueError) as failure:
@@ -61,3 +70,21 @@ def read_json(path: Path, version: int, error: type[LoadtestError]) -> dict[str,
     if body["version"] < version:
         raise error(f"{path} has version {body['version']}, older than {version}: delete it")
     return body
+
+
+def read_valid(
+    path: Path, version: int, shape: TypeAdapter[_T], error: type[LoadtestError], key: str = ""
+) -> _T:
+    """Read what `write_json` wrote, or its part `key`, in this shape; raise `error` for another."""
+    body = read_json(path, version, error)
+    body.pop("version")
+    try:
+        return shape.validate_python(body.get(key) if key else body)
+    except ValidationError as failure:
+        first = failure.errors(include_url=False, include_input=False)[0]
+        place = (
+            ".".join(str(part) for part in (*([key] if key else []), *first["loc"])) or "its top"
+        )
+        raise error(
+            f"{path} is damaged at {place}: {first['msg']}; delete it or restore it"
+        ) from None

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from loadtest.errors import K6Error
-from loadtest.files import ensure_private_dir, read_json, write_json
+from loadtest.files import ensure_private_dir, read_valid, write_json
 from loadtest.mint.bearer import Bearer
 from loadtest.results import SCENARIOS
 
@@ -234,11 +234,8 @@ def _read_left(state_dir: Path) -> tuple[OpenSession, ...]:
     path = left_file(state_dir)
     if not path.exists():
         return ()
-    body = read_json(path, LEFT_VERSION, K6Error)
-    try:
-        return TypeAdapter(tuple[OpenSession, ...]).validate_python(body.get("sessions"))
-    except ValidationError:
-        raise K6Error(f"{path} is damaged: delete it") from None
+    shape = TypeAdapter(tuple[OpenSession, ...])
+    return read_valid(path, LEFT_VERSION, shape, K6Error, "sessions")
 
 
 def _write_left(state_dir: Path, sessions: Iterable[OpenSession]) -> None:

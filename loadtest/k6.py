@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from loadtest.config import PROTOCOLS, Profile, Settings
 from loadtest.errors import K6Error, LoadtestError, ResultsError, UsageError
@@ -28,7 +28,7 @@ from loadtest.health import AbortRule, MemoryGuard, Vitals
 from loadtest.journal import OpenSession, close_sessions, note_writer, open_log, settle_log
 from loadtest.mint.bearer import read_bearers
 from loadtest.outputs import build_output_flags, select_variables
-from loadtest.parsing import tidy_words
+from loadtest.parsing import parse_json, tidy_words
 from loadtest.processes import build_child_environment
 from loadtest.progress import NoWatcher, Phase, Watcher, find_feed
 from loadtest.redaction import redact_folder
@@ -40,6 +40,7 @@ from loadtest.results import (
     RunFolder,
     ScenarioResult,
     ServerName,
+    begin_scenario,
     utc_now,
     write_rows,
     write_run,
@@ -49,6 +50,7 @@ from loadtest.tools import NOVAMART
 SCRIPTS = Path(__file__).resolve().parent.parent / "k6"
 MINIMUM = (1, 0, 0)
 SUMMARY_VERSION = 1
+PERCENTILES = ("p(50)", "p(90)", "p(95)", "p(99)", "max")  # as k6 names them
 # By era: which request opens a client.
 OPENINGS = {"handshake": "initialize", "stateless": "server/discover"}
 
@@ -164,6 +166,20 @@ class Summary(BaseModel):
 
     loadtest: _Own
     metrics: dict[str, dict[str, Any]]
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, values in metrics.items():
+            figures = [value for key, value in values.items() if key != "thresholds"]
+            known = {"p(50)", *PERCENTILES} & values.keys()
+            if not (
+                all(isinstance(figure, int | float) for figure in figures)
+                and isinstance(values.get("thresholds", {}), dict)
+                and (not known or known == set(PERCENTILES))
+            ):
+                raise ValueError(f"the figures of {name} are none")
+        return metrics
 
     def count(self, name: str) -> int:
         """Return a counter's count; one that was never added to is 0."""
@@ -346,13 +362,14 @@ def run_scenarios(
     """Run the scenarios one after the other and return the folder with their rows.
 
     `run` is what runs one: `run_scenario` with its binary, or a fleet (loadtest.fleet.run).
-    The protocol that the first one finds is that of them all. `run.json` is rewritten after each.
-    One that fails does not keep the others from running; one that was aborted does: the target is
-    down. One that cannot start raises K6Error, and is kept as failed. On KeyboardInterrupt or
-    SystemExit the partial rows are kept and marked, then it goes on up.
+    The protocol that the first one finds is that of them all. `run.json` is rewritten before and
+    after each, so that it is true whenever this process is killed. One that fails does not keep
+    the others from running; one that was aborted does: the target is down. One that cannot start
+    raises K6Error, and is kept as failed. On KeyboardInterrupt or SystemExit the partial rows are
+    kept and marked, then it goes on up.
     """
-    for index, scenario in enumerate(scenarios):
-        missed = tuple(ScenarioResult(name, "not run") for name in scenarios[index + 1 :])
+    for scenario in scenarios:
+        folder = _note(folder, begin_scenario(scenario))
         try:
             finished = run(
                 scenario,
@@ -364,16 +381,14 @@ def run_scenarios(
                 renewal_url=renewal_url,
             )
         except K6Error as failure:
-            result = ScenarioResult(scenario, "failed", reason=str(failure))
-            _keep(folder, ScenarioRun(result), missed)
+            _keep(folder, ScenarioRun(ScenarioResult(scenario, "failed", reason=str(failure))))
             raise
         if finished.server is not None and finished.server.protocol in PROTOCOLS:
             settings = replace(settings, protocol=finished.server.protocol)
-        ended = finished.interruption is not None or finished.result.outcome == "aborted"
-        folder = _keep(folder, finished, missed if ended else ())
+        folder = _keep(folder, finished)
         if finished.interruption is not None:
             raise finished.interruption
-        if ended:
+        if finished.result.outcome == "aborted":
             break
     return folder
 
@@ -463,15 +478,16 @@ def stop(*processes: subprocess.Popen[bytes]) -> None:
 def parse_summary(path: Path, scenario: str) -> Summary:
     """Read `summary.json`; raise ResultsError, naming the file, for anything but ours and whole."""
     try:
-        summary = Summary.model_validate_json(path.read_bytes())
+        summary = Summary.model_validate(parse_json(path.read_bytes()))
     except FileNotFoundError:
         raise ResultsError(f"{path} does not exist: k6 ended before it wrote its summary") from None
     except OSError as failure:
         raise ResultsError(f"{path} cannot be read: {failure.strerror}") from None
-    except ValidationError as failure:
-        first = failure.errors(include_url=False, include_input=False)[0]
+    except ValueError as failure:
+        found = failure.errors() if isinstance(failure, ValidationError) else ()
+        said = found[0]["msg"] if found else failure
         raise ResultsError(
-            f"{path} is not a whole summary of ours ({first['msg']}): run the scenario again"
+            f"{path} is not a whole summary of ours ({said}): run the scenario again"
         ) from None
     own = summary.loadtest
     if own.version != SUMMARY_VERSION or own.scenario != scenario:
@@ -761,13 +777,10 @@ def _build_percentiles(values: Mapping[str, Any]) -> Percentiles | None:
     """Return k6's percentiles; a series without a sample says 0 and means nothing."""
     if not values.get("count"):
         return None
-    keys = ("p(50)", "p(90)", "p(95)", "p(99)", "max")
-    return Percentiles(*(float(values[key]) for key in keys))
+    return Percentiles(*(float(values[key]) for key in PERCENTILES))
 
 
-def _keep(
-    folder: RunFolder, finished: ScenarioRun, not_run: tuple[ScenarioResult, ...]
-) -> RunFolder:
+def _keep(folder: RunFolder, finished: ScenarioRun) -> RunFolder:
     """Write the rows and the result of one scenario, and who answered."""
     if finished.rows:
         folder = write_rows(folder, finished.result.name, finished.rows)
@@ -780,10 +793,14 @@ def _keep(
             protocol_version=finished.server.protocol,
             era=finished.server.era,
         )
-    results = (*folder.run.scenarios, finished.result, *not_run)
     regions = tuple(sorted({*folder.run.regions, *finished.regions}))
-    run = replace(folder.run, scenarios=results, target=target, regions=regions, ended=utc_now())
-    folder = replace(folder, run=run)
+    run = replace(folder.run, target=target, regions=regions, ended=utc_now())
+    return _note(replace(folder, run=run), finished.result)
+
+
+def _note(folder: RunFolder, result: ScenarioResult) -> RunFolder:
+    """Write a scenario's result into `run.json`, in the place of the one that it had."""
+    folder = replace(folder, run=folder.run.note(result))
     write_run(folder)
     return folder
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from loadtest.errors import ResultsError
-from loadtest.files import read_json, write_json
+from loadtest.files import read_valid, write_json
 from loadtest.history import Cell, Entry, Reading
 from loadtest.results import read_run_folder
 
@@ -58,10 +58,4 @@ def keep_judgement(path: Path, entry: Entry) -> None:
 def _read_kept(path: Path) -> _Kept:
     if not path.exists():
         return _Kept()
-    body = read_json(path, JUDGEMENT_VERSION, ResultsError)
-    body.pop("version")
-    try:
-        return _KEPT.validate_python(body)
-    except ValidationError as failure:
-        first = failure.errors(include_url=False, include_input=False)[0]
-        raise ResultsError(f"{path} is damaged: {first['msg']}; delete it") from None
+    return read_valid(path, JUDGEMENT_VERSION, _KEPT, ResultsError)

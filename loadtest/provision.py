@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
 from loadtest.accounts import (
     Accounts,
     EmailNotVerifiedError,
@@ -26,7 +29,7 @@ from loadtest.credentials import (
 )
 from loadtest.enrollment import enroll
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError, TargetError
-from loadtest.files import ensure_private_dir, read_json, write_json
+from loadtest.files import ensure_private_dir, read_valid, write_json
 from loadtest.github_secrets import RepositorySecrets, open_secrets
 from loadtest.masking import build_mask
 from loadtest.quota import MOST_REQUESTS_PER_MINUTE, ensure_quota
@@ -51,6 +54,30 @@ ATTACH_LOOK_SECONDS = 10.0
 BASE_URL = "LOADTEST_BASE_URL"
 HANDED_FILE = "handed.json"
 OWNED_FILE = "owned.json"
+
+
+class _Place(TypedDict):
+    api_url: str
+    repository: str
+
+
+class _ClientOf(TypedDict):
+    client_id: str
+
+
+class _Registration(TypedDict):
+    client: _ClientOf
+
+
+class _Data(TypedDict):
+    workspace_id: str
+    state: str
+    since: float
+
+
+_Record = TypedDict("_Record", {"for": dict[str, str | None], "verified_at": float})
+_RECORD, _DATA, _TEXT = TypeAdapter(_Record), TypeAdapter(_Data), TypeAdapter(str)
+_CLIENTS, _HANDED = TypeAdapter(list[_Registration]), TypeAdapter(list[_Place])
 
 
 @dataclass(frozen=True)
@@ -82,8 +109,8 @@ def was_verified(settings: Settings) -> bool:
     path = settings.state_dir / "provision.json"
     if not path.exists() or NEXT in parse_env_file(settings.credentials_file):
         return False
-    body = read_json(path, RECORD_VERSION, ProvisionError)
-    age_seconds = time.time() - float(body["verified_at"])
+    body = read_valid(path, RECORD_VERSION, _RECORD, ProvisionError)
+    age_seconds = time.time() - body["verified_at"]
     return 0 <= age_seconds < RECORD_SECONDS and body["for"] == _subject(
         settings.base_url, settings.credentials
     )
@@ -582,8 +609,12 @@ class _Work:
     def remove_user(self, accounts: Accounts, email: str, password: SecretStr) -> Step:
         """Remove the user if we made it; look again."""
         path = self.settings.state_dir / OWNED_FILE
-        owned = path.exists() and read_json(path, RECORD_VERSION, ProvisionError)["user"] == email
-        if not owned:
+        owned = (
+            read_valid(path, RECORD_VERSION, _TEXT, ProvisionError, "user")
+            if path.exists()
+            else None
+        )
+        if owned != email:
             return Step(f"user {email}", "left (not made by us)")
         reason = _attempt(lambda: accounts.delete_user(password))
         if reason is None and accounts.sign_in(email, password):
@@ -614,9 +645,9 @@ class _Journal:
         self.state: str | None = None
         self._since = 0.0
         if path.exists():
-            body = read_json(path, RECORD_VERSION, ProvisionError)
+            body = read_valid(path, RECORD_VERSION, _DATA, ProvisionError)
             if body["workspace_id"] == workspace_id:
-                self.state, self._since = body["state"], float(body["since"])
+                self.state, self._since = body["state"], body["since"]
 
     def note(self, state: str) -> None:
         """Write down `none` (made by us, empty), `attaching` or `attached`."""
@@ -642,16 +673,14 @@ def _attempt(remove: Callable[[], str | None]) -> str | None:
 def _read_client_ids(path: Path) -> list[str]:
     """Return the OAuth clients that mint remembers; a damaged file is mint's to complain of."""
     try:
-        clients = read_json(path, RECORD_VERSION, ProvisionError).get("clients")
+        clients = read_valid(path, RECORD_VERSION, _CLIENTS, ProvisionError, "clients")
     except ProvisionError:
         return []
-    found = [entry.get("client") for entry in clients or [] if isinstance(entry, dict)]
-    return [str(client["client_id"]) for client in found if client and "client_id" in client]
+    return [each["client"]["client_id"] for each in clients]
 
 
-def _read_handed(settings: Settings) -> list[dict[str, str]]:
+def _read_handed(settings: Settings) -> list[_Place]:
     path = settings.state_dir / HANDED_FILE
     if not path.exists():
         return []
-    handed = read_json(path, RECORD_VERSION, ProvisionError)["repositories"]
-    return [{"api_url": each["api_url"], "repository": each["repository"]} for each in handed]
+    return read_valid(path, RECORD_VERSION, _HANDED, ProvisionError, "repositories")

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from loadtest.accounts import Accounts, SecondFactorRequiredError
 from loadtest.errors import ProvisionError
-from loadtest.files import read_json, write_json
+from loadtest.files import read_valid, write_json
 
 QUOTA_VERSION = 1
 # The most that the first user's server grants (wire contract, "quota").
 MOST_REQUESTS_PER_MINUTE = 3600
+_RAISED = TypeAdapter(dict[str, int])
 
 
 def read_raised(state_dir: Path) -> dict[str, int]:
@@ -16,8 +19,7 @@ def read_raised(state_dir: Path) -> dict[str, int]:
     path = state_dir / "quota.json"
     if not path.exists():
         return {}
-    raised: dict[str, int] = read_json(path, QUOTA_VERSION, ProvisionError)["raised"]
-    return raised
+    return read_valid(path, QUOTA_VERSION, _RAISED, ProvisionError, "raised")
 
 
 def ensure_quota(accounts: Accounts, state_dir: Path, client_id: str) -> str:

@@ -9,11 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter
 
 from loadtest.config import Engine
 from loadtest.errors import ResultsError
-from loadtest.files import read_json, write_json
+from loadtest.files import read_valid, write_json
 from loadtest.parsing import tidy_words
 
 RUN_VERSION = 1
@@ -191,6 +191,15 @@ class Run:
         found = {scenario.outcome for scenario in self.scenarios}
         return next((outcome for outcome in order if outcome in found), "ok")
 
+    def note(self, result: ScenarioResult) -> "Run":
+        """Return the run with a scenario's result in the place of the one that it had."""
+        others = {each.name: each for each in self.scenarios}
+        return replace(self, scenarios=tuple((others | {result.name: result}).values()))
+
+    def has_ended(self) -> bool:
+        """Return whether it went through to its end, good or bad: it was not cut off on its way."""
+        return self.outcome() not in {"interrupted", "not run"}
+
     def has_failed(self) -> bool:
         """Return whether there is less to see than was asked for, and not because of a signal."""
         return self.outcome() in {"failed", "aborted", "not run"}
@@ -221,6 +230,17 @@ _ROWS = TypeAdapter(tuple[Row, ...])
 def utc_now() -> str:
     """Return the time as ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def plan_scenarios(names: Sequence[str]) -> tuple[ScenarioResult, ...]:
+    """Return what a run says of its scenarios before the first of them has begun."""
+    return tuple(ScenarioResult(name, "not run") for name in names)
+
+
+def begin_scenario(name: str) -> ScenarioResult:
+    """Return what a run says of a scenario while it is at work, and for ever if it is killed."""
+    reason = "it was at work when this was written: it is still, or its process was killed"
+    return ScenarioResult(name, "interrupted", reason=reason, started=utc_now())
 
 
 def build_run_id(git_sha: str | None, variables: Mapping[str, str]) -> str:
@@ -267,13 +287,13 @@ def write_rows(folder: RunFolder, scenario: str, rows: tuple[Row, ...]) -> RunFo
 
 def read_run_folder(path: Path) -> RunFolder:
     """Read a run back; raise ResultsError that names the file which is missing or damaged."""
-    run = _validate(_RUN, path / "run.json", RUN_VERSION)
+    run = read_valid(path / "run.json", RUN_VERSION, _RUN, ResultsError)
     folder = RunFolder(path, run)
     rows: tuple[Row, ...] = ()
     for scenario in run.scenarios:
         file = folder.scenario_dir(scenario.name) / "rows.json"
         if file.exists():
-            rows += _validate(_ROWS, file, ROWS_VERSION, "rows")
+            rows += read_valid(file, ROWS_VERSION, _ROWS, ResultsError, "rows")
     return replace(folder, rows=rows)
 
 
@@ -297,30 +317,28 @@ def build_document(
     }
 
 
-def find_run_folder(runs_dir: Path, run_id: str | None, environment: str | None) -> Path:
-    """Return the folder of `run_id`, or without one the newest run of the environment."""
+def find_run_folder(
+    runs_dir: Path, run_id: str | None, environment: str | None
+) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder of `run_id`, or without one the newest run of the environment.
+
+    A run that cannot be read is skipped, by a line that names it.
+    """
     if run_id is not None:
         if run_id != os.path.basename(run_id) or not (runs_dir / run_id).is_dir():  # noqa: PTH119
             raise ResultsError(f"no run '{run_id}' in {runs_dir}")
-        return runs_dir / run_id
+        return runs_dir / run_id, ()
     newest: tuple[str, Path] | None = None
-    for file in runs_dir.glob("*/run.json"):
-        run = _validate(_RUN, file, RUN_VERSION)
+    skipped = []
+    for file in sorted(runs_dir.glob("*/run.json")):
+        try:
+            run = read_valid(file, RUN_VERSION, _RUN, ResultsError)
+        except ResultsError as failure:
+            skipped.append(f"{file.parent.name} is skipped: {failure}")
+            continue
         if run.environment == environment and (newest is None or run.started > newest[0]):
             newest = (run.started, file.parent)
     if newest is None:
-        raise ResultsError(
-            f"no run of environment {environment} yet: start with `inv k6 --env {environment}`"
-        )
-    return newest[1]
-
-
-def _validate(adapter: TypeAdapter[Any], path: Path, version: int, key: str | None = None) -> Any:
-    body = read_json(path, version, ResultsError)
-    body.pop("version")
-    try:
-        return adapter.validate_python(body if key is None else body.get(key))
-    except ValidationError as failure:
-        first = failure.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ResultsError(f"{path} is damaged at {place}: {first['msg']}") from None
+        words = f"no run of environment {environment} yet: start with `inv k6 --env {environment}`"
+        raise ResultsError("; ".join([*skipped, words]))
+    return newest[1], tuple(skipped)

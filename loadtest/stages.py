@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from loadtest.redaction import SecretStr
     from loadtest.results import Run, RunFolder, Target
 
+# What provisioning a hosted environment cannot do without.
+PROVISIONED = ("LOADTEST_BASE_URL", "LOADTEST_EMAIL")
 # A shorter life leaves no time to renew it.
 LEAST_LIFE_SECONDS = 20
 # A bearer must outlive the scheduled time by this much: cold start, gaps and clean-up.
@@ -83,7 +85,7 @@ def provision(
     if github_secrets and settings.is_reference():
         raise UsageError("--github-secrets is for hosted environments: nobody else reaches ours")
     if provisions:
-        check_hosted(settings, "LOADTEST_BASE_URL", "LOADTEST_EMAIL")
+        check_hosted(settings, *PROVISIONED)
     from loadtest import provision as stage
 
     def tell(text: str) -> None:
@@ -145,6 +147,16 @@ def _tear_down(chain: Chain, settings: Settings) -> None:
         )
     if unrevoked is not None:
         raise unrevoked
+
+
+def hold(chain: Chain, settings: Settings) -> None:
+    """Keep other runs off the environment from before the sign-in on: the first of two runs wins.
+
+    What is sure to be refused for want of a setting leaves no trace.
+    """
+    provisions = settings.environment.provision != "none"
+    check_hosted(settings, *(PROVISIONED if provisions else PROVISIONED[:1]))
+    chain.hold(settings)
 
 
 def _find_look_bearer(settings: Settings, base_url: str) -> "SecretStr | None":
@@ -415,7 +427,6 @@ def k6(
     settings = replace(
         settings, outputs=parse_outputs(outputs, chosen, binary.path, settings.engine)
     )
-    chain.hold(settings)
     base_url = chain.open_target(settings)
     least = MintOptions(min_ttl_seconds=LEAST_LIFE_SECONDS)
     bearers, _ = ensure_bearers(chain, settings, least)
@@ -435,7 +446,8 @@ def k6(
     settings = _keep_quota(chain, checked, chosen, bearers, fit_quota=fit_quota)
     where = find_cluster(settings)
     k6_version = where.image if where else binary.version
-    folder = create_run_folder(settings.runs_dir, build_run(settings, target, k6_version))
+    run_facts = build_run(settings, target, k6_version, chosen)
+    folder = create_run_folder(settings.runs_dir, run_facts)
     chain.ending.run_dir = folder.path
     what = f"{where.image} in namespace {where.namespace}" if where else binary.describe()
     chain.say("k6", f"{what}, into {folder.path.relative_to(settings.root)}")
@@ -627,9 +639,11 @@ def _describe_length(lengths: Sequence[float | None]) -> str:
     return f"{took} and {most}" if seconds else most
 
 
-def build_run(settings: Settings, target: "Target", k6_version: str) -> "Run":
-    """Return the facts of a run that begins now."""
-    from loadtest.results import Run, build_run_id, utc_now
+def build_run(
+    settings: Settings, target: "Target", k6_version: str, scenarios: Sequence[str]
+) -> "Run":
+    """Return the facts of a run that begins now, with these scenarios to come."""
+    from loadtest.results import Run, build_run_id, plan_scenarios, utc_now
 
     git_sha = _find_git_sha(settings.root)
     return Run(
@@ -643,6 +657,7 @@ def build_run(settings: Settings, target: "Target", k6_version: str) -> "Run":
         k6_version=k6_version,
         machine=_describe_machine(settings, target),
         git_sha=git_sha,
+        scenarios=plan_scenarios(scenarios),
         run_url=build_run_url(settings.variables),
         clients=settings.clients,
         engine=settings.engine,
@@ -689,7 +704,8 @@ def report(
     from loadtest.tracking import find_tracker
 
     chain.ending.is_reported = True
-    folder = read_run_folder(_find_run(chain, settings, run_id))
+    own = chain.ending.run_dir if run_id is None else None
+    folder = read_run_folder(own or _find_run(chain, settings, run_id))
     chain.ending.run_dir = folder.path
     if folder.run.environment != settings.environment_name:
         with suppress(ConfigError):  # one that was typed in passing is in no file
@@ -703,14 +719,14 @@ def report(
         _note_regressions(chain, settings, judged)
     else:
         _deliver(chain, settings, folder, as_json=as_json)
+    if own is None and (folder.run.has_failed() or not folder.run.has_ended()):
+        chain.ending.note(folder.run)
 
 
 def _find_run(chain: Chain, settings: Settings, run_id: str | None) -> Path:
     """Return a run's folder; one that is not here is fetched from its workflow run's artifact."""
-    from loadtest.results import find_run_folder
-
     try:
-        return find_run_folder(settings.runs_dir, run_id, settings.environment_name)
+        return _find_newest(chain, settings, "report", run_id)
     except ResultsError as missing:
         if run_id is None or settings.repository is None:
             raise
@@ -721,6 +737,16 @@ def _find_run(chain: Chain, settings: Settings, run_id: str | None) -> Path:
         except (ConfigError, ReportError) as failure:
             raise ReportError(f"{missing}; {failure}") from None
     chain.say("report", f"{run_id} fetched from the artifact of its workflow run")
+    return path
+
+
+def _find_newest(chain: Chain, settings: Settings, stage: str, run_id: str | None = None) -> Path:
+    """Return a run's folder, by default the newest; name the runs that cannot be read."""
+    from loadtest.results import find_run_folder
+
+    path, skipped = find_run_folder(settings.runs_dir, run_id, settings.environment_name)
+    for line in skipped:
+        chain.say(stage, line)
     return path
 
 
@@ -739,24 +765,23 @@ def report_failed(
         return
     if chain.ending.run_dir is None:
         target = Target(host=urlsplit(settings.base_url or "").netloc or "unknown")
-        folder = create_run_folder(settings.runs_dir, build_run(settings, target, "unknown"))
+        run = build_run(settings, target, "unknown", parse_scenarios(scenarios))
+        folder = create_run_folder(settings.runs_dir, run)
         chain.ending.run_dir = folder.path
     else:
         folder = read_run_folder(chain.ending.run_dir)
-    if not folder.run.scenarios:
-        folder = replace(folder, run=_mark_failed(folder.run, scenarios, failure))
+    if all(result.outcome == "not run" for result in folder.run.scenarios):
+        folder = replace(folder, run=_mark_failed(folder.run, failure))
         write_run(folder)
     _deliver(chain, settings, folder, as_json=True)
 
 
-def _mark_failed(run: "Run", scenarios: str | None, failure: LoadtestError) -> "Run":
+def _mark_failed(run: "Run", failure: LoadtestError) -> "Run":
     from loadtest.results import ScenarioResult, utc_now
 
-    first, *others = parse_scenarios(scenarios)
     reason = f"before the first call: {failure}"
-    missed = (ScenarioResult(name, "not run") for name in others)
-    failed = ScenarioResult(first, "failed", reason=reason)
-    return replace(run, ended=utc_now(), scenarios=(failed, *missed))
+    failed = ScenarioResult(run.scenarios[0].name, "failed", reason=reason)
+    return replace(run.note(failed), ended=utc_now())
 
 
 def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: bool) -> None:
@@ -856,8 +881,8 @@ def history(
     _say_skipped(chain, reading)
     if check:
         assert cadence_days is not None
-        check_cadence(entries, name, cadence_days, datetime.now(UTC))
-        chain.say("history", f"the newest run of {name} is of {entries[-1].run.started}: in time")
+        newest = check_cadence(entries, name, cadence_days, datetime.now(UTC))
+        chain.say("history", f"the newest run of {name} is of {newest:%Y-%m-%d %H:%M} UTC: in time")
     elif accept is not None:
         entry = find_entry(entries, accept)
         delivery.accept(settings, tracker, entry)
@@ -880,20 +905,19 @@ def _say_skipped(chain: Chain, reading: "Reading") -> None:
 def docs_update(chain: Chain, settings: Settings, *, check: bool) -> None:
     """Link the TBD cells of the pages, or preview them in the newest run's folder."""
     from loadtest.docs import check_updates, update_docs
-    from loadtest.results import find_run_folder
 
     run_dir = None
     if settings.tracking_issue is None:
         settings = replace(settings, tracking_issue=chain.tracking_issue)
     if settings.tracking_issue is None and not check:
-        run_dir = find_run_folder(settings.runs_dir, None, settings.environment_name)
+        run_dir = chain.ending.run_dir or _find_newest(chain, settings, "docs")
     updates = update_docs(settings, run_dir, check=check)
     for update in updates:
         if check and update.diff:
             chain.console.print(update.diff, markup=False, highlight=False, soft_wrap=True, end="")
         chain.say("docs", update.describe())
     if check:
-        check_updates(updates)
+        check_updates(updates, has_issue=settings.tracking_issue is not None)
 
 
 def parse_scenarios(text: str | None) -> tuple[str, ...]:
@@ -955,7 +979,10 @@ def target(chain: Chain, settings: Settings, port: str | None, flags: str) -> No
     """Serve the reference target in the foreground until Ctrl-C, and say how to sign up."""
     from loadtest.target import serve_reference
 
-    options = [*(["--port", port] if port else []), *shlex.split(flags)]
+    try:
+        options = [*(["--port", port] if port else []), *shlex.split(flags)]
+    except ValueError as failure:
+        raise UsageError(f"--flags cannot be split into options ({failure})") from None
     with serve_reference(settings.state_dir / "target", *options) as reference:
         chain.say("target", f"reference target at {reference.api_url}; Ctrl-C stops it")
         reference.process.wait()

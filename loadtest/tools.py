@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadtest.errors import ConfigError
+from loadtest.parsing import parse_json
 
 NOVAMART = Path(__file__).resolve().parent.parent / "k6" / "fixtures" / "novamart.json"
 # What a drafted table says where only a person knows.
@@ -105,8 +106,8 @@ def read_table(path: Path, source: str | None = None) -> ToolTable:
     except (OSError, UnicodeDecodeError) as failure:
         raise ConfigError(f"{source} cannot be read: {failure.__class__.__name__}") from None
     try:
-        body = json.loads(text, object_pairs_hook=_build_object)
-    except (ValueError, RecursionError) as failure:
+        body = parse_json(text, object_pairs_hook=_build_object)
+    except ValueError as failure:
         raise ConfigError(f"{source} is no valid JSON: {failure}") from None
     return parse_table(body, source)
 

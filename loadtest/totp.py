@@ -84,7 +84,7 @@ def _parse(text: str) -> _Parameters:
         period_seconds=int(given.get("period", "30")),
         algorithm=given.get("algorithm", "sha1").lower(),
     )
-    if not key or not 6 <= parameters.digits <= 10 or parameters.period_seconds <= 0:
+    if not key or not 6 <= parameters.digits <= 10 or not 0 < parameters.period_seconds <= 86_400:
         raise ValueError("not the parameters of a code")
     if parameters.algorithm not in {"sha1", "sha256", "sha512"}:
         raise ValueError("not an algorithm of RFC 6238")

@@ -1,7 +1,6 @@
 """What a workspace answers through its MCP endpoint, asked by the official SDK's client."""
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from loadtest.errors import ProvisionError
 from loadtest.network import find_proxy
+from loadtest.parsing import parse_json
 from loadtest.redaction import SecretStr
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _describe(failure: BaseException) -> str:
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        body = json.loads(text)
+        body = parse_json(text)
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}

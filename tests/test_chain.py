@@ -24,6 +24,13 @@ SMALL = (
     *("--iterations", "4", "--stages", "1,3", "--stage-seconds", "2"),
     *("--vus", "2", "--duration", "2"),
 )
+# As a shell starts it: the terminal is the one that its process group is told of.
+IN_A_TERMINAL = """
+import fcntl, sys, termios
+from invoke.main import program
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+program.run(["inv", *sys.argv[1:]])
+"""
 LONG = ("--iterations", "2", "--stages", "2", "--stage-seconds", "60")
 
 
@@ -117,7 +124,9 @@ def test_the_chain_ends_with_tables_and_a_second_run_skips_what_is_still_good(
     assert "target" not in output
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_during_k6_keeps_what_was_measured_and_marks_it(
     checkout: Path, sent: signal.Signals, code: int
 ) -> None:
@@ -145,14 +154,54 @@ def test_a_signal_during_the_sign_in_leaves_no_browser(checkout: Path) -> None:
     assert not (checkout / ".loadtest" / "local" / "bearer.json").exists()
 
 
-def test_nothing_outlives_a_task_that_was_killed(checkout: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGQUIT])
+def test_nothing_outlives_a_task_that_was_killed_and_its_run_is_not_ok(
+    checkout: Path, sent: signal.Signals
+) -> None:
     with start_inv(checkout, "k6", *LONG) as (process, read_to):
         read_to("sessions: 2 sessions")
         family = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
+        process.send_signal(sent)
         assert_all_gone(family)
+    run = read_run_folder(newest_run(checkout)).run
+    outcomes = {scenario.name: scenario.outcome for scenario in run.scenarios}
+    assert outcomes == {"cold-start": "ok", "sessions": "interrupted", "tools": "not run"}
+    code, output = run_inv(checkout, "report")
+    assert code == 130, output
+    assert "Interrupted: " in output
     code, output = run_inv(checkout, "k6", *SMALL)
     assert code == 0, output
+
+
+def test_a_closed_terminal_stops_k6_closes_the_sessions_and_keeps_what_was_measured(
+    checkout: Path, serve: Serve
+) -> None:
+    target = serve(tool_quota=False)
+    chosen = ("--env", "staging", "--scenarios", "sessions", *LONG)
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, "k6", *chosen],
+        cwd=checkout,
+        env={"PATH": os.environ["PATH"], "COLUMNS": "120", "TERM": "xterm"} | hosted(target),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        said = b""
+        while b"p95 " not in said:  # calls are answered
+            said += os.read(ours, 4096)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert {"k6"} <= {child.name() for child in family}
+        os.close(ours)
+        assert process.wait(60) == 129
+        assert_all_gone(family)
+    assert target.open_sessions == 0
+    folder = read_run_folder(newest_run(checkout))
+    assert [scenario.outcome for scenario in folder.run.scenarios] == ["interrupted"]
+    assert any(row.kind == "stage" and row.ok for row in folder.rows)
+    assert not (checkout / ".loadtest" / "staging" / "holder.json").exists()
 
 
 def run_json(checkout: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
@@ -212,9 +261,12 @@ def test_an_interrupted_run_for_machines_is_a_document_too(checkout: Path) -> No
 def test_a_second_run_is_refused_while_the_first_goes_on(checkout: Path) -> None:
     with start_inv(checkout, "k6", *LONG) as (process, read_to):
         read_to("sessions: 2 sessions")
+        read_to("sessions: 2 sessions")  # k6 has its bearer by now
         family = psutil.Process(process.pid).children(recursive=True)
+        (checkout / ".loadtest" / "local" / "bearer.json").unlink()
         code, output = run_inv(checkout, "k6", *SMALL)
         assert code == 19, output
+        assert "mint" not in output
         (line,) = (line for line in output.splitlines() if line.startswith("loadtest: "))
         assert f"environment local is in use by process {process.pid}, since 20" in line
         assert process.poll() is None

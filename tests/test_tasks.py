@@ -1,19 +1,24 @@
 """The tasks as they are typed: their help, their chain, and how errors end."""
 
 import os
+import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from invoke.tasks import Call, Task
 
 import tasks
+from loadtest.config import CONFIG_FILE
 from tasks import ChainExecutor
 
 Inv = Callable[..., subprocess.CompletedProcess[str]]
 
+UNREACHABLE = {"LOADTEST_BASE_URL": "http://127.0.0.1:9", "LOADTEST_EMAIL": "a@example.com"}
 NAMES = [str(name) for name in tasks.ns.task_names]
 
 
@@ -83,7 +88,21 @@ def test_a_run_for_one_environment_never_touches_another(inv: Inv, checkout: Pat
     done = inv("k6", "--env", "staging")
     assert done.returncode == 10
     assert "environment staging lacks LOADTEST_BASE_URL, LOADTEST_EMAIL" in done.stderr
+    assert done.stderr.count("set them as variables") == 1
+    done = inv("k6", "--env", "staging", LOADTEST_EMAIL="a@example.com")
+    assert "environment staging lacks LOADTEST_BASE_URL: set it as a variable" in done.stderr
     assert not (checkout / ".loadtest").exists()
+
+
+def test_what_is_left_in_the_docs_without_an_issue_is_told_with_what_to_set_first(
+    inv: Inv,
+) -> None:
+    done = inv("docs-update", "--check")
+    assert done.returncode == 18
+    words = "left: set LOADTEST_TRACKING_ISSUE and GITHUB_REPOSITORY, then run `inv docs-update`"
+    assert words in done.stderr
+    done = inv("docs-update", "--check", LOADTEST_TRACKING_ISSUE="1", GITHUB_REPOSITORY="o/r")
+    assert "left: run `inv docs-update`" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -124,6 +143,94 @@ def test_a_dead_target_is_one_line(inv: Inv) -> None:
     assert done.returncode == 11
     assert "http://127.0.0.1:9 does not answer" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def start(checkout: Path, *arguments: str, stdout: int, **options: Any) -> tuple[int, str]:
+    """Run a task with a standard output of its own kind; return its exit code and its errors."""
+    variables = {"PATH": os.environ["PATH"], "COLUMNS": "200", **options.pop("variables", {})}
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", *arguments],
+        cwd=checkout,
+        env=variables,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+        **options,
+    )
+    return done.returncode, done.stderr.decode(errors="backslashreplace")
+
+
+def test_an_output_that_is_full_is_one_line(checkout: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        for arguments in (("history",), ("history", "--csv")):
+            code, said = start(checkout, *arguments, stdout=full.fileno())
+            assert code == 74, said
+            words = "loadtest: standard output cannot be written: No space left on device; "
+            assert said.startswith(words)
+            assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [("history",), ("history", "--csv"), ("doctor",)])
+def test_a_reader_that_has_read_enough_ends_a_task_without_a_word(
+    checkout: Path, arguments: tuple[str, ...]
+) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        assert start(checkout, *arguments, stdout=theirs) == (141, "")
+    finally:
+        os.close(theirs)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}],
+)
+def test_words_that_a_console_cannot_show_are_shown_otherwise(
+    checkout: Path, variables: dict[str, str]
+) -> None:
+    options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "variables": variables}
+    code, said = start(checkout, "history", "--env", "m\u00e4rz", **options)
+    # Without UTF-8 an argument is not even text.
+    assert code in {2, 10}, said
+    assert said.count("\n") == 1
+    name = "m\u00e4rz"
+    text = (checkout / CONFIG_FILE).read_text(encoding="utf-8")
+    (checkout / CONFIG_FILE).unlink()
+    text = text.replace('default_profile = "smoke"', f'default_profile = "{name}"')
+    text = text.replace("[profile.smoke]", f'[profile."{name}"]')
+    (checkout / CONFIG_FILE).write_text(text, encoding="utf-8")
+    with (checkout / "said").open("wb") as output:
+        options["stdout"] = output.fileno()
+        assert start(checkout, "doctor", **options)[0] in {0, 10}
+    assert b"profile m" in (checkout / "said").read_bytes()
+
+
+def test_something_else_in_the_place_of_a_file_is_one_line(inv: Inv, checkout: Path) -> None:
+    (checkout / ".loadtest" / "staging" / "holder.json").mkdir(parents=True)
+    done = inv("k6", "--env", "staging", **UNREACHABLE)
+    assert done.returncode == 74
+    assert "holder.json: Is a directory: move away what is in its place" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    shutil.rmtree(checkout / ".loadtest")
+    (checkout / ".loadtest").write_text("")
+    done = inv("k6", "--env", "staging", **UNREACHABLE)
+    assert done.returncode == 10
+    assert "credentials.env cannot be read: NotADirectoryError" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_that_may_not_grow_as_on_a_full_disk_is_one_line(checkout: Path) -> None:
+    def keep_files_small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+
+    options = {"variables": UNREACHABLE, "preexec_fn": keep_files_small}
+    arguments = ("k6", "--env", "staging")
+    code, said = start(checkout, *arguments, stdout=subprocess.DEVNULL, **options)
+    assert code == 74, said
+    assert "/.loadtest/staging/holder.json: File too large: let files be larger" in said
+    assert said.count("\n") == 1
 
 
 def test_a_busy_port_is_one_line(inv: Inv, serve: Callable[..., object]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from loadtest.config import ENGINES, Profile, Settings
 from loadtest.errors import ConfigError, UsageError
 from loadtest.health import count_cpus
+from loadtest.parsing import parse_count
 
 
 def choose_engine(
@@ -44,9 +45,10 @@ def _check_cluster(settings: Settings, parallelism: str | None) -> None:
 
 
 def _parse(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise UsageError("--parallelism must be a whole number above 0")
-    return int(text)
+    try:
+        return parse_count(text)
+    except ValueError:
+        raise UsageError("--parallelism must be a whole number above 0") from None
 
 
 def _check_shares(profile: Profile, scenarios: Sequence[str], count: int) -> None:

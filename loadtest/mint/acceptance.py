@@ -19,6 +19,7 @@ from loadtest.mint.request import (
     build_requests_after_initialize,
 )
 from loadtest.mint.verification import STEP, Expected, check_claims, verify
+from loadtest.parsing import parse_json
 from loadtest.redaction import SecretStr
 
 # An opaque token whose life the server does not tell is taken for this long (RFC 6749, 5.1).
@@ -115,7 +116,7 @@ def _verify(
         raise MintError("the authorization server names no jwks_uri", STEP)
     check_secure(jwks_uri, STEP, endpoint.mcp_url)
     try:
-        keys = http.get(jwks_uri).json()
+        keys = parse_json(http.get(jwks_uri).content)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as failure:
         raise MintError(f"no keys at {jwks_uri} ({explain(failure)})", STEP) from None
     return verify(token, keys, expected)

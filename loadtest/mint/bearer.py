@@ -1,17 +1,17 @@
 """The bearers on disk: one 0600 file that mint writes and k6 reads, one bearer per client."""
 
 import base64
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from loadtest.errors import MintError
-from loadtest.files import check_private, ensure_private_dir, read_json, write_json
+from loadtest.files import check_private, ensure_private_dir, read_valid, write_json
+from loadtest.parsing import parse_json
 from loadtest.redaction import SecretStr
 
 BEARER_VERSION = 2
@@ -41,6 +41,9 @@ class Bearer:
         return self.expires_at - time.time()
 
 
+_BEARERS = TypeAdapter(tuple[Bearer, ...])
+
+
 def find_soonest(bearers: Sequence[Bearer]) -> Bearer:
     """Return the bearer that expires first."""
     return min(bearers, key=lambda bearer: bearer.expires_at)
@@ -61,11 +64,7 @@ def read_bearers(path: Path) -> tuple[Bearer, ...]:
     if not path.exists():
         return ()
     check_private(path, MintError, "delete it and mint again")
-    body = read_json(path, BEARER_VERSION, MintError)
-    try:
-        return TypeAdapter(tuple[Bearer, ...]).validate_python(body.get("bearers"))
-    except ValidationError:
-        raise MintError(f"{path} is damaged: delete it and mint again") from None
+    return read_valid(path, BEARER_VERSION, _BEARERS, MintError, "bearers")
 
 
 def parse_claims(access_token: str) -> dict[str, Any] | None:
@@ -75,7 +74,7 @@ def parse_claims(access_token: str) -> dict[str, Any] | None:
         return None
     try:
         payload = parts[1] + "=" * (-len(parts[1]) % 4)
-        claims = json.loads(base64.urlsafe_b64decode(payload))
+        claims = parse_json(base64.urlsafe_b64decode(payload))
     except ValueError:
         return None
     return claims if isinstance(claims, dict) else None

@@ -72,7 +72,7 @@ async def ask_endpoint(
             exchange.step,
         ) from None
     except (OAuthFlowError, OAuthRegistrationError, OAuthTokenError, ValueError) as failure:
-        words = exchange.describe_refusal() or _describe(failure)
+        words = exchange.describe_refusal() or exchange.describe_name(mcp_url) or _describe(failure)
         reason = "rate_limited" if exchange.refusal_status == 429 else None
         raise MintError(words, exchange.step, reason=reason, code=exchange.refusal_code) from None
 

@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import quote_plus
 
 import httpx2
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from loadtest.errors import MintError
-from loadtest.files import check_private, ensure_private_dir, read_json, write_json
+from loadtest.files import check_private, ensure_private_dir, read_valid, write_json
 from loadtest.redaction import SecretText
 
 CLIENTS_VERSION = 1
@@ -65,6 +65,13 @@ class Remembered(BaseModel):
     management_token: SecretText | None = Field(default=None, repr=False)
 
 
+class _Slot(Remembered):
+    slot: int
+
+
+_SLOTS = TypeAdapter(list[_Slot])
+
+
 class ClientStore:
     """The file as a whole: slot 0 is the one client of a plain mint."""
 
@@ -76,13 +83,8 @@ class ClientStore:
         if not self.path.exists():
             return {}
         check_private(self.path, MintError, "delete it and mint again")
-        body = read_json(self.path, CLIENTS_VERSION, MintError)
-        try:
-            return {
-                int(entry["slot"]): Remembered.model_validate(entry) for entry in body["clients"]
-            }
-        except (ValidationError, KeyError, TypeError, ValueError):
-            raise MintError(f"{self.path} is damaged: delete it and mint again") from None
+        entries = read_valid(self.path, CLIENTS_VERSION, _SLOTS, MintError, "clients")
+        return {entry.slot: Remembered.model_validate(dict(entry)) for entry in entries}
 
     def find(self, slot: int, given_client_id: str | None) -> Remembered | None:
         """Return what the slot holds for the client that is used now: a given one, or our own."""

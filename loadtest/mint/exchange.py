@@ -1,16 +1,16 @@
 """What crosses the wire during a mint, seen from the client's hooks: steps, refusals, clocks."""
 
 import email.utils
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
+from loadtest.config import parse_origin
 from loadtest.errors import MintError
 from loadtest.network import is_loopback
-from loadtest.parsing import tidy_words
+from loadtest.parsing import parse_json, tidy_words
 from loadtest.redaction import learn, learn_members, read_authorization, redact
 from loadtest.tls import is_sealed
 
@@ -30,8 +30,9 @@ class Exchange:
     """The state of one flow with a target, kept up to date by `note_request` and `note_response`.
 
     `metadata` is the authorization server's own document (RFC 8414), `registration` its reply to
-    ours (RFC 7591); `skew_seconds` is the server's clock minus ours, at its last answer;
-    `needs_person` where somebody is to sign in, else the client signs in as itself.
+    ours (RFC 7591), `resource` what the endpoint calls itself (RFC 9728); `skew_seconds` is the
+    server's clock minus ours, at its last answer; `needs_person` where somebody is to sign in, else
+    the client signs in as itself.
     """
 
     mcp_url: str
@@ -39,6 +40,7 @@ class Exchange:
     needs_person: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
     registration: dict[str, Any] = field(default_factory=dict, repr=False)
+    resource: object = None
     skew_seconds: float = 0.0
     _refusal: tuple[int, dict[str, Any]] | None = None
     _sent_at: float = 0.0
@@ -98,6 +100,8 @@ class Exchange:
         elif "/.well-known/" in str(response.request.url) and "token_endpoint" in body:
             self.metadata = body
             self._check_grant_types()
+        elif "/.well-known/oauth-protected-resource" in str(response.request.url):
+            self.resource = body.get("resource")
         elif self.step == "registration" and "client_id" in body:
             self.registration = body
 
@@ -121,6 +125,19 @@ class Exchange:
     def check_secure(self, url: str) -> None:
         """Raise MintError unless something may be sent to this URL."""
         check_secure(url, self.step, self.mcp_url)
+
+    def describe_name(self, mcp_url: str) -> str | None:
+        """Say that the server's metadata are of another origin than the one that it is asked by."""
+        try:
+            named, asked = parse_origin(str(self.resource)), parse_origin(mcp_url)
+        except ValueError:
+            return None
+        if named == asked:
+            return None
+        return (
+            f"the server calls itself {named}, and it is asked as {asked}: set LOADTEST_BASE_URL "
+            f"(or --mcp-url) to {named}, if that is its name"
+        )
 
     def check_pkce(self) -> None:
         """Refuse an authorization server without S256 (MCP authorization, PKCE; RFC 7636)."""
@@ -189,7 +206,7 @@ def _parse_form(request: "httpx2.Request") -> dict[str, str]:
 def parse_object(content: bytes) -> dict[str, Any]:
     """Return a JSON object, empty for anything else."""
     try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
+        body = parse_json(content)
+    except ValueError:
         return {}
     return body if isinstance(body, dict) else {}

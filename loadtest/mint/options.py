@@ -5,6 +5,7 @@ from typing import get_args
 
 from loadtest.config import Via
 from loadtest.errors import UsageError
+from loadtest.parsing import parse_count
 
 WAYS: tuple[Via, ...] = get_args(Via)
 
@@ -47,6 +48,7 @@ def parse_options(
 def _parse_seconds(flag: str, text: str | None) -> int | None:
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"{flag} must be a whole number")
-    return int(text)
+    try:
+        return parse_count(text, least=0)
+    except ValueError:
+        raise UsageError(f"{flag} must be a whole number") from None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 STEP = "verification"
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "ES384", "RS256", "PS256"]
 SKEW_SECONDS = 60
+LATEST_EXPIRY = 10**11  # in seconds: some thousand years from now
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def check_claims(claims: Mapping[str, Any], expected: Expected) -> None:
     expiry = claims.get("exp")
     if not isinstance(expiry, int | float) or isinstance(expiry, bool):
         raise MintError("exp is missing", STEP)
+    if not 0 <= expiry <= LATEST_EXPIRY:
+        raise MintError("exp is no time", STEP)
     if expiry <= time.time() - SKEW_SECONDS:
         raise MintError("the token has expired already: compare this machine's clock", STEP)
     granted = frozenset(str(claims.get("scope", "")).split())

@@ -1,11 +1,12 @@
 """What the words of sign-in and consent pages mean."""
 
 import contextlib
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from loadtest.parsing import parse_json
 
 NOT_A_WORKSPACE = re.compile(
     r"\b(log|sign) ?out\b|^(create|new|add|back|cancel|skip|continue|next|help|privacy|terms|"
@@ -96,7 +97,7 @@ def parse_oauth_error(url: str, text: str) -> tuple[str | None, str | None]:
     given: dict[str, Any] = dict(parse_qsl(f"{parts.query}&{parts.fragment}"))
     if "error" not in given:
         with contextlib.suppress(ValueError):
-            body = json.loads(text)
+            body = parse_json(text)
             given = body if isinstance(body, dict) else {}
     if "error" not in given:
         given = dict(re.findall(r"(?m)^\s*(error|error_description):\s*(\S.*?)\s*$", text))

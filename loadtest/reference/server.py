@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
+from typing import Annotated
 
 import uvicorn
 from filelock import FileLock, Timeout
+from pydantic import Field, TypeAdapter
 from sqlalchemy import select
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -48,6 +50,7 @@ __all__ = ["ReferenceTarget", "SeedClient", "SeedUser"]
 
 HOST = "127.0.0.1"
 PORTS_FILE = "ports.json"
+_PORTS = TypeAdapter(dict[str, Annotated[int, Field(ge=0, lt=65536)]])
 STATE_VERSION = 1
 _START_SECONDS = 30
 _STOP_SECONDS = 10
@@ -258,7 +261,8 @@ class ReferenceTarget:
         record = folder / PORTS_FILE
         last = {"api": 0, "web": 0}
         if record.exists():
-            last |= files.read_json(record, STATE_VERSION, TargetError)
+            kept = files.read_valid(record, STATE_VERSION, _PORTS, TargetError)
+            last |= kept
         wishes = (self._preferred_port or last["api"], last["web"])
         for exact, wish in zip(self._ports, wishes, strict=True):
             self._sockets.append(_bind(exact, wish))

@@ -155,6 +155,7 @@ def _check_members(members: Sequence[ZipInfo], where: str) -> None:
         # As Windows reads it, a name leads astray by both kinds of slash, and by a drive.
         path = PureWindowsPath(member.filename)
         is_inside = not path.anchor and ".." not in path.parts and "\\" not in member.filename
+        is_inside = is_inside and path.parts != ()
         kind = stat.S_IFMT(member.external_attr >> 16)
         is_plain = kind in {0, stat.S_IFREG, stat.S_IFDIR} and not member.flag_bits & 1
         if not (is_inside and is_plain and member.compress_type in {ZIP_STORED, ZIP_DEFLATED}):

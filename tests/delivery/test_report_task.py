@@ -15,7 +15,7 @@ from plain_runs import SQL, cell, entry, put, weeks
 
 from loadtest.history import Entry
 from loadtest.payload import decode_entry, encode_entry
-from loadtest.results import ScenarioResult
+from loadtest.results import ScenarioResult, begin_scenario
 
 from .delivering import Inv, seed
 
@@ -180,7 +180,7 @@ def test_a_failed_run_is_reported_with_its_reason_and_a_good_one_takes_the_label
     put(runs_dir, replace(entry(3, scenarios=FAILED), rows=()))
     with listen(500) as (url, heard):
         code, said = inv("report", "--env", "prod", **github.variables, LOADTEST_WEBHOOK_URL=url)
-    assert code == 0, said
+    assert code == 15, said
     assert issue.comments[-1].body.startswith("❌ **Failed: ")
     assert "k6 ended: &lt;" in issue.comments[-1].body
     assert issue.labels == ["load-test-history", "failed"]
@@ -348,3 +348,33 @@ def test_confirmed_regressions_are_in_the_document_for_machines(inv: Inv, runs_d
     document = json.loads(said[said.index("{\n") : said.rindex("}") + 1])
     assert document["exit_code"] == 96
     assert "tools/tool/executeSQL/p50" in document["confirmed"]
+
+
+def test_a_run_that_cannot_be_read_stops_no_later_report_and_is_named(
+    inv: Inv, runs_dir: Path
+) -> None:
+    for number in range(2):
+        put(runs_dir, entry(number))
+    (runs_dir / "run-000" / "run.json").write_text("{")
+    for arguments in (("report", "--env", "prod"), ("docs-update", "--env", "prod")):
+        code, said = inv(*arguments)
+        assert code == 0, said
+        assert "run-000 is skipped: " in said
+        assert "run-001" in said
+    (runs_dir / "run-001" / "run.json").write_text("{")
+    code, said = inv("report", "--env", "prod")
+    assert code == 16
+    (line,) = said.splitlines()
+    assert "run-000 is skipped: " in line
+    assert "no run of environment prod yet" in line
+
+
+def test_a_run_that_was_killed_is_reported_as_cut_off(inv: Inv, runs_dir: Path) -> None:
+    cut = (begin_scenario("sessions"), ScenarioResult("tools", "not run"))
+    put(runs_dir, replace(entry(0, scenarios=cut), rows=()))
+    code, said = inv("report", "--env", "prod")
+    assert code == 130, said
+    assert "Interrupted: " in said
+    assert "its process was killed" in said
+    code, said = inv("history", "--env", "prod", "--check")
+    assert code == 20, said

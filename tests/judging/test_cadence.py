@@ -7,6 +7,7 @@ from plain_runs import entry, weeks
 
 from loadtest.cadence import check_cadence, describe_gap
 from loadtest.errors import HistoryError
+from loadtest.results import Outcome, ScenarioResult
 
 # The run of day 0 began on 2026-01-01 at 06:00.
 BEGAN = datetime(2026, 1, 1, 6, tzinfo=UTC)
@@ -47,3 +48,15 @@ def test_a_first_run_missed_nothing_nor_does_one_without_a_readable_time() -> No
     assert describe_gap(entry(9), [], 7) is None
     assert describe_gap(entry(9), [entry(0, started="yesterday")], 7) is None
     assert describe_gap(entry(9, started="today"), [entry(0)], 7) is None
+
+
+@pytest.mark.parametrize("outcome", ["interrupted", "not run"])
+def test_a_run_that_was_cut_off_has_not_come(outcome: Outcome) -> None:
+    cut = entry(8, scenarios=(ScenarioResult("sessions", "ok"), ScenarioResult("tools", outcome)))
+    now = BEGAN + timedelta(days=8)
+    assert check_cadence([entry(1), cut], "prod", 7, now) == BEGAN + timedelta(days=1)
+    with pytest.raises(HistoryError, match="no run of prod in the history"):
+        check_cadence([cut], "prod", 7, now)
+    assert describe_gap(entry(21), [entry(0), cut], 7) == (
+        "No run for 21 days before this one, and one is due every 7 days."
+    )

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,16 @@ from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.progress import Live, NoWatcher
 from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
-from loadtest.results import Row, Run, RunFolder, Target, create_run_folder, utc_now
+from loadtest.results import (
+    SCENARIOS,
+    Row,
+    Run,
+    RunFolder,
+    Target,
+    create_run_folder,
+    plan_scenarios,
+    utc_now,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -93,10 +102,11 @@ def post(
     return found
 
 
-def new_folder(runs_dir: Path, binary: K6Binary) -> RunFolder:
-    """Make the folder of a new run."""
+def new_folder(runs_dir: Path, binary: K6Binary, scenarios: Sequence[str] = SCENARIOS) -> RunFolder:
+    """Make the folder of a new run with these scenarios to come."""
     target = Target("127.0.0.1")
     run = Run("r1", "0", utc_now(), "local", "smoke", {}, target, binary.version, {})
+    run = replace(run, scenarios=plan_scenarios(scenarios))
     return create_run_folder(runs_dir, run)
 
 

@@ -287,7 +287,7 @@ def test_an_interruption_keeps_the_partial_rows_marks_them_and_goes_on_up(
     with pytest.raises(KeyboardInterrupt):
         run_scenarios(
             build_settings(STAGES="1,2,3", STAGE_SECONDS="100"),
-            new_folder(tmp_path, binary),
+            new_folder(tmp_path, binary, ("sessions", "tools")),
             endpoint.mcp_url,
             endpoint.bearer_file,
             run=partial(run_scenario, binary=binary),

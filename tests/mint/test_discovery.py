@@ -31,3 +31,13 @@ def test_discovery_measures_the_clock() -> None:
 def test_discovery_refuses_what_mint_would_refuse() -> None:
     with build_target(s256="absent") as target, pytest.raises(MintError, match="PKCE with S256"):
         discover(endpoint(target))
+
+
+def test_a_server_that_calls_itself_by_another_name_is_told_as_such() -> None:
+    with build_target() as target, pytest.raises(MintError) as caught:
+        discover(endpoint(target).replace("127.0.0.1", "localhost"))
+    asked = target.api_url.replace("127.0.0.1", "localhost")
+    assert str(caught.value) == (
+        f"mint failed at discovery: the server calls itself {target.api_url}, and it is asked as "
+        f"{asked}: set LOADTEST_BASE_URL (or --mcp-url) to {target.api_url}, if that is its name"
+    )
