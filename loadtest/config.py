@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from loadtest.errors import ConfigError
-from loadtest.files import check_private
+from loadtest.files import check_private, read_whole
 from loadtest.kubernetes import (
     Cpu,
     Image,
@@ -552,7 +552,7 @@ def parse_env_file(path: Path) -> dict[str, str]:
     """Read `NAME=value` lines (quotes optional, `#` comments); raise ConfigError by line number."""
     values: dict[str, str] = {}
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_whole(path).decode()
     except FileNotFoundError:
         return values
     except (OSError, UnicodeDecodeError) as failure:
@@ -574,7 +574,7 @@ def parse_env_file(path: Path) -> dict[str, str]:
 
 def _parse_file(path: Path) -> _File:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_whole(path).decode())
         check_text(data)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist: run from the root of a checkout") from None

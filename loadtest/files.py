@@ -1,5 +1,6 @@
 """Whole-file writes and versioned JSON: a reader sees the old file or the new one, never half."""
 
+import errno
 import json
 import os
 import tempfile
@@ -11,6 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from loadtest.errors import LoadtestError
 from loadtest.parsing import parse_json
 from loadtest.redaction import redact_json
+
+MOST_BYTES = 64 * 2**20
 
 _T = TypeVar("_T")
 
@@ -26,6 +29,15 @@ def check_private(path: Path, error: type[LoadtestError], remedy: str) -> None:
     """Raise `error` when others than the owner may read or write the file."""
     if os.name == "posix" and path.stat().st_mode & 0o077:
         raise error(f"{path} can be read by others: {remedy}")
+
+
+def read_whole(path: Path) -> bytes:
+    """Read a file; OSError where it is larger than all of ours, such as a device without an end."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
 
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
@@ -56,7 +68,7 @@ def write_json(path: Path, version: int, body: dict[str, Any], *, private: bool 
 def read_json(path: Path, version: int, error: type[LoadtestError]) -> dict[str, Any]:
     """Read what `write_json` wrote; raise `error`, naming the file, for anything else."""
     try:
-        body = parse_json(path.read_bytes())
+        body = parse_json(read_whole(path))
     except FileNotFoundError:
         raise error(f"{path} does not exist") from None
     except (OSError, ValueError) as failure:

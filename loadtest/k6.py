@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from loadtest.config import PROTOCOLS, Profile, Settings
 from loadtest.errors import K6Error, LoadtestError, ResultsError, UsageError
-from loadtest.files import write_json, write_text
+from loadtest.files import read_whole, write_json, write_text
 from loadtest.health import AbortRule, MemoryGuard, Vitals
 from loadtest.journal import OpenSession, close_sessions, note_writer, open_log, settle_log
 from loadtest.mint.bearer import read_bearers
@@ -171,14 +171,13 @@ class Summary(BaseModel):
     @classmethod
     def _check_metrics(cls, metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, values in metrics.items():
-            figures = [value for key, value in values.items() if key != "thresholds"]
-            known = {"p(50)", *PERCENTILES} & values.keys()
+            figures = [value for key, value in values.items() if key not in {"thresholds", "scale"}]
             if not (
                 all(isinstance(figure, int | float) for figure in figures)
                 and isinstance(values.get("thresholds", {}), dict)
-                and (not known or known == set(PERCENTILES))
+                and isinstance(values.get("scale", []), list)
             ):
-                raise ValueError(f"the figures of {name} are none")
+                raise ValueError(f"the figures of {name} are not numbers")
         return metrics
 
     def count(self, name: str) -> int:
@@ -478,7 +477,7 @@ def stop(*processes: subprocess.Popen[bytes]) -> None:
 def parse_summary(path: Path, scenario: str) -> Summary:
     """Read `summary.json`; raise ResultsError, naming the file, for anything but ours and whole."""
     try:
-        summary = Summary.model_validate(parse_json(path.read_bytes()))
+        summary = Summary.model_validate(parse_json(read_whole(path)))
     except FileNotFoundError:
         raise ResultsError(f"{path} does not exist: k6 ended before it wrote its summary") from None
     except OSError as failure:
@@ -777,6 +776,8 @@ def _build_percentiles(values: Mapping[str, Any]) -> Percentiles | None:
     """Return k6's percentiles; a series without a sample says 0 and means nothing."""
     if not values.get("count"):
         return None
+    if not set(PERCENTILES) <= values.keys():
+        raise ResultsError("a series of the summary lacks percentiles: run the scenario again")
     return Percentiles(*(float(values[key]) for key in PERCENTILES))
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadtest.errors import ConfigError
+from loadtest.files import read_whole
 from loadtest.parsing import parse_json
 
 NOVAMART = Path(__file__).resolve().parent.parent / "k6" / "fixtures" / "novamart.json"
@@ -100,7 +101,7 @@ def read_table(path: Path, source: str | None = None) -> ToolTable:
     """Read a table from a JSON file; raise ConfigError in one line."""
     source = source or str(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_whole(path).decode()
     except FileNotFoundError:
         raise ConfigError(f"{source} does not exist: it was named as the table of tools") from None
     except (OSError, UnicodeDecodeError) as failure:

@@ -16,6 +16,7 @@ from mcp.client.auth.extensions.client_credentials import (
 )
 
 from loadtest.errors import ConfigError
+from loadtest.files import read_whole
 from loadtest.http import open_client
 from loadtest.mint.acceptance import check_taken
 from loadtest.mint.bearer import Bearer, parse_claims
@@ -106,7 +107,7 @@ def _find_scope(endpoint: Endpoint) -> str | None:
 def _read_key(path: Path) -> tuple[str, str]:
     """Return a PEM private key and the JWS algorithm (RFC 7518, RFC 8037) that fits it."""
     try:
-        pem = path.read_text(encoding="ascii")
+        pem = read_whole(path).decode("ascii")
         learn(pem)
         key = load_pem_private_key(pem.encode(), password=None)
     except (OSError, ValueError, TypeError) as failure:

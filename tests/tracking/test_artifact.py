@@ -338,9 +338,7 @@ def test_what_is_encrypted_or_packed_in_another_way_is_refused(
     assert fail(fetch, runs_dir) == told
 
 
-@pytest.mark.parametrize(
-    "names", [("a", "a/b"), ("a/b", "a"), ("a//b", "a/b"), (".",), ("a\nb", "a\nb/c")]
-)
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("a//b", "a/b"), ("a\nb", "a\nb/c")])
 def test_files_that_lie_on_each_other_are_damage(
     github: GithubServer, fetch: Fetch, runs_dir: Path, names: tuple[str, ...]
 ) -> None:
@@ -348,13 +346,21 @@ def test_files_that_lie_on_each_other_are_damage(
     assert fail(fetch, runs_dir) == f"{WHERE} is damaged: it was not unpacked"
 
 
+@pytest.mark.parametrize("name", [".", "./", "a/.."])
+def test_a_member_without_a_name_is_refused(
+    github: GithubServer, fetch: Fetch, runs_dir: Path, name: str
+) -> None:
+    upload(github, pack({name: b""}))
+    assert fail(fetch, runs_dir) == f"{WHERE} holds {name!r}, as no run does: it is not unpacked"
+
+
 def test_a_damaged_archive_is_told_wherever_the_damage_is(
     github: GithubServer, fetch: Fetch, runs_dir: Path, made: Path
 ) -> None:
     content = pack({name: each for name, each in read_files(made).items() if "k6" not in name})
-    damaged = [content[: len(content) * place // 12] for place in range(12)]
-    for place in range(0, len(content), len(content) // 12):
-        damaged.append(content[:place] + bytes(40) + content[place + 40 :])
+    places = [len(content) * part // 12 for part in range(12)]
+    damaged = [content[:place] for place in places]
+    damaged += [content[:place] + bytes(40) + content[place + 40 :] for place in places]
     for each in damaged:
         upload(github, each)
         assert fail(fetch, runs_dir).startswith(WHERE)
@@ -367,7 +373,7 @@ def test_what_is_no_run_folder_or_that_of_another_run_is_told(
     assert fail(fetch, runs_dir) == f"{WHERE} is no run folder: run.json does not exist"
     upload(github, pack({**read_files(made), "tools/rows.json": b'{"version": 1}'}))
     assert fail(fetch, runs_dir).startswith(
-        f"{WHERE} is no run folder: tools/rows.json is damaged at : "
+        f"{WHERE} is no run folder: tools/rows.json is damaged at rows: "
     )
     another = (made / "run.json").read_bytes().replace(b"098-2", b"098-3")
     upload(github, pack({**read_files(made), "run.json": another}))
