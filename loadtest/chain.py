@@ -83,7 +83,7 @@ class Ending:
         Without a reason nobody is there to read one.
         """
         self.exit_code = exit_code
-        line = f"loadtest: {reason}" if reason else None
+        line = f"loadtest: {' '.join(reason.splitlines())}" if reason else None
         self.message = "\n".join(filter(None, (self.message, line))) or None
 
     def point(self) -> None:

@@ -777,7 +777,7 @@ def _build_percentiles(values: Mapping[str, Any]) -> Percentiles | None:
     if not values.get("count"):
         return None
     if not set(PERCENTILES) <= values.keys():
-        raise ResultsError("a series of the summary lacks percentiles: run the scenario again")
+        raise ResultsError("summary.json lacks percentiles of a series: run the scenario again")
     return Percentiles(*(float(values[key]) for key in PERCENTILES))
 
 

@@ -23,6 +23,7 @@ PERMISSION = "Actions: read"
 MOST_PACKED = 64 * 2**20
 DOWNLOAD_SECONDS = 300.0
 MOST_UNPACKED = 512 * 2**20
+LONGEST_NAME = 255  # bytes, as most file systems allow
 MOST_MEMBERS = 1000
 
 _KEPT = "GitHub keeps it for 30 days"
@@ -155,10 +156,17 @@ def _check_members(members: Sequence[ZipInfo], where: str) -> None:
         # As Windows reads it, a name leads astray by both kinds of slash, and by a drive.
         path = PureWindowsPath(member.filename)
         is_inside = not path.anchor and ".." not in path.parts and "\\" not in member.filename
-        is_inside = is_inside and path.parts != ()
+        is_name = path.parts != () and all(
+            len(part.encode()) <= LONGEST_NAME for part in path.parts
+        )
         kind = stat.S_IFMT(member.external_attr >> 16)
         is_plain = kind in {0, stat.S_IFREG, stat.S_IFDIR} and not member.flag_bits & 1
-        if not (is_inside and is_plain and member.compress_type in {ZIP_STORED, ZIP_DEFLATED}):
+        if not (
+            is_inside
+            and is_name
+            and is_plain
+            and member.compress_type in {ZIP_STORED, ZIP_DEFLATED}
+        ):
             raise ReportError(
                 f"{where} holds {member.filename!r}, as no run does: it is not unpacked"
             )
