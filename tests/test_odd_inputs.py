@@ -43,7 +43,7 @@ from loadtest.report import render_comment
 from loadtest.results import RunFolder
 from loadtest.tracking.artifact import _unpack
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parent.parent
 # Nobody answers there: a task that would go on ends at once.
