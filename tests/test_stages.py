@@ -1,5 +1,8 @@
-"""What a stage says before it acts."""
+"""What a stage says before it acts, and what it needs installed."""
 
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 from loadtest.config import load_settings
@@ -27,3 +30,17 @@ def test_cold_starts_are_not_said_to_take_no_time() -> None:
     assert describe_load(settings, ("cold-start", "tools")).endswith(
         "about 14 s and 10 min at most for the cold starts"
     )
+
+
+def test_the_stages_load_where_only_the_packages_of_every_session_are_installed() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    asked = [each for group in groups["dependency-groups"].values() for each in group]
+    names = {each.partition(";")[0] for each in asked if isinstance(each, str)}
+    missing = names - set(groups["dependency-groups"]["base"])
+    modules = {name.replace("-", "_") for name in missing} | {"argon2", "markdown_it", "nacl"}
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({modules})); import loadtest.stages, tasks"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

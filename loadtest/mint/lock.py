@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from loadtest.errors import MintError
 from loadtest.files import ensure_private_dir
 
@@ -15,6 +13,8 @@ LOCK_SECONDS = 300.0
 @contextmanager
 def lock_state(state_dir: Path) -> Iterator[None]:
     """Hold the environment's mint lock; MintError when another process holds on to it."""
+    from filelock import FileLock, Timeout  # not installed where nobody mints
+
     ensure_private_dir(state_dir)
     try:
         with FileLock(state_dir / "mint.lock", timeout=LOCK_SECONDS):
