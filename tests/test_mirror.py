@@ -25,7 +25,12 @@ pytestmark = pytest.mark.slow
 
 SMOKE = ("--profile", "smoke")
 TOOLS = (*SMOKE, *SMALL[-4:], "--scenarios", "tools")
-KNOBS = Knobs(tool_quota=False, account_limits=False, registration_auth="client_secret_basic")
+KNOBS = Knobs(
+    tool_quota=False,
+    account_limits=False,
+    registration_auth="client_secret_basic",
+    revoked_bearers="refused",
+)
 # What must have crossed the wire, for this to be worth anything.
 KINDS = {"bearer", "client_secret", "code", "code_verifier", "password", "refresh_token", "token"}
 
@@ -129,16 +134,16 @@ def go_through_reports(stage: Stage, github: GithubServer, folder: Path) -> list
         stage.run(*chain, words="posted", more=posting)
         stage.run_refused("tools/call", 500, *chain, "--json", code=99, after=4, more=posting)
         stage.run_refused("tools/call", "tool_error", *chain, code=15, more=posting)
-    for task in ("report --dry-run", "history", "history --csv", "history --html"):
+    stage.run("report", "--dry-run", code=15, words="before the first call")
+    for task in ("history", "history --csv", "history --html"):
         stage.run(*task.split())
     return heard
 
 
 def go_through_the_end(stage: Stage) -> None:
-    stage.mirror.refuse("/oauth2/revoke", 400)
+    stage.run_refused("/oauth2/revoke", 400, "revoke", code=14, words="stays")
     stage.run("revoke", words="revoke")
-    stage.mirror.relent()
-    stage.run("provision", "--teardown", words="provision")
+    stage.run("provision", "--teardown", code=12, words="not removed")
 
 
 def list_posted(github: GithubServer) -> Iterator[str]:
