@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from loadtest.browser import find_choice
-from loadtest.config import Kubernetes, Settings, check_hosted, parse_origin
+from loadtest.config import Credentials, Kubernetes, Settings, check_hosted, parse_origin
 from loadtest.demand import MOSTLY, Allowance, Demand, find_allowances, list_cures
 from loadtest.errors import (
     BusyError,
@@ -22,6 +22,7 @@ from loadtest.errors import (
 from loadtest.journal import find_left
 from loadtest.k6 import find_k6
 from loadtest.mint.bearer import Bearer, find_soonest, parse_claims, read_bearers
+from loadtest.redaction import LEAST_SECRET, is_hidable
 from loadtest.results import SCENARIOS
 from loadtest.run_lock import lock_environment
 from loadtest.target import check_reachable
@@ -179,7 +180,7 @@ def _look_at_credentials(settings: Settings) -> Finding:
     if settings.environment.provision == "none":
         return _look_at_given_credentials(settings)
     if who.email and who.password and who.workspace_id:
-        return Finding("credentials", "ok", f"{who.email}, workspace {who.workspace_id}")
+        return _look_at_password(who, f"{who.email}, workspace {who.workspace_id}")
     try:
         check_hosted(settings, "LOADTEST_EMAIL")
     except LoadtestError as failure:
@@ -202,7 +203,16 @@ def _look_at_given_credentials(settings: Settings) -> Finding:
     if lacking:
         remedy = "set them; who hands mint a bearer or a client's secret needs no user"
         return Finding("credentials", "later", f"no {lacking}", remedy)
-    return Finding("credentials", "ok", f"{who.email}, and nothing to provision")
+    return _look_at_password(who, f"{who.email}, and nothing to provision")
+
+
+def _look_at_password(who: Credentials, detail: str) -> Finding:
+    """Find whether the password can be kept out of what a server says."""
+    if who.password is None or is_hidable(who.password.get_secret_value()):
+        return Finding("credentials", "ok", detail)
+    remedy = f"choose one of {LEAST_SECRET} characters or more that is not a plain word"
+    detail = "the password is so short or plain that it is shown where a server quotes it"
+    return Finding("credentials", "warn", detail, remedy)
 
 
 def _look_at_authorization(

@@ -215,6 +215,16 @@ def test_a_server_that_takes_the_registered_port_alone_shows_its_page(
     assert look(settings)["sign-in page"].state == "ok"
 
 
+@pytest.mark.parametrize("password", ["s3cret", "Performance"])
+def test_a_password_that_cannot_be_kept_out_of_other_text_is_warned_of(
+    settings: Settings, password: str
+) -> None:
+    who = replace(settings.credentials, password=SecretStr(password))
+    found = look(replace(settings, credentials=who))["credentials"]
+    assert (found.state, "8 characters" in found.remedy) == ("warn", True)
+    assert password not in found.detail + found.remedy
+
+
 def test_credentials_that_nobody_makes_are_asked_for_by_name(settings: Settings) -> None:
     environment = settings.environment.model_copy(update={"provision": "none", "mcp_path": "/mcp"})
     settings = replace(settings, environment=environment)
