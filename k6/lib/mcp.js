@@ -12,6 +12,7 @@ const CLIENT = { name: 'mcp-loadtest', version: '1' };
 const META = 'io.modelcontextprotocol/';
 const NO_HEADERS = {};
 const RPC = 'tools/call';
+const LONGEST_REVISION = 200; // it goes into a header of every request
 
 // An imported name is looked up anew at every use, which a call is too short for.
 const httpPost = http.post;
@@ -156,7 +157,7 @@ class Session extends Client {
     if (outcome !== OK) return outcome;
     const { result } = this.answer;
     this.server = result.serverInfo || {};
-    if (typeof result.protocolVersion === 'string') this.protocol = result.protocolVersion;
+    if (typeof result.protocolVersion === 'string') this.protocol = result.protocolVersion.slice(0, LONGEST_REVISION);
     this.headers['MCP-Protocol-Version'] = this.protocol;
     this.sessionId = findHeader(this.response.headers, 'mcp-session-id');
     if (this.sessionId !== null) {

@@ -23,6 +23,8 @@ const START_REQUESTS = 4; // of a cold start, at most: those that open, the list
 const PAUSE_SECONDS = 1; // after an answer that says the target is down: never hammer it
 
 const MOST_RATE = env.mostRate();
+const LONGEST_NAME = 200; // of a server: k6 copies what setup() returns to every VU
+
 const SEED = env.wholeNumber('SEED', 1);
 
 // An imported or global name is looked up anew at every use, which a call is too short for.
@@ -84,7 +86,7 @@ export function describeTarget(client) {
 }
 
 function textOrNull(value) {
-  return typeof value === 'string' ? value : null;
+  return typeof value === 'string' ? value.slice(0, LONGEST_NAME) : null;
 }
 
 export function newClient(turn, protocol, rpc = null) {

@@ -34,6 +34,8 @@ class AnyServer:
 
     tools: Mapping[str, AnyTool]
     json_response: bool = True
+    name: str = "any"
+    version: str = "7"
     called: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     openers: list[str] = field(default_factory=list)
 
@@ -41,7 +43,7 @@ class AnyServer:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.mcp_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/mcp"
         server: Server[Any] = Server(
-            "any", version="7", on_list_tools=self._list, on_call_tool=self._call
+            self.name, version=self.version, on_list_tools=self._list, on_call_tool=self._call
         )
         self._manager = StreamableHTTPSessionManager(server, json_response=self.json_response)
         config = uvicorn.Config(

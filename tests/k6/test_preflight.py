@@ -306,3 +306,15 @@ def test_the_headers_are_missed_where_nobody_repeats_them(tmp_path: Path, binary
             binary=binary,
         )
     assert {reason for row in run.rows for reason in row.failures} == {"rpc_error"}
+
+
+def test_a_server_whose_name_is_long_and_full_of_escapes_is_named_in_200_printable_characters(
+    check: Check,
+) -> None:
+    long = "\x1b[2J\u202e" + "n" * 1_000_000
+    with AnyServer(TOOLS, name=long, version=long) as server:
+        _, said = check(server.mcp_url, {"send": {"weight": 1, "arguments": [{}]}})
+    (line,) = said
+    assert line.isprintable()
+    assert line.startswith("[2J nnn")
+    assert len(line) < 500

@@ -21,6 +21,7 @@ from loadtest.payload import (
     encode_entry,
     find_run_id,
 )
+from loadtest.redaction import SecretStr
 from loadtest.results import (
     MOST_NAME_CHARS,
     Generator,
@@ -172,3 +173,21 @@ def test_a_forged_bomb_is_not_unpacked() -> None:
         decode_entry(forge(full_run(), bomb))
     fine = zlib.decompress(run).removesuffix(b"}") + b" " * 1_000 + b"}"
     assert decode_entry(forge(full_run(), fine)) == full_run()
+
+
+def test_a_server_name_of_a_megabyte_is_cut_so_that_the_comment_can_be_posted() -> None:
+    run = full_run().run
+    named = replace(run, target=replace(run.target, server_name="n" * 1_000_000))
+    packed = encode_entry(Entry(named, ()))
+    decoded = decode_entry(packed)
+    assert decoded is not None
+    assert decoded.run.target.server_name == "n" * (MOST_NAME_CHARS - 1) + "…"
+
+
+def test_no_secret_of_the_process_is_packed_into_a_comment() -> None:
+    secret = SecretStr("c4n4ry-of-the-payload").get_secret_value()
+    run = full_run().run
+    failed = replace(run, scenarios=(ScenarioResult("tools", "failed", reason=f"no: {secret}"),))
+    decoded = decode_entry(encode_entry(Entry(failed, ())))
+    assert decoded is not None
+    assert decoded.run.scenarios[0].reason == "no: ***"

@@ -1,0 +1,52 @@
+"""What a terminal gets: words of a server that cannot steer it, and no secret."""
+
+import io
+import re
+import secrets
+
+import pytest
+from rich.table import Table
+from rich.text import Text
+
+from loadtest.redaction import learn
+from loadtest.screen import Console, open_plain, open_redacting, say, strip_controls
+
+STEERING = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202edone\r\x00\x7f"
+# Colours, which are the console's own.
+STYLES = re.compile(r"\x1b\[[\d;]*m")
+
+
+def table(words: str) -> Table:
+    made = Table("what", words)
+    made.add_row(words, Text(words, "red"))
+    return made
+
+
+@pytest.mark.parametrize("make", [str, Text, table])
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_servers_words_bring_no_control_sequence(make: object, is_terminal: bool) -> None:
+    assert callable(make)
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=is_terminal, width=200)
+    console.print(make(f"one {STEERING} two"))
+    say(console, "mint", f"one {STEERING} two")
+    left = STYLES.sub("", shown.getvalue())
+    assert "owned" in left
+    assert left.replace("\n", "").isprintable(), left
+    assert (STYLES.search(shown.getvalue()) is not None) == is_terminal
+
+
+def test_text_keeps_its_lines_and_tabs() -> None:
+    assert strip_controls("a\tb\nc\x1bd · é …") == "a\tb\nc d · é …"
+
+
+def test_a_stream_lets_a_secret_through_only_where_that_is_meant() -> None:
+    secret, shown = secrets.token_hex(12), io.StringIO()
+    learn(secret)
+    stream = open_redacting(shown)
+    print(f"said {secret}", file=stream)
+    stream.writelines([f"{secret}\n"])
+    print(f"meant {secret}", file=open_plain(stream))
+    assert shown.getvalue() == f"said ***\n***\nmeant {secret}\n"
+    assert open_plain(shown) is shown
+    assert stream.isatty() is False
