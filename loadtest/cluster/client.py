@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 import msgspec
@@ -21,6 +20,7 @@ from lightkube.core.exceptions import ApiError, ConfigError
 
 from loadtest.config import Kubernetes
 from loadtest.errors import K6Error
+from loadtest.network import find_proxy
 
 TIMEOUT_SECONDS = 10.0
 # A runner says something every 30 s: a connection that is silent for longer is dead.
@@ -256,14 +256,12 @@ def _read_service_account() -> SingleConfig:
 
 def _build_transport(config: SingleConfig) -> httpx2.HTTPTransport:
     """Return connections without a bound on their number: each runner's log takes one."""
-    server = urlsplit(config.cluster.server)
-    proxies = {} if proxy_bypass(server.hostname or "") else getproxies()
     return httpx2.HTTPTransport(
         verify=client_adapter.verify_cluster(
             config.cluster, config.user or User(), config.abs_file
         ),
         limits=httpx2.Limits(),
-        proxy=proxies.get(server.scheme) or proxies.get("all"),
+        proxy=find_proxy(config.cluster.server),
     )
 
 

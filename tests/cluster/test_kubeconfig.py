@@ -54,6 +54,16 @@ def test_the_current_context_is_taken_when_none_is_named(
         assert list(cluster.client.list(Pod)) == []
 
 
+def test_a_cluster_on_this_machine_is_asked_without_a_proxy(
+    kubernetes: KubernetesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    config = kubernetes.write_config(tmp_path / "kubeconfig")
+    with open_cluster(WHERE, {"KUBECONFIG": str(config)}) as cluster:
+        assert list(cluster.client.list(Pod)) == []
+
+
 def test_the_usual_place_is_looked_at_without_kubeconfig(
     kubernetes: KubernetesServer, tmp_path: Path
 ) -> None:
