@@ -215,7 +215,7 @@ def test_a_server_of_2025_03_26_without_any_metadata_is_signed_in_to(start: Star
 @pytest.mark.parametrize(
     ("knobs", "step", "words"),
     [
-        ({"resource_mismatch": "host"}, "discovery", "does not match"),
+        ({"resource_mismatch": "host"}, "discovery", "the server calls itself"),
         ({"resource_mismatch": "path"}, "discovery", "does not match"),
         ({"iss_parameter": "withheld"}, "callback", "iss"),
         ({"s256": "plain"}, "discovery", "PKCE with S256"),
