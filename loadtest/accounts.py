@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote, urljoin, urlsplit
 
 from loadtest.config import Settings, parse_origin
 from loadtest.errors import ConfigError, ProvisionError
 from loadtest.parsing import parse_json
-from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
+from loadtest.patience import wait_out
 from loadtest.redaction import SecretStr, learn_members, redact
 from loadtest.totp import Totp, shorten
 
@@ -118,7 +119,7 @@ class Accounts:
         Where the user has an authenticator app, the server asks for a one-time code.
         """
         self.sign_out()
-        body = {"email": email, "password": self._reveal(password)}
+        body = {"email": email, "password": password.get_secret_value()}
         answer = self._ask("POST", "/api/auth/sign-in/email", body)
         if answer.status_code == 200 and _body(answer).get("twoFactorRedirect"):
             answer = self._answer_challenge(email, answer)
@@ -137,7 +138,7 @@ class Accounts:
 
         Raises EmailNotVerifiedError where the user is made, and has a mail to open.
         """
-        body = {"email": email, "password": self._reveal(password), "name": "Load test"}
+        body = {"email": email, "password": password.get_secret_value(), "name": "Load test"}
         answer = self._ask("POST", "/api/auth/sign-up/email", body)
         if _code(answer) == "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL":
             return False
@@ -166,7 +167,7 @@ class Accounts:
 
         It asks for codes once `confirm_enrollment` has shown it one.
         """
-        body = {"password": self._reveal(password)}
+        body = {"password": password.get_secret_value()}
         answer = self._ask("POST", "/api/auth/two-factor/enable", body)
         if answer.status_code != 200:
             raise ProvisionError(f"no authenticator can be enrolled: {self._words(answer)}")
@@ -191,7 +192,10 @@ class Accounts:
 
     def change_password(self, current: SecretStr, new: SecretStr) -> None:
         """Replace the signed-in user's password; other sessions may end with it."""
-        body = {"currentPassword": self._reveal(current), "newPassword": self._reveal(new)}
+        body = {
+            "currentPassword": current.get_secret_value(),
+            "newPassword": new.get_secret_value(),
+        }
         answer = self._ask("POST", "/api/v1/admin/me/password", body)
         if answer.status_code != 200:
             raise ProvisionError(f"the password cannot be changed: {self._words(answer)}")
@@ -324,7 +328,7 @@ class Accounts:
 
     def delete_user(self, password: SecretStr) -> str | None:
         """Delete the signed-in user; return why not, where the target does not."""
-        return self._remove("/api/auth/delete-user", {"password": self._reveal(password)})
+        return self._remove("/api/auth/delete-user", {"password": password.get_secret_value()})
 
     def _answer_challenge(self, email: str, challenge: "httpx2.Response") -> "httpx2.Response":
         """End a sign-in by a one-time code, with the cookies of its first half."""
@@ -350,7 +354,7 @@ class Accounts:
     ) -> "httpx2.Response":
         """Send a code that was not typed yet, and the next one where somebody else typed it."""
         try:
-            totp = Totp(self._reveal(secret), self._clock)
+            totp = Totp(secret.get_secret_value(), self._clock)
         except ValueError:
             raise ConfigError(
                 "LOADTEST_TOTP_SECRET is neither base32 nor an otpauth://totp URI"
@@ -400,17 +404,12 @@ class Accounts:
 
         from loadtest.http import explain
 
-        for wait_seconds in (*RATE_WAITS_SECONDS, None):
-            try:
-                answer = self._send(method, path, body, timeout_seconds, headers)
-            except httpx2.HTTPError as failure:
-                url = self._http.base_url.join(path)
-                raise NoAnswerError(f"{url} does not answer ({explain(failure)})") from None
-            if answer.status_code != 429 or wait_seconds is None:
-                break
-            wait_seconds = parse_retry_after(answer.headers.get("retry-after")) or wait_seconds
-            self._tell(f"{path} is rate limited: waiting {wait_seconds:.0f} s")
-            self._pause(wait_seconds)
+        send = partial(self._send, method, path, body, timeout_seconds, headers)
+        try:
+            answer = wait_out(send, path, self._tell, self._pause)
+        except httpx2.HTTPError as failure:
+            url = self._http.base_url.join(path)
+            raise NoAnswerError(f"{url} does not answer ({explain(failure)})") from None
         if answer.status_code == 403 and "password_change_required" in answer.text:
             raise PasswordChangeRequiredError(
                 f"{path} is refused until the password is changed: run `inv provision`"
@@ -444,9 +443,6 @@ class Accounts:
         )
         self._http.cookies.clear()
         return answer
-
-    def _reveal(self, secret: SecretStr) -> str:
-        return secret.get_secret_value()
 
     def _take(self, answer: "httpx2.Response", name: str) -> SecretStr:
         secret = SecretStr(self._member(answer, name))
