@@ -82,14 +82,14 @@ class Known:
     """Secrets by their grams: `places` are secret and offset of each, in squeezed lower case."""
 
     values: set[str] = field(default_factory=set)
-    forms: list[str] = field(default_factory=list)
+    forms: list[tuple[str, str]] = field(default_factory=list)
     places: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     codes: set[str] = field(default_factory=set)
 
     def add(self, form: str) -> None:
         """Index one way of writing a secret."""
         folded, number = _fold(form), len(self.forms)
-        self.forms.append(form)
+        self.forms.append((form, folded))
         for offset in range(len(folded) - GRAM + 1):
             self.places.setdefault(folded[offset : offset + GRAM], []).append((number, offset))
 
@@ -107,8 +107,7 @@ class Known:
 
     def _extend(self, text: str, at: int, number: int, offset: int) -> Span:
         """Return how far text and secret agree around a gram; nothing where that tells nothing."""
-        form = self.forms[number]
-        folded = _fold(form)
+        form, folded = self.forms[number]
         begin, first = at, offset
         while begin > 0 and first > 0 and text[begin - 1] == folded[first - 1]:
             begin, first = begin - 1, first - 1
@@ -157,7 +156,7 @@ def read_authorization(header: str) -> tuple[str, ...]:
 
 
 def learn_variables(variables: Mapping[str, str]) -> None:
-    """Learn what is secret by its name among variables, whoever they are meant for."""
+    """Learn what is secret by its name among variables, whichever program they are for."""
     learn(*(value for name, value in variables.items() if VARIABLES.search(name)))
 
 
@@ -203,7 +202,10 @@ def redact_folder(folder: Path) -> None:
 
 
 def redact_file(path: Path) -> None:
-    """Redact a text file in place, JSON by its values and all else by lines; none is fine."""
+    """Redact a text file in place, JSON by its values and all else by lines; none is fine.
+
+    What a killed program left of its JSON is text.
+    """
     if path.suffix == ".json":
         with contextlib.suppress(OSError, ValueError, RecursionError):
             body = json.loads(path.read_bytes())

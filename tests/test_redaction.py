@@ -149,6 +149,14 @@ def test_a_file_is_redacted_in_place_and_keeps_its_bytes(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["k6.log"]
 
 
+def test_json_that_was_cut_off_is_redacted_as_text(tmp_path: Path) -> None:
+    secret, cut = secrets.token_hex(16), tmp_path / "summary.json"
+    learn(secret)
+    cut.write_text(f'{{"metrics": "{secret}", "more')
+    redact_file(cut)
+    assert cut.read_text() == '{"metrics": "***", "more'
+
+
 def test_what_was_learned_twice_is_kept_once() -> None:
     secret = secrets.token_hex(16)
     learn(secret, secret, None, "")
