@@ -516,11 +516,9 @@ def parse_base_url(text: str) -> str:
     try:
         parts = parse_url(text)
     except ValueError:
-        parts = None
-    if parts is None or parts.username is not None:
         raise ConfigError(
             "LOADTEST_BASE_URL is not an http(s) origin such as https://api.example.com"
-        )
+        ) from None
     loopback = parts.hostname in {"127.0.0.1", "::1", "localhost"}
     if parts.scheme == "http" and not loopback:
         raise ConfigError(
@@ -538,9 +536,7 @@ def parse_origin(url: str) -> str:
     try:
         parts = parse_url(url)
     except ValueError:
-        parts = None
-    if parts is None or parts.username is not None:
-        raise ValueError("an origin is like https://login.example.com")
+        raise ValueError("an origin is like https://login.example.com") from None
     assert parts.hostname is not None
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     usual = {"http": 80, "https": 443}[parts.scheme]

@@ -14,10 +14,12 @@ MOST_INT_DIGITS = 300
 
 
 def parse_url(text: str) -> SplitResult:
-    """Split an http(s) address; ValueError where its host or port is not one."""
+    """Split an http(s) address; ValueError for a wrong host or port, or a user name."""
     parts = urlsplit(text.strip())
     if parts.scheme not in {"http", "https"} or not text.isascii() or not text.isprintable():
         raise ValueError("not an http(s) address in ASCII")
+    if parts.username is not None:
+        raise ValueError("a user name in the address")
     host = parts.hostname or ""
     if not _HOST.fullmatch(host) or len(host) > 253 or parts.port == 0:
         raise ValueError("no host that can be reached")
