@@ -10,6 +10,7 @@ from loadtest.config import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
 from loadtest.masking import build_mask
 from loadtest.mint.bearer import Bearer
+from loadtest.mint.clients import ClientStore
 from loadtest.mint.options import MintOptions
 from loadtest.mint.refresh import refresh_slots
 from loadtest.mint.request import ClientRequest, Endpoint, MintRequest, Timings, ToolCall
@@ -158,6 +159,8 @@ def _serves_machines_alone(order: Order) -> bool:
         map(settings.find_variable, secrets)
     ):
         return False
+    if any(found.refresh_token for found in ClientStore(settings.clients_file).read().values()):
+        return False  # somebody has signed in there
     from loadtest.mint.discovery import discover
     from loadtest.mint.exchange import MACHINES_ALONE
 
