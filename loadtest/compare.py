@@ -81,7 +81,7 @@ def measure_rate_limited(rows: Iterable[Row], scenario: str) -> float:
 
 
 def is_rate_limited(rows: Iterable[Row], scenario: str) -> bool:
-    """Return whether so many of a scenario's calls met a quota that its latency is not valid."""
+    """Return whether a scenario's latency is not valid: too many of its calls met a quota."""
     return measure_rate_limited(rows, scenario) > MAX_RATE_LIMITED_SHARE
 
 

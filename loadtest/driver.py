@@ -113,8 +113,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 async def open_driver() -> AsyncIterator["Playwright"]:
     """Start Playwright's driver for the length of the block, inside `run`.
 
-    Raises BrowserError where it does not start. Whatever became of it or of its browsers, no
-    process and no file of theirs is left behind the block.
+    Raises BrowserError where it does not start. The driver and its browsers leave no process and
+    no file after the block, whatever became of them.
     """
     from playwright.async_api import async_playwright
 

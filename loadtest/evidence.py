@@ -18,8 +18,8 @@ LEAST_RATE = 0.1
 LEAST_POINTS = 1.0
 LEAST_CALLS = 30
 
-# In a row: as many runs so much worse than usual, and so many spreads away. The noise of p95 and
-# p99 has a longer tail.
+# What each run of a row must exceed: this share over the usual level, and this number of spreads.
+# The noise of p95 and p99 has a longer tail.
 ROW_SHARE = 0.15
 ROW_SPREADS: Mapping[Figure, float] = {
     "p50": 3.1,

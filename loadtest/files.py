@@ -32,7 +32,7 @@ def check_private(path: Path, error: type[LoadtestError], remedy: str) -> None:
 
 
 def read_whole(path: Path) -> bytes:
-    """Read a file; OSError where it is larger than all of ours, such as a device without an end."""
+    """Read a file; OSError where it is too large, such as a device without an end."""
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:

@@ -157,7 +157,7 @@ async def _within(deadline: float | None) -> AsyncIterator[None]:
 
 
 class _Meter:
-    """Lets so many bytes of a body through, unpacked no further than that.
+    """Bounds the bytes of a body, counted as they are unpacked.
 
     It unpacks in place of httpx2, which would do so without a bound. Some servers keep their
     documents packed, whatever is asked for.

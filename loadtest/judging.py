@@ -30,7 +30,7 @@ WORSE_ERRORS = 3.0
 
 # same: within the rule. better, worse: beyond it; better than usual, too. suspected: outside the
 # spread of the last runs, but not yet for long enough. confirmed: a regression, not noise.
-# accepted: it was confirmed, and somebody said that it is meant. thin: too few calls to know.
+# accepted: it was confirmed, and somebody made it the new baseline. thin: too few calls to know.
 # new: no baseline has it. incomparable: the scenario's comparison says why.
 Status = Literal[
     "same",

@@ -123,7 +123,7 @@ def _describe_partial(folder: RunFolder) -> Iterator[str]:
 
 
 def _describe_rate_limited(folder: RunFolder) -> Iterator[str]:
-    """Say in which scenarios so many calls met a quota that their latency is not valid."""
+    """Say in which scenarios too many calls met a quota for their latency to be valid."""
     shares = [
         f"{format_share(measure_rate_limited(folder.rows, name))} in {name_scenario(name)}"
         for name in SCENARIOS
