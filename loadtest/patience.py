@@ -31,6 +31,24 @@ class Answer(Protocol):
 _Answer = TypeVar("_Answer", bound=Answer)
 
 
+class RateLimit:
+    """What to do about the answers to one request while some of them are a 429."""
+
+    def __init__(self, what: str, tell: Callable[[str], None]) -> None:
+        self._what = what
+        self._tell = tell
+        self._waits = iter(RATE_WAITS_SECONDS)
+
+    def find_wait(self, answer: Answer) -> float | None:
+        """Return how many seconds to wait before asking again; None where this answer counts."""
+        usual = next(self._waits, None) if answer.status_code == 429 else None
+        if usual is None:
+            return None
+        seconds = parse_retry_after(answer.headers.get("retry-after")) or usual
+        self._tell(f"{self._what} is rate limited: waiting {seconds:.0f} s")
+        return seconds
+
+
 def wait_out(
     ask: Callable[[], _Answer],
     what: str,
@@ -38,11 +56,9 @@ def wait_out(
     pause: Callable[[float], None] = time.sleep,
 ) -> _Answer:
     """Ask, and again while the answer is a 429 that may be waited out; return the last answer."""
-    for wait_seconds in RATE_WAITS_SECONDS:
+    limit = RateLimit(what, tell)
+    answer = ask()
+    while (seconds := limit.find_wait(answer)) is not None:
+        pause(seconds)
         answer = ask()
-        if answer.status_code != 429:
-            return answer
-        wait_seconds = parse_retry_after(answer.headers.get("retry-after")) or wait_seconds
-        tell(f"{what} is rate limited: waiting {wait_seconds:.0f} s")
-        pause(wait_seconds)
-    return ask()
+    return answer

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httpx2
 
 from loadtest.http import AsyncTransport
-from loadtest.patience import RATE_WAITS_SECONDS, parse_retry_after
+from loadtest.patience import RateLimit
 
 CONNECT_RETRIES = 2
 
@@ -23,13 +23,12 @@ class PatientTransport(AsyncTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send the request, and again while its answer is a 429 that may be waited out."""
-        waits = () if b"grant_type=authorization_code" in request.content else RATE_WAITS_SECONDS
-        for wait in waits:
-            response = await super().handle_async_request(request)
-            if response.status_code != 429:
-                return response
-            await response.aclose()
-            seconds = parse_retry_after(response.headers.get("retry-after")) or wait
-            self._tell(f"{request.url.path} is rate limited: waiting {seconds:.0f} s")
+        answer = await super().handle_async_request(request)
+        if b"grant_type=authorization_code" in request.content:
+            return answer
+        limit = RateLimit(request.url.path, self._tell)
+        while (seconds := limit.find_wait(answer)) is not None:
+            await answer.aclose()
             await asyncio.sleep(seconds)
-        return await super().handle_async_request(request)
+            answer = await super().handle_async_request(request)
+        return answer

@@ -349,7 +349,7 @@ def test_a_forgotten_registration_is_made_anew_once(start: Start) -> None:
 def test_a_rate_limit_without_a_sensible_retry_after_is_waited_out(
     start: Start, monkeypatch: pytest.MonkeyPatch, retry_after: str
 ) -> None:
-    for module in ("mint.transport", "mint.flow", "patience"):
+    for module in ("mint.flow", "patience"):
         monkeypatch.setattr(f"loadtest.{module}.RATE_WAITS_SECONDS", (0.01, 0.01))
     told: list[str] = []
     _, request = start(request={"tell": told.append}, token_rate_limited=1, retry_after=retry_after)
