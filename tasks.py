@@ -14,7 +14,10 @@ from invoke.tasks import task as invoke_task
 
 from loadtest import chain
 from loadtest.errors import BusyError, ConfigError, LoadtestError, UsageError, explain_refusal
+from loadtest.interruption import end_unread_listings
 from loadtest.parsing import check_text
+
+end_unread_listings()
 
 HELP = {
     "env": "Environment of loadtest.toml to test (default: local, the reference target)",

@@ -3,6 +3,7 @@
 All of it is a KeyboardInterrupt: k6 is stopped, its sessions are closed, what was measured is kept.
 """
 
+import atexit
 import errno
 import os
 import signal
@@ -11,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 from loadtest.errors import MachineError
@@ -130,6 +131,28 @@ def guard_outputs() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def end_unread_listings() -> None:
+    """End with 141, without a word, where nobody reads what Invoke prints itself: lists and helps.
+
+    That is outside of every guard: Python writes some of it at once, the rest as the process ends.
+    """
+    show = sys.excepthook
+
+    def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, BrokenPipeError):
+            os._exit(BROKEN_PIPE_EXIT_CODE)
+        show(kind, error, trace)
+
+    def flush() -> None:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os._exit(BROKEN_PIPE_EXIT_CODE)
+
+    sys.excepthook = end
+    atexit.register(flush)
 
 
 def _describe(failure: OSError) -> Terminated:

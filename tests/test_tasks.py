@@ -171,14 +171,21 @@ def test_an_output_that_is_full_is_one_line(checkout: Path) -> None:
             assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [("history",), ("history", "--csv"), ("doctor",)])
-def test_a_reader_that_has_read_enough_ends_a_task_without_a_word(
-    checkout: Path, arguments: tuple[str, ...]
+@pytest.mark.parametrize("variables", [{}, {"PYTHONUNBUFFERED": "1"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("history",), ("history", "--csv"), ("doctor",)),
+        *(("--list",), ("--help", "loadtest"), ("loadtest", "--help")),
+    ],
+)
+def test_a_reader_that_has_read_enough_ends_a_task_or_a_listing_without_a_word(
+    checkout: Path, arguments: tuple[str, ...], variables: dict[str, str]
 ) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     try:
-        assert start(checkout, *arguments, stdout=theirs) == (141, "")
+        assert start(checkout, *arguments, stdout=theirs, variables=variables) == (141, "")
     finally:
         os.close(theirs)
 
