@@ -87,14 +87,14 @@ class Ending:
         self.message = "\n".join(filter(None, (self.message, line))) or None
 
     def point(self) -> None:
-        """Name the README's paragraph on the exit code; who stopped us by a signal needs none.
+        """Name the section on the exit code; whoever stopped us by a signal needs none.
 
         What a server said is in the message: it is fit to be printed from here on.
         """
         if self.message:
             self.message = strip_controls(redact(self.message))
         if self.message and self.exit_code not in SIGNAL_EXIT_CODES:
-            self.message += f" (README.md#exit-{self.exit_code})"
+            self.message += f" (docs/reference/exit-codes.md#exit-{self.exit_code})"
 
 
 @dataclass

@@ -104,7 +104,7 @@ def _look_at_report(settings: Settings) -> Finding:
         tracker = find_tracker(settings)
         address = tracker.find_address() if tracker else None
     except (ConfigError, ReportError) as failure:
-        return Finding("report", "missing", str(failure), "see README.md#settings")
+        return Finding("report", "missing", str(failure), "see docs/reference/settings.md")
     if tracker is None:
         return Finding("report", "ok", "stays on this machine: no GITHUB_REPOSITORY is named")
     return Finding("report", "ok", f"posted on {address or 'an issue that the first one opens'}")
@@ -147,7 +147,7 @@ def _look_at_target(settings: Settings, base_url: str | None) -> Iterator[Findin
         yield Finding("TLS", "missing", str(failure), _cure_certificate(str(failure)))
         return
     except ConfigError as failure:
-        yield Finding("target", "missing", str(failure), "see README.md#settings")
+        yield Finding("target", "missing", str(failure), "see docs/reference/settings.md")
         return
     except TargetError as failure:
         yield Finding("target", "missing", str(failure), "start it, or mend LOADTEST_BASE_URL")

@@ -1,6 +1,7 @@
 """Errors that a user can fix: one class and one exit code per stage.
 
-The README explains each code under the anchor `exit-<code>`, and the line that ends a task says so.
+`docs/reference/exit-codes.md` explains each code under the anchor `exit-<code>`; the last line of a
+task names it.
 """
 
 import errno

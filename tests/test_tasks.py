@@ -128,7 +128,7 @@ def test_a_wrong_input_is_one_line_with_its_own_exit_code_before_anything_is_mad
     done = inv(*arguments)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
-    assert code == 1 or done.stderr.endswith(f" (README.md#exit-{code})\n")
+    assert code == 1 or done.stderr.endswith(f" (docs/reference/exit-codes.md#exit-{code})\n")
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
 

@@ -134,7 +134,7 @@ def test_a_confirmed_regression_alerts_until_it_is_accepted(
         )
     assert code == 96, said
     assert said.splitlines()[-1].endswith(
-        "run run-008: 3 confirmed regressions (README.md#exit-96)"
+        "run run-008: 3 confirmed regressions (docs/reference/exit-codes.md#exit-96)"
     )
     assert "hook-canary" not in said
     body = issue.comments[-1].body
@@ -242,7 +242,9 @@ def test_what_cannot_be_posted_stays_on_disk_with_the_command_that_posts_it(
     assert code == 17
     last = said.splitlines()[-1]
     assert "GITHUB_TOKEN is missing (permission 'Issues: read and write')" in last
-    assert last.endswith("inv report --env prod --run-id run-004 (README.md#exit-17)")
+    assert last.endswith(
+        "inv report --env prod --run-id run-004 (docs/reference/exit-codes.md#exit-17)"
+    )
     assert "executeSQL" in (path / "report.md").read_text()
     assert "executeSQL" in summary.read_text()
     assert len(issue.comments) == 4
@@ -254,7 +256,7 @@ def test_what_cannot_be_posted_stays_on_disk_with_the_command_that_posts_it(
     assert "Compared with run run-003" in (path / "report.md").read_text()
 
     issue.locked = False
-    command = last.rpartition("inv ")[2].removesuffix(" (README.md#exit-17)")
+    command = last.rpartition("inv ")[2].removesuffix(" (docs/reference/exit-codes.md#exit-17)")
     code, said = inv(*command.split(), **github.variables)
     assert code == 0, said
     assert len(issue.comments) == 5
