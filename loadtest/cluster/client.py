@@ -1,6 +1,7 @@
 """The user's cluster: found by their kubeconfig, asked by one client, refusals told in one line."""
 
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +21,12 @@ from lightkube.core.exceptions import ApiError, ConfigError
 
 from loadtest.config import Kubernetes
 from loadtest.errors import K6Error
+from loadtest.http import BodyError, Transport
 from loadtest.network import find_proxy
 
 TIMEOUT_SECONDS = 10.0
+# A list of pods holds about 10 KB of each, and a fleet may have a thousand.
+MOST_BYTES = 64 * 2**20
 # A runner says something every 30 s: a connection that is silent for longer is dead.
 QUIET_SECONDS = 60.0
 CONTAINER = "k6"
@@ -88,12 +92,12 @@ class Cluster:
         """Return in one line what went wrong, and what to do about it."""
         if isinstance(failure, httpx2.HTTPStatusError):
             return self._explain_refusal(find_code(failure), find_message(failure))
-        if isinstance(failure, httpx2.HTTPError):
+        if isinstance(failure, httpx2.HTTPError) and not isinstance(failure, BodyError):
             return (
                 f"{self.name} cannot be reached at {self.server} ({_flatten(failure)}): see to "
                 f"network, VPN or proxy until `{self.kubectl} version` answers"
             )
-        if isinstance(failure, msgspec.MsgspecError | LookupError):
+        if isinstance(failure, BodyError | msgspec.MsgspecError | LookupError):
             return (
                 f"{self.server} does not answer as a cluster ({_flatten(failure)}): see "
                 f"`{self.kubectl} version`"
@@ -158,11 +162,12 @@ def open_cluster(where: Kubernetes, variables: Mapping[str, str]) -> Cluster:
     config = _find_config(where.context, variables)
     name = f"context {config.context_name}" if config.fname else "this cluster"
     try:
-        transport = _build_transport(config)
+        tls = client_adapter.verify_cluster(config.cluster, config.user or User(), config.abs_file)
         params = client_adapter.ConnectionParams(
-            httpx2.Timeout(TIMEOUT_SECONDS), transport=transport
+            httpx2.Timeout(TIMEOUT_SECONDS), transport=_build_log_transport(config, tls)
         )
         http = client_adapter.Client(config, params)
+        transport = Transport(MOST_BYTES, tls)
         client = Client(config, where.namespace, params.timeout, transport=transport)
     except (ConfigError, OSError, ValueError) as failure:
         place = config.fname or "the service account"
@@ -254,14 +259,10 @@ def _read_service_account() -> SingleConfig:
     return found
 
 
-def _build_transport(config: SingleConfig) -> httpx2.HTTPTransport:
-    """Return connections without a bound on their number: each runner's log takes one."""
+def _build_log_transport(config: SingleConfig, tls: ssl.SSLContext) -> httpx2.HTTPTransport:
+    """Return connections for logs: as many as there are runners, each open for a whole run."""
     return httpx2.HTTPTransport(
-        verify=client_adapter.verify_cluster(
-            config.cluster, config.user or User(), config.abs_file
-        ),
-        limits=httpx2.Limits(),
-        proxy=find_proxy(config.cluster.server),
+        verify=tls, limits=httpx2.Limits(), proxy=find_proxy(config.cluster.server)
     )
 
 

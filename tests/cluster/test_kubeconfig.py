@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hostile_server import Answer, HostileServer, endless_body, gzip_bomb, trickling_body
 from lightkube.resources.core_v1 import Pod
 
+from loadtest.cluster import client
 from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.config import Kubernetes
 from loadtest.errors import K6Error
@@ -193,3 +195,24 @@ def test_what_is_no_cluster_is_said(kubernetes: KubernetesServer, cluster: Clust
         f"{cluster.server} does not answer as a cluster (JSON is malformed: invalid character "
         f"(byte 0)): see `kubectl --context {CONTEXT} version`"
     )
+
+
+@pytest.mark.parametrize(
+    ("answer", "seconds", "words"),
+    [
+        (endless_body, 60.0, "does not answer as a cluster (it sends more than 64 MiB)"),
+        (gzip_bomb(1024), 60.0, "does not answer as a cluster (it sends more than 64 MiB)"),
+        (trickling_body, 3.0, "cannot be reached at"),
+    ],
+)
+def test_the_answer_of_a_cluster_is_bounded_in_bytes_and_time(
+    change: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answer,
+    seconds: float,
+    words: str,
+) -> None:
+    monkeypatch.setattr(client, "TIMEOUT_SECONDS", seconds)
+    with HostileServer(answer) as server:
+        config = change("cluster", server=server.url)
+        assert words in ask(open_cluster(WHERE, {"KUBECONFIG": str(config)}))
