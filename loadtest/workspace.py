@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mcp.client import Client
 
 CALL_SECONDS = 30.0
+# Of a whole visit, from connecting to the last answer; it begins anew after a wait for the quota.
+VISIT_SECONDS = 120.0
 # A quota counts a sliding minute: after two waits of at most that, it is not ours to wait for.
 QUOTA_WAITS = 2
 MOST_TOOL_PAGES = 50
@@ -128,6 +130,8 @@ class Workspace:
             if not waits_left:
                 break
             self._tell(f"{tool} is over the quota: waiting {wait_seconds:.0f} s")
+            now = asyncio.get_running_loop().time()
+            self._deadline.reschedule(now + wait_seconds + VISIT_SECONDS)
             await asyncio.to_thread(self._pause, wait_seconds)
         raise ProvisionError(
             f"{tool} is rate limited ({_quote(body)}): the quota of this client in this workspace "
@@ -138,7 +142,7 @@ class Workspace:
         # The SDK logs a traceback of what it also raises, with the server's reply in it.
         logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
         try:
-            return asyncio.run(self._open(act))
+            return asyncio.run(self._bound(act))
         except BaseExceptionGroup as failures:
             failure = _first(failures)
         except Exception as alone:  # noqa: BLE001 (sorted below: only the wire's are ours)
@@ -160,6 +164,16 @@ class Workspace:
             await response.aread()
             words = _quote(_parse(response.text))
             self._refusal = f"HTTP {response.status_code}" + (f": {words}" if words else "")
+
+    async def _bound(self, act: "Callable[[Client], Awaitable[_T]]") -> _T:
+        try:
+            async with asyncio.timeout(VISIT_SECONDS) as self._deadline:
+                return await self._open(act)
+        except TimeoutError:
+            raise ProvisionError(
+                f"{self._mcp_url} is too slow: after {VISIT_SECONDS:.0f} s it has not answered all "
+                "that it was asked; see to the server, then run this again"
+            ) from None
 
     async def _open(self, act: "Callable[[Client], Awaitable[_T]]") -> _T:
         from mcp.client import Client

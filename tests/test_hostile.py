@@ -1,12 +1,13 @@
 """What provision, mint, doctor and report say of a server that sends too much or never ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from github_server import REPOSITORY, TOKEN
 from hostile_server import (
     Answer,
     HostileServer,
+    Request,
     endless_body,
     endless_keep_alives,
     endless_pages,
@@ -53,6 +54,22 @@ def test_a_list_of_tools_is_bounded(
     with HostileServer(speak_mcp(list_tools)) as server:
         look = Workspace(f"{server.url}/mcp", SecretStr("none"), print)
         assert words.lower() in refuse(ProvisionError, look.greet).lower()
+
+
+def test_pages_of_tools_that_are_each_slow_are_bounded_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workspace, "VISIT_SECONDS", SECONDS)
+
+    def slow_pages(request: Request) -> Iterator[bytes]:
+        yield from [b""] * 20
+        yield from endless_pages(request)
+
+    with HostileServer(speak_mcp(slow_pages)) as server:
+        look = Workspace(f"{server.url}/mcp", SecretStr("none"), print)
+        said = refuse(ProvisionError, look.greet)
+    assert said.startswith(f"{server.url}/mcp is too slow: after 3 s it has not answered all that")
+    assert sum(b"tools/list" in request.body for request in server.seen) < 5
 
 
 @pytest.mark.parametrize(
