@@ -229,7 +229,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def pictures(session: nox.Session) -> None:
-    """Make the README's pictures anew, of real runs."""
+    """Take the README's pictures again, of real runs."""
     install_with_node(session)
     session.run("python", "-m", "pictures", env={"PYTHONPATH": "tests"})
 

@@ -1,4 +1,4 @@
-"""The README's pictures, of real runs: `nox -s pictures` makes them anew, in about five minutes.
+"""The README's pictures, of real runs: `nox -s pictures` takes them again, in about five minutes.
 
 A run of the quick start as a terminal shows it; then runs against a reference target that becomes
 slower, posted to a loopback GitHub: the last one's comment and page.
@@ -30,7 +30,7 @@ from loadtest.chain import REGRESSED_EXIT_CODE, ROOT
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
 
-PICTURES = ROOT / "docs"
+PICTURES = ROOT / "docs" / "pictures"
 BUNDLE = ROOT / "tests" / "interop" / "node_modules" / "mermaid" / "dist" / "mermaid.min.js"
 COLUMNS = 100
 RUN = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import readme
+import task_reference
 from invoke.parser import Parser
 from pydantic import BaseModel
 from ruamel.yaml import YAML
@@ -21,11 +21,12 @@ from loadtest.tools import parse_table
 
 ROOT = chain.ROOT
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+INDEX = ROOT / "docs" / "index.md"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
-README, EXIT_CODES, SETTINGS = (
-    (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "docs/reference/exit-codes.md", "docs/reference/settings.md")
-)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+WORKFLOW = (ROOT / "docs" / "how-to" / "ci.md").read_text(encoding="utf-8")
+EXIT_CODES = (ROOT / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r'\]\(([^()\s]+)\)|(?:src|href)="([^"]+)"')
 # What a signal ends is explained by whoever sent it.
@@ -146,14 +147,23 @@ def test_every_variable_that_a_document_names_is_read_somewhere() -> None:
             assert name in sources
 
 
+def test_the_index_links_every_page_once() -> None:
+    links = [link for pair in LINK.findall(read_prose(INDEX)) for link in pair if link]
+    found = [(INDEX.parent / link).resolve() for link in links]
+    assert sorted(page for page in found if page in PAGES) == [
+        page for page in PAGES if page != INDEX
+    ]
+
+
 def test_every_task_is_in_the_table() -> None:
     for name in tasks.ns.task_names:
         assert f"| `{name}` |" in README
 
 
 def test_the_reference_of_tasks_is_up_to_date() -> None:
-    current = readme.replace_reference(README) == README
-    assert current, f"tasks.py has changed: `{readme.COMMAND}` writes the reference again"
+    page = task_reference.PAGE.read_text(encoding="utf-8")
+    current = task_reference.replace_reference(page) == page
+    assert current, f"tasks.py has changed: `{task_reference.COMMAND}` writes the reference again"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -193,9 +203,9 @@ def test_the_workflow_is_called_as_it_wants_to_be() -> None:
     call = yaml.load(example)["jobs"]["loadtest"]
     assert call["permissions"] == called["jobs"]["loadtest"]["permissions"]
     assert call["with"].keys() <= takes["inputs"].keys()
-    section = README.split("## Every Monday")[1].split("\n## ")[0]
-    assert set(re.findall(r"`(LOADTEST_\w+)`", section)) == takes["secrets"].keys()
-    assert takes["outputs"].keys() <= set(re.findall(r"`([a-z-]+)`", section))
+    named = re.findall(r"`(LOADTEST_\w+)`", "\n".join(re.findall(r"^\|.*", WORKFLOW, re.MULTILINE)))
+    assert set(named) == takes["secrets"].keys()
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", WORKFLOW, re.MULTILINE)) == takes["outputs"].keys()
 
 
 def test_the_pictures_are_there_small_and_of_no_machine() -> None:

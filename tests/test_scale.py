@@ -12,7 +12,7 @@ import pytest
 from loadtest.chain import ROOT
 from loadtest.config import Environment, Profile
 
-PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "scale.md").read_text(encoding="utf-8")
 MINUS, TIMES, DIVIDED = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{DIVISION SIGN}"
 SUMS = re.findall(rf"`([\d,. ()+{MINUS}{TIMES}{DIVIDED}]+) = ([\d,.]+)`", PAGE)
 SIGNS = str.maketrans({MINUS: "-", TIMES: "*", DIVIDED: "/", ",": None})

@@ -1,4 +1,4 @@
-"""The README's task reference, made from `tasks.py`: `python -m tests.readme` writes it anew."""
+"""The reference of tasks in docs/, made from `tasks.py`: `python -m tests.task_reference`."""
 
 import inspect
 import re
@@ -9,14 +9,14 @@ from typing import Any
 from loadtest.chain import ROOT
 from loadtest.files import write_text
 
-README = ROOT / "README.md"
-COMMAND = "python -m tests.readme"
+PAGE = ROOT / "docs" / "reference" / "tasks.md"
+COMMAND = "python -m tests.task_reference"
 MARKS = (f"<!-- tasks: written by `{COMMAND}` -->\n", "<!-- end of tasks -->\n")
 
 
 def render_reference() -> str:
-    """Return every task with its options; those that set a knob stand in one table of their own."""
-    # Read anew: Invoke gives a task's help texts away once.
+    """Return every task with its options; knobs have one table of their own."""
+    # Read again: Invoke gives a task's help texts away once.
     found = runpy.run_path(str(ROOT / "tasks.py"))
     named = [(found["ns"][name], name) for name in found["ns"].task_names]
     options = {name: task.get_arguments() for task, name in named}
@@ -27,17 +27,17 @@ def render_reference() -> str:
     ]
     every = {option.name: option for name in options for option in options[name]}
     knobs = [(*_render_option(every[name]), f"`{name.upper()}`") for name in found["KNOBS"]]
-    parts += ["### Knobs", _render_table(("option", "", "variable"), knobs)]
+    parts += ["## Knobs", _render_table(("option", "", "variable"), knobs)]
     return "\n".join(f"{part}\n" for part in parts)
 
 
 def replace_reference(text: str) -> str:
-    """Return the README with the reference between its marks made anew."""
+    """Return the page with the reference between its marks written again."""
     begin, end = map(re.escape, MARKS)
     body = f"{MARKS[0]}\n{render_reference()}\n{MARKS[1]}"
     made, count = re.subn(f"{begin}.*?{end}", lambda _: body, text, flags=re.DOTALL)
     if count != 1:
-        raise SystemExit(f"{README} has not one pair of marks: {' … '.join(MARKS)}")
+        raise SystemExit(f"{PAGE} must have one pair of marks: {' … '.join(MARKS)}")
     return made
 
 
@@ -52,7 +52,7 @@ def _render_task(
         *([f"Runs {first} first"] if first else []),
         *(["Takes the [knobs](#knobs)"] if len(own) < len(options) else []),
     ]
-    yield f"### `inv {name}`"
+    yield f"## `inv {name}`"
     yield ". ".join(sentences) + "."
     for paragraph in manual:
         yield _render_commands(paragraph) if paragraph.startswith("inv ") else paragraph
@@ -75,4 +75,4 @@ def _render_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    write_text(README, replace_reference(README.read_text(encoding="utf-8")))
+    write_text(PAGE, replace_reference(PAGE.read_text(encoding="utf-8")))
