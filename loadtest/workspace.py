@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from loadtest.errors import ProvisionError
 from loadtest.network import find_proxy
 from loadtest.parsing import parse_json
-from loadtest.redaction import SecretStr
+from loadtest.redaction import SecretStr, learn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -156,6 +156,7 @@ class Workspace:
 
     async def _note_refusal(self, response: "httpx2.Response") -> None:
         """Keep what the edge says before the SDK makes one sentence of it all."""
+        learn(response.headers.get("mcp-session-id"))
         self._refusal = ""
         self.refusal_status = None
         self._policy = response.headers.get("ratelimit-policy", self._policy)

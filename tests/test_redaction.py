@@ -4,16 +4,23 @@ import base64
 import html
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
 from canary.leaks import Finder
+from hostile_server import HostileServer, Request, send_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest import redaction
+from loadtest.accounts import Accounts
+from loadtest.errors import LoadtestError
+from loadtest.http import open_client
+from loadtest.mint.acceptance import list_tools
+from loadtest.mint.discovery import discover
 from loadtest.redaction import (
     SecretStr,
     is_hidable,
@@ -23,6 +30,7 @@ from loadtest.redaction import (
     redact_file,
     redact_json,
 )
+from loadtest.workspace import Workspace
 
 WRITINGS: dict[str, Callable[[str], str]] = {
     "in clear": str,
@@ -92,6 +100,40 @@ def test_a_secret_string_is_known_from_its_first_moment() -> None:
     made = SecretStr(secrets.token_hex(12))
     assert redact(f"said {made.get_secret_value()}") == "said ***"
     assert made.get_secret_value() not in repr(made)
+
+
+def greet(mcp_url: str) -> None:
+    Workspace(mcp_url, SecretStr("none"), print).greet()
+
+
+def try_bearer(mcp_url: str) -> None:
+    with open_client(60.0) as http:
+        list_tools(mcp_url, SecretStr("none"), http)
+
+
+@pytest.mark.parametrize("visit", [greet, try_bearer, discover])
+def test_the_id_of_a_session_is_known_to_whoever_opens_one(visit: Callable[[str], object]) -> None:
+    session = secrets.token_hex(16)
+
+    def answer(_: Request) -> Iterator[bytes]:
+        yield send_json({}, head=f"Mcp-Session-Id: {session}\r\n".encode())
+
+    with HostileServer(answer) as server, suppress(LoadtestError):
+        visit(f"{server.url}/mcp")
+    assert server.seen
+    assert redact(f"no session {session}") == "no session ***"
+
+
+def test_the_backup_codes_of_an_authenticator_are_known() -> None:
+    backups = [f"{secrets.token_hex(3)[:5]}-{secrets.token_hex(3)[:5]}" for _ in range(10)]
+    uri = f"otpauth://totp/x?secret={base64.b32encode(secrets.token_bytes(20)).decode()}"
+
+    def answer(_: Request) -> Iterator[bytes]:
+        yield send_json({"totpURI": uri, "backupCodes": backups})
+
+    with HostileServer(answer) as server, Accounts(server.url, print) as accounts:
+        accounts.start_enrollment(SecretStr("none"))
+    assert redact(f"used up: {', '.join(backups)}") == f"used up: {', '.join(['***'] * 10)}"
 
 
 def test_a_plain_word_and_a_short_secret_are_not_looked_for() -> None:

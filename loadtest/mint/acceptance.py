@@ -20,7 +20,7 @@ from loadtest.mint.request import (
 )
 from loadtest.mint.verification import STEP, Expected, check_claims, verify
 from loadtest.parsing import parse_json
-from loadtest.redaction import SecretStr
+from loadtest.redaction import SecretStr, learn
 
 # An opaque token whose life the server does not tell is taken for this long (RFC 6749, 5.1).
 UNKNOWN_LIFE_SECONDS = 300.0
@@ -83,6 +83,7 @@ def list_tools(mcp_url: str, access_token: SecretStr, http: httpx2.Client) -> ht
             answer = http.post(mcp_url, json=body, headers=headers)
             if answer.status_code in {401, 403, 429}:
                 break
+            learn(answer.headers.get(SESSION_HEADER))
             if SESSION_HEADER in answer.headers:
                 headers[SESSION_HEADER] = answer.headers[SESSION_HEADER]
     finally:

@@ -22,6 +22,7 @@ from loadtest.mint.request import (
     build_mcp_headers,
     build_requests_after_initialize,
 )
+from loadtest.redaction import learn
 
 
 class _AsChallenged(httpx2.Auth):
@@ -122,6 +123,7 @@ class _Session:
             auth=auth or httpx2.USE_CLIENT_DEFAULT,
         )
         self._id = answer.headers.get(SESSION_HEADER, self._id)
+        learn(self._id)
         return answer
 
     async def close(self) -> None:
