@@ -4,6 +4,7 @@ import base64
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +68,26 @@ def test_a_forgotten_client_is_registered_again_with_the_session(
     assert any("forgotten our registration" in line for line in told)
     (client,) = target.clients()
     assert client.requests_per_minute == 3600
+
+
+def test_a_client_that_needs_more_scope_is_registered_again_with_the_session(
+    serve: Serve, provisioned: Provisioned, browser_choice: BrowserChoice, tmp_path: Path
+) -> None:
+    # Provisioning looks at the workspace with fewer scopes than the target asks for afterwards.
+    target = serve(tmp_path / "target", account_limits=False)
+    settings = provisioned(target)
+    target.stop()
+    target = serve(tmp_path / "target", account_limits=False, step_up="once")
+    write_json(settings.browser_record, RECORD_VERSION, asdict(browser_choice))
+    told: list[str] = []
+    ordered = replace(order(settings, target, told), options=MintOptions(via="browser"))
+    (bearer,) = mint_slots(ordered, (0,))[0].values()
+    assert "mcp:write" in bearer.scope.split()
+    assert sum("asks for more scope" in line for line in told) == 1
+    quotas = {client.id: client.requests_per_minute for client in target.clients()}
+    assert len(quotas) == 2
+    assert bearer.client_id is not None
+    assert quotas[bearer.client_id] == 3600
 
 
 def test_a_user_with_an_authenticator_registers_signs_in_and_mints(
