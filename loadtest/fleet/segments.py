@@ -21,11 +21,17 @@ VARIABLES = {"K6_WEB_DASHBOARD": "false"}
 class Segments:
     """The k6 processes of one scenario."""
 
-    def __init__(self, order: Order, binary: K6Binary, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        order: Order,
+        binary: K6Binary,
+        variables: Mapping[str, str],
+        memory_bytes: int | None = None,
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="loadtest-")
         self._processes: list[subprocess.Popen[bytes]] = []
         self._vitals: list[Vitals] = []
-        self._guard = MemoryGuard().__enter__()
+        self._guard = MemoryGuard(memory_bytes).__enter__()
         try:
             for number in range(1, order.parallelism + 1):
                 self._begin(order, number, binary, variables)
@@ -108,6 +114,11 @@ def build_flags(number: int, parallelism: int) -> list[str]:
     ]
 
 
-def open_segments(binary: K6Binary, variables: Mapping[str, str]) -> Launch:
-    """Return what runs an order as processes of this k6."""
-    return partial(Segments, binary=binary, variables=variables)
+def open_segments(
+    binary: K6Binary, variables: Mapping[str, str], memory_bytes: int | None = None
+) -> Launch:
+    """Return what runs an order as processes of this k6.
+
+    `memory_bytes` is what there is for them and all else, the machine's where it is not given.
+    """
+    return partial(Segments, binary=binary, variables=variables, memory_bytes=memory_bytes)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -23,6 +24,8 @@ from hostile_server import (
 )
 
 from loadtest.errors import K6Error
+from loadtest.fleet.run import run_fleet
+from loadtest.fleet.segments import open_segments
 from loadtest.health import MemoryGuard, find_memory_bytes
 from loadtest.k6 import K6Binary, run_scenario
 from loadtest.mint.bearer import Bearer, write_bearers
@@ -90,18 +93,20 @@ def test_a_list_of_too_many_tools_or_pages_ends_the_look(
     assert words == "preflight: the target lists more than 2000 tools, or 50 pages of them"
 
 
+def unpack_too_much(request: Request) -> Iterator[bytes]:
+    """Answer each call with 8 GiB of spaces, packed."""
+    if request.message.get("method") == "tools/call":
+        yield from gzip_bomb(8 * 1024)(request)
+    else:
+        empty = lambda asked: iter([send_json(answer_to(asked.message, {"tools": []}))])  # noqa: E731
+        yield from speak_mcp(empty)(request)
+
+
 @pytest.mark.slow
 def test_k6_is_ended_with_its_own_reason_before_it_takes_the_memory_of_the_machine(
     bearer_file: Path, binary: K6Binary, tmp_path: Path
 ) -> None:
-    def answer(request: Request) -> Iterator[bytes]:
-        if request.message.get("method") == "tools/call":
-            yield from gzip_bomb(8 * 1024)(request)
-        else:
-            empty = lambda asked: iter([send_json(answer_to(asked.message, {"tools": []}))])  # noqa: E731
-            yield from speak_mcp(empty)(request)
-
-    with HostileServer(answer) as server:
+    with HostileServer(unpack_too_much) as server:
         run = run_scenario(
             *("tools", build_settings(), f"{server.url}/mcp", bearer_file),
             out_dir=tmp_path / "tools",
@@ -112,6 +117,24 @@ def test_k6_is_ended_with_its_own_reason_before_it_takes_the_memory_of_the_machi
     reason = run.result.reason or ""
     assert reason.startswith("k6 used 0.")
     assert "over half of this machine's memory (0.5 GB)" in reason
+
+
+@pytest.mark.slow
+def test_a_fleet_is_ended_with_that_reason_too(
+    bearer_file: Path, binary: K6Binary, tmp_path: Path
+) -> None:
+    settings = replace(build_settings(), parallelism=2)
+    with HostileServer(unpack_too_much) as server:
+        run = run_fleet(
+            *("tools", settings, f"{server.url}/mcp", bearer_file),
+            out_dir=tmp_path / "tools",
+            launch=open_segments(binary, settings.variables, memory_bytes=512 * MIB),
+        )
+    assert run.result.outcome == "failed"
+    assert [fault.runner for fault in run.result.faults] == [1, 2]
+    for fault in run.result.faults:
+        assert fault.reason.startswith("k6 used 0.")
+        assert "over half of this machine's memory (0.5 GB)" in fault.reason
 
 
 @pytest.mark.parametrize("hearing", ["hears", "deaf"])
