@@ -23,6 +23,7 @@ from loadtest.config import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.http import BodyError, Transport
 from loadtest.network import find_proxy
+from loadtest.redaction import learn, read_authorization
 
 TIMEOUT_SECONDS = 10.0
 # A list of pods holds about 10 KB of each, and a fleet may have a thousand.
@@ -164,10 +165,10 @@ def open_cluster(where: Kubernetes, variables: Mapping[str, str]) -> Cluster:
     try:
         tls = client_adapter.verify_cluster(config.cluster, config.user or User(), config.abs_file)
         params = client_adapter.ConnectionParams(
-            httpx2.Timeout(TIMEOUT_SECONDS), transport=_build_log_transport(config, tls)
+            httpx2.Timeout(TIMEOUT_SECONDS), transport=_Learning(_build_log_transport(config, tls))
         )
         http = client_adapter.Client(config, params)
-        transport = Transport(MOST_BYTES, tls)
+        transport = _Learning(Transport(MOST_BYTES, tls))
         client = Client(config, where.namespace, params.timeout, transport=transport)
     except (ConfigError, OSError, ValueError) as failure:
         place = config.fname or "the service account"
@@ -257,6 +258,22 @@ def _read_service_account() -> SingleConfig:
         ) from None
     assert found is not None
     return found
+
+
+class _Learning(httpx2.BaseTransport):
+    """Has the redactor know the credentials of each request, be they of a file or of a plugin."""
+
+    def __init__(self, sender: httpx2.BaseTransport) -> None:
+        self._sender = sender
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request."""
+        learn(*read_authorization(request.headers.get("authorization", "")))
+        return self._sender.handle_request(request)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._sender.close()
 
 
 def _build_log_transport(config: SingleConfig, tls: ssl.SSLContext) -> httpx2.HTTPTransport:

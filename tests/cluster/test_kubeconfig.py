@@ -1,6 +1,7 @@
 """Which cluster is asked, and what is said when there is none."""
 
 import json
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from loadtest.cluster import client
 from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.config import Kubernetes
 from loadtest.errors import K6Error
+from loadtest.redaction import redact
 
 from .kubernetes_server import CONTEXT, NAMESPACE, TOKEN, KubernetesServer
 
@@ -216,3 +218,47 @@ def test_the_answer_of_a_cluster_is_bounded_in_bytes_and_time(
     with HostileServer(answer) as server:
         config = change("cluster", server=server.url)
         assert words in ask(open_cluster(WHERE, {"KUBECONFIG": str(config)}))
+
+
+def by_file(token: str, place: Path) -> dict[str, object]:
+    place.write_text(token, encoding="utf-8")
+    return {"tokenFile": str(place)}
+
+
+def by_plugin(token: str, _: Path) -> dict[str, object]:
+    said = json.dumps({"status": {"token": token}})
+    version = "client.authentication.k8s.io/v1"
+    return {"exec": {"apiVersion": version, "command": "echo", "args": [said]}}
+
+
+def ask_for_pods(cluster: Cluster) -> None:
+    list(cluster.client.list(Pod))
+
+
+def ask_for_a_log(cluster: Cluster) -> None:
+    with cluster.follow_log("runner", ""):
+        pass
+
+
+@pytest.mark.parametrize("ask_for", [ask_for_pods, ask_for_a_log])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda token, _: {"token": token},
+        lambda token, _: {"username": "ci", "password": token},
+        by_file,
+        by_plugin,
+    ],
+)
+def test_a_credential_is_redacted_wherever_it_came_from(
+    change: Callable[..., Path],
+    tmp_path: Path,
+    build: Callable[[str, Path], dict[str, object]],
+    ask_for: Callable[[Cluster], None],
+) -> None:
+    token = secrets.token_hex(16)
+    config = change("user", **build(token, tmp_path / "token"))
+    cluster = open_cluster(WHERE, {"KUBECONFIG": str(config)})
+    with cluster, pytest.raises(K6Error), cluster.explaining():
+        ask_for(cluster)
+    assert redact(f"{token} is unknown") == "*** is unknown"
