@@ -1,5 +1,6 @@
 """The README and the pages in docs/ say what is there, and every link leads somewhere."""
 
+import ast
 import json
 import re
 import shlex
@@ -75,6 +76,18 @@ def leads_somewhere(link: str, document: Path) -> bool:
     return target.exists() and (not anchor or anchor in list_anchors(target))
 
 
+def list_texts() -> Iterator[str]:
+    """Return the texts in our sources; `…` stands for what an f-string fills in."""
+    for path in (ROOT / "loadtest").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                fixed = (isinstance(part, ast.Constant) and part.value for part in node.values)
+                yield "".join(str(part or "…") for part in fixed)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+    yield (ROOT / ".github" / "workflows" / "load-test-mcp.yml").read_text(encoding="utf-8")
+
+
 def list_keys(heading: str) -> set[str]:
     """Return the keys in the table of settings below a heading."""
     section = re.split(rf"^##+ {re.escape(heading)}$", SETTINGS, flags=re.MULTILINE)[1]
@@ -117,6 +130,16 @@ def test_every_exit_code_that_a_line_points_from_has_its_section() -> None:
     pointed = {f"exit-{code}" for code in list_exit_codes() - SIGNALS - {0}}
     anchors = list_anchors(ROOT / "docs/reference/exit-codes.md")
     assert {anchor for anchor in anchors if re.match(r"exit-\d", anchor)} == pointed
+
+
+def test_every_message_that_is_explained_is_one_of_ours() -> None:
+    said = "\0".join(list_texts())
+    tables = re.findall(r"^\| message \|.*\n((?:\|.*\n)+)", EXIT_CODES, re.MULTILINE)
+    cells = [row.split("|")[1] for table in tables for row in table.splitlines()]
+    quoted = [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
+    assert len(quoted) > 20
+    parts = {part.strip() for message in quoted for part in message.split("…")}
+    assert {part for part in parts if part not in said} == set()
 
 
 @pytest.mark.parametrize(
