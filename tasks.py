@@ -21,49 +21,49 @@ end_unread_listings()
 
 HELP = {
     "env": "Environment of loadtest.toml to test (default: local, the reference target)",
-    "profile": "Profile of loadtest.toml, how hard to test (default: the environment's own)",
-    "mcp_url": "Any MCP endpoint, in place of the environment's own; nothing is provisioned there",
+    "profile": "Profile of loadtest.toml: how hard to test (default: the environment's own)",
+    "mcp_url": "Any MCP endpoint, instead of the environment's own; nothing is provisioned there",
     "via": "auto, browser, session, client-credentials or given (default: the environment's own)",
-    "ttl": "Seconds of life to ask of the target's self-mint (--via session)",
-    "min_ttl": "Seconds of life that the bearer must have left (default: what the profile needs)",
+    "ttl": "Lifetime in seconds to request from the server (with --via session)",
+    "min_ttl": "Seconds for which the bearer must still be valid (default: what the profile needs)",
     "headed": "Show the browser",
-    "slow": "Milliseconds to wait between the browser's actions, to watch them",
-    "print_claims": "Print the bearer's claims, never the bearer",
+    "slow": "Milliseconds to wait between the actions of the browser, to watch them",
+    "print_claims": "Print the claims of the bearer, never the bearer itself",
     "protocol": "MCP revision to speak: auto, or a date such as 2025-11-25 (default: auto)",
-    "clients": "OAuth clients to spread sessions over (default: the environment's own, 1)",
-    "iterations": "Cold start: how many brand-new sessions (default of all knobs: the profile's)",
+    "clients": "OAuth clients to spread sessions over (default: the environment's own number, 1)",
+    "iterations": "Cold start: number of new sessions (default of all knobs: the profile's)",
     "stages": "Ladder: session counts, as in 1,10,50",
     "stage_seconds": "Ladder: length of each stage in seconds",
-    "tools": "Table of the tools to call: the path of a JSON file (default: the environment's own)",
+    "tools": "Path of a JSON file: the tools to call (default: the environment's own)",
     "tool": "Ladder: the tool that its sessions call (default: the first of the table)",
-    "vus": "Mix: virtual users, a session each",
+    "vus": "Mix: number of virtual users, each with a session",
     "duration": "Mix: length in seconds",
     "target_rps": "Mix: open loop at this many calls per second",
     "scenarios": "Scenarios to run, as in cold-start,tools (default: all three)",
-    "fit_quota": "Mix: open loop at the rate that the target's quota bears",
+    "fit_quota": "Mix: open loop at the rate that the target's quota allows",
     "engine": "What runs k6: local, segments, kubernetes (default: local, one k6)",
-    "parallelism": "How many k6 share the load, with segments or kubernetes",
-    "render": "Print what a run would make in Kubernetes; make and ask nothing",
-    "out": "Output of k6 beside ours, as in csv={scenario}.csv; may be given again",
-    "json": "Print the run as one JSON document, and all else to standard error",
+    "parallelism": "Number of k6 that share the load, with segments or kubernetes",
+    "render": "Print the Kubernetes objects of a run; create nothing, contact nothing",
+    "out": "Additional output of k6, such as csv={scenario}.csv; may be repeated",
+    "json": "Print the run as one JSON document, and everything else to standard error",
     "run_id": "Run to report, from .loadtest/runs or its artifact (default: the newest)",
     "dry_run": "Print the comment as Markdown; write and post nothing",
-    "before": "The run compared with: an id, last, previous, or the start of a git SHA",
-    "after": "The run that is compared, named the same way",
+    "before": "The earlier run: an id, last, previous, or the start of a git SHA",
+    "after": "The later run, named in the same way",
     "accept": "Make a run, named as for compare, the baseline of its confirmed regressions",
     "html": "Write the history as a page with charts",
-    "csv": "Print the history as CSV, a line per run and row",
-    "verify": "Look again, even if all was there within the last hour",
+    "csv": "Print the history as CSV, one line per run and row",
+    "verify": "Check again, even if everything was there within the last hour",
     "rotate": "Change the password everywhere it is stored, or nowhere",
-    "teardown": "Remove what can be removed, list what cannot, wipe the local files",
+    "teardown": "Remove what can be removed, list the rest, delete the local files",
     "enroll_totp": "Enrol an authenticator app for the user, and keep its secret",
-    "github_secrets": "Hand the credentials to the Actions secrets of GITHUB_REPOSITORY",
+    "github_secrets": "Store the credentials as Actions secrets of GITHUB_REPOSITORY",
     "print_": "Print the credentials in clear, once",
-    "history.check": "Fail when the newest run is older than the environment's cadence_days allow",
-    "check": "Write nothing: show the difference and fail when a TBD cell is left",
+    "history.check": "Fail if the newest run is older than the environment's cadence_days allow",
+    "check": "Write nothing: show the difference, and fail if a TBD cell is left",
     "close": "Close the sessions that an earlier run left open on the server",
-    "port": "Loopback port to serve on (default: the one it had before, else a free one)",
-    "flags": "Further options of `python -m loadtest.reference`, as one quoted string",
+    "port": "Port on this machine (default: the port of the last time, else a free one)",
+    "flags": "More options of `python -m loadtest.reference`, as one quoted string",
 }
 KNOBS = (
     "protocol",
@@ -240,12 +240,12 @@ def provision(
     enroll_totp: bool = False,
     print_: bool = False,
 ) -> None:
-    """Make the load-test user, its workspace and data
+    """Create the load-test user, its workspace and data
 
-    Safe to repeat: what is there stays as it is. The reference target needs nothing; a hosted
-    environment needs LOADTEST_BASE_URL and LOADTEST_EMAIL.
+    Creates only what is missing, so it is safe to repeat. The reference target needs no settings; a
+    hosted environment needs LOADTEST_BASE_URL and LOADTEST_EMAIL.
 
-    inv provision --env staging --github-secrets    hands the credentials to GitHub Actions
+    inv provision --env staging --github-secrets    stores the credentials in GitHub Actions
     """
     from loadtest import stages
 
@@ -277,8 +277,9 @@ def mint(
 ) -> None:
     """Mint a bearer through OAuth in a real browser
 
-    Signs in and consents as a person would, once: later a refresh token is enough, and a bearer
-    that outlives the profile is left alone. It is verified, and written for k6 alone to read.
+    The first time, it signs in and consents as a person would. Later it uses a refresh token, or
+    does nothing if a bearer is valid for longer than the profile takes. It verifies the bearer and
+    writes it to a file that only you can read.
 
     inv mint --env staging --headed --slow 500    shows what happens on the pages
     """
@@ -294,8 +295,8 @@ def mint(
 def revoke(_: Context, env: str | None = None, mcp_url: str | None = None) -> None:
     """Undo mint: revoke tokens, delete clients, end sessions
 
-    Tries each bearer afterwards. What still works stays on disk, is listed with its end, and
-    makes the exit code 14.
+    Then it tries each bearer. A bearer that still works is listed with its expiry and stays on
+    disk, and the exit code is 14.
     """
     from loadtest import stages
 
@@ -318,13 +319,12 @@ def k6(
 ) -> None:
     """Run the three load-test scenarios
 
-    Cold starts, a ladder of concurrent sessions, a mix of tool calls; each tool is called once
-    before. Says first what it is about to send, and ends what it began: Ctrl-C keeps what was
-    measured and closes the sessions.
+    Cold starts, a ladder of concurrent sessions, a mix of tool calls. It first prints the load that
+    it will send, and calls each tool once. Ctrl-C keeps what was measured and closes the sessions.
 
     inv k6 --env staging --scenarios sessions --stages 1,50,100
     inv k6 --engine segments --parallelism 4    several k6 on this machine
-    inv k6 --env prod --engine kubernetes --parallelism 12 --render    see before you run
+    inv k6 --env prod --engine kubernetes --parallelism 12 --render    look before you run
     """
     from loadtest import stages
 
@@ -344,13 +344,13 @@ def report(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Judge a run, print its tables, post its comment
+    """Compare a run, print its tables, post its comment
 
-    Compares with like runs, writes report.md and report.html beside the run and, where
-    GITHUB_REPOSITORY and GITHUB_TOKEN are set, posts the comment on the tracking issue; the
-    reference target is never posted. Twice is as good as once.
+    Compares the run with earlier comparable runs and writes report.md and report.html beside it. If
+    GITHUB_REPOSITORY and GITHUB_TOKEN are set, it posts the comment on the tracking issue, but
+    never for the reference target. Posting the same run again updates its comment.
 
-    inv report --env prod --run-id 17654321098-1    posts again what an artifact still holds
+    inv report --env prod --run-id 17654321098-1    posts a run that is still an artifact
     """
     from loadtest import stages
 
@@ -361,7 +361,7 @@ def report(
 def compare(_: Context, before: str, after: str, env: str | None = None) -> None:
     """Print two runs side by side
 
-    Two names, in this order: the earlier run, the later one.
+    Name the earlier run first, then the later one.
 
     inv compare previous last --env prod
     inv compare 1a2b3c4 last --env prod
@@ -380,11 +380,12 @@ def history(
     html: bool = False,
     csv: bool = False,
 ) -> None:
-    """Print all runs; accept a regression; check the cadence
+    """Print all runs, accept a regression, or check the cadence
 
-    Of the environment; from its tracking issue where it has one, else from .loadtest/runs.
+    Reads the runs of the environment from its tracking issue, or from .loadtest/runs if it has no
+    issue.
 
-    inv history --env prod --accept last    what was confirmed there is meant to stay
+    inv history --env prod --accept last    the change was intended: make it the baseline
     inv history --env prod --csv > runs.csv
     """
     from loadtest import stages
@@ -396,8 +397,8 @@ def history(
 def docs_update(_: Context, env: str | None = None, check: bool = False) -> None:
     """Turn the TBD cells of the docs into links
 
-    In tables of the pages that loadtest.toml names, and nowhere else; every other byte stays.
-    Without a tracking issue, a preview lies beside the newest run.
+    Changes only tables of the pages that loadtest.toml names, and no other byte. Without a tracking
+    issue, it writes a preview beside the newest run.
     """
     from loadtest import stages
 
@@ -420,7 +421,7 @@ def loadtest(
     """Run the whole chain, provision to docs-update
 
     inv loadtest                                the reference target, in a minute
-    inv loadtest --env prod --profile smoke     your own server, small
+    inv loadtest --env prod --profile smoke     a hosted server, small
     """
 
 
@@ -444,10 +445,11 @@ def doctor(
     close: bool = False,
     knobs: Any = None,
 ) -> None:
-    """Say what is missing before a run
+    """List what is missing before a run
 
-    Looks, and makes nothing: settings, TLS, clock, OAuth metadata, sign-in page, bearer, workspace,
-    tools, quota, where reports go, cluster. Ends with 10 when something is missing.
+    Checks settings, TLS, clock, OAuth metadata, sign-in page, bearer, workspace, tools, quota,
+    where reports go, and the cluster. It creates nothing. The exit code is 10 if something is
+    missing.
     """
     from loadtest import stages
 
