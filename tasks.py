@@ -30,7 +30,7 @@ HELP = {
     "slow": "Milliseconds to wait between the actions of the browser, to watch them",
     "print_claims": "Print the claims of the bearer, never the bearer itself",
     "protocol": "MCP revision to speak: auto, or a date such as 2025-11-25 (default: auto)",
-    "clients": "OAuth clients to spread sessions over (default: the environment's own number, 1)",
+    "clients": "Number of OAuth clients to spread sessions over (default: the environment's)",
     "iterations": "Cold start: number of new sessions (default of all knobs: the profile's)",
     "stages": "Ladder: session counts, as in 1,10,50",
     "stage_seconds": "Ladder: length of each stage in seconds",
