@@ -116,6 +116,11 @@ class PageServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def handle(self) -> None:
+                # A browser that was killed closes its connections at any point.
+                with suppress(ConnectionError):
+                    super().handle()
+
             def do_GET(self) -> None:
                 self._reply(None)
 
@@ -139,9 +144,7 @@ class PageServer:
                 if reply.location is not None:
                     self.send_header("Location", reply.location)
                 self.end_headers()
-                # A browser that was killed takes no answer.
-                with suppress(ConnectionError):
-                    self.wfile.write(body)
+                self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""
