@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from waiting import HANG_SECONDS
 
 from loadtest.browser import BrowserChoice, read_choice
 from loadtest.errors import BrowserError
@@ -79,7 +80,7 @@ def ensure(
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=HANG_SECONDS,
     )
 
 

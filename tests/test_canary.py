@@ -27,6 +27,7 @@ from canary.tap import Tap, write_site
 from canary.watch import watch_processes
 from github_server import TOKEN, serve_github
 from test_chain import LONG, SMALL, start_inv
+from waiting import HANG_SECONDS
 
 from loadtest.browser import RECORD_VERSION, BrowserChoice
 from loadtest.files import write_json
@@ -172,7 +173,7 @@ def open_driver(root: Path, traces: Path, variables: Mapping[str, str]) -> Itera
                 yield Driver(process, log)
                 assert process.stdin is not None
                 process.stdin.close()
-                assert process.wait(60) == 0
+                assert process.wait(HANG_SECONDS) == 0
             finally:
                 process.kill()
 
@@ -273,7 +274,7 @@ def run_whole_chain(root: Path, traces: Path, variables: Mapping[str, str]) -> N
     with start_inv(root, "k6", *LONG, **variables) as (process, read_to):
         lines = [read_to("sessions: 2 sessions"), read_to("sessions: 2 sessions")]
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=120)
+        rest, _ = process.communicate(timeout=HANG_SECONDS)
         assert process.returncode == 130, rest
     (traces / "inv.log").write_text("".join([output, *lines, rest]))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from waiting import HANG_SECONDS
 
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results import read_run_folder
@@ -68,7 +69,7 @@ def start_inv(
 
 def run_inv(checkout: Path, *arguments: str, **variables: str) -> tuple[int, str]:
     with start_inv(checkout, *arguments, **variables) as (process, _):
-        output, _ = process.communicate(timeout=110)
+        output, _ = process.communicate(timeout=HANG_SECONDS)
         return process.returncode, output
 
 
@@ -88,7 +89,7 @@ def read_secrets(checkout: Path) -> list[str]:
 
 
 def assert_all_gone(family: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=HANG_SECONDS)
     assert alive == []
 
 
@@ -136,7 +137,7 @@ def test_a_signal_during_k6_keeps_what_was_measured_and_marks_it(
         family = psutil.Process(process.pid).children(recursive=True)
         assert {"k6"} <= {child.name() for child in family}
         process.send_signal(sent)
-        assert process.wait(60) == code
+        assert process.wait(HANG_SECONDS) == code
         assert_all_gone(family)
     folder = read_run_folder(newest_run(checkout))
     outcomes = {scenario.name: scenario.outcome for scenario in folder.run.scenarios}
@@ -149,7 +150,7 @@ def test_a_signal_during_the_sign_in_leaves_no_browser(checkout: Path) -> None:
         read_to("signing in with")
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 143
+        assert process.wait(HANG_SECONDS) == 143
         assert_all_gone(family)
     assert not (checkout / ".loadtest" / "local" / "bearer.json").exists()
 
@@ -195,7 +196,7 @@ def test_a_closed_terminal_stops_k6_closes_the_sessions_and_keeps_what_was_measu
         family = psutil.Process(process.pid).children(recursive=True)
         assert {"k6"} <= {child.name() for child in family}
         os.close(ours)
-        assert process.wait(60) == 129
+        assert process.wait(HANG_SECONDS) == 129
         assert_all_gone(family)
     assert target.open_sessions == 0
     folder = read_run_folder(newest_run(checkout))
@@ -213,7 +214,7 @@ def run_json(checkout: Path, *arguments: str) -> tuple[int, dict[str, Any], str]
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=HANG_SECONDS,
     )
     document = json.loads(done.stdout)
     assert isinstance(document, dict)
@@ -252,7 +253,7 @@ def test_an_interrupted_run_for_machines_is_a_document_too(checkout: Path) -> No
         lines = (line for line in process.stderr if "sessions: 2 sessions" in line)
         next(lines), next(lines)  # the second comes with calls made
         process.terminate()
-        document = json.loads(process.communicate(timeout=60)[0])
+        document = json.loads(process.communicate(timeout=HANG_SECONDS)[0])
         assert process.returncode == document["exit_code"] == 143
     assert document["outcome"] == "interrupted"
     assert any(row["kind"] == "stage" and row["ok"] for row in document["rows"])
@@ -271,7 +272,7 @@ def test_a_second_run_is_refused_while_the_first_goes_on(checkout: Path) -> None
         assert f"environment local is in use by process {process.pid}, since 20" in line
         assert process.poll() is None
         process.terminate()
-        assert process.wait(60) == 143
+        assert process.wait(HANG_SECONDS) == 143
         assert_all_gone(family)
     assert not (checkout / ".loadtest" / "local" / "holder.json").exists()
 

@@ -18,6 +18,7 @@ import pytest
 from certificates import build_server_tls
 from github_server import REPOSITORY, GithubServer
 from provision.gate import open_gate
+from waiting import HANG_SECONDS
 
 from loadtest import tls
 from loadtest.browser import RECORD_VERSION, BrowserChoice
@@ -483,7 +484,7 @@ def inv_doctor(checkout: Path, *options: str, **variables: str) -> tuple[int, st
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_SECONDS,
     )
     assert max(map(len, done.stdout.splitlines())) <= 80
     return done.returncode, done.stdout

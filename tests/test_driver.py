@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from playwright.async_api import Error
+from waiting import HANG_SECONDS
 
 from loadtest.browser import BrowserChoice, open_browser
 from loadtest.driver import run
@@ -58,7 +59,7 @@ def look_as_user(choice: BrowserChoice) -> tuple[list[str], list[bool]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=HANG_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     told, drawing = json.loads(done.stdout)
@@ -139,7 +140,7 @@ def test_what_looks_for_a_browser_and_installs_it_inherits_no_secret(tmp_path: P
         cwd=ROOT,
         capture_output=True,
         check=False,
-        timeout=110,
+        timeout=HANG_SECONDS,
     )
     seen = (tmp_path / "seen").read_text()
     assert len([line for line in seen.splitlines() if line.startswith("PATH=")]) >= 3

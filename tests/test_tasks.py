@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from invoke.tasks import Call, Task
+from waiting import HANG_SECONDS
 
 import tasks
 from loadtest.config import CONFIG_FILE
@@ -32,7 +33,7 @@ def inv(checkout: Path) -> Inv:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=HANG_SECONDS,
         )
 
     return run
@@ -155,7 +156,7 @@ def start(checkout: Path, *arguments: str, stdout: int, **options: Any) -> tuple
         stdout=stdout,
         stderr=subprocess.PIPE,
         check=False,
-        timeout=60,
+        timeout=HANG_SECONDS,
         **options,
     )
     return done.returncode, done.stderr.decode(errors="backslashreplace")

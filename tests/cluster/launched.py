@@ -5,13 +5,13 @@ from collections.abc import Callable
 from threading import Event
 
 import pytest
+from waiting import HANG_SECONDS
 
 from loadtest.cluster.fleet import ClusterFleet
 from loadtest.cluster.objects import Bounds
 from loadtest.errors import K6Error
 from loadtest.fleet.engine import RunnerState
 
-WAIT_SECONDS = 30.0
 BOUNDS = Bounds(poll=0.05, stuck=0.2, silence=5.0)
 # Two VUs, one a runner, print a line now and then; whatever happens, a summary ends it.
 SCRIPT = """
@@ -50,7 +50,7 @@ States = tuple[RunnerState, ...]
 
 def watch(fleet: ClusterFleet, until: Callable[[States], bool]) -> States:
     """Look at a fleet until its runners are as wanted."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + HANG_SECONDS
     while not until(states := fleet.look()):
         assert time.monotonic() < deadline, states
         Event().wait(0.02)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from waiting import HANG_SECONDS
+
 from .kubernetes_server import RUNNER_TOKEN, Container, KubernetesServer, Thing
 from .operated_jobs import (
     build_command,
@@ -15,7 +17,7 @@ from .operated_jobs import (
     build_runner_service,
     tell_answer,
 )
-from .pod_process import WAIT_SECONDS, Runner, build_environment, build_status, mount, stamp
+from .pod_process import Runner, build_environment, build_status, mount, stamp
 
 TICK_SECONDS = 0.02
 ENDED = {"Succeeded", "Failed"}
@@ -61,7 +63,7 @@ class Operator:
         for runner in self.runners.values():
             runner.kill()
         for thread in self._threads:
-            thread.join(WAIT_SECONDS)
+            thread.join(HANG_SECONDS)
 
     def kill(self, number: int, reason: str) -> None:
         """Kill a runner as the kernel or the kubelet does; its pod says why."""
@@ -213,7 +215,7 @@ class Operator:
         self._change_status(pod["metadata"]["name"], {"phase": "Running"})
         for number, reason in self.kills.items():
             self.kill(number, reason)
-        self.starter_waits.wait(WAIT_SECONDS)
+        self.starter_waits.wait(HANG_SECONDS)
         said, code = "", 0
         for number in numbers:
             is_reached = number not in self.unreached

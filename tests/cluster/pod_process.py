@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import IO
 
 import psutil
+from waiting import HANG_SECONDS
 
 from .kubernetes_server import Container, Thing
 
 # As a container runtime does: longer lines are kept in pieces, each stream's by its own reader.
 PIECE_BYTES = 16384
-WAIT_SECONDS = 60.0
 START = {"data": {"attributes": {"paused": False}, "id": "default", "type": "status"}}
 
 # The data of a ConfigMap or Secret, by plural and name.
@@ -70,7 +70,7 @@ class Runner:
         """Return the exit code as a container runtime tells it, once all is said."""
         code = self.process.wait()
         for reader in self._readers:
-            reader.join(WAIT_SECONDS)
+            reader.join(HANG_SECONDS)
         return code if code >= 0 else 128 - code
 
     def ask(self, method: str, body: str | None = None) -> bool:

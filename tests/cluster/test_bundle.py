@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import HANG_SECONDS
 
 from loadtest.cluster.bundle import MOST_BYTES, build_bundle, name_key
 from loadtest.cluster.manifests import Manifests, build_manifests
@@ -75,7 +76,7 @@ def test_k6_finds_each_import_file_and_variable_in_what_a_runner_is_given(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     assert '"scenarios"' in done.stdout

@@ -14,6 +14,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from waiting import HANG_SECONDS
 
 from loadtest.config import CONFIG_FILE
 from loadtest.reference.server import ReferenceTarget
@@ -22,7 +23,7 @@ from loadtest.results import RunFolder, read_run_folder
 from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
 from .operator_stand_in import Operator
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 EMAIL = "loadtest@novamart.example"
 SMALL = ("--iterations", "4", "--stages", "1,3", "--stage-seconds", "2", "--vus", "2")
@@ -85,7 +86,7 @@ def inv(start: Start) -> Inv:
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         process = start(*arguments)
-        output, errors = process.communicate(timeout=240)
+        output, errors = process.communicate(timeout=HANG_SECONDS)
         return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
     return run
@@ -164,7 +165,7 @@ def test_a_run_that_is_interrupted_keeps_what_it_has_and_leaves_nothing(
             called = target.tool_calls
         Event().wait(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130, errors
     folder = read_run(checkout)
     (result,) = folder.run.scenarios

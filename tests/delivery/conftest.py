@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from github_server import TOKEN
+from waiting import HANG_SECONDS
 
 from .delivering import Inv
 
@@ -24,7 +25,7 @@ def inv(checkout: Path) -> Inv:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=60,
+            timeout=HANG_SECONDS,
         )
         assert TOKEN not in done.stdout
         return done.returncode, done.stdout

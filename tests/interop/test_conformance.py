@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import HANG_SECONDS
 
 from loadtest.config import CONFIG_FILE
 
@@ -78,7 +79,7 @@ def run(node: str, checkout: Path, tmp_path: Path) -> Run:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=110,
+            timeout=HANG_SECONDS,
         )
 
     return start
@@ -90,7 +91,7 @@ def test_every_scenario_of_the_suite_is_tried(node: str) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
     ).stdout.split()
     assert {word for word in listed if word.startswith("auth/")} == {*ACCEPTED, *REFUSED}
 

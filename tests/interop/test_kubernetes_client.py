@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 from cluster.cluster_orders import FULL, build_order, load_environment, load_profiles
-from cluster.launched import READER, WAIT_SECONDS, are, find_fault, watch
+from cluster.launched import READER, are, find_fault, watch
 from cluster.pod_process import build_status
 from k6.running import build_settings, mint_by_session
+from waiting import HANG_SECONDS
 
 from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.cluster.engine import Engine
@@ -121,7 +122,7 @@ def find_test_run(admin: httpx.Client, namespace: str) -> Any:
 
 def await_true(is_so: Callable[[], bool]) -> None:
     """Give the controllers the time that they take."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + HANG_SECONDS
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(BOUNDS.poll)

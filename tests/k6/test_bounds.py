@@ -22,6 +22,7 @@ from hostile_server import (
     send_json,
     speak_mcp,
 )
+from waiting import HANG_SECONDS
 
 from loadtest.errors import K6Error
 from loadtest.fleet.run import run_fleet
@@ -152,7 +153,7 @@ def test_processes_that_use_too_much_together_are_asked_to_end_and_then_killed(
             process.stdout.readline()
             guard.watch(process.pid)
         for process in processes:
-            process.wait(60)
+            process.wait(HANG_SECONDS)
             assert process.stdout is not None
             process.stdout.close()
     assert guard.reason is not None

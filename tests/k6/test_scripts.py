@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from waiting import HANG_SECONDS
 
 from loadtest.k6 import SCRIPTS, K6Binary, inspect
 from loadtest.tools import NOVAMART
@@ -21,7 +22,7 @@ def run_k6(binary: K6Binary, *arguments: str, **variables: str) -> subprocess.Co
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_SECONDS,
     )
 
 

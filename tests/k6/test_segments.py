@@ -281,7 +281,7 @@ def test_a_runner_whose_bearer_is_refused_ends_them_all(
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_fleet_whose_target_is_down_is_broken_off(
     fleet: RunFleet, open_endpoint: Callable[..., Endpoint]
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import HANG_SECONDS
 
 from loadtest.chain import Chain
 from loadtest.config import CONFIG_FILE, Settings
@@ -126,7 +127,7 @@ def test_a_chain_that_failed_leaves_nothing_either(checkout: Path, serve: Serve)
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=HANG_SECONDS,
     )
     assert done.returncode == MintError.exit_code, done.stdout + done.stderr
     assert "access_denied" in done.stderr

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from minting import build_environment
 from page_server import Page, PageServer, Reply, Visit, finish, page, to
+from waiting import HANG_SECONDS
 
 from loadtest.browser import BrowserChoice
 from loadtest.driver import run
@@ -244,7 +245,7 @@ def test_inv_mint_ends_in_one_line_and_keeps_no_lock(
             capture_output=True,
             text=True,
             check=False,
-            timeout=110,
+            timeout=HANG_SECONDS,
         )
 
     lost = mint()

@@ -14,6 +14,7 @@ import httpx
 import mcp  # noqa: F401 (two threads that import it at once trip over each other)
 import pytest
 from sqlalchemy import delete
+from waiting import HANG_SECONDS
 
 from loadtest import provision as stage
 from loadtest.config import CONFIG_FILE, Settings, load_settings
@@ -109,7 +110,7 @@ class Place:
     def run(self, *options: str, env: str = "staging") -> tuple[int, str, str]:
         """Run `inv provision`; return exit code, stdout and stderr."""
         with self.inv(*options, env=env) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=HANG_SECONDS)
         return process.returncode, out, err
 
     def run_killed(
@@ -125,7 +126,7 @@ class Place:
         arm(kill)
         with self.start([sys.executable, "-c", STAGE_ALONE, stage]) as process:
             started.append(process)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=HANG_SECONDS)
         assert process.returncode == -9, err
 
     def start(self, command: list[str]) -> "subprocess.Popen[str]":

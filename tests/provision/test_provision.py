@@ -4,6 +4,7 @@ import stat
 from collections.abc import Callable
 
 import pytest
+from waiting import HANG_SECONDS
 
 from loadtest.accounts import Accounts, open_session
 from loadtest.config import load_settings
@@ -108,7 +109,7 @@ def test_two_runs_that_race_attach_the_data_once(place: Make) -> None:
     assert code == 0, err
     assert "made: NovaMart data (13 entities)" in out
     with second[0] as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, err
     assert "was there: NovaMart data (13 entities)" in out
     assert here.count_entities() == 13

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from waiting import HANG_SECONDS
 
 from loadtest.errors import TargetError
 from loadtest.reference import novamart
@@ -21,7 +22,6 @@ from loadtest.reference.server import ReferenceTarget
 
 from .visitor import Launch, Visitor
 
-WAIT_SECONDS = 30
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -49,7 +49,7 @@ def start(tmp_path: Path, built_data: Path) -> Iterator[Start]:
     yield run
     for process in running:
         process.kill()
-        process.communicate(timeout=WAIT_SECONDS)
+        process.communicate(timeout=HANG_SECONDS)
 
 
 def ready_line(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def test_it_says_when_it_is_ready_and_ends_with_its_input(start: Start) -> None:
     with httpx.Client(base_url=facts["api_url"]) as http:
         assert http.get("/api/health").status_code == 200
         # The connection is kept alive, and still the process ends at once.
-        out, err = process.communicate(timeout=WAIT_SECONDS)
+        out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0
     counts = json.loads(out)
     assert counts.pop("version") == counts.pop("requests") == 1
@@ -90,12 +90,12 @@ def test_sigterm_ends_it_even_with_sessions_and_streams_open(start: Start) -> No
     visitor = Visitor(Remote())  # type: ignore[arg-type]
     client = visitor.mcp().open()
     host, port = facts["api_url"].removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=WAIT_SECONDS) as stream:
+    with socket.create_connection((host, int(port)), timeout=HANG_SECONDS) as stream:
         lines = [f"GET {client.path} HTTP/1.1", "Host: x", "Accept: text/event-stream"]
         lines += [f"{name}: {client.headers[name]}" for name in ("Authorization", "Mcp-Session-Id")]
         stream.sendall("\r\n".join([*lines, "", ""]).encode())
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=WAIT_SECONDS)
+        out, err = process.communicate(timeout=HANG_SECONDS)
     visitor.http.close()
     assert process.returncode == 0
     assert json.loads(out)["open_sessions"] == 1
@@ -106,7 +106,7 @@ def test_a_busy_port_is_one_line_and_exit_code_11(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = start("--port", str(port))
-        out, err = process.communicate(timeout=WAIT_SECONDS)
+        out, err = process.communicate(timeout=HANG_SECONDS)
         assert process.returncode == 11
         assert out == ""
         assert err.count("\n") == 1
@@ -124,7 +124,7 @@ def test_a_preferred_port_is_taken_when_free_and_left_when_busy(launch: Launch) 
 
 def test_a_bad_knob_is_one_line_and_exit_code_2(start: Start) -> None:
     process = start("--error-share", "2")
-    _, err = process.communicate(timeout=WAIT_SECONDS)
+    _, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 2
     assert err == "--error-share is a share from 0 to 1, not 2.0\n"
 
@@ -153,7 +153,7 @@ def test_nothing_secret_reaches_its_output_and_sigint_ends_it(start: Start) -> N
     client.initialize()
     visitor.http.close()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=WAIT_SECONDS)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0
     assert not any(secret in out + err for secret in (visitor.token, bearer, visitor.email))
 

@@ -242,7 +242,7 @@ def find_leaks(runner: HostedRunner, texts: Mapping[str, str]) -> dict[str, set[
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_run_on_a_new_machine_keeps_all_that_it_measured_and_no_secret(
     tmp_path: Path,
     serve: Callable[..., ReferenceTarget],
@@ -299,7 +299,7 @@ def find_late_seed(share: float) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_scenario_that_fails_fails_the_job_and_loses_no_other(
     tmp_path: Path,
     serve: Callable[..., ReferenceTarget],
@@ -329,7 +329,7 @@ def test_a_scenario_that_fails_fails_the_job_and_loses_no_other(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_target_that_is_down_fails_the_job_and_is_reported(
     tmp_path: Path, github: GithubServer
 ) -> None:
@@ -349,7 +349,7 @@ def test_a_target_that_is_down_fails_the_job_and_is_reported(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_an_environment_that_is_not_there_fails_in_one_line_and_leaves_nothing(
     tmp_path: Path,
 ) -> None:
