@@ -24,6 +24,8 @@ REQUIREMENTS = Path("requirements")
 BROWSER_RECORD = ".loadtest/browser.json"
 WORKFLOWS = Path(".github/workflows")
 INTEROP = Path("tests/interop")
+# Tests run on several workers; tests/conftest.py says how many, and in which order they start.
+WORKERS = ("--numprocesses=auto", "--dist=loadgroup", "--no-loadscope-reorder")
 # Go modules, whose go.sum pins by hash.
 ACTIONLINT = REQUIREMENTS / "actionlint"
 K6_NEXT = REQUIREMENTS / "k6-next"
@@ -164,14 +166,14 @@ def tests(session: nox.Session) -> None:
     """Run all tests, with the real browser and the real k6."""
     install(session, "tests")
     ensure_browser(session)
-    run_patiently(session, "pytest", *session.posargs)
+    run_patiently(session, "pytest", *WORKERS, *session.posargs)
 
 
 @nox.session
 def interop(session: nox.Session) -> None:
     """Test against what others make: an OAuth server, Mermaid, GitHub, MDX, Kubernetes."""
     install_with_node(session)
-    tests = ["pytest", str(INTEROP)]
+    tests = ["pytest", *WORKERS, str(INTEROP)]
     if shutil.which("go") is None:
         session.warn("no Go here to build Kubernetes with: nothing is tested against it")
         tests.append(f"--ignore-glob={INTEROP / 'test_kubernetes_*'}")
@@ -190,7 +192,8 @@ def k6_next(session: nox.Session) -> None:
     ensure_browser(session)
     binary = build_tool(session, K6_NEXT, "k6")
     tests = ("tests/k6", "tests/cluster/test_fleet.py", "tests/cluster/test_cluster_task.py")
-    run_patiently(session, "pytest", "-m", "not soak", *tests, *session.posargs, K6_BIN=binary)
+    options = (*WORKERS, "-m", "not soak")
+    run_patiently(session, "pytest", *options, *tests, *session.posargs, K6_BIN=binary)
     run_patiently(session, "invoke", "loadtest", K6_BIN=binary)
 
 

@@ -1,5 +1,6 @@
 """Real parts for every test: a reference target on its own ports, settings that point at it."""
 
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from loadtest.tracking import Tracker, open_tracker
 
 ROOT = Path(__file__).parent.parent
 EMAIL = "loadtest@novamart.example"
+# What starts a browser or a k6.
+SLOW_FIXTURES = frozenset({"binary", "browser_choice", "operator"})
 
 # A shell that starts us in the background has Ctrl-C ignored, by us and by all that we start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,6 +37,27 @@ hypothesis.settings.register_profile(
     "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("tests")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run two workers per processor: most tests wait for k6 or for a browser."""
+    return 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what drives a browser or k6 as slow, and start the longest tests first."""
+    for item in items:
+        if not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    items.sort(key=_get_timeout, reverse=True)
+
+
+def _get_timeout(item: pytest.Item) -> float:
+    """Return how long a test may take; slow tests come before all others."""
+    timeout = item.get_closest_marker("timeout")
+    return float(timeout.args[0]) if timeout else item.get_closest_marker("slow") is not None
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,14 @@ def pytest_report_header() -> str:
     return f"prometheus: {describe_prometheus()}"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run all tests of the cluster on one worker: it takes long to start."""
+    for item in items:
+        if "kube_api" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("kubernetes"))
+
+
 @pytest.fixture(scope="session")
 def node() -> str:
     """Return the wheel's own binary: its `node` command is a Python process around it."""
