@@ -13,9 +13,9 @@ from invoke.tasks import Call, Task
 from invoke.tasks import task as invoke_task
 
 from loadtest import chain
+from loadtest.common.interruption import end_unread_listings
+from loadtest.common.parsing import check_text
 from loadtest.errors import BusyError, ConfigError, LoadtestError, UsageError, explain_refusal
-from loadtest.interruption import end_unread_listings
-from loadtest.parsing import check_text
 
 end_unread_listings()
 

@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote, urljoin, urlsplit
 
+from loadtest.common.parsing import parse_json
+from loadtest.common.redaction import SecretStr, learn_members, redact
+from loadtest.common.retry_after import wait_out
+from loadtest.common.totp import Totp, shorten
 from loadtest.config import Settings, parse_origin
 from loadtest.errors import ConfigError, ProvisionError
-from loadtest.parsing import parse_json
-from loadtest.patience import wait_out
-from loadtest.redaction import SecretStr, learn_members, redact
-from loadtest.totp import Totp, shorten
 
 if TYPE_CHECKING:
     import httpx2
@@ -94,7 +94,7 @@ class Accounts:
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        from loadtest.http import open_client  # a task that skips itself does without
+        from loadtest.common.http import open_client  # a task that skips itself does without
 
         self._http = open_client(REQUEST_SECONDS, base_url=base_url)
         self._token = SecretStr("")
@@ -402,7 +402,7 @@ class Accounts:
     ) -> "httpx2.Response":
         import httpx2
 
-        from loadtest.http import explain
+        from loadtest.common.http import explain
 
         send = partial(self._send, method, path, body, timeout_seconds, headers)
         try:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import httpx2
 
+from loadtest.common.http import explain, open_client
+from loadtest.common.redaction import redact
+from loadtest.common.tls import is_sealed
 from loadtest.errors import ReportError
-from loadtest.http import explain, open_client
-from loadtest.redaction import redact
-from loadtest.tls import is_sealed
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 OUTPUT_VARIABLE = "GITHUB_OUTPUT"

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
+from loadtest.common.files import read_valid, write_json
+from loadtest.common.processes import build_child_environment
 from loadtest.driver import PASSED_ON, open_driver, run
 from loadtest.errors import BrowserError
-from loadtest.files import read_valid, write_json
-from loadtest.processes import build_child_environment
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadtest.errors import K6Error, LoadtestError, explain_refusal
-from loadtest.interruption import (
+from loadtest.common.console import Console, open_redacting, say, strip_controls
+from loadtest.common.interruption import (
     BROKEN_PIPE_EXIT_CODE,
     HANGUP_EXIT_CODE,
     Signals,
     Terminated,
     guard_outputs,
 )
-from loadtest.redaction import redact, redact_json
-from loadtest.screen import Console, open_redacting, say, strip_controls
+from loadtest.common.redaction import redact, redact_json
+from loadtest.errors import K6Error, LoadtestError, explain_refusal
 
 if TYPE_CHECKING:
     from loadtest.config import Settings

@@ -20,8 +20,10 @@ from pydantic import (
     model_validator,
 )
 
+from loadtest.common.files import check_private, read_whole
+from loadtest.common.parsing import check_text, parse_count, parse_url
+from loadtest.common.redaction import SecretStr, learn_variables
 from loadtest.errors import ConfigError
-from loadtest.files import check_private, read_whole
 from loadtest.kubernetes import (
     Cpu,
     Image,
@@ -32,8 +34,6 @@ from loadtest.kubernetes import (
     ObjectName,
     Schedule,
 )
-from loadtest.parsing import check_text, parse_count, parse_url
-from loadtest.redaction import SecretStr, learn_variables
 from loadtest.tools import NOVAMART, ToolTable, list_names, parse_table, read_table
 
 CONFIG_VERSION = 1

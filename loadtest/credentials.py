@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadtest.common.files import ensure_private_dir, write_text
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Settings, parse_env_file
-from loadtest.files import ensure_private_dir, write_text
-from loadtest.redaction import SecretStr
 
 EMAIL = "LOADTEST_EMAIL"
 PASSWORD = "LOADTEST_PASSWORD"  # noqa: S105 (a name)

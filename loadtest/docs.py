@@ -17,9 +17,9 @@ from markdown_it.rules_block import StateBlock, lheading, paragraph
 from markdown_it.rules_block.html_block import HTML_SEQUENCES
 from markdown_it.token import Token
 
+from loadtest.common.files import write_text
 from loadtest.config import Settings
 from loadtest.errors import DocsError
-from loadtest.files import write_text
 
 MDX_SUFFIXES = frozenset({".mdx"})
 PREVIEW_DIR = "docs-preview"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from loadtest.browser import find_choice
+from loadtest.common.redaction import LEAST_SECRET, is_hidable
 from loadtest.config import Credentials, Kubernetes, Settings, check_hosted, parse_origin
 from loadtest.demand import MOSTLY, Allowance, Demand, find_allowances, list_cures
 from loadtest.errors import (
@@ -22,7 +23,6 @@ from loadtest.errors import (
 from loadtest.journal import find_left
 from loadtest.k6 import find_k6
 from loadtest.mint.bearer import Bearer, find_soonest, parse_claims, read_bearers
-from loadtest.redaction import LEAST_SECRET, is_hidable
 from loadtest.results import SCENARIOS
 from loadtest.run_lock import lock_environment
 from loadtest.target import check_reachable

@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from loadtest.common.processes import build_child_environment
 from loadtest.errors import BrowserError
-from loadtest.processes import build_child_environment
 
 if TYPE_CHECKING:
     from playwright.async_api import Playwright

@@ -7,9 +7,9 @@ the file (and the GitHub secrets, where they are in use) hold the secret that ma
 from contextlib import suppress
 
 from loadtest.accounts import Accounts, NoAnswerError
+from loadtest.common.redaction import SecretStr
 from loadtest.credentials import TOTP_SECRET
 from loadtest.errors import LoadtestError, ProvisionError
-from loadtest.redaction import SecretStr
 from loadtest.rotation import Places
 
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from loadtest.common.redaction import SecretStr, redact, redact_json
+from loadtest.common.tls import is_sealed
 from loadtest.errors import ConfigError
-from loadtest.redaction import SecretStr, redact, redact_json
-from loadtest.tls import is_sealed
 
 API_URL = "https://api.github.com"
 SERVER_URL = "https://github.com"
@@ -174,7 +174,7 @@ class Github:
     def _send(self, operation: str, given: Mapping[str, object]) -> bytes:
         from ghapi.core import APIError
 
-        from loadtest.http import explain
+        from loadtest.common.http import explain
 
         group, _, name = operation.partition(".")
         function = getattr(getattr(_build_api(self.api_url), group), name)
@@ -237,7 +237,7 @@ def _build_api(api_url: str) -> Any:
     """
     from ghapi.core import GhApi
 
-    from loadtest.http import open_client
+    from loadtest.common.http import open_client
 
     make: Any = GhApi
     api = make(gh_host=api_url, authenticate=False, sync=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
+from loadtest.common.redaction import SecretStr
 from loadtest.errors import ProvisionError
 from loadtest.github import Github, GithubRefusal, open_github
-from loadtest.redaction import SecretStr
 
 PERMISSION = "Secrets: read and write"
 REMEDIES = {

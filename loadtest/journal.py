@@ -16,8 +16,8 @@ from typing import IO
 
 from pydantic import TypeAdapter
 
+from loadtest.common.files import ensure_private_dir, read_valid, write_json
 from loadtest.errors import K6Error
-from loadtest.files import ensure_private_dir, read_valid, write_json
 from loadtest.mint.bearer import Bearer
 from loadtest.results import SCENARIOS
 
@@ -164,7 +164,7 @@ async def _delete_all(
 ) -> None:
     import httpx2
 
-    from loadtest.http import open_async_client
+    from loadtest.common.http import open_async_client
 
     slots = asyncio.Semaphore(PARALLEL)
 

@@ -21,17 +21,17 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from loadtest.common.files import read_whole, write_json, write_text
+from loadtest.common.parsing import parse_json, tidy_words
+from loadtest.common.processes import build_child_environment
+from loadtest.common.redaction import redact_folder
 from loadtest.config import PROTOCOLS, Profile, Settings
 from loadtest.errors import K6Error, LoadtestError, ResultsError, UsageError
-from loadtest.files import read_whole, write_json, write_text
 from loadtest.health import AbortRule, MemoryGuard, Vitals
 from loadtest.journal import OpenSession, close_sessions, note_writer, open_log, settle_log
 from loadtest.mint.bearer import read_bearers
 from loadtest.outputs import build_output_flags, select_variables
-from loadtest.parsing import parse_json, tidy_words
-from loadtest.processes import build_child_environment
 from loadtest.progress import NoWatcher, Phase, Watcher, find_feed
-from loadtest.redaction import redact_folder
 from loadtest.results import (
     SCENARIOS,
     Outcome,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from loadtest.common.files import read_valid, write_json
 from loadtest.errors import ResultsError
-from loadtest.files import read_valid, write_json
 from loadtest.history import Cell, Entry, Reading
 from loadtest.results import read_run_folder
 

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Callable, Mapping
 
-from loadtest.redaction import SecretStr
-from loadtest.screen import open_plain
+from loadtest.common.console import open_plain
+from loadtest.common.redaction import SecretStr
 
 
 def build_mask(variables: Mapping[str, str]) -> Callable[[SecretStr], None]:

@@ -10,9 +10,9 @@ from urllib.parse import quote, unquote
 
 from pydantic import TypeAdapter, ValidationError
 
+from loadtest.common.redaction import redact_json
 from loadtest.errors import ReportError
 from loadtest.history import Cell, Entry
-from loadtest.redaction import redact_json
 from loadtest.results import Row, Run
 
 PAYLOAD_VERSION = 1

@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from loadtest.common.files import write_json, write_text
+from loadtest.common.parsing import tidy_words
+from loadtest.common.redaction import redact_folder
 from loadtest.config import PROTOCOLS, Settings
 from loadtest.errors import ConfigError, K6Error
-from loadtest.files import write_json, write_text
 from loadtest.health import MemoryGuard
 from loadtest.k6 import (
     CALL_TIMEOUT_SECONDS,
@@ -27,8 +29,6 @@ from loadtest.k6 import (
     stop,
 )
 from loadtest.mint.bearer import read_bearers
-from loadtest.parsing import tidy_words
-from loadtest.redaction import redact_folder
 from loadtest.tools import ListedTool, ToolTable, build_draft, list_names
 
 DRAFT_FILE = "tools-draft.json"
@@ -115,7 +115,7 @@ def _check_bounds(mcp_url: str, bearer_file: Path) -> None:
     """Raise where the list of tools is too long or too slow: k6 itself would hold all of it."""
     import httpx2
 
-    from loadtest.http import BodyError, explain, open_client
+    from loadtest.common.http import BodyError, explain, open_client
     from loadtest.mint.acceptance import list_tools
 
     bearer = read_bearers(bearer_file)[0]

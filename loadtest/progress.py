@@ -14,8 +14,8 @@ from urllib.parse import quote
 import psutil  # type: ignore[import-untyped,unused-ignore]
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from loadtest.common.console import Console, say
 from loadtest.results import ScenarioResult
-from loadtest.screen import Console, say
 
 PLAIN_EVERY_SECONDS = 10.0
 POLL_EVERY_SECONDS = 1.0

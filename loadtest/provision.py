@@ -17,6 +17,16 @@ from loadtest.accounts import (
     build_slug,
     find_second_factor,
 )
+from loadtest.common.files import ensure_private_dir, read_valid, write_json
+from loadtest.common.redaction import SecretStr
+from loadtest.common.state_files import (
+    LOCK_FILE,
+    STATE_FILES,
+    TARGET_FILES,
+    check_own,
+    remove_empty,
+    remove_known,
+)
 from loadtest.config import Credentials, Settings, parse_env_file
 from loadtest.credentials import (
     EMAIL,
@@ -29,20 +39,10 @@ from loadtest.credentials import (
 )
 from loadtest.enrollment import enroll
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError, TargetError
-from loadtest.files import ensure_private_dir, read_valid, write_json
 from loadtest.github_secrets import RepositorySecrets, open_secrets
 from loadtest.masking import build_mask
 from loadtest.quota import MOST_REQUESTS_PER_MINUTE, ensure_quota
-from loadtest.redaction import SecretStr
 from loadtest.rotation import Places, change_password, invent_password
-from loadtest.state_files import (
-    LOCK_FILE,
-    STATE_FILES,
-    TARGET_FILES,
-    check_own,
-    remove_empty,
-    remove_known,
-)
 from loadtest.workspace import Workspace
 
 RECORD_VERSION = 1

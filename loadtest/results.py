@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, TypeAdapter
 
+from loadtest.common.files import read_valid, write_json
+from loadtest.common.parsing import tidy_words
 from loadtest.config import Engine
 from loadtest.errors import ResultsError
-from loadtest.files import read_valid, write_json
-from loadtest.parsing import tidy_words
 
 RUN_VERSION = 1
 DOCUMENT_VERSION = 1

@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from loadtest.accounts import Accounts, NoAnswerError
+from loadtest.common.redaction import SecretStr
 from loadtest.credentials import NEXT, PASSWORD, CredentialsFile
 from loadtest.errors import LoadtestError, ProvisionError
 from loadtest.github_secrets import RepositorySecrets
-from loadtest.redaction import SecretStr
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from loadtest.common.files import ensure_private_dir, read_json, write_json
 from loadtest.errors import BusyError
-from loadtest.files import ensure_private_dir, read_json, write_json
 from loadtest.results import utc_now
 
 HOLDER_VERSION = 1

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 from loadtest import __version__
 from loadtest.chain import Chain
+from loadtest.common.console import open_plain, strip_controls
+from loadtest.common.redaction import redact
 from loadtest.config import Settings, check_hosted, load_settings
 from loadtest.errors import (
     BusyError,
@@ -39,17 +41,15 @@ from loadtest.mint.bearer import (
 )
 from loadtest.mint.lock import lock_state
 from loadtest.mint.options import WAYS, MintOptions
-from loadtest.redaction import redact
-from loadtest.screen import open_plain, strip_controls
 
 if TYPE_CHECKING:
+    from loadtest.common.redaction import SecretStr
     from loadtest.config import Kubernetes
     from loadtest.delivery import Judged
     from loadtest.history import Reading
     from loadtest.k6 import K6Binary, RunScenario
     from loadtest.mint.revocation import Undone
     from loadtest.preflight import Checked
-    from loadtest.redaction import SecretStr
     from loadtest.results import Run, RunFolder, Target
 
 # What provisioning a hosted environment cannot do without.

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtest.common.files import ensure_private_dir
+from loadtest.common.processes import build_child_environment
+from loadtest.common.redaction import redact_file
+from loadtest.common.tls import Certificate, find_verify_error, read_certificate
 from loadtest.errors import CertificateError, TargetError
-from loadtest.files import ensure_private_dir
-from loadtest.processes import build_child_environment
-from loadtest.redaction import redact_file
-from loadtest.tls import Certificate, find_verify_error, read_certificate
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -69,7 +69,7 @@ def check_reachable(base_url: str) -> Certificate | None:
     """
     import httpx2
 
-    from loadtest.http import open_client
+    from loadtest.common.http import open_client
 
     try:
         with (

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from loadtest.common.files import read_whole
+from loadtest.common.parsing import parse_json
 from loadtest.errors import ConfigError
-from loadtest.files import read_whole
-from loadtest.parsing import parse_json
 
 NOVAMART = Path(__file__).resolve().parent.parent / "k6" / "fixtures" / "novamart.json"
 # What a drafted table says where only a person knows.

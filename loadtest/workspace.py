@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
+from loadtest.common.network import find_proxy
+from loadtest.common.parsing import parse_json
+from loadtest.common.redaction import SecretStr, learn
 from loadtest.errors import ProvisionError
-from loadtest.network import find_proxy
-from loadtest.parsing import parse_json
-from loadtest.redaction import SecretStr, learn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -180,7 +180,7 @@ class Workspace:
         from mcp.client import Client
         from mcp.client.streamable_http import streamable_http_client
 
-        from loadtest.http import AsyncTransport, open_async_client
+        from loadtest.common.http import AsyncTransport, open_async_client
 
         find_proxy(self._mcp_url)  # an error inside the SDK's client would be one of its own
         headers = {"Authorization": f"Bearer {self._bearer.get_secret_value()}"}

@@ -16,8 +16,8 @@ import mcp.client  # noqa: F401
 import pytest
 from github_server import GithubServer, serve_github
 
-from loadtest import redaction
 from loadtest.browser import BrowserChoice, find_choice
+from loadtest.common import redaction
 from loadtest.config import CONFIG_FILE, Settings, load_settings
 from loadtest.provision import provision
 from loadtest.reference.knobs import Knobs

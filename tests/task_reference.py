@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from loadtest.chain import ROOT
-from loadtest.files import write_text
+from loadtest.common.files import write_text
 
 PAGE = ROOT / "docs" / "reference" / "tasks.md"
 COMMAND = "python -m tests.task_reference"

@@ -16,8 +16,8 @@ import pytest
 from waiting import HANG_SECONDS
 
 from loadtest.browser import BrowserChoice, read_choice
+from loadtest.common.files import write_json
 from loadtest.errors import BrowserError
-from loadtest.files import write_json
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: refused at once
 

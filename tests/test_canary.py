@@ -30,7 +30,7 @@ from test_chain import LONG, SMALL, start_inv
 from waiting import HANG_SECONDS
 
 from loadtest.browser import RECORD_VERSION, BrowserChoice
-from loadtest.files import write_json
+from loadtest.common.files import write_json
 from loadtest.reference import server
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedClient, SeedUser

@@ -20,15 +20,15 @@ from github_server import REPOSITORY, GithubServer
 from provision.gate import open_gate
 from waiting import HANG_SECONDS
 
-from loadtest import tls
 from loadtest.browser import RECORD_VERSION, BrowserChoice
+from loadtest.common import tls
+from loadtest.common.files import write_json
+from loadtest.common.redaction import SecretStr
 from loadtest.config import CONFIG_FILE, Credentials, Quota, Settings, load_settings
 from loadtest.doctor import Finding, examine
-from loadtest.files import write_json
 from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.mint.discovery import REDIRECT_URI
 from loadtest.provision import provision
-from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 
 ROOT = Path(__file__).parent.parent

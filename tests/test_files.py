@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.common.files import ensure_private_dir, read_json, write_json, write_text
 from loadtest.errors import MintError, ResultsError
-from loadtest.files import ensure_private_dir, read_json, write_json, write_text
 from loadtest.mint.bearer import read_bearers
 from loadtest.mint.clients import ClientStore
 

@@ -24,13 +24,7 @@ from hostile_server import (
     trickling_head,
 )
 
-from loadtest.http import (
-    MOST_BYTES,
-    BodyError,
-    explain,
-    open_async_client,
-    open_client,
-)
+from loadtest.common.http import MOST_BYTES, BodyError, explain, open_async_client, open_client
 
 Ask = Callable[[str, float], httpx2.Response]
 

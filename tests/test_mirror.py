@@ -15,7 +15,7 @@ from test_canary import EMAIL, Driver, invent, open_driver, scan
 from test_chain import SMALL
 
 from loadtest.browser import RECORD_VERSION, BrowserChoice
-from loadtest.files import write_json
+from loadtest.common.files import write_json
 from loadtest.payload import decode_entry
 from loadtest.reference import server
 from loadtest.reference.knobs import Knobs

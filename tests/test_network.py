@@ -2,9 +2,9 @@
 
 import pytest
 
+from loadtest.common.network import LOCAL_HOSTS, find_proxy, is_loopback
+from loadtest.common.processes import build_child_environment
 from loadtest.errors import ConfigError
-from loadtest.network import LOCAL_HOSTS, find_proxy, is_loopback
-from loadtest.processes import build_child_environment
 
 VARIABLES = [f"{kind}_proxy" for kind in ("http", "https", "all", "no")]
 

@@ -7,9 +7,9 @@ import httpx2
 import pytest
 from hostile_server import HostileServer, Request, send_json
 
-from loadtest.http import open_async_client, open_client
+from loadtest.common.http import open_async_client, open_client
+from loadtest.common.retry_after import wait_out
 from loadtest.mint.transport import PatientTransport
-from loadtest.patience import wait_out
 
 SECONDS = 60.0
 Tell = Callable[[str], None]
@@ -36,7 +36,7 @@ def test_a_rate_limit_is_waited_out_by_one_rule(
     status: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("loadtest.patience.RATE_WAITS_SECONDS", (0.01, 0.02, 0.03))
+    monkeypatch.setattr("loadtest.common.retry_after.RATE_WAITS_SECONDS", (0.01, 0.02, 0.03))
     told: list[str] = []
 
     def answer(_: Request) -> Iterator[bytes]:

@@ -14,14 +14,14 @@ from provision.gate import open_gate
 
 from loadtest import stages
 from loadtest.chain import Chain
+from loadtest.common.console import Console
+from loadtest.common.files import write_json
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Quota, Settings
 from loadtest.errors import ConfigError, UsageError
-from loadtest.files import write_json
 from loadtest.mint.bearer import Bearer, write_bearers
-from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results import Row, read_run_folder
-from loadtest.screen import Console
 
 pytestmark = pytest.mark.slow
 

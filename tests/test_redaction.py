@@ -15,13 +15,10 @@ from hostile_server import HostileServer, Request, send_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest import redaction
 from loadtest.accounts import Accounts
-from loadtest.errors import LoadtestError
-from loadtest.http import open_client
-from loadtest.mint.acceptance import list_tools
-from loadtest.mint.discovery import discover
-from loadtest.redaction import (
+from loadtest.common import redaction
+from loadtest.common.http import open_client
+from loadtest.common.redaction import (
     SecretStr,
     is_hidable,
     learn,
@@ -30,6 +27,9 @@ from loadtest.redaction import (
     redact_file,
     redact_json,
 )
+from loadtest.errors import LoadtestError
+from loadtest.mint.acceptance import list_tools
+from loadtest.mint.discovery import discover
 from loadtest.workspace import Workspace
 
 WRITINGS: dict[str, Callable[[str], str]] = {

@@ -8,8 +8,8 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.redaction import learn
-from loadtest.screen import Console, open_plain, open_redacting, say, strip_controls
+from loadtest.common.console import Console, open_plain, open_redacting, say, strip_controls
+from loadtest.common.redaction import learn
 
 STEERING = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202edone\r\x00\x7f"
 # Colours, which are the console's own.

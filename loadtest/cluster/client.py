@@ -19,11 +19,11 @@ from lightkube.config.kubeconfig import SingleConfig
 from lightkube.config.models import User
 from lightkube.core.exceptions import ApiError, ConfigError
 
+from loadtest.common.http import BodyError, Transport
+from loadtest.common.network import find_proxy
+from loadtest.common.redaction import learn, read_authorization
 from loadtest.config import Kubernetes
 from loadtest.errors import K6Error
-from loadtest.http import BodyError, Transport
-from loadtest.network import find_proxy
-from loadtest.redaction import learn, read_authorization
 
 TIMEOUT_SECONDS = 10.0
 # A list of pods holds about 10 KB of each, and a fleet may have a thousand.

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from loadtest.common.parsing import parse_count
 from loadtest.config import ENGINES, Profile, Settings
 from loadtest.errors import ConfigError, UsageError
 from loadtest.health import count_cpus
-from loadtest.parsing import parse_count
 
 
 def choose_engine(

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from loadtest.common.files import write_json, write_text
+from loadtest.common.redaction import redact_folder
 from loadtest.config import Settings
 from loadtest.errors import K6Error, ResultsError
-from loadtest.files import write_json, write_text
 from loadtest.fleet.engine import Fleet, Launch, Order, RunnerState
 from loadtest.fleet.merging import describe, merge
 from loadtest.fleet.runner import RunnerLog, fill_gaps, find_faults, is_told
@@ -31,7 +32,6 @@ from loadtest.k6 import (
 )
 from loadtest.outputs import select_variables
 from loadtest.progress import Live, NoWatcher, Phase, Watcher
-from loadtest.redaction import redact_folder
 from loadtest.results import Generator, Outcome, RunnerFault, ScenarioResult, utc_now
 
 TALLIES_VERSION = 1

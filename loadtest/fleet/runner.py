@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from loadtest.common.files import write_text
+from loadtest.common.redaction import redact_file
 from loadtest.errors import ResultsError
-from loadtest.files import write_text
 from loadtest.fleet.engine import RunnerState
 from loadtest.fleet.tally import Tally, build_histogram, is_tally
 from loadtest.k6 import Summary, parse_summary
-from loadtest.redaction import redact_file
 from loadtest.results import RunnerFault
 
 LATE_SECONDS = 2.0  # a slice drains for longer: its calls reach into no other runner's next slice

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from loadtest.files import write_text
+from loadtest.common.files import write_text
 from loadtest.fleet.engine import Launch, Order, RunnerState
 from loadtest.health import MemoryGuard, Vitals
 from loadtest.journal import note_writer

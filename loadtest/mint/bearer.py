@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from loadtest.common.files import check_private, ensure_private_dir, read_valid, write_json
+from loadtest.common.parsing import parse_json
+from loadtest.common.redaction import SecretStr
 from loadtest.errors import MintError
-from loadtest.files import check_private, ensure_private_dir, read_valid, write_json
-from loadtest.parsing import parse_json
-from loadtest.redaction import SecretStr
 
 BEARER_VERSION = 2
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import h11
 
-from loadtest.redaction import learn
+from loadtest.common.redaction import learn
 
 CALLBACK_PATH = "/callback"
 SERVE_SECONDS = 10.0

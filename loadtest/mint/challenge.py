@@ -12,8 +12,9 @@ from mcp.client.auth.utils import (
     handle_protected_resource_response,
 )
 
+from loadtest.common.http import explain
+from loadtest.common.redaction import learn
 from loadtest.errors import LoadtestError, MintError
-from loadtest.http import explain
 from loadtest.mint.exchange import Exchange
 from loadtest.mint.request import (
     SESSION_HEADER,
@@ -22,7 +23,6 @@ from loadtest.mint.request import (
     build_mcp_headers,
     build_requests_after_initialize,
 )
-from loadtest.redaction import learn
 
 
 class _AsChallenged(httpx2.Auth):

@@ -10,9 +10,9 @@ from urllib.parse import quote_plus
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from loadtest.common.files import check_private, ensure_private_dir, read_valid, write_json
+from loadtest.common.redaction import SecretText
 from loadtest.errors import MintError
-from loadtest.files import check_private, ensure_private_dir, read_valid, write_json
-from loadtest.redaction import SecretText
 
 CLIENTS_VERSION = 1
 

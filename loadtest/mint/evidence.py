@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
-from loadtest import redaction
-from loadtest.files import ensure_private_dir, write_text
-from loadtest.redaction import HIDDEN, JWT
+from loadtest.common import redaction
+from loadtest.common.files import ensure_private_dir, write_text
+from loadtest.common.redaction import HIDDEN, JWT
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page

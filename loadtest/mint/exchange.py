@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
+from loadtest.common.network import is_loopback
+from loadtest.common.parsing import parse_json, tidy_words
+from loadtest.common.redaction import learn, learn_members, read_authorization, redact
+from loadtest.common.tls import is_sealed
 from loadtest.config import parse_origin
 from loadtest.errors import MintError
-from loadtest.network import is_loopback
-from loadtest.parsing import parse_json, tidy_words
-from loadtest.redaction import learn, learn_members, read_authorization, redact
-from loadtest.tls import is_sealed
 
 if TYPE_CHECKING:
     import httpx2

@@ -16,10 +16,12 @@ from mcp.shared.auth import (
     OAuthClientMetadata,
 )
 
+from loadtest.common.http import open_async_client, open_client
+from loadtest.common.redaction import SecretStr
+from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.config import parse_origin
 from loadtest.driver import run
 from loadtest.errors import MintError
-from loadtest.http import open_async_client, open_client
 from loadtest.mint.acceptance import check_grant
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.browsing import SignInBrowser
@@ -38,8 +40,6 @@ from loadtest.mint.request import (
 )
 from loadtest.mint.storage import SlotStorage
 from loadtest.mint.transport import PatientTransport
-from loadtest.patience import RATE_WAITS_SECONDS
-from loadtest.redaction import SecretStr
 
 # How often a refusal for want of scope is answered by asking for more.
 STEP_UPS = 2

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from loadtest.common.files import ensure_private_dir
 from loadtest.errors import MintError
-from loadtest.files import ensure_private_dir
 
 LOCK_SECONDS = 300.0
 

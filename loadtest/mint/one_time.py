@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 
+from loadtest.common.redaction import SecretStr
+from loadtest.common.totp import Totp
 from loadtest.errors import MintError
-from loadtest.redaction import SecretStr
-from loadtest.totp import Totp
 
 
 class OneTimeCodes(Totp):

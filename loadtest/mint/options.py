@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import get_args
 
+from loadtest.common.parsing import parse_count
 from loadtest.config import Via
 from loadtest.errors import UsageError
-from loadtest.parsing import parse_count
 
 WAYS: tuple[Via, ...] = get_args(Via)
 

@@ -29,7 +29,7 @@ from loadtest.mint.words import (
 if TYPE_CHECKING:
     from playwright.async_api import ElementHandle, Error, Locator, Page
 
-    from loadtest.redaction import SecretStr
+    from loadtest.common.redaction import SecretStr
 
 SIGN_IN_SECONDS = 60.0
 # A code that was typed a moment ago has to run out before there is another.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from loadtest.accounts import find_second_factor, open_session
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
 from loadtest.masking import build_mask
@@ -14,7 +15,6 @@ from loadtest.mint.clients import ClientStore
 from loadtest.mint.options import MintOptions
 from loadtest.mint.refresh import refresh_slots
 from loadtest.mint.request import ClientRequest, Endpoint, MintRequest, Timings, ToolCall
-from loadtest.redaction import SecretStr
 
 SELF_MINT_TTL_SECONDS = (60, 3600)
 # Who a client is that signs in as itself, beside its secret or key.

@@ -9,13 +9,13 @@ from loadtest.accounts import (
     WrongPasswordError,
     open_session,
 )
+from loadtest.common.redaction import SecretStr
 from loadtest.errors import ProvisionError
 from loadtest.mint.callback import CALLBACK_PATH
 from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.discovery import discover
 from loadtest.mint.request import ClientRequest, build_client_metadata
 from loadtest.quota import MOST_REQUESTS_PER_MINUTE, ensure_quota
-from loadtest.redaction import SecretStr
 
 
 def register_with_session(

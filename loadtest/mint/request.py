@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Environment
-from loadtest.redaction import SecretStr
 
 if TYPE_CHECKING:
     from loadtest.browser import BrowserChoice

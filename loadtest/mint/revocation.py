@@ -14,16 +14,16 @@ from typing import Any, Literal
 import httpx2
 
 from loadtest.accounts import Accounts
+from loadtest.common.http import explain, open_client
+from loadtest.common.redaction import SecretStr
+from loadtest.common.retry_after import wait_out
+from loadtest.common.state_files import check_own, remove_known
 from loadtest.errors import ConfigError, MintError, ProvisionError
-from loadtest.http import explain, open_client
 from loadtest.mint.acceptance import list_tools
 from loadtest.mint.bearer import Bearer, read_bearers, write_bearers
 from loadtest.mint.clients import ClientStore, Remembered
 from loadtest.mint.exchange import check_secure
 from loadtest.mint.request import CLIENT_NAME
-from loadtest.patience import wait_out
-from loadtest.redaction import SecretStr
-from loadtest.state_files import check_own, remove_known
 
 REQUEST_SECONDS = 30.0
 

@@ -9,11 +9,11 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit, urlunsplit
 
 import httpx2
 
+from loadtest.common.http import explain, open_client
+from loadtest.common.retry_after import wait_out
+from loadtest.common.tls import LOOPBACK
 from loadtest.config import parse_origin
 from loadtest.errors import MintError
-from loadtest.http import explain, open_client
-from loadtest.patience import wait_out
-from loadtest.tls import LOOPBACK
 
 STEP = "sign-in"
 LOOK_SECONDS = 15.0

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
+from loadtest.common.redaction import SecretStr
 from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.exchange import Exchange
-from loadtest.redaction import SecretStr
 
 
 class SlotStorage:

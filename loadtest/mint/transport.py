@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import httpx2
 
-from loadtest.http import AsyncTransport
-from loadtest.patience import RateLimit
+from loadtest.common.http import AsyncTransport
+from loadtest.common.retry_after import RateLimit
 
 CONNECT_RETRIES = 2
 

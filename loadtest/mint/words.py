@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from loadtest.parsing import parse_json
+from loadtest.common.parsing import parse_json
 
 NOT_A_WORKSPACE = re.compile(
     r"\b(log|sign) ?out\b|^(create|new|add|back|cancel|skip|continue|next|help|privacy|terms|"

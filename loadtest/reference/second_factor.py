@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from loadtest.common.totp import Totp
 from loadtest.reference.accounts import User
 from loadtest.reference.deployment import Deployment
 from loadtest.reference.identity import (
@@ -22,7 +23,6 @@ from loadtest.reference.identity import (
 from loadtest.reference.people import People
 from loadtest.reference.replies import Refusal, account_error
 from loadtest.reference.tokens import hash_secret
-from loadtest.totp import Totp
 
 BACKUP_CODES = 10
 # Codes of the step before and after are taken too (RFC 6238 §5.2).

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from loadtest import files
+from loadtest.common import files
 from loadtest.errors import TargetError
 from loadtest.reference.accounts import Client, SignIn, Store, User, Workspace
 from loadtest.reference.clients import Clients

@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from loadtest.common.files import write_text
+from loadtest.common.redaction import redact
 from loadtest.errors import ReportError
-from loadtest.files import write_text
 from loadtest.history import Entry
 from loadtest.judging import BOLD, Judgement, Status
-from loadtest.redaction import redact
 from loadtest.report.contents import build_report
 from loadtest.report.figures import WORSE
 from loadtest.report.sheets import Sheet, TableCell

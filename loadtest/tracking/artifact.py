@@ -11,11 +11,11 @@ from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+from loadtest.common.tls import is_sealed
 from loadtest.config import Settings
 from loadtest.errors import ReportError, ResultsError
 from loadtest.github import Github, GithubRefusal, open_github
 from loadtest.results import read_run_folder
-from loadtest.tls import is_sealed
 from loadtest.tracking.shapes import ARTIFACTS, Artifact
 
 PERMISSION = "Actions: read"
@@ -106,7 +106,7 @@ def _find_address(github: Github, artifact: Artifact, where: str) -> str:
 def _download(address: str, archive: Path) -> None:
     import httpx2
 
-    from loadtest.http import explain, open_client
+    from loadtest.common.http import explain, open_client
 
     try:
         with (

@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from loadtest.common.redaction import SecretStr
 from loadtest.config import CONFIG_FILE, load_settings
 from loadtest.fleet.run import run_fleet
 from loadtest.fleet.segments import open_segments
 from loadtest.k6 import RunScenario, ScenarioRun, find_k6, run_scenario
 from loadtest.mint.bearer import Bearer, read_bearers, write_bearers
-from loadtest.redaction import SecretStr
 from loadtest.results import Row
 from loadtest.target import serve_reference
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Environment, Kubernetes, Profile, load_settings
 from loadtest.fleet.engine import Order
 from loadtest.fleet.run import TELL
 from loadtest.k6 import build_told
 from loadtest.mint.bearer import Bearer, write_bearers
-from loadtest.redaction import SecretStr
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "canary-token-of-the-tests"

@@ -11,12 +11,12 @@ from k6.running import build_settings, mint_by_session
 from loadtest.cluster.client import Cluster
 from loadtest.cluster.engine import Engine
 from loadtest.cluster.fleet import ClusterFleet
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Kubernetes
 from loadtest.fleet.engine import Order
 from loadtest.fleet.run import run_fleet
 from loadtest.mint.bearer import Bearer
 from loadtest.progress import Live, NoWatcher
-from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results import RunnerFault
 

@@ -18,7 +18,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from loadtest.files import write_text
+from loadtest.common.files import write_text
 
 READY_SECONDS = 90.0
 STOP_SECONDS = 30.0

@@ -14,11 +14,11 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT4
 from report_runs import RUN
 
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Settings
 from loadtest.errors import ReportError
 from loadtest.github_secrets import open_secrets
 from loadtest.history import Entry
-from loadtest.redaction import SecretStr
 from loadtest.tracking import Tracker, fetch_run_artifact, shapes
 
 FILE = Path(__file__).with_name("node_modules") / "@octokit/openapi/generated/api.github.com.json"

@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from loadtest.browser import BrowserChoice
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Environment, Limits, Pages
 from loadtest.errors import MintError
 from loadtest.mint.bearer import Bearer, read_bearers, write_bearers
@@ -21,7 +22,6 @@ from loadtest.mint.pool import mint_pool
 from loadtest.mint.request import MintRequest, Timings
 from loadtest.mint.revocation import revoke_all
 from loadtest.mint.ways import MachineClient, mint_by_client_credentials
-from loadtest.redaction import SecretStr
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0

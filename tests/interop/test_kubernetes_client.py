@@ -23,13 +23,13 @@ from loadtest.cluster.engine import Engine
 from loadtest.cluster.fleet import ClusterFleet, launch_fleet
 from loadtest.cluster.manifests import build_cadence, build_manifests
 from loadtest.cluster.objects import Bounds
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.fleet.engine import Order, RunnerState
 from loadtest.fleet.run import run_fleet
 from loadtest.k6 import EXIT_INTERRUPTED, find_k6
 from loadtest.mint.bearer import Bearer, read_bearers
-from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 
 from .kube_api import Asked, KubeApi, Manifest, create, find_place, serve_kube_api

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import psutil
 
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Settings, load_settings
 from loadtest.k6 import K6Binary, ScenarioRun
 from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.progress import Live, NoWatcher
-from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results import (
     SCENARIOS,

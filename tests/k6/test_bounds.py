@@ -24,6 +24,7 @@ from hostile_server import (
 )
 from waiting import HANG_SECONDS
 
+from loadtest.common.redaction import SecretStr
 from loadtest.errors import K6Error
 from loadtest.fleet.run import run_fleet
 from loadtest.fleet.segments import open_segments
@@ -31,7 +32,6 @@ from loadtest.health import MemoryGuard, find_memory_bytes
 from loadtest.k6 import K6Binary, run_scenario
 from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.preflight import check_target
-from loadtest.redaction import SecretStr
 
 from .running import build_settings
 

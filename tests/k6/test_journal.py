@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from loadtest.common.files import write_text
 from loadtest.errors import K6Error
-from loadtest.files import write_text
 from loadtest.journal import (
     OpenSession,
     close_earlier,

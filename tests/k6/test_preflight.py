@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from loadtest.common.files import write_json
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Settings
 from loadtest.errors import ConfigError, K6Error, LoadtestError
-from loadtest.files import write_json
 from loadtest.k6 import K6Binary, run_scenario
 from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.preflight import check_target
-from loadtest.redaction import SecretStr
 from loadtest.results import SCENARIOS
 from loadtest.tools import BLANK, parse_table, read_table
 

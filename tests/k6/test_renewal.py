@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from loadtest.common.redaction import SecretStr
 from loadtest.errors import MintError
 from loadtest.k6 import K6Binary, run_scenario
 from loadtest.mint.bearer import Bearer, write_bearers
-from loadtest.redaction import SecretStr
 from loadtest.renewal import Renewal
 
 from .running import Endpoint, build_settings, mint_again, pick

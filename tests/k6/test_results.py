@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from loadtest.common.console import Console
 from loadtest.errors import ResultsError
 from loadtest.k6 import (
     K6Binary,
@@ -25,7 +26,6 @@ from loadtest.results import (
     create_run_folder,
     read_run_folder,
 )
-from loadtest.screen import Console
 
 from .running import build_settings, new_folder
 

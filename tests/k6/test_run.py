@@ -14,8 +14,8 @@ from typing import Any
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
+from loadtest.common.files import write_json
 from loadtest.errors import K6Error
-from loadtest.files import write_json
 from loadtest.health import ABORT_SECONDS, AbortRule
 from loadtest.k6 import SCRIPTS, K6Binary, ScenarioRun, find_k6, run_scenario, run_scenarios
 from loadtest.progress import Live, NoWatcher

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.browser import BrowserChoice
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Environment, Limits
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.pool import mint_pool
 from loadtest.mint.request import MintRequest, Timings
-from loadtest.redaction import SecretStr
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedClient, SeedUser
 from loadtest.reference.server import ReferenceTarget

@@ -14,9 +14,10 @@ from hostile_server import HostileServer, Request, send_json
 from minting import build_environment
 from proxy_server import ProxyServer
 
-from loadtest import tls
+from loadtest.common import tls
+from loadtest.common.http import open_client
+from loadtest.common.redaction import SecretStr
 from loadtest.errors import ConfigError, MintError
-from loadtest.http import open_client
 from loadtest.mint.acceptance import check_grant
 from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.discovery import discover
@@ -25,7 +26,6 @@ from loadtest.mint.refresh import refresh_slots
 from loadtest.mint.request import ClientRequest, Endpoint, Grant
 from loadtest.mint.revocation import revoke_all
 from loadtest.mint.ways import MachineClient, mint_by_client_credentials
-from loadtest.redaction import SecretStr
 
 HOST = "mcp.example.com"
 ORIGIN = f"https://{HOST}"

@@ -4,8 +4,8 @@ import pytest
 from page_server import PageServer, Reply
 
 from loadtest import workspace
+from loadtest.common.redaction import SecretStr
 from loadtest.errors import ProvisionError
-from loadtest.redaction import SecretStr
 from loadtest.workspace import Workspace
 
 JSON = "application/json"

@@ -13,13 +13,13 @@ import pytest
 from waiting import HANG_SECONDS
 
 from loadtest.chain import Chain
+from loadtest.common.console import Console
 from loadtest.config import CONFIG_FILE, Settings
 from loadtest.errors import MintError
 from loadtest.mint.bearer import parse_claims, write_bearers
 from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.options import MintOptions
 from loadtest.reference.server import ReferenceTarget
-from loadtest.screen import Console
 from loadtest.stages import ensure_bearers, renew_bearers, revoke, revoke_after
 
 Serve = Callable[..., ReferenceTarget]

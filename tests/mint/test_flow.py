@@ -10,11 +10,11 @@ import pytest
 from minting import mint
 
 from loadtest.browser import BrowserChoice
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Settings
 from loadtest.errors import BrowserError, MintError
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.request import MintRequest
-from loadtest.redaction import SecretStr
 from loadtest.reference.server import ReferenceTarget
 
 pytestmark = pytest.mark.slow

@@ -19,13 +19,13 @@ from page_server import Page, PageServer, Reply, Visit, finish, page, to
 from waiting import HANG_SECONDS
 
 from loadtest.browser import BrowserChoice
+from loadtest.common.files import write_json
+from loadtest.common.redaction import SecretStr
 from loadtest.driver import run
 from loadtest.errors import BrowserError, LoadtestError
-from loadtest.files import write_json
 from loadtest.mint.browsing import SignInBrowser
 from loadtest.mint.callback import listen
 from loadtest.mint.request import MintRequest, Timings
-from loadtest.redaction import SecretStr
 
 pytestmark = pytest.mark.slow
 

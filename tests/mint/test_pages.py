@@ -16,6 +16,7 @@ from playwright.async_api import Browser, Page, async_playwright
 from pydantic import ValidationError
 
 from loadtest.browser import BrowserChoice, launch
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Pages
 from loadtest.errors import MintError
 from loadtest.mint.callback import listen
@@ -23,7 +24,6 @@ from loadtest.mint.evidence import keep_evidence, redact
 from loadtest.mint.one_time import OneTimeCodes
 from loadtest.mint.pages import SignIn
 from loadtest.mint.words import find_workspace
-from loadtest.redaction import SecretStr
 
 pytestmark = pytest.mark.slow
 

@@ -10,11 +10,11 @@ import pytest
 
 from loadtest.accounts import WrongPasswordError
 from loadtest.browser import RECORD_VERSION, BrowserChoice
+from loadtest.common.files import write_json
+from loadtest.common.redaction import SecretStr
 from loadtest.config import Settings
-from loadtest.files import write_json
 from loadtest.mint.options import MintOptions
 from loadtest.mint.pool import Order, mint_slots
-from loadtest.redaction import SecretStr
 from loadtest.reference.accounts import User
 from loadtest.reference.server import ReferenceTarget
 

@@ -12,12 +12,12 @@ import pytest
 from reference.visitor import PASSWORD, REDIRECT, Visitor
 
 from loadtest.accounts import Accounts, open_session
+from loadtest.common.redaction import SecretStr
+from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.errors import MintError
 from loadtest.mint.bearer import Bearer, read_bearers, write_bearers
 from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.revocation import Undone, count, revoke_all
-from loadtest.patience import RATE_WAITS_SECONDS
-from loadtest.redaction import SecretStr
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget

@@ -103,7 +103,7 @@ def test_what_is_no_page_is_one_line(reply: Reply, words: str, code: str | None)
 def test_a_rate_limit_is_waited_out_and_named_where_it_does_not_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("loadtest.patience.RATE_WAITS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr("loadtest.common.retry_after.RATE_WAITS_SECONDS", (0.01, 0.01))
     limit = Reply('{"message":"Later."}', 429, content_type="application/octet-stream")
     assert look({"/authorize": lambda visit: limit if visit.number < 3 else FORM}).has_form
     failure = refuse({"/authorize": lambda visit: limit if visit.number < 4 else FORM})

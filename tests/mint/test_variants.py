@@ -15,6 +15,7 @@ from minting import SLUG, build_request, build_target, mint
 from reference.documents import host_documents
 
 from loadtest.browser import BrowserChoice
+from loadtest.common.redaction import SecretStr
 from loadtest.config import CONFIG_FILE, load_settings
 from loadtest.errors import MintError
 from loadtest.mint.bearer import Bearer
@@ -30,7 +31,6 @@ from loadtest.mint.request import (
     build_requests_after_initialize,
 )
 from loadtest.mint.ways import take_given
-from loadtest.redaction import SecretStr
 from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget
 

@@ -7,12 +7,12 @@ from joserfc.errors import SecurityWarning
 from joserfc.jwk import KeySet, OKPKey
 from minting import build_environment
 
+from loadtest.common.http import open_client
+from loadtest.common.redaction import SecretStr
 from loadtest.errors import MintError
-from loadtest.http import open_client
 from loadtest.mint.acceptance import check_grant
 from loadtest.mint.request import Endpoint, Grant
 from loadtest.mint.verification import Expected, verify
-from loadtest.redaction import SecretStr
 
 KEY = OKPKey.generate_key("Ed25519", {"kid": "one"})
 OTHER = OKPKey.generate_key("Ed25519", {"kid": "one"})

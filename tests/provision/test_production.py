@@ -10,14 +10,14 @@ import pytest
 from github_server import GithubServer
 
 from loadtest.accounts import Accounts, OneTimeCodeError, SecondFactor
+from loadtest.common.files import write_json
+from loadtest.common.redaction import SecretStr
+from loadtest.common.totp import Totp
 from loadtest.config import parse_env_file
 from loadtest.credentials import CredentialsFile
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError
-from loadtest.files import write_json
 from loadtest.provision import render_credentials
-from loadtest.redaction import SecretStr
 from loadtest.reference.seeds import SeedUser
-from loadtest.totp import Totp
 
 from .conftest import EMAIL, Place, states
 

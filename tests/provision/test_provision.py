@@ -7,12 +7,12 @@ import pytest
 from waiting import HANG_SECONDS
 
 from loadtest.accounts import Accounts, open_session
+from loadtest.common.files import write_json
+from loadtest.common.redaction import SecretStr
+from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.config import load_settings
 from loadtest.errors import ConfigError, ProvisionError
-from loadtest.files import write_json
-from loadtest.patience import RATE_WAITS_SECONDS
 from loadtest.provision import was_verified
-from loadtest.redaction import SecretStr
 from loadtest.reference.seeds import SeedUser
 from loadtest.workspace import QUOTA_WAITS
 

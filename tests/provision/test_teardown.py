@@ -7,8 +7,8 @@ from filelock import FileLock
 from github_server import REPOSITORY, GithubServer
 from sqlalchemy import delete
 
+from loadtest.common.files import write_json
 from loadtest.errors import ProvisionError, TargetError
-from loadtest.files import write_json
 from loadtest.reference.accounts import Entity, Member, SignIn, User, Workspace
 from loadtest.reference.seeds import SeedUser
 

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtest.common.totp import Totp
 from loadtest.reference.server import ReferenceTarget, SeedUser
-from loadtest.totp import Totp
 
 from .visitor import NO_TLS, PASSWORD, Clock, Launch, Visitor, claims_of, error_of
 

@@ -12,8 +12,9 @@ from full_run import full_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadtest.common.parsing import tidy_words
+from loadtest.common.redaction import SecretStr
 from loadtest.history import FIGURES, Cell, Entry
-from loadtest.parsing import tidy_words
 from loadtest.payload import (
     MOST_UNPACKED,
     PayloadError,
@@ -21,7 +22,6 @@ from loadtest.payload import (
     encode_entry,
     find_run_id,
 )
-from loadtest.redaction import SecretStr
 from loadtest.results import (
     MOST_NAME_CHARS,
     Generator,

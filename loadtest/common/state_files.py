@@ -19,7 +19,7 @@ TARGET_FILES = (
     *("target/accounts.sqlite*", "target/novamart-*.duckdb*", "target/ports.json"),
     *("target/target.log", "target/lock"),
 )
-# A process that was killed while it wrote leaves its temporary file (loadtest.files).
+# A process that was killed while it wrote leaves its temporary file (loadtest.common.files).
 TEMPORARY = ".{name}.????????"
 
 

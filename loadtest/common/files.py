@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from loadtest.common.parsing import parse_json
+from loadtest.common.redaction import redact_json
 from loadtest.errors import LoadtestError
-from loadtest.parsing import parse_json
-from loadtest.redaction import redact_json
 
 MOST_BYTES = 64 * 2**20
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
-from loadtest.redaction import learn, learn_code
+from loadtest.common.redaction import learn, learn_code
 
 # Key → the last time step whose code was typed, for all sign-ins of this process: a verifier
 # takes a code only once (section 5.2).

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from loadtest.network import build_no_proxy
+from loadtest.common.network import build_no_proxy
 
 # How a program is found and started, reaches the network, trusts servers, and keeps files.
 PASSED_ON = (

@@ -7,7 +7,7 @@ import rich.console
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from loadtest.redaction import redact
+from loadtest.common.redaction import redact
 
 
 class Console(rich.console.Console):

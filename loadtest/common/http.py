@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 import httpcore2
 import httpx2
 
-from loadtest.network import find_proxy
-from loadtest.tls import find_tls
+from loadtest.common.network import find_proxy
+from loadtest.common.tls import find_tls
 
 # Of metadata, tokens and pages; what is larger by its nature gets a cap of its own.
 MOST_BYTES = 4 * 2**20

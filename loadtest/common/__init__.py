@@ -1,0 +1,1 @@
+"""What every stage builds on: files, HTTP, the console, secrets, time limits."""
