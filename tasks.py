@@ -223,7 +223,7 @@ def load(
     env: str | None, profile: str | None = None, knobs: Any = None, mcp_url: str | None = None
 ) -> Any:
     """Return the settings that a task was typed with."""
-    from loadtest.config import load_settings
+    from loadtest.config.loading import load_settings
 
     return load_settings(chain.ROOT, env, profile, knobs, mcp_url=mcp_url)
 

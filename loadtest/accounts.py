@@ -13,7 +13,8 @@ from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import SecretStr, learn_members, redact
 from loadtest.common.retry_after import wait_out
 from loadtest.common.totp import Totp, shorten
-from loadtest.config import Settings, parse_origin
+from loadtest.config.models import parse_origin
+from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, ProvisionError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from loadtest.common.redaction import redact, redact_json
 from loadtest.errors import K6Error, LoadtestError, explain_refusal
 
 if TYPE_CHECKING:
-    from loadtest.config import Settings
+    from loadtest.config.settings import Settings
     from loadtest.results import Run
 
 ROOT = Path(__file__).parent.parent
@@ -130,7 +130,7 @@ class Chain:
 
     def open_target(self, settings: "Settings") -> str:
         """Return the target's origin; the reference target is started once and kept running."""
-        from loadtest.config import check_hosted
+        from loadtest.config.settings import check_hosted
         from loadtest.target import check_reachable, serve_reference
 
         name = settings.environment_name

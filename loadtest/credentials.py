@@ -8,7 +8,8 @@ from pathlib import Path
 
 from loadtest.common.files import ensure_private_dir, write_text
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Settings, parse_env_file
+from loadtest.config.env_file import parse_env_file
+from loadtest.config.settings import Settings
 
 EMAIL = "LOADTEST_EMAIL"
 PASSWORD = "LOADTEST_PASSWORD"  # noqa: S105 (a name)

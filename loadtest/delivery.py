@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loadtest.announce import WEBHOOK_VARIABLE, call_webhook, write_outputs, write_summary
 from loadtest.cadence import describe_gap
-from loadtest.config import Settings
+from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, UsageError
 from loadtest.history import Cell, Entry, Reading
 from loadtest.judging import REGRESSED, Judgement, judge

@@ -6,11 +6,12 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from loadtest.config import Profile, Quota, Settings
+from loadtest.config.models import Profile, Quota
+from loadtest.config.settings import Settings
+from loadtest.config.tool_table import ToolTable
 from loadtest.errors import ConfigError
 from loadtest.k6 import build_phases, find_open_seconds
 from loadtest.quota import read_raised
-from loadtest.tools import ToolTable
 
 WINDOW_SECONDS = 60
 MOSTLY = 0.5  # with a larger share of refusals a scenario measures the quota and not the target

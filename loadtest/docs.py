@@ -18,7 +18,7 @@ from markdown_it.rules_block.html_block import HTML_SEQUENCES
 from markdown_it.token import Token
 
 from loadtest.common.files import write_text
-from loadtest.config import Settings
+from loadtest.config.settings import Settings
 from loadtest.errors import DocsError
 
 MDX_SUFFIXES = frozenset({".mdx"})

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from loadtest.browser import find_choice
 from loadtest.common.redaction import LEAST_SECRET, is_hidable
-from loadtest.config import Credentials, Kubernetes, Settings, check_hosted, parse_origin
+from loadtest.config.models import Kubernetes, parse_origin
+from loadtest.config.settings import Credentials, Settings, check_hosted
 from loadtest.demand import MOSTLY, Allowance, Demand, find_allowances, list_cures
 from loadtest.errors import (
     BusyError,

@@ -25,7 +25,9 @@ from loadtest.common.files import read_whole, write_json, write_text
 from loadtest.common.parsing import parse_json, tidy_words
 from loadtest.common.processes import build_child_environment
 from loadtest.common.redaction import redact_folder
-from loadtest.config import PROTOCOLS, Profile, Settings
+from loadtest.config.models import PROTOCOLS, Profile
+from loadtest.config.settings import Settings
+from loadtest.config.tool_table import NOVAMART
 from loadtest.errors import K6Error, LoadtestError, ResultsError, UsageError
 from loadtest.health import AbortRule, MemoryGuard, Vitals
 from loadtest.journal import OpenSession, close_sessions, note_writer, open_log, settle_log
@@ -45,7 +47,6 @@ from loadtest.results import (
     write_rows,
     write_run,
 )
-from loadtest.tools import NOVAMART
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "k6"
 MINIMUM = (1, 0, 0)

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from loadtest.config import Engine
+from loadtest.config.models import Engine
 from loadtest.errors import UsageError
 
 # Variables by the output that reads them; without that output k6 never sees them.

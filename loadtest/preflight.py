@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from loadtest.common.files import write_json, write_text
 from loadtest.common.parsing import tidy_words
 from loadtest.common.redaction import redact_folder
-from loadtest.config import PROTOCOLS, Settings
+from loadtest.config.models import PROTOCOLS
+from loadtest.config.settings import Settings
+from loadtest.config.tool_table import ListedTool, ToolTable, build_draft, list_names
 from loadtest.errors import ConfigError, K6Error
 from loadtest.health import MemoryGuard
 from loadtest.k6 import (
@@ -29,7 +31,6 @@ from loadtest.k6 import (
     stop,
 )
 from loadtest.mint.bearer import read_bearers
-from loadtest.tools import ListedTool, ToolTable, build_draft, list_names
 
 DRAFT_FILE = "tools-draft.json"
 MOST_QUOTED = 300

@@ -27,7 +27,8 @@ from loadtest.common.state_files import (
     remove_empty,
     remove_known,
 )
-from loadtest.config import Credentials, Settings, parse_env_file
+from loadtest.config.env_file import parse_env_file
+from loadtest.config.settings import Credentials, Settings
 from loadtest.credentials import (
     EMAIL,
     NEXT,

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, TypeAdapter
 
 from loadtest.common.files import read_valid, write_json
 from loadtest.common.parsing import tidy_words
-from loadtest.config import Engine
+from loadtest.config.models import Engine
 from loadtest.errors import ResultsError
 
 RUN_VERSION = 1

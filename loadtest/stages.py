@@ -20,7 +20,8 @@ from loadtest import __version__
 from loadtest.chain import Chain
 from loadtest.common.console import open_plain, strip_controls
 from loadtest.common.redaction import redact
-from loadtest.config import Settings, check_hosted, load_settings
+from loadtest.config.loading import load_settings
+from loadtest.config.settings import Settings, check_hosted
 from loadtest.errors import (
     BusyError,
     ConfigError,
@@ -44,7 +45,7 @@ from loadtest.mint.options import WAYS, MintOptions
 
 if TYPE_CHECKING:
     from loadtest.common.redaction import SecretStr
-    from loadtest.config import Kubernetes
+    from loadtest.config.models import Kubernetes
     from loadtest.delivery import Judged
     from loadtest.history import Reading
     from loadtest.k6 import K6Binary, RunScenario

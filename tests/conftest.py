@@ -18,7 +18,8 @@ from github_server import GithubServer, serve_github
 
 from loadtest.browser import BrowserChoice, find_choice
 from loadtest.common import redaction
-from loadtest.config import CONFIG_FILE, Settings, load_settings
+from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.config.settings import Settings
 from loadtest.provision import provision
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget

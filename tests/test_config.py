@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest import config
-from loadtest.config import load_settings, parse_base_url, parse_env_file
+from loadtest.config import loading, models, settings
+from loadtest.config.env_file import parse_env_file
+from loadtest.config.loading import load_settings, parse_base_url
 from loadtest.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    shutil.copy(ROOT / config.CONFIG_FILE, tmp_path)
+    shutil.copy(ROOT / loading.CONFIG_FILE, tmp_path)
     return tmp_path
 
 
@@ -62,7 +63,7 @@ def test_every_wrong_knob_is_reported_at_once_by_name(root: Path) -> None:
 
 
 def test_the_protocol_is_a_flag_a_variable_or_the_environments_own(root: Path) -> None:
-    config_file = root / config.CONFIG_FILE
+    config_file = root / loading.CONFIG_FILE
     text = config_file.read_text(encoding="utf-8")
     assert load_settings(root, "prod", process_env={}).protocol == "auto"
     head = "[environment.prod]\n"
@@ -78,7 +79,7 @@ def test_the_protocol_is_a_flag_a_variable_or_the_environments_own(root: Path) -
 
 def test_tools_are_a_flag_a_table_of_the_environment_or_novamarts(root: Path) -> None:
     assert load_settings(root, "prod", process_env={}).tools.source == "novamart"
-    config_file = root / config.CONFIG_FILE
+    config_file = root / loading.CONFIG_FILE
     text = config_file.read_text(encoding="utf-8").replace('tools = "novamart"\n', "")
     table = '[environment.prod.tools.look]\nweight = 2\narguments = [{ at = "x" }]\n\n'
     config_file.write_text(text.replace("[profile.smoke]", f"{table}[profile.smoke]"))
@@ -103,7 +104,7 @@ def test_tools_are_a_flag_a_table_of_the_environment_or_novamarts(root: Path) ->
 
 def test_an_environments_tools_may_lie_in_a_file_beside_the_settings(root: Path) -> None:
     (root / "mine.json").write_text('{"tools": {"a": {"weight": 1, "arguments": [{}]}}}')
-    config_file = root / config.CONFIG_FILE
+    config_file = root / loading.CONFIG_FILE
     text = config_file.read_text(encoding="utf-8")
     config_file.write_text(text.replace('tools = "novamart"', 'tools = "mine.json"'))
     assert list(load_settings(root, "prod", process_env={}).tools.tools) == ["a"]
@@ -127,7 +128,7 @@ def test_a_reference_target_never_sees_the_credentials_of_a_hosted_one(root: Pat
 
 
 def test_credentials_kept_for_another_user_do_not_count(root: Path) -> None:
-    kept = root / config.STATE_DIR / "prod" / config.CREDENTIALS_FILE
+    kept = root / settings.STATE_DIR / "prod" / settings.CREDENTIALS_FILE
     kept.parent.mkdir(parents=True)
     kept.write_text("LOADTEST_EMAIL=a@example.com\nLOADTEST_PASSWORD=x\nLOADTEST_WORKSPACE_ID=w\n")
     kept.chmod(0o600)
@@ -139,7 +140,7 @@ def test_credentials_kept_for_another_user_do_not_count(root: Path) -> None:
 
 
 def test_credentials_that_others_can_read_are_refused(root: Path) -> None:
-    kept = root / config.STATE_DIR / "local" / config.CREDENTIALS_FILE
+    kept = root / settings.STATE_DIR / "local" / settings.CREDENTIALS_FILE
     kept.parent.mkdir(parents=True)
     kept.write_text("LOADTEST_EMAIL=a@example.com\n")
     kept.chmod(0o644)
@@ -189,14 +190,14 @@ def test_a_broken_line_of_the_env_file_is_named_by_number_not_by_content(root: P
     ],
 )
 def test_a_wrong_configuration_file_is_named(root: Path, text: str, words: str) -> None:
-    (root / config.CONFIG_FILE).write_text(text)
+    (root / loading.CONFIG_FILE).write_text(text)
     message = refuse(root, process_env={})
     assert words in message
-    assert config.CONFIG_FILE in message
+    assert loading.CONFIG_FILE in message
 
 
 def test_an_unknown_key_is_refused_by_its_place(root: Path) -> None:
-    path = root / config.CONFIG_FILE
+    path = root / loading.CONFIG_FILE
     path.write_text(path.read_text().replace("max_vus = 500", "max_vuz = 500"))
     assert "environment.local.limits.max_vuz" in refuse(root, process_env={})
 
@@ -224,7 +225,7 @@ def test_an_env_file_reads_back_as_written(values: dict[str, str]) -> None:
 def test_an_environment_is_not_named_after_something_else_in_the_state_folder(
     root: Path, name: str
 ) -> None:
-    config_file = root / config.CONFIG_FILE
+    config_file = root / loading.CONFIG_FILE
     text = config_file.read_text(encoding="utf-8")
     config_file.write_text(text.replace("[environment.prod]", f'[environment."{name}"]'))
     assert "an environment" in refuse(root, process_env={})
@@ -254,4 +255,4 @@ def test_what_is_no_address_is_refused_in_one_line(root: Path, address: str) -> 
         variables = {"LOADTEST_BASE_URL": address}
         assert "LOADTEST_BASE_URL" in refuse(root, environment_name="prod", process_env=variables)
     with pytest.raises(ValueError, match="an origin is like"):
-        config.parse_origin(address)
+        models.parse_origin(address)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.config import Profile, Quota
+from loadtest.config.models import Profile, Quota
+from loadtest.config.tool_table import NOVAMART, read_table
 from loadtest.demand import Demand, parse_policy
 from loadtest.k6 import build_phases, find_open_seconds
-from loadtest.tools import NOVAMART, read_table
 
 # The first user's server (wire contract, "quota").
 TABLE = read_table(NOVAMART)

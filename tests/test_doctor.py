@@ -24,7 +24,9 @@ from loadtest.browser import RECORD_VERSION, BrowserChoice
 from loadtest.common import tls
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
-from loadtest.config import CONFIG_FILE, Credentials, Quota, Settings, load_settings
+from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.config.models import Quota
+from loadtest.config.settings import Credentials, Settings
 from loadtest.doctor import Finding, examine
 from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.mint.discovery import REDIRECT_URI

@@ -17,9 +17,11 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 import tasks
-from loadtest import chain, config, errors, tools
-from loadtest.config import Environment, load_settings
-from loadtest.tools import parse_table
+from loadtest import chain, errors
+from loadtest.config import loading, models, tool_table
+from loadtest.config.loading import load_settings
+from loadtest.config.models import Environment
+from loadtest.config.tool_table import parse_table
 
 ROOT = chain.ROOT
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -146,14 +148,14 @@ def test_every_message_that_is_explained_is_one_of_ours() -> None:
 @pytest.mark.parametrize(
     ("heading", "model"),
     [
-        ("`loadtest.toml`", config._File),
+        ("`loadtest.toml`", loading._File),
         ("`[environment.<name>]`", Environment),
-        ("`[environment.<name>.limits]`", config.Limits),
-        ("`[environment.<name>.quota]`", config.Quota),
-        ("`[environment.<name>.tools.<tool>]`", tools.Pool),
-        ("`[environment.<name>.pages]`", config.Pages),
-        ("`[environment.<name>.kubernetes]`", config.Kubernetes),
-        ("`[profile.<name>]`", config.Profile),
+        ("`[environment.<name>.limits]`", models.Limits),
+        ("`[environment.<name>.quota]`", models.Quota),
+        ("`[environment.<name>.tools.<tool>]`", tool_table.Pool),
+        ("`[environment.<name>.pages]`", models.Pages),
+        ("`[environment.<name>.kubernetes]`", models.Kubernetes),
+        ("`[profile.<name>]`", models.Profile),
     ],
 )
 def test_the_settings_page_names_every_key_and_no_other(

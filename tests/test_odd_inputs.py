@@ -31,7 +31,7 @@ from plain_runs import entry, put
 
 import tasks
 from loadtest.browser import read_choice
-from loadtest.config import CONFIG_FILE, load_settings
+from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.errors import LoadtestError
 from loadtest.judging import judge
 from loadtest.k6 import build_rows, find_crossed, parse_summary

@@ -17,7 +17,8 @@ from loadtest.chain import Chain
 from loadtest.common.console import Console
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Quota, Settings
+from loadtest.config.models import Quota
+from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, UsageError
 from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.reference.server import ReferenceTarget

@@ -5,7 +5,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from loadtest.config import load_settings
+from loadtest.config.loading import load_settings
 from loadtest.stages import describe_load
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ from invoke.tasks import Call, Task
 from waiting import HANG_SECONDS
 
 import tasks
-from loadtest.config import CONFIG_FILE
+from loadtest.config.loading import CONFIG_FILE
 from tasks import ChainExecutor
 
 Inv = Callable[..., subprocess.CompletedProcess[str]]

@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.config.tool_table import (
+    BLANK,
+    NOVAMART,
+    ListedTool,
+    build_draft,
+    parse_table,
+    read_table,
+)
 from loadtest.errors import ConfigError
-from loadtest.tools import BLANK, NOVAMART, ListedTool, build_draft, parse_table, read_table
 
 POOL = {"weight": 1, "arguments": [{}]}
 

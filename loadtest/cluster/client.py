@@ -22,7 +22,7 @@ from lightkube.core.exceptions import ApiError, ConfigError
 from loadtest.common.http import BodyError, Transport
 from loadtest.common.network import find_proxy
 from loadtest.common.redaction import learn, read_authorization
-from loadtest.config import Kubernetes
+from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 
 TIMEOUT_SECONDS = 10.0

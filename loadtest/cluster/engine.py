@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from loadtest.cluster.client import Cluster
 from loadtest.cluster.fleet import ClusterFleet, launch_fleet
-from loadtest.config import Kubernetes
+from loadtest.config.models import Kubernetes
 from loadtest.fleet.engine import Order
 from loadtest.mint.bearer import Bearer
 

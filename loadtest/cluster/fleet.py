@@ -20,7 +20,7 @@ from loadtest.cluster.objects import GONE, Bounds, Objects, TestRun, delete, rem
 from loadtest.cluster.pod_log import PodLog
 from loadtest.cluster.pods import End, SeenPod, read_pod
 from loadtest.cluster.starting import Start, find_starter
-from loadtest.config import Kubernetes
+from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.fleet.engine import Order, RunnerState
 from loadtest.k6 import EXIT_INTERRUPTED, find_error

@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 from loadtest.cluster.bundle import TOOLS, build_bundle, name_key
-from loadtest.config import Environment, Kubernetes
+from loadtest.config.kubernetes_types import count_bytes
+from loadtest.config.models import Environment, Kubernetes
 from loadtest.errors import ConfigError, UsageError
 from loadtest.fleet.engine import Order
 from loadtest.k6 import COLD_START_MAX_SECONDS, GARBAGE_PER_CENT, SETUP_SECONDS
-from loadtest.kubernetes import count_bytes
 from loadtest.mint.bearer import BEARER_VERSION, read_bearers
 from loadtest.outputs import FILES, build_output_flags
 from loadtest.results import SCENARIOS

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from loadtest.common.parsing import parse_count
-from loadtest.config import ENGINES, Profile, Settings
+from loadtest.config.models import ENGINES, Profile
+from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, UsageError
 from loadtest.health import count_cpus
 

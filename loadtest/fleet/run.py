@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loadtest.common.files import write_json, write_text
 from loadtest.common.redaction import redact_folder
-from loadtest.config import Settings
+from loadtest.config.settings import Settings
 from loadtest.errors import K6Error, ResultsError
 from loadtest.fleet.engine import Fleet, Launch, Order, RunnerState
 from loadtest.fleet.merging import describe, merge

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from loadtest.config import Pages, Step
+from loadtest.config.models import Pages, Step
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page

@@ -11,7 +11,7 @@ from loadtest.common.network import is_loopback
 from loadtest.common.parsing import parse_json, tidy_words
 from loadtest.common.redaction import learn, learn_members, read_authorization, redact
 from loadtest.common.tls import is_sealed
-from loadtest.config import parse_origin
+from loadtest.config.models import parse_origin
 from loadtest.errors import MintError
 
 if TYPE_CHECKING:

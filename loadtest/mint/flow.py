@@ -19,7 +19,7 @@ from mcp.shared.auth import (
 from loadtest.common.http import open_async_client, open_client
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
-from loadtest.config import parse_origin
+from loadtest.config.models import parse_origin
 from loadtest.driver import run
 from loadtest.errors import MintError
 from loadtest.mint.acceptance import check_grant

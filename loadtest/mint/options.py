@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from loadtest.common.parsing import parse_count
-from loadtest.config import Via
+from loadtest.config.models import Via
 from loadtest.errors import UsageError
 
 WAYS: tuple[Via, ...] = get_args(Via)

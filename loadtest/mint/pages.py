@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-from loadtest.config import Pages, Step, parse_origin
+from loadtest.config.models import Pages, Step, parse_origin
 from loadtest.errors import MintError
 from loadtest.mint.callback import Callback
 from loadtest.mint.controls import Controls, are_shown

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loadtest.accounts import find_second_factor, open_session
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Settings, check_hosted
+from loadtest.config.settings import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
 from loadtest.masking import build_mask
 from loadtest.mint.bearer import Bearer

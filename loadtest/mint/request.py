@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Environment
+from loadtest.config.models import Environment
 
 if TYPE_CHECKING:
     from loadtest.browser import BrowserChoice

@@ -12,7 +12,7 @@ import httpx2
 from loadtest.common.http import explain, open_client
 from loadtest.common.retry_after import wait_out
 from loadtest.common.tls import LOOPBACK
-from loadtest.config import parse_origin
+from loadtest.config.models import parse_origin
 from loadtest.errors import MintError
 
 STEP = "sign-in"

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
-from loadtest.config import Settings
+from loadtest.config.settings import Settings
 from loadtest.errors import ReportError
 from loadtest.github import Github, GithubRefusal, open_github
 from loadtest.history import Entry, Reading

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from loadtest.config import load_settings
+from loadtest.config.loading import load_settings
 
 from .common import ROOT, clone, measure, run
 

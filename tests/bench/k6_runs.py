@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from loadtest.common.redaction import SecretStr
-from loadtest.config import CONFIG_FILE, load_settings
+from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.fleet.run import run_fleet
 from loadtest.fleet.segments import open_segments
 from loadtest.k6 import RunScenario, ScenarioRun, find_k6, run_scenario

@@ -17,8 +17,8 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
+from loadtest.config.tool_table import NOVAMART, read_table
 from loadtest.results import Percentiles, Row
-from loadtest.tools import NOVAMART, read_table
 
 from .k6_runs import Place, serve_target
 from .plain_client import PlainClient

@@ -13,7 +13,9 @@ from urllib.parse import urlencode
 from rich.table import Table
 
 from loadtest.browser import BrowserChoice, find_choice, launch
-from loadtest.config import CONFIG_FILE, Settings, Via, load_settings
+from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.config.models import Via
+from loadtest.config.settings import Settings
 from loadtest.errors import LoadtestError
 from loadtest.mint.clients import ClientStore
 from loadtest.mint.options import MintOptions

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from loadtest.config import load_settings
+from loadtest.config.loading import load_settings
 from loadtest.fleet.engine import Order
 from loadtest.fleet.run import TELL
 from loadtest.fleet.segments import open_segments

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Environment, Kubernetes, Profile, load_settings
+from loadtest.config.loading import load_settings
+from loadtest.config.models import Environment, Kubernetes, Profile
 from loadtest.fleet.engine import Order
 from loadtest.fleet.run import TELL
 from loadtest.k6 import build_told

@@ -10,7 +10,7 @@ import pytest
 from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.cluster.fleet import ClusterFleet, launch_fleet
 from loadtest.cluster.objects import Bounds
-from loadtest.config import Kubernetes
+from loadtest.config.models import Kubernetes
 from loadtest.fleet.engine import Order
 from loadtest.k6 import find_k6
 

@@ -12,7 +12,7 @@ from loadtest.cluster.client import Cluster
 from loadtest.cluster.engine import Engine
 from loadtest.cluster.fleet import ClusterFleet
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Kubernetes
+from loadtest.config.models import Kubernetes
 from loadtest.fleet.engine import Order
 from loadtest.fleet.run import run_fleet
 from loadtest.mint.bearer import Bearer

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from waiting import HANG_SECONDS
 
-from loadtest.config import CONFIG_FILE
+from loadtest.config.loading import CONFIG_FILE
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results import RunFolder, read_run_folder
 

@@ -13,7 +13,7 @@ from lightkube.resources.core_v1 import Pod
 from loadtest.cluster import client
 from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.common.redaction import redact
-from loadtest.config import Kubernetes
+from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 
 from .kubernetes_server import CONTEXT, NAMESPACE, TOKEN, KubernetesServer

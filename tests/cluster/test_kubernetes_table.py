@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from loadtest.config import Kubernetes, load_settings
+from loadtest.config.kubernetes_types import count_bytes
+from loadtest.config.loading import load_settings
+from loadtest.config.models import Kubernetes
 from loadtest.errors import ConfigError
-from loadtest.kubernetes import count_bytes
 
 from .cluster_orders import ROOT
 

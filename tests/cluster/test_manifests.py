@@ -22,7 +22,7 @@ from loadtest.cluster.manifests import (
     build_slug,
     render,
 )
-from loadtest.config import Kubernetes
+from loadtest.config.models import Kubernetes
 from loadtest.errors import ConfigError, UsageError
 from loadtest.results import SCENARIOS
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.config import Settings, load_settings
+from loadtest.config.loading import load_settings
+from loadtest.config.settings import Settings
 from loadtest.docs import build_link, check_updates, render_diff, update_docs, update_pages
 from loadtest.errors import DocsError
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from loadtest.chain import ROOT
-from loadtest.config import Kubernetes, Settings, load_settings
+from loadtest.config.loading import load_settings
+from loadtest.config.models import Kubernetes
+from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, UsageError
 from loadtest.fleet.options import choose_engine
 from loadtest.health import count_cpus

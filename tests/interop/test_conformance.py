@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from waiting import HANG_SECONDS
 
-from loadtest.config import CONFIG_FILE
+from loadtest.config.loading import CONFIG_FILE
 
 SUITE = Path(__file__).with_name("node_modules") / "@modelcontextprotocol" / "conformance" / "dist"
 CLIENT = Path(__file__).with_name("conformance_client.py")

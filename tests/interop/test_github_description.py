@@ -15,7 +15,7 @@ from referencing.jsonschema import DRAFT4
 from report_runs import RUN
 
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Settings
+from loadtest.config.settings import Settings
 from loadtest.errors import ReportError
 from loadtest.github_secrets import open_secrets
 from loadtest.history import Entry

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from loadtest.browser import BrowserChoice
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Environment, Limits, Pages
+from loadtest.config.models import Environment, Limits, Pages
 from loadtest.errors import MintError
 from loadtest.mint.bearer import Bearer, read_bearers, write_bearers
 from loadtest.mint.clients import ClientStore

@@ -8,7 +8,7 @@ from cluster.cluster_orders import FULL, PLAIN, build_order, load_environment, l
 from cluster.operated_jobs import build_runner_job, build_starter_job
 
 from loadtest.cluster.manifests import build_cadence, build_manifests
-from loadtest.config import Kubernetes
+from loadtest.config.models import Kubernetes
 from loadtest.results import SCENARIOS
 
 from .kube_api import Manifest, create, find_place

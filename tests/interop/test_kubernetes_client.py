@@ -24,7 +24,7 @@ from loadtest.cluster.fleet import ClusterFleet, launch_fleet
 from loadtest.cluster.manifests import build_cadence, build_manifests
 from loadtest.cluster.objects import Bounds
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Kubernetes
+from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.fleet.engine import Order, RunnerState
 from loadtest.fleet.run import run_fleet

@@ -12,7 +12,8 @@ import httpx
 import psutil
 
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Settings, load_settings
+from loadtest.config.loading import load_settings
+from loadtest.config.settings import Settings
 from loadtest.k6 import K6Binary, ScenarioRun
 from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.progress import Live, NoWatcher

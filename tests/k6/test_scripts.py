@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from waiting import HANG_SECONDS
 
+from loadtest.config.tool_table import NOVAMART
 from loadtest.k6 import SCRIPTS, K6Binary, inspect
-from loadtest.tools import NOVAMART
 
 HERE = Path(__file__).parent / "scripts"
 ENTRIES = sorted(SCRIPTS.glob("*.js"))

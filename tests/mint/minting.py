@@ -6,7 +6,7 @@ from typing import Any
 
 from loadtest.browser import BrowserChoice
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Environment, Limits
+from loadtest.config.models import Environment, Limits
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.pool import mint_pool
 from loadtest.mint.request import MintRequest, Timings

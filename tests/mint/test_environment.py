@@ -14,7 +14,8 @@ from waiting import HANG_SECONDS
 
 from loadtest.chain import Chain
 from loadtest.common.console import Console
-from loadtest.config import CONFIG_FILE, Settings
+from loadtest.config.loading import CONFIG_FILE
+from loadtest.config.settings import Settings
 from loadtest.errors import MintError
 from loadtest.mint.bearer import parse_claims, write_bearers
 from loadtest.mint.clients import Client, ClientStore, Remembered

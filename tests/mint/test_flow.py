@@ -11,7 +11,7 @@ from minting import mint
 
 from loadtest.browser import BrowserChoice
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Settings
+from loadtest.config.settings import Settings
 from loadtest.errors import BrowserError, MintError
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.request import MintRequest

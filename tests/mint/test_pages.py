@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from loadtest.browser import BrowserChoice, launch
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Pages
+from loadtest.config.models import Pages
 from loadtest.errors import MintError
 from loadtest.mint.callback import listen
 from loadtest.mint.evidence import keep_evidence, redact

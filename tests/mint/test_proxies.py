@@ -9,7 +9,7 @@ from minting import build_request, build_target, mint
 from proxy_server import ProxyServer
 
 from loadtest.browser import BrowserChoice
-from loadtest.config import load_settings
+from loadtest.config.loading import load_settings
 from loadtest.github import open_github
 from loadtest.k6 import find_k6
 from loadtest.mint.bearer import write_bearers

@@ -12,7 +12,7 @@ from loadtest.accounts import WrongPasswordError
 from loadtest.browser import RECORD_VERSION, BrowserChoice
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
-from loadtest.config import Settings
+from loadtest.config.settings import Settings
 from loadtest.mint.options import MintOptions
 from loadtest.mint.pool import Order, mint_slots
 from loadtest.reference.accounts import User

@@ -16,7 +16,7 @@ from reference.documents import host_documents
 
 from loadtest.browser import BrowserChoice
 from loadtest.common.redaction import SecretStr
-from loadtest.config import CONFIG_FILE, load_settings
+from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.errors import MintError
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.clients import ClientStore

@@ -17,7 +17,8 @@ from sqlalchemy import delete
 from waiting import HANG_SECONDS
 
 from loadtest import provision as stage
-from loadtest.config import CONFIG_FILE, Settings, load_settings
+from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.config.settings import Settings
 from loadtest.provision import Provisioned, Step
 from loadtest.reference import novamart
 from loadtest.reference.accounts import (

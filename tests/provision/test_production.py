@@ -13,7 +13,7 @@ from loadtest.accounts import Accounts, OneTimeCodeError, SecondFactor
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
 from loadtest.common.totp import Totp
-from loadtest.config import parse_env_file
+from loadtest.config.env_file import parse_env_file
 from loadtest.credentials import CredentialsFile
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError
 from loadtest.provision import render_credentials

@@ -10,7 +10,7 @@ from loadtest.accounts import Accounts, open_session
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
-from loadtest.config import load_settings
+from loadtest.config.loading import load_settings
 from loadtest.errors import ConfigError, ProvisionError
 from loadtest.provision import was_verified
 from loadtest.reference.seeds import SeedUser

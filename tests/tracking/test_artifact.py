@@ -13,7 +13,7 @@ from full_run import full_run
 from github_server import TOKEN, Artifact, GithubServer
 from ruamel.yaml import YAML
 
-from loadtest.config import Settings
+from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, ReportError
 from loadtest.github import OUTAGE_WAITS_SECONDS
 from loadtest.results import create_run_folder, read_run_folder, write_rows

@@ -8,7 +8,7 @@ from full_run import full_run
 from github_server import BOT, GHOST, GithubServer
 from posted_runs import add_report, add_reports, list_ids
 
-from loadtest.config import Settings
+from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, ReportError
 from loadtest.payload import decode_entry, encode_entry
 from loadtest.tracking import LABEL, MOST_CHARS, Tracker, open_tracker

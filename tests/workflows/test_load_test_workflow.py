@@ -15,7 +15,7 @@ from github_server import BOT, TOKEN, GithubServer
 from hosted_runner import INPUTS, WORKFLOW, HostedRunner
 from job_runner import ActionError
 
-from loadtest.config import Settings
+from loadtest.config.settings import Settings
 from loadtest.reference.server import ReferenceTarget
 
 JOB = WORKFLOW["jobs"]["loadtest"]

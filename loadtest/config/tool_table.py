@@ -13,7 +13,7 @@ from loadtest.common.files import read_whole
 from loadtest.common.parsing import parse_json
 from loadtest.errors import ConfigError
 
-NOVAMART = Path(__file__).resolve().parent.parent / "k6" / "fixtures" / "novamart.json"
+NOVAMART = Path(__file__).resolve().parents[2] / "k6" / "fixtures" / "novamart.json"
 # What a drafted table says where only a person knows.
 BLANK = "<fill in: "
 # k6 has no way to quote these in the name of a series.

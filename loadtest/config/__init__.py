@@ -1,0 +1,1 @@
+"""What to test, as whom and how hard: `loadtest.toml`, variables, `.env` and options."""

@@ -1,0 +1,298 @@
+"""Combine `loadtest.toml`, `.env`, the process environment and knobs given by flag."""
+
+import hashlib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, ValidationError
+
+from loadtest.common.files import check_private, read_whole
+from loadtest.common.parsing import check_text, parse_count, parse_url
+from loadtest.common.redaction import SecretStr, learn_variables
+from loadtest.config.env_file import parse_env_file
+from loadtest.config.models import PROTOCOLS, ConfigTable, Environment, Limits, Profile
+from loadtest.config.settings import CREDENTIALS_FILE, STATE_DIR, Credentials, Settings
+from loadtest.config.tool_table import NOVAMART, ToolTable, list_names, parse_table, read_table
+from loadtest.errors import ConfigError
+
+CONFIG_VERSION = 1
+CONFIG_FILE = "loadtest.toml"
+# An address that was typed in passing keeps its state under such a name, and no environment may.
+TYPED_PREFIX = "url-"
+
+# Variable (and, in lower case with dashes, flag) → where the knob stands in a profile.
+KNOBS: Mapping[str, tuple[str, str]] = {
+    "ITERATIONS": ("cold_start", "iterations"),
+    "STAGES": ("sessions", "stages"),
+    "STAGE_SECONDS": ("sessions", "stage_seconds"),
+    "TOOL": ("sessions", "tool"),
+    "VUS": ("tools", "vus"),
+    "DURATION": ("tools", "duration_seconds"),
+    "TARGET_RPS": ("tools", "target_rps"),
+}
+
+OWN_VARIABLES = frozenset({*KNOBS, "CLIENTS", "PROTOCOL", "TOOLS"})
+
+_T = TypeVar("_T")
+
+
+def _check_environment_name(name: str) -> str:
+    """Refuse what would put an environment's state where other things of `.loadtest` lie."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
+        raise ValueError("an environment is named by letters, digits, '-', '_' and '.'")
+    if name.casefold() in {"runs", "browser.json"} or name.casefold().startswith(TYPED_PREFIX):
+        raise ValueError(f"an environment cannot be named runs, browser.json or {TYPED_PREFIX}…")
+    return name
+
+
+EnvironmentName = Annotated[str, AfterValidator(_check_environment_name)]
+
+
+class _File(ConfigTable):
+    version: Literal[1]
+    default_environment: str
+    docs_pages: tuple[str, ...] = ()
+    environment: dict[EnvironmentName, Environment]
+    profile: dict[str, Profile]
+
+
+def load_settings(
+    root: Path,
+    environment_name: str | None = None,
+    profile_name: str | None = None,
+    knobs: Mapping[str, str | None] | None = None,
+    process_env: Mapping[str, str] | None = None,
+    *,
+    mcp_url: str | None = None,
+) -> Settings:
+    """Combine `loadtest.toml`, `.env`, the process environment and knobs given by flag.
+
+    `knobs` maps variable names (`STAGES`, `STAGE_SECONDS`, …) to text; a flag wins over the
+    process environment, which wins over `.env`, which wins over the profile. `mcp_url` is an MCP
+    endpoint typed in passing: it gets state of its own, and only what the named environment says
+    of pages, scope and claims. Raises ConfigError with every fault found, by name and never by
+    value.
+    """
+    file = _parse_file(root / CONFIG_FILE)
+    variables = _read_variables(root, process_env)
+    name = environment_name or variables.get("LOADTEST_ENV") or file.default_environment
+    environment = _pick(file.environment, name, "environment", "--env")
+    base_url = variables.get("LOADTEST_BASE_URL")
+    if mcp_url is not None:
+        base_url, environment = _point_at(mcp_url, environment, named=environment_name is not None)
+        name = _name_typed(base_url + environment.mcp_path)
+    profile_key = profile_name or variables.get("LOADTEST_PROFILE") or environment.default_profile
+    given = (knobs or {}).get("TOOLS") or variables.get("TOOLS")
+    tools = _load_tools(root, name, environment, given)
+    profile = _apply_knobs(
+        _pick(file.profile, profile_key, "profile", "--profile"), variables, knobs or {}, tools
+    )
+    _check_limits(name, environment.limits, profile)
+    hosted = environment.target == "hosted"
+    return Settings(
+        root=root,
+        environment_name=name,
+        environment=environment,
+        profile_name=profile_key,
+        profile=profile,
+        base_url=parse_base_url(base_url) if hosted and base_url else None,
+        credentials=_load_credentials(
+            root / STATE_DIR / name / CREDENTIALS_FILE, variables if hosted else {}
+        ),
+        clients=_parse_clients(environment, variables, knobs or {}),
+        protocol=_parse_protocol(environment, variables, knobs or {}),
+        tools=tools,
+        tools_assumed=environment.tools is None and not given,
+        tracking_issue=variables.get("LOADTEST_TRACKING_ISSUE") or None,
+        repository=variables.get("GITHUB_REPOSITORY") or None,
+        docs_pages=tuple(root / page for page in file.docs_pages),
+        variables=variables,
+    )
+
+
+def parse_base_url(text: str) -> str:
+    """Return the target's origin; raise ConfigError unless it is https, or http on loopback."""
+    try:
+        parts = parse_url(text)
+    except ValueError:
+        raise ConfigError(
+            "LOADTEST_BASE_URL is not an http(s) origin such as https://api.example.com"
+        ) from None
+    loopback = parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    if parts.scheme == "http" and not loopback:
+        raise ConfigError(
+            "LOADTEST_BASE_URL must be https: a bearer must not cross a network in clear"
+        )
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigError(
+            "LOADTEST_BASE_URL must be an origin only: remove path, query and fragment"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _parse_file(path: Path) -> _File:
+    try:
+        data = tomllib.loads(read_whole(path).decode())
+        check_text(data)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist: run from the root of a checkout") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
+    except (OSError, ValueError) as failure:
+        raise ConfigError(f"{path} is not valid TOML: {failure}") from None
+    if isinstance(data.get("version"), int) and data["version"] > CONFIG_VERSION:
+        raise ConfigError(f"{path} has version {data['version']}: update this checkout")
+    try:
+        return _File.model_validate(data)
+    except ValidationError as failure:
+        raise ConfigError(f"{path}: {_describe(failure)}") from None
+
+
+def _describe(failure: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in error['loc']) or 'file'}: {error['msg']}"
+        for error in failure.errors(include_url=False, include_input=False)
+    )
+
+
+def _read_variables(root: Path, process_env: Mapping[str, str] | None) -> dict[str, str]:
+    given = os.environ if process_env is None else process_env
+    learn_variables(given)
+    found = parse_env_file(root / ".env") | {name: value for name, value in given.items() if value}
+    for name, value in found.items():
+        try:
+            check_text(value)
+        except ValueError as failure:
+            if name.startswith(("LOADTEST_", "GITHUB_", "K6_")) or name in OWN_VARIABLES:
+                raise ConfigError(f"{name}: {failure}") from None
+    return found
+
+
+def _pick(table: Mapping[str, _T], name: str, kind: str, flag: str) -> _T:
+    try:
+        return table[name]
+    except KeyError:
+        raise ConfigError(
+            f"unknown {kind} '{name}': {CONFIG_FILE} has {', '.join(table)} ({flag})"
+        ) from None
+
+
+def _point_at(mcp_url: str, environment: Environment, *, named: bool) -> tuple[str, Environment]:
+    """Return the origin of an MCP endpoint and the environment to reach it with."""
+    try:
+        parts = parse_url(mcp_url)
+    except ValueError:
+        parts = None
+    if parts is None or parts.query or parts.fragment:
+        raise ConfigError("--mcp-url is not an address such as https://mcp.example.com/mcp")
+    update = {"target": "hosted", "provision": "none", "mcp_path": parts.path or "/"}
+    if named:
+        return f"{parts.scheme}://{parts.netloc}", environment.model_copy(update=update)
+    fresh = {"default_profile": environment.default_profile, "limits": environment.limits}
+    return f"{parts.scheme}://{parts.netloc}", Environment.model_validate(fresh | update)
+
+
+def _name_typed(mcp_url: str) -> str:
+    """Name an environment that is an address: its host, to be read, and a hash, to be unique."""
+    host = re.sub(r"[^a-z0-9.-]", "_", parse_url(mcp_url).hostname or "")[:40]
+    return f"{TYPED_PREFIX}{host}-{hashlib.sha256(mcp_url.encode()).hexdigest()[:12]}"
+
+
+def _parse_clients(
+    environment: Environment, variables: Mapping[str, str], flags: Mapping[str, str | None]
+) -> int:
+    text = flags.get("CLIENTS") or variables.get("CLIENTS") or str(environment.clients)
+    try:
+        return parse_count(text)
+    except ValueError:
+        raise ConfigError("CLIENTS must be a whole number above 0") from None
+
+
+def _parse_protocol(
+    environment: Environment, variables: Mapping[str, str], flags: Mapping[str, str | None]
+) -> str:
+    text = flags.get("PROTOCOL") or variables.get("PROTOCOL") or environment.protocol
+    if text not in PROTOCOLS:
+        raise ConfigError(f"PROTOCOL must be one of {', '.join(PROTOCOLS)}")
+    return text
+
+
+def _load_tools(root: Path, name: str, environment: Environment, given: str | None) -> ToolTable:
+    """Read the table that a flag or variable names, else the environment's, else NovaMart's."""
+    if given:
+        return read_table(Path(given))
+    if isinstance(environment.tools, dict):
+        return parse_table({"tools": environment.tools}, f"{CONFIG_FILE}, environment {name}")
+    if environment.tools in {None, "novamart"}:
+        return read_table(NOVAMART, "novamart")
+    return read_table(root / str(environment.tools), str(environment.tools))
+
+
+def _apply_knobs(
+    profile: Profile,
+    variables: Mapping[str, str],
+    flags: Mapping[str, str | None],
+    tools: ToolTable,
+) -> Profile:
+    """Return the profile with every knob that a flag or variable overrides."""
+    data: dict[str, Any] = profile.model_dump()
+    for name, (table, key) in KNOBS.items():
+        text = flags.get(name) or variables.get(name)
+        if text:
+            data[table][key] = tuple(text.split(",")) if name == "STAGES" else text
+    tool = data["sessions"]["tool"] = data["sessions"]["tool"] or next(iter(tools.tools))
+    faults = []
+    if tool not in tools.tools:
+        known = list_names(tools.tools)
+        faults.append(f"TOOL: {tools.source} has {known}; name a table with others by TOOLS")
+    try:
+        made = Profile.model_validate(data)
+    except ValidationError as failure:
+        names = {".".join(place): name for name, place in KNOBS.items()}
+        faults += [
+            f"{names.get(place := '.'.join(map(str, error['loc'][:2])), place)}: {error['msg']}"
+            for error in failure.errors(include_url=False, include_input=False)
+        ]
+    if faults:
+        raise ConfigError("; ".join(faults))
+    return made
+
+
+def _check_limits(name: str, limits: Limits, profile: Profile) -> None:
+    asked = {
+        "max_vus": profile.most_vus(),
+        "max_rps": profile.most_rps(),
+        "max_duration_seconds": profile.scheduled_seconds(),
+    }
+    over = [
+        f"{limit} is {getattr(limits, limit)}, asked for {value}"
+        for limit, value in asked.items()
+        if value > getattr(limits, limit)
+    ]
+    if over:
+        raise ConfigError(f"over the limits of environment {name}: {'; '.join(over)}")
+
+
+def _load_credentials(path: Path, variables: Mapping[str, str]) -> Credentials:
+    """Prefer variables; what provision kept counts only for the same user."""
+    kept = parse_env_file(path)
+    if kept:
+        check_private(path, ConfigError, "chmod 600 it, then change the password")
+    if variables.get("LOADTEST_EMAIL") not in {None, kept.get("LOADTEST_EMAIL")}:
+        kept = {}
+    values = kept | {name: value for name, value in variables.items() if value}
+    # A password that provision had to change goes before the variable that still holds it.
+    if kept.get("LOADTEST_PASSWORD_BEFORE") == variables.get("LOADTEST_PASSWORD", ""):
+        values["LOADTEST_PASSWORD"] = kept.get("LOADTEST_PASSWORD", "")
+    password = values.get("LOADTEST_PASSWORD")
+    totp_secret = values.get("LOADTEST_TOTP_SECRET")
+    return Credentials(
+        email=values.get("LOADTEST_EMAIL"),
+        password=SecretStr(password) if password else None,
+        workspace_id=values.get("LOADTEST_WORKSPACE_ID"),
+        totp_secret=SecretStr(totp_secret) if totp_secret else None,
+    )

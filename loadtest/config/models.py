@@ -1,0 +1,292 @@
+"""The tables of `loadtest.toml`: environments, limits, profiles."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from loadtest.common.parsing import parse_url
+from loadtest.config.kubernetes_types import (
+    Cpu,
+    Image,
+    LabelKey,
+    LabelName,
+    LabelValue,
+    Memory,
+    ObjectName,
+    Schedule,
+)
+from loadtest.errors import ConfigError
+
+# No load test has more of anything, and a larger number could not be reckoned with.
+Positive = Annotated[int, Field(gt=0, le=10**9)]
+# Calls a second: less than one, for a small quota, or a whole number.
+Rate = Annotated[
+    float,
+    Field(ge=0.01, allow_inf_nan=False),
+    AfterValidator(lambda rate: int(rate) if rate.is_integer() else rate),
+]
+
+# The revisions that k6/lib/protocol.js speaks; auto takes the newest era that the target speaks.
+Protocol = Literal["auto", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+STATELESS = "2026-07-28"
+
+# Where a bearer comes from: `auto` refreshes, else signs in with a browser.
+Via = Literal["auto", "browser", "session", "client-credentials", "given"]
+
+# How k6 runs: one, several on this machine, or runners of a Kubernetes cluster.
+Engine = Literal["local", "segments", "kubernetes"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+
+class ConfigTable(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limits(ConfigTable):
+    """The most that an environment may be asked to bear; knobs above it are refused."""
+
+    max_vus: Positive
+    max_rps: Positive
+    max_duration_seconds: Positive
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+# One name or several, tried together: an exact accessible name, or `css=…` / `role=…`.
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_as_tuple)]
+PageWord = Literal[
+    "account_locked", "captcha", "consent_denied", "password_change", "wrong_password", "wrong_totp"
+]
+
+
+class Step(ConfigTable):
+    """One extra thing to do on the pages: click, or fill with a credential, or press a key."""
+
+    click: Name | None = None
+    fill: Name | None = None
+    with_: Literal["email", "password", "totp"] | None = Field(default=None, alias="with")
+    press: Name | None = None
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Self:
+        if [self.click, self.fill, self.press].count(None) != 2:
+            raise ValueError("a step has exactly one of click, fill and press")
+        if (self.fill is None) != (self.with_ is None):
+            raise ValueError("fill goes with with: email, password or totp")
+        return self
+
+
+class Pages(ConfigTable):
+    """How the sign-in and consent pages are driven: by accessible name, as a person would.
+
+    `steps` come before what we would do by ourselves, each once, in their order, as soon as their
+    control is there; `says` maps a cause to words of the page that tell it; a page that asks for
+    nothing known for `settle_seconds` is left for the authorize URL.
+    """
+
+    email_label: Names = ("Email",)
+    password_label: Names = ("Password",)
+    totp_label: Names = ("Code", "Authentication code", "Verification code", "One-time code")
+    sign_in_button: Names = ("Sign in", "Log in")
+    next_button: Names = ("Next", "Continue")
+    totp_button: Names = ("Verify", "Continue", "Submit", "Sign in")
+    approve_button: Names = ("Approve", "Authorize")
+    dismiss_buttons: Names = ("Skip tour",)
+    workspace_label: Names = ()
+    workspace: Names = ()
+    steps: tuple[Step, ...] = ()
+    says: Mapping[PageWord, Name] = {}
+    settle_seconds: Annotated[float, Field(gt=0, le=60)] = 2.5
+    sign_in_origins: Annotated[tuple[Name, ...], BeforeValidator(_as_tuple)] = ()
+
+    @field_validator("sign_in_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(parse_origin(origin) for origin in origins)
+
+
+class Quota(ConfigTable):
+    """What a target takes of one OAuth client in a sliding minute.
+
+    A call costs its tool's weight in units, 1 where none is given; an owner may have the quota
+    raised, to `most_units_per_minute` at most. With `fit` the tool mix of every run keeps it.
+    """
+
+    units_per_minute: Positive
+    most_units_per_minute: Positive | None = None
+    weights: Mapping[str, Positive] = {}
+    fit: bool = False
+
+    def weigh(self, tool: str) -> int:
+        """Return what a call of the tool costs."""
+        return self.weights.get(tool, 1)
+
+
+class Toleration(ConfigTable):
+    """A taint that runners bear; without a key, every one."""
+
+    key: LabelKey | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: LabelValue | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+    @model_validator(mode="after")
+    def _check_operator(self) -> Self:
+        if self.operator == "Exists" and self.value is not None:
+            raise ValueError('operator = "Exists" takes no value')
+        if self.operator == "Equal" and self.key is None:
+            raise ValueError('a toleration without a key has operator = "Exists"')
+        return self
+
+
+class Kubernetes(ConfigTable):
+    """Where `--engine kubernetes` runs, in a cluster that has the k6-operator.
+
+    `context` is one of the kubeconfig, else its current one. `cpu` is what a runner is promised,
+    `memory` what it is promised and given at most; they are spread over nodes (or zones and nodes)
+    as evenly as there is room. A runner may take `start_seconds` to start. The last three make the
+    cadence: `job_image` holds a checkout and names its user by number, `job_secret` is a Secret of
+    yours with LOADTEST_* keys.
+    """
+
+    namespace: LabelName
+    context: Name | None = None
+    image: Image = "grafana/k6:1.1.0"
+    starter_image: Image | None = None
+    cpu: Cpu = "1"
+    memory: Memory = "2Gi"
+    spread: Literal["node", "zone", "none"] = "node"
+    node_selector: Mapping[LabelKey, LabelValue] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    image_pull_secrets: tuple[ObjectName, ...] = ()
+    start_seconds: Positive = 300
+    schedule: Schedule | None = None
+    job_image: Image | None = None
+    job_secret: ObjectName | None = None
+
+    @model_validator(mode="after")
+    def _check_cadence(self) -> Self:
+        if [self.schedule, self.job_image, self.job_secret].count(None) not in {0, 3}:
+            raise ValueError("schedule, job_image and job_secret go together")
+        return self
+
+
+class Environment(ConfigTable):
+    """One target as `loadtest.toml` describes it: everything but addresses and secrets.
+
+    Without `scope` the challenge or the metadata decides; with `workspace_claim` the bearer must
+    be a JWT that names the workspace; `client_metadata_url` is a Client ID Metadata Document of
+    ours, used where the authorization server takes such; `client_auth` is how a given client sends
+    its secret, where the server offers both ways; `cadence_days` is how often a run is due, if
+    it is; `mention` is the account or team that a report calls when a run failed or regressed;
+    `via` is where bearers come from, renewed ones included; with `revoke_after` the whole chain
+    ends by revoking what it left; `tools` are a table of what to call, or the path of one from the
+    root of the checkout, or `novamart`.
+    """
+
+    target: Literal["reference", "hosted"]
+    default_profile: str
+    limits: Limits
+    provision: Literal["novamart", "none"] = "novamart"
+    via: Via = "auto"
+    revoke_after: bool = False
+    mcp_path: str = "/mcp/{workspace_id}"
+    scope: str | None = None
+    workspace_claim: str | None = None
+    client_metadata_url: str | None = None
+    client_auth: Literal["client_secret_basic", "client_secret_post"] | None = None
+    clients: Positive = 1
+    protocol: Protocol = "auto"
+    quota: Quota | None = None
+    cadence_days: Positive | None = None
+    mention: Annotated[str, Field(pattern=r"^@?[\w-]+(/[\w.-]+)?$")] | None = None
+    tools: str | dict[str, Any] | None = None
+    pages: Pages = Pages()
+    kubernetes: Kubernetes | None = None
+
+    def build_mcp_path(self, workspace_id: str | None) -> str:
+        """Return the path of the MCP endpoint, with the workspace where it names one."""
+        if "{workspace_id}" not in self.mcp_path:
+            return self.mcp_path
+        if workspace_id is None:
+            raise ConfigError("LOADTEST_WORKSPACE_ID is not set, and mcp_path needs it")
+        return self.mcp_path.replace("{workspace_id}", workspace_id)
+
+
+class ColdStart(ConfigTable):
+    """Knobs of the cold-start scenario: `iterations` brand-new sessions, shared by `vus`."""
+
+    iterations: Positive
+    vus: Positive
+
+
+class Sessions(ConfigTable):
+    """Knobs of the concurrent-sessions ladder: one stage of `stage_seconds` per session count.
+
+    Without a `tool` it calls the first of the table.
+    """
+
+    stages: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    stage_seconds: Positive
+    tool: str | None = None
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        if len(set(self.stages)) != len(self.stages):
+            raise ValueError("stages must differ from each other: rows are keyed by session count")
+        return self
+
+
+class Tools(ConfigTable):
+    """Knobs of the tool-call mix: closed loop by `vus`, or open loop at `target_rps` calls/s."""
+
+    vus: Positive
+    duration_seconds: Positive
+    target_rps: Rate | None = None
+
+
+class Profile(ConfigTable):
+    """How hard to test: the knobs of the three scenarios."""
+
+    cold_start: ColdStart
+    sessions: Sessions
+    tools: Tools
+    max_failure_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+    def most_vus(self) -> int:
+        """Return the most virtual users that run at one time."""
+        return max(self.cold_start.vus, max(self.sessions.stages), self.tools.vus)
+
+    def most_rps(self) -> float:
+        """Return the highest scheduled rate in calls/s (one call per session and second)."""
+        return max(max(self.sessions.stages), self.tools.target_rps or 0)
+
+    def scheduled_seconds(self) -> int:
+        """Return the scheduled time of ladder and mix; the cold start takes what it takes."""
+        return len(self.sessions.stages) * self.sessions.stage_seconds + self.tools.duration_seconds
+
+
+def parse_origin(url: str) -> str:
+    """Return scheme, host and port of a URL as a browser writes an origin; raise ValueError."""
+    try:
+        parts = parse_url(url)
+    except ValueError:
+        raise ValueError("an origin is like https://login.example.com") from None
+    assert parts.hostname is not None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    port = "" if parts.port in {None, usual} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"

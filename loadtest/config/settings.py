@@ -1,0 +1,139 @@
+"""What one process was asked to do: one environment, one profile, credentials and places."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loadtest.common.redaction import SecretStr
+from loadtest.config.models import STATELESS, Engine, Environment, Profile, parse_origin
+from loadtest.config.tool_table import ToolTable
+from loadtest.errors import ConfigError
+
+STATE_DIR = ".loadtest"
+CREDENTIALS_FILE = "credentials.env"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Who signs in and where: from LOADTEST_* variables, else from what provision wrote."""
+
+    email: str | None = None
+    password: SecretStr | None = None
+    workspace_id: str | None = None
+    totp_secret: SecretStr | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a stage may ask: one environment, one profile, credentials and places.
+
+    `tools_assumed`: nobody said which tools to call, so they are NovaMart's if the target has them.
+    """
+
+    root: Path
+    environment_name: str
+    environment: Environment
+    profile_name: str
+    profile: Profile
+    base_url: str | None
+    credentials: Credentials
+    tools: ToolTable
+    tools_assumed: bool = False
+    clients: int = 1
+    protocol: str = "auto"
+    tracking_issue: str | None = None
+    repository: str | None = None
+    docs_pages: tuple[Path, ...] = ()
+    outputs: tuple[str, ...] = ()
+    engine: Engine = "local"
+    parallelism: int = 1
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def state_dir(self) -> Path:
+        """Return where this environment keeps its bearer and credentials (0700)."""
+        return self.root / STATE_DIR / self.environment_name
+
+    @property
+    def runs_dir(self) -> Path:
+        """Return where run folders lie."""
+        return self.root / STATE_DIR / "runs"
+
+    @property
+    def credentials_file(self) -> Path:
+        """Return the 0600 env file that provision writes."""
+        return self.state_dir / CREDENTIALS_FILE
+
+    @property
+    def bearer_file(self) -> Path:
+        """Return the 0600 file that mint writes and k6 reads."""
+        return self.state_dir / "bearer.json"
+
+    @property
+    def browser_record(self) -> Path:
+        """Return where the choice of browser is remembered, for all environments."""
+        return self.root / STATE_DIR / "browser.json"
+
+    @property
+    def clients_file(self) -> Path:
+        """Return the 0600 file that remembers our registrations and refresh tokens."""
+        return self.state_dir / "clients.json"
+
+    @property
+    def unit(self) -> str:
+        """Return what a ladder has many of; the stateless era has no sessions."""
+        return "client" if self.protocol == STATELESS else "session"
+
+    def build_mcp_url(self, base_url: str, workspace_id: str | None) -> str:
+        """Return the MCP endpoint, of a workspace where the path names one."""
+        return base_url + self.environment.build_mcp_path(workspace_id)
+
+    def find_variable(self, name: str) -> str | None:
+        """Return a variable meant for hosted targets; a reference target never sees it."""
+        return None if self.is_reference() else self.variables.get(name)
+
+    def find_sign_in_origins(self) -> frozenset[str]:
+        """Return where credentials may be typed, beside the servers' own origins."""
+        text = self.find_variable("LOADTEST_SIGN_IN_ORIGINS") or ""
+        try:
+            given = {parse_origin(part.strip()) for part in text.split(",") if part.strip()}
+        except ValueError as failure:
+            raise ConfigError(f"LOADTEST_SIGN_IN_ORIGINS: {failure}") from None
+        return frozenset(given) | frozenset(self.environment.pages.sign_in_origins)
+
+    def find_secret(self, name: str) -> SecretStr | None:
+        """Return such a variable as a secret."""
+        value = self.find_variable(name)
+        return SecretStr(value) if value else None
+
+    def list_tools(self, scenarios: Iterable[str]) -> tuple[str, ...]:
+        """Return the tools that these scenarios call."""
+        if "tools" in scenarios:
+            return tuple(self.tools.tools)
+        return (str(self.profile.sessions.tool),) if "sessions" in scenarios else ()
+
+    def is_reference(self) -> bool:
+        """Return whether the target is the embedded one, started for the run."""
+        return self.environment.target == "reference"
+
+
+def check_hosted(settings: Settings, *needed: str) -> None:
+    """Raise ConfigError naming every LOADTEST_* variable a hosted environment still lacks."""
+    if settings.is_reference():
+        return
+    have = {
+        "LOADTEST_BASE_URL": settings.base_url,
+        "LOADTEST_EMAIL": settings.credentials.email,
+        "LOADTEST_PASSWORD": settings.credentials.password,
+        "LOADTEST_WORKSPACE_ID": settings.credentials.workspace_id,
+    }
+    missing = [name for name in needed if not have[name]]
+    if missing:
+        raise ConfigError(
+            f"environment {settings.environment_name} lacks {', '.join(missing)}: set "
+            + (
+                "it as a variable or in .env"
+                if len(missing) == 1
+                else "them as variables or in .env"
+            )
+        )
