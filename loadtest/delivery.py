@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loadtest.announce import WEBHOOK_VARIABLE, call_webhook, write_outputs, write_summary
 from loadtest.cadence import describe_gap
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, UsageError
+from loadtest.github.workflow_commands import write_outputs, write_summary
 from loadtest.history import Cell, Entry, Reading
 from loadtest.judging import REGRESSED, Judgement, judge
 from loadtest.listing import as_folder
@@ -22,6 +22,7 @@ from loadtest.report import (
 )
 from loadtest.results import RunFolder, read_run_folder
 from loadtest.tracking import MOST_CHARS, Posted, Tracker
+from loadtest.webhook import WEBHOOK_VARIABLE, call_webhook
 
 # So many comments that had to be skipped are named one by one.
 MOST_SKIPPED = 5

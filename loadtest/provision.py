@@ -40,8 +40,8 @@ from loadtest.credentials import (
 )
 from loadtest.enrollment import enroll
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError, TargetError
-from loadtest.github_secrets import RepositorySecrets, open_secrets
-from loadtest.masking import build_mask
+from loadtest.github.secrets import RepositorySecrets, open_secrets
+from loadtest.github.workflow_commands import build_mask
 from loadtest.quota import MOST_REQUESTS_PER_MINUTE, ensure_quota
 from loadtest.rotation import Places, change_password, invent_password
 from loadtest.workspace import Workspace

@@ -13,7 +13,7 @@ from loadtest.accounts import Accounts, NoAnswerError
 from loadtest.common.redaction import SecretStr
 from loadtest.credentials import NEXT, PASSWORD, CredentialsFile
 from loadtest.errors import LoadtestError, ProvisionError
-from loadtest.github_secrets import RepositorySecrets
+from loadtest.github.secrets import RepositorySecrets
 
 
 @dataclass(frozen=True)

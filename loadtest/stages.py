@@ -32,7 +32,7 @@ from loadtest.errors import (
     ResultsError,
     UsageError,
 )
-from loadtest.masking import build_mask
+from loadtest.github.workflow_commands import build_mask
 from loadtest.mint.bearer import (
     Bearer,
     find_soonest,

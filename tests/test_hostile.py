@@ -19,12 +19,12 @@ from hostile_server import (
 
 from loadtest import workspace
 from loadtest.accounts import Accounts
-from loadtest.announce import call_webhook
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import LoadtestError, MintError, ProvisionError, ReportError
-from loadtest.github import GithubRefusal, open_github
+from loadtest.github.client import GithubRefusal, open_github
 from loadtest.mint import flow
 from loadtest.mint.discovery import discover
+from loadtest.webhook import call_webhook
 from loadtest.workspace import Workspace
 
 SECONDS = 3.0

@@ -9,7 +9,7 @@ from loadtest.accounts import find_second_factor, open_session
 from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
-from loadtest.masking import build_mask
+from loadtest.github.workflow_commands import build_mask
 from loadtest.mint.bearer import Bearer
 from loadtest.mint.clients import ClientStore
 from loadtest.mint.options import MintOptions

@@ -14,7 +14,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 from loadtest.common.tls import is_sealed
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, ResultsError
-from loadtest.github import Github, GithubRefusal, open_github
+from loadtest.github.client import Github, GithubRefusal, open_github
 from loadtest.results import read_run_folder
 from loadtest.tracking.shapes import ARTIFACTS, Artifact
 

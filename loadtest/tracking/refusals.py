@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from loadtest.errors import ReportError
-from loadtest.github import Github, GithubRefusal
+from loadtest.github.client import Github, GithubRefusal
 
 PERMISSION = "Issues: read and write"
 

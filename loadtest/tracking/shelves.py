@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from loadtest.github import Github, GithubRefusal
+from loadtest.github.client import Github, GithubRefusal
 from loadtest.payload import PayloadError, decode_entry, holds_payload
 from loadtest.tracking.refusals import explain_refusals
 from loadtest.tracking.shapes import COMMENTS, ISSUE, ISSUES, LABEL, USER, Comment, Issue, User

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError
-from loadtest.github import Github, GithubRefusal, open_github
+from loadtest.github.client import Github, GithubRefusal, open_github
 from loadtest.history import Entry, Reading
 from loadtest.payload import (
     PayloadError,

@@ -17,7 +17,7 @@ from report_runs import RUN
 from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError
-from loadtest.github_secrets import open_secrets
+from loadtest.github.secrets import open_secrets
 from loadtest.history import Entry
 from loadtest.tracking import Tracker, fetch_run_artifact, shapes
 

@@ -10,7 +10,7 @@ from proxy_server import ProxyServer
 
 from loadtest.browser import BrowserChoice
 from loadtest.config.loading import load_settings
-from loadtest.github import open_github
+from loadtest.github.client import open_github
 from loadtest.k6 import find_k6
 from loadtest.mint.bearer import write_bearers
 from loadtest.preflight import check_target

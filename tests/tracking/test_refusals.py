@@ -9,7 +9,7 @@ from github_server import MOST_COMMENTS, NOW, TOKEN, GithubServer
 from posted_runs import add_reports
 
 from loadtest.errors import ReportError
-from loadtest.github import LIMIT_WAITS_SECONDS, MOST_WAIT_SECONDS, OUTAGE_WAITS_SECONDS
+from loadtest.github.client import LIMIT_WAITS_SECONDS, MOST_WAIT_SECONDS, OUTAGE_WAITS_SECONDS
 from loadtest.tracking import LABEL, Tracker
 
 NewTracker = Callable[..., Tracker]

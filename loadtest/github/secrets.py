@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import ProvisionError
-from loadtest.github import Github, GithubRefusal, open_github
+from loadtest.github.client import Github, GithubRefusal, open_github
 
 PERMISSION = "Secrets: read and write"
 REMEDIES = {

@@ -1,9 +1,4 @@
-"""What a workflow run is told of its load test, and the webhook that hears of bad news."""
-
-import secrets
-from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
+"""The webhook that gets a line of bad news."""
 
 import httpx2
 
@@ -12,23 +7,9 @@ from loadtest.common.redaction import redact
 from loadtest.common.tls import is_sealed
 from loadtest.errors import ReportError
 
-SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
-OUTPUT_VARIABLE = "GITHUB_OUTPUT"
 WEBHOOK_VARIABLE = "LOADTEST_WEBHOOK_URL"
 WEBHOOK_SECONDS = 10.0
 _HARMLESS = str.maketrans("<>", "()")
-
-
-def write_summary(variables: Mapping[str, str], text: str) -> None:
-    """Append Markdown to the step summary, in GitHub Actions; elsewhere do nothing."""
-    _append(variables.get(SUMMARY_VARIABLE), text.rstrip() + "\n\n")
-
-
-def write_outputs(variables: Mapping[str, str], outputs: Mapping[str, str]) -> None:
-    """Set outputs of the step, in GitHub Actions; no value can pose as another output."""
-    end = secrets.token_hex(16)
-    lines = (f"{name}<<{end}\n{value}\n{end}\n" for name, value in outputs.items())
-    _append(variables.get(OUTPUT_VARIABLE), "".join(lines))
 
 
 def call_webhook(url: str, line: str) -> None:
@@ -50,9 +31,3 @@ def call_webhook(url: str, line: str) -> None:
         ) from None
     if not answer.is_success:
         raise ReportError(f"{WEBHOOK_VARIABLE} answers HTTP {answer.status_code}: correct it")
-
-
-def _append(path: str | None, text: str) -> None:
-    if path:
-        with suppress(OSError), Path(path).open("a", encoding="utf-8", newline="\n") as file:
-            file.write(redact(text))

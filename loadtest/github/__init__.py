@@ -1,0 +1,1 @@
+"""GitHub: its API, Actions secrets, and the commands of a workflow run."""

@@ -1,0 +1,45 @@
+"""What a workflow run of GitHub Actions is given: masks, its step summary, outputs."""
+
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from loadtest.common.console import open_plain
+from loadtest.common.redaction import SecretStr, redact
+
+
+def build_mask(variables: Mapping[str, str]) -> Callable[[SecretStr], None]:
+    """Return what masks a secret in the logs of GitHub Actions; elsewhere it does nothing."""
+    return mask if variables.get("GITHUB_ACTIONS") == "true" else lambda _: None
+
+
+def mask(secret: SecretStr) -> None:
+    """Print the workflow command that masks a secret."""
+    value = secret.get_secret_value()
+    for character, escape in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
+        value = value.replace(character, escape)
+    print(f"::add-mask::{value}", flush=True, file=open_plain(sys.stdout))
+
+
+SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
+OUTPUT_VARIABLE = "GITHUB_OUTPUT"
+
+
+def write_summary(variables: Mapping[str, str], text: str) -> None:
+    """Append Markdown to the step summary, in GitHub Actions; elsewhere do nothing."""
+    _append(variables.get(SUMMARY_VARIABLE), text.rstrip() + "\n\n")
+
+
+def write_outputs(variables: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+    """Set outputs of the step, in GitHub Actions; no value can pose as another output."""
+    end = secrets.token_hex(16)
+    lines = (f"{name}<<{end}\n{value}\n{end}\n" for name, value in outputs.items())
+    _append(variables.get(OUTPUT_VARIABLE), "".join(lines))
+
+
+def _append(path: str | None, text: str) -> None:
+    if path:
+        with suppress(OSError), Path(path).open("a", encoding="utf-8", newline="\n") as file:
+            file.write(redact(text))
