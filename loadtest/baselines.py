@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from loadtest.compare import is_rate_limited
-from loadtest.history import Entry
-from loadtest.results import Outcome
+from loadtest.results.history import Entry
+from loadtest.results.run import Outcome
 
 _FAULTS: Mapping[Outcome, str] = {
     "failed": "failed",

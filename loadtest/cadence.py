@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from loadtest.errors import HistoryError
-from loadtest.history import Entry
+from loadtest.results.history import Entry
 
 # A schedule that is late by less is not missed.
 GRACE = timedelta(days=1)

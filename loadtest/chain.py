@@ -22,7 +22,7 @@ from loadtest.errors import K6Error, LoadtestError, explain_refusal
 
 if TYPE_CHECKING:
     from loadtest.config.settings import Settings
-    from loadtest.results import Run
+    from loadtest.results.run import Run
 
 ROOT = Path(__file__).parent.parent
 BUG_EXIT_CODE = 70
@@ -210,7 +210,7 @@ def _open_chain(root: Path, signals: Signals) -> Iterator[Ending]:
 
 
 def _print_document(run_dir: Path, ending: Ending) -> None:
-    from loadtest.results import build_document, read_run_folder
+    from loadtest.results.run_folder import build_document, read_run_folder
 
     folder = read_run_folder(run_dir)
     document = redact_json(build_document(folder, ending.exit_code, ending.regressions))

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from loadtest.history import pick_latency
-from loadtest.results import Outcome, Percentiles, Row, Run
+from loadtest.results.history import pick_latency
+from loadtest.results.run import Outcome, Percentiles, Row, Run
 
 Percentile = Literal["p50", "p95", "p99"]
 

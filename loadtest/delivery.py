@@ -8,10 +8,8 @@ from loadtest.cadence import describe_gap
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, UsageError
 from loadtest.github.workflow_commands import write_outputs, write_summary
-from loadtest.history import Cell, Entry, Reading
 from loadtest.judging import REGRESSED, Judgement, judge
 from loadtest.listing import as_folder
-from loadtest.local_history import keep_judgement, read_entry, read_local_history
 from loadtest.page import write_page
 from loadtest.report import (
     Verdict,
@@ -20,7 +18,9 @@ from loadtest.report import (
     render_markdown,
     write_report,
 )
-from loadtest.results import RunFolder, read_run_folder
+from loadtest.results.history import Cell, Entry, Reading
+from loadtest.results.history_files import keep_judgement, read_entry, read_local_history
+from loadtest.results.run_folder import RunFolder, read_run_folder
 from loadtest.tracking import MOST_CHARS, Posted, Tracker
 from loadtest.webhook import WEBHOOK_VARIABLE, call_webhook
 

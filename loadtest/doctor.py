@@ -24,7 +24,7 @@ from loadtest.errors import (
 from loadtest.journal import find_left
 from loadtest.k6 import find_k6
 from loadtest.mint.bearer import Bearer, find_soonest, parse_claims, read_bearers
-from loadtest.results import SCENARIOS
+from loadtest.results.run import SCENARIOS
 from loadtest.run_lock import lock_environment
 from loadtest.target import check_reachable
 from loadtest.tracking import find_tracker

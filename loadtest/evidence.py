@@ -8,9 +8,9 @@ from statistics import fmean, median, median_low
 from typing import Literal
 
 from loadtest.compare import is_thin
-from loadtest.history import Cell, Entry, Figure
 from loadtest.noise import find_change_points, find_spread
-from loadtest.results import Row
+from loadtest.results.history import Cell, Entry, Figure
+from loadtest.results.run import Row
 
 # A difference below these is none, whatever its ratio.
 LEAST_MS = 1.0

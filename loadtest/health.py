@@ -15,7 +15,7 @@ from typing import Self
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
 from loadtest.progress import Live
-from loadtest.results import Generator
+from loadtest.results.run import Generator
 
 ABORT_SHARE = 0.5
 ABORT_SECONDS = 30.0

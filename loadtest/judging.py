@@ -18,8 +18,8 @@ from loadtest.evidence import (
     is_worse,
     orient,
 )
-from loadtest.history import Cell, Entry, Figure
-from loadtest.results import SCENARIOS, Row
+from loadtest.results.history import Cell, Entry, Figure
+from loadtest.results.run import SCENARIOS, Row
 
 # The rule of thumb: what is worse than the run before by more than this is bold, noise or not.
 WORSE_SHARE = 0.25

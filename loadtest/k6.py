@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from loadtest.common.clock import utc_now
 from loadtest.common.files import read_whole, write_json, write_text
 from loadtest.common.parsing import parse_json, tidy_words
 from loadtest.common.processes import build_child_environment
@@ -34,19 +35,16 @@ from loadtest.journal import OpenSession, close_sessions, note_writer, open_log,
 from loadtest.mint.bearer import read_bearers
 from loadtest.outputs import build_output_flags, select_variables
 from loadtest.progress import NoWatcher, Phase, Watcher, find_feed
-from loadtest.results import (
+from loadtest.results.run import (
     SCENARIOS,
     Outcome,
     Percentiles,
     Row,
-    RunFolder,
     ScenarioResult,
     ServerName,
     begin_scenario,
-    utc_now,
-    write_rows,
-    write_run,
 )
+from loadtest.results.run_folder import RunFolder, write_rows, write_run
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "k6"
 MINIMUM = (1, 0, 0)

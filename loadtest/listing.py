@@ -17,7 +17,6 @@ from rich.text import Text
 from loadtest.baselines import find_fault, find_peers
 from loadtest.compare import find_knee, is_rate_limited
 from loadtest.errors import UsageError
-from loadtest.history import FIGURES, Cell, Entry
 from loadtest.judging import Status, compare_pair
 from loadtest.report.changes import describe_server
 from loadtest.report.figures import (
@@ -29,7 +28,9 @@ from loadtest.report.figures import (
     format_rate,
 )
 from loadtest.report.words import TITLES, clean, name_cell
-from loadtest.results import SCENARIOS, Percentiles, Row, RunFolder
+from loadtest.results.history import FIGURES, Cell, Entry
+from loadtest.results.run import SCENARIOS, Percentiles, Row
+from loadtest.results.run_folder import RunFolder
 
 NOTHING = "-"
 SHOWN_NAMES = 10

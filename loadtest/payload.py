@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from loadtest.common.redaction import redact_json
 from loadtest.errors import ReportError
-from loadtest.history import Cell, Entry
-from loadtest.results import Row, Run
+from loadtest.results.history import Cell, Entry
+from loadtest.results.run import Row, Run
 
 PAYLOAD_VERSION = 1
 # What GitHub takes as a body, and far more than any run unpacks to.

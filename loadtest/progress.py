@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from loadtest.common.console import Console, say
-from loadtest.results import ScenarioResult
+from loadtest.results.run import ScenarioResult
 
 PLAIN_EVERY_SECONDS = 10.0
 POLL_EVERY_SECONDS = 1.0

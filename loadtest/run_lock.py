@@ -7,9 +7,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from loadtest.common.clock import utc_now
 from loadtest.common.files import ensure_private_dir, read_json, write_json
 from loadtest.errors import BusyError
-from loadtest.results import utc_now
 
 HOLDER_VERSION = 1
 

@@ -47,11 +47,12 @@ if TYPE_CHECKING:
     from loadtest.common.redaction import SecretStr
     from loadtest.config.models import Kubernetes
     from loadtest.delivery import Judged
-    from loadtest.history import Reading
     from loadtest.k6 import K6Binary, RunScenario
     from loadtest.mint.revocation import Undone
     from loadtest.preflight import Checked
-    from loadtest.results import Run, RunFolder, Target
+    from loadtest.results.history import Reading
+    from loadtest.results.run import Run, Target
+    from loadtest.results.run_folder import RunFolder
 
 # What provisioning a hosted environment cannot do without.
 PROVISIONED = ("LOADTEST_BASE_URL", "LOADTEST_EMAIL")
@@ -420,7 +421,8 @@ def k6(
     from loadtest.preflight import check_target
     from loadtest.progress import ProgressDisplay
     from loadtest.renewal import Renewal
-    from loadtest.results import Target, create_run_folder
+    from loadtest.results.run import Target
+    from loadtest.results.run_folder import create_run_folder
 
     chosen = parse_scenarios(scenarios)
     settings = choose_engine(settings, chosen, engine, parallelism)
@@ -644,7 +646,9 @@ def build_run(
     settings: Settings, target: "Target", k6_version: str, scenarios: Sequence[str]
 ) -> "Run":
     """Return the facts of a run that begins now, with these scenarios to come."""
-    from loadtest.results import Run, build_run_id, plan_scenarios, utc_now
+    from loadtest.common.clock import utc_now
+    from loadtest.results.run import Run, plan_scenarios
+    from loadtest.results.run_folder import build_run_id
 
     git_sha = _find_git_sha(settings.root)
     return Run(
@@ -701,7 +705,7 @@ def report(
     printed as Markdown, and nothing is written or posted.
     """
     from loadtest import delivery
-    from loadtest.results import read_run_folder
+    from loadtest.results.run_folder import read_run_folder
     from loadtest.tracking import find_tracker
 
     chain.ending.is_reported = True
@@ -743,7 +747,7 @@ def _find_run(chain: Chain, settings: Settings, run_id: str | None) -> Path:
 
 def _find_newest(chain: Chain, settings: Settings, stage: str, run_id: str | None = None) -> Path:
     """Return a run's folder, by default the newest; name the runs that cannot be read."""
-    from loadtest.results import find_run_folder
+    from loadtest.results.run_folder import find_run_folder
 
     path, skipped = find_run_folder(settings.runs_dir, run_id, settings.environment_name)
     for line in skipped:
@@ -758,7 +762,8 @@ def report_failed(
 
     Whoever waits for Monday's comment must not take silence for good news.
     """
-    from loadtest.results import Target, create_run_folder, read_run_folder, write_run
+    from loadtest.results.run import Target
+    from loadtest.results.run_folder import create_run_folder, read_run_folder, write_run
     from loadtest.tracking import find_tracker
 
     chain.ending.is_reported = True
@@ -778,7 +783,8 @@ def report_failed(
 
 
 def _mark_failed(run: "Run", failure: LoadtestError) -> "Run":
-    from loadtest.results import ScenarioResult, utc_now
+    from loadtest.common.clock import utc_now
+    from loadtest.results.run import ScenarioResult
 
     reason = f"before the first call: {failure}"
     failed = ScenarioResult(run.scenarios[0].name, "failed", reason=reason)
@@ -923,7 +929,7 @@ def docs_update(chain: Chain, settings: Settings, *, check: bool) -> None:
 
 def parse_scenarios(text: str | None) -> tuple[str, ...]:
     """Return the scenarios named, all without a name; raise UsageError for an unknown one."""
-    from loadtest.results import SCENARIOS
+    from loadtest.results.run import SCENARIOS
 
     chosen = tuple(part.strip() for part in text.split(",")) if text else SCENARIOS
     unknown = [name for name in chosen if name not in SCENARIOS]

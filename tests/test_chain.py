@@ -15,7 +15,7 @@ import pytest
 from waiting import HANG_SECONDS
 
 from loadtest.reference.server import ReferenceTarget
-from loadtest.results import read_run_folder
+from loadtest.results.run_folder import read_run_folder
 
 pytestmark = pytest.mark.slow
 

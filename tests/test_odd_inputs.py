@@ -40,7 +40,7 @@ from loadtest.mint.bearer import parse_claims
 from loadtest.payload import decode_entry, encode_entry
 from loadtest.provision import _Journal, _read_handed
 from loadtest.report import render_comment
-from loadtest.results import RunFolder
+from loadtest.results.run_folder import RunFolder
 from loadtest.tracking.artifact import _unpack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

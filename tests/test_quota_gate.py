@@ -22,7 +22,8 @@ from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, UsageError
 from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.reference.server import ReferenceTarget
-from loadtest.results import Row, read_run_folder
+from loadtest.results.run import Row
+from loadtest.results.run_folder import read_run_folder
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from loadtest.fleet.engine import Order
 from loadtest.k6 import COLD_START_MAX_SECONDS, GARBAGE_PER_CENT, SETUP_SECONDS
 from loadtest.mint.bearer import BEARER_VERSION, read_bearers
 from loadtest.outputs import FILES, build_output_flags
-from loadtest.results import SCENARIOS
+from loadtest.results.run import SCENARIOS
 
 Manifest = dict[str, Any]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from loadtest.common.clock import utc_now
 from loadtest.common.files import write_json, write_text
 from loadtest.common.redaction import redact_folder
 from loadtest.config.settings import Settings
@@ -32,7 +33,7 @@ from loadtest.k6 import (
 )
 from loadtest.outputs import select_variables
 from loadtest.progress import Live, NoWatcher, Phase, Watcher
-from loadtest.results import Generator, Outcome, RunnerFault, ScenarioResult, utc_now
+from loadtest.results.run import Generator, Outcome, RunnerFault, ScenarioResult
 
 TALLIES_VERSION = 1
 LOOK_SECONDS = 0.25

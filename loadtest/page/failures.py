@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from loadtest.history import is_aggregate
 from loadtest.page.drawing import Axis, Chart, draw, find_ticks, layer, shorten
 from loadtest.report import Column, Sheet, TableCell, format_count, format_reasons, format_share
 from loadtest.report.words import TITLES, clean, name_units
-from loadtest.results import Row, RunFolder
+from loadtest.results.history import is_aggregate
+from loadtest.results.run import Row
+from loadtest.results.run_folder import RunFolder
 
 BAR_HEIGHT = 34
 MARGIN = 8

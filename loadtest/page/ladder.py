@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from loadtest.compare import Knee, find_knee, pick_stages
-from loadtest.history import pick_latency
 from loadtest.page.drawing import (
     LEFT,
     RIGHT,
@@ -19,7 +18,9 @@ from loadtest.page.drawing import (
 from loadtest.report import Sheet, format_ms, format_rate
 from loadtest.report.figures import PERCENTILES, add_ms
 from loadtest.report.words import name_unit, name_units
-from loadtest.results import Row, RunFolder
+from loadtest.results.history import pick_latency
+from loadtest.results.run import Row
+from loadtest.results.run_folder import RunFolder
 
 HEIGHT = 190
 RATE_RIGHT = 70  # holds longer words

@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from loadtest.compare import find_knee
-from loadtest.history import Entry
 from loadtest.judging import BOLD, Judgement, Status
 from loadtest.listing import (
     FIRST_NUMBER,
@@ -41,7 +40,8 @@ from loadtest.report import (
 from loadtest.report.contents import Report
 from loadtest.report.figures import WORSE, format_figure
 from loadtest.report.words import is_address, name_calls, name_cell, name_units
-from loadtest.results import RunFolder
+from loadtest.results.history import Entry
+from loadtest.results.run_folder import RunFolder
 
 _FIRST_SENTENCE = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
 MARKS_LEGEND = (

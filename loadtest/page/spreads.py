@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import astuple
 
-from loadtest.history import is_aggregate
 from loadtest.page.drawing import (
     Axis,
     Chart,
@@ -17,7 +16,9 @@ from loadtest.page.drawing import (
 from loadtest.report import Column, Sheet, TableCell, format_count, format_ms
 from loadtest.report.figures import PERCENTILES, format_cell
 from loadtest.report.words import clean
-from loadtest.results import Percentiles, Row, RunFolder
+from loadtest.results.history import is_aggregate
+from loadtest.results.run import Percentiles, Row
+from loadtest.results.run_folder import RunFolder
 
 ROW_HEIGHT = 44
 MARGIN = 8

@@ -8,7 +8,6 @@ from statistics import median_low
 
 from loadtest.baselines import find_peers
 from loadtest.evidence import find_levels
-from loadtest.history import Cell, Entry
 from loadtest.judging import REGRESSED, Change, Judgement
 from loadtest.noise import LEAST_LEVEL_RUNS
 from loadtest.page.drawing import RIGHT, Axis, Chart, Layer, Picture, draw, find_ticks, layer
@@ -17,7 +16,8 @@ from loadtest.report.changes import rank_cells
 from loadtest.report.figures import format_figure
 from loadtest.report.trend import pick_leading
 from loadtest.report.words import clean, name_cell
-from loadtest.results import RunFolder
+from loadtest.results.history import Cell, Entry
+from loadtest.results.run_folder import RunFolder
 
 HEIGHT = 130
 MOST_REGRESSED = 8

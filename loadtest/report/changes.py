@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from loadtest.history import Cell, Entry
 from loadtest.judging import REGRESSED, Change, Comparison, Judgement, Status
 from loadtest.report.figures import WORSE, format_change, format_figure
 from loadtest.report.words import clean, name_cell
-from loadtest.results import Run, RunFolder
+from loadtest.results.history import Cell, Entry
+from loadtest.results.run import Run
+from loadtest.results.run_folder import RunFolder
 
 FIRST_RUN = "First run: nothing to compare it with."
 MOST_NAMED = 3

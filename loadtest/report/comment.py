@@ -4,7 +4,6 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from loadtest.history import Entry
 from loadtest.judging import BOLD, Judgement
 from loadtest.report.changes import Remark
 from loadtest.report.contents import Report, build_report
@@ -19,7 +18,8 @@ from loadtest.report.markdown import (
 from loadtest.report.sheets import Sheet
 from loadtest.report.verdict import Level
 from loadtest.report.words import clean, is_address
-from loadtest.results import RunFolder
+from loadtest.results.history import Entry
+from loadtest.results.run_folder import RunFolder
 
 # What is left out where a comment would be too long, the first of these first.
 CUTS = (

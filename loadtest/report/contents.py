@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from loadtest.history import Entry
 from loadtest.judging import Judgement
 from loadtest.report.changes import (
     Remark,
@@ -19,7 +18,9 @@ from loadtest.report.sheets import Sheet, build_legend, build_sheet
 from loadtest.report.trend import Trend, build_trend
 from loadtest.report.verdict import Verdict, build_verdict
 from loadtest.report.words import clean, flatten
-from loadtest.results import SCENARIOS, RunFolder
+from loadtest.results.history import Entry
+from loadtest.results.run import SCENARIOS
+from loadtest.results.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from loadtest.report.figures import NO_DATA, format_count, format_ms, format_rate, format_share
 from loadtest.report.words import flatten, list_results, name_scenario, name_units
-from loadtest.results import Generator, RunFolder
+from loadtest.results.run import Generator
+from loadtest.results.run_folder import RunFolder
 
 SHARED = "shares_with_target"  # of a run's machine: said as a caveat, not as a fact
 

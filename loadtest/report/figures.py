@@ -3,9 +3,9 @@
 import math
 
 from loadtest.compare import Percentile, is_thin
-from loadtest.history import Figure
 from loadtest.judging import WORSE_SHARE, Change
-from loadtest.results import Percentiles, Row
+from loadtest.results.history import Figure
+from loadtest.results.run import Percentiles, Row
 
 NO_DATA = "no data"
 THIN = "~"

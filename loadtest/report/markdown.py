@@ -8,13 +8,13 @@ from pathlib import Path
 from loadtest.common.files import write_text
 from loadtest.common.redaction import redact
 from loadtest.errors import ReportError
-from loadtest.history import Entry
 from loadtest.judging import BOLD, Judgement, Status
 from loadtest.report.contents import build_report
 from loadtest.report.figures import WORSE
 from loadtest.report.sheets import Sheet, TableCell
 from loadtest.report.trend import Trend
-from loadtest.results import RunFolder
+from loadtest.results.history import Entry
+from loadtest.results.run_folder import RunFolder
 
 MOST_TITLE = 48
 # One colour that can be seen on white and on black: Mermaid's own first one is nearly white.

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtest.compare import MIN_SAMPLES, pick_stages
-from loadtest.history import Cell, Figure, is_aggregate
 from loadtest.judging import Change, Status
 from loadtest.report.changes import Remark
 from loadtest.report.figures import (
@@ -26,7 +25,9 @@ from loadtest.report.words import (
     name_unit,
     name_units,
 )
-from loadtest.results import Row, RunFolder, ScenarioResult
+from loadtest.results.history import Cell, Figure, is_aggregate
+from loadtest.results.run import Row, ScenarioResult
+from loadtest.results.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from loadtest.judging import Judgement
 from loadtest.report.contents import build_report
 from loadtest.report.figures import NO_DATA, WORSE
 from loadtest.report.sheets import Sheet, TableCell
-from loadtest.results import RunFolder
+from loadtest.results.run_folder import RunFolder
 
 TERMINAL_WIDTH = 80
 _LEVEL_STYLES = {"good": "bold green", "warning": "bold yellow", "bad": "bold red"}

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from loadtest.baselines import find_peers
 from loadtest.compare import find_knee
-from loadtest.history import Cell, Entry
 from loadtest.judging import REGRESSED, Judgement
 from loadtest.report.changes import rank_cells
 from loadtest.report.words import name_cell
-from loadtest.results import RunFolder
+from loadtest.results.history import Cell, Entry
+from loadtest.results.run_folder import RunFolder
 
 MOST_RUNS = 12
 _UNITS = {"rate": "calls/s", "failed": "%"}

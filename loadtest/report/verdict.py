@@ -14,7 +14,6 @@ from loadtest.compare import (
     measure_rate_limited,
     pick_stages,
 )
-from loadtest.history import FIGURES, Cell, is_aggregate, pick_latency
 from loadtest.judging import Judgement
 from loadtest.report.changes import (
     describe_better,
@@ -42,15 +41,16 @@ from loadtest.report.words import (
     name_scenario,
     name_units,
 )
-from loadtest.results import (
+from loadtest.results.history import FIGURES, Cell, is_aggregate, pick_latency
+from loadtest.results.run import (
     MOST_CPU_SHARE,
     MOST_LATENESS_MS,
     SCENARIOS,
     Outcome,
     Row,
-    RunFolder,
     ScenarioResult,
 )
+from loadtest.results.run_folder import RunFolder
 
 _ENDINGS: Mapping[Outcome, str] = {
     "aborted": "was aborted",

@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loadtest.history import Cell
 from loadtest.report.figures import format_count
-from loadtest.results import RunFolder, ScenarioResult
+from loadtest.results.history import Cell
+from loadtest.results.run import ScenarioResult
+from loadtest.results.run_folder import RunFolder
 
 TITLES = {
     "cold-start": "Cold start",

@@ -11,7 +11,6 @@ from pydantic import TypeAdapter
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError
 from loadtest.github.client import Github, GithubRefusal, open_github
-from loadtest.history import Entry, Reading
 from loadtest.payload import (
     PayloadError,
     decode_entry,
@@ -19,7 +18,8 @@ from loadtest.payload import (
     find_run_id,
     holds_payload,
 )
-from loadtest.results import Run
+from loadtest.results.history import Entry, Reading
+from loadtest.results.run import Run
 from loadtest.tracking.refusals import PERMISSION, explain_refusals
 from loadtest.tracking.shapes import (
     COMMENT,

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from loadtest.k6 import find_k6
-from loadtest.results import Row
+from loadtest.results.run import Row
 
 from .k6_runs import Place, Usage, run_apart, serve_fixed, serve_target
 from .plain_client import PlainClient

@@ -5,8 +5,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from loadtest.history import Entry
-from loadtest.results import SCENARIOS, Percentiles, Row, Run, ScenarioResult, Target
+from loadtest.results.history import Entry
+from loadtest.results.run import SCENARIOS, Percentiles, Row, Run, ScenarioResult, Target
 
 LADDER_SECONDS = 60
 MIX_SECONDS = 120

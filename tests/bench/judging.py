@@ -11,8 +11,8 @@ from statistics import median, quantiles
 from rich.table import Table
 
 from loadtest.evidence import is_measured, is_worse
-from loadtest.history import Cell, Entry
 from loadtest.judging import WORSE_SHARE, judge
+from loadtest.results.history import Cell, Entry
 
 from .histories import NOISES, Noise, Simulation, build_entry
 from .measured import LARGE_MS, SMALL_MS, read_history

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.config.tool_table import NOVAMART, read_table
-from loadtest.results import Percentiles, Row
+from loadtest.results.run import Percentiles, Row
 
 from .k6_runs import Place, serve_target
 from .plain_client import PlainClient

@@ -6,7 +6,8 @@ from tempfile import TemporaryDirectory
 
 from rich.table import Table
 
-from loadtest.results import SCENARIOS, create_run_folder, write_rows
+from loadtest.results.run import SCENARIOS
+from loadtest.results.run_folder import create_run_folder, write_rows
 
 from .common import ROOT, measure, run
 from .histories import NOISES, Simulation

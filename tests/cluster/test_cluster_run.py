@@ -18,7 +18,7 @@ from loadtest.fleet.run import run_fleet
 from loadtest.mint.bearer import Bearer
 from loadtest.progress import Live, NoWatcher
 from loadtest.reference.server import ReferenceTarget
-from loadtest.results import RunnerFault
+from loadtest.results.run import RunnerFault
 
 from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
 from .launched import BOUNDS, READER, are, watch

@@ -18,7 +18,7 @@ from waiting import HANG_SECONDS
 
 from loadtest.config.loading import CONFIG_FILE
 from loadtest.reference.server import ReferenceTarget
-from loadtest.results import RunFolder, read_run_folder
+from loadtest.results.run_folder import RunFolder, read_run_folder
 
 from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
 from .operator_stand_in import Operator

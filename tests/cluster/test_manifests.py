@@ -24,7 +24,7 @@ from loadtest.cluster.manifests import (
 )
 from loadtest.config.models import Kubernetes
 from loadtest.errors import ConfigError, UsageError
-from loadtest.results import SCENARIOS
+from loadtest.results.run import SCENARIOS
 
 from .cluster_orders import FULL, PLAIN, build_order, load_environment, load_profiles
 from .operated_jobs import build_runner_job, build_starter_job

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from github_server import GithubServer, Issue
 
-from loadtest.history import Entry
 from loadtest.payload import encode_entry
+from loadtest.results.history import Entry
 
 Inv = Callable[..., tuple[int, str]]
 

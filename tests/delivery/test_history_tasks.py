@@ -10,7 +10,7 @@ import pytest
 from github_server import GithubServer
 from plain_runs import SQL, cell, entry, put, weeks
 
-from loadtest.local_history import keep_judgement
+from loadtest.results.history_files import keep_judgement
 
 from .delivering import Inv, seed
 

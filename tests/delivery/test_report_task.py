@@ -13,9 +13,9 @@ import pytest
 from github_server import Artifact, GithubServer, Issue
 from plain_runs import SQL, cell, entry, put, weeks
 
-from loadtest.history import Entry
 from loadtest.payload import decode_entry, encode_entry
-from loadtest.results import ScenarioResult, begin_scenario
+from loadtest.results.history import Entry
+from loadtest.results.run import ScenarioResult, begin_scenario
 
 from .delivering import Inv, seed
 

@@ -12,7 +12,7 @@ from loadtest.errors import ConfigError, UsageError
 from loadtest.fleet.options import choose_engine
 from loadtest.health import count_cpus
 from loadtest.k6 import build_knobs, build_phases
-from loadtest.results import SCENARIOS
+from loadtest.results.run import SCENARIOS
 
 
 @pytest.fixture

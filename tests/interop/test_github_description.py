@@ -18,7 +18,7 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError
 from loadtest.github.secrets import open_secrets
-from loadtest.history import Entry
+from loadtest.results.history import Entry
 from loadtest.tracking import Tracker, fetch_run_artifact, shapes
 
 FILE = Path(__file__).with_name("node_modules") / "@octokit/openapi/generated/api.github.com.json"

@@ -9,7 +9,7 @@ from cluster.operated_jobs import build_runner_job, build_starter_job
 
 from loadtest.cluster.manifests import build_cadence, build_manifests
 from loadtest.config.models import Kubernetes
-from loadtest.results import SCENARIOS
+from loadtest.results.run import SCENARIOS
 
 from .kube_api import Manifest, create, find_place
 

@@ -6,17 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from loadtest.history import Cell, Entry, Figure
 from loadtest.judging import Judgement, judge
-from loadtest.results import (
-    Percentiles,
-    Row,
-    Run,
-    ScenarioResult,
-    Target,
-    create_run_folder,
-    write_rows,
-)
+from loadtest.results.history import Cell, Entry, Figure
+from loadtest.results.run import Percentiles, Row, Run, ScenarioResult, Target
+from loadtest.results.run_folder import create_run_folder, write_rows
 
 CALLS = 6000
 ROWS = {

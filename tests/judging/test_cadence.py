@@ -7,7 +7,7 @@ from plain_runs import entry, weeks
 
 from loadtest.cadence import check_cadence, describe_gap
 from loadtest.errors import HistoryError
-from loadtest.results import Outcome, ScenarioResult
+from loadtest.results.run import Outcome, ScenarioResult
 
 # The run of day 0 began on 2026-01-01 at 06:00.
 BEGAN = datetime(2026, 1, 1, 6, tzinfo=UTC)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plain_runs import ROWS, RUN, SQL, build_row, cell, entry, judge_all, remember, weeks
 
-from loadtest.history import FIGURES, Entry
 from loadtest.judging import Judgement, judge
-from loadtest.results import Generator, Run, RunnerFault, ScenarioResult, Target
+from loadtest.results.history import FIGURES, Entry
+from loadtest.results.run import Generator, Run, RunnerFault, ScenarioResult, Target
 
 
 def reason(judgement: Judgement, scenario: str = "tools") -> str | None:

@@ -13,7 +13,6 @@ from plain_runs import RUN, SQL, build_row, cell, entry, judge_all, remember, we
 from rich.console import Console, RenderableType
 
 from loadtest.errors import UsageError
-from loadtest.history import Entry
 from loadtest.listing import (
     CSV_COLUMNS,
     RUN_COLUMNS,
@@ -24,7 +23,8 @@ from loadtest.listing import (
     render_pair,
     render_spark,
 )
-from loadtest.results import ScenarioResult
+from loadtest.results.history import Entry
+from loadtest.results.run import ScenarioResult
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = "=[bold]x[/] | <b>\n\x1b[31m"

@@ -8,7 +8,7 @@ import pytest
 from plain_runs import SQL, cell, entry, judge_all, put, remember, weeks
 
 from loadtest.errors import ResultsError
-from loadtest.local_history import keep_judgement, read_entry, read_local_history
+from loadtest.results.history_files import keep_judgement, read_entry, read_local_history
 
 
 def test_no_folder_yet_is_an_empty_history(tmp_path: Path) -> None:

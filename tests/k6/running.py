@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import psutil
 
+from loadtest.common.clock import utc_now
 from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
@@ -18,16 +19,8 @@ from loadtest.k6 import K6Binary, ScenarioRun
 from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.progress import Live, NoWatcher
 from loadtest.reference.server import ReferenceTarget
-from loadtest.results import (
-    SCENARIOS,
-    Row,
-    Run,
-    RunFolder,
-    Target,
-    create_run_folder,
-    plan_scenarios,
-    utc_now,
-)
+from loadtest.results.run import SCENARIOS, Row, Run, Target, plan_scenarios
+from loadtest.results.run_folder import RunFolder, create_run_folder
 
 ROOT = Path(__file__).parent.parent.parent
 

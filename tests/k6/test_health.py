@@ -7,7 +7,7 @@ import pytest
 
 from loadtest.health import ABORT_SECONDS, AbortRule, Vitals
 from loadtest.progress import Live
-from loadtest.results import Generator
+from loadtest.results.run import Generator
 
 
 def feed(rule: AbortRule, failures_per_second: float, **reasons: float) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 from loadtest.errors import UsageError
 from loadtest.k6 import K6Binary, build_command, build_environment, run_scenario
 from loadtest.outputs import parse_outputs, select_variables
-from loadtest.results import SCENARIOS
+from loadtest.results.run import SCENARIOS
 
 from .running import Endpoint, build_settings
 

@@ -19,7 +19,7 @@ from loadtest.errors import ConfigError, K6Error, LoadtestError
 from loadtest.k6 import K6Binary, run_scenario
 from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.preflight import check_target
-from loadtest.results import SCENARIOS
+from loadtest.results.run import SCENARIOS
 
 from .any_server import AnyServer, AnyTool
 from .running import Endpoint, build_settings

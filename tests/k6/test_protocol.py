@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.k6 import K6Binary, ScenarioRun, run_scenario, run_scenarios
-from loadtest.results import SCENARIOS
+from loadtest.results.run import SCENARIOS
 
 from .running import Endpoint, build_settings, new_folder, pick
 

@@ -20,12 +20,8 @@ from loadtest.k6 import (
     parse_summary,
 )
 from loadtest.progress import Live, Phase, ProgressDisplay
-from loadtest.results import (
-    SCENARIOS,
-    ScenarioResult,
-    create_run_folder,
-    read_run_folder,
-)
+from loadtest.results.run import SCENARIOS, ScenarioResult
+from loadtest.results.run_folder import create_run_folder, read_run_folder
 
 from .running import build_settings, new_folder
 

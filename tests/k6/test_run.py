@@ -19,7 +19,8 @@ from loadtest.errors import K6Error
 from loadtest.health import ABORT_SECONDS, AbortRule
 from loadtest.k6 import SCRIPTS, K6Binary, ScenarioRun, find_k6, run_scenario, run_scenarios
 from loadtest.progress import Live, NoWatcher
-from loadtest.results import SCENARIOS, RunFolder, read_run_folder
+from loadtest.results.run import SCENARIOS
+from loadtest.results.run_folder import RunFolder, read_run_folder
 
 from .any_server import AnyServer, AnyTool
 from .running import (

@@ -15,7 +15,8 @@ from loadtest.fleet.segments import build_flags, open_segments
 from loadtest.k6 import K6Binary, ScenarioRun, run_scenario, run_scenarios
 from loadtest.outputs import parse_outputs
 from loadtest.progress import Live, NoWatcher, Watcher
-from loadtest.results import SCENARIOS, Row, RunFolder, read_run_folder
+from loadtest.results.run import SCENARIOS, Row
+from loadtest.results.run_folder import RunFolder, read_run_folder
 
 from . import running
 from .running import Endpoint, build_settings, limit_rate, new_folder, pick

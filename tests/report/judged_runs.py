@@ -8,9 +8,10 @@ from typing import Any
 from report_runs import COLD_START, LADDER, RUN, TOOLS, failed, folder, hostile, row, stage
 
 from loadtest.evidence import Finding, orient
-from loadtest.history import Cell, Entry
 from loadtest.judging import Change, Comparison, Judgement, Status
-from loadtest.results import SCENARIOS, Percentiles, Row, RunFolder, Target
+from loadtest.results.history import Cell, Entry
+from loadtest.results.run import SCENARIOS, Percentiles, Row, Target
+from loadtest.results.run_folder import RunFolder
 
 # How the runs before stood against this one: up and down, as noise goes.
 NOISE = (1.0, 0.97, 1.04, 0.99, 1.06, 0.95, 1.01)

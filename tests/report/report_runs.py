@@ -5,16 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from loadtest.results import (
+from loadtest.results.run import (
     Generator,
     Percentiles,
     Row,
     Run,
-    RunFolder,
     RunnerFault,
     ScenarioResult,
     Target,
 )
+from loadtest.results.run_folder import RunFolder
 
 Kind = Literal["frame", "stage", "tool", "opening"]
 

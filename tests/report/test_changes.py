@@ -7,7 +7,6 @@ from judged_runs import JUDGED, accepted, good, improved, judged, regressed, wee
 from report_golden import compare, draw
 from report_runs import COLD_START, LADDER, TOOLS, folder, stage
 
-from loadtest.history import Cell, Entry
 from loadtest.judging import Change, Comparison, Judgement, Status
 from loadtest.report import (
     build_report,
@@ -18,6 +17,7 @@ from loadtest.report import (
 )
 from loadtest.report.markdown import render_chart
 from loadtest.report.trend import MOST_RUNS, Trend, build_trend
+from loadtest.results.history import Cell, Entry
 
 
 @pytest.mark.parametrize("name", JUDGED)

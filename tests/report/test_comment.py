@@ -12,10 +12,10 @@ from markdown_it import MarkdownIt
 from report_golden import compare
 from report_runs import COLD_START, LADDER, RUNS, folder, row
 
-from loadtest.history import Cell
 from loadtest.judging import Judgement
 from loadtest.report import CUTS, render_comment
 from loadtest.report.comment import shield
+from loadtest.results.history import Cell
 
 REPOSITORY = "https://github.example/acme/atlas"
 MOST = 60_000

@@ -8,7 +8,7 @@ from report_runs import LADDER, RUN, TOOLS, opening, stage
 
 from loadtest.compare import Break, Knee
 from loadtest.compare import find_knee as find_knee_of
-from loadtest.results import Outcome, Percentiles, Row, Run, ScenarioResult
+from loadtest.results.run import Outcome, Percentiles, Row, Run, ScenarioResult
 
 
 def find_knee(rows: Iterable[Row], run: Run = RUN) -> Knee | None:

@@ -22,7 +22,8 @@ from loadtest.report import (
     render_terminal,
     write_report,
 )
-from loadtest.results import Generator, RunFolder, ScenarioResult, Target
+from loadtest.results.run import Generator, ScenarioResult, Target
+from loadtest.results.run_folder import RunFolder
 
 
 @pytest.mark.parametrize("name", RUNS)

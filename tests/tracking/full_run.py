@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from loadtest.history import Cell, Entry
-from loadtest.results import Generator, Percentiles, Row, Run, ScenarioResult, Target
+from loadtest.results.history import Cell, Entry
+from loadtest.results.run import Generator, Percentiles, Row, Run, ScenarioResult, Target
 
 
 def spread(p50: float) -> Percentiles:

@@ -3,8 +3,8 @@
 from full_run import full_run
 from github_server import Comment, GithubServer
 
-from loadtest.history import Entry
 from loadtest.payload import encode_entry
+from loadtest.results.history import Entry
 
 
 def add_report(github: GithubServer, issue: int, run_id: str, author: str | None = None) -> Comment:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from loadtest.common.parsing import tidy_words
 from loadtest.common.redaction import SecretStr
-from loadtest.history import FIGURES, Cell, Entry
 from loadtest.payload import (
     MOST_UNPACKED,
     PayloadError,
@@ -22,7 +21,8 @@ from loadtest.payload import (
     encode_entry,
     find_run_id,
 )
-from loadtest.results import (
+from loadtest.results.history import FIGURES, Cell, Entry
+from loadtest.results.run import (
     MOST_NAME_CHARS,
     Generator,
     Percentiles,

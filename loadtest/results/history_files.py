@@ -7,8 +7,8 @@ from pydantic import TypeAdapter
 
 from loadtest.common.files import read_valid, write_json
 from loadtest.errors import ResultsError
-from loadtest.history import Cell, Entry, Reading
-from loadtest.results import read_run_folder
+from loadtest.results.history import Cell, Entry, Reading
+from loadtest.results.run_folder import read_run_folder
 
 JUDGEMENT_FILE = "judgement.json"
 JUDGEMENT_VERSION = 1

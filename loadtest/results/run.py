@@ -1,24 +1,15 @@
-"""One run on disk: `run.json` says who, when and what; `<scenario>/rows.json` what came out."""
+"""One run: what was measured, by which load generator, and how it ended."""
 
-import os
-import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
-from itertools import count
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, TypeAdapter
+from pydantic import AfterValidator
 
-from loadtest.common.files import read_valid, write_json
+from loadtest.common.clock import utc_now
 from loadtest.common.parsing import tidy_words
 from loadtest.config.models import Engine
-from loadtest.errors import ResultsError
 
-RUN_VERSION = 1
-DOCUMENT_VERSION = 1
-ROWS_VERSION = 1
 SCENARIOS = ("cold-start", "sessions", "tools")
 
 Outcome = Literal["ok", "thresholds crossed", "aborted", "interrupted", "failed", "not run"]
@@ -28,7 +19,6 @@ MOST_CPU_SHARE = 0.85
 MOST_LATENESS_MS = 100.0
 # A longer name would keep a comment from being posted.
 MOST_NAME_CHARS = 200
-
 
 # What a server says of itself, wherever it is read.
 ServerName = Annotated[str, AfterValidator(lambda text: tidy_words(text, MOST_NAME_CHARS))]
@@ -210,28 +200,6 @@ class Run:
         return any(generator is not None and generator.is_bottleneck() for generator in watched)
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """`.loadtest/runs/<run-id>/` and how its files are named."""
-
-    path: Path
-    run: Run
-    rows: tuple[Row, ...] = field(default=(), repr=False)
-
-    def scenario_dir(self, scenario: str) -> Path:
-        """Return where a scenario's summary, rows and log lie."""
-        return self.path / scenario
-
-
-_RUN = TypeAdapter(Run)
-_ROWS = TypeAdapter(tuple[Row, ...])
-
-
-def utc_now() -> str:
-    """Return the time as ISO 8601 in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def plan_scenarios(names: Sequence[str]) -> tuple[ScenarioResult, ...]:
     """Return what a run says of its scenarios before the first of them has begun."""
     return tuple(ScenarioResult(name, "not run") for name in names)
@@ -241,104 +209,3 @@ def begin_scenario(name: str) -> ScenarioResult:
     """Return what a run says of a scenario while it is at work, and for ever if it is killed."""
     reason = "it was at work when this was written: it is still, or its process was killed"
     return ScenarioResult(name, "interrupted", reason=reason, started=utc_now())
-
-
-def build_run_id(git_sha: str | None, variables: Mapping[str, str]) -> str:
-    """Return `<GITHUB_RUN_ID>-<attempt>` in Actions, else UTC time and short SHA."""
-    if variables.get("GITHUB_ACTIONS") == "true" and variables.get("GITHUB_RUN_ID"):
-        return f"{variables['GITHUB_RUN_ID']}-{variables.get('GITHUB_RUN_ATTEMPT', '1')}"
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return f"{now}-{git_sha[:7] if git_sha else secrets.token_hex(3)}"
-
-
-def create_run_folder(runs_dir: Path, run: Run) -> RunFolder:
-    """Make the folder of a new run and write its `run.json`.
-
-    A run is never overwritten: the second of the same name, as of another environment that began in
-    the same second, is `<run-id>-2`.
-    """
-    names = (run.run_id if number == 1 else f"{run.run_id}-{number}" for number in count(1))
-    for name in names:
-        folder = RunFolder(runs_dir / name, replace(run, run_id=name))
-        try:
-            folder.path.mkdir(parents=True)
-            break
-        except OSError as failure:
-            if not folder.path.exists():
-                raise ResultsError(f"{folder.path} cannot be made: {failure.strerror}") from None
-    write_run(folder)
-    return folder
-
-
-def write_run(folder: RunFolder) -> None:
-    """Replace the folder's `run.json`."""
-    write_json(folder.path / "run.json", RUN_VERSION, asdict(folder.run))
-
-
-def write_rows(folder: RunFolder, scenario: str, rows: tuple[Row, ...]) -> RunFolder:
-    """Write one scenario's rows and return the folder that holds them too."""
-    write_json(
-        folder.scenario_dir(scenario) / "rows.json",
-        ROWS_VERSION,
-        {"rows": [asdict(row) for row in rows]},
-    )
-    return replace(folder, rows=folder.rows + rows)
-
-
-def read_run_folder(path: Path) -> RunFolder:
-    """Read a run back; raise ResultsError that names the file which is missing or damaged."""
-    run = read_valid(path / "run.json", RUN_VERSION, _RUN, ResultsError)
-    folder = RunFolder(path, run)
-    rows: tuple[Row, ...] = ()
-    for scenario in run.scenarios:
-        file = folder.scenario_dir(scenario.name) / "rows.json"
-        if file.exists():
-            rows += read_valid(file, ROWS_VERSION, _ROWS, ResultsError, "rows")
-    return replace(folder, rows=rows)
-
-
-def build_document(
-    folder: RunFolder, exit_code: int, regressions: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
-    """Return a run for machines: `run` as in run.json, `rows` as in every rows.json.
-
-    `regressions` names the figures whose regression its report calls confirmed, suspected and
-    accepted.
-    """
-    run = folder.run
-    return {
-        "version": DOCUMENT_VERSION,
-        "exit_code": exit_code,
-        "outcome": run.outcome(),
-        **{status: list(names) for status, names in regressions.items()},
-        "folder": str(folder.path),
-        "run": asdict(run),
-        "rows": [asdict(row) for row in folder.rows],
-    }
-
-
-def find_run_folder(
-    runs_dir: Path, run_id: str | None, environment: str | None
-) -> tuple[Path, tuple[str, ...]]:
-    """Return the folder of `run_id`, or without one the newest run of the environment.
-
-    A run that cannot be read is skipped, by a line that names it.
-    """
-    if run_id is not None:
-        if run_id != os.path.basename(run_id) or not (runs_dir / run_id).is_dir():  # noqa: PTH119
-            raise ResultsError(f"no run '{run_id}' in {runs_dir}")
-        return runs_dir / run_id, ()
-    newest: tuple[str, Path] | None = None
-    skipped = []
-    for file in sorted(runs_dir.glob("*/run.json")):
-        try:
-            run = read_valid(file, RUN_VERSION, _RUN, ResultsError)
-        except ResultsError as failure:
-            skipped.append(f"{file.parent.name} is skipped: {failure}")
-            continue
-        if run.environment == environment and (newest is None or run.started > newest[0]):
-            newest = (run.started, file.parent)
-    if newest is None:
-        words = f"no run of environment {environment} yet: start with `inv k6 --env {environment}`"
-        raise ResultsError("; ".join([*skipped, words]))
-    return newest[1], tuple(skipped)

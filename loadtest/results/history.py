@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from loadtest.results import Percentiles, Row, Run
+from loadtest.results.run import Percentiles, Row, Run
 
 Figure = Literal["p50", "p95", "p99", "rate", "failed"]
 FIGURES: tuple[Figure, ...] = ("p50", "p95", "p99", "rate", "failed")

@@ -1,0 +1,8 @@
+"""The time in UTC, as it is written down."""
+
+from datetime import UTC, datetime
+
+
+def utc_now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""One run on disk, and what is remembered of earlier runs."""
