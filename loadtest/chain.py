@@ -121,7 +121,7 @@ class Chain:
 
     def hold(self, settings: "Settings") -> None:
         """Keep other processes off the environment; BusyError where one is there already."""
-        from loadtest.run_lock import lock_environment
+        from loadtest.state.run_lock import lock_environment
 
         name = settings.environment_name
         if name not in self.held:

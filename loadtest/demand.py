@@ -11,7 +11,7 @@ from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ToolTable
 from loadtest.errors import ConfigError
 from loadtest.k6 import build_phases, find_open_seconds
-from loadtest.quota import read_raised
+from loadtest.state.quotas import read_raised
 
 WINDOW_SECONDS = 60
 MOSTLY = 0.5  # with a larger share of refusals a scenario measures the quota and not the target

@@ -23,9 +23,9 @@ from loadtest.errors import (
 )
 from loadtest.journal import find_left
 from loadtest.k6 import find_k6
-from loadtest.mint.bearer import Bearer, find_soonest, parse_claims, read_bearers
 from loadtest.results.run import SCENARIOS
-from loadtest.run_lock import lock_environment
+from loadtest.state.bearers import Bearer, find_soonest, parse_claims, read_bearers
+from loadtest.state.run_lock import lock_environment
 from loadtest.target import check_reachable
 from loadtest.tracking import find_tracker
 from loadtest.workspace import Greeting, Workspace
@@ -313,7 +313,7 @@ def _find_client(settings: Settings, found: "Discovered") -> tuple[str | None, s
 
     The client is None before mint has registered one.
     """
-    from loadtest.mint.clients import ClientStore
+    from loadtest.state.clients import ClientStore
 
     given = settings.find_variable("LOADTEST_CLIENT_ID")
     document = settings.environment.client_metadata_url if found.takes_documents else None

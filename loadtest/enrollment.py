@@ -8,9 +8,9 @@ from contextlib import suppress
 
 from loadtest.accounts import Accounts, NoAnswerError
 from loadtest.common.redaction import SecretStr
-from loadtest.credentials import TOTP_SECRET
 from loadtest.errors import LoadtestError, ProvisionError
 from loadtest.rotation import Places
+from loadtest.state.credentials import TOTP_SECRET
 
 
 def enroll(accounts: Accounts, password: SecretStr, places: Places) -> None:

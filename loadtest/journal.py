@@ -18,8 +18,8 @@ from pydantic import TypeAdapter
 
 from loadtest.common.files import ensure_private_dir, read_valid, write_json
 from loadtest.errors import K6Error
-from loadtest.mint.bearer import Bearer
 from loadtest.results.run import SCENARIOS
+from loadtest.state.bearers import Bearer
 
 LEFT_VERSION = 1
 CLOSE_SECONDS = 10.0  # for all that was left together

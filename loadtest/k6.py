@@ -32,7 +32,6 @@ from loadtest.config.tool_table import NOVAMART
 from loadtest.errors import K6Error, LoadtestError, ResultsError, UsageError
 from loadtest.health import AbortRule, MemoryGuard, Vitals
 from loadtest.journal import OpenSession, close_sessions, note_writer, open_log, settle_log
-from loadtest.mint.bearer import read_bearers
 from loadtest.outputs import build_output_flags, select_variables
 from loadtest.progress import NoWatcher, Phase, Watcher, find_feed
 from loadtest.results.run import (
@@ -45,6 +44,7 @@ from loadtest.results.run import (
     begin_scenario,
 )
 from loadtest.results.run_folder import RunFolder, write_rows, write_run
+from loadtest.state.bearers import read_bearers
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "k6"
 MINIMUM = (1, 0, 0)

@@ -30,7 +30,7 @@ from loadtest.k6 import (
     start,
     stop,
 )
-from loadtest.mint.bearer import read_bearers
+from loadtest.state.bearers import read_bearers
 
 DRAFT_FILE = "tools-draft.json"
 MOST_QUOTED = 300

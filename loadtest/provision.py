@@ -29,7 +29,12 @@ from loadtest.common.state_files import (
 )
 from loadtest.config.env_file import parse_env_file
 from loadtest.config.settings import Credentials, Settings
-from loadtest.credentials import (
+from loadtest.enrollment import enroll
+from loadtest.errors import ConfigError, LoadtestError, ProvisionError, TargetError
+from loadtest.github.secrets import RepositorySecrets, open_secrets
+from loadtest.github.workflow_commands import build_mask
+from loadtest.rotation import Places, change_password, invent_password
+from loadtest.state.credentials import (
     EMAIL,
     NEXT,
     PASSWORD,
@@ -38,12 +43,7 @@ from loadtest.credentials import (
     CredentialsFile,
     Known,
 )
-from loadtest.enrollment import enroll
-from loadtest.errors import ConfigError, LoadtestError, ProvisionError, TargetError
-from loadtest.github.secrets import RepositorySecrets, open_secrets
-from loadtest.github.workflow_commands import build_mask
-from loadtest.quota import MOST_REQUESTS_PER_MINUTE, ensure_quota
-from loadtest.rotation import Places, change_password, invent_password
+from loadtest.state.quotas import MOST_REQUESTS_PER_MINUTE, ensure_quota
 from loadtest.workspace import Workspace
 
 RECORD_VERSION = 1

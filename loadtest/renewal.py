@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from loadtest.errors import LoadtestError
-from loadtest.mint.bearer import Bearer
+from loadtest.state.bearers import Bearer
 
 # Renewed when half of its life is over, and never later than this before its end.
 LEAD_SECONDS = 120.0

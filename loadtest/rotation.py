@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from loadtest.accounts import Accounts, NoAnswerError
 from loadtest.common.redaction import SecretStr
-from loadtest.credentials import NEXT, PASSWORD, CredentialsFile
 from loadtest.errors import LoadtestError, ProvisionError
 from loadtest.github.secrets import RepositorySecrets
+from loadtest.state.credentials import NEXT, PASSWORD, CredentialsFile
 
 
 @dataclass(frozen=True)

@@ -33,15 +33,9 @@ from loadtest.errors import (
     UsageError,
 )
 from loadtest.github.workflow_commands import build_mask
-from loadtest.mint.bearer import (
-    Bearer,
-    find_soonest,
-    parse_claims,
-    read_bearers,
-    write_bearers,
-)
-from loadtest.mint.lock import lock_state
 from loadtest.mint.options import WAYS, MintOptions
+from loadtest.state.bearers import Bearer, find_soonest, parse_claims, read_bearers, write_bearers
+from loadtest.state.mint_lock import lock_state
 
 if TYPE_CHECKING:
     from loadtest.common.redaction import SecretStr
@@ -346,7 +340,7 @@ def revoke_after(chain: Chain, settings: Settings) -> None:
 
 def _say_left(chain: Chain, settings: Settings) -> None:
     """Say in numbers what the run leaves on a hosted server."""
-    from loadtest.mint.clients import ClientStore
+    from loadtest.state.clients import ClientStore
 
     if settings.is_reference():
         return
@@ -956,7 +950,7 @@ def doctor(chain: Chain, settings: Settings, *, close: bool = False) -> None:
     from rich.text import Text
 
     from loadtest.doctor import can_look, examine
-    from loadtest.run_lock import lock_environment
+    from loadtest.state.run_lock import lock_environment
 
     base_url = settings.base_url
     if settings.is_reference() and can_look(settings):

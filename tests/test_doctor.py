@@ -28,10 +28,10 @@ from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.models import Quota
 from loadtest.config.settings import Credentials, Settings
 from loadtest.doctor import Finding, examine
-from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.mint.discovery import REDIRECT_URI
 from loadtest.provision import provision
 from loadtest.reference.server import ReferenceTarget
+from loadtest.state.bearers import Bearer, write_bearers
 
 ROOT = Path(__file__).parent.parent
 EMAIL = "loadtest@example.com"

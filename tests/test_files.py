@@ -5,8 +5,8 @@ import pytest
 
 from loadtest.common.files import ensure_private_dir, read_json, write_json, write_text
 from loadtest.errors import MintError, ResultsError
-from loadtest.mint.bearer import read_bearers
-from loadtest.mint.clients import ClientStore
+from loadtest.state.bearers import read_bearers
+from loadtest.state.clients import ClientStore
 
 ROOT = Path(__file__).parent.parent
 

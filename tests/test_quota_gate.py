@@ -20,10 +20,10 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Quota
 from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, UsageError
-from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import Row
 from loadtest.results.run_folder import read_run_folder
+from loadtest.state.bearers import Bearer, write_bearers
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.errors import BusyError
-from loadtest.run_lock import lock_environment
+from loadtest.state.run_lock import lock_environment
 
 HOLD = """
 import sys

@@ -6,7 +6,7 @@ from loadtest.cluster.client import Cluster
 from loadtest.cluster.fleet import ClusterFleet, launch_fleet
 from loadtest.config.models import Kubernetes
 from loadtest.fleet.engine import Order
-from loadtest.mint.bearer import Bearer
+from loadtest.state.bearers import Bearer
 
 
 class Engine:

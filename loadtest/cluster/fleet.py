@@ -24,7 +24,7 @@ from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.fleet.engine import Order, RunnerState
 from loadtest.k6 import EXIT_INTERRUPTED, find_error
-from loadtest.mint.bearer import Bearer
+from loadtest.state.bearers import Bearer
 
 Phase = Literal["pending", "running", "ended", "lost"]
 

@@ -17,9 +17,9 @@ from loadtest.config.models import Environment, Kubernetes
 from loadtest.errors import ConfigError, UsageError
 from loadtest.fleet.engine import Order
 from loadtest.k6 import COLD_START_MAX_SECONDS, GARBAGE_PER_CENT, SETUP_SECONDS
-from loadtest.mint.bearer import BEARER_VERSION, read_bearers
 from loadtest.outputs import FILES, build_output_flags
 from loadtest.results.run import SCENARIOS
+from loadtest.state.bearers import BEARER_VERSION, read_bearers
 
 Manifest = dict[str, Any]
 

@@ -10,7 +10,6 @@ from loadtest.common.http import explain
 from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import SecretStr, learn
 from loadtest.errors import MintError
-from loadtest.mint.bearer import Bearer, parse_claims
 from loadtest.mint.exchange import check_secure, describe_refusal, parse_object
 from loadtest.mint.request import (
     SESSION_HEADER,
@@ -21,6 +20,7 @@ from loadtest.mint.request import (
     build_requests_after_initialize,
 )
 from loadtest.mint.verification import STEP, Expected, check_claims, verify
+from loadtest.state.bearers import Bearer, parse_claims
 
 # An opaque token whose life the server does not tell is taken for this long (RFC 6749, 5.1).
 UNKNOWN_LIFE_SECONDS = 300.0

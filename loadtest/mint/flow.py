@@ -23,11 +23,9 @@ from loadtest.config.models import parse_origin
 from loadtest.driver import run
 from loadtest.errors import MintError
 from loadtest.mint.acceptance import check_grant
-from loadtest.mint.bearer import Bearer
 from loadtest.mint.browsing import SignInBrowser
 from loadtest.mint.callback import Callback, listen
 from loadtest.mint.challenge import ask_endpoint
-from loadtest.mint.clients import ClientStore
 from loadtest.mint.exchange import Exchange
 from loadtest.mint.request import (
     REQUEST_SECONDS,
@@ -40,6 +38,8 @@ from loadtest.mint.request import (
 )
 from loadtest.mint.storage import SlotStorage
 from loadtest.mint.transport import PatientTransport
+from loadtest.state.bearers import Bearer
+from loadtest.state.clients import ClientStore
 
 # How often a refusal for want of scope is answered by asking for more.
 STEP_UPS = 2

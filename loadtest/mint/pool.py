@@ -10,11 +10,11 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
 from loadtest.github.workflow_commands import build_mask
-from loadtest.mint.bearer import Bearer
-from loadtest.mint.clients import ClientStore
 from loadtest.mint.options import MintOptions
 from loadtest.mint.refresh import refresh_slots
 from loadtest.mint.request import ClientRequest, Endpoint, MintRequest, Timings, ToolCall
+from loadtest.state.bearers import Bearer
+from loadtest.state.clients import ClientStore
 
 SELF_MINT_TTL_SECONDS = (60, 3600)
 # Who a client is that signs in as itself, beside its secret or key.

@@ -16,10 +16,10 @@ from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import wait_out
 from loadtest.errors import MintError
 from loadtest.mint.acceptance import check_grant, check_taken
-from loadtest.mint.bearer import Bearer
-from loadtest.mint.clients import ClientStore, Remembered
 from loadtest.mint.exchange import check_secure, describe_refusal, measure_skew, parse_object
 from loadtest.mint.request import REQUEST_SECONDS, UNKNOWN_CLIENT, ClientRequest, Grant
+from loadtest.state.bearers import Bearer
+from loadtest.state.clients import ClientStore, Remembered
 
 STEP = "refresh"
 

@@ -12,10 +12,10 @@ from loadtest.accounts import (
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import ProvisionError
 from loadtest.mint.callback import CALLBACK_PATH
-from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.discovery import discover
 from loadtest.mint.request import ClientRequest, build_client_metadata
-from loadtest.quota import MOST_REQUESTS_PER_MINUTE, ensure_quota
+from loadtest.state.clients import Client, ClientStore, Remembered
+from loadtest.state.quotas import MOST_REQUESTS_PER_MINUTE, ensure_quota
 
 
 def register_with_session(

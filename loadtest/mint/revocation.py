@@ -20,10 +20,10 @@ from loadtest.common.retry_after import wait_out
 from loadtest.common.state_files import check_own, remove_known
 from loadtest.errors import ConfigError, MintError, ProvisionError
 from loadtest.mint.acceptance import list_tools
-from loadtest.mint.bearer import Bearer, read_bearers, write_bearers
-from loadtest.mint.clients import ClientStore, Remembered
 from loadtest.mint.exchange import check_secure
 from loadtest.mint.request import CLIENT_NAME
+from loadtest.state.bearers import Bearer, read_bearers, write_bearers
+from loadtest.state.clients import ClientStore, Remembered
 
 REQUEST_SECONDS = 30.0
 

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
 from loadtest.common.redaction import SecretStr
-from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.exchange import Exchange
+from loadtest.state.clients import Client, ClientStore, Remembered
 
 
 class SlotStorage:

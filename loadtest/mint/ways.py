@@ -20,12 +20,12 @@ from loadtest.common.http import open_client
 from loadtest.common.redaction import SecretStr, learn
 from loadtest.errors import ConfigError
 from loadtest.mint.acceptance import check_taken
-from loadtest.mint.bearer import Bearer, parse_claims
 from loadtest.mint.challenge import ask_endpoint
 from loadtest.mint.exchange import Exchange
 from loadtest.mint.flow import FixedScope, accept, open_sdk_client, take_grant
 from loadtest.mint.request import REQUEST_SECONDS, Endpoint
 from loadtest.mint.storage import Unkept
+from loadtest.state.bearers import Bearer, parse_claims
 
 # A given opaque bearer does not say how long it lives: whoever gave it answers for that.
 GIVEN_LIFE_SECONDS = 24 * 3600.0

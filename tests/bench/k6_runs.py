@@ -20,8 +20,8 @@ from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.fleet.run import run_fleet
 from loadtest.fleet.segments import open_segments
 from loadtest.k6 import RunScenario, ScenarioRun, find_k6, run_scenario
-from loadtest.mint.bearer import Bearer, read_bearers, write_bearers
 from loadtest.results.run import Row
+from loadtest.state.bearers import Bearer, read_bearers, write_bearers
 from loadtest.target import serve_reference
 
 from .common import ROOT

@@ -17,11 +17,11 @@ from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.models import Via
 from loadtest.config.settings import Settings
 from loadtest.errors import LoadtestError
-from loadtest.mint.clients import ClientStore
 from loadtest.mint.options import MintOptions
 from loadtest.mint.pool import Order, mint_slots
 from loadtest.mint.request import Timings
 from loadtest.provision import provision
+from loadtest.state.clients import ClientStore
 from loadtest.target import serve_reference
 
 from .common import ROOT, measure, run

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from loadtest.mint.bearer import read_bearers
+from loadtest.state.bearers import read_bearers
 
 from .k6_runs import Place
 

@@ -11,7 +11,7 @@ from loadtest.config.models import Environment, Kubernetes, Profile
 from loadtest.fleet.engine import Order
 from loadtest.fleet.run import TELL
 from loadtest.k6 import build_told
-from loadtest.mint.bearer import Bearer, write_bearers
+from loadtest.state.bearers import Bearer, write_bearers
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "canary-token-of-the-tests"

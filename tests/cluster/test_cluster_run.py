@@ -15,10 +15,10 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Kubernetes
 from loadtest.fleet.engine import Order
 from loadtest.fleet.run import run_fleet
-from loadtest.mint.bearer import Bearer
 from loadtest.progress import Live, NoWatcher
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import RunnerFault
+from loadtest.state.bearers import Bearer
 
 from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
 from .launched import BOUNDS, READER, are, watch

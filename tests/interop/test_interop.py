@@ -16,12 +16,12 @@ from loadtest.browser import BrowserChoice
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Environment, Limits, Pages
 from loadtest.errors import MintError
-from loadtest.mint.bearer import Bearer, read_bearers, write_bearers
-from loadtest.mint.clients import ClientStore
 from loadtest.mint.pool import mint_pool
 from loadtest.mint.request import MintRequest, Timings
 from loadtest.mint.revocation import revoke_all
 from loadtest.mint.ways import MachineClient, mint_by_client_credentials
+from loadtest.state.bearers import Bearer, read_bearers, write_bearers
+from loadtest.state.clients import ClientStore
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0

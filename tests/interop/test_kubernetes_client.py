@@ -29,8 +29,8 @@ from loadtest.errors import K6Error
 from loadtest.fleet.engine import Order, RunnerState
 from loadtest.fleet.run import run_fleet
 from loadtest.k6 import EXIT_INTERRUPTED, find_k6
-from loadtest.mint.bearer import Bearer, read_bearers
 from loadtest.reference.server import ReferenceTarget
+from loadtest.state.bearers import Bearer, read_bearers
 
 from .kube_api import Asked, KubeApi, Manifest, create, find_place, serve_kube_api
 from .kube_worker import Worker, run_worker, set_status, take_up

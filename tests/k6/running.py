@@ -16,11 +16,11 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
 from loadtest.k6 import K6Binary, ScenarioRun
-from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.progress import Live, NoWatcher
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import SCENARIOS, Row, Run, Target, plan_scenarios
 from loadtest.results.run_folder import RunFolder, create_run_folder
+from loadtest.state.bearers import Bearer, write_bearers
 
 ROOT = Path(__file__).parent.parent.parent
 

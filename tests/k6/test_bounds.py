@@ -30,8 +30,8 @@ from loadtest.fleet.run import run_fleet
 from loadtest.fleet.segments import open_segments
 from loadtest.health import MemoryGuard, find_memory_bytes
 from loadtest.k6 import K6Binary, run_scenario
-from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.preflight import check_target
+from loadtest.state.bearers import Bearer, write_bearers
 
 from .running import build_settings
 

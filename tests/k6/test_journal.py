@@ -24,7 +24,7 @@ from loadtest.journal import (
     settle_log,
 )
 from loadtest.k6 import K6Binary, ScenarioRun, build_command, build_environment, build_knobs
-from loadtest.mint.bearer import Bearer, read_bearers
+from loadtest.state.bearers import Bearer, read_bearers
 
 from . import running
 from .running import Endpoint, Interrupter, build_settings, kill_k6

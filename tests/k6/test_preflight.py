@@ -17,9 +17,9 @@ from loadtest.config.settings import Settings
 from loadtest.config.tool_table import BLANK, parse_table, read_table
 from loadtest.errors import ConfigError, K6Error, LoadtestError
 from loadtest.k6 import K6Binary, run_scenario
-from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.preflight import check_target
 from loadtest.results.run import SCENARIOS
+from loadtest.state.bearers import Bearer, write_bearers
 
 from .any_server import AnyServer, AnyTool
 from .running import Endpoint, build_settings

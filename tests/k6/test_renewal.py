@@ -12,8 +12,8 @@ import pytest
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import MintError
 from loadtest.k6 import K6Binary, run_scenario
-from loadtest.mint.bearer import Bearer, write_bearers
 from loadtest.renewal import Renewal
+from loadtest.state.bearers import Bearer, write_bearers
 
 from .running import Endpoint, build_settings, mint_again, pick
 

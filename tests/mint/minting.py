@@ -7,12 +7,12 @@ from typing import Any
 from loadtest.browser import BrowserChoice
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Environment, Limits
-from loadtest.mint.bearer import Bearer
 from loadtest.mint.pool import mint_pool
 from loadtest.mint.request import MintRequest, Timings
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedClient, SeedUser
 from loadtest.reference.server import ReferenceTarget
+from loadtest.state.bearers import Bearer
 
 EMAIL = "minter@novamart.example"
 PASSWORD = "a password canary"

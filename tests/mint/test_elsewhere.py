@@ -19,13 +19,13 @@ from loadtest.common.http import open_client
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import ConfigError, MintError
 from loadtest.mint.acceptance import check_grant
-from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.discovery import discover
 from loadtest.mint.exchange import Exchange
 from loadtest.mint.refresh import refresh_slots
 from loadtest.mint.request import ClientRequest, Endpoint, Grant
 from loadtest.mint.revocation import revoke_all
 from loadtest.mint.ways import MachineClient, mint_by_client_credentials
+from loadtest.state.clients import Client, ClientStore, Remembered
 
 HOST = "mcp.example.com"
 ORIGIN = f"https://{HOST}"

@@ -17,11 +17,11 @@ from loadtest.common.console import Console
 from loadtest.config.loading import CONFIG_FILE
 from loadtest.config.settings import Settings
 from loadtest.errors import MintError
-from loadtest.mint.bearer import parse_claims, write_bearers
-from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.options import MintOptions
 from loadtest.reference.server import ReferenceTarget
 from loadtest.stages import ensure_bearers, renew_bearers, revoke, revoke_after
+from loadtest.state.bearers import parse_claims, write_bearers
+from loadtest.state.clients import Client, ClientStore, Remembered
 
 Serve = Callable[..., ReferenceTarget]
 Provisioned = Callable[[ReferenceTarget], Settings]

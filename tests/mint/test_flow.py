@@ -13,9 +13,9 @@ from loadtest.browser import BrowserChoice
 from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings
 from loadtest.errors import BrowserError, MintError
-from loadtest.mint.bearer import Bearer
 from loadtest.mint.request import MintRequest
 from loadtest.reference.server import ReferenceTarget
+from loadtest.state.bearers import Bearer
 
 pytestmark = pytest.mark.slow
 

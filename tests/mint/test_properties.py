@@ -17,15 +17,15 @@ from pydantic import AnyUrl
 from loadtest.errors import MintError
 from loadtest.mint import refresh
 from loadtest.mint.acceptance import check_grant
-from loadtest.mint.bearer import parse_claims
 from loadtest.mint.challenge import ask_endpoint
-from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.exchange import Exchange
 from loadtest.mint.flow import open_sdk_client, take_grant
 from loadtest.mint.refresh import refresh_slots
 from loadtest.mint.request import ClientRequest, Endpoint
 from loadtest.mint.storage import SlotStorage
 from loadtest.mint.verification import Expected, verify
+from loadtest.state.bearers import parse_claims
+from loadtest.state.clients import Client, ClientStore, Remembered
 
 MCP_URL = "http://127.0.0.1/mcp"
 ISSUER = "http://127.0.0.1"

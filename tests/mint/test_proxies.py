@@ -12,8 +12,8 @@ from loadtest.browser import BrowserChoice
 from loadtest.config.loading import load_settings
 from loadtest.github.client import open_github
 from loadtest.k6 import find_k6
-from loadtest.mint.bearer import write_bearers
 from loadtest.preflight import check_target
+from loadtest.state.bearers import write_bearers
 from loadtest.target import check_reachable
 from loadtest.workspace import Workspace
 

@@ -15,12 +15,12 @@ from loadtest.accounts import Accounts, open_session
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.errors import MintError
-from loadtest.mint.bearer import Bearer, read_bearers, write_bearers
-from loadtest.mint.clients import Client, ClientStore, Remembered
 from loadtest.mint.revocation import Undone, count, revoke_all
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget
+from loadtest.state.bearers import Bearer, read_bearers, write_bearers
+from loadtest.state.clients import Client, ClientStore, Remembered
 
 SIGN_IN = "/api/auth/sign-in/email"
 

@@ -18,8 +18,6 @@ from loadtest.browser import BrowserChoice
 from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.errors import MintError
-from loadtest.mint.bearer import Bearer
-from loadtest.mint.clients import ClientStore
 from loadtest.mint.discovery import discover
 from loadtest.mint.exchange import MACHINES_ALONE
 from loadtest.mint.options import MintOptions
@@ -33,6 +31,8 @@ from loadtest.mint.request import (
 from loadtest.mint.ways import take_given
 from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget
+from loadtest.state.bearers import Bearer
+from loadtest.state.clients import ClientStore
 
 pytestmark = pytest.mark.slow
 

@@ -14,10 +14,10 @@ from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
 from loadtest.common.totp import Totp
 from loadtest.config.env_file import parse_env_file
-from loadtest.credentials import CredentialsFile
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError
 from loadtest.provision import render_credentials
 from loadtest.reference.seeds import SeedUser
+from loadtest.state.credentials import CredentialsFile
 
 from .conftest import EMAIL, Place, states
 

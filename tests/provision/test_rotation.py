@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from github_server import REPOSITORY, GithubServer
 
-from loadtest.credentials import CredentialsFile
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError
 from loadtest.provision import was_verified
+from loadtest.state.credentials import CredentialsFile
 
 from .conftest import Place
 from .gate import Side

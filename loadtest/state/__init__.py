@@ -1,0 +1,1 @@
+"""The private files of `.loadtest/<environment>`, a module for each."""
