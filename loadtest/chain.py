@@ -131,7 +131,7 @@ class Chain:
     def open_target(self, settings: "Settings") -> str:
         """Return the target's origin; the reference target is started once and kept running."""
         from loadtest.config.settings import check_hosted
-        from loadtest.target import check_reachable, serve_reference
+        from loadtest.target.process import check_reachable, serve_reference
 
         name = settings.environment_name
         if name not in self.targets:

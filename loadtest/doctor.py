@@ -26,9 +26,9 @@ from loadtest.k6 import find_k6
 from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer, find_soonest, parse_claims, read_bearers
 from loadtest.state.run_lock import lock_environment
-from loadtest.target import check_reachable
+from loadtest.target.mcp_client import Greeting, Workspace
+from loadtest.target.process import check_reachable
 from loadtest.tracking import find_tracker
-from loadtest.workspace import Greeting, Workspace
 
 if TYPE_CHECKING:
     from loadtest.mint.discovery import Discovered

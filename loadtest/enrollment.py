@@ -6,11 +6,11 @@ the file (and the GitHub secrets, where they are in use) hold the secret that ma
 
 from contextlib import suppress
 
-from loadtest.accounts import Accounts, NoAnswerError
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import LoadtestError, ProvisionError
 from loadtest.rotation import Places
 from loadtest.state.credentials import TOTP_SECRET
+from loadtest.target.rest_client import Accounts, NoAnswerError
 
 
 def enroll(accounts: Accounts, password: SecretStr, places: Places) -> None:

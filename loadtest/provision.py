@@ -9,14 +9,6 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from loadtest.accounts import (
-    Accounts,
-    EmailNotVerifiedError,
-    NoAnswerError,
-    PasswordChangeRequiredError,
-    build_slug,
-    find_second_factor,
-)
 from loadtest.common.files import ensure_private_dir, read_valid, write_json
 from loadtest.common.redaction import SecretStr
 from loadtest.common.state_files import (
@@ -44,7 +36,15 @@ from loadtest.state.credentials import (
     Known,
 )
 from loadtest.state.quotas import MOST_REQUESTS_PER_MINUTE, ensure_quota
-from loadtest.workspace import Workspace
+from loadtest.target.mcp_client import Workspace
+from loadtest.target.rest_client import (
+    Accounts,
+    EmailNotVerifiedError,
+    NoAnswerError,
+    PasswordChangeRequiredError,
+    build_slug,
+    find_second_factor,
+)
 
 RECORD_VERSION = 1
 RECORD_SECONDS = 3600

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from loadtest.accounts import Accounts, NoAnswerError
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import LoadtestError, ProvisionError
 from loadtest.github.secrets import RepositorySecrets
 from loadtest.state.credentials import NEXT, PASSWORD, CredentialsFile
+from loadtest.target.rest_client import Accounts, NoAnswerError
 
 
 @dataclass(frozen=True)

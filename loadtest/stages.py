@@ -366,8 +366,8 @@ def _minted_files(settings: Settings) -> tuple[Path, Path]:
 
 def _revoke(chain: Chain, settings: Settings) -> "tuple[Undone, ...]":
     """Revoke what is on disk, and say of each thing what became of it."""
-    from loadtest.accounts import find_second_factor, open_session
     from loadtest.mint.revocation import count, revoke_all
+    from loadtest.target.rest_client import find_second_factor, open_session
 
     def tell(text: str) -> None:
         chain.say("revoke", text)
@@ -978,7 +978,7 @@ def doctor(chain: Chain, settings: Settings, *, close: bool = False) -> None:
 
 def target(chain: Chain, settings: Settings, port: str | None, flags: str) -> None:
     """Serve the reference target in the foreground until Ctrl-C, and say how to sign up."""
-    from loadtest.target import serve_reference
+    from loadtest.target.process import serve_reference
 
     try:
         options = [*(["--port", port] if port else []), *shlex.split(flags)]

@@ -17,15 +17,15 @@ from hostile_server import (
     trickling_head,
 )
 
-from loadtest import workspace
-from loadtest.accounts import Accounts
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import LoadtestError, MintError, ProvisionError, ReportError
 from loadtest.github.client import GithubRefusal, open_github
 from loadtest.mint import flow
 from loadtest.mint.discovery import discover
+from loadtest.target import mcp_client
+from loadtest.target.mcp_client import Workspace
+from loadtest.target.rest_client import Accounts
 from loadtest.webhook import call_webhook
-from loadtest.workspace import Workspace
 
 SECONDS = 3.0
 
@@ -50,7 +50,7 @@ def refuse(kind: type[LoadtestError], act: Callable[[], object]) -> str:
 def test_a_list_of_tools_is_bounded(
     list_tools: Answer, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workspace, "CALL_SECONDS", SECONDS if "timed" in words else 60.0)
+    monkeypatch.setattr(mcp_client, "CALL_SECONDS", SECONDS if "timed" in words else 60.0)
     with HostileServer(speak_mcp(list_tools)) as server:
         look = Workspace(f"{server.url}/mcp", SecretStr("none"), print)
         assert words.lower() in refuse(ProvisionError, look.greet).lower()
@@ -59,7 +59,7 @@ def test_a_list_of_tools_is_bounded(
 def test_pages_of_tools_that_are_each_slow_are_bounded_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workspace, "VISIT_SECONDS", SECONDS)
+    monkeypatch.setattr(mcp_client, "VISIT_SECONDS", SECONDS)
 
     def slow_pages(request: Request) -> Iterator[bytes]:
         yield from [b""] * 20

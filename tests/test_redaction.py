@@ -15,7 +15,6 @@ from hostile_server import HostileServer, Request, send_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.accounts import Accounts
 from loadtest.common import redaction
 from loadtest.common.http import open_client
 from loadtest.common.redaction import (
@@ -30,7 +29,8 @@ from loadtest.common.redaction import (
 from loadtest.errors import LoadtestError
 from loadtest.mint.acceptance import list_tools
 from loadtest.mint.discovery import discover
-from loadtest.workspace import Workspace
+from loadtest.target.mcp_client import Workspace
+from loadtest.target.rest_client import Accounts
 
 WRITINGS: dict[str, Callable[[str], str]] = {
     "in clear": str,

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loadtest.target import serve_reference
+from loadtest.target.process import serve_reference
 
 SECRETS = (
     *("LOADTEST_PASSWORD", "LOADTEST_TOTP_SECRET", "LOADTEST_BEARER", "LOADTEST_CLIENT_SECRET"),

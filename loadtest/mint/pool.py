@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from loadtest.accounts import find_second_factor, open_session
 from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
@@ -15,6 +14,7 @@ from loadtest.mint.refresh import refresh_slots
 from loadtest.mint.request import ClientRequest, Endpoint, MintRequest, Timings, ToolCall
 from loadtest.state.bearers import Bearer
 from loadtest.state.clients import ClientStore
+from loadtest.target.rest_client import find_second_factor, open_session
 
 SELF_MINT_TTL_SECONDS = (60, 3600)
 # Who a client is that signs in as itself, beside its secret or key.

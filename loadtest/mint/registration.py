@@ -3,12 +3,6 @@
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from loadtest.accounts import (
-    OneTimeCodeError,
-    SecondFactor,
-    WrongPasswordError,
-    open_session,
-)
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import ProvisionError
 from loadtest.mint.callback import CALLBACK_PATH
@@ -16,6 +10,12 @@ from loadtest.mint.discovery import discover
 from loadtest.mint.request import ClientRequest, build_client_metadata
 from loadtest.state.clients import Client, ClientStore, Remembered
 from loadtest.state.quotas import MOST_REQUESTS_PER_MINUTE, ensure_quota
+from loadtest.target.rest_client import (
+    OneTimeCodeError,
+    SecondFactor,
+    WrongPasswordError,
+    open_session,
+)
 
 
 def register_with_session(

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import httpx2
 
-from loadtest.accounts import Accounts
 from loadtest.common.http import explain, open_client
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import wait_out
@@ -24,6 +23,7 @@ from loadtest.mint.exchange import check_secure
 from loadtest.mint.request import CLIENT_NAME
 from loadtest.state.bearers import Bearer, read_bearers, write_bearers
 from loadtest.state.clients import ClientStore, Remembered
+from loadtest.target.rest_client import Accounts
 
 REQUEST_SECONDS = 30.0
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from loadtest.accounts import Accounts, SecondFactorRequiredError
 from loadtest.common.files import read_valid, write_json
 from loadtest.errors import ProvisionError
+from loadtest.target.rest_client import Accounts, SecondFactorRequiredError
 
 QUOTA_VERSION = 1
 # The most that the first user's server grants (wire contract, "quota").

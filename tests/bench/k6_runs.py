@@ -22,7 +22,7 @@ from loadtest.fleet.segments import open_segments
 from loadtest.k6 import RunScenario, ScenarioRun, find_k6, run_scenario
 from loadtest.results.run import Row
 from loadtest.state.bearers import Bearer, read_bearers, write_bearers
-from loadtest.target import serve_reference
+from loadtest.target.process import serve_reference
 
 from .common import ROOT
 

@@ -22,7 +22,7 @@ from loadtest.mint.pool import Order, mint_slots
 from loadtest.mint.request import Timings
 from loadtest.provision import provision
 from loadtest.state.clients import ClientStore
-from loadtest.target import serve_reference
+from loadtest.target.process import serve_reference
 
 from .common import ROOT, measure, run
 

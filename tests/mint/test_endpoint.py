@@ -3,10 +3,10 @@
 import pytest
 from page_server import PageServer, Reply
 
-from loadtest import workspace
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import ProvisionError
-from loadtest.workspace import Workspace
+from loadtest.target import mcp_client
+from loadtest.target.mcp_client import Workspace
 
 JSON = "application/json"
 # An answer to a request that was never sent: the right one never comes.
@@ -40,7 +40,7 @@ def test_what_is_no_greeting_is_one_line(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     if reply is STRANGE:
-        monkeypatch.setattr(workspace, "CALL_SECONDS", 2.0)
+        monkeypatch.setattr(mcp_client, "CALL_SECONDS", 2.0)
     with PageServer({"/mcp": reply}) as server:
         endpoint = Workspace(f"{server.origin}/mcp", SecretStr("a bearer"), print)
         with pytest.raises(ProvisionError) as caught:

@@ -14,8 +14,8 @@ from loadtest.github.client import open_github
 from loadtest.k6 import find_k6
 from loadtest.preflight import check_target
 from loadtest.state.bearers import write_bearers
-from loadtest.target import check_reachable
-from loadtest.workspace import Workspace
+from loadtest.target.mcp_client import Workspace
+from loadtest.target.process import check_reachable
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("http_proxy", "https_proxy", "all_proxy")

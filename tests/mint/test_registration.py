@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.accounts import WrongPasswordError
 from loadtest.browser import RECORD_VERSION, BrowserChoice
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
@@ -17,6 +16,7 @@ from loadtest.mint.options import MintOptions
 from loadtest.mint.pool import Order, mint_slots
 from loadtest.reference.accounts import User
 from loadtest.reference.server import ReferenceTarget
+from loadtest.target.rest_client import WrongPasswordError
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from reference.visitor import PASSWORD, REDIRECT, Visitor
 
-from loadtest.accounts import Accounts, open_session
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.errors import MintError
@@ -21,6 +20,7 @@ from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, read_bearers, write_bearers
 from loadtest.state.clients import Client, ClientStore, Remembered
+from loadtest.target.rest_client import Accounts, open_session
 
 SIGN_IN = "/api/auth/sign-in/email"
 

@@ -9,7 +9,6 @@ import httpx
 import pytest
 from github_server import GithubServer
 
-from loadtest.accounts import Accounts, OneTimeCodeError, SecondFactor
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
 from loadtest.common.totp import Totp
@@ -18,6 +17,7 @@ from loadtest.errors import ConfigError, LoadtestError, ProvisionError
 from loadtest.provision import render_credentials
 from loadtest.reference.seeds import SeedUser
 from loadtest.state.credentials import CredentialsFile
+from loadtest.target.rest_client import Accounts, OneTimeCodeError, SecondFactor
 
 from .conftest import EMAIL, Place, states
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 from waiting import HANG_SECONDS
 
-from loadtest.accounts import Accounts, open_session
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
@@ -14,7 +13,8 @@ from loadtest.config.loading import load_settings
 from loadtest.errors import ConfigError, ProvisionError
 from loadtest.provision import was_verified
 from loadtest.reference.seeds import SeedUser
-from loadtest.workspace import QUOTA_WAITS
+from loadtest.target.mcp_client import QUOTA_WAITS
+from loadtest.target.rest_client import Accounts, open_session
 
 from .conftest import EMAIL, Place, states
 from .gate import Side

@@ -51,7 +51,7 @@ def serve_reference(state_dir: Path, *options: str) -> Iterator[ReferenceProcess
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
             env=build_child_environment(os.environ, PYTHON_VARIABLES),
             process_group=0 if os.name == "posix" else None,
         )

@@ -1,0 +1,1 @@
+"""The server under test: started or reached, its REST endpoints, its MCP endpoint."""
