@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loadtest.cadence import describe_gap
+from loadtest.compare.cadence import describe_gap
+from loadtest.compare.judgement import REGRESSED, Judgement, judge
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, UsageError
 from loadtest.github.workflow_commands import write_outputs, write_summary
-from loadtest.judging import REGRESSED, Judgement, judge
 from loadtest.listing import as_folder
 from loadtest.page import write_page
 from loadtest.report import (

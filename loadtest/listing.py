@@ -14,10 +14,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.baselines import find_fault, find_peers
-from loadtest.compare import find_knee, is_rate_limited
+from loadtest.compare.baselines import find_fault, find_peers
+from loadtest.compare.judgement import Status, compare_pair
+from loadtest.compare.knee import find_knee, is_rate_limited
 from loadtest.errors import UsageError
-from loadtest.judging import Status, compare_pair
 from loadtest.report.changes import describe_server
 from loadtest.report.figures import (
     NO_DATA,

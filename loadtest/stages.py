@@ -862,7 +862,7 @@ def history(
 ) -> None:
     """Print the runs of the environment, or do one of four other things with them."""
     from loadtest import delivery
-    from loadtest.cadence import check_cadence
+    from loadtest.compare.cadence import check_cadence
     from loadtest.listing import find_entry, render_csv, render_history
     from loadtest.page import render_history_page
     from loadtest.report import write_readable

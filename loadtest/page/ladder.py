@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from loadtest.compare import Knee, find_knee, pick_stages
+from loadtest.compare.knee import Knee, find_knee, pick_stages
 from loadtest.page.drawing import (
     LEFT,
     RIGHT,

@@ -13,8 +13,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from loadtest.compare import find_knee
-from loadtest.judging import BOLD, Judgement, Status
+from loadtest.compare.judgement import BOLD, Judgement, Status
+from loadtest.compare.knee import find_knee
 from loadtest.listing import (
     FIRST_NUMBER,
     RUN_COLUMNS,

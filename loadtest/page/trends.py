@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median_low
 
-from loadtest.baselines import find_peers
-from loadtest.evidence import find_levels
-from loadtest.judging import REGRESSED, Change, Judgement
-from loadtest.noise import LEAST_LEVEL_RUNS
+from loadtest.compare.baselines import find_peers
+from loadtest.compare.change_points import LEAST_LEVEL_RUNS
+from loadtest.compare.judgement import REGRESSED, Change, Judgement
+from loadtest.compare.regressions import find_levels
 from loadtest.page.drawing import RIGHT, Axis, Chart, Layer, Picture, draw, find_ticks, layer
 from loadtest.report import Column, Sheet, TableCell, format_change
 from loadtest.report.changes import rank_cells

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from loadtest.judging import REGRESSED, Change, Comparison, Judgement, Status
+from loadtest.compare.judgement import REGRESSED, Change, Comparison, Judgement, Status
 from loadtest.report.figures import WORSE, format_change, format_figure
 from loadtest.report.words import clean, name_cell
 from loadtest.results.history import Cell, Entry

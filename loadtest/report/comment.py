@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from loadtest.judging import BOLD, Judgement
+from loadtest.compare.judgement import BOLD, Judgement
 from loadtest.report.changes import Remark
 from loadtest.report.contents import Report, build_report
 from loadtest.report.markdown import (

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from loadtest.judging import Judgement
+from loadtest.compare.judgement import Judgement
 from loadtest.report.changes import (
     Remark,
     describe_comparisons,

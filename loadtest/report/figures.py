@@ -2,8 +2,8 @@
 
 import math
 
-from loadtest.compare import Percentile, is_thin
-from loadtest.judging import WORSE_SHARE, Change
+from loadtest.compare.judgement import WORSE_SHARE, Change
+from loadtest.compare.knee import Percentile, is_thin
 from loadtest.results.history import Figure
 from loadtest.results.run import Percentiles, Row
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from loadtest.common.files import write_text
 from loadtest.common.redaction import redact
+from loadtest.compare.judgement import BOLD, Judgement, Status
 from loadtest.errors import ReportError
-from loadtest.judging import BOLD, Judgement, Status
 from loadtest.report.contents import build_report
 from loadtest.report.figures import WORSE
 from loadtest.report.sheets import Sheet, TableCell

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from loadtest.compare import MIN_SAMPLES, pick_stages
-from loadtest.judging import Change, Status
+from loadtest.compare.judgement import Change, Status
+from loadtest.compare.knee import MIN_SAMPLES, pick_stages
 from loadtest.report.changes import Remark
 from loadtest.report.figures import (
     NO_DATA,

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.judging import Judgement
+from loadtest.compare.judgement import Judgement
 from loadtest.report.contents import build_report
 from loadtest.report.figures import NO_DATA, WORSE
 from loadtest.report.sheets import Sheet, TableCell

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtest.baselines import find_peers
-from loadtest.compare import find_knee
-from loadtest.judging import REGRESSED, Judgement
+from loadtest.compare.baselines import find_peers
+from loadtest.compare.judgement import REGRESSED, Judgement
+from loadtest.compare.knee import find_knee
 from loadtest.report.changes import rank_cells
 from loadtest.report.words import name_cell
 from loadtest.results.history import Cell, Entry

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loadtest.compare import (
+from loadtest.compare.judgement import Judgement
+from loadtest.compare.knee import (
     Break,
     Knee,
     count_failed,
@@ -14,7 +15,6 @@ from loadtest.compare import (
     measure_rate_limited,
     pick_stages,
 )
-from loadtest.judging import Judgement
 from loadtest.report.changes import (
     describe_better,
     describe_gone,

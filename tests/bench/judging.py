@@ -10,8 +10,8 @@ from statistics import median, quantiles
 
 from rich.table import Table
 
-from loadtest.evidence import is_measured, is_worse
-from loadtest.judging import WORSE_SHARE, judge
+from loadtest.compare.judgement import WORSE_SHARE, judge
+from loadtest.compare.regressions import is_measured, is_worse
 from loadtest.results.history import Cell, Entry
 
 from .histories import NOISES, Noise, Simulation, build_entry

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from loadtest.judging import Judgement, judge
+from loadtest.compare.judgement import Judgement, judge
 from loadtest.results.history import Cell, Entry, Figure
 from loadtest.results.run import Percentiles, Row, Run, ScenarioResult, Target
 from loadtest.results.run_folder import create_run_folder, write_rows

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from plain_runs import entry, weeks
 
-from loadtest.cadence import check_cadence, describe_gap
+from loadtest.compare.cadence import check_cadence, describe_gap
 from loadtest.errors import HistoryError
 from loadtest.results.run import Outcome, ScenarioResult
 

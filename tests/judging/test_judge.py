@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plain_runs import ROWS, RUN, SQL, build_row, cell, entry, judge_all, remember, weeks
 
-from loadtest.judging import Judgement, judge
+from loadtest.compare.judgement import Judgement, judge
 from loadtest.results.history import FIGURES, Entry
 from loadtest.results.run import Generator, Run, RunnerFault, ScenarioResult, Target
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.noise import find_change_points, find_spread
+from loadtest.compare.change_points import find_change_points, find_spread
 
 
 def draw(*levels: tuple[int, float], seed: int = 1) -> list[float]:

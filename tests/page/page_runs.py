@@ -6,7 +6,7 @@ from dataclasses import replace
 from judged_runs import JUDGED, Judged, entry, good, hostile_history, judged, regressed
 from report_runs import COLD_START, LADDER, RUNS, TOOLS, folder, row
 
-from loadtest.judging import Judgement
+from loadtest.compare.judgement import Judgement
 from loadtest.page import render_history_page, render_page
 from loadtest.results.history import Entry
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from report_runs import COLD_START, LADDER, RUN, TOOLS, failed, folder, hostile, row, stage
 
-from loadtest.evidence import Finding, orient
-from loadtest.judging import Change, Comparison, Judgement, Status
+from loadtest.compare.judgement import Change, Comparison, Judgement, Status
+from loadtest.compare.regressions import Finding, orient
 from loadtest.results.history import Cell, Entry
 from loadtest.results.run import SCENARIOS, Percentiles, Row, Target
 from loadtest.results.run_folder import RunFolder

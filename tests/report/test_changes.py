@@ -7,7 +7,7 @@ from judged_runs import JUDGED, accepted, good, improved, judged, regressed, wee
 from report_golden import compare, draw
 from report_runs import COLD_START, LADDER, TOOLS, folder, stage
 
-from loadtest.judging import Change, Comparison, Judgement, Status
+from loadtest.compare.judgement import Change, Comparison, Judgement, Status
 from loadtest.report import (
     build_report,
     build_verdict,

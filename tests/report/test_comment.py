@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from report_golden import compare
 from report_runs import COLD_START, LADDER, RUNS, folder, row
 
-from loadtest.judging import Judgement
+from loadtest.compare.judgement import Judgement
 from loadtest.report import CUTS, render_comment
 from loadtest.report.comment import shield
 from loadtest.results.history import Cell

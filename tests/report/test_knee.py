@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from report_runs import LADDER, RUN, TOOLS, opening, stage
 
-from loadtest.compare import Break, Knee
-from loadtest.compare import find_knee as find_knee_of
+from loadtest.compare.knee import Break, Knee
+from loadtest.compare.knee import find_knee as find_knee_of
 from loadtest.results.run import Outcome, Percentiles, Row, Run, ScenarioResult
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from loadtest.baselines import find_peers
-from loadtest.evidence import (
+from loadtest.compare.baselines import find_peers
+from loadtest.compare.regressions import (
     Finding,
     Peers,
     Series,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from loadtest.compare import is_rate_limited
+from loadtest.compare.knee import is_rate_limited
 from loadtest.results.history import Entry
 from loadtest.results.run import Outcome
 

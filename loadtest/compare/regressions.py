@@ -7,8 +7,8 @@ from itertools import compress
 from statistics import fmean, median, median_low
 from typing import Literal
 
-from loadtest.compare import is_thin
-from loadtest.noise import find_change_points, find_spread
+from loadtest.compare.change_points import find_change_points, find_spread
+from loadtest.compare.knee import is_thin
 from loadtest.results.history import Cell, Entry, Figure
 from loadtest.results.run import Row
 

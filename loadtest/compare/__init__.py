@@ -1,0 +1,1 @@
+"""A run against earlier ones: baselines, regressions, change points, the knee."""
