@@ -82,7 +82,7 @@ def provision(
         raise UsageError("--github-secrets is for hosted environments: nobody else reaches ours")
     if provisions:
         check_hosted(settings, *PROVISIONED)
-    from loadtest import provision as stage
+    from loadtest.provision import provisioner as stage
 
     def tell(text: str) -> None:
         chain.say("provision", text)
@@ -118,7 +118,7 @@ def provision(
 
 def _tear_down(chain: Chain, settings: Settings) -> None:
     """Remove what can be removed; raise where a credential still works afterwards."""
-    from loadtest import provision as stage
+    from loadtest.provision import provisioner as stage
 
     def tell(text: str) -> None:
         chain.say("provision", text)

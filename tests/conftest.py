@@ -20,7 +20,7 @@ from loadtest.browser import BrowserChoice, find_choice
 from loadtest.common import redaction
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.settings import Settings
-from loadtest.provision import provision
+from loadtest.provision.provisioner import provision
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
 from loadtest.tracking import Tracker, open_tracker

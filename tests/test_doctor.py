@@ -29,7 +29,7 @@ from loadtest.config.models import Quota
 from loadtest.config.settings import Credentials, Settings
 from loadtest.doctor import Finding, examine
 from loadtest.mint.discovery import REDIRECT_URI
-from loadtest.provision import provision
+from loadtest.provision.provisioner import provision
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, write_bearers
 

@@ -37,7 +37,7 @@ from loadtest.errors import LoadtestError
 from loadtest.k6 import build_rows, find_crossed, parse_summary
 from loadtest.listing import render_csv, render_history
 from loadtest.payload import decode_entry, encode_entry
-from loadtest.provision import _Journal, _read_handed
+from loadtest.provision.provisioner import _Journal, _read_handed
 from loadtest.report import render_comment
 from loadtest.results.run_folder import RunFolder
 from loadtest.state.bearers import parse_claims

@@ -20,7 +20,7 @@ from loadtest.errors import LoadtestError
 from loadtest.mint.options import MintOptions
 from loadtest.mint.pool import Order, mint_slots
 from loadtest.mint.request import Timings
-from loadtest.provision import provision
+from loadtest.provision.provisioner import provision
 from loadtest.state.clients import ClientStore
 from loadtest.target.process import serve_reference
 

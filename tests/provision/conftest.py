@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy import delete
 from waiting import HANG_SECONDS
 
-from loadtest import provision as stage
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.settings import Settings
-from loadtest.provision import Provisioned, Step
+from loadtest.provision import provisioner as stage
+from loadtest.provision.provisioner import Provisioned, Step
 from loadtest.reference import novamart
 from loadtest.reference.accounts import (
     Client,

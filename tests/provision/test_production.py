@@ -14,7 +14,7 @@ from loadtest.common.redaction import SecretStr
 from loadtest.common.totp import Totp
 from loadtest.config.env_file import parse_env_file
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError
-from loadtest.provision import render_credentials
+from loadtest.provision.provisioner import render_credentials
 from loadtest.reference.seeds import SeedUser
 from loadtest.state.credentials import CredentialsFile
 from loadtest.target.rest_client import Accounts, OneTimeCodeError, SecondFactor

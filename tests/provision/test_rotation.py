@@ -6,7 +6,7 @@ import pytest
 from github_server import REPOSITORY, GithubServer
 
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError
-from loadtest.provision import was_verified
+from loadtest.provision.provisioner import was_verified
 from loadtest.state.credentials import CredentialsFile
 
 from .conftest import Place

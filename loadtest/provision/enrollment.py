@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import LoadtestError, ProvisionError
-from loadtest.rotation import Places
+from loadtest.provision.rotation import Places
 from loadtest.state.credentials import TOTP_SECRET
 from loadtest.target.rest_client import Accounts, NoAnswerError
 

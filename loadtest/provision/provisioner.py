@@ -21,11 +21,11 @@ from loadtest.common.state_files import (
 )
 from loadtest.config.env_file import parse_env_file
 from loadtest.config.settings import Credentials, Settings
-from loadtest.enrollment import enroll
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError, TargetError
 from loadtest.github.secrets import RepositorySecrets, open_secrets
 from loadtest.github.workflow_commands import build_mask
-from loadtest.rotation import Places, change_password, invent_password
+from loadtest.provision.enrollment import enroll
+from loadtest.provision.rotation import Places, change_password, invent_password
 from loadtest.state.credentials import (
     EMAIL,
     NEXT,

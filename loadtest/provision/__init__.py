@@ -1,0 +1,1 @@
+"""The first stage: a load-test user, a workspace, its data."""
