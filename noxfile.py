@@ -52,7 +52,7 @@ def install(session: nox.Session, group: str) -> None:
 
 def ensure_browser(session: nox.Session) -> None:
     """Make a browser ready and print which one runs."""
-    session.run("python", "-m", "loadtest.browser", BROWSER_RECORD)
+    session.run("python", "-m", "loadtest.mint.browser.launcher", BROWSER_RECORD)
 
 
 def install_with_node(session: nox.Session) -> None:
@@ -247,7 +247,7 @@ def dev(session: nox.Session) -> None:
         *("-r", str(REQUIREMENTS / "dev.txt")),
     )
     run = ("uv", "run", "--quiet", "--no-project", "--python", ".venv")
-    session.run(*run, "python", "-m", "loadtest.browser", BROWSER_RECORD)
+    session.run(*run, "python", "-m", "loadtest.mint.browser.launcher", BROWSER_RECORD)
 
 
 @nox.session

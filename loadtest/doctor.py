@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from loadtest.browser import find_choice
 from loadtest.common.redaction import LEAST_SECRET, is_hidable
 from loadtest.config.models import Kubernetes, parse_origin
 from loadtest.config.settings import Credentials, Settings, check_hosted
@@ -23,6 +22,7 @@ from loadtest.errors import (
 )
 from loadtest.journal import find_left
 from loadtest.k6 import find_k6
+from loadtest.mint.browser.launcher import find_choice
 from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer, find_soonest, parse_claims, read_bearers
 from loadtest.state.run_lock import lock_environment
@@ -31,7 +31,7 @@ from loadtest.target.process import check_reachable
 from loadtest.tracking import find_tracker
 
 if TYPE_CHECKING:
-    from loadtest.mint.discovery import Discovered
+    from loadtest.mint.oauth.discovery import Discovered
 
 # Tokens are checked with this much leeway; from a few seconds on it is worth a word.
 SKEW_LIMIT_SECONDS = 60
@@ -228,7 +228,7 @@ def _look_at_authorization(
     workspace_id = settings.credentials.workspace_id
     # Without a bearer most servers challenge for a workspace that is none just as for another.
     mcp_url = settings.build_mcp_url(base_url, workspace_id or NO_WORKSPACE)
-    from loadtest.mint.discovery import discover
+    from loadtest.mint.oauth.discovery import discover
 
     try:
         found = discover(mcp_url)
@@ -274,7 +274,7 @@ def _look_at_clock(skew_seconds: float) -> Finding:
 def _look_at_sign_in_page(
     settings: Settings, mcp_url: str, found: "Discovered", tell: Callable[[str], None]
 ) -> Finding:
-    from loadtest.mint.sign_in_page import build_authorization_url, fetch_sign_in_page
+    from loadtest.mint.browser.sign_in_probe import build_authorization_url, fetch_sign_in_page
 
     what = "sign-in page"
     try:

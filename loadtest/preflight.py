@@ -117,7 +117,7 @@ def _check_bounds(mcp_url: str, bearer_file: Path) -> None:
     import httpx2
 
     from loadtest.common.http import BodyError, explain, open_client
-    from loadtest.mint.acceptance import list_tools
+    from loadtest.mint.oauth.acceptance import list_tools
 
     bearer = read_bearers(bearer_file)[0]
     try:

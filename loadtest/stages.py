@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from loadtest.config.models import Kubernetes
     from loadtest.delivery import Judged
     from loadtest.k6 import K6Binary, RunScenario
-    from loadtest.mint.revocation import Undone
+    from loadtest.mint.oauth.revocation import Undone
     from loadtest.preflight import Checked
     from loadtest.results.history import Reading
     from loadtest.results.run import Run, Target
@@ -366,7 +366,7 @@ def _minted_files(settings: Settings) -> tuple[Path, Path]:
 
 def _revoke(chain: Chain, settings: Settings) -> "tuple[Undone, ...]":
     """Revoke what is on disk, and say of each thing what became of it."""
-    from loadtest.mint.revocation import count, revoke_all
+    from loadtest.mint.oauth.revocation import count, revoke_all
     from loadtest.target.rest_client import find_second_factor, open_session
 
     def tell(text: str) -> None:

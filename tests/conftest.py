@@ -16,10 +16,10 @@ import mcp.client  # noqa: F401
 import pytest
 from github_server import GithubServer, serve_github
 
-from loadtest.browser import BrowserChoice, find_choice
 from loadtest.common import redaction
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.settings import Settings
+from loadtest.mint.browser.launcher import BrowserChoice, find_choice
 from loadtest.provision.provisioner import provision
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from waiting import HANG_SECONDS
 
-from loadtest.browser import BrowserChoice, read_choice
 from loadtest.common.files import write_json
 from loadtest.errors import BrowserError
+from loadtest.mint.browser.launcher import BrowserChoice, read_choice
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: refused at once
 
@@ -69,7 +69,7 @@ def ensure(
 ) -> "subprocess.CompletedProcess[str]":
     """Choose a browser with an empty download folder and a PATH of `commands` alone."""
     return subprocess.run(
-        [sys.executable, "-m", "loadtest.browser", str(tmp_path / "browser.json")],
+        [sys.executable, "-m", "loadtest.mint.browser.launcher", str(tmp_path / "browser.json")],
         env={
             "HOME": str(tmp_path),
             "PATH": commands or "",

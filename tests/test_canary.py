@@ -29,8 +29,8 @@ from github_server import TOKEN, serve_github
 from test_chain import LONG, SMALL, start_inv
 from waiting import HANG_SECONDS
 
-from loadtest.browser import RECORD_VERSION, BrowserChoice
 from loadtest.common.files import write_json
+from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.reference import server
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedClient, SeedUser

@@ -20,7 +20,6 @@ from github_server import REPOSITORY, GithubServer
 from provision.gate import open_gate
 from waiting import HANG_SECONDS
 
-from loadtest.browser import RECORD_VERSION, BrowserChoice
 from loadtest.common import tls
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
@@ -28,7 +27,8 @@ from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.models import Quota
 from loadtest.config.settings import Credentials, Settings
 from loadtest.doctor import Finding, examine
-from loadtest.mint.discovery import REDIRECT_URI
+from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
+from loadtest.mint.oauth.discovery import REDIRECT_URI
 from loadtest.provision.provisioner import provision
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, write_bearers

@@ -17,8 +17,8 @@ import pytest
 from playwright.async_api import Error
 from waiting import HANG_SECONDS
 
-from loadtest.browser import BrowserChoice, open_browser
-from loadtest.driver import run
+from loadtest.mint.browser.driver import run
+from loadtest.mint.browser.launcher import BrowserChoice, open_browser
 
 pytestmark = pytest.mark.slow
 
@@ -135,7 +135,7 @@ def test_what_looks_for_a_browser_and_installs_it_inherits_no_secret(tmp_path: P
     script.chmod(0o755)
     variables = dict.fromkeys(SECRETS, CANARY) | {"PLAYWRIGHT_NODEJS_PATH": str(script)}
     subprocess.run(
-        [sys.executable, "-m", "loadtest.browser", str(tmp_path / "browser.json")],
+        [sys.executable, "-m", "loadtest.mint.browser.launcher", str(tmp_path / "browser.json")],
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)} | variables,
         cwd=ROOT,
         capture_output=True,

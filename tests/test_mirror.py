@@ -14,8 +14,8 @@ from github_server import TOKEN, GithubServer, serve_github
 from test_canary import EMAIL, Driver, invent, open_driver, scan
 from test_chain import SMALL
 
-from loadtest.browser import RECORD_VERSION, BrowserChoice
 from loadtest.common.files import write_json
+from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.payload import decode_entry
 from loadtest.reference import server
 from loadtest.reference.knobs import Knobs

@@ -30,12 +30,12 @@ from odd_inputs import (
 from plain_runs import entry, put
 
 import tasks
-from loadtest.browser import read_choice
 from loadtest.compare.judgement import judge
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.errors import LoadtestError
 from loadtest.k6 import build_rows, find_crossed, parse_summary
 from loadtest.listing import render_csv, render_history
+from loadtest.mint.browser.launcher import read_choice
 from loadtest.payload import decode_entry, encode_entry
 from loadtest.provision.provisioner import _Journal, _read_handed
 from loadtest.report import render_comment

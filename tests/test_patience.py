@@ -9,7 +9,7 @@ from hostile_server import HostileServer, Request, send_json
 
 from loadtest.common.http import open_async_client, open_client
 from loadtest.common.retry_after import wait_out
-from loadtest.mint.transport import PatientTransport
+from loadtest.mint.oauth.transport import PatientTransport
 
 SECONDS = 60.0
 Tell = Callable[[str], None]

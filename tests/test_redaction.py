@@ -27,8 +27,8 @@ from loadtest.common.redaction import (
     redact_json,
 )
 from loadtest.errors import LoadtestError
-from loadtest.mint.acceptance import list_tools
-from loadtest.mint.discovery import discover
+from loadtest.mint.oauth.acceptance import list_tools
+from loadtest.mint.oauth.discovery import discover
 from loadtest.target.mcp_client import Workspace
 from loadtest.target.rest_client import Accounts
 

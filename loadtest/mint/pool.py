@@ -9,9 +9,9 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
 from loadtest.github.workflow_commands import build_mask
+from loadtest.mint.oauth.refresh import refresh_slots
+from loadtest.mint.oauth.request import ClientRequest, Endpoint, MintRequest, Timings, ToolCall
 from loadtest.mint.options import MintOptions
-from loadtest.mint.refresh import refresh_slots
-from loadtest.mint.request import ClientRequest, Endpoint, MintRequest, Timings, ToolCall
 from loadtest.state.bearers import Bearer
 from loadtest.state.clients import ClientStore
 from loadtest.target.rest_client import find_second_factor, open_session
@@ -90,7 +90,7 @@ def mint_pool(
     bearers = refresh_slots(client, slots) if refresh else {}
     lacking = tuple(slot for slot in slots if slot not in bearers)
     if lacking:
-        from loadtest.mint.flow import sign_in_slots
+        from loadtest.mint.oauth.authorization_code import sign_in_slots
 
         signed_in, timings = sign_in_slots(build_sign_in(lacking), lacking)
         bearers |= dict(zip(lacking, signed_in, strict=True))
@@ -115,8 +115,8 @@ def _build_client(order: Order) -> ClientRequest:
 
 
 def _build_sign_in(order: Order, client: ClientRequest, slots: tuple[int, ...]) -> MintRequest:
-    from loadtest.browser import find_choice
-    from loadtest.mint.registration import register_with_session
+    from loadtest.mint.browser.launcher import find_choice
+    from loadtest.mint.oauth.registration import register_with_session
 
     settings = order.settings
     email, password = _find_user(settings)
@@ -161,8 +161,8 @@ def _serves_machines_alone(order: Order) -> bool:
         return False
     if any(found.refresh_token for found in ClientStore(settings.clients_file).read().values()):
         return False  # somebody has signed in there
-    from loadtest.mint.discovery import discover
-    from loadtest.mint.exchange import MACHINES_ALONE
+    from loadtest.mint.oauth.discovery import discover
+    from loadtest.mint.oauth.exchange import MACHINES_ALONE
 
     try:
         discover(order.mcp_url)
@@ -172,7 +172,11 @@ def _serves_machines_alone(order: Order) -> bool:
 
 
 def _mint_as_machine(order: Order, via: str) -> Bearer:
-    from loadtest.mint.ways import MachineClient, mint_by_client_credentials, take_given
+    from loadtest.mint.oauth.non_interactive import (
+        MachineClient,
+        mint_by_client_credentials,
+        take_given,
+    )
 
     settings = order.settings
     workspace_id = settings.credentials.workspace_id

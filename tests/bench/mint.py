@@ -12,14 +12,14 @@ from urllib.parse import urlencode
 
 from rich.table import Table
 
-from loadtest.browser import BrowserChoice, find_choice, launch
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.models import Via
 from loadtest.config.settings import Settings
 from loadtest.errors import LoadtestError
+from loadtest.mint.browser.launcher import BrowserChoice, find_choice, launch
+from loadtest.mint.oauth.request import Timings
 from loadtest.mint.options import MintOptions
 from loadtest.mint.pool import Order, mint_slots
-from loadtest.mint.request import Timings
 from loadtest.provision.provisioner import provision
 from loadtest.state.clients import ClientStore
 from loadtest.target.process import serve_reference

@@ -12,14 +12,14 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from loadtest.browser import BrowserChoice
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Environment, Limits, Pages
 from loadtest.errors import MintError
+from loadtest.mint.browser.launcher import BrowserChoice
+from loadtest.mint.oauth.non_interactive import MachineClient, mint_by_client_credentials
+from loadtest.mint.oauth.request import MintRequest, Timings
+from loadtest.mint.oauth.revocation import revoke_all
 from loadtest.mint.pool import mint_pool
-from loadtest.mint.request import MintRequest, Timings
-from loadtest.mint.revocation import revoke_all
-from loadtest.mint.ways import MachineClient, mint_by_client_credentials
 from loadtest.state.bearers import Bearer, read_bearers, write_bearers
 from loadtest.state.clients import ClientStore
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.async_api import async_playwright
 
-from loadtest.browser import BrowserChoice, launch
+from loadtest.mint.browser.launcher import BrowserChoice, launch
 
 MODULES = Path(__file__).with_name("node_modules")
 # The newest, and an older one: nobody tells which of them GitHub has.

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtest.browser import BrowserChoice
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Environment, Limits
+from loadtest.mint.browser.launcher import BrowserChoice
+from loadtest.mint.oauth.request import MintRequest, Timings
 from loadtest.mint.pool import mint_pool
-from loadtest.mint.request import MintRequest, Timings
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedClient, SeedUser
 from loadtest.reference.server import ReferenceTarget

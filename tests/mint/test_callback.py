@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from loadtest.mint.callback import Callback, listen
+from loadtest.mint.oauth.callback import Callback, listen
 
 AUTHORIZE = "http://127.0.0.1/authorize?state=right"
 

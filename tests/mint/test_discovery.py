@@ -4,7 +4,7 @@ import pytest
 from minting import SLUG, build_target
 
 from loadtest.errors import MintError
-from loadtest.mint.discovery import discover
+from loadtest.mint.oauth.discovery import discover
 from loadtest.reference.server import ReferenceTarget
 
 

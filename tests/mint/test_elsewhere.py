@@ -18,13 +18,13 @@ from loadtest.common import tls
 from loadtest.common.http import open_client
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import ConfigError, MintError
-from loadtest.mint.acceptance import check_grant
-from loadtest.mint.discovery import discover
-from loadtest.mint.exchange import Exchange
-from loadtest.mint.refresh import refresh_slots
-from loadtest.mint.request import ClientRequest, Endpoint, Grant
-from loadtest.mint.revocation import revoke_all
-from loadtest.mint.ways import MachineClient, mint_by_client_credentials
+from loadtest.mint.oauth.acceptance import check_grant
+from loadtest.mint.oauth.discovery import discover
+from loadtest.mint.oauth.exchange import Exchange
+from loadtest.mint.oauth.non_interactive import MachineClient, mint_by_client_credentials
+from loadtest.mint.oauth.refresh import refresh_slots
+from loadtest.mint.oauth.request import ClientRequest, Endpoint, Grant
+from loadtest.mint.oauth.revocation import revoke_all
 from loadtest.state.clients import Client, ClientStore, Remembered
 
 HOST = "mcp.example.com"

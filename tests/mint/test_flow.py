@@ -9,11 +9,11 @@ import httpx
 import pytest
 from minting import mint
 
-from loadtest.browser import BrowserChoice
 from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings
 from loadtest.errors import BrowserError, MintError
-from loadtest.mint.request import MintRequest
+from loadtest.mint.browser.launcher import BrowserChoice
+from loadtest.mint.oauth.request import MintRequest
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer
 

@@ -18,14 +18,14 @@ from minting import build_environment
 from page_server import Page, PageServer, Reply, Visit, finish, page, to
 from waiting import HANG_SECONDS
 
-from loadtest.browser import BrowserChoice
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
-from loadtest.driver import run
 from loadtest.errors import BrowserError, LoadtestError
-from loadtest.mint.browsing import SignInBrowser
-from loadtest.mint.callback import listen
-from loadtest.mint.request import MintRequest, Timings
+from loadtest.mint.browser.driver import run
+from loadtest.mint.browser.launcher import BrowserChoice
+from loadtest.mint.browser.session import SignInBrowser
+from loadtest.mint.oauth.callback import listen
+from loadtest.mint.oauth.request import MintRequest, Timings
 
 pytestmark = pytest.mark.slow
 
@@ -223,9 +223,9 @@ def test_what_ends_or_hangs_while_it_is_closed_is_left_behind_by_nobody(
     victim: str,
     number: signal.Signals,
 ) -> None:
-    monkeypatch.setattr("loadtest.browser.CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr("loadtest.mint.browser.launcher.CLOSE_SECONDS", 0.5)
     for name in ("STOP_SECONDS", "ENDING_SECONDS"):
-        monkeypatch.setattr(f"loadtest.driver.{name}", 1.0)
+        monkeypatch.setattr(f"loadtest.mint.browser.driver.{name}", 1.0)
     outcome = sign_in(browser_choice, folder, before_closing=lambda: send(victim, number))
     assert outcome.code == "canary-code"
 

@@ -15,15 +15,15 @@ from page_server import PageServer, Reply, Visit, finish, page, to
 from playwright.async_api import Browser, Page, async_playwright
 from pydantic import ValidationError
 
-from loadtest.browser import BrowserChoice, launch
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Pages
 from loadtest.errors import MintError
-from loadtest.mint.callback import listen
-from loadtest.mint.evidence import keep_evidence, redact
-from loadtest.mint.one_time import OneTimeCodes
-from loadtest.mint.pages import SignIn
-from loadtest.mint.words import find_workspace
+from loadtest.mint.browser.failure_capture import keep_evidence, redact
+from loadtest.mint.browser.launcher import BrowserChoice, launch
+from loadtest.mint.browser.one_time_code import OneTimeCodes
+from loadtest.mint.browser.page_messages import find_workspace
+from loadtest.mint.browser.sign_in import SignIn
+from loadtest.mint.oauth.callback import listen
 
 pytestmark = pytest.mark.slow
 

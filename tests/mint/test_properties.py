@@ -15,15 +15,15 @@ from minting import build_environment
 from pydantic import AnyUrl
 
 from loadtest.errors import MintError
-from loadtest.mint import refresh
-from loadtest.mint.acceptance import check_grant
-from loadtest.mint.challenge import ask_endpoint
-from loadtest.mint.exchange import Exchange
-from loadtest.mint.flow import open_sdk_client, take_grant
-from loadtest.mint.refresh import refresh_slots
-from loadtest.mint.request import ClientRequest, Endpoint
-from loadtest.mint.storage import SlotStorage
-from loadtest.mint.verification import Expected, verify
+from loadtest.mint.oauth import refresh
+from loadtest.mint.oauth.acceptance import check_grant
+from loadtest.mint.oauth.authorization_code import open_sdk_client, take_grant
+from loadtest.mint.oauth.challenge import ask_endpoint
+from loadtest.mint.oauth.exchange import Exchange
+from loadtest.mint.oauth.refresh import refresh_slots
+from loadtest.mint.oauth.request import ClientRequest, Endpoint
+from loadtest.mint.oauth.storage import SlotStorage
+from loadtest.mint.oauth.verification import Expected, verify
 from loadtest.state.bearers import parse_claims
 from loadtest.state.clients import Client, ClientStore, Remembered
 

@@ -8,10 +8,10 @@ from github_server import GithubServer
 from minting import build_request, build_target, mint
 from proxy_server import ProxyServer
 
-from loadtest.browser import BrowserChoice
 from loadtest.config.loading import load_settings
 from loadtest.github.client import open_github
 from loadtest.k6 import find_k6
+from loadtest.mint.browser.launcher import BrowserChoice
 from loadtest.preflight import check_target
 from loadtest.state.bearers import write_bearers
 from loadtest.target.mcp_client import Workspace

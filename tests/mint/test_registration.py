@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.browser import RECORD_VERSION, BrowserChoice
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings
+from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.mint.options import MintOptions
 from loadtest.mint.pool import Order, mint_slots
 from loadtest.reference.accounts import User

@@ -14,7 +14,7 @@ from reference.visitor import PASSWORD, REDIRECT, Visitor
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.errors import MintError
-from loadtest.mint.revocation import Undone, count, revoke_all
+from loadtest.mint.oauth.revocation import Undone, count, revoke_all
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget

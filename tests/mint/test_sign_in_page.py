@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from page_server import Page, PageServer, Reply, page, to
 
 from loadtest.errors import MintError
-from loadtest.mint.discovery import REDIRECT_URI
-from loadtest.mint.sign_in_page import SignInPage, build_authorization_url, fetch_sign_in_page
+from loadtest.mint.browser.sign_in_probe import (
+    SignInPage,
+    build_authorization_url,
+    fetch_sign_in_page,
+)
+from loadtest.mint.oauth.discovery import REDIRECT_URI
 
 FORM = page('<form><input name="user"><input type="password" name="secret"></form>')
 HOST = "https://login.elsewhere.example"

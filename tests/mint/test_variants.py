@@ -14,21 +14,21 @@ import pytest
 from minting import SLUG, build_request, build_target, mint
 from reference.documents import host_documents
 
-from loadtest.browser import BrowserChoice
 from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.errors import MintError
-from loadtest.mint.discovery import discover
-from loadtest.mint.exchange import MACHINES_ALONE
-from loadtest.mint.options import MintOptions
-from loadtest.mint.pool import Order, mint_pool, mint_slots
-from loadtest.mint.request import (
+from loadtest.mint.browser.launcher import BrowserChoice
+from loadtest.mint.oauth.discovery import discover
+from loadtest.mint.oauth.exchange import MACHINES_ALONE
+from loadtest.mint.oauth.non_interactive import take_given
+from loadtest.mint.oauth.request import (
     MintRequest,
     ToolCall,
     build_initialize,
     build_requests_after_initialize,
 )
-from loadtest.mint.ways import take_given
+from loadtest.mint.options import MintOptions
+from loadtest.mint.pool import Order, mint_pool, mint_slots
 from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer
@@ -360,7 +360,7 @@ def test_a_rate_limit_without_a_sensible_retry_after_is_waited_out(
 def test_a_rate_limit_on_the_sign_in_itself_is_waited_out(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loadtest.mint.flow.RATE_WAITS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr("loadtest.mint.oauth.authorization_code.RATE_WAITS_SECONDS", (0.01, 0.01))
     told: list[str] = []
     _, request = start(request={"tell": told.append}, authorize_rate_limited=2)
     bearer, _ = mint(request)
@@ -372,7 +372,7 @@ def test_a_rate_limit_on_the_sign_in_itself_is_waited_out(
 def test_a_rate_limit_on_the_sign_in_that_does_not_end_is_named(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loadtest.mint.flow.RATE_WAITS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr("loadtest.mint.oauth.authorization_code.RATE_WAITS_SECONDS", (0.01, 0.01))
     _, request = start(authorize_rate_limited=3)
     failure = refuse(request)
     assert failure.reason == "rate_limited"

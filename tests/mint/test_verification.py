@@ -10,9 +10,9 @@ from minting import build_environment
 from loadtest.common.http import open_client
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import MintError
-from loadtest.mint.acceptance import check_grant
-from loadtest.mint.request import Endpoint, Grant
-from loadtest.mint.verification import Expected, verify
+from loadtest.mint.oauth.acceptance import check_grant
+from loadtest.mint.oauth.request import Endpoint, Grant
+from loadtest.mint.oauth.verification import Expected, verify
 
 KEY = OKPKey.generate_key("Ed25519", {"kid": "one"})
 OTHER = OKPKey.generate_key("Ed25519", {"kid": "one"})

@@ -9,7 +9,7 @@ import pytest
 from page_runs import PAGES, history
 from playwright.async_api import async_playwright
 
-from loadtest.browser import BrowserChoice, launch
+from loadtest.mint.browser.launcher import BrowserChoice, launch
 
 pytestmark = pytest.mark.slow
 LEAST_CONTRAST = 4.5

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from loadtest.browser import BrowserChoice
+from loadtest.mint.browser.launcher import BrowserChoice
 from loadtest.reference.server import SeedUser
 
 from .visitor import PASSWORD, Launch, Visitor, query_of

@@ -9,7 +9,7 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Environment
 
 if TYPE_CHECKING:
-    from loadtest.browser import BrowserChoice
+    from loadtest.mint.browser.launcher import BrowserChoice
 
 CLIENT_NAME = "mcp-loadtest"
 REQUEST_SECONDS = 30.0

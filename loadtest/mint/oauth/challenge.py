@@ -15,8 +15,8 @@ from mcp.client.auth.utils import (
 from loadtest.common.http import explain
 from loadtest.common.redaction import learn
 from loadtest.errors import LoadtestError, MintError
-from loadtest.mint.exchange import Exchange
-from loadtest.mint.request import (
+from loadtest.mint.oauth.exchange import Exchange
+from loadtest.mint.oauth.request import (
     SESSION_HEADER,
     ToolCall,
     build_initialize,

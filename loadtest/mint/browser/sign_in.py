@@ -12,12 +12,11 @@ from urllib.parse import urlsplit
 
 from loadtest.config.models import Pages, Step, parse_origin
 from loadtest.errors import MintError
-from loadtest.mint.callback import Callback
-from loadtest.mint.controls import Controls, are_shown
-from loadtest.mint.evidence import describe_url, redact
-from loadtest.mint.one_time import OneTimeCodes
-from loadtest.mint.watch import find_error, watching
-from loadtest.mint.words import (
+from loadtest.mint.browser.failure_capture import describe_url, redact
+from loadtest.mint.browser.locators import Controls, are_shown
+from loadtest.mint.browser.one_time_code import OneTimeCodes
+from loadtest.mint.browser.page_events import find_error, watching
+from loadtest.mint.browser.page_messages import (
     NOT_A_WORKSPACE,
     REMEDIES,
     WORDS,
@@ -25,6 +24,7 @@ from loadtest.mint.words import (
     parse_oauth_error,
     squeeze,
 )
+from loadtest.mint.oauth.callback import Callback
 
 if TYPE_CHECKING:
     from playwright.async_api import ElementHandle, Error, Locator, Page

@@ -10,8 +10,8 @@ from loadtest.common.http import explain
 from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import SecretStr, learn
 from loadtest.errors import MintError
-from loadtest.mint.exchange import check_secure, describe_refusal, parse_object
-from loadtest.mint.request import (
+from loadtest.mint.oauth.exchange import check_secure, describe_refusal, parse_object
+from loadtest.mint.oauth.request import (
     SESSION_HEADER,
     Endpoint,
     Grant,
@@ -19,7 +19,7 @@ from loadtest.mint.request import (
     build_mcp_headers,
     build_requests_after_initialize,
 )
-from loadtest.mint.verification import STEP, Expected, check_claims, verify
+from loadtest.mint.oauth.verification import STEP, Expected, check_claims, verify
 from loadtest.state.bearers import Bearer, parse_claims
 
 # An opaque token whose life the server does not tell is taken for this long (RFC 6749, 5.1).

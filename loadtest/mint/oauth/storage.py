@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
 from loadtest.common.redaction import SecretStr
-from loadtest.mint.exchange import Exchange
+from loadtest.mint.oauth.exchange import Exchange
 from loadtest.state.clients import Client, ClientStore, Remembered
 
 

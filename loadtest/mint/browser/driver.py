@@ -119,7 +119,7 @@ async def open_driver() -> AsyncIterator["Playwright"]:
     from playwright.async_api import async_playwright
 
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, DriverLoop), "open_driver works inside loadtest.driver.run"
+    assert isinstance(loop, DriverLoop), "open_driver works inside loadtest.mint.browser.driver.run"
     for switch in DEBUG_SWITCHES:
         os.environ.pop(switch, None)
     async with loop.private_folder():

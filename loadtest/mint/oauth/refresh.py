@@ -15,9 +15,9 @@ from loadtest.common.http import explain, open_client
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import wait_out
 from loadtest.errors import MintError
-from loadtest.mint.acceptance import check_grant, check_taken
-from loadtest.mint.exchange import check_secure, describe_refusal, measure_skew, parse_object
-from loadtest.mint.request import REQUEST_SECONDS, UNKNOWN_CLIENT, ClientRequest, Grant
+from loadtest.mint.oauth.acceptance import check_grant, check_taken
+from loadtest.mint.oauth.exchange import check_secure, describe_refusal, measure_skew, parse_object
+from loadtest.mint.oauth.request import REQUEST_SECONDS, UNKNOWN_CLIENT, ClientRequest, Grant
 from loadtest.state.bearers import Bearer
 from loadtest.state.clients import ClientStore, Remembered
 

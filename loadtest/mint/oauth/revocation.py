@@ -18,9 +18,9 @@ from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import wait_out
 from loadtest.common.state_files import check_own, remove_known
 from loadtest.errors import ConfigError, MintError, ProvisionError
-from loadtest.mint.acceptance import list_tools
-from loadtest.mint.exchange import check_secure
-from loadtest.mint.request import CLIENT_NAME
+from loadtest.mint.oauth.acceptance import list_tools
+from loadtest.mint.oauth.exchange import check_secure
+from loadtest.mint.oauth.request import CLIENT_NAME
 from loadtest.state.bearers import Bearer, read_bearers, write_bearers
 from loadtest.state.clients import ClientStore, Remembered
 from loadtest.target.rest_client import Accounts

@@ -13,11 +13,11 @@ from mcp.shared.auth import (
 from pydantic import AnyUrl
 
 from loadtest.errors import MintError
-from loadtest.mint.callback import CALLBACK_PATH
-from loadtest.mint.challenge import ask_endpoint
-from loadtest.mint.exchange import Exchange
-from loadtest.mint.flow import open_sdk_client
-from loadtest.mint.storage import Unkept
+from loadtest.mint.oauth.authorization_code import open_sdk_client
+from loadtest.mint.oauth.callback import CALLBACK_PATH
+from loadtest.mint.oauth.challenge import ask_endpoint
+from loadtest.mint.oauth.exchange import Exchange
+from loadtest.mint.oauth.storage import Unkept
 
 # Exists nowhere: with a client at hand the SDK registers none.
 NOBODY = OAuthClientInformationFull(client_id="discovery")

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from loadtest.mint.evidence import describe_url
+from loadtest.mint.browser.failure_capture import describe_url
 
 if TYPE_CHECKING:
     from playwright.async_api import Error, Frame, Page, Request, Response

@@ -20,14 +20,14 @@ from loadtest.common.http import open_async_client, open_client
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.config.models import parse_origin
-from loadtest.driver import run
 from loadtest.errors import MintError
-from loadtest.mint.acceptance import check_grant
-from loadtest.mint.browsing import SignInBrowser
-from loadtest.mint.callback import Callback, listen
-from loadtest.mint.challenge import ask_endpoint
-from loadtest.mint.exchange import Exchange
-from loadtest.mint.request import (
+from loadtest.mint.browser.driver import run
+from loadtest.mint.browser.session import SignInBrowser
+from loadtest.mint.oauth.acceptance import check_grant
+from loadtest.mint.oauth.callback import Callback, listen
+from loadtest.mint.oauth.challenge import ask_endpoint
+from loadtest.mint.oauth.exchange import Exchange
+from loadtest.mint.oauth.request import (
     REQUEST_SECONDS,
     UNKNOWN_CLIENT,
     Endpoint,
@@ -36,8 +36,8 @@ from loadtest.mint.request import (
     Timings,
     build_client_metadata,
 )
-from loadtest.mint.storage import SlotStorage
-from loadtest.mint.transport import PatientTransport
+from loadtest.mint.oauth.storage import SlotStorage
+from loadtest.mint.oauth.transport import PatientTransport
 from loadtest.state.bearers import Bearer
 from loadtest.state.clients import ClientStore
 

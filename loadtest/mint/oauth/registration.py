@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import ProvisionError
-from loadtest.mint.callback import CALLBACK_PATH
-from loadtest.mint.discovery import discover
-from loadtest.mint.request import ClientRequest, build_client_metadata
+from loadtest.mint.oauth.callback import CALLBACK_PATH
+from loadtest.mint.oauth.discovery import discover
+from loadtest.mint.oauth.request import ClientRequest, build_client_metadata
 from loadtest.state.clients import Client, ClientStore, Remembered
 from loadtest.state.quotas import MOST_REQUESTS_PER_MINUTE, ensure_quota
 from loadtest.target.rest_client import (

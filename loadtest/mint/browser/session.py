@@ -5,13 +5,13 @@ import time
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
-from loadtest.browser import answered, open_browser
 from loadtest.common.redaction import learn
 from loadtest.errors import BrowserError, MintError
-from loadtest.mint.callback import Callback
-from loadtest.mint.evidence import keep_evidence
-from loadtest.mint.pages import SignIn
-from loadtest.mint.request import MintRequest, Timings
+from loadtest.mint.browser.failure_capture import keep_evidence
+from loadtest.mint.browser.launcher import answered, open_browser
+from loadtest.mint.browser.sign_in import SignIn
+from loadtest.mint.oauth.callback import Callback
+from loadtest.mint.oauth.request import MintRequest, Timings
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, Page

@@ -19,12 +19,12 @@ from loadtest.common.files import read_whole
 from loadtest.common.http import open_client
 from loadtest.common.redaction import SecretStr, learn
 from loadtest.errors import ConfigError
-from loadtest.mint.acceptance import check_taken
-from loadtest.mint.challenge import ask_endpoint
-from loadtest.mint.exchange import Exchange
-from loadtest.mint.flow import FixedScope, accept, open_sdk_client, take_grant
-from loadtest.mint.request import REQUEST_SECONDS, Endpoint
-from loadtest.mint.storage import Unkept
+from loadtest.mint.oauth.acceptance import check_taken
+from loadtest.mint.oauth.authorization_code import FixedScope, accept, open_sdk_client, take_grant
+from loadtest.mint.oauth.challenge import ask_endpoint
+from loadtest.mint.oauth.exchange import Exchange
+from loadtest.mint.oauth.request import REQUEST_SECONDS, Endpoint
+from loadtest.mint.oauth.storage import Unkept
 from loadtest.state.bearers import Bearer, parse_claims
 
 # A given opaque bearer does not say how long it lives: whoever gave it answers for that.

@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 
 from loadtest.common.files import read_valid, write_json
 from loadtest.common.processes import build_child_environment
-from loadtest.driver import PASSED_ON, open_driver, run
 from loadtest.errors import BrowserError
+from loadtest.mint.browser.driver import PASSED_ON, open_driver, run
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright
@@ -254,7 +254,7 @@ def _runs(command: list[str]) -> bool:
 
 
 def main() -> int:
-    """Make a browser ready and name it: `python -m loadtest.browser RECORD`."""
+    """Make a browser ready and name it: `python -m loadtest.mint.browser.launcher RECORD`."""
     try:
         print(f"browser: {ensure_choice(Path(sys.argv[1])).describe()}")
     except BrowserError as failure:

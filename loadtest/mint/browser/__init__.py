@@ -1,0 +1,1 @@
+"""The sign-in and consent pages in a real Chromium."""

@@ -1,0 +1,1 @@
+"""The OAuth protocol: from discovery to a verified bearer, and its revocation."""
