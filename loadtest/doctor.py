@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 from loadtest.common.redaction import LEAST_SECRET, is_hidable
 from loadtest.config.models import Kubernetes, parse_origin
 from loadtest.config.settings import Credentials, Settings, check_hosted
-from loadtest.demand import MOSTLY, Allowance, Demand, find_allowances, list_cures
 from loadtest.errors import (
     BusyError,
     CertificateError,
@@ -20,8 +19,9 @@ from loadtest.errors import (
     ReportError,
     TargetError,
 )
-from loadtest.journal import find_left
-from loadtest.k6 import find_k6
+from loadtest.k6.binary import find_k6
+from loadtest.k6.open_sessions import find_left
+from loadtest.k6.quota_demand import MOSTLY, Allowance, Demand, find_allowances, list_cures
 from loadtest.mint.browser.launcher import find_choice
 from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer, find_soonest, parse_claims, read_bearers

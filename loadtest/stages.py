@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from loadtest.common.redaction import SecretStr
     from loadtest.config.models import Kubernetes
     from loadtest.delivery import Judged
-    from loadtest.k6 import K6Binary, RunScenario
+    from loadtest.k6.binary import K6Binary
+    from loadtest.k6.preflight import Checked
+    from loadtest.k6.scenario import RunScenario
     from loadtest.mint.oauth.revocation import Undone
-    from loadtest.preflight import Checked
     from loadtest.results.history import Reading
     from loadtest.results.run import Run, Target
     from loadtest.results.run_folder import RunFolder
@@ -410,11 +411,12 @@ def k6(
 ) -> None:
     """Run the scenarios into a new run folder; what their numbers say decides the exit code."""
     from loadtest.fleet.options import choose_engine
-    from loadtest.k6 import find_k6, run_scenarios
-    from loadtest.outputs import parse_outputs
-    from loadtest.preflight import check_target
-    from loadtest.progress import ProgressDisplay
-    from loadtest.renewal import Renewal
+    from loadtest.k6.bearer_renewal import Renewal
+    from loadtest.k6.binary import find_k6
+    from loadtest.k6.outputs import parse_outputs
+    from loadtest.k6.preflight import check_target
+    from loadtest.k6.progress import ProgressDisplay
+    from loadtest.k6.scenario import run_scenarios
     from loadtest.results.run import Target
     from loadtest.results.run_folder import create_run_folder
 
@@ -483,7 +485,7 @@ def _keep_quota(
     fit_quota: bool,
 ) -> Settings:
     """Return the settings of a run that the target's quota bears; refuse one that it does not."""
-    from loadtest.demand import check_quota, find_allowances, fit_mix
+    from loadtest.k6.quota_demand import check_quota, find_allowances, fit_mix
 
     settings = checked.settings
     ids = [bearer.client_id for bearer in bearers]
@@ -521,7 +523,7 @@ def _open_engine(
     """Return what runs a scenario, and what takes fresh bearers to where k6 cannot ask for them."""
     from loadtest.fleet.run import run_fleet
     from loadtest.fleet.segments import open_segments
-    from loadtest.k6 import run_scenario
+    from loadtest.k6.scenario import run_scenario
 
     where = find_cluster(settings)
     if where is not None:
@@ -581,7 +583,7 @@ def render(
 
 def _close_earlier(chain: Chain, settings: Settings, bearers: Sequence[Bearer]) -> None:
     """Close the sessions that an earlier run left, and say so."""
-    from loadtest.journal import close_earlier, left_file
+    from loadtest.k6.open_sessions import close_earlier, left_file
 
     closing = close_earlier(settings.state_dir, bearers, lasting=not settings.is_reference())
     for line in closing.describe(left_file(settings.state_dir).relative_to(settings.root)):
@@ -590,7 +592,7 @@ def _close_earlier(chain: Chain, settings: Settings, bearers: Sequence[Bearer]) 
 
 def _find_closing_bearers(settings: Settings) -> tuple[Bearer, ...]:
     """Return the bearers on disk, where there are sessions to close with them."""
-    from loadtest.journal import find_left
+    from loadtest.k6.open_sessions import find_left
 
     if settings.is_reference() or not find_left(settings.state_dir):
         return ()
@@ -602,7 +604,7 @@ def _find_closing_bearers(settings: Settings) -> tuple[Bearer, ...]:
 
 def describe_load(settings: Settings, scenarios: Sequence[str]) -> str:
     """Say in words what a run is about to send: how much at once, how many calls, how long."""
-    from loadtest.k6 import build_phases
+    from loadtest.k6.command import build_phases
 
     profile, unit = settings.profile, settings.unit
     ladder, mix = profile.sessions, profile.tools
@@ -626,7 +628,7 @@ def describe_load(settings: Settings, scenarios: Sequence[str]) -> str:
 
 def _describe_length(lengths: Sequence[float | None]) -> str:
     """Say how long phases take; one without a length has an end after ten minutes."""
-    from loadtest.k6 import COLD_START_MAX_SECONDS
+    from loadtest.k6.command import COLD_START_MAX_SECONDS
 
     seconds = sum(length or 0 for length in lengths)
     took = f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"

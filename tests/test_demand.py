@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from loadtest.config.models import Profile, Quota
 from loadtest.config.tool_table import NOVAMART, read_table
-from loadtest.demand import Demand, parse_policy
-from loadtest.k6 import build_phases, find_open_seconds
+from loadtest.k6.command import build_phases, find_open_seconds
+from loadtest.k6.quota_demand import Demand, parse_policy
 
 # The first user's server (wire contract, "quota").
 TABLE = read_table(NOVAMART)

@@ -33,7 +33,7 @@ import tasks
 from loadtest.compare.judgement import judge
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.errors import LoadtestError
-from loadtest.k6 import build_rows, find_crossed, parse_summary
+from loadtest.k6.summary import build_rows, find_crossed, parse_summary
 from loadtest.listing import render_csv, render_history
 from loadtest.mint.browser.launcher import read_choice
 from loadtest.payload import decode_entry, encode_entry

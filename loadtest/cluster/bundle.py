@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from loadtest.errors import K6Error
-from loadtest.k6 import SCRIPTS
+from loadtest.k6.command import SCRIPTS
 
 # Of all values of a ConfigMap together.
 MOST_BYTES = 1024 * 1024

@@ -23,7 +23,8 @@ from loadtest.cluster.starting import Start, find_starter
 from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.fleet.engine import Order, RunnerState
-from loadtest.k6 import EXIT_INTERRUPTED, find_error
+from loadtest.k6.process import find_error
+from loadtest.k6.scenario import EXIT_INTERRUPTED
 from loadtest.state.bearers import Bearer
 
 Phase = Literal["pending", "running", "ended", "lost"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from loadtest.fleet.tally import Histogram, Tally
-from loadtest.k6 import Summary
+from loadtest.k6.summary import Summary
 
 SHARES = {"p(50)": 0.5, "p(90)": 0.9, "p(95)": 0.95, "p(99)": 0.99}
 # Not told by tallies, and of each runner by itself.

@@ -7,7 +7,7 @@ from loadtest.common.parsing import parse_count
 from loadtest.config.models import ENGINES, Profile
 from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, UsageError
-from loadtest.health import count_cpus
+from loadtest.k6.health import count_cpus
 
 
 def choose_engine(

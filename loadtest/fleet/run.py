@@ -15,24 +15,14 @@ from loadtest.fleet.engine import Fleet, Launch, Order, RunnerState
 from loadtest.fleet.merging import describe, merge
 from loadtest.fleet.runner import RunnerLog, fill_gaps, find_faults, is_told
 from loadtest.fleet.tally import Histogram, Tally
-from loadtest.health import AbortRule
-from loadtest.journal import OpenSession, log_file, open_log, settle_log
-from loadtest.k6 import (
-    EXIT_ABORTED,
-    EXIT_OK,
-    EXIT_THRESHOLDS,
-    ScenarioRun,
-    Summary,
-    bound_seconds,
-    build_phases,
-    build_rows,
-    build_told,
-    close_opened,
-    find_crossed,
-    find_error,
-)
-from loadtest.outputs import select_variables
-from loadtest.progress import Live, NoWatcher, Phase, Watcher
+from loadtest.k6.command import bound_seconds, build_phases, build_told
+from loadtest.k6.health import AbortRule
+from loadtest.k6.open_sessions import OpenSession, log_file, open_log, settle_log
+from loadtest.k6.outputs import select_variables
+from loadtest.k6.process import find_error
+from loadtest.k6.progress import Live, NoWatcher, Phase, Watcher
+from loadtest.k6.scenario import EXIT_ABORTED, EXIT_OK, EXIT_THRESHOLDS, ScenarioRun, close_opened
+from loadtest.k6.summary import Summary, build_rows, find_crossed
 from loadtest.results.run import Generator, Outcome, RunnerFault, ScenarioResult
 
 TALLIES_VERSION = 1

@@ -9,7 +9,7 @@ from loadtest.common.redaction import redact_file
 from loadtest.errors import ResultsError
 from loadtest.fleet.engine import RunnerState
 from loadtest.fleet.tally import Tally, build_histogram, is_tally
-from loadtest.k6 import Summary, parse_summary
+from loadtest.k6.summary import Summary, parse_summary
 from loadtest.results.run import RunnerFault
 
 LATE_SECONDS = 2.0  # a slice drains for longer: its calls reach into no other runner's next slice

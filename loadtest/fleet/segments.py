@@ -10,9 +10,11 @@ from pathlib import Path
 
 from loadtest.common.files import write_text
 from loadtest.fleet.engine import Launch, Order, RunnerState
-from loadtest.health import MemoryGuard, Vitals
-from loadtest.journal import note_writer
-from loadtest.k6 import K6Binary, build_command, build_environment, kill, start, stop
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.command import build_command, build_environment
+from loadtest.k6.health import MemoryGuard, Vitals
+from loadtest.k6.open_sessions import note_writer
+from loadtest.k6.process import kill, start, stop
 
 # Nobody looks at a dashboard of a share.
 VARIABLES = {"K6_WEB_DASHBOARD": "false"}

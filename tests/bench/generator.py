@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from loadtest.k6 import find_k6
+from loadtest.k6.binary import find_k6
 from loadtest.results.run import Row
 
 from .k6_runs import Place, Usage, run_apart, serve_fixed, serve_target

@@ -14,7 +14,8 @@ from loadtest.fleet.engine import Order
 from loadtest.fleet.run import TELL
 from loadtest.fleet.segments import open_segments
 from loadtest.fleet.tally import Tally, is_tally
-from loadtest.k6 import bound_seconds, build_phases, build_told, find_k6
+from loadtest.k6.binary import find_k6
+from loadtest.k6.command import bound_seconds, build_phases, build_told
 
 from .common import ROOT
 from .k6_runs import Place, serve_target

@@ -15,7 +15,7 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Kubernetes
 from loadtest.fleet.engine import Order
 from loadtest.fleet.run import run_fleet
-from loadtest.progress import Live, NoWatcher
+from loadtest.k6.progress import Live, NoWatcher
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import RunnerFault
 from loadtest.state.bearers import Bearer

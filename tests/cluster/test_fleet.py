@@ -9,7 +9,7 @@ import pytest
 
 from loadtest.cluster.fleet import ClusterFleet
 from loadtest.fleet.engine import Order, RunnerState
-from loadtest.k6 import EXIT_INTERRUPTED
+from loadtest.k6.scenario import EXIT_INTERRUPTED
 
 from .kubernetes_server import Cut, KubernetesServer
 from .launched import SCRIPT, are, find_fault, watch

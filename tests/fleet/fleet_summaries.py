@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from loadtest.k6 import Summary
+from loadtest.k6.summary import Summary
 
 SERVER = {"name": "novamart", "version": "1", "protocol": "2025-11-25", "era": "handshake"}
 

@@ -6,7 +6,7 @@ from fleet_summaries import build_summary
 
 from loadtest.fleet.merging import merge
 from loadtest.fleet.tally import Tally
-from loadtest.k6 import build_rows, find_crossed
+from loadtest.k6.summary import build_rows, find_crossed
 
 
 def read(*lines: bytes) -> Tally:

@@ -11,7 +11,7 @@ from loadtest.errors import ResultsError
 from loadtest.fleet.engine import RunnerState
 from loadtest.fleet.runner import RunnerLog, fill_gaps, find_faults, is_told
 from loadtest.fleet.tally import Tally
-from loadtest.k6 import Summary
+from loadtest.k6.summary import Summary
 
 SERIES = "mcp_duration{stage:10}"
 TEN = {"mcp_duration{stage:10}": {"count": 10}}

@@ -28,7 +28,8 @@ from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.fleet.engine import Order, RunnerState
 from loadtest.fleet.run import run_fleet
-from loadtest.k6 import EXIT_INTERRUPTED, find_k6
+from loadtest.k6.binary import find_k6
+from loadtest.k6.scenario import EXIT_INTERRUPTED
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, read_bearers
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.k6 import K6Binary, ScenarioRun, find_k6, run_scenario
-from loadtest.progress import Watcher
+from loadtest.k6.binary import K6Binary, find_k6
+from loadtest.k6.progress import Watcher
+from loadtest.k6.scenario import ScenarioRun, run_scenario
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
 

@@ -15,8 +15,9 @@ from loadtest.common.clock import utc_now
 from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
-from loadtest.k6 import K6Binary, ScenarioRun
-from loadtest.progress import Live, NoWatcher
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.progress import Live, NoWatcher
+from loadtest.k6.scenario import ScenarioRun
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import SCENARIOS, Row, Run, Target, plan_scenarios
 from loadtest.results.run_folder import RunFolder, create_run_folder

@@ -28,9 +28,10 @@ from loadtest.common.redaction import SecretStr
 from loadtest.errors import K6Error
 from loadtest.fleet.run import run_fleet
 from loadtest.fleet.segments import open_segments
-from loadtest.health import MemoryGuard, find_memory_bytes
-from loadtest.k6 import K6Binary, run_scenario
-from loadtest.preflight import check_target
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.health import MemoryGuard, find_memory_bytes
+from loadtest.k6.preflight import check_target
+from loadtest.k6.scenario import run_scenario
 from loadtest.state.bearers import Bearer, write_bearers
 
 from .running import build_settings

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from loadtest.health import ABORT_SECONDS, AbortRule, Vitals
-from loadtest.progress import Live
+from loadtest.k6.health import ABORT_SECONDS, AbortRule, Vitals
+from loadtest.k6.progress import Live
 from loadtest.results.run import Generator
 
 

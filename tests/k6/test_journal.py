@@ -13,7 +13,9 @@ import pytest
 
 from loadtest.common.files import write_text
 from loadtest.errors import K6Error
-from loadtest.journal import (
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.command import build_command, build_environment, build_knobs
+from loadtest.k6.open_sessions import (
     OpenSession,
     close_earlier,
     close_sessions,
@@ -23,7 +25,7 @@ from loadtest.journal import (
     open_log,
     settle_log,
 )
-from loadtest.k6 import K6Binary, ScenarioRun, build_command, build_environment, build_knobs
+from loadtest.k6.scenario import ScenarioRun
 from loadtest.state.bearers import Bearer, read_bearers
 
 from . import running
@@ -154,7 +156,7 @@ def test_closing_is_bounded_however_slow_the_server(
     endpoint = open_endpoint(stall_seconds=60.0, stall_at_seconds=0.0)
     (bearer,) = read_bearers(endpoint.bearer_file)
     sessions = [OpenSession("any", 0, "2025-11-25", endpoint.mcp_url)]
-    monkeypatch.setattr("loadtest.journal.CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr("loadtest.k6.open_sessions.CLOSE_SECONDS", 0.3)
     assert close_sessions(tmp_path, sessions, [bearer]).left == tuple(sessions)
 
 

@@ -12,8 +12,10 @@ from threading import Thread
 import pytest
 
 from loadtest.errors import UsageError
-from loadtest.k6 import K6Binary, build_command, build_environment, run_scenario
-from loadtest.outputs import parse_outputs, select_variables
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.command import build_command, build_environment
+from loadtest.k6.outputs import parse_outputs, select_variables
+from loadtest.k6.scenario import run_scenario
 from loadtest.results.run import SCENARIOS
 
 from .running import Endpoint, build_settings

@@ -16,8 +16,9 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import BLANK, parse_table, read_table
 from loadtest.errors import ConfigError, K6Error, LoadtestError
-from loadtest.k6 import K6Binary, run_scenario
-from loadtest.preflight import check_target
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.preflight import check_target
+from loadtest.k6.scenario import run_scenario
 from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer, write_bearers
 

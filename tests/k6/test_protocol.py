@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.k6 import K6Binary, ScenarioRun, run_scenario, run_scenarios
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
 from loadtest.results.run import SCENARIOS
 
 from .running import Endpoint, build_settings, new_folder, pick

@@ -11,8 +11,9 @@ import pytest
 
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import MintError
-from loadtest.k6 import K6Binary, run_scenario
-from loadtest.renewal import Renewal
+from loadtest.k6.bearer_renewal import Renewal
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.scenario import run_scenario
 from loadtest.state.bearers import Bearer, write_bearers
 
 from .running import Endpoint, build_settings, mint_again, pick

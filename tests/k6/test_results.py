@@ -10,16 +10,10 @@ import pytest
 
 from loadtest.common.console import Console
 from loadtest.errors import ResultsError
-from loadtest.k6 import (
-    K6Binary,
-    build_command,
-    build_environment,
-    build_knobs,
-    build_rows,
-    find_crossed,
-    parse_summary,
-)
-from loadtest.progress import Live, Phase, ProgressDisplay
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.command import build_command, build_environment, build_knobs
+from loadtest.k6.progress import Live, Phase, ProgressDisplay
+from loadtest.k6.summary import build_rows, find_crossed, parse_summary
 from loadtest.results.run import SCENARIOS, ScenarioResult
 from loadtest.results.run_folder import create_run_folder, read_run_folder
 

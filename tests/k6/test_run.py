@@ -16,9 +16,11 @@ import pytest
 
 from loadtest.common.files import write_json
 from loadtest.errors import K6Error
-from loadtest.health import ABORT_SECONDS, AbortRule
-from loadtest.k6 import SCRIPTS, K6Binary, ScenarioRun, find_k6, run_scenario, run_scenarios
-from loadtest.progress import Live, NoWatcher
+from loadtest.k6.binary import K6Binary, find_k6
+from loadtest.k6.command import SCRIPTS
+from loadtest.k6.health import ABORT_SECONDS, AbortRule
+from loadtest.k6.progress import Live, NoWatcher
+from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
 from loadtest.results.run import SCENARIOS
 from loadtest.results.run_folder import RunFolder, read_run_folder
 
@@ -338,7 +340,7 @@ def test_an_exception_in_a_script_is_a_failure_in_its_own_words(
     script = scripts / "tools.js"
     text = script.read_text(encoding="utf-8")
     script.write_text(text.replace("  live(", "  null.live("), encoding="utf-8")
-    monkeypatch.setattr("loadtest.k6.SCRIPTS", scripts)
+    monkeypatch.setattr("loadtest.k6.command.SCRIPTS", scripts)
     run = measure("tools", open_endpoint())
     assert run.result.outcome == "failed"
     assert "Cannot read property 'live' of undefined or null" in str(run.result.reason)

@@ -8,7 +8,9 @@ import pytest
 from waiting import HANG_SECONDS
 
 from loadtest.config.tool_table import NOVAMART
-from loadtest.k6 import SCRIPTS, K6Binary, inspect
+from loadtest.k6.__main__ import inspect
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.command import SCRIPTS
 
 HERE = Path(__file__).parent / "scripts"
 ENTRIES = sorted(SCRIPTS.glob("*.js"))

@@ -12,9 +12,10 @@ from bench.raw_samples import read_durations, take_percentile
 
 from loadtest.fleet.run import run_fleet
 from loadtest.fleet.segments import build_flags, open_segments
-from loadtest.k6 import K6Binary, ScenarioRun, run_scenario, run_scenarios
-from loadtest.outputs import parse_outputs
-from loadtest.progress import Live, NoWatcher, Watcher
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.outputs import parse_outputs
+from loadtest.k6.progress import Live, NoWatcher, Watcher
+from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
 from loadtest.results.run import SCENARIOS, Row
 from loadtest.results.run_folder import RunFolder, read_run_folder
 

@@ -10,9 +10,9 @@ from proxy_server import ProxyServer
 
 from loadtest.config.loading import load_settings
 from loadtest.github.client import open_github
-from loadtest.k6 import find_k6
+from loadtest.k6.binary import find_k6
+from loadtest.k6.preflight import check_target
 from loadtest.mint.browser.launcher import BrowserChoice
-from loadtest.preflight import check_target
 from loadtest.state.bearers import write_bearers
 from loadtest.target.mcp_client import Workspace
 from loadtest.target.process import check_reachable

@@ -16,20 +16,18 @@ from loadtest.config.models import PROTOCOLS
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ListedTool, ToolTable, build_draft, list_names
 from loadtest.errors import ConfigError, K6Error
-from loadtest.health import MemoryGuard
-from loadtest.k6 import (
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.command import (
     CALL_TIMEOUT_SECONDS,
     SETUP_SECONDS,
-    K6Binary,
-    Server,
     build_command,
     build_environment,
     build_limits,
     build_switches,
-    find_error,
-    start,
-    stop,
 )
+from loadtest.k6.health import MemoryGuard
+from loadtest.k6.process import find_error, start, stop
+from loadtest.k6.summary import Server
 from loadtest.state.bearers import read_bearers
 
 DRAFT_FILE = "tools-draft.json"

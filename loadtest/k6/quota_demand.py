@@ -10,7 +10,7 @@ from loadtest.config.models import Profile, Quota
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ToolTable
 from loadtest.errors import ConfigError
-from loadtest.k6 import build_phases, find_open_seconds
+from loadtest.k6.command import build_phases, find_open_seconds
 from loadtest.state.quotas import read_raised
 
 WINDOW_SECONDS = 60

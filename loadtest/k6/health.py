@@ -14,7 +14,7 @@ from typing import Self
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
-from loadtest.progress import Live
+from loadtest.k6.progress import Live
 from loadtest.results.run import Generator
 
 ABORT_SHARE = 0.5

@@ -1,0 +1,56 @@
+"""`python -m loadtest.k6 inspect SCRIPT...`: k6 loads each script and its options."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from loadtest.common.files import write_json, write_text
+from loadtest.config.tool_table import NOVAMART
+from loadtest.errors import K6Error, UsageError
+from loadtest.k6.binary import K6Binary, find_k6
+from loadtest.k6.command import build_environment
+from loadtest.k6.process import find_error
+
+
+def inspect(binary: K6Binary, script: Path) -> None:
+    """Have k6 load a script and its options; raise K6Error with its complaint."""
+    with tempfile.TemporaryDirectory() as name:
+        bearer_file = Path(name) / "bearer.json"
+        write_json(bearer_file, 2, {"bearers": [{"access_token": "none"}]}, private=True)
+        write_text(Path(name) / "tools.json", NOVAMART.read_text(encoding="utf-8"))
+        knobs = {"ITERATIONS": "1", "VUS": "1", "STAGES": "1", "STAGE_SECONDS": "1"}
+        environment = build_environment(
+            os.environ,
+            knobs | {"DURATION": "1"},
+            mcp_url="http://127.0.0.1/mcp",
+            bearer_file=bearer_file,
+            out_dir=Path(name),
+        )
+        command = [str(binary.path), "inspect", "--include-system-env-vars", str(script)]
+        done = subprocess.run(  # noqa: S603
+            command, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+    if done.returncode != 0:
+        raise K6Error(f"{script}: {find_error(done.stderr) or f'k6 ended with {done.returncode}'}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `inspect SCRIPT...`: k6 loads each script and its options."""
+    if len(arguments) < 2 or arguments[0] != "inspect":
+        print("usage: python -m loadtest.k6 inspect SCRIPT...", file=sys.stderr)
+        return UsageError.exit_code
+    try:
+        binary = find_k6(os.environ)
+        for script in arguments[1:]:
+            inspect(binary, Path(script))
+    except K6Error as failure:
+        print(failure, file=sys.stderr)
+        return failure.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,174 @@
+"""How k6 is called: its argument list, its environment, its time limits."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from loadtest.common.processes import build_child_environment
+from loadtest.config.models import Profile
+from loadtest.config.settings import Settings
+from loadtest.k6.binary import RUN_FLAGS, K6Binary
+from loadtest.k6.outputs import build_output_flags, select_variables
+from loadtest.k6.progress import Phase
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "k6"
+
+CALL_TIMEOUT_SECONDS = 30
+OPENINGS_PER_SECOND = 300  # of a generator: at the head of a slice its sessions open, spread evenly
+CLOSE_SECONDS = 1  # at its tail they are deleted
+COLD_START_MAX_SECONDS = 600
+STOP_SECONDS = 15  # k6 gets this long to write its summary before it is killed
+DASHBOARD_POINTS = 30  # of a scenario, at most
+SETUP_SECONDS = 90  # the probe and k6's own start, at most
+
+# What Go reads. None of the user's K6_* settings is passed on.
+GO_VARIABLES = ("GOMAXPROCS", "GOGC", "GOMEMLIMIT")
+# Scripts leave much behind; collected half as often as by Go's default it costs a tenth less.
+GARBAGE_PER_CENT = "200"
+
+
+def build_knobs(scenario: str, profile: Profile, generators: int = 1) -> dict[str, str]:
+    """Return the variables that tell one script how hard to test, with so many k6."""
+    knobs = {"MAX_FAILURE_SHARE": str(profile.max_failure_share)}
+    if scenario == "cold-start":
+        knobs |= {
+            "ITERATIONS": str(profile.cold_start.iterations),
+            "VUS": str(profile.cold_start.vus),
+            "MAX_SECONDS": str(COLD_START_MAX_SECONDS),
+        }
+        return knobs
+    seconds = _slice_seconds(scenario, profile)
+    knobs |= {
+        "OPEN_SECONDS": str(find_open_seconds(scenario, profile, generators)),
+        "DRAIN_SECONDS": str(_drain_seconds(seconds)),
+        "CLOSE_SECONDS": str(CLOSE_SECONDS),
+    }
+    if scenario == "sessions":
+        knobs |= {
+            "STAGES": ",".join(str(stage) for stage in profile.sessions.stages),
+            "STAGE_SECONDS": str(seconds),
+            "TOOL": str(profile.sessions.tool),
+        }
+    else:
+        knobs |= {"VUS": str(profile.tools.vus), "DURATION": str(seconds)}
+        if profile.tools.target_rps is not None:
+            knobs["TARGET_RPS"] = str(profile.tools.target_rps)
+    return knobs
+
+
+def find_open_seconds(scenario: str, profile: Profile, generators: int = 1) -> int:
+    """Return how long the sessions of a slice take to open: 1 s, or as long as k6 needs."""
+    most = max(profile.sessions.stages) if scenario == "sessions" else profile.tools.vus
+    return max(1, math.ceil(most / (OPENINGS_PER_SECOND * generators)))
+
+
+def build_phases(
+    scenario: str, profile: Profile, unit: str = "session", generators: int = 1
+) -> tuple[Phase, ...]:
+    """Return what runs when; a cold start takes what it takes. `unit` is what the ladder counts."""
+    if scenario == "cold-start":
+        return (Phase(f"{profile.cold_start.iterations} cold starts", None),)
+    seconds = _slice_seconds(scenario, profile)
+    opening = find_open_seconds(scenario, profile, generators)
+    slot = opening + seconds + _drain_seconds(seconds) + CLOSE_SECONDS
+    if scenario == "tools":
+        return (Phase(_count(profile.tools.vus, unit), slot),)
+    return tuple(Phase(_count(stage, unit), slot) for stage in profile.sessions.stages)
+
+
+def find_period(phases: Sequence[Phase]) -> int:
+    """Return every how many seconds the dashboard draws, which sorts all samples so far."""
+    seconds = sum(phase.seconds or 0 for phase in phases)
+    return max(1, round(seconds / DASHBOARD_POINTS))
+
+
+def build_command(
+    binary: K6Binary,
+    scenario: str,
+    outputs: Sequence[str] = (),
+    *,
+    runner: int = 1,
+    more: Sequence[str] = (),
+) -> list[str]:
+    """Return k6's argument list: no secret, no knob, the API on a free loopback port."""
+    flags = (
+        flag if value is None else f"{flag}={value}"
+        for flag, value in RUN_FLAGS.items()
+        if flag in binary.flags
+    )
+    outs = build_output_flags(outputs, scenario, runner)
+    return [str(binary.path), "run", *flags, *outs, *more, str(SCRIPTS / f"{scenario}.js")]
+
+
+def build_limits(settings: Settings, mcp_url: str) -> dict[str, str]:
+    """Return the environment's limits and its host, which k6 itself looks at once more."""
+    limits = settings.environment.limits
+    # A reference target was started for this very run: its address is the one that it told.
+    address = mcp_url if settings.is_reference() else settings.base_url or ""
+    return {
+        "LIMIT_VUS": str(limits.max_vus),
+        "LIMIT_RPS": str(limits.max_rps),
+        "LIMIT_SECONDS": str(limits.max_duration_seconds),
+        "LIMIT_HOST": urlsplit(address).netloc,
+    }
+
+
+def build_switches(settings: Settings) -> dict[str, str]:
+    """Return how the scripts are to speak with a target."""
+    return {"MCP_PROTOCOL": settings.protocol, "CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS)}
+
+
+def build_told(scenario: str, settings: Settings, mcp_url: str) -> dict[str, str]:
+    """Return all that one script is told, but for places."""
+    knobs = build_knobs(scenario, settings.profile, settings.parallelism)
+    return knobs | build_limits(settings, mcp_url) | build_switches(settings)
+
+
+def build_environment(
+    variables: Mapping[str, str],
+    told: Mapping[str, str],
+    *,
+    mcp_url: str,
+    bearer_file: Path,
+    out_dir: Path,
+    outputs: Sequence[str] = (),
+) -> dict[str, str]:
+    """Return the whole environment of the k6 process; `told` are knobs, limits and switches."""
+    return {
+        "GOGC": GARBAGE_PER_CENT,
+        **build_child_environment(variables, GO_VARIABLES),
+        **select_variables(outputs, variables),
+        "SUMMARY_FILE": str(out_dir / "summary.json"),  # unless it is told another
+        **told,
+        "HOME": str(out_dir),  # a k6 configuration of the user's own would change what is measured
+        "MCP_URL": mcp_url,
+        "MCP_BEARER_FILE": str(bearer_file.resolve()),
+        "TOOLS_FILE": str(out_dir / "tools.json"),
+        "K6_WEB_DASHBOARD": "true",
+        # Only the file is wanted, but k6 2.x listens all the same, at port -1 on every interface.
+        "K6_WEB_DASHBOARD_HOST": "127.0.0.1",
+        "K6_WEB_DASHBOARD_PORT": "0",
+        "K6_WEB_DASHBOARD_EXPORT": str(out_dir / "dashboard.html"),
+    }
+
+
+def _count(count: int, unit: str) -> str:
+    return f"{count} {unit}{'s' * (count != 1)}"
+
+
+def _slice_seconds(scenario: str, profile: Profile) -> int:
+    if scenario == "sessions":
+        return profile.sessions.stage_seconds
+    return profile.tools.duration_seconds
+
+
+def _drain_seconds(seconds: float) -> float:
+    """Return how long calls in flight when a slice ends may still take, by the slice's length."""
+    return min(10.0, max(2.0, seconds / 10))
+
+
+def bound_seconds(phases: tuple[Phase, ...]) -> float:
+    """Return when even a k6 that hangs is stopped."""
+    scheduled = sum(phase.seconds or COLD_START_MAX_SECONDS for phase in phases)
+    return SETUP_SECONDS + scheduled + STOP_SECONDS

@@ -1,0 +1,107 @@
+"""One k6 process: started, watched, stopped."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import IO, Any
+
+from loadtest.common.parsing import tidy_words
+from loadtest.errors import K6Error
+from loadtest.k6.command import STOP_SECONDS
+from loadtest.k6.health import AbortRule, Vitals
+from loadtest.k6.progress import Watcher, find_feed
+
+MOST_QUOTED = 500  # of an error in k6's log
+
+
+def stop(*processes: subprocess.Popen[bytes]) -> None:
+    """Ask k6 once to stop gracefully; kill it if it has not written its summary in time."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        with contextlib.suppress(ProcessLookupError):
+            if os.name == "posix":
+                process.send_signal(signal.SIGINT)
+            else:
+                process.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined,unused-ignore]
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in running:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            kill(process)
+
+
+def start(
+    command: list[str], environment: dict[str, str], log: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start k6 in a process group of its own: Ctrl-C reaches us alone, and we pass one on."""
+    group: dict[str, Any] = (
+        {"process_group": 0}
+        if os.name == "posix"
+        else {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    )
+    try:
+        return subprocess.Popen(  # noqa: S603
+            [*_build_guard(), *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            **group,
+        )
+    except OSError as failure:
+        raise K6Error(f"{command[0]} cannot be started: {failure.strerror}") from None
+
+
+def _build_guard() -> list[str]:
+    """Return a prefix by which Linux stops k6 when we die without a word (kill -9).
+
+    The kernel watches the starting thread, so only a main thread may ask for it. Elsewhere k6 ends
+    by its own schedule.
+    """
+    guard = shutil.which("setpriv") if sys.platform == "linux" else None
+    if guard is None or threading.current_thread() is not threading.main_thread():
+        return []
+    return [guard, "--pdeathsig", "INT", "--"]
+
+
+def watch(
+    process: subprocess.Popen[bytes], bound_seconds: float, watcher: Watcher, vitals: Vitals
+) -> str | None:
+    """Wait for k6 to end while the watcher looks; return why it must be stopped before."""
+    deadline = time.monotonic() + bound_seconds
+    feed, rule = find_feed(process.pid), AbortRule()
+    while (now := time.monotonic()) < deadline:
+        vitals.look()
+        live = feed.read()
+        fault = rule.judge(live, now) if live is not None else None
+        if fault is not None:
+            return fault
+        watcher.tick(live)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.25)
+            return None
+    return "k6 ran past its schedule"
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End k6 without a word."""
+    process.kill()
+    process.wait()
+
+
+def find_error(log: str) -> str | None:
+    """Return the first line of the last error in a k6 log."""
+    for line in reversed(log.splitlines()):
+        match = re.search(r'level=error msg=(?:"((?:[^"\\]|\\.)*)"|(\S+))', line)
+        if match is not None:
+            text = (match[1] or match[2]).replace('\\"', '"')
+            line = re.split(r"\\n", text)[0].removeprefix("GoError: ").removeprefix("Error: ")
+            return tidy_words(line, MOST_QUOTED)
+    return None

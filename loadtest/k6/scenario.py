@@ -1,0 +1,256 @@
+"""Run the scenarios one after the other, each into its folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from loadtest.common.clock import utc_now
+from loadtest.common.files import write_text
+from loadtest.common.redaction import redact_folder
+from loadtest.config.models import PROTOCOLS
+from loadtest.config.settings import Settings
+from loadtest.errors import K6Error, LoadtestError, ResultsError
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.command import (
+    bound_seconds,
+    build_command,
+    build_environment,
+    build_phases,
+    build_told,
+    find_period,
+)
+from loadtest.k6.health import MemoryGuard, Vitals
+from loadtest.k6.open_sessions import OpenSession, close_sessions, note_writer, open_log, settle_log
+from loadtest.k6.process import find_error, kill, start, stop, watch
+from loadtest.k6.progress import NoWatcher, Watcher
+from loadtest.k6.summary import Server, build_rows, find_crossed, parse_summary
+from loadtest.results.run import SCENARIOS, Outcome, Row, ScenarioResult, begin_scenario
+from loadtest.results.run_folder import RunFolder, write_rows, write_run
+from loadtest.state.bearers import read_bearers
+
+EXIT_OK = 0
+EXIT_THRESHOLDS = 99
+EXIT_INTERRUPTED = 105
+EXIT_ABORTED = 108  # by the script itself: the target refuses the bearer
+
+
+@dataclass(frozen=True)
+class ScenarioRun:
+    """What one scenario left behind; `server` is what the probe found the target to be.
+
+    `interruption` is the KeyboardInterrupt or SystemExit that ended it, for the caller to raise;
+    `regions` are where the load came from, as far as that is known.
+    """
+
+    result: ScenarioResult
+    rows: tuple[Row, ...] = ()
+    server: "Server | None" = None
+    interruption: BaseException | None = None
+    regions: tuple[str, ...] = ()
+
+
+class RunScenario(Protocol):
+    """Runs one scenario; a failure is a result, not an exception."""
+
+    def __call__(
+        self,
+        scenario: str,
+        settings: Settings,
+        mcp_url: str,
+        bearer_file: Path,
+        *,
+        out_dir: Path,
+        watcher: Watcher | None,
+        renewal_url: str | None,
+    ) -> ScenarioRun:
+        """Return what it left behind; its files lie in `out_dir`."""
+
+
+def run_scenarios(
+    settings: Settings,
+    folder: RunFolder,
+    mcp_url: str,
+    bearer_file: Path,
+    *,
+    run: "RunScenario",
+    scenarios: Sequence[str] = SCENARIOS,
+    watcher: Watcher | None = None,
+    renewal_url: str | None = None,
+) -> RunFolder:
+    """Run the scenarios one after the other and return the folder with their rows.
+
+    `run` is what runs one: `run_scenario` with its binary, or a fleet (loadtest.fleet.run).
+    The protocol that the first one finds is that of them all. `run.json` is rewritten before and
+    after each, so that it is true whenever this process is killed. One that fails does not keep
+    the others from running; one that was aborted does: the target is down. One that cannot start
+    raises K6Error, and is kept as failed. On KeyboardInterrupt or SystemExit the partial rows are
+    kept and marked, then it goes on up.
+    """
+    for scenario in scenarios:
+        folder = _note(folder, begin_scenario(scenario))
+        try:
+            finished = run(
+                scenario,
+                settings,
+                mcp_url,
+                bearer_file,
+                out_dir=folder.scenario_dir(scenario),
+                watcher=watcher,
+                renewal_url=renewal_url,
+            )
+        except K6Error as failure:
+            _keep(folder, ScenarioRun(ScenarioResult(scenario, "failed", reason=str(failure))))
+            raise
+        if finished.server is not None and finished.server.protocol in PROTOCOLS:
+            settings = replace(settings, protocol=finished.server.protocol)
+        folder = _keep(folder, finished)
+        if finished.interruption is not None:
+            raise finished.interruption
+        if finished.result.outcome == "aborted":
+            break
+    return folder
+
+
+def run_scenario(
+    scenario: str,
+    settings: Settings,
+    mcp_url: str,
+    bearer_file: Path,
+    *,
+    out_dir: Path,
+    binary: K6Binary,
+    watcher: Watcher | None = None,
+    renewal_url: str | None = None,
+    memory_bytes: int | None = None,
+) -> ScenarioRun:
+    """Run one scenario and read back what it measured; a failure is a result, not an exception.
+
+    `renewal_url` is where k6 asks for fresh bearers (`bearer_renewal`); `memory_bytes` is what
+    there is for k6 and all else, the machine's where it is not given. KeyboardInterrupt and
+    SystemExit stop k6 and come back as `interruption`.
+    """
+    watcher = watcher or NoWatcher()
+    phases = build_phases(scenario, settings.profile, settings.unit)
+    environment = build_environment(
+        settings.variables,
+        build_told(scenario, settings, mcp_url),
+        mcp_url=mcp_url,
+        bearer_file=bearer_file,
+        out_dir=out_dir,
+        outputs=settings.outputs,
+    )
+    environment["K6_WEB_DASHBOARD_PERIOD"] = f"{find_period(phases)}s"
+    if renewal_url is not None:
+        environment["RENEWAL_URL"] = renewal_url
+    write_text(out_dir / "tools.json", settings.tools.render())
+    started = utc_now()
+    interruption: BaseException | None = None
+    broken_off: str | None = None
+    with open_log(settings.state_dir, mcp_url) as log, MemoryGuard(memory_bytes) as guard:
+        command = build_command(binary, scenario, settings.outputs)
+        process = start(command, environment, log)
+        note_writer(log, process.pid)
+        vitals = Vitals(process.pid)
+        guard.watch(process.pid)
+        try:
+            watcher.begin(scenario, phases)
+            broken_off = watch(process, bound_seconds(phases), watcher, vitals)
+        except (KeyboardInterrupt, SystemExit) as caught:
+            interruption = caught
+        finally:
+            try:
+                stop(process)
+            except (KeyboardInterrupt, SystemExit) as caught:  # asked twice: do not wait for it
+                interruption = caught
+                kill(process)
+    sessions_left, caught_late = _close_left(settings.state_dir, bearer_file, out_dir)
+    redact_folder(out_dir)
+    interruption = caught_late or interruption
+    result, rows, server = _read_back(scenario, out_dir, process.returncode, vitals)
+    result = replace(result, started=started, ended=utc_now(), sessions_left=sessions_left)
+    if interruption is not None:
+        result = replace(result, outcome="interrupted", reason="stopped by a signal")
+    elif broken_off is not None or guard.reason is not None:
+        result = replace(result, outcome="aborted", reason=guard.reason or broken_off)
+    watcher.end(result)
+    return ScenarioRun(result, rows, server, interruption)
+
+
+def _close_left(
+    state_dir: Path, bearer_file: Path, out_dir: Path
+) -> tuple[int, BaseException | None]:
+    """Close what k6 left open; return how much stays, and the interruption that cut it short."""
+    return close_opened(state_dir, bearer_file, settle_log(state_dir, out_dir / "k6.log"))
+
+
+def close_opened(
+    state_dir: Path, bearer_file: Path, sessions: Sequence[OpenSession]
+) -> tuple[int, BaseException | None]:
+    """Close sessions; return how many stay, and the interruption that cut it short."""
+    try:
+        bearers = read_bearers(bearer_file) if sessions else ()
+        return len(close_sessions(state_dir, sessions, bearers).left), None
+    except LoadtestError:  # of a damaged file: the next run says so
+        return len(sessions), None
+    except (KeyboardInterrupt, SystemExit) as caught:
+        return len(sessions), caught
+
+
+def _read_back(
+    scenario: str, out_dir: Path, exit_code: int, vitals: Vitals
+) -> tuple[ScenarioResult, tuple[Row, ...], Server | None]:
+    log = (out_dir / "k6.log").read_text(encoding="utf-8", errors="replace")
+    result = ScenarioResult(scenario, _name_outcome(exit_code), exit_code)
+    if result.outcome in {"failed", "aborted"}:
+        result = replace(result, reason=find_error(log) or f"k6 ended with {exit_code}")
+    elif "source=stacktrace" in log:
+        result = replace(result, outcome="failed", reason=find_error(log))
+    try:
+        summary = parse_summary(out_dir / "summary.json", scenario)
+        rows = build_rows(summary)
+    except ResultsError as failure:
+        reason = f"{result.reason}; {failure}" if result.outcome == "failed" else str(failure)
+        return replace(result, outcome="failed", reason=reason), (), None
+    crossed = find_crossed(summary)
+    if crossed and result.outcome == "ok":  # ours, not k6's
+        result = replace(result, outcome="thresholds crossed")
+    lateness = summary.metrics.get("mcp_generator_lateness", {})
+    generator = vitals.describe(lateness["p(95)"] if lateness.get("count") else None)
+    result = replace(result, crossed=crossed, generator=generator)
+    return result, rows, summary.loadtest.server
+
+
+def _name_outcome(exit_code: int) -> Outcome:
+    outcomes: dict[int, Outcome] = {
+        EXIT_OK: "ok",
+        EXIT_THRESHOLDS: "thresholds crossed",
+        EXIT_INTERRUPTED: "interrupted",
+        EXIT_ABORTED: "aborted",
+    }
+    return outcomes.get(exit_code, "failed")
+
+
+def _keep(folder: RunFolder, finished: ScenarioRun) -> RunFolder:
+    """Write the rows and the result of one scenario, and who answered."""
+    if finished.rows:
+        folder = write_rows(folder, finished.result.name, finished.rows)
+    target = folder.run.target
+    if finished.server is not None:
+        target = replace(
+            target,
+            server_name=finished.server.name,
+            server_version=finished.server.version,
+            protocol_version=finished.server.protocol,
+            era=finished.server.era,
+        )
+    regions = tuple(sorted({*folder.run.regions, *finished.regions}))
+    run = replace(folder.run, target=target, regions=regions, ended=utc_now())
+    return _note(replace(folder, run=run), finished.result)
+
+
+def _note(folder: RunFolder, result: ScenarioResult) -> RunFolder:
+    """Write a scenario's result into `run.json`, in the place of the one that it had."""
+    folder = replace(folder, run=folder.run.note(result))
+    write_run(folder)
+    return folder

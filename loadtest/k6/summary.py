@@ -1,0 +1,195 @@
+"""`summary.json`, which our scripts write: read, checked, turned into rows."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from loadtest.common.files import read_whole
+from loadtest.common.parsing import parse_json
+from loadtest.errors import ResultsError
+from loadtest.results.run import Percentiles, Row, ServerName
+
+SUMMARY_VERSION = 1
+PERCENTILES = ("p(50)", "p(90)", "p(95)", "p(99)", "max")  # as k6 names them
+# By era: which request opens a client.
+OPENINGS = {"handshake": "initialize", "stateless": "server/discover"}
+HELD_SHARE = 0.01  # of the calls of a closed loop: from here on its rate is the limit's
+
+
+class Server(BaseModel):
+    """The target in its own words, and the revision and era that were spoken with it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: ServerName | None = None
+    version: ServerName | None = None
+    protocol: ServerName
+    era: Literal["handshake", "stateless"]
+
+
+class _Slice(BaseModel):
+    name: str
+    vus: int
+    seconds: float
+    rate: float | None
+    begins: float
+
+
+class _Own(BaseModel):
+    version: int
+    scenario: str
+    slices: tuple[_Slice, ...]
+    tools: tuple[str, ...]
+    server: Server | None
+    clients: int
+    elapsed_ms: float | None
+    began: float | None = None  # ms since the epoch
+    most_rate: float | None = None  # calls/s that the environment bears
+    scale: tuple[float, ...] = ()  # per cents, of which a fleet's trends have the percentiles
+
+
+class Summary(BaseModel):
+    """`summary.json`: metrics as `--summary-export` has them, and our own part beside them."""
+
+    loadtest: _Own
+    metrics: dict[str, dict[str, Any]]
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, values in metrics.items():
+            figures = [value for key, value in values.items() if key not in {"thresholds", "scale"}]
+            if not (
+                all(isinstance(figure, int | float) for figure in figures)
+                and isinstance(values.get("thresholds", {}), dict)
+                and isinstance(values.get("scale", []), list)
+            ):
+                raise ValueError(f"the figures of {name} are not numbers")
+        return metrics
+
+    def count(self, name: str) -> int:
+        """Return a counter's count; one that was never added to is 0."""
+        return int(self.metrics.get(name, {}).get("count", 0))
+
+    def failures(self, counter: str, selector: str) -> dict[str, int]:
+        """Return a counter's counts by reason, in the series that `selector` picks."""
+        start = f"{counter}{{{selector},reason:" if selector else f"{counter}{{reason:"
+        found = {
+            name.removeprefix(start).removesuffix("}"): self.count(name)
+            for name in self.metrics
+            if name.startswith(start)
+        }
+        return {reason: count for reason, count in found.items() if count}
+
+
+def parse_summary(path: Path, scenario: str) -> Summary:
+    """Read `summary.json`; raise ResultsError, naming the file, for anything but ours and whole."""
+    try:
+        summary = Summary.model_validate(parse_json(read_whole(path)))
+    except FileNotFoundError:
+        raise ResultsError(f"{path} does not exist: k6 ended before it wrote its summary") from None
+    except OSError as failure:
+        raise ResultsError(f"{path} cannot be read: {failure.strerror}") from None
+    except ValueError as failure:
+        found = failure.errors() if isinstance(failure, ValidationError) else ()
+        said = found[0]["msg"] if found else failure
+        raise ResultsError(
+            f"{path} is not a whole summary of ours ({said}): run the scenario again"
+        ) from None
+    own = summary.loadtest
+    if own.version != SUMMARY_VERSION or own.scenario != scenario:
+        raise ResultsError(
+            f"{path} is of scenario {own.scenario}, version {own.version}; "
+            f"expected {scenario}, version {SUMMARY_VERSION}"
+        )
+    return summary
+
+
+def build_rows(summary: Summary) -> tuple[Row, ...]:
+    """Turn k6's aggregate into rows; a slice that was never reached has none."""
+    own = summary.loadtest
+    if own.elapsed_ms is None or own.server is None:
+        return ()
+    if own.scenario == "cold-start":
+        frames = ("connect", OPENINGS[own.server.era], "tools/list", "first dispatch")
+        ended = summary.metrics.get("mcp_ended", {})
+        elapsed_ms = ended["max"] if ended.get("count") else own.elapsed_ms
+        clients = min(own.clients, int(ended.get("count", 0)) or 1)
+        return tuple(
+            _build_row(summary, "frame", frame, f"frame:{frame}", elapsed_ms / 1000, clients)
+            for frame in frames
+        )
+    rows: list[Row] = []
+    for piece in own.slices:
+        seconds = min(piece.seconds, own.elapsed_ms / 1000 - piece.begins)
+        if seconds <= 0:
+            continue
+        selector = f"stage:{piece.name}" if own.scenario == "sessions" else ""
+        kind: Literal["stage", "tool"] = "stage" if own.scenario == "sessions" else "tool"
+        clients = min(own.clients, piece.vus)
+        build = partial(_build_row, summary, seconds=seconds, clients=clients)
+        rows.append(build(kind, piece.name, selector, rate=piece.rate))
+        if kind == "tool":
+            rows += [build(kind, tool, f"tool:{tool}") for tool in own.tools]
+        rows.append(build("opening", piece.name, selector, metric="opening"))
+    return tuple(rows)
+
+
+def find_crossed(summary: Summary) -> tuple[str, ...]:
+    """Return the thresholds that were crossed, as `metric{tags}: rule`."""
+    return tuple(
+        f"{name}: {rule}"
+        for name, metric in summary.metrics.items()
+        for rule, crossed in metric.get("thresholds", {}).items()
+        if crossed
+    )
+
+
+def _build_row(
+    summary: Summary,
+    kind: Literal["frame", "stage", "tool", "opening"],
+    name: str,
+    selector: str,
+    seconds: float,
+    clients: int,
+    *,
+    metric: str = "",
+    rate: float | None = None,
+) -> Row:
+    braced = f"{{{selector}}}" if selector else ""
+    durations = summary.metrics.get(f"mcp_{metric or 'duration'}{braced}", {})
+    failures = summary.failures(
+        "mcp_open_failures" if metric == "opening" else "mcp_failures", selector
+    )
+    ok = int(durations.get("count", 0))
+    count = ok + sum(failures.values())
+    aggregates = selector in {"", "frame:first dispatch"} and not metric and rate is None
+    is_held = aggregates and summary.count("mcp_held") > HELD_SHARE * count
+    responses = {} if metric else summary.metrics.get(f"mcp_response{braced}", {})
+    return Row(
+        scenario=summary.loadtest.scenario,
+        kind=kind,
+        name=name,
+        count=count,
+        ok=ok,
+        failures=failures,
+        seconds=seconds,
+        offered_rate=rate,
+        achieved_rate=count / seconds if seconds > 0 else 0.0,
+        duration=_build_percentiles(durations),
+        response=_build_percentiles(responses),
+        clients=clients,
+        held_rate=summary.loadtest.most_rate if is_held else None,
+    )
+
+
+def _build_percentiles(values: Mapping[str, Any]) -> Percentiles | None:
+    """Return k6's percentiles; a series without a sample says 0 and means nothing."""
+    if not values.get("count"):
+        return None
+    if not set(PERCENTILES) <= values.keys():
+        raise ResultsError("summary.json lacks percentiles of a series: run the scenario again")
+    return Percentiles(*(float(values[key]) for key in PERCENTILES))
