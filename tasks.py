@@ -138,7 +138,7 @@ def check(call: Call) -> Any:
         settings = load(given["env"], given["profile"], pick_knobs(given), given.get("mcp_url"))
     if "scenarios" in given:
         from loadtest import stages
-        from loadtest.fleet.options import choose_engine
+        from loadtest.k6.distributed.options import choose_engine
 
         chosen = stages.parse_scenarios(given["scenarios"])
         settings = choose_engine(settings, chosen, given["engine"], given["parallelism"])

@@ -410,9 +410,9 @@ def k6(
     fit_quota: bool = False,
 ) -> None:
     """Run the scenarios into a new run folder; what their numbers say decides the exit code."""
-    from loadtest.fleet.options import choose_engine
     from loadtest.k6.bearer_renewal import Renewal
     from loadtest.k6.binary import find_k6
+    from loadtest.k6.distributed.options import choose_engine
     from loadtest.k6.outputs import parse_outputs
     from loadtest.k6.preflight import check_target
     from loadtest.k6.progress import ProgressDisplay
@@ -521,8 +521,8 @@ def _open_engine(
     settings: Settings, binary: "K6Binary", running: ExitStack
 ) -> "tuple[RunScenario, Callable[[Sequence[Bearer]], None]]":
     """Return what runs a scenario, and what takes fresh bearers to where k6 cannot ask for them."""
-    from loadtest.fleet.run import run_fleet
-    from loadtest.fleet.segments import open_segments
+    from loadtest.k6.distributed.run import run_fleet
+    from loadtest.k6.distributed.segments import open_segments
     from loadtest.k6.scenario import run_scenario
 
     where = find_cluster(settings)
@@ -560,8 +560,8 @@ def render(
     """Print what a run would make in Kubernetes, and ask nobody: no bearer, no cluster."""
     from loadtest.cluster.manifests import build_cadence, build_manifests
     from loadtest.cluster.manifests import render as render_manifests
-    from loadtest.fleet.options import choose_engine
-    from loadtest.fleet.run import build_order
+    from loadtest.k6.distributed.options import choose_engine
+    from loadtest.k6.distributed.run import build_order
 
     chosen = parse_scenarios(scenarios)
     settings = choose_engine(settings, chosen, engine, parallelism)

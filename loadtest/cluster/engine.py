@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from loadtest.cluster.client import Cluster
 from loadtest.cluster.fleet import ClusterFleet, launch_fleet
 from loadtest.config.models import Kubernetes
-from loadtest.fleet.engine import Order
+from loadtest.k6.distributed.protocol import Order
 from loadtest.state.bearers import Bearer
 
 

@@ -22,7 +22,7 @@ from loadtest.cluster.pods import End, SeenPod, read_pod
 from loadtest.cluster.starting import Start, find_starter
 from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
-from loadtest.fleet.engine import Order, RunnerState
+from loadtest.k6.distributed.protocol import Order, RunnerState
 from loadtest.k6.process import find_error
 from loadtest.k6.scenario import EXIT_INTERRUPTED
 from loadtest.state.bearers import Bearer

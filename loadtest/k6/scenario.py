@@ -80,7 +80,7 @@ def run_scenarios(
 ) -> RunFolder:
     """Run the scenarios one after the other and return the folder with their rows.
 
-    `run` is what runs one: `run_scenario` with its binary, or a fleet (loadtest.fleet.run).
+    `run` is what runs one: `run_scenario` with its binary, or a fleet (`distributed.run`).
     The protocol that the first one finds is that of them all. `run.json` is rewritten before and
     after each, so that it is true whenever this process is killed. One that fails does not keep
     the others from running; one that was aborted does: the target is down. One that cannot start

@@ -17,9 +17,9 @@ from typing import TypeVar
 
 from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import CONFIG_FILE, load_settings
-from loadtest.fleet.run import run_fleet
-from loadtest.fleet.segments import open_segments
 from loadtest.k6.binary import find_k6
+from loadtest.k6.distributed.run import run_fleet
+from loadtest.k6.distributed.segments import open_segments
 from loadtest.k6.scenario import RunScenario, ScenarioRun, run_scenario
 from loadtest.results.run import Row
 from loadtest.state.bearers import Bearer, read_bearers, write_bearers

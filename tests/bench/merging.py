@@ -21,8 +21,8 @@ from typing import TypeVar
 import duckdb
 from rich.table import Table
 
-from loadtest.fleet.runner import RunnerLog
-from loadtest.fleet.tally import Tally
+from loadtest.k6.distributed.histogram import Tally
+from loadtest.k6.distributed.runner_log import RunnerLog
 
 from .k6_runs import find_peak_mb
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from rich.table import Table
 
 from loadtest.config.loading import load_settings
-from loadtest.fleet.engine import Order
-from loadtest.fleet.run import TELL
-from loadtest.fleet.segments import open_segments
-from loadtest.fleet.tally import Tally, is_tally
 from loadtest.k6.binary import find_k6
 from loadtest.k6.command import bound_seconds, build_phases, build_told
+from loadtest.k6.distributed.histogram import Tally, is_tally
+from loadtest.k6.distributed.protocol import Order
+from loadtest.k6.distributed.run import TELL
+from loadtest.k6.distributed.segments import open_segments
 
 from .common import ROOT
 from .k6_runs import Place, serve_target

@@ -8,9 +8,9 @@ from typing import Any
 from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import load_settings
 from loadtest.config.models import Environment, Kubernetes, Profile
-from loadtest.fleet.engine import Order
-from loadtest.fleet.run import TELL
 from loadtest.k6.command import build_told
+from loadtest.k6.distributed.protocol import Order
+from loadtest.k6.distributed.run import TELL
 from loadtest.state.bearers import Bearer, write_bearers
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.cluster.fleet import ClusterFleet, launch_fleet
 from loadtest.cluster.objects import Bounds
 from loadtest.config.models import Kubernetes
-from loadtest.fleet.engine import Order
 from loadtest.k6.binary import find_k6
+from loadtest.k6.distributed.protocol import Order
 
 from .cluster_orders import build_order, load_profiles
 from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer, serve_kubernetes

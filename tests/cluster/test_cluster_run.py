@@ -13,8 +13,8 @@ from loadtest.cluster.engine import Engine
 from loadtest.cluster.fleet import ClusterFleet
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Kubernetes
-from loadtest.fleet.engine import Order
-from loadtest.fleet.run import run_fleet
+from loadtest.k6.distributed.protocol import Order
+from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.progress import Live, NoWatcher
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import RunnerFault

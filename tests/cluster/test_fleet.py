@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.cluster.fleet import ClusterFleet
-from loadtest.fleet.engine import Order, RunnerState
+from loadtest.k6.distributed.protocol import Order, RunnerState
 from loadtest.k6.scenario import EXIT_INTERRUPTED
 
 from .kubernetes_server import Cut, KubernetesServer

@@ -9,7 +9,7 @@ import pytest
 from loadtest.cluster.fleet import ClusterFleet
 from loadtest.cluster.manifests import build_labels
 from loadtest.errors import K6Error
-from loadtest.fleet.engine import RunnerState
+from loadtest.k6.distributed.protocol import RunnerState
 
 from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
 from .launched import BOUNDS, find_fault, watch

@@ -4,8 +4,8 @@ import pytest
 from fleet_lines import tell
 from fleet_summaries import build_summary
 
-from loadtest.fleet.merging import merge
-from loadtest.fleet.tally import Tally
+from loadtest.k6.distributed.histogram import Tally
+from loadtest.k6.distributed.merge import merge
 from loadtest.k6.summary import build_rows, find_crossed
 
 

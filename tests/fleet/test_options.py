@@ -9,8 +9,8 @@ from loadtest.config.loading import load_settings
 from loadtest.config.models import Kubernetes
 from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, UsageError
-from loadtest.fleet.options import choose_engine
 from loadtest.k6.command import build_knobs, build_phases
+from loadtest.k6.distributed.options import choose_engine
 from loadtest.k6.health import count_cpus
 from loadtest.results.run import SCENARIOS
 

@@ -8,9 +8,9 @@ from fleet_lines import tell, wrap
 from fleet_summaries import build_summary, print_summary
 
 from loadtest.errors import ResultsError
-from loadtest.fleet.engine import RunnerState
-from loadtest.fleet.runner import RunnerLog, fill_gaps, find_faults, is_told
-from loadtest.fleet.tally import Tally
+from loadtest.k6.distributed.histogram import Tally
+from loadtest.k6.distributed.protocol import RunnerState
+from loadtest.k6.distributed.runner_log import RunnerLog, fill_gaps, find_faults, is_told
 from loadtest.k6.summary import Summary
 
 SERIES = "mcp_duration{stage:10}"

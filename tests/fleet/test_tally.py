@@ -8,7 +8,7 @@ from fleet_lines import list_buckets, tell, wrap
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.fleet.tally import Histogram, Tally, is_tally
+from loadtest.k6.distributed.histogram import Histogram, Tally, is_tally
 
 SHARES = (0.5, 0.9, 0.95, 0.99)
 SERIES = "mcp_duration{stage:10}"

@@ -26,9 +26,9 @@ from loadtest.cluster.objects import Bounds
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
-from loadtest.fleet.engine import Order, RunnerState
-from loadtest.fleet.run import run_fleet
 from loadtest.k6.binary import find_k6
+from loadtest.k6.distributed.protocol import Order, RunnerState
+from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.scenario import EXIT_INTERRUPTED
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, read_bearers

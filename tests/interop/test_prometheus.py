@@ -12,9 +12,9 @@ import pytest
 from bench.raw_samples import read_durations
 from k6.running import build_settings, mint_by_session, pick
 
-from loadtest.fleet.run import run_fleet
-from loadtest.fleet.segments import open_segments
 from loadtest.k6.binary import K6Binary, find_k6
+from loadtest.k6.distributed.run import run_fleet
+from loadtest.k6.distributed.segments import open_segments
 from loadtest.k6.outputs import build_output_flags, parse_outputs
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget

@@ -26,9 +26,9 @@ from waiting import HANG_SECONDS
 
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import K6Error
-from loadtest.fleet.run import run_fleet
-from loadtest.fleet.segments import open_segments
 from loadtest.k6.binary import K6Binary
+from loadtest.k6.distributed.run import run_fleet
+from loadtest.k6.distributed.segments import open_segments
 from loadtest.k6.health import MemoryGuard, find_memory_bytes
 from loadtest.k6.preflight import check_target
 from loadtest.k6.scenario import run_scenario

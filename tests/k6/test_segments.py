@@ -10,9 +10,9 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 from bench.raw_samples import read_durations, take_percentile
 
-from loadtest.fleet.run import run_fleet
-from loadtest.fleet.segments import build_flags, open_segments
 from loadtest.k6.binary import K6Binary
+from loadtest.k6.distributed.run import run_fleet
+from loadtest.k6.distributed.segments import build_flags, open_segments
 from loadtest.k6.outputs import parse_outputs
 from loadtest.k6.progress import Live, NoWatcher, Watcher
 from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios

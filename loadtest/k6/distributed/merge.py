@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loadtest.fleet.tally import Histogram, Tally
+from loadtest.k6.distributed.histogram import Histogram, Tally
 from loadtest.k6.summary import Summary
 
 SHARES = {"p(50)": 0.5, "p(90)": 0.9, "p(95)": 0.95, "p(99)": 0.99}

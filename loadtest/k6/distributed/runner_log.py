@@ -7,8 +7,8 @@ from pathlib import Path
 from loadtest.common.files import write_text
 from loadtest.common.redaction import redact_file
 from loadtest.errors import ResultsError
-from loadtest.fleet.engine import RunnerState
-from loadtest.fleet.tally import Tally, build_histogram, is_tally
+from loadtest.k6.distributed.histogram import Tally, build_histogram, is_tally
+from loadtest.k6.distributed.protocol import RunnerState
 from loadtest.k6.summary import Summary, parse_summary
 from loadtest.results.run import RunnerFault
 

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from loadtest.common.files import write_text
-from loadtest.fleet.engine import Launch, Order, RunnerState
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import build_command, build_environment
+from loadtest.k6.distributed.protocol import Launch, Order, RunnerState
 from loadtest.k6.health import MemoryGuard, Vitals
 from loadtest.k6.open_sessions import note_writer
 from loadtest.k6.process import kill, start, stop

@@ -11,11 +11,11 @@ from loadtest.common.files import write_json, write_text
 from loadtest.common.redaction import redact_folder
 from loadtest.config.settings import Settings
 from loadtest.errors import K6Error, ResultsError
-from loadtest.fleet.engine import Fleet, Launch, Order, RunnerState
-from loadtest.fleet.merging import describe, merge
-from loadtest.fleet.runner import RunnerLog, fill_gaps, find_faults, is_told
-from loadtest.fleet.tally import Histogram, Tally
 from loadtest.k6.command import bound_seconds, build_phases, build_told
+from loadtest.k6.distributed.histogram import Histogram, Tally
+from loadtest.k6.distributed.merge import describe, merge
+from loadtest.k6.distributed.protocol import Fleet, Launch, Order, RunnerState
+from loadtest.k6.distributed.runner_log import RunnerLog, fill_gaps, find_faults, is_told
 from loadtest.k6.health import AbortRule
 from loadtest.k6.open_sessions import OpenSession, log_file, open_log, settle_log
 from loadtest.k6.outputs import select_variables
