@@ -113,8 +113,8 @@ def _look_at_report(settings: Settings) -> Finding:
 
 def _look_at_cluster(settings: Settings, where: Kubernetes) -> Finding:
     """Find whether the cluster answers and has the operator; what a run may do there, no."""
-    from loadtest.cluster.client import open_cluster
-    from loadtest.cluster.objects import check_operator
+    from loadtest.k6.kubernetes.client import open_cluster
+    from loadtest.k6.kubernetes.objects import check_operator
 
     try:
         with open_cluster(where, settings.variables) as cluster:

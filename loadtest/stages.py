@@ -527,8 +527,8 @@ def _open_engine(
 
     where = find_cluster(settings)
     if where is not None:
-        from loadtest.cluster.client import open_cluster
-        from loadtest.cluster.engine import Engine
+        from loadtest.k6.kubernetes.client import open_cluster
+        from loadtest.k6.kubernetes.engine import Engine
 
         cluster = running.enter_context(open_cluster(where, settings.variables))
         engine = Engine(cluster, settings.environment_name, where)
@@ -548,7 +548,7 @@ def check_cluster(settings: Settings) -> None:
     """Raise K6Error where there is no way to the cluster that is to run k6; ask it nothing."""
     where = find_cluster(settings)
     if where is not None:
-        from loadtest.cluster.client import open_cluster
+        from loadtest.k6.kubernetes.client import open_cluster
 
         with open_cluster(where, settings.variables):
             pass
@@ -558,10 +558,10 @@ def render(
     settings: Settings, scenarios: str | None, *, engine: str | None, parallelism: str | None
 ) -> None:
     """Print what a run would make in Kubernetes, and ask nobody: no bearer, no cluster."""
-    from loadtest.cluster.manifests import build_cadence, build_manifests
-    from loadtest.cluster.manifests import render as render_manifests
     from loadtest.k6.distributed.options import choose_engine
     from loadtest.k6.distributed.run import build_order
+    from loadtest.k6.kubernetes.manifests import build_cadence, build_manifests
+    from loadtest.k6.kubernetes.manifests import render as render_manifests
 
     chosen = parse_scenarios(scenarios)
     settings = choose_engine(settings, chosen, engine, parallelism)

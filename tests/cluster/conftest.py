@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.cluster.client import Cluster, open_cluster
-from loadtest.cluster.fleet import ClusterFleet, launch_fleet
-from loadtest.cluster.objects import Bounds
 from loadtest.config.models import Kubernetes
 from loadtest.k6.binary import find_k6
 from loadtest.k6.distributed.protocol import Order
+from loadtest.k6.kubernetes.client import Cluster, open_cluster
+from loadtest.k6.kubernetes.objects import Bounds
+from loadtest.k6.kubernetes.test_run import ClusterFleet, launch_fleet
 
 from .cluster_orders import build_order, load_profiles
 from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer, serve_kubernetes

@@ -7,10 +7,10 @@ from threading import Event
 import pytest
 from waiting import HANG_SECONDS
 
-from loadtest.cluster.fleet import ClusterFleet
-from loadtest.cluster.objects import Bounds
 from loadtest.errors import K6Error
 from loadtest.k6.distributed.protocol import RunnerState
+from loadtest.k6.kubernetes.objects import Bounds
+from loadtest.k6.kubernetes.test_run import ClusterFleet
 
 BOUNDS = Bounds(poll=0.05, stuck=0.2, silence=5.0)
 # Two VUs, one a runner, print a line now and then; whatever happens, a summary ends it.

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from waiting import HANG_SECONDS
 
-from loadtest.cluster.bundle import MOST_BYTES, build_bundle, name_key
-from loadtest.cluster.manifests import Manifests, build_manifests
 from loadtest.errors import K6Error
 from loadtest.k6.binary import find_k6
+from loadtest.k6.kubernetes.manifests import Manifests, build_manifests
+from loadtest.k6.kubernetes.script_bundle import MOST_BYTES, build_bundle, name_key
 from loadtest.results.run import SCENARIOS
 
 from .cluster_orders import FULL, build_order, load_profiles

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from k6.running import build_settings, mint_by_session
 
-from loadtest.cluster.client import Cluster
-from loadtest.cluster.engine import Engine
-from loadtest.cluster.fleet import ClusterFleet
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Kubernetes
 from loadtest.k6.distributed.protocol import Order
 from loadtest.k6.distributed.run import run_fleet
+from loadtest.k6.kubernetes.client import Cluster
+from loadtest.k6.kubernetes.engine import Engine
+from loadtest.k6.kubernetes.test_run import ClusterFleet
 from loadtest.k6.progress import Live, NoWatcher
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import RunnerFault

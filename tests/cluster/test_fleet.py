@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.cluster.fleet import ClusterFleet
 from loadtest.k6.distributed.protocol import Order, RunnerState
+from loadtest.k6.kubernetes.test_run import ClusterFleet
 from loadtest.k6.scenario import EXIT_INTERRUPTED
 
 from .kubernetes_server import Cut, KubernetesServer

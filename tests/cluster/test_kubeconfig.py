@@ -10,11 +10,11 @@ import yaml
 from hostile_server import Answer, HostileServer, endless_body, gzip_bomb, trickling_body
 from lightkube.resources.core_v1 import Pod
 
-from loadtest.cluster import client
-from loadtest.cluster.client import Cluster, open_cluster
 from loadtest.common.redaction import redact
 from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
+from loadtest.k6.kubernetes import client
+from loadtest.k6.kubernetes.client import Cluster, open_cluster
 
 from .kubernetes_server import CONTEXT, NAMESPACE, TOKEN, KubernetesServer
 

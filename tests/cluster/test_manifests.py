@@ -13,7 +13,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.cluster.manifests import (
+from loadtest.config.models import Kubernetes
+from loadtest.errors import ConfigError, UsageError
+from loadtest.k6.kubernetes.manifests import (
     Manifests,
     build_cadence,
     build_labels,
@@ -22,8 +24,6 @@ from loadtest.cluster.manifests import (
     build_slug,
     render,
 )
-from loadtest.config.models import Kubernetes
-from loadtest.errors import ConfigError, UsageError
 from loadtest.results.run import SCENARIOS
 
 from .cluster_orders import FULL, PLAIN, build_order, load_environment, load_profiles

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.cluster.pod_log import PodLog
+from loadtest.k6.kubernetes.pod_log import PodLog
 
 FIRST = b"2026-11-26T12:00:00.000000001Z one\n"
 SAME = b"2026-11-26T12:00:00.000000001Z another of that moment\n"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from loadtest.cluster.fleet import ClusterFleet
-from loadtest.cluster.manifests import build_labels
 from loadtest.errors import K6Error
 from loadtest.k6.distributed.protocol import RunnerState
+from loadtest.k6.kubernetes.manifests import build_labels
+from loadtest.k6.kubernetes.test_run import ClusterFleet
 
 from .kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
 from .launched import BOUNDS, find_fault, watch

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.cluster.manifests import build_cadence, build_manifests, render
+from loadtest.k6.kubernetes.manifests import build_cadence, build_manifests, render
 from loadtest.results.run import SCENARIOS
 
 from .cluster_orders import FULL, MCP_URL, TOKEN, build_order, load_environment, load_profiles

@@ -7,8 +7,8 @@ import pytest
 from cluster.cluster_orders import FULL, PLAIN, build_order, load_environment, load_profiles
 from cluster.operated_jobs import build_runner_job, build_starter_job
 
-from loadtest.cluster.manifests import build_cadence, build_manifests
 from loadtest.config.models import Kubernetes
+from loadtest.k6.kubernetes.manifests import build_cadence, build_manifests
 from loadtest.results.run import SCENARIOS
 
 from .kube_api import Manifest, create, find_place

@@ -18,17 +18,17 @@ from cluster.pod_process import build_status
 from k6.running import build_settings, mint_by_session
 from waiting import HANG_SECONDS
 
-from loadtest.cluster.client import Cluster, open_cluster
-from loadtest.cluster.engine import Engine
-from loadtest.cluster.fleet import ClusterFleet, launch_fleet
-from loadtest.cluster.manifests import build_cadence, build_manifests
-from loadtest.cluster.objects import Bounds
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.k6.binary import find_k6
 from loadtest.k6.distributed.protocol import Order, RunnerState
 from loadtest.k6.distributed.run import run_fleet
+from loadtest.k6.kubernetes.client import Cluster, open_cluster
+from loadtest.k6.kubernetes.engine import Engine
+from loadtest.k6.kubernetes.manifests import build_cadence, build_manifests
+from loadtest.k6.kubernetes.objects import Bounds
+from loadtest.k6.kubernetes.test_run import ClusterFleet, launch_fleet
 from loadtest.k6.scenario import EXIT_INTERRUPTED
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, read_bearers

@@ -14,15 +14,20 @@ from lightkube.core.exceptions import ApiError
 from lightkube.resources.core_v1 import Pod, Secret
 from lightkube.types import PatchType
 
-from loadtest.cluster.client import TROUBLE, Cluster, find_code
-from loadtest.cluster.manifests import BEARER_KEY, build_labels, build_manifests, render_bearers
-from loadtest.cluster.objects import GONE, Bounds, Objects, TestRun, delete, remove_leftovers
-from loadtest.cluster.pod_log import PodLog
-from loadtest.cluster.pods import End, SeenPod, read_pod
-from loadtest.cluster.starting import Start, find_starter
 from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.k6.distributed.protocol import Order, RunnerState
+from loadtest.k6.kubernetes.client import TROUBLE, Cluster, find_code
+from loadtest.k6.kubernetes.manifests import (
+    BEARER_KEY,
+    build_labels,
+    build_manifests,
+    render_bearers,
+)
+from loadtest.k6.kubernetes.objects import GONE, Bounds, Objects, TestRun, delete, remove_leftovers
+from loadtest.k6.kubernetes.pod_log import PodLog
+from loadtest.k6.kubernetes.pods import End, SeenPod, read_pod
+from loadtest.k6.kubernetes.startup import Start, find_starter
 from loadtest.k6.process import find_error
 from loadtest.k6.scenario import EXIT_INTERRUPTED
 from loadtest.state.bearers import Bearer

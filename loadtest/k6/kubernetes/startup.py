@@ -11,9 +11,9 @@ from lightkube.core.exceptions import ApiError
 from lightkube.models.core_v1 import ServiceSpec
 from lightkube.resources.core_v1 import Event, Service
 
-from loadtest.cluster.client import TROUBLE, Cluster, find_code
-from loadtest.cluster.objects import GONE, Bounds
-from loadtest.cluster.pods import SeenPod, flatten
+from loadtest.k6.kubernetes.client import TROUBLE, Cluster, find_code
+from loadtest.k6.kubernetes.objects import GONE, Bounds
+from loadtest.k6.kubernetes.pods import SeenPod, flatten
 
 # A container that waits for one of these waits for somebody to act.
 UNPULLED = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})

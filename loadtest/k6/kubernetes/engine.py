@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from loadtest.cluster.client import Cluster
-from loadtest.cluster.fleet import ClusterFleet, launch_fleet
 from loadtest.config.models import Kubernetes
 from loadtest.k6.distributed.protocol import Order
+from loadtest.k6.kubernetes.client import Cluster
+from loadtest.k6.kubernetes.test_run import ClusterFleet, launch_fleet
 from loadtest.state.bearers import Bearer
 
 

@@ -14,10 +14,10 @@ from lightkube.resources.core_v1 import ConfigMap, Pod, Secret, ServiceAccount
 from lightkube.resources.rbac_authorization_v1 import Role, RoleBinding
 from lightkube.types import CascadeType, PatchType
 
-from loadtest.cluster.client import Cluster, find_code
-from loadtest.cluster.manifests import Manifest, Manifests
-from loadtest.cluster.pods import read_pod
 from loadtest.errors import K6Error
+from loadtest.k6.kubernetes.client import Cluster, find_code
+from loadtest.k6.kubernetes.manifests import Manifest, Manifests
+from loadtest.k6.kubernetes.pods import read_pod
 
 TestRun: Any = create_namespaced_resource("k6.io", "v1alpha1", "TestRun", "testruns")
 # What a TestRun of ours owns, by the same name; removed in this order, after it.

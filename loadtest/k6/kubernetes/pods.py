@@ -6,7 +6,7 @@ from datetime import datetime
 from lightkube.models.core_v1 import ContainerState, ContainerStatus, PodStatus
 from lightkube.resources.core_v1 import Pod
 
-from loadtest.cluster.client import CONTAINER
+from loadtest.k6.kubernetes.client import CONTAINER
 
 # An exit code above it is 128 and the number of the signal that killed the container.
 MOST_OWN_CODE = 128

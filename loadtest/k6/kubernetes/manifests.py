@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from loadtest.cluster.bundle import TOOLS, build_bundle, name_key
 from loadtest.config.kubernetes_types import count_bytes
 from loadtest.config.models import Environment, Kubernetes
 from loadtest.errors import ConfigError, UsageError
 from loadtest.k6.command import COLD_START_MAX_SECONDS, GARBAGE_PER_CENT, SETUP_SECONDS
 from loadtest.k6.distributed.protocol import Order
+from loadtest.k6.kubernetes.script_bundle import TOOLS, build_bundle, name_key
 from loadtest.k6.outputs import FILES, build_output_flags
 from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import BEARER_VERSION, read_bearers
