@@ -9,15 +9,11 @@ from loadtest.compare.judgement import REGRESSED, Judgement, judge
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, UsageError
 from loadtest.github.workflow_commands import write_outputs, write_summary
-from loadtest.listing import as_folder
-from loadtest.page import write_page
-from loadtest.report import (
-    Verdict,
-    build_verdict,
-    render_comment,
-    render_markdown,
-    write_report,
-)
+from loadtest.report.comment import render_comment
+from loadtest.report.content.verdict import Verdict, build_verdict
+from loadtest.report.history_tables import as_folder
+from loadtest.report.html.page import write_page
+from loadtest.report.markdown import render_markdown, write_report
 from loadtest.results.history import Cell, Entry, Reading
 from loadtest.results.history_files import keep_judgement, read_entry, read_local_history
 from loadtest.results.run_folder import RunFolder, read_run_folder

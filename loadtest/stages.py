@@ -790,7 +790,7 @@ def _mark_failed(run: "Run", failure: LoadtestError) -> "Run":
 def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: bool) -> None:
     """Judge, write, print, post and announce a run; what GitHub refuses ends it, but last."""
     from loadtest import delivery
-    from loadtest.report import render_terminal
+    from loadtest.report.terminal import render_terminal
     from loadtest.tracking import find_tracker
 
     run_id, failure, tracker, posted = folder.run.run_id, None, None, None
@@ -843,7 +843,7 @@ def _pause(chain: Chain) -> Callable[[float], None]:
 def compare(chain: Chain, settings: Settings, before: str, after: str) -> None:
     """Print two runs of the environment side by side."""
     from loadtest.delivery import read_history
-    from loadtest.listing import find_entry, render_pair
+    from loadtest.report.history_tables import find_entry, render_pair
     from loadtest.tracking import find_tracker
 
     tracker = find_tracker(settings, _pause(chain))
@@ -865,9 +865,9 @@ def history(
     """Print the runs of the environment, or do one of four other things with them."""
     from loadtest import delivery
     from loadtest.compare.cadence import check_cadence
-    from loadtest.listing import find_entry, render_csv, render_history
-    from loadtest.page import render_history_page
-    from loadtest.report import write_readable
+    from loadtest.report.history_tables import find_entry, render_csv, render_history
+    from loadtest.report.html.page import render_history_page
+    from loadtest.report.markdown import write_readable
     from loadtest.tracking import find_tracker
 
     if [check, accept is not None, as_page, as_csv].count(True) > 1:

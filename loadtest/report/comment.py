@@ -5,8 +5,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from loadtest.compare.judgement import BOLD, Judgement
-from loadtest.report.changes import Remark
-from loadtest.report.contents import Report, build_report
+from loadtest.report.content.changes import Remark
+from loadtest.report.content.report import Report, build_report
+from loadtest.report.content.tables import Sheet
+from loadtest.report.content.verdict import Level
+from loadtest.report.content.wording import clean, is_address
 from loadtest.report.markdown import (
     MARKS,
     MARKS_LEGEND,
@@ -15,9 +18,6 @@ from loadtest.report.markdown import (
     render_grid,
     render_sheet,
 )
-from loadtest.report.sheets import Sheet
-from loadtest.report.verdict import Level
-from loadtest.report.words import clean, is_address
 from loadtest.results.history import Entry
 from loadtest.results.run_folder import RunFolder
 

@@ -9,10 +9,10 @@ from loadtest.common.files import write_text
 from loadtest.common.redaction import redact
 from loadtest.compare.judgement import BOLD, Judgement, Status
 from loadtest.errors import ReportError
-from loadtest.report.contents import build_report
-from loadtest.report.figures import WORSE
-from loadtest.report.sheets import Sheet, TableCell
-from loadtest.report.trend import Trend
+from loadtest.report.content.formatting import WORSE
+from loadtest.report.content.report import build_report
+from loadtest.report.content.tables import Sheet, TableCell
+from loadtest.report.content.trend import Trend
 from loadtest.results.history import Entry
 from loadtest.results.run_folder import RunFolder
 

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from loadtest.compare.judgement import Judgement
-from loadtest.report.contents import build_report
-from loadtest.report.figures import NO_DATA, WORSE
-from loadtest.report.sheets import Sheet, TableCell
+from loadtest.report.content.formatting import NO_DATA, WORSE
+from loadtest.report.content.report import build_report
+from loadtest.report.content.tables import Sheet, TableCell
 from loadtest.results.run_folder import RunFolder
 
 TERMINAL_WIDTH = 80

@@ -13,7 +13,7 @@ from plain_runs import RUN, SQL, build_row, cell, entry, judge_all, remember, we
 from rich.console import Console, RenderableType
 
 from loadtest.errors import UsageError
-from loadtest.listing import (
+from loadtest.report.history_tables import (
     CSV_COLUMNS,
     RUN_COLUMNS,
     build_line,

@@ -7,7 +7,7 @@ from judged_runs import JUDGED, Judged, entry, good, hostile_history, judged, re
 from report_runs import COLD_START, LADDER, RUNS, TOOLS, folder, row
 
 from loadtest.compare.judgement import Judgement
-from loadtest.page import render_history_page, render_page
+from loadtest.report.html.page import render_history_page, render_page
 from loadtest.results.history import Entry
 
 NASTY = (

@@ -12,9 +12,9 @@ from judged_runs import good, judged, regressed
 from page_runs import PAGES, history
 from report_runs import TOOLS
 
-from loadtest.page import render_history_page, render_page, write_page
-from loadtest.page.drawing import find_log_ticks, find_ticks, set_apart, shorten
-from loadtest.page.trends import build_trends
+from loadtest.report.html.history_page import build_trends
+from loadtest.report.html.page import render_history_page, render_page, write_page
+from loadtest.report.html.vega import find_log_ticks, find_ticks, set_apart, shorten
 from loadtest.results.history import Cell, Entry
 
 GOLDEN = Path(__file__).parent / "golden"

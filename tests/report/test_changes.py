@@ -8,15 +8,12 @@ from report_golden import compare, draw
 from report_runs import COLD_START, LADDER, TOOLS, folder, stage
 
 from loadtest.compare.judgement import Change, Comparison, Judgement, Status
-from loadtest.report import (
-    build_report,
-    build_verdict,
-    format_change,
-    render_markdown,
-    render_terminal,
-)
-from loadtest.report.markdown import render_chart
-from loadtest.report.trend import MOST_RUNS, Trend, build_trend
+from loadtest.report.content.formatting import format_change
+from loadtest.report.content.report import build_report
+from loadtest.report.content.trend import MOST_RUNS, Trend, build_trend
+from loadtest.report.content.verdict import build_verdict
+from loadtest.report.markdown import render_chart, render_markdown
+from loadtest.report.terminal import render_terminal
 from loadtest.results.history import Cell, Entry
 
 

@@ -13,8 +13,7 @@ from report_golden import compare
 from report_runs import COLD_START, LADDER, RUNS, folder, row
 
 from loadtest.compare.judgement import Judgement
-from loadtest.report import CUTS, render_comment
-from loadtest.report.comment import shield
+from loadtest.report.comment import CUTS, render_comment, shield
 from loadtest.results.history import Cell
 
 REPOSITORY = "https://github.example/acme/atlas"

@@ -10,18 +10,12 @@ from report_golden import compare, draw
 from report_runs import COLD_START, LADDER, RUNS, TOOLS, folder, hostile, row, smoke, stage
 
 from loadtest.errors import ReportError
-from loadtest.report import (
-    NO_DATA,
-    build_report,
-    build_verdict,
-    format_ms,
-    format_rate,
-    format_reasons,
-    format_share,
-    render_markdown,
-    render_terminal,
-    write_report,
-)
+from loadtest.report.content.formatting import NO_DATA, format_ms, format_rate, format_share
+from loadtest.report.content.report import build_report
+from loadtest.report.content.verdict import build_verdict
+from loadtest.report.content.wording import format_reasons
+from loadtest.report.markdown import render_markdown, write_report
+from loadtest.report.terminal import render_terminal
 from loadtest.results.run import Generator, ScenarioResult, Target
 from loadtest.results.run_folder import RunFolder
 

@@ -4,8 +4,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from loadtest.report.figures import NO_DATA, format_count, format_ms, format_rate, format_share
-from loadtest.report.words import flatten, list_results, name_scenario, name_units
+from loadtest.report.content.formatting import (
+    NO_DATA,
+    format_count,
+    format_ms,
+    format_rate,
+    format_share,
+)
+from loadtest.report.content.wording import flatten, list_results, name_scenario, name_units
 from loadtest.results.run import Generator
 from loadtest.results.run_folder import RunFolder
 

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from loadtest.compare.judgement import Judgement
-from loadtest.report.changes import (
+from loadtest.report.content.changes import (
     Remark,
     describe_comparisons,
     describe_news,
     list_gone,
     rank_cells,
 )
-from loadtest.report.facts import build_caveats, build_facts
-from loadtest.report.figures import NO_DATA
-from loadtest.report.sheets import Sheet, build_legend, build_sheet
-from loadtest.report.trend import Trend, build_trend
-from loadtest.report.verdict import Verdict, build_verdict
-from loadtest.report.words import clean, flatten
+from loadtest.report.content.facts import build_caveats, build_facts
+from loadtest.report.content.formatting import NO_DATA
+from loadtest.report.content.tables import Sheet, build_legend, build_sheet
+from loadtest.report.content.trend import Trend, build_trend
+from loadtest.report.content.verdict import Verdict, build_verdict
+from loadtest.report.content.wording import clean, flatten
 from loadtest.results.history import Entry
 from loadtest.results.run import SCENARIOS
 from loadtest.results.run_folder import RunFolder

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from loadtest.compare.judgement import REGRESSED, Change, Comparison, Judgement, Status
-from loadtest.report.figures import WORSE, format_change, format_figure
-from loadtest.report.words import clean, name_cell
+from loadtest.report.content.formatting import WORSE, format_change, format_figure
+from loadtest.report.content.wording import clean, name_cell
 from loadtest.results.history import Cell, Entry
 from loadtest.results.run import Run
 from loadtest.results.run_folder import RunFolder

@@ -15,7 +15,11 @@ from markupsafe import Markup
 
 from loadtest.compare.judgement import BOLD, Judgement, Status
 from loadtest.compare.knee import find_knee
-from loadtest.listing import (
+from loadtest.report.content.formatting import WORSE, format_change, format_figure
+from loadtest.report.content.report import Report, build_report
+from loadtest.report.content.tables import Column, Sheet, TableCell
+from loadtest.report.content.wording import is_address, name_calls, name_cell, name_units
+from loadtest.report.history_tables import (
     FIRST_NUMBER,
     RUN_COLUMNS,
     RUNS_LEGEND,
@@ -24,22 +28,12 @@ from loadtest.listing import (
     find_good_runs,
     group_runs,
 )
-from loadtest.page.drawing import Chart
-from loadtest.page.failures import build_failures
-from loadtest.page.ladder import build_ladder
-from loadtest.page.spreads import build_spread
-from loadtest.page.trends import build_trends, draw_trends, find_series, pick_key_cells
-from loadtest.report import (
-    Column,
-    Sheet,
-    TableCell,
-    build_report,
-    format_change,
-    write_readable,
-)
-from loadtest.report.contents import Report
-from loadtest.report.figures import WORSE, format_figure
-from loadtest.report.words import is_address, name_calls, name_cell, name_units
+from loadtest.report.html.failure_table import build_failures
+from loadtest.report.html.history_page import build_trends, draw_trends, find_series, pick_key_cells
+from loadtest.report.html.ladder_chart import build_ladder
+from loadtest.report.html.latency_chart import build_spread
+from loadtest.report.html.vega import Chart
+from loadtest.report.markdown import write_readable
 from loadtest.results.history import Entry
 from loadtest.results.run_folder import RunFolder
 
@@ -180,7 +174,7 @@ def _build_tiles(folder: RunFolder, judgement: Judgement) -> Iterator[Tile]:
 
 
 def _render(template: str, **values: Any) -> str:
-    style = files("loadtest.page").joinpath("style.css").read_text(encoding="utf-8")
+    style = files("loadtest.report.html").joinpath("style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page = _find_templates().get_template(template)
     # The policy lets this one sheet in, and nothing else.
@@ -192,7 +186,7 @@ def _render(template: str, **values: Any) -> str:
 @cache
 def _find_templates() -> Environment:
     templates = Environment(
-        loader=PackageLoader("loadtest.page"),
+        loader=PackageLoader("loadtest.report.html"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

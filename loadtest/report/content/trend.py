@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from loadtest.compare.baselines import find_peers
 from loadtest.compare.judgement import REGRESSED, Judgement
 from loadtest.compare.knee import find_knee
-from loadtest.report.changes import rank_cells
-from loadtest.report.words import name_cell
+from loadtest.report.content.changes import rank_cells
+from loadtest.report.content.wording import name_cell
 from loadtest.results.history import Cell, Entry
 from loadtest.results.run_folder import RunFolder
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from loadtest.compare.judgement import Change, Status
 from loadtest.compare.knee import MIN_SAMPLES, pick_stages
-from loadtest.report.changes import Remark
-from loadtest.report.figures import (
+from loadtest.report.content.changes import Remark
+from loadtest.report.content.formatting import (
     NO_DATA,
     PERCENTILES,
     THIN,
@@ -16,7 +16,7 @@ from loadtest.report.figures import (
     format_rate,
     format_share,
 )
-from loadtest.report.words import (
+from loadtest.report.content.wording import (
     TITLES,
     clean,
     end_sentence,

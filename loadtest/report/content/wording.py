@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loadtest.report.figures import format_count
+from loadtest.report.content.formatting import format_count
 from loadtest.results.history import Cell
 from loadtest.results.run import ScenarioResult
 from loadtest.results.run_folder import RunFolder

@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from loadtest.compare.knee import Knee, find_knee, pick_stages
-from loadtest.page.drawing import (
+from loadtest.report.content.formatting import PERCENTILES, add_ms, format_ms, format_rate
+from loadtest.report.content.tables import Sheet
+from loadtest.report.content.wording import name_unit, name_units
+from loadtest.report.html.vega import (
     LEFT,
     RIGHT,
     WIDTH,
@@ -15,9 +18,6 @@ from loadtest.page.drawing import (
     layer,
     set_apart,
 )
-from loadtest.report import Sheet, format_ms, format_rate
-from loadtest.report.figures import PERCENTILES, add_ms
-from loadtest.report.words import name_unit, name_units
 from loadtest.results.history import pick_latency
 from loadtest.results.run import Row
 from loadtest.results.run_folder import RunFolder

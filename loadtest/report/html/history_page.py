@@ -10,12 +10,12 @@ from loadtest.compare.baselines import find_peers
 from loadtest.compare.change_points import LEAST_LEVEL_RUNS
 from loadtest.compare.judgement import REGRESSED, Change, Judgement
 from loadtest.compare.regressions import find_levels
-from loadtest.page.drawing import RIGHT, Axis, Chart, Layer, Picture, draw, find_ticks, layer
-from loadtest.report import Column, Sheet, TableCell, format_change
-from loadtest.report.changes import rank_cells
-from loadtest.report.figures import format_figure
-from loadtest.report.trend import pick_leading
-from loadtest.report.words import clean, name_cell
+from loadtest.report.content.changes import rank_cells
+from loadtest.report.content.formatting import format_change, format_figure
+from loadtest.report.content.tables import Column, Sheet, TableCell
+from loadtest.report.content.trend import pick_leading
+from loadtest.report.content.wording import clean, name_cell
+from loadtest.report.html.vega import RIGHT, Axis, Chart, Layer, Picture, draw, find_ticks, layer
 from loadtest.results.history import Cell, Entry
 from loadtest.results.run_folder import RunFolder
 

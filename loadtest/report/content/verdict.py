@@ -15,13 +15,13 @@ from loadtest.compare.knee import (
     measure_rate_limited,
     pick_stages,
 )
-from loadtest.report.changes import (
+from loadtest.report.content.changes import (
     describe_better,
     describe_gone,
     describe_regressions,
     describe_worse,
 )
-from loadtest.report.figures import (
+from loadtest.report.content.formatting import (
     NO_DATA,
     add_ms,
     format_cell,
@@ -31,7 +31,7 @@ from loadtest.report.figures import (
     format_rate,
     format_share,
 )
-from loadtest.report.words import (
+from loadtest.report.content.wording import (
     clean,
     end_sentence,
     list_results,

@@ -11,7 +11,7 @@ from typing import Any
 import vl_convert
 from markupsafe import Markup
 
-from loadtest.report.sheets import Sheet
+from loadtest.report.content.tables import Sheet
 
 GRAMMAR = "6.4"
 # Of the whole picture, in its own units: about as wide as a phone, so that text stays legible.

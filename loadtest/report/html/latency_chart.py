@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import astuple
 
-from loadtest.page.drawing import (
+from loadtest.report.content.formatting import PERCENTILES, format_cell, format_count, format_ms
+from loadtest.report.content.tables import Column, Sheet, TableCell
+from loadtest.report.content.wording import clean
+from loadtest.report.html.vega import (
     Axis,
     Chart,
     Datum,
@@ -13,9 +16,6 @@ from loadtest.page.drawing import (
     layer,
     shorten,
 )
-from loadtest.report import Column, Sheet, TableCell, format_count, format_ms
-from loadtest.report.figures import PERCENTILES, format_cell
-from loadtest.report.words import clean
 from loadtest.results.history import is_aggregate
 from loadtest.results.run import Percentiles, Row
 from loadtest.results.run_folder import RunFolder

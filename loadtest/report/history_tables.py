@@ -18,8 +18,8 @@ from loadtest.compare.baselines import find_fault, find_peers
 from loadtest.compare.judgement import Status, compare_pair
 from loadtest.compare.knee import find_knee, is_rate_limited
 from loadtest.errors import UsageError
-from loadtest.report.changes import describe_server
-from loadtest.report.figures import (
+from loadtest.report.content.changes import describe_server
+from loadtest.report.content.formatting import (
     NO_DATA,
     THIN,
     format_change,
@@ -27,7 +27,7 @@ from loadtest.report.figures import (
     format_ms,
     format_rate,
 )
-from loadtest.report.words import TITLES, clean, name_cell
+from loadtest.report.content.wording import TITLES, clean, name_cell
 from loadtest.results.history import FIGURES, Cell, Entry
 from loadtest.results.run import SCENARIOS, Percentiles, Row
 from loadtest.results.run_folder import RunFolder

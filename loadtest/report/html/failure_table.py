@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from loadtest.page.drawing import Axis, Chart, draw, find_ticks, layer, shorten
-from loadtest.report import Column, Sheet, TableCell, format_count, format_reasons, format_share
-from loadtest.report.words import TITLES, clean, name_units
+from loadtest.report.content.formatting import format_count, format_share
+from loadtest.report.content.tables import Column, Sheet, TableCell
+from loadtest.report.content.wording import TITLES, clean, format_reasons, name_units
+from loadtest.report.html.vega import Axis, Chart, draw, find_ticks, layer, shorten
 from loadtest.results.history import is_aggregate
 from loadtest.results.run import Row
 from loadtest.results.run_folder import RunFolder
