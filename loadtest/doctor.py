@@ -23,12 +23,12 @@ from loadtest.k6.binary import find_k6
 from loadtest.k6.open_sessions import find_left
 from loadtest.k6.quota_demand import MOSTLY, Allowance, Demand, find_allowances, list_cures
 from loadtest.mint.browser.launcher import find_choice
+from loadtest.publish.tracking_issue.tracker import find_tracker
 from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer, find_soonest, parse_claims, read_bearers
 from loadtest.state.run_lock import lock_environment
 from loadtest.target.mcp_client import Greeting, Workspace
 from loadtest.target.process import check_reachable
-from loadtest.tracking import find_tracker
 
 if TYPE_CHECKING:
     from loadtest.mint.oauth.discovery import Discovered

@@ -40,11 +40,11 @@ from loadtest.state.mint_lock import lock_state
 if TYPE_CHECKING:
     from loadtest.common.redaction import SecretStr
     from loadtest.config.models import Kubernetes
-    from loadtest.delivery import Judged
     from loadtest.k6.binary import K6Binary
     from loadtest.k6.preflight import Checked
     from loadtest.k6.scenario import RunScenario
     from loadtest.mint.oauth.revocation import Undone
+    from loadtest.publish.delivery import Judged
     from loadtest.results.history import Reading
     from loadtest.results.run import Run, Target
     from loadtest.results.run_folder import RunFolder
@@ -700,9 +700,9 @@ def report(
     A run that is named is reported as one of its own environment. With `dry_run` the comment is
     printed as Markdown, and nothing is written or posted.
     """
-    from loadtest import delivery
+    from loadtest.publish import delivery
+    from loadtest.publish.tracking_issue.tracker import find_tracker
     from loadtest.results.run_folder import read_run_folder
-    from loadtest.tracking import find_tracker
 
     chain.ending.is_reported = True
     own = chain.ending.run_dir if run_id is None else None
@@ -731,7 +731,7 @@ def _find_run(chain: Chain, settings: Settings, run_id: str | None) -> Path:
     except ResultsError as missing:
         if run_id is None or settings.repository is None:
             raise
-        from loadtest.tracking import fetch_run_artifact
+        from loadtest.publish.tracking_issue.artifact import fetch_run_artifact
 
         try:
             path = fetch_run_artifact(settings, run_id, settings.runs_dir, _pause(chain))
@@ -758,9 +758,9 @@ def report_failed(
 
     Whoever waits for Monday's comment must not take silence for good news.
     """
+    from loadtest.publish.tracking_issue.tracker import find_tracker
     from loadtest.results.run import Target
     from loadtest.results.run_folder import create_run_folder, read_run_folder, write_run
-    from loadtest.tracking import find_tracker
 
     chain.ending.is_reported = True
     if find_tracker(settings) is None:
@@ -789,9 +789,9 @@ def _mark_failed(run: "Run", failure: LoadtestError) -> "Run":
 
 def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: bool) -> None:
     """Judge, write, print, post and announce a run; what GitHub refuses ends it, but last."""
-    from loadtest import delivery
+    from loadtest.publish import delivery
+    from loadtest.publish.tracking_issue.tracker import find_tracker
     from loadtest.report.terminal import render_terminal
-    from loadtest.tracking import find_tracker
 
     run_id, failure, tracker, posted = folder.run.run_id, None, None, None
     try:
@@ -842,9 +842,9 @@ def _pause(chain: Chain) -> Callable[[float], None]:
 
 def compare(chain: Chain, settings: Settings, before: str, after: str) -> None:
     """Print two runs of the environment side by side."""
-    from loadtest.delivery import read_history
+    from loadtest.publish.delivery import read_history
+    from loadtest.publish.tracking_issue.tracker import find_tracker
     from loadtest.report.history_tables import find_entry, render_pair
-    from loadtest.tracking import find_tracker
 
     tracker = find_tracker(settings, _pause(chain))
     reading = read_history(settings, tracker)
@@ -863,12 +863,12 @@ def history(
     as_csv: bool = False,
 ) -> None:
     """Print the runs of the environment, or do one of four other things with them."""
-    from loadtest import delivery
     from loadtest.compare.cadence import check_cadence
+    from loadtest.publish import delivery
+    from loadtest.publish.tracking_issue.tracker import find_tracker
     from loadtest.report.history_tables import find_entry, render_csv, render_history
     from loadtest.report.html.page import render_history_page
     from loadtest.report.markdown import write_readable
-    from loadtest.tracking import find_tracker
 
     if [check, accept is not None, as_page, as_csv].count(True) > 1:
         raise UsageError("--check, --accept, --html and --csv go one at a time")

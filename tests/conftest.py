@@ -21,9 +21,9 @@ from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.settings import Settings
 from loadtest.mint.browser.launcher import BrowserChoice, find_choice
 from loadtest.provision.provisioner import provision
+from loadtest.publish.tracking_issue.tracker import Tracker, open_tracker
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
-from loadtest.tracking import Tracker, open_tracker
 
 ROOT = Path(__file__).parent.parent
 EMAIL = "loadtest@novamart.example"

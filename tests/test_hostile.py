@@ -22,10 +22,10 @@ from loadtest.errors import LoadtestError, MintError, ProvisionError, ReportErro
 from loadtest.github.client import GithubRefusal, open_github
 from loadtest.mint.oauth import authorization_code
 from loadtest.mint.oauth.discovery import discover
+from loadtest.publish.webhook import call_webhook
 from loadtest.target import mcp_client
 from loadtest.target.mcp_client import Workspace
 from loadtest.target.rest_client import Accounts
-from loadtest.webhook import call_webhook
 
 SECONDS = 3.0
 

@@ -16,7 +16,7 @@ from test_chain import SMALL
 
 from loadtest.common.files import write_json
 from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
-from loadtest.payload import decode_entry
+from loadtest.publish.tracking_issue.payload import decode_entry
 from loadtest.reference import server
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget

@@ -35,13 +35,13 @@ from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.errors import LoadtestError
 from loadtest.k6.summary import build_rows, find_crossed, parse_summary
 from loadtest.mint.browser.launcher import read_choice
-from loadtest.payload import decode_entry, encode_entry
 from loadtest.provision.provisioner import _Journal, _read_handed
+from loadtest.publish.tracking_issue.artifact import _unpack
+from loadtest.publish.tracking_issue.payload import decode_entry, encode_entry
 from loadtest.report.comment import render_comment
 from loadtest.report.history_tables import render_csv, render_history
 from loadtest.results.run_folder import RunFolder
 from loadtest.state.bearers import parse_claims
-from loadtest.tracking.artifact import _unpack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from github_server import GithubServer, Issue
 
-from loadtest.payload import encode_entry
+from loadtest.publish.tracking_issue.payload import encode_entry
 from loadtest.results.history import Entry
 
 Inv = Callable[..., tuple[int, str]]

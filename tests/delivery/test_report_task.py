@@ -13,7 +13,7 @@ import pytest
 from github_server import Artifact, GithubServer, Issue
 from plain_runs import SQL, cell, entry, put, weeks
 
-from loadtest.payload import decode_entry, encode_entry
+from loadtest.publish.tracking_issue.payload import decode_entry, encode_entry
 from loadtest.results.history import Entry
 from loadtest.results.run import ScenarioResult, begin_scenario
 

@@ -18,8 +18,10 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError
 from loadtest.github.secrets import open_secrets
+from loadtest.publish.tracking_issue import schemas
+from loadtest.publish.tracking_issue.artifact import fetch_run_artifact
+from loadtest.publish.tracking_issue.tracker import Tracker
 from loadtest.results.history import Entry
-from loadtest.tracking import Tracker, fetch_run_artifact, shapes
 
 FILE = Path(__file__).with_name("node_modules") / "@octokit/openapi/generated/api.github.com.json"
 SOURCES = Path(__file__).parents[2] / "loadtest"
@@ -28,17 +30,17 @@ ENTRY = Entry(RUN, ())
 AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
 # What is read of an answer, as GitHub itself gives an example of it.
 READ: dict[str, TypeAdapter[Any]] = {
-    "users.get_authenticated": shapes.USER,
-    "issues.list_for_repo": shapes.ISSUES,
-    "issues.get": shapes.ISSUE,
-    "issues.create": shapes.ISSUE,
-    "issues.list_comments": shapes.COMMENTS,
-    "issues.create_comment": shapes.COMMENT,
-    "issues.update_comment": shapes.COMMENT,
-    "issues.create_label": shapes.LABEL_MADE,
-    "issues.add_labels": shapes.LABELS,
-    "issues.remove_label": shapes.LABELS,
-    "actions.list_workflow_run_artifacts": shapes.ARTIFACTS,
+    "users.get_authenticated": schemas.USER,
+    "issues.list_for_repo": schemas.ISSUES,
+    "issues.get": schemas.ISSUE,
+    "issues.create": schemas.ISSUE,
+    "issues.list_comments": schemas.COMMENTS,
+    "issues.create_comment": schemas.COMMENT,
+    "issues.update_comment": schemas.COMMENT,
+    "issues.create_label": schemas.LABEL_MADE,
+    "issues.add_labels": schemas.LABELS,
+    "issues.remove_label": schemas.LABELS,
+    "actions.list_workflow_run_artifacts": schemas.ARTIFACTS,
 }
 
 NewTracker = Callable[..., Tracker]

@@ -3,7 +3,7 @@
 from full_run import full_run
 from github_server import Comment, GithubServer
 
-from loadtest.payload import encode_entry
+from loadtest.publish.tracking_issue.payload import encode_entry
 from loadtest.results.history import Entry
 
 

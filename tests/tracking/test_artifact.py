@@ -16,9 +16,13 @@ from ruamel.yaml import YAML
 from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, ReportError
 from loadtest.github.client import OUTAGE_WAITS_SECONDS
+from loadtest.publish.tracking_issue.artifact import (
+    MOST_MEMBERS,
+    MOST_PACKED,
+    MOST_UNPACKED,
+    fetch_run_artifact,
+)
 from loadtest.results.run_folder import create_run_folder, read_run_folder, write_rows
-from loadtest.tracking import fetch_run_artifact
-from loadtest.tracking.artifact import MOST_MEMBERS, MOST_PACKED, MOST_UNPACKED
 
 RUN_ID = "17654321098-2"
 WHERE = f"artifact loadtest-{RUN_ID} of octo/loadtest"

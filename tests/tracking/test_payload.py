@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from loadtest.common.parsing import tidy_words
 from loadtest.common.redaction import SecretStr
-from loadtest.payload import (
+from loadtest.publish.tracking_issue.payload import (
     MOST_UNPACKED,
     PayloadError,
     decode_entry,

@@ -10,7 +10,8 @@ from posted_runs import add_reports
 
 from loadtest.errors import ReportError
 from loadtest.github.client import LIMIT_WAITS_SECONDS, MOST_WAIT_SECONDS, OUTAGE_WAITS_SECONDS
-from loadtest.tracking import LABEL, Tracker
+from loadtest.publish.tracking_issue.schemas import LABEL
+from loadtest.publish.tracking_issue.tracker import Tracker
 
 NewTracker = Callable[..., Tracker]
 

@@ -8,10 +8,11 @@ from github_server import ACCOUNT, BOT, GithubServer, Issue
 from posted_runs import add_report, add_reports, list_ids
 
 from loadtest.errors import ReportError
-from loadtest.payload import find_run_id
-from loadtest.tracking import LABEL, Tracker
-from loadtest.tracking.shelves import ALMOST_FULL, ENOUGH, FULL, plan_page
-from loadtest.tracking.words import build_body, build_successor_comment
+from loadtest.publish.tracking_issue.issues import ALMOST_FULL, ENOUGH, FULL, plan_page
+from loadtest.publish.tracking_issue.payload import find_run_id
+from loadtest.publish.tracking_issue.schemas import LABEL
+from loadtest.publish.tracking_issue.texts import build_body, build_successor_comment
+from loadtest.publish.tracking_issue.tracker import Tracker
 
 NewTracker = Callable[..., Tracker]
 

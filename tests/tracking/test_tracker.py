@@ -10,10 +10,16 @@ from posted_runs import add_report, add_reports, list_ids
 
 from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, ReportError
-from loadtest.payload import decode_entry, encode_entry
-from loadtest.tracking import LABEL, MOST_CHARS, Tracker, open_tracker
-from loadtest.tracking.shelves import ENOUGH
-from loadtest.tracking.tracker import BETWEEN_WRITES_SECONDS, NOT_KEPT
+from loadtest.publish.tracking_issue.issues import ENOUGH
+from loadtest.publish.tracking_issue.payload import decode_entry, encode_entry
+from loadtest.publish.tracking_issue.schemas import LABEL
+from loadtest.publish.tracking_issue.tracker import (
+    BETWEEN_WRITES_SECONDS,
+    MOST_CHARS,
+    NOT_KEPT,
+    Tracker,
+    open_tracker,
+)
 
 NewTracker = Callable[..., Tracker]
 

@@ -11,17 +11,16 @@ from pydantic import TypeAdapter
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError
 from loadtest.github.client import Github, GithubRefusal, open_github
-from loadtest.payload import (
+from loadtest.publish.tracking_issue.errors import PERMISSION, explain_refusals
+from loadtest.publish.tracking_issue.issues import ALMOST_FULL, FULL, Library, Shelf
+from loadtest.publish.tracking_issue.payload import (
     PayloadError,
     decode_entry,
     encode_entry,
     find_run_id,
     holds_payload,
 )
-from loadtest.results.history import Entry, Reading
-from loadtest.results.run import Run
-from loadtest.tracking.refusals import PERMISSION, explain_refusals
-from loadtest.tracking.shapes import (
+from loadtest.publish.tracking_issue.schemas import (
     COMMENT,
     ISSUE,
     LABEL,
@@ -31,8 +30,15 @@ from loadtest.tracking.shapes import (
     Issue,
     Posted,
 )
-from loadtest.tracking.shelves import ALMOST_FULL, FULL, Library, Shelf
-from loadtest.tracking.words import COLOURS, TITLE, build_body, build_successor_comment, find_link
+from loadtest.publish.tracking_issue.texts import (
+    COLOURS,
+    TITLE,
+    build_body,
+    build_successor_comment,
+    find_link,
+)
+from loadtest.results.history import Entry, Reading
+from loadtest.results.run import Run
 
 # GitHub takes 65,536.
 MOST_CHARS = 60_000

@@ -4,10 +4,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from loadtest.github.client import Github, GithubRefusal
-from loadtest.payload import PayloadError, decode_entry, holds_payload
-from loadtest.tracking.refusals import explain_refusals
-from loadtest.tracking.shapes import COMMENTS, ISSUE, ISSUES, LABEL, USER, Comment, Issue, User
-from loadtest.tracking.words import find_link
+from loadtest.publish.tracking_issue.errors import explain_refusals
+from loadtest.publish.tracking_issue.payload import PayloadError, decode_entry, holds_payload
+from loadtest.publish.tracking_issue.schemas import (
+    COMMENTS,
+    ISSUE,
+    ISSUES,
+    LABEL,
+    USER,
+    Comment,
+    Issue,
+    User,
+)
+from loadtest.publish.tracking_issue.texts import find_link
 
 # So many reports are enough, and so many pages are looked through for them.
 ENOUGH = 40

@@ -15,8 +15,8 @@ from loadtest.common.tls import is_sealed
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, ResultsError
 from loadtest.github.client import Github, GithubRefusal, open_github
+from loadtest.publish.tracking_issue.schemas import ARTIFACTS, Artifact
 from loadtest.results.run_folder import read_run_folder
-from loadtest.tracking.shapes import ARTIFACTS, Artifact
 
 PERMISSION = "Actions: read"
 # Far more than any run folder has.

@@ -9,6 +9,9 @@ from loadtest.compare.judgement import REGRESSED, Judgement, judge
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, UsageError
 from loadtest.github.workflow_commands import write_outputs, write_summary
+from loadtest.publish.tracking_issue.schemas import Posted
+from loadtest.publish.tracking_issue.tracker import MOST_CHARS, Tracker
+from loadtest.publish.webhook import WEBHOOK_VARIABLE, call_webhook
 from loadtest.report.comment import render_comment
 from loadtest.report.content.verdict import Verdict, build_verdict
 from loadtest.report.history_tables import as_folder
@@ -17,8 +20,6 @@ from loadtest.report.markdown import render_markdown, write_report
 from loadtest.results.history import Cell, Entry, Reading
 from loadtest.results.history_files import keep_judgement, read_entry, read_local_history
 from loadtest.results.run_folder import RunFolder, read_run_folder
-from loadtest.tracking import MOST_CHARS, Posted, Tracker
-from loadtest.webhook import WEBHOOK_VARIABLE, call_webhook
 
 # So many comments that had to be skipped are named one by one.
 MOST_SKIPPED = 5

@@ -1,0 +1,1 @@
+"""The stage that reports a run: judged, written, posted, announced."""

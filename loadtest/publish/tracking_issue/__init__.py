@@ -1,0 +1,1 @@
+"""The tracking issue: where every run's comment lies, and with it the history."""
