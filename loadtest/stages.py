@@ -907,7 +907,7 @@ def _say_skipped(chain: Chain, reading: "Reading") -> None:
 
 def docs_update(chain: Chain, settings: Settings, *, check: bool) -> None:
     """Link the TBD cells of the pages, or preview them in the newest run's folder."""
-    from loadtest.docs import check_updates, update_docs
+    from loadtest.docs.pages import check_updates, update_docs
 
     run_dir = None
     if settings.tracking_issue is None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from loadtest.docs import Cell, rewrite_page
+from loadtest.docs.mdx import Cell
+from loadtest.docs.placeholders import rewrite_page
 from loadtest.errors import DocsError
 
 LINK = "[see results history at #7](https://github.com/o/r/issues/7)"

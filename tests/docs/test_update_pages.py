@@ -7,7 +7,7 @@ import pytest
 
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
-from loadtest.docs import build_link, check_updates, render_diff, update_docs, update_pages
+from loadtest.docs.pages import build_link, check_updates, render_diff, update_docs, update_pages
 from loadtest.errors import DocsError
 
 ROOT = Path(__file__).parents[2]

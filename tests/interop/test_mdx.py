@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from loadtest.docs import rewrite_page
+from loadtest.docs.placeholders import rewrite_page
 
 HERE = Path(__file__).parent
 URL = "https://github.com/o/r/issues/7"

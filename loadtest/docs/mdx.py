@@ -1,36 +1,19 @@
-"""Performance pages: the `TBD` cells of their tables become links to the results history."""
+"""Tables of Markdown and MDX: where their cells begin and end."""
 
-import difflib
-import os
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
-from urllib.parse import urlsplit
 
 from markdown_it import MarkdownIt
 from markdown_it.ruler import RuleOptionsType
 from markdown_it.rules_block import StateBlock, lheading, paragraph
 from markdown_it.rules_block.html_block import HTML_SEQUENCES
-from markdown_it.token import Token
 
-from loadtest.common.files import write_text
-from loadtest.config.settings import Settings
 from loadtest.errors import DocsError
 
-MDX_SUFFIXES = frozenset({".mdx"})
-PREVIEW_DIR = "docs-preview"
-
 _Rule = Callable[[StateBlock, int, int, bool], bool]
-
-_NEWLINE = re.compile(r"\r\n?|\n")
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-_UNIT = r"s|sec|µs|us|ns|min|rps|qps|(?:calls|req|requests)/(?:s|sec|min)|calls|sessions"
-_PLACEHOLDER = re.compile(rf"tbd(?:\s*(?:ms|%|/(?:s|sec|min))|\s+(?:{_UNIT}))?", re.IGNORECASE)
-_EMPHASIS = frozenset({"em_open", "em_close", "strong_open", "strong_close"})
 _PIPE = re.compile(r"\\[\\|]|\|")
 _DELIMITERS = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
 _LIST_ITEM = re.compile(r"-[ \t]")
@@ -47,229 +30,8 @@ class Cell:
     was: str
 
 
-@dataclass(frozen=True)
-class Rewrite:
-    """A page with its placeholders linked, and which cells these were."""
-
-    text: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class PageUpdate:
-    """What became of one page; `written` is the page, its preview, or None when nothing was."""
-
-    path: Path
-    cells: tuple[Cell, ...]
-    diff: str
-    written: Path | None = None
-
-    def describe(self) -> str:
-        """Return one line: what was found and what was done."""
-        page = _display(self.path)
-        if not self.cells:
-            return f"{page}: no TBD cells"
-        found = f"{len(self.cells)} TBD cell{'s' if len(self.cells) > 1 else ''}"
-        if self.written is None:
-            return f"{page}: {found} left"
-        if self.written == self.path:
-            return f"{page}: {found} linked to the results history"
-        return f"{page}: {found} left alone; preview with links: {_display(self.written)}"
-
-
-def build_link(issue: str, repository: str | None, server_url: str | None = None) -> str:
-    """Return the Markdown link to the tracking issue; raise DocsError naming a wrong variable."""
-    number = issue.strip().removeprefix("#")
-    if not re.fullmatch(r"[1-9][0-9]*", number):
-        raise DocsError("LOADTEST_TRACKING_ISSUE is not an issue number such as 12")
-    if not repository:
-        raise DocsError("GITHUB_REPOSITORY is not set: the link needs it, as OWNER/REPO")
-    if not _REPOSITORY.fullmatch(repository):
-        raise DocsError("GITHUB_REPOSITORY is not of the form OWNER/REPO")
-    server = (server_url or "https://github.com").rstrip("/")
-    parts = urlsplit(server)
-    if parts.scheme not in {"http", "https"} or not re.fullmatch(r"[\w.:-]+", parts.netloc):
-        raise DocsError("GITHUB_SERVER_URL is not an http(s) address such as https://github.com")
-    return f"[see results history at #{number}]({server}/{repository}/issues/{number})"
-
-
-def rewrite_page(text: str, link: str, *, mdx: bool = True) -> Rewrite:
-    """Replace each placeholder in the body of a table by `link`; leave every other byte alone.
-
-    A placeholder is a cell that reads `TBD`, plain, emphasised or as code, perhaps with a unit
-    behind it. An expression such as {`TBD`} is the author's code and stays. Raises DocsError with
-    the line where an MDX construct is never closed: what follows could be code or prose.
-    """
-    if "|" in link or "\n" in link:
-        raise ValueError("a link inside a table cell can hold neither a pipe nor a line break")
-    origin = _Origin(text)
-    cells: list[Cell] = []
-    pieces: list[str] = []
-    done = 0
-    for start, end, cell in _find_placeholders(origin.source, mdx=mdx):
-        first, last = origin(start), origin(end)
-        pieces += [text[done:first], link]
-        cells.append(cell)
-        done = last
-    return Rewrite("".join([*pieces, text[done:]]), tuple(cells))
-
-
-def update_docs(
-    settings: Settings, run_dir: Path | None = None, *, check: bool = False
-) -> tuple[PageUpdate, ...]:
-    """Update the configured pages, or preview them in `run_dir` without a tracking issue."""
-    if not settings.docs_pages:
-        raise DocsError("docs_pages in loadtest.toml names no page")
-    if settings.tracking_issue is not None:
-        server = settings.variables.get("GITHUB_SERVER_URL")
-        link = build_link(settings.tracking_issue, settings.repository, server)
-        return update_pages(settings.docs_pages, link, check=check)
-    if run_dir is None and not check:
-        raise DocsError(
-            "LOADTEST_TRACKING_ISSUE is not set and there is no run to preview the pages in: "
-            "set it, or run `inv k6` first"
-        )
-    link = "[this run's report, not published](../report.md)"
-    return update_pages(settings.docs_pages, link, check=check, preview_dir=run_dir)
-
-
-def update_pages(
-    pages: Sequence[Path], link: str, *, check: bool = False, preview_dir: Path | None = None
-) -> tuple[PageUpdate, ...]:
-    """Rewrite every page in place, under `preview_dir`/docs-preview, or (`check`) nowhere.
-
-    All pages are read and rewritten before the first is written: a fault in one leaves all alone.
-    """
-    texts = [_read_page(page) for page in pages]
-    rewrites = [_rewrite(page, text, link) for page, text in zip(pages, texts, strict=True)]
-    updates = []
-    for page, name, text, rewrite in zip(
-        pages, _preview_names(pages), texts, rewrites, strict=True
-    ):
-        written = None
-        if rewrite.cells and not check:
-            written = page if preview_dir is None else preview_dir / PREVIEW_DIR / name
-            _write_page(page, written, rewrite.text)
-        diff = render_diff(_display(page), text, rewrite.text)
-        updates.append(PageUpdate(page, rewrite.cells, diff, written))
-    return tuple(updates)
-
-
-def check_updates(updates: Iterable[PageUpdate], *, has_issue: bool = True) -> None:
-    """Raise DocsError naming every page that still has placeholders.
-
-    Without a tracking issue they can be previewed, and linked to nothing.
-    """
-    left = "; ".join(update.describe() for update in updates if update.cells)
-    if left:
-        first = "" if has_issue else "set LOADTEST_TRACKING_ISSUE and GITHUB_REPOSITORY, then "
-        raise DocsError(f"{left}: {first}run `inv docs-update`")
-
-
-def render_diff(name: str, before: str, after: str) -> str:
-    """Return the unified diff of two texts, empty when they are equal."""
-    old, new = (list(_split_lines(text)) for text in (before, after))
-    lines = difflib.unified_diff(old, new, f"a/{name.lstrip('/')}", f"b/{name.lstrip('/')}")
-    return "".join(
-        line if line.endswith(("\n", "\r")) else f"{line}\n\\ No newline at end of file\n"
-        for line in lines
-    )
-
-
-def _preview_names(pages: Sequence[Path]) -> list[str]:
-    """Return flat file names; pages of equal name in different folders keep theirs apart."""
-    if not pages:
-        return []
-    common = os.path.commonpath([page.parent for page in pages])
-    return ["-".join(page.relative_to(common).parts) for page in pages]
-
-
-def _display(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _read_page(page: Path) -> str:
-    try:
-        return page.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise DocsError(f"{page} does not exist: correct docs_pages in loadtest.toml") from None
-    except OSError as failure:
-        raise DocsError(f"{page} cannot be read: {failure.strerror}") from None
-    except UnicodeDecodeError as failure:
-        raise DocsError(f"{page} is not UTF-8 (byte {failure.start}): convert it") from None
-
-
-def _rewrite(page: Path, text: str, link: str) -> Rewrite:
-    try:
-        return rewrite_page(text, link, mdx=page.suffix.lower() in MDX_SUFFIXES)
-    except DocsError as failure:
-        raise DocsError(f"{page}, {failure}") from None
-
-
-def _write_page(page: Path, destination: Path, text: str) -> None:
-    try:
-        if destination == page:
-            # A rename would also replace a write-protected file or a symbolic link.
-            if not os.access(page, os.W_OK):
-                raise DocsError(f"{page} is write-protected")
-            destination = page.resolve()
-            mode = destination.stat().st_mode
-            write_text(destination, text)
-            destination.chmod(mode)
-        else:
-            write_text(destination, text)
-    except OSError as failure:
-        raise DocsError(f"{destination} cannot be written: {failure.strerror}") from None
-
-
-def _split_lines(text: str) -> Iterator[str]:
-    """Yield lines with their ends; only CR, LF and CRLF end a line, as in Markdown."""
-    start = 0
-    for match in _NEWLINE.finditer(text):
-        yield text[start : match.end()]
-        start = match.end()
-    if start < len(text):
-        yield text[start:]
-
-
-class _Origin:
-    """Maps offsets in the parser's text (LF, no byte order mark) to the page's own."""
-
-    def __init__(self, text: str) -> None:
-        bom = len(text) - len(text.removeprefix("\ufeff"))
-        self.parsed, self.page, parts = [0], [bom], []
-        for line in _split_lines(text[bom:]):
-            body = line.rstrip("\r\n")
-            parts.append(body + "\n" * (body != line))
-            self.parsed.append(self.parsed[-1] + len(parts[-1]))
-            self.page.append(self.page[-1] + len(line))
-        self.source = "".join(parts).replace("\0", "\ufffd")
-
-    def __call__(self, offset: int) -> int:
-        line = bisect_right(self.parsed, offset) - 1
-        return self.page[line] + offset - self.parsed[line]
-
-
-def _find_placeholders(source: str, *, mdx: bool) -> Iterator[tuple[int, int, Cell]]:
-    """Yield start, end and description of every placeholder, in the order of the page."""
-    for token in _build_parser(mdx).parse(source):
-        if "cell" in token.meta and _is_placeholder(token.children or []):
-            yield *token.meta["span"], token.meta["cell"]
-
-
-def _is_placeholder(children: Sequence[Token]) -> bool:
-    text = ""
-    for child in children:
-        if child.type in {"text", "code_inline"}:
-            text += child.content
-        elif child.type not in _EMPHASIS:
-            return False
-    return _PLACEHOLDER.fullmatch(text.strip()) is not None
-
-
 @cache
-def _build_parser(mdx: bool) -> MarkdownIt:
+def build_parser(mdx: bool) -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": not mdx, "maxNesting": 100})
     block = parser.block.ruler
     block.before("code", "frontmatter", _frontmatter)

@@ -1,0 +1,1 @@
+"""The last stage: the `TBD` cells of a performance page become links."""
