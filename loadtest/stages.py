@@ -951,7 +951,7 @@ def doctor(chain: Chain, settings: Settings, *, close: bool = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from loadtest.doctor import can_look, examine
+    from loadtest.doctor.checks import can_look, examine
     from loadtest.state.run_lock import lock_environment
 
     base_url = settings.base_url

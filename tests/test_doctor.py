@@ -26,7 +26,7 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.models import Quota
 from loadtest.config.settings import Credentials, Settings
-from loadtest.doctor import Finding, examine
+from loadtest.doctor.checks import Finding, examine
 from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.mint.oauth.discovery import REDIRECT_URI
 from loadtest.provision.provisioner import provision
