@@ -137,24 +137,24 @@ def check(call: Call) -> Any:
     if "stages" in given:
         settings = load(given["env"], given["profile"], pick_knobs(given), given.get("mcp_url"))
     if "scenarios" in given:
-        from loadtest import stages
+        from loadtest.k6 import stage
         from loadtest.k6.distributed.options import choose_engine
 
-        chosen = stages.parse_scenarios(given["scenarios"])
+        chosen = stage.parse_scenarios(given["scenarios"])
         settings = choose_engine(settings, chosen, given["engine"], given["parallelism"])
         if given.get("fit_quota"):
-            stages.check_fit(chosen)
+            stage.check_fit(chosen)
         if not given.get("render"):
-            stages.check_cluster(settings)
+            stage.check_cluster(settings)
             return settings
     return None
 
 
 def hold(settings: Any) -> None:
     """Keep other runs off the environment, before a pre-task signs in."""
-    from loadtest import stages
+    from loadtest.k6 import stage
 
-    stages.hold(chain.current(), settings)
+    stage.hold(chain.current(), settings)
 
 
 def report_failed(call: Call, failure: LoadtestError) -> None:
@@ -164,12 +164,12 @@ def report_failed(call: Call, failure: LoadtestError) -> None:
         return
     if isinstance(failure, UsageError | BusyError):
         return
-    from loadtest import stages
+    from loadtest.publish import stage
 
     given = {option.name: option.default for option in options(call)} | call.kwargs
     settings = load(given["env"], given["profile"], pick_knobs(given))
     try:
-        stages.report_failed(chain.current(), settings, given["scenarios"], failure)
+        stage.report_failed(chain.current(), settings, given["scenarios"], failure)
     except LoadtestError as other:
         chain.current().say("report", f"warning: the failure is not reported: {other}")
 
@@ -178,14 +178,14 @@ def revoke_after(call: Call) -> None:
     """End a chain by revoking what it left on the server, or by saying what that is."""
     if call.task.name != "loadtest":
         return
-    from loadtest import stages
+    from loadtest.mint import stage
 
     given = {option.name: option.default for option in options(call)} | call.kwargs
     try:
         settings = load(given["env"], given["profile"])
     except ConfigError:  # a chain without settings has left nothing
         return
-    stages.revoke_after(chain.current(), settings)
+    stage.revoke_after(chain.current(), settings)
 
 
 def pick_knobs(given: dict[str, Any]) -> dict[str, Any]:
@@ -247,9 +247,9 @@ def provision(
 
     inv provision --env staging --github-secrets    stores the credentials in GitHub Actions
     """
-    from loadtest import stages
+    from loadtest.provision import stage
 
-    stages.provision(
+    stage.provision(
         chain.current(),
         load(env, mcp_url=mcp_url),
         verify=verify,
@@ -283,12 +283,12 @@ def mint(
 
     inv mint --env staging --headed --slow 500    shows what happens on the pages
     """
-    from loadtest import stages
+    from loadtest.mint import stage
     from loadtest.mint.options import parse_options
 
     options = parse_options(via, ttl, min_ttl, headed=headed, slow=slow)
     settings = load(env, profile, knobs, mcp_url)
-    stages.mint(chain.current(), settings, options, print_claims=print_claims)
+    stage.mint(chain.current(), settings, options, print_claims=print_claims)
 
 
 @task()
@@ -298,9 +298,9 @@ def revoke(_: Context, env: str | None = None, mcp_url: str | None = None) -> No
     Then it tries each bearer. A bearer that still works is listed with its expiry and stays on
     disk, and the exit code is 14.
     """
-    from loadtest import stages
+    from loadtest.mint import stage
 
-    stages.revoke(chain.current(), load(env, mcp_url=mcp_url))
+    stage.revoke(chain.current(), load(env, mcp_url=mcp_url))
 
 
 @task(pre=[mint], iterable=["out"])
@@ -326,14 +326,14 @@ def k6(
     inv k6 --engine segments --parallelism 4    several k6 on this machine
     inv k6 --env prod --engine kubernetes --parallelism 12 --render    look before you run
     """
-    from loadtest import stages
+    from loadtest.k6 import stage
 
     settings = load(env, profile, knobs)
     fleet = {"engine": engine, "parallelism": parallelism}
     if render:
-        stages.render(settings, scenarios, **fleet)
+        stage.render(settings, scenarios, **fleet)
     else:
-        stages.k6(chain.current(), settings, scenarios, out or (), **fleet, fit_quota=fit_quota)
+        stage.k6(chain.current(), settings, scenarios, out or (), **fleet, fit_quota=fit_quota)
 
 
 @task()
@@ -352,9 +352,9 @@ def report(
 
     inv report --env prod --run-id 17654321098-1    posts a run that is still an artifact
     """
-    from loadtest import stages
+    from loadtest.publish import stage
 
-    stages.report(chain.current(), load(env), run_id, dry_run=dry_run, as_json=json)
+    stage.report(chain.current(), load(env), run_id, dry_run=dry_run, as_json=json)
 
 
 @task()
@@ -366,9 +366,9 @@ def compare(_: Context, before: str, after: str, env: str | None = None) -> None
     inv compare previous last --env prod
     inv compare 1a2b3c4 last --env prod
     """
-    from loadtest import stages
+    from loadtest.publish import stage
 
-    stages.compare(chain.current(), load(env), before, after)
+    stage.compare(chain.current(), load(env), before, after)
 
 
 @task()
@@ -388,9 +388,9 @@ def history(
     inv history --env prod --accept last    the change was intended: make it the baseline
     inv history --env prod --csv > runs.csv
     """
-    from loadtest import stages
+    from loadtest.publish import stage
 
-    stages.history(chain.current(), load(env), check=check, accept=accept, as_page=html, as_csv=csv)
+    stage.history(chain.current(), load(env), check=check, accept=accept, as_page=html, as_csv=csv)
 
 
 @task(name="docs-update")
@@ -400,9 +400,9 @@ def docs_update(_: Context, env: str | None = None, check: bool = False) -> None
     Changes only tables of the pages that loadtest.toml names, and no other byte. Without a tracking
     issue, it writes a preview beside the newest run.
     """
-    from loadtest import stages
+    from loadtest.docs import stage
 
-    stages.docs_update(chain.current(), load(env), check=check)
+    stage.docs_update(chain.current(), load(env), check=check)
 
 
 @task(pre=[k6, report, docs_update], iterable=["out"], default=True)
@@ -431,9 +431,9 @@ def target(_: Context, port: str | None = None, flags: str = "") -> None:
 
     inv target --port 8020 --flags "--error-share 0.1 --session-cap 20"
     """
-    from loadtest import stages
+    from loadtest.target import stage
 
-    stages.target(chain.current(), load("local"), port, flags)
+    stage.target(chain.current(), load("local"), port, flags)
 
 
 @task()
@@ -451,9 +451,9 @@ def doctor(
     where reports go, and the cluster. It creates nothing. The exit code is 10 if something is
     missing.
     """
-    from loadtest import stages
+    from loadtest.doctor import stage
 
-    stages.doctor(chain.current(), load(env, profile, knobs, mcp_url), close=close)
+    stage.doctor(chain.current(), load(env, profile, knobs, mcp_url), close=close)
 
 
 ns = Collection(

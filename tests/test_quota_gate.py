@@ -12,7 +12,6 @@ import httpx
 import pytest
 from provision.gate import open_gate
 
-from loadtest import stages
 from loadtest.chain import Chain
 from loadtest.common.console import Console
 from loadtest.common.files import write_json
@@ -20,6 +19,7 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Quota
 from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, UsageError
+from loadtest.k6 import stage
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import Row
 from loadtest.results.run_folder import read_run_folder
@@ -96,7 +96,7 @@ def test_a_run_of_refusals_is_not_started_and_says_what_to_do(
     settings = with_quota(settings, quota)
     before = target.tool_calls
     with pytest.raises(ConfigError, match="not started") as caught:
-        stages.k6(chain, settings, "sessions,tools")
+        stage.k6(chain, settings, "sessions,tools")
     words = str(caught.value)
     assert "the ladder (2 sessions make 2 calls/s, at 5 units a call)" in words
     assert "the tool mix (2 VUs that call again after " in words
@@ -116,7 +116,7 @@ def test_more_clients_are_a_remedy_where_they_do(
     settings = prepare(provisioned(target), target.api_url)
     settings = with_quota(settings, Quota(units_per_minute=50, weights=WEIGHTS))
     with pytest.raises(ConfigError, match="not started") as caught:
-        stages.k6(chain, with_stages(settings, (4,)), "sessions")
+        stage.k6(chain, with_stages(settings, (4,)), "sessions")
     words = str(caught.value)
     assert "--clients 4 or have the quota raised to 200" in words
 
@@ -133,7 +133,7 @@ def test_a_fitted_mix_is_not_refused_by_a_target_that_meters(
     target = serve(quota_units=600)
     settings = prepare(provisioned(target), target.api_url)
     settings = with_quota(settings, Quota(units_per_minute=600, weights=WEIGHTS))
-    stages.k6(chain, settings, "tools", fit_quota=True)
+    stage.k6(chain, settings, "tools", fit_quota=True)
     assert "the tool mix is fitted to the target's quota: 2.3 calls/s" in read_lines(chain)
     row = pick_mix(chain)
     assert (row.offered_rate, row.failures) == (2.3, {})
@@ -148,7 +148,7 @@ def test_an_environment_may_have_its_mix_fitted_always(
     target = serve(quota_units=600)
     settings = prepare(provisioned(target), target.api_url)
     settings = with_quota(settings, Quota(units_per_minute=600, weights=WEIGHTS, fit=True))
-    stages.k6(chain, settings, "tools")
+    stage.k6(chain, settings, "tools")
     assert pick_mix(chain).offered_rate == 2.3
 
 
@@ -159,9 +159,9 @@ def test_a_quota_that_was_raised_is_the_one_that_counts(
     settings = prepare(provisioned(target), target.api_url, target_rps=2)
     settings = with_quota(settings, Quota(units_per_minute=10, weights=WEIGHTS))
     with pytest.raises(ConfigError, match="10 units/min per client"):
-        stages.k6(chain, settings, "tools")
+        stage.k6(chain, settings, "tools")
     write_json(settings.state_dir / "quota.json", 1, {"raised": {"ours": 3600}}, private=True)
-    stages.k6(chain, settings, "tools")
+    stage.k6(chain, settings, "tools")
     assert pick_mix(chain).ok > 0
 
 
@@ -174,7 +174,7 @@ def test_a_quota_that_the_target_announces_counts_too(
         gate.headers["RateLimit-Policy"] = '"default";q=5;w=60'
         settings = prepare(ready, gate.url, target_rps=4)
         with pytest.raises(ConfigError, match="not started") as caught:
-            stages.k6(chain, settings, "tools")
+            stage.k6(chain, settings, "tools")
     assert "5 units/min per client (its RateLimit-Policy)" in str(caught.value)
     assert "the tool mix (4 calls/s, at 1 unit a call)" in str(caught.value)
 
@@ -185,7 +185,7 @@ def test_a_run_with_some_refusals_is_warned_of_and_goes_on(
     target = serve(tool_quota=False)
     settings = prepare(provisioned(target), target.api_url, target_rps=4)
     settings = with_quota(settings, Quota(units_per_minute=80, weights=WEIGHTS))
-    stages.k6(chain, settings, "tools")
+    stage.k6(chain, settings, "tools")
     assert "warning: the target's quota would refuse about 31% of the calls" in read_lines(chain)
     assert pick_mix(chain).ok > 0
 
@@ -196,9 +196,9 @@ def test_a_quota_that_nobody_knows_cannot_be_fitted(
     target = serve(tool_quota=False)
     settings = with_quota(prepare(provisioned(target), target.api_url), None)
     with pytest.raises(ConfigError, match=r"no quota is known: say it in \[environment.staging"):
-        stages.k6(chain, settings, "tools", fit_quota=True)
+        stage.k6(chain, settings, "tools", fit_quota=True)
 
 
 def test_a_ladder_alone_cannot_be_fitted() -> None:
     with pytest.raises(UsageError, match="a ladder is fitted by --stages, --tool or --clients"):
-        stages.check_fit(("sessions",))
+        stage.check_fit(("sessions",))

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 from loadtest.config.loading import load_settings
-from loadtest.stages import describe_load
+from loadtest.k6.stage import describe_load
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,10 +1,17 @@
 """The bearers on disk: one 0600 file that mint writes and k6 reads, one bearer per client."""
 
-import base64
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loadtest.errors import MintError
+
+if TYPE_CHECKING:
+    from loadtest.common.redaction import SecretStr
+
+import base64
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -12,7 +19,6 @@ from pydantic import TypeAdapter
 from loadtest.common.files import check_private, ensure_private_dir, read_valid, write_json
 from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import SecretStr
-from loadtest.errors import MintError
 
 BEARER_VERSION = 2
 
@@ -78,3 +84,7 @@ def parse_claims(access_token: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return claims if isinstance(claims, dict) else None
+
+
+# A bearer must outlive the scheduled time by this much: cold start, gaps and clean-up.
+SPARE_SECONDS = 120

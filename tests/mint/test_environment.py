@@ -18,8 +18,8 @@ from loadtest.config.loading import CONFIG_FILE
 from loadtest.config.settings import Settings
 from loadtest.errors import MintError
 from loadtest.mint.options import MintOptions
+from loadtest.mint.stage import ensure_bearers, renew_bearers, revoke, revoke_after
 from loadtest.reference.server import ReferenceTarget
-from loadtest.stages import ensure_bearers, renew_bearers, revoke, revoke_after
 from loadtest.state.bearers import parse_claims, write_bearers
 from loadtest.state.clients import Client, ClientStore, Remembered
 

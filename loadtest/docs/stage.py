@@ -1,0 +1,25 @@
+"""Link the TBD cells of the pages, or preview them in the newest run's folder."""
+
+from dataclasses import replace
+
+from loadtest.chain import Chain
+from loadtest.config.settings import Settings
+from loadtest.publish.stage import find_newest_run
+
+
+def docs_update(chain: Chain, settings: Settings, *, check: bool) -> None:
+    """Link the TBD cells of the pages, or preview them in the newest run's folder."""
+    from loadtest.docs.pages import check_updates, update_docs
+
+    run_dir = None
+    if settings.tracking_issue is None:
+        settings = replace(settings, tracking_issue=chain.tracking_issue)
+    if settings.tracking_issue is None and not check:
+        run_dir = chain.ending.run_dir or find_newest_run(chain, settings, "docs")
+    updates = update_docs(settings, run_dir, check=check)
+    for update in updates:
+        if check and update.diff:
+            chain.console.print(update.diff, markup=False, highlight=False, soft_wrap=True, end="")
+        chain.say("docs", update.describe())
+    if check:
+        check_updates(updates, has_issue=settings.tracking_issue is not None)

@@ -1,0 +1,45 @@
+"""Print what is missing before a run."""
+
+from itertools import groupby
+
+from loadtest.chain import Chain
+from loadtest.common.console import strip_controls
+from loadtest.common.redaction import redact
+from loadtest.config.settings import Settings
+from loadtest.errors import ConfigError
+from loadtest.k6.stage import close_earlier_sessions, find_closing_bearers
+
+
+def doctor(chain: Chain, settings: Settings, *, close: bool = False) -> None:
+    """Print what is missing; the exit code says whether a run would start.
+
+    With `close`, sessions that an earlier run left are closed first, by the bearers on disk.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from loadtest.doctor.checks import can_look, examine
+    from loadtest.state.run_lock import lock_environment
+
+    base_url = settings.base_url
+    if settings.is_reference() and can_look(settings):
+        base_url = chain.open_target(settings)
+    if close:
+        with lock_environment(settings.state_dir, settings.environment_name):
+            close_earlier_sessions(chain, settings, find_closing_bearers(settings))
+    colours = {"ok": "green", "later": "cyan", "warn": "yellow", "missing": "red"}
+    table = Table("what", "state", "detail", box=None, pad_edge=False)
+    missing = []
+    findings = examine(settings, base_url, lambda line: chain.say("doctor", line))
+    for (state, words, remedy), same in groupby(findings, lambda found: found.told):
+        names = [found.what for found in same]
+        # Before it is wrapped: half of a secret is on the next line then.
+        detail = Text(strip_controls(redact(words)))
+        if remedy:
+            detail.append(f"\n→ {remedy}", "bold")
+        table.add_row("\n".join(names), Text(state, style=colours[state]), detail)
+        if state == "missing":
+            missing += names
+    chain.console.print(table)
+    if missing:
+        raise ConfigError(f"missing before a run: {', '.join(missing)} (see above)")

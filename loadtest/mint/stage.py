@@ -1,0 +1,250 @@
+"""A bearer for each client that outlives the profile; and its revocation."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loadtest.chain import Chain
+from loadtest.config.settings import Settings, check_hosted
+from loadtest.errors import BusyError, LoadtestError, MintError
+from loadtest.github.workflow_commands import build_mask
+from loadtest.mint.options import WAYS, MintOptions
+from loadtest.state.bearers import (
+    SPARE_SECONDS,
+    Bearer,
+    find_soonest,
+    parse_claims,
+    read_bearers,
+    write_bearers,
+)
+from loadtest.state.mint_lock import lock_state
+
+if TYPE_CHECKING:
+    from loadtest.mint.oauth.revocation import Undone
+
+
+def mint(chain: Chain, settings: Settings, options: MintOptions, *, print_claims: bool) -> None:
+    """Have a bearer per client that outlives the profile: those on disk, else newly minted."""
+    bearers, made = ensure_bearers(chain, settings, options)
+    if not made:
+        soonest = find_soonest(bearers)
+        count = f"{len(bearers)} bearers were" if len(bearers) > 1 else "was"
+        chain.say("mint", f"{count} there, good for {soonest.seconds_left() / 60:.0f} min")
+    if print_claims:
+        for bearer in bearers:
+            claims = parse_claims(bearer.access_token.get_secret_value())
+            chain.console.print_json(data=claims or {"opaque": True})
+
+
+def ensure_bearers(
+    chain: Chain, settings: Settings, options: MintOptions
+) -> tuple[tuple[Bearer, ...], bool]:
+    """Return a bearer per client that outlives the profile, and whether one had to be made.
+
+    Two processes never mint for one environment at once: a refresh token sent twice would end
+    the whole grant.
+    """
+    check_hosted(settings, "LOADTEST_BASE_URL")
+    needed_seconds = options.min_ttl_seconds
+    if needed_seconds is None:
+        needed_seconds = settings.profile.scheduled_seconds() + SPARE_SECONDS
+    with lock_state(settings.state_dir):
+        bearers = dict(enumerate(read_bearers(settings.bearer_file)[: settings.clients]))
+        lacking = tuple(
+            slot
+            for slot in range(settings.clients)
+            if options.via not in {None, "auto"}
+            or slot not in bearers
+            or bearers[slot].seconds_left() < needed_seconds
+            or not _came_by(bearers[slot], options.via or settings.environment.via)
+            or not _is_for(chain, settings, bearers[slot])
+        )
+        if not lacking:
+            return tuple(bearers.values()), False
+        made = _mint_anew(chain, settings, options, lacking, needed_seconds)
+        pool = tuple(bearer for _, bearer in sorted({**bearers, **made}.items()))
+        write_bearers(settings.bearer_file, pool)
+    short_seconds = needed_seconds - find_soonest(pool).seconds_left()
+    if short_seconds > 0:
+        short = (
+            f"the bearer lives {needed_seconds - short_seconds:.0f} s, profile "
+            f"{settings.profile_name} needs {needed_seconds:.0f} s, {short_seconds:.0f} s more"
+        )
+        if options.min_ttl_seconds is not None or not is_renewable(pool):
+            raise MintError(f"{short}: choose a shorter profile, or have longer tokens issued")
+        chain.say("mint", f"{short}: k6 is given new ones while it runs")
+    return pool, True
+
+
+def _came_by(bearer: Bearer, via: str) -> bool:
+    return via in {"auto", bearer.via} or (via == "browser" and bearer.via == "refresh")
+
+
+def is_renewable(bearers: Sequence[Bearer]) -> bool:
+    """Return whether more bearers can be had the way these came."""
+    return all(bearer.via != "given" for bearer in bearers)
+
+
+def renew_bearers(
+    chain: Chain, settings: Settings, needed_seconds: float | None
+) -> tuple[Bearer, ...]:
+    """Return bearers that live longer than this, minted anew where none are there yet.
+
+    With None all are minted anew: the target refuses those on disk.
+    """
+    with lock_state(settings.state_dir):
+        bearers = read_bearers(settings.bearer_file)
+        if needed_seconds is not None and find_soonest(bearers).seconds_left() > needed_seconds:
+            return bearers
+        way = bearers[0].via
+        options = MintOptions(via=next((via for via in WAYS if via == way != "browser"), "auto"))
+        slots = tuple(range(len(bearers)))
+        made = _mint_anew(chain, settings, options, slots, needed_seconds or SPARE_SECONDS)
+        pool = tuple(bearer for _, bearer in sorted(made.items()))
+        write_bearers(settings.bearer_file, pool)
+    return pool
+
+
+def _is_for(chain: Chain, settings: Settings, bearer: Bearer) -> bool:
+    """Return whether the bearer was minted for this target and workspace.
+
+    A reference target that is not up yet is given the benefit of the doubt: it takes its old
+    port again, and k6 asks once more when it is up.
+    """
+    base_url = chain.targets.get(settings.environment_name, settings.base_url)
+    workspace_id = settings.credentials.workspace_id
+    if bearer.workspace_id != workspace_id:
+        return False
+    return base_url is None or bearer.mcp_url == settings.build_mcp_url(base_url, workspace_id)
+
+
+def _mint_anew(
+    chain: Chain,
+    settings: Settings,
+    options: MintOptions,
+    slots: tuple[int, ...],
+    needed_seconds: float,
+) -> dict[int, Bearer]:
+    from loadtest.mint.pool import Order, mint_slots
+
+    base_url = chain.open_target(settings)
+    mcp_url = settings.build_mcp_url(base_url, settings.credentials.workspace_id)
+    order = Order(settings, options, mcp_url, needed_seconds, lambda text: chain.say("mint", text))
+    made, timings = mint_slots(order, slots)
+    chain.sign_ins += bool(timings.browser_seconds)
+    ways = ", ".join(dict.fromkeys(bearer.via for bearer in made.values()))
+    count = f"{len(made)} bearers" if len(made) > 1 else "made"
+    split = (
+        f" (browser {timings.browser_seconds:.1f}, pages {timings.pages_seconds:.1f}, "
+        f"protocol {timings.protocol_seconds:.1f})"
+        if timings.browser_seconds
+        else ""
+    )
+    minutes = find_soonest(tuple(made.values())).seconds_left() / 60
+    chain.say(
+        "mint",
+        f"{count} by {ways} in {timings.total_seconds:.1f} s{split}, good for {minutes:.0f} min",
+    )
+    return made
+
+
+def revoke(chain: Chain, settings: Settings) -> None:
+    """Undo what mint did; raise MintError where something that it left cannot be revoked.
+
+    A run that is under way goes on: its bearers are not taken from it.
+    """
+    chain.hold(settings)
+    stays = [thing for thing in _revoke(chain, settings) if thing.state == "stays"]
+    if stays:
+        files = [path.name for path in _minted_files(settings) if path.exists()]
+        kept = f" (kept: {', '.join(files)})" if files else ""
+        raise MintError(
+            f"{len(stays)} of what mint left {'stay' if len(stays) > 1 else 'stays'} on the "
+            f"server, see above{kept}: `inv revoke` again tries again"
+        )
+
+
+def revoke_after(chain: Chain, settings: Settings) -> None:
+    """Leave nothing behind on the server, where the environment says so, however the run ended.
+
+    Bearers that end by themselves, and registrations without a secret, are only said. Where it
+    does not say so, what is left is said in numbers.
+    """
+    try:
+        if not settings.environment.revoke_after:
+            _say_left(chain, settings)
+            return
+        chain.hold(settings)
+        undone = _revoke(chain, settings)
+    except BusyError:  # what is on disk is another run's
+        return
+    except LoadtestError as failure:
+        exit_code = chain.ending.exit_code or failure.exit_code
+        chain.ending.fail(exit_code, f"not all was revoked after the run: {failure}")
+        return
+    lasting = [thing.what for thing in undone if thing.state == "stays" and thing.lasts]
+    if lasting and chain.ending.exit_code == 0:
+        reason = f"not revoked after the run: {', '.join(lasting)}"
+        chain.ending.fail(MintError.exit_code, reason)
+
+
+def _say_left(chain: Chain, settings: Settings) -> None:
+    """Say in numbers what the run leaves on a hosted server."""
+    from loadtest.state.clients import ClientStore
+
+    if settings.is_reference():
+        return
+    clients = ClientStore(settings.clients_file).read().values()
+    bearers = [each for each in read_bearers(settings.bearer_file) if each.seconds_left() > 0]
+    counts = {
+        "registered client": sum(not entry.given for entry in clients),
+        "refresh token": sum(entry.refresh_token is not None for entry in clients),
+        "signed-in session": chain.sign_ins,
+        "bearer": len(bearers),
+    }
+    words = [f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
+    if bearers:
+        until = datetime.fromtimestamp(max(each.expires_at for each in bearers), UTC)
+        words[-1] += f" until {until:%H:%M} UTC"
+    if words:
+        chain.say("revoke", f"left on the server: {', '.join(words)}; `inv revoke` ends them")
+
+
+def _minted_files(settings: Settings) -> tuple[Path, Path]:
+    return settings.bearer_file, settings.clients_file
+
+
+def _revoke(chain: Chain, settings: Settings) -> "tuple[Undone, ...]":
+    """Revoke what is on disk, and say of each thing what became of it."""
+    from loadtest.mint.oauth.revocation import count, revoke_all
+    from loadtest.target.rest_client import find_second_factor, open_session
+
+    def tell(text: str) -> None:
+        chain.say("revoke", text)
+
+    if not any(path.exists() for path in _minted_files(settings)):
+        tell("nothing was there")
+        return ()
+    base_url = chain.open_target(settings) if settings.is_reference() else settings.base_url
+    who, open_owner = settings.credentials, None
+    provisions = settings.environment.provision == "novamart"
+    if provisions and base_url and who.email and who.password:
+        open_owner = partial(
+            open_session,
+            *(base_url, who.email, who.password, who.workspace_id, tell),
+            second_factor=find_second_factor(settings),
+            hide=build_mask(settings.variables),
+        )
+    with lock_state(settings.state_dir):
+        undone = revoke_all(
+            *_minted_files(settings),
+            given_secret=settings.find_secret("LOADTEST_CLIENT_SECRET"),
+            open_owner=open_owner,
+            tell=tell,
+        )
+    for thing in undone:
+        tell(thing.describe())
+    tell(", ".join(count(undone)))
+    return undone

@@ -1,0 +1,123 @@
+"""Make user, workspace and data ready, unless they were seen so within the last hour."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from loadtest.chain import Chain
+from loadtest.common.console import open_plain
+from loadtest.config.settings import Settings, check_hosted
+from loadtest.errors import MintError, ProvisionError, UsageError
+from loadtest.mint.stage import revoke
+from loadtest.state.bearers import SPARE_SECONDS, read_bearers
+
+if TYPE_CHECKING:
+    from loadtest.common.redaction import SecretStr
+
+
+# What provisioning a hosted environment cannot do without.
+PROVISIONED = ("LOADTEST_BASE_URL", "LOADTEST_EMAIL")
+
+
+def provision(
+    chain: Chain,
+    settings: Settings,
+    *,
+    verify: bool = False,
+    rotate: bool = False,
+    teardown: bool = False,
+    github_secrets: bool = False,
+    enroll_totp: bool = False,
+    show: bool = False,
+) -> None:
+    """Make user, workspace and data ready, unless they were seen so within the last hour."""
+    provisions = settings.environment.provision != "none"
+    if not (provisions or teardown):
+        chain.say("provision", f"nothing to provision in environment {settings.environment_name}")
+        return
+    if teardown and (rotate or github_secrets or enroll_totp or show):
+        raise UsageError("--teardown goes with no other option than --env")
+    if rotate and enroll_totp:
+        raise UsageError("--rotate and --enroll-totp go one at a time")
+    if github_secrets and settings.is_reference():
+        raise UsageError("--github-secrets is for hosted environments: nobody else reaches ours")
+    if provisions:
+        check_hosted(settings, *PROVISIONED)
+    from loadtest.provision import provisioner as stage
+
+    def tell(text: str) -> None:
+        chain.say("provision", text)
+
+    if teardown:
+        _tear_down(chain, settings)
+        return
+    looks = verify or rotate or github_secrets or enroll_totp
+    seen = not looks and stage.was_verified(settings)
+    if rotate:
+        origin = chain.open_target(settings)
+        tell(stage.rotate(settings, origin, tell, github_secrets=github_secrets).describe())
+    if seen:
+        tell("was there, verified within the last hour")
+    elif not rotate or verify or github_secrets:
+        origin = chain.open_target(settings)
+        bearer = _find_look_bearer(settings, origin)
+        done = stage.provision(
+            settings,
+            origin,
+            tell,
+            github_secrets=github_secrets,
+            enroll_totp=enroll_totp,
+            bearer=bearer,
+        )
+        for step in done.steps:
+            tell(step.describe())
+    if show:
+        if not chain.console.is_terminal:
+            print("warning: a password goes to what is no terminal", file=sys.stderr)
+        print(stage.render_credentials(settings), end="", file=open_plain(sys.stdout))
+
+
+def _tear_down(chain: Chain, settings: Settings) -> None:
+    """Remove what can be removed; raise where a credential still works afterwards."""
+    from loadtest.provision import provisioner as stage
+
+    def tell(text: str) -> None:
+        chain.say("provision", text)
+
+    # What is ours on the server goes while the files that name it are still there.
+    unrevoked = None
+    if not settings.is_reference():
+        try:
+            revoke(chain, settings)
+        except MintError as failure:
+            unrevoked = failure
+    local = settings.is_reference() or settings.environment.provision == "none"
+    base_url = None if local else chain.open_target(settings)
+    steps = stage.teardown(settings, base_url, tell)
+    for step in steps:
+        tell(step.describe())
+    lasting = [step.what for step in steps if step.lasts]
+    if lasting:
+        kept = settings.state_dir.relative_to(settings.root)
+        raise ProvisionError(
+            f"not removed: {', '.join(lasting)} (see above); what still works is kept in {kept}"
+        )
+    if unrevoked is not None:
+        raise unrevoked
+
+
+def _find_look_bearer(settings: Settings, base_url: str) -> "SecretStr | None":
+    """Return a bearer of this workspace from disk that lives long enough to look with."""
+    workspace_id = settings.credentials.workspace_id
+    if workspace_id is None:
+        return None
+    mcp_url = settings.build_mcp_url(base_url, workspace_id)
+    try:
+        bearers = read_bearers(settings.bearer_file)
+    except MintError:
+        return None
+    fitting = (
+        bearer
+        for bearer in bearers
+        if bearer.mcp_url == mcp_url and bearer.seconds_left() > SPARE_SECONDS
+    )
+    return next((bearer.access_token for bearer in fitting), None)

@@ -1,0 +1,247 @@
+"""Report a run, compare two, print all."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from loadtest.chain import Chain
+from loadtest.common.console import strip_controls
+from loadtest.config.loading import load_settings
+from loadtest.config.settings import Settings
+from loadtest.errors import ConfigError, LoadtestError, ReportError, ResultsError, UsageError
+from loadtest.k6.stage import build_run, parse_scenarios
+
+if TYPE_CHECKING:
+    from loadtest.publish.delivery import Judged
+    from loadtest.results.history import Reading
+    from loadtest.results.run import Run
+    from loadtest.results.run_folder import RunFolder
+
+
+# A wait that is worth a line.
+TOLD_SECONDS = 5
+
+
+def report(
+    chain: Chain,
+    settings: Settings,
+    run_id: str | None,
+    *,
+    dry_run: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Judge a run, print it, write it beside the run, post it where a repository is named.
+
+    A run that is named is reported as one of its own environment. With `dry_run` the comment is
+    printed as Markdown, and nothing is written or posted.
+    """
+    from loadtest.publish import delivery
+    from loadtest.publish.tracking_issue.tracker import find_tracker
+    from loadtest.results.run_folder import read_run_folder
+
+    chain.ending.is_reported = True
+    own = chain.ending.run_dir if run_id is None else None
+    folder = read_run_folder(own or _find_run(chain, settings, run_id))
+    chain.ending.run_dir = folder.path
+    if folder.run.environment != settings.environment_name:
+        with suppress(ConfigError):  # one that was typed in passing is in no file
+            settings = load_settings(
+                settings.root, folder.run.environment, process_env=settings.variables
+            )
+    if dry_run:
+        tracker = find_tracker(settings, _pause(chain))
+        judged = delivery.judge_run(settings, folder, tracker)
+        print(strip_controls(judged.text))
+        _note_regressions(chain, settings, judged)
+    else:
+        _deliver(chain, settings, folder, as_json=as_json)
+    if own is None and (folder.run.has_failed() or not folder.run.has_ended()):
+        chain.ending.note(folder.run)
+
+
+def _find_run(chain: Chain, settings: Settings, run_id: str | None) -> Path:
+    """Return a run's folder; one that is not here is fetched from its workflow run's artifact."""
+    try:
+        return find_newest_run(chain, settings, "report", run_id)
+    except ResultsError as missing:
+        if run_id is None or settings.repository is None:
+            raise
+        from loadtest.publish.tracking_issue.artifact import fetch_run_artifact
+
+        try:
+            path = fetch_run_artifact(settings, run_id, settings.runs_dir, _pause(chain))
+        except (ConfigError, ReportError) as failure:
+            raise ReportError(f"{missing}; {failure}") from None
+    chain.say("report", f"{run_id} fetched from the artifact of its workflow run")
+    return path
+
+
+def find_newest_run(
+    chain: Chain, settings: Settings, stage: str, run_id: str | None = None
+) -> Path:
+    """Return a run's folder, by default the newest; name the runs that cannot be read."""
+    from loadtest.results.run_folder import find_run_folder
+
+    path, skipped = find_run_folder(settings.runs_dir, run_id, settings.environment_name)
+    for line in skipped:
+        chain.say(stage, line)
+    return path
+
+
+def report_failed(
+    chain: Chain, settings: Settings, scenarios: str | None, failure: LoadtestError
+) -> None:
+    """Report a run that ended before it measured anything, where reports are posted.
+
+    Whoever waits for Monday's comment must not take silence for good news.
+    """
+    from loadtest.publish.tracking_issue.tracker import find_tracker
+    from loadtest.results.run import Target
+    from loadtest.results.run_folder import create_run_folder, read_run_folder, write_run
+
+    chain.ending.is_reported = True
+    if find_tracker(settings) is None:
+        return
+    if chain.ending.run_dir is None:
+        target = Target(host=urlsplit(settings.base_url or "").netloc or "unknown")
+        run = build_run(settings, target, "unknown", parse_scenarios(scenarios))
+        folder = create_run_folder(settings.runs_dir, run)
+        chain.ending.run_dir = folder.path
+    else:
+        folder = read_run_folder(chain.ending.run_dir)
+    if all(result.outcome == "not run" for result in folder.run.scenarios):
+        folder = replace(folder, run=_mark_failed(folder.run, failure))
+        write_run(folder)
+    _deliver(chain, settings, folder, as_json=True)
+
+
+def _mark_failed(run: "Run", failure: LoadtestError) -> "Run":
+    from loadtest.common.clock import utc_now
+    from loadtest.results.run import ScenarioResult
+
+    reason = f"before the first call: {failure}"
+    failed = ScenarioResult(run.scenarios[0].name, "failed", reason=reason)
+    return replace(run.note(failed), ended=utc_now())
+
+
+def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: bool) -> None:
+    """Judge, write, print, post and announce a run; what GitHub refuses ends it, but last."""
+    from loadtest.publish import delivery
+    from loadtest.publish.tracking_issue.tracker import find_tracker
+    from loadtest.report.terminal import render_terminal
+
+    run_id, failure, tracker, posted = folder.run.run_id, None, None, None
+    try:
+        tracker = find_tracker(settings, _pause(chain))
+        judged = delivery.judge_run(settings, folder, tracker)
+    except (ConfigError, ReportError) as refused:
+        tracker, failure, judged = None, refused, delivery.leave_unjudged(folder)
+    written = delivery.write_files(judged)
+    if not as_json:
+        chain.console.print(render_terminal(folder, judged.judgement))
+    names = " and ".join(path.name for path in written)
+    chain.say("report", f"written to {folder.path.relative_to(settings.root)}: {names}")
+    if tracker is not None:
+        try:
+            posted = delivery.post(judged, tracker)
+        except ReportError as refused:
+            failure = refused
+        else:
+            chain.tracking_issue = str(posted.issue)
+            chain.say("report", f"{'posted' if posted.created else 'updated'}: {posted.url}")
+    url = posted.url if posted else None
+    for warning in delivery.announce(settings.variables, judged, url):
+        chain.say("report", warning)
+    _note_regressions(chain, settings, judged)
+    if failure is not None:
+        command = f"inv report --env {settings.environment_name} --run-id {run_id}"
+        raise ReportError(f"{failure}. Not posted; this posts it: {command}")
+
+
+def _note_regressions(chain: Chain, settings: Settings, judged: "Judged") -> None:
+    """Let confirmed regressions end the task; ours shares its machine, and proves nothing."""
+    if not settings.is_reference():
+        chain.ending.regressions = judged.list_regressions()
+        if judged.entry.has_regressed():
+            chain.ending.note_regressions(judged.folder.run.run_id)
+
+
+def _pause(chain: Chain) -> Callable[[float], None]:
+    """Return what waits, and says so where it takes long."""
+
+    def pause(seconds: float) -> None:
+        if seconds >= TOLD_SECONDS:
+            chain.say("report", f"GitHub is busy, or a limit is reached: waiting {seconds:.0f} s")
+        time.sleep(seconds)
+
+    return pause
+
+
+def compare(chain: Chain, settings: Settings, before: str, after: str) -> None:
+    """Print two runs of the environment side by side."""
+    from loadtest.publish.delivery import read_history
+    from loadtest.publish.tracking_issue.tracker import find_tracker
+    from loadtest.report.history_tables import find_entry, render_pair
+
+    tracker = find_tracker(settings, _pause(chain))
+    reading = read_history(settings, tracker)
+    _say_skipped(chain, reading)
+    entries = reading.entries
+    chain.console.print(render_pair(find_entry(entries, before), find_entry(entries, after)))
+
+
+def history(
+    chain: Chain,
+    settings: Settings,
+    *,
+    check: bool = False,
+    accept: str | None = None,
+    as_page: bool = False,
+    as_csv: bool = False,
+) -> None:
+    """Print the runs of the environment, or do one of four other things with them."""
+    from loadtest.compare.cadence import check_cadence
+    from loadtest.publish import delivery
+    from loadtest.publish.tracking_issue.tracker import find_tracker
+    from loadtest.report.history_tables import find_entry, render_csv, render_history
+    from loadtest.report.html.page import render_history_page
+    from loadtest.report.markdown import write_readable
+
+    if [check, accept is not None, as_page, as_csv].count(True) > 1:
+        raise UsageError("--check, --accept, --html and --csv go one at a time")
+    name, cadence_days = settings.environment_name, settings.environment.cadence_days
+    if check and cadence_days is None:
+        raise ConfigError(f"environment {name} has no cadence_days in loadtest.toml: set it")
+    tracker = find_tracker(settings, _pause(chain))
+    reading = delivery.read_history(settings, tracker)
+    entries = reading.entries
+    if as_csv:
+        print(render_csv(entries), end="")
+        return
+    _say_skipped(chain, reading)
+    if check:
+        assert cadence_days is not None
+        newest = check_cadence(entries, name, cadence_days, datetime.now(UTC))
+        chain.say("history", f"the newest run of {name} is of {newest:%Y-%m-%d %H:%M} UTC: in time")
+    elif accept is not None:
+        entry = find_entry(entries, accept)
+        delivery.accept(settings, tracker, entry)
+        figures = f"{len(entry.confirmed)} figure{'s' * (len(entry.confirmed) != 1)}"
+        chain.say("history", f"{entry.run.run_id}: the new baseline of {figures}")
+    elif as_page:
+        path = write_readable(settings.state_dir / "history.html", render_history_page(entries))
+        chain.say("history", f"written to {path.relative_to(settings.root)}")
+    elif entries:
+        chain.console.print(render_history(entries))
+    else:
+        chain.say("history", f"no run of {name} yet: start with `inv loadtest --env {name}`")
+
+
+def _say_skipped(chain: Chain, reading: "Reading") -> None:
+    for line in reading.skipped:
+        chain.say("history", line)
