@@ -25,7 +25,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-from loadtest.chain import REGRESSED_EXIT_CODE, ROOT
+from loadtest.context import REGRESSED_EXIT_CODE, ROOT
 from loadtest.mint.browser.launcher import find_choice, launch
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget

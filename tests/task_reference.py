@@ -1,4 +1,4 @@
-"""The reference of tasks in docs/, made from `tasks.py`: `python -m tests.task_reference`."""
+"""The reference of tasks in docs/, made from the tasks: `python -m tests.task_reference`."""
 
 import inspect
 import re
@@ -6,8 +6,9 @@ import runpy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from loadtest.chain import ROOT
+from loadtest.cli.options import KNOBS
 from loadtest.common.files import write_text
+from loadtest.context import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "tasks.md"
 COMMAND = "python -m tests.task_reference"
@@ -17,16 +18,14 @@ MARKS = (f"<!-- tasks: written by `{COMMAND}` -->\n", "<!-- end of tasks -->\n")
 def render_reference() -> str:
     """Return every task with its options; knobs have one table of their own."""
     # Read again: Invoke gives a task's help texts away once.
-    found = runpy.run_path(str(ROOT / "tasks.py"))
-    named = [(found["ns"][name], name) for name in found["ns"].task_names]
+    collection = runpy.run_path(str(ROOT / "loadtest" / "tasks.py"))["namespace"]
+    named = [(collection[name], name) for name in collection.task_names]
     options = {name: task.get_arguments() for task, name in named}
     parts = [
-        part
-        for task, name in named
-        for part in _render_task(task, name, options[name], found["KNOBS"])
+        part for task, name in named for part in _render_task(task, name, options[name], KNOBS)
     ]
     every = {option.name: option for name in options for option in options[name]}
-    knobs = [(*_render_option(every[name]), f"`{name.upper()}`") for name in found["KNOBS"]]
+    knobs = [(*_render_option(every[name]), f"`{name.upper()}`") for name in KNOBS]
     parts += ["## Knobs", _render_table(("option", "", "variable"), knobs)]
     return "\n".join(f"{part}\n" for part in parts)
 

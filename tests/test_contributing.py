@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loadtest import __version__
-from loadtest.chain import ROOT
+from loadtest.context import ROOT
 
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 

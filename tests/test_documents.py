@@ -17,13 +17,13 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 import tasks
-from loadtest import chain, errors
+from loadtest import context, errors
 from loadtest.config import loading, models, tool_table
 from loadtest.config.loading import load_settings
 from loadtest.config.models import Environment
 from loadtest.config.tool_table import parse_table
 
-ROOT = chain.ROOT
+ROOT = context.ROOT
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 INDEX = ROOT / "docs" / "index.md"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
@@ -34,7 +34,7 @@ SETTINGS = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r'\]\(([^()\s]+)\)|(?:src|href)="([^"]+)"')
 # What a signal ends is explained by whoever sent it.
-SIGNALS = set(chain.SIGNAL_EXIT_CODES)
+SIGNALS = set(context.SIGNAL_EXIT_CODES)
 MOST_PICTURE_BYTES = 300_000
 
 
@@ -55,8 +55,8 @@ def list_examples(language: str) -> list[Any]:
 def list_exit_codes() -> set[int]:
     kinds = (kind for kind in vars(errors).values() if isinstance(kind, type))
     codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.LoadtestError)}
-    codes |= {chain.BUG_EXIT_CODE, chain.GENERATOR_EXIT_CODE, chain.REGRESSED_EXIT_CODE}
-    return codes | {*chain.RUN_EXIT_CODES.values(), *SIGNALS}
+    codes |= {context.BUG_EXIT_CODE, context.GENERATOR_EXIT_CODE, context.REGRESSED_EXIT_CODE}
+    return codes | {*context.RUN_EXIT_CODES.values(), *SIGNALS}
 
 
 def list_anchors(document: Path) -> set[str]:
@@ -182,20 +182,22 @@ def test_the_index_links_every_page_once() -> None:
 
 
 def test_every_task_is_in_the_table() -> None:
-    for name in tasks.ns.task_names:
+    for name in tasks.namespace.task_names:
         assert f"| `{name}` |" in README
 
 
 def test_the_reference_of_tasks_is_up_to_date() -> None:
     page = task_reference.PAGE.read_text(encoding="utf-8")
     current = task_reference.replace_reference(page) == page
-    assert current, f"tasks.py has changed: `{task_reference.COMMAND}` writes the reference again"
+    assert current, (
+        f"loadtest/tasks.py has changed: `{task_reference.COMMAND}` writes the reference again"
+    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_example_of_a_command_has_a_task_and_options_that_exist(document: Path) -> None:
     # Read again: Invoke gives a task's help texts away once.
-    collection = runpy.run_path(str(ROOT / "tasks.py"))["ns"]
+    collection = runpy.run_path(str(ROOT / "loadtest" / "tasks.py"))["namespace"]
     for command in list_commands(document.read_text(encoding="utf-8")):
         arguments = shlex.split(command.split(" > ")[0], comments=True)
         Parser(contexts=collection.to_contexts()).parse_argv(arguments)

@@ -30,6 +30,7 @@ from odd_inputs import (
 from plain_runs import entry, put
 
 import tasks
+from loadtest.cli.options import KNOBS
 from loadtest.compare.judgement import judge
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.errors import LoadtestError
@@ -249,7 +250,7 @@ VARIABLES = (
     *("LOADTEST_TRACKING_ISSUE", "LOADTEST_WEBHOOK_URL", "GITHUB_REPOSITORY", "GITHUB_ACTIONS"),
     *("GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT", "GITHUB_SERVER_URL", "GITHUB_OUTPUT"),
     *("GITHUB_STEP_SUMMARY", "K6_BIN", "COLUMNS", "NO_COLOR", "SSL_CERT_FILE"),
-    *(name.upper() for name in tasks.KNOBS),
+    *(name.upper() for name in KNOBS),
 )
 
 
@@ -281,7 +282,7 @@ def list_options(task: str) -> list[tuple[str, bool]]:
 
     By the signature: Invoke forgets the help of an argument that it was asked for.
     """
-    parameters = list(signature(tasks.ns[task].body).parameters.values())[1:]
+    parameters = list(signature(tasks.namespace[task].body).parameters.values())[1:]
     return [
         (f"--{each.name.strip('_').replace('_', '-')}", not isinstance(each.default, bool))
         for each in parameters

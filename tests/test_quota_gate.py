@@ -12,12 +12,12 @@ import httpx
 import pytest
 from provision.gate import open_gate
 
-from loadtest.chain import Chain
 from loadtest.common.console import Console
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Quota
 from loadtest.config.settings import Settings
+from loadtest.context import Chain
 from loadtest.errors import ConfigError, UsageError
 from loadtest.k6 import stage
 from loadtest.reference.server import ReferenceTarget

@@ -9,8 +9,8 @@ from fractions import Fraction
 
 import pytest
 
-from loadtest.chain import ROOT
 from loadtest.config.models import Environment, Profile
+from loadtest.context import ROOT
 
 PAGE = (ROOT / "docs" / "explanation" / "scale.md").read_text(encoding="utf-8")
 MINUS, TIMES, DIVIDED = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{DIVISION SIGN}"

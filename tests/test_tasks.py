@@ -14,13 +14,13 @@ from invoke.tasks import Call, Task
 from waiting import HANG_SECONDS
 
 import tasks
+from loadtest.cli.executor import ChainExecutor
 from loadtest.config.loading import CONFIG_FILE
-from tasks import ChainExecutor
 
 Inv = Callable[..., subprocess.CompletedProcess[str]]
 
 UNREACHABLE = {"LOADTEST_BASE_URL": "http://127.0.0.1:9", "LOADTEST_EMAIL": "a@example.com"}
-NAMES = [str(name) for name in tasks.ns.task_names]
+NAMES = [str(name) for name in tasks.namespace.task_names]
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def inv(checkout: Path) -> Inv:
 
 
 def expand(name: str, **options: str) -> list[Call]:
-    call = Call(tasks.ns[name], kwargs=options)
-    executor = ChainExecutor(tasks.ns)
+    call = Call(tasks.namespace[name], kwargs=options)
+    executor = ChainExecutor(tasks.namespace)
     return executor.dedupe(executor.expand_calls([call]))
 
 
@@ -58,7 +58,7 @@ def test_the_list_is_a_table_of_contents(inv: Inv) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_task_and_every_option_has_help(name: str) -> None:
-    task: Task[Callable[..., None]] = tasks.ns[name]
+    task: Task[Callable[..., None]] = tasks.namespace[name]
     assert task.__doc__ is not None
     assert len(task.__doc__.splitlines()[0]) < 60
     for option in task.get_arguments():
@@ -79,8 +79,8 @@ def test_shared_options_reach_every_pre_task() -> None:
 
 
 def test_a_typed_task_and_the_same_task_as_a_pre_task_run_once() -> None:
-    executor = ChainExecutor(tasks.ns)
-    typed = [Call(tasks.ns[name], kwargs={"env": "staging"}) for name in ("mint", "k6")]
+    executor = ChainExecutor(tasks.namespace)
+    typed = [Call(tasks.namespace[name], kwargs={"env": "staging"}) for name in ("mint", "k6")]
     calls = executor.dedupe(executor.expand_calls(typed))
     assert [name_of(call) for call in calls] == ["provision", "mint", "k6"]
 

@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
-from loadtest.chain import Chain
 from loadtest.config.settings import Settings
-from loadtest.publish.stage import find_newest_run
+from loadtest.context import Chain
 
 
 def docs_update(chain: Chain, settings: Settings, *, check: bool) -> None:
@@ -15,7 +14,7 @@ def docs_update(chain: Chain, settings: Settings, *, check: bool) -> None:
     if settings.tracking_issue is None:
         settings = replace(settings, tracking_issue=chain.tracking_issue)
     if settings.tracking_issue is None and not check:
-        run_dir = chain.ending.run_dir or find_newest_run(chain, settings, "docs")
+        run_dir = chain.ending.run_dir or chain.find_newest_run(settings, "docs")
     updates = update_docs(settings, run_dir, check=check)
     for update in updates:
         if check and update.diff:

@@ -2,10 +2,10 @@
 
 from itertools import groupby
 
-from loadtest.chain import Chain
 from loadtest.common.console import strip_controls
 from loadtest.common.redaction import redact
 from loadtest.config.settings import Settings
+from loadtest.context import Chain
 from loadtest.errors import ConfigError
 from loadtest.k6.stage import close_earlier_sessions, find_closing_bearers
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from loadtest import __version__
-from loadtest.chain import Chain
 from loadtest.config.settings import Settings, check_hosted
+from loadtest.context import Chain
 from loadtest.errors import MintError, UsageError
 from loadtest.mint.options import MintOptions
 from loadtest.mint.stage import ensure_bearers, is_renewable, renew_bearers

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadtest.chain import Chain
 from loadtest.config.settings import Settings, check_hosted
+from loadtest.context import Chain
 from loadtest.errors import BusyError, LoadtestError, MintError
 from loadtest.github.workflow_commands import build_mask
 from loadtest.mint.options import WAYS, MintOptions

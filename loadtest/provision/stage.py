@@ -1,13 +1,13 @@
 """Make user, workspace and data ready, unless they were seen so within the last hour."""
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from loadtest.chain import Chain
 from loadtest.common.console import open_plain
 from loadtest.config.settings import Settings, check_hosted
+from loadtest.context import Chain
 from loadtest.errors import MintError, ProvisionError, UsageError
-from loadtest.mint.stage import revoke
 from loadtest.state.bearers import SPARE_SECONDS, read_bearers
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def provision(
     github_secrets: bool = False,
     enroll_totp: bool = False,
     show: bool = False,
+    revoke: Callable[[], None],
 ) -> None:
     """Make user, workspace and data ready, unless they were seen so within the last hour."""
     provisions = settings.environment.provision != "none"
@@ -48,7 +49,7 @@ def provision(
         chain.say("provision", text)
 
     if teardown:
-        _tear_down(chain, settings)
+        _tear_down(chain, settings, revoke)
         return
     looks = verify or rotate or github_secrets or enroll_totp
     seen = not looks and stage.was_verified(settings)
@@ -76,7 +77,7 @@ def provision(
         print(stage.render_credentials(settings), end="", file=open_plain(sys.stdout))
 
 
-def _tear_down(chain: Chain, settings: Settings) -> None:
+def _tear_down(chain: Chain, settings: Settings, revoke: Callable[[], None]) -> None:
     """Remove what can be removed; raise where a credential still works afterwards."""
     from loadtest.provision import provisioner as stage
 
@@ -87,7 +88,7 @@ def _tear_down(chain: Chain, settings: Settings) -> None:
     unrevoked = None
     if not settings.is_reference():
         try:
-            revoke(chain, settings)
+            revoke()
         except MintError as failure:
             unrevoked = failure
     local = settings.is_reference() or settings.environment.provision == "none"

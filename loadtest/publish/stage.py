@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from loadtest.chain import Chain
 from loadtest.common.console import strip_controls
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
+from loadtest.context import Chain
 from loadtest.errors import ConfigError, LoadtestError, ReportError, ResultsError, UsageError
 from loadtest.k6.stage import build_run, parse_scenarios
 
@@ -67,7 +67,7 @@ def report(
 def _find_run(chain: Chain, settings: Settings, run_id: str | None) -> Path:
     """Return a run's folder; one that is not here is fetched from its workflow run's artifact."""
     try:
-        return find_newest_run(chain, settings, "report", run_id)
+        return chain.find_newest_run(settings, "report", run_id)
     except ResultsError as missing:
         if run_id is None or settings.repository is None:
             raise
@@ -78,18 +78,6 @@ def _find_run(chain: Chain, settings: Settings, run_id: str | None) -> Path:
         except (ConfigError, ReportError) as failure:
             raise ReportError(f"{missing}; {failure}") from None
     chain.say("report", f"{run_id} fetched from the artifact of its workflow run")
-    return path
-
-
-def find_newest_run(
-    chain: Chain, settings: Settings, stage: str, run_id: str | None = None
-) -> Path:
-    """Return a run's folder, by default the newest; name the runs that cannot be read."""
-    from loadtest.results.run_folder import find_run_folder
-
-    path, skipped = find_run_folder(settings.runs_dir, run_id, settings.environment_name)
-    for line in skipped:
-        chain.say(stage, line)
     return path
 
 

@@ -1,13 +1,15 @@
 """Serve the reference target until Ctrl-C."""
 
 import shlex
+from collections.abc import Callable
 
-from loadtest.chain import Chain
 from loadtest.config.settings import Settings
 from loadtest.errors import UsageError
 
 
-def target(chain: Chain, settings: Settings, port: str | None, flags: str) -> None:
+def target(
+    settings: Settings, port: str | None, flags: str, say: Callable[[str, str], None]
+) -> None:
     """Serve the reference target in the foreground until Ctrl-C, and say how to sign up."""
     from loadtest.target.process import serve_reference
 
@@ -16,5 +18,5 @@ def target(chain: Chain, settings: Settings, port: str | None, flags: str) -> No
     except ValueError as failure:
         raise UsageError(f"--flags cannot be split into options ({failure})") from None
     with serve_reference(settings.state_dir / "target", *options) as reference:
-        chain.say("target", f"reference target at {reference.api_url}; Ctrl-C stops it")
+        say("target", f"reference target at {reference.api_url}; Ctrl-C stops it")
         reference.process.wait()

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from invoke.program import Program
 
-from loadtest import chain
-from loadtest.chain import Ending, guard
+from loadtest.cli import exit_guard
+from loadtest.cli.exit_guard import guard
+from loadtest.context import Ending
 
 
 def main(tracebacks: Path) -> None:
@@ -32,7 +33,7 @@ def main(tracebacks: Path) -> None:
                     traceback.print_exc(file=file)
                 raise
 
-    setattr(chain, "guard", show)  # noqa: B010 (the tasks look it up by this name)
+    setattr(exit_guard, "guard", show)  # noqa: B010 (the tasks look it up by this name)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     before = dict(os.environ)

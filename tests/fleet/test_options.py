@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.chain import ROOT
 from loadtest.config.loading import load_settings
 from loadtest.config.models import Kubernetes
 from loadtest.config.settings import Settings
+from loadtest.context import ROOT
 from loadtest.errors import ConfigError, UsageError
 from loadtest.k6.command import build_knobs, build_phases
 from loadtest.k6.distributed.options import choose_engine

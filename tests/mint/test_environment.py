@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from waiting import HANG_SECONDS
 
-from loadtest.chain import Chain
 from loadtest.common.console import Console
 from loadtest.config.loading import CONFIG_FILE
 from loadtest.config.settings import Settings
+from loadtest.context import Chain
 from loadtest.errors import MintError
 from loadtest.mint.options import MintOptions
 from loadtest.mint.stage import ensure_bearers, renew_bearers, revoke, revoke_after

@@ -1,24 +1,18 @@
 """What the stages of one process share: one console, one running target, one ending."""
 
-import json
-import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadtest.common.console import Console, open_redacting, say, strip_controls
+from loadtest.common.console import Console, say, strip_controls
 from loadtest.common.interruption import (
     BROKEN_PIPE_EXIT_CODE,
     HANGUP_EXIT_CODE,
-    Signals,
-    Terminated,
-    guard_outputs,
 )
-from loadtest.common.redaction import redact, redact_json
-from loadtest.errors import K6Error, LoadtestError, explain_refusal
+from loadtest.common.redaction import redact
+from loadtest.errors import K6Error
 
 if TYPE_CHECKING:
     from loadtest.config.settings import Settings
@@ -150,87 +144,11 @@ class Chain:
                 self.targets[name] = settings.base_url
         return self.targets[name]
 
+    def find_newest_run(self, settings: "Settings", stage: str, run_id: str | None = None) -> Path:
+        """Return a run's folder, by default the newest; name the runs that cannot be read."""
+        from loadtest.results.run_folder import find_run_folder
 
-_current: Chain | None = None
-
-
-def current() -> Chain:
-    """Return the chain of this process; tasks run inside `guard`."""
-    assert _current is not None, "tasks run inside chain.guard()"
-    return _current
-
-
-@contextmanager
-def guard(root: Path = ROOT, *, as_json: bool = False) -> Iterator[Ending]:
-    """Run stages: fixable errors become one line and an exit code, and all resources are closed.
-
-    A bug keeps its traceback and ends with 70, so that no user mistakes it for their own fault.
-    With `as_json` standard output gets the run as one JSON document and nothing else; what people
-    read goes to standard error.
-    """
-    with guard_outputs(), _redact_outputs(), Signals() as signals:
-        with (
-            redirect_stdout(sys.stderr) if as_json else nullcontext(),
-            _open_chain(root, signals) as ending,
-        ):
-            yield ending
-        with _end_by(ending):
-            if as_json and ending.run_dir is not None:
-                _print_document(ending.run_dir, ending)
-            sys.stdout.flush()
-        ending.point()
-        if ending.message:
-            print(ending.message, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _redact_outputs() -> Iterator[None]:
-    with (
-        redirect_stdout(open_redacting(sys.stdout)),
-        redirect_stderr(open_redacting(sys.stderr)),
-    ):
-        yield
-
-
-@contextmanager
-def _open_chain(root: Path, signals: Signals) -> Iterator[Ending]:
-    global _current
-    resources = ExitStack()
-    _current = Chain(root, Console(), resources)
-    ending = _current.ending
-    try:
-        with _end_by(ending):
-            yield ending
-    finally:
-        # Whatever else is sent now, closing what was opened comes first.
-        signals.ignore()
-        with _end_by(ending):
-            resources.close()
-        _current = None
-
-
-def _print_document(run_dir: Path, ending: Ending) -> None:
-    from loadtest.results.run_folder import build_document, read_run_folder
-
-    folder = read_run_folder(run_dir)
-    document = redact_json(build_document(folder, ending.exit_code, ending.regressions))
-    print(json.dumps(document, indent=2, ensure_ascii=False))
-
-
-@contextmanager
-def _end_by(ending: Ending) -> Iterator[None]:
-    """Turn what a block ends by into the exit code and its line; later blocks go on."""
-    try:
-        yield
-    except LoadtestError as failure:
-        ending.fail(failure.exit_code, str(failure))
-    except OSError as failure:
-        refusal = explain_refusal(failure)
-        ending.fail(refusal.exit_code, str(refusal))
-    except Terminated as caught:
-        ending.fail(caught.exit_code, caught.reason)
-    except KeyboardInterrupt:
-        ending.fail(130, "interrupted")
-    except Exception:  # noqa: BLE001 (a bug: shown whole, then the exit code says so)
-        traceback.print_exc()
-        ending.fail(BUG_EXIT_CODE, "this is a bug")
+        path, skipped = find_run_folder(settings.runs_dir, run_id, settings.environment_name)
+        for line in skipped:
+            self.say(stage, line)
+        return path

@@ -1,0 +1,1 @@
+"""What Invoke lacks: shared options, help texts, one-line errors, JSON output."""

@@ -1,0 +1,123 @@
+"""Run tasks: pre-tasks get the options of their caller, errors end in one line."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from invoke.exceptions import Exit
+from invoke.executor import Executor
+from invoke.tasks import Call, Task
+
+from loadtest.cli import exit_guard
+from loadtest.cli.exit_guard import current
+from loadtest.cli.options import load, pick_knobs
+from loadtest.common.parsing import check_text
+from loadtest.errors import BusyError, ConfigError, LoadtestError, UsageError, explain_refusal
+
+
+class ChainExecutor(Executor):
+    """Gives pre-tasks the options typed for their caller; ends errors in one line."""
+
+    def execute(self, *tasks: Any) -> Any:
+        """Run the calls inside one guard, which closes what they opened."""
+        as_json = any(call.kwargs.get("json") for call in self.normalize(tasks))
+        with exit_guard.guard(as_json=as_json) as ending:
+            runs = [check(call) for call in self.normalize(tasks)]
+            try:
+                for settings in filter(None, runs):
+                    hold(settings)
+                super().execute(*tasks)
+            except (LoadtestError, OSError) as caught:
+                failure = explain_refusal(caught) if isinstance(caught, OSError) else caught
+                for call in self.normalize(tasks):
+                    report_failed(call, failure)
+                raise failure from None
+            finally:
+                for call in self.normalize(tasks):
+                    revoke_after(call)
+        if ending.exit_code:
+            raise Exit(code=ending.exit_code)
+
+    def expand_calls(self, calls: Sequence[Call | Task[Any]]) -> list[Call]:
+        """Hand every option that a pre-task shares with its caller down to it."""
+        expanded: list[Call] = []
+        for call in calls:
+            call = Call(call) if isinstance(call, Task) else call
+            # Equal calls run once, so every option is spelled out.
+            call.kwargs = {option.name: option.default for option in options(call)} | call.kwargs
+            # What only shows needs nothing made before.
+            for pre in [] if call.kwargs.get("render") else call.pre:
+                shared = {option.name for option in options(pre)} & call.kwargs.keys()
+                handed = {name: call.kwargs[name] for name in shared}
+                expanded += self.expand_calls([Call(pre, kwargs=handed)])
+            expanded.append(call)
+        return expanded
+
+
+def options(call: Call | Task[Any]) -> Any:
+    """Return a task's options, each with `name` and `default`."""
+    return call.get_arguments()
+
+
+def check(call: Call) -> Any:
+    """Refuse what a later task would refuse, before an earlier one makes anything.
+
+    Returns the settings where a run is asked for.
+    """
+    given = {option.name: option.default for option in options(call)} | call.kwargs
+    for name, value in given.items():
+        try:
+            check_text(value)
+        except ValueError as failure:
+            raise UsageError(f"--{name.strip('_').replace('_', '-')}: {failure}") from None
+    if "stages" in given:
+        settings = load(given["env"], given["profile"], pick_knobs(given), given.get("mcp_url"))
+    if "scenarios" in given:
+        from loadtest.k6 import stage
+        from loadtest.k6.distributed.options import choose_engine
+
+        chosen = stage.parse_scenarios(given["scenarios"])
+        settings = choose_engine(settings, chosen, given["engine"], given["parallelism"])
+        if given.get("fit_quota"):
+            stage.check_fit(chosen)
+        if not given.get("render"):
+            stage.check_cluster(settings)
+            return settings
+    return None
+
+
+def hold(settings: Any) -> None:
+    """Keep other runs off the environment, before a pre-task signs in."""
+    from loadtest.k6 import stage
+
+    stage.hold(current(), settings)
+
+
+def report_failed(call: Call, failure: LoadtestError) -> None:
+    """Report a chain that failed before its report; a wrong option or a second process is none."""
+    ending = current().ending
+    if call.task.name != "loadtest" or ending.is_reported:
+        return
+    if isinstance(failure, UsageError | BusyError):
+        return
+    from loadtest.publish import stage
+
+    given = {option.name: option.default for option in options(call)} | call.kwargs
+    settings = load(given["env"], given["profile"], pick_knobs(given))
+    try:
+        stage.report_failed(current(), settings, given["scenarios"], failure)
+    except LoadtestError as other:
+        current().say("report", f"warning: the failure is not reported: {other}")
+
+
+def revoke_after(call: Call) -> None:
+    """End a chain by revoking what it left on the server, or by saying what that is."""
+    if call.task.name != "loadtest":
+        return
+    from loadtest.mint import stage
+
+    given = {option.name: option.default for option in options(call)} | call.kwargs
+    try:
+        settings = load(given["env"], given["profile"])
+    except ConfigError:  # a chain without settings has left nothing
+        return
+    stage.revoke_after(current(), settings)

@@ -1,0 +1,111 @@
+"""The options of all tasks: their help texts, the knobs, and the settings that they choose."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from invoke.context import Context
+from invoke.tasks import Task
+from invoke.tasks import task as invoke_task
+
+from loadtest.context import ROOT
+
+HELP = {
+    "env": "Environment of loadtest.toml to test (default: local, the reference target)",
+    "profile": "Profile of loadtest.toml: how hard to test (default: the environment's own)",
+    "mcp_url": "Any MCP endpoint, instead of the environment's own; nothing is provisioned there",
+    "via": "auto, browser, session, client-credentials or given (default: the environment's own)",
+    "ttl": "Lifetime in seconds to request from the server (with --via session)",
+    "min_ttl": "Seconds for which the bearer must still be valid (default: what the profile needs)",
+    "headed": "Show the browser",
+    "slow": "Milliseconds to wait between the actions of the browser, to watch them",
+    "print_claims": "Print the claims of the bearer, never the bearer itself",
+    "protocol": "MCP revision to speak: auto, or a date such as 2025-11-25 (default: auto)",
+    "clients": "Number of OAuth clients to spread sessions over (default: the environment's)",
+    "iterations": "Cold start: number of new sessions (default of all knobs: the profile's)",
+    "stages": "Ladder: session counts, as in 1,10,50",
+    "stage_seconds": "Ladder: length of each stage in seconds",
+    "tools": "Path of a JSON file: the tools to call (default: the environment's own)",
+    "tool": "Ladder: the tool that its sessions call (default: the first of the table)",
+    "vus": "Mix: number of virtual users, each with a session",
+    "duration": "Mix: length in seconds",
+    "target_rps": "Mix: open loop at this many calls per second",
+    "scenarios": "Scenarios to run, as in cold-start,tools (default: all three)",
+    "fit_quota": "Mix: open loop at the rate that the target's quota allows",
+    "engine": "What runs k6: local, segments, kubernetes (default: local, one k6)",
+    "parallelism": "Number of k6 that share the load, with segments or kubernetes",
+    "render": "Print the Kubernetes objects of a run; create nothing, contact nothing",
+    "out": "Additional output of k6, such as csv={scenario}.csv; may be repeated",
+    "json": "Print the run as one JSON document, and everything else to standard error",
+    "run_id": "Run to report, from .loadtest/runs or its artifact (default: the newest)",
+    "dry_run": "Print the comment as Markdown; write and post nothing",
+    "before": "The earlier run: an id, last, previous, or the start of a git SHA",
+    "after": "The later run, named in the same way",
+    "accept": "Make a run, named as for compare, the baseline of its confirmed regressions",
+    "html": "Write the history as a page with charts",
+    "csv": "Print the history as CSV, one line per run and row",
+    "verify": "Check again, even if everything was there within the last hour",
+    "rotate": "Change the password everywhere it is stored, or nowhere",
+    "teardown": "Remove what can be removed, list the rest, delete the local files",
+    "enroll_totp": "Enrol an authenticator app for the user, and keep its secret",
+    "github_secrets": "Store the credentials as Actions secrets of GITHUB_REPOSITORY",
+    "print_": "Print the credentials in clear, once",
+    "history.check": "Fail if the newest run is older than the environment's cadence_days allow",
+    "check": "Write nothing: show the difference, and fail if a TBD cell is left",
+    "close": "Close the sessions that an earlier run left open on the server",
+    "port": "Port on this machine (default: the port of the last time, else a free one)",
+    "flags": "More options of `python -m loadtest.reference`, as one quoted string",
+}
+KNOBS = (
+    "protocol",
+    "clients",
+    "iterations",
+    "stages",
+    "stage_seconds",
+    "tools",
+    "tool",
+    "vus",
+    "duration",
+    "target_rps",
+)
+
+
+def pick_knobs(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the knobs among a task's options, by the names of their variables."""
+    return {name.upper(): given[name] for name in KNOBS}
+
+
+def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:
+    """Make a task whose options have the help texts above; `knobs` stands for all knobs."""
+
+    def make(body: Callable[..., None]) -> Task[Any]:
+        parameters = list(inspect.signature(body).parameters.values())
+        if parameters[-1].name == "knobs":
+            parameters[-1:] = [parameters[-1].replace(name=name) for name in KNOBS]
+
+        @wraps(body)
+        def run(context: Context, **given: Any) -> None:
+            if "stages" in given:
+                knobs = pick_knobs(given)
+                given = {name: value for name, value in given.items() if name not in KNOBS}
+                given["knobs"] = knobs
+            body(context, **given)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        names = [parameter.name for parameter in parameters[1:]]
+        texts = {name: HELP.get(f"{body.__name__}.{name}") or HELP[name] for name in names}
+        make_task: Any = invoke_task  # its annotations forget the decorator form
+        made: Task[Any] = make_task(run, help=texts, auto_shortflags=False, **settings)
+        return made
+
+    return make
+
+
+def load(
+    env: str | None, profile: str | None = None, knobs: Any = None, mcp_url: str | None = None
+) -> Any:
+    """Return the settings that a task was typed with."""
+    from loadtest.config.loading import load_settings
+
+    return load_settings(ROOT, env, profile, knobs, mcp_url=mcp_url)

@@ -1,0 +1,251 @@
+"""The stages as Invoke tasks: `inv --list` is the table of contents, `inv --help TASK` a page."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from invoke.collection import Collection
+from invoke.context import Context
+
+from loadtest.cli.exit_guard import current
+from loadtest.cli.options import load, task
+from loadtest.common.interruption import end_unread_listings
+
+end_unread_listings()
+
+
+@task()
+def provision(
+    _: Context,
+    env: str | None = None,
+    mcp_url: str | None = None,
+    verify: bool = False,
+    rotate: bool = False,
+    teardown: bool = False,
+    github_secrets: bool = False,
+    enroll_totp: bool = False,
+    print_: bool = False,
+) -> None:
+    """Create the load-test user, its workspace and data
+
+    Creates only what is missing, so it is safe to repeat. The reference target needs no settings; a
+    hosted environment needs LOADTEST_BASE_URL and LOADTEST_EMAIL.
+
+    inv provision --env staging --github-secrets    stores the credentials in GitHub Actions
+    """
+    from loadtest.mint.stage import revoke as revoke_minted
+    from loadtest.provision import stage
+
+    settings = load(env, mcp_url=mcp_url)
+    stage.provision(
+        current(),
+        settings,
+        verify=verify,
+        rotate=rotate,
+        teardown=teardown,
+        github_secrets=github_secrets,
+        enroll_totp=enroll_totp,
+        show=print_,
+        revoke=partial(revoke_minted, current(), settings),
+    )
+
+
+@task(pre=[provision])
+def mint(
+    _: Context,
+    env: str | None = None,
+    profile: str | None = None,
+    mcp_url: str | None = None,
+    via: str | None = None,
+    ttl: str | None = None,
+    min_ttl: str | None = None,
+    headed: bool = False,
+    slow: str | None = None,
+    print_claims: bool = False,
+    knobs: Any = None,
+) -> None:
+    """Mint a bearer through OAuth in a real browser
+
+    The first time, it signs in and consents as a person would. Later it uses a refresh token, or
+    does nothing if a bearer is valid for longer than the profile takes. It verifies the bearer and
+    writes it to a file that only you can read.
+
+    inv mint --env staging --headed --slow 500    shows what happens on the pages
+    """
+    from loadtest.mint import stage
+    from loadtest.mint.options import parse_options
+
+    options = parse_options(via, ttl, min_ttl, headed=headed, slow=slow)
+    settings = load(env, profile, knobs, mcp_url)
+    stage.mint(current(), settings, options, print_claims=print_claims)
+
+
+@task()
+def revoke(_: Context, env: str | None = None, mcp_url: str | None = None) -> None:
+    """Undo mint: revoke tokens, delete clients, end sessions
+
+    Then it tries each bearer. A bearer that still works is listed with its expiry and stays on
+    disk, and the exit code is 14.
+    """
+    from loadtest.mint import stage
+
+    stage.revoke(current(), load(env, mcp_url=mcp_url))
+
+
+@task(pre=[mint], iterable=["out"])
+def k6(
+    _: Context,
+    env: str | None = None,
+    profile: str | None = None,
+    scenarios: str | None = None,
+    engine: str | None = None,
+    parallelism: str | None = None,
+    fit_quota: bool = False,
+    render: bool = False,
+    out: Sequence[str] | None = None,
+    json: bool = False,  # noqa: ARG001 (read by the executor)
+    knobs: Any = None,
+) -> None:
+    """Run the three load-test scenarios
+
+    Cold starts, a ladder of concurrent sessions, a mix of tool calls. It first prints the load that
+    it will send, and calls each tool once. Ctrl-C keeps what was measured and closes the sessions.
+
+    inv k6 --env staging --scenarios sessions --stages 1,50,100
+    inv k6 --engine segments --parallelism 4    several k6 on this machine
+    inv k6 --env prod --engine kubernetes --parallelism 12 --render    look before you run
+    """
+    from loadtest.k6 import stage
+
+    settings = load(env, profile, knobs)
+    fleet = {"engine": engine, "parallelism": parallelism}
+    if render:
+        stage.render(settings, scenarios, **fleet)
+    else:
+        stage.k6(current(), settings, scenarios, out or (), **fleet, fit_quota=fit_quota)
+
+
+@task()
+def report(
+    _: Context,
+    env: str | None = None,
+    run_id: str | None = None,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Compare a run, print its tables, post its comment
+
+    Compares the run with earlier comparable runs and writes report.md and report.html beside it. If
+    GITHUB_REPOSITORY and GITHUB_TOKEN are set, it posts the comment on the tracking issue, but
+    never for the reference target. Posting the same run again updates its comment.
+
+    inv report --env prod --run-id 17654321098-1    posts a run that is still an artifact
+    """
+    from loadtest.publish import stage
+
+    stage.report(current(), load(env), run_id, dry_run=dry_run, as_json=json)
+
+
+@task()
+def compare(_: Context, before: str, after: str, env: str | None = None) -> None:
+    """Print two runs side by side
+
+    Name the earlier run first, then the later one.
+
+    inv compare previous last --env prod
+    inv compare 1a2b3c4 last --env prod
+    """
+    from loadtest.publish import stage
+
+    stage.compare(current(), load(env), before, after)
+
+
+@task()
+def history(
+    _: Context,
+    env: str | None = None,
+    check: bool = False,
+    accept: str | None = None,
+    html: bool = False,
+    csv: bool = False,
+) -> None:
+    """Print all runs, accept a regression, or check the cadence
+
+    Reads the runs of the environment from its tracking issue, or from .loadtest/runs if it has no
+    issue.
+
+    inv history --env prod --accept last    the change was intended: make it the baseline
+    inv history --env prod --csv > runs.csv
+    """
+    from loadtest.publish import stage
+
+    stage.history(current(), load(env), check=check, accept=accept, as_page=html, as_csv=csv)
+
+
+@task(name="docs-update")
+def docs_update(_: Context, env: str | None = None, check: bool = False) -> None:
+    """Turn the TBD cells of the docs into links
+
+    Changes only tables of the pages that loadtest.toml names, and no other byte. Without a tracking
+    issue, it writes a preview beside the newest run.
+    """
+    from loadtest.docs import stage
+
+    stage.docs_update(current(), load(env), check=check)
+
+
+@task(pre=[k6, report, docs_update], iterable=["out"], default=True)
+def loadtest(
+    _: Context,
+    env: str | None = None,
+    profile: str | None = None,
+    scenarios: str | None = None,
+    engine: str | None = None,
+    parallelism: str | None = None,
+    fit_quota: bool = False,
+    out: Sequence[str] | None = None,
+    json: bool = False,
+    knobs: Any = None,
+) -> None:
+    """Run the whole chain, provision to docs-update
+
+    inv loadtest                                the reference target, in a minute
+    inv loadtest --env prod --profile smoke     a hosted server, small
+    """
+
+
+@task()
+def target(_: Context, port: str | None = None, flags: str = "") -> None:
+    """Serve the reference target until Ctrl-C
+
+    inv target --port 8020 --flags "--error-share 0.1 --session-cap 20"
+    """
+    from loadtest.target import stage
+
+    stage.target(load("local"), port, flags, current().say)
+
+
+@task()
+def doctor(
+    _: Context,
+    env: str | None = None,
+    profile: str | None = None,
+    mcp_url: str | None = None,
+    close: bool = False,
+    knobs: Any = None,
+) -> None:
+    """List what is missing before a run
+
+    Checks settings, TLS, clock, OAuth metadata, sign-in page, bearer, workspace, tools, quota,
+    where reports go, and the cluster. It creates nothing. The exit code is 10 if something is
+    missing.
+    """
+    from loadtest.doctor import stage
+
+    stage.doctor(current(), load(env, profile, knobs, mcp_url), close=close)
+
+
+namespace = Collection(
+    *(provision, mint, revoke, k6, report, docs_update, loadtest),
+    *(compare, history, target, doctor),
+)
