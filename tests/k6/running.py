@@ -28,10 +28,11 @@ ROOT = Path(__file__).parent.parent.parent
 # Where runs keep their state: a temporary folder, while tests run.
 state_root = ROOT
 
-# The shortest run of each scenario that still fills every row.
+# The shortest run of each scenario that still fills every row. The last call of two sessions is due
+# half a second before their stage ends, so a busy machine may send it that late.
 SHORT = {
     "ITERATIONS": "6",
-    "STAGES": "1,3",
+    "STAGES": "1,2",
     "STAGE_SECONDS": "1",
     "VUS": "2",
     "DURATION": "1",
@@ -103,6 +104,12 @@ def new_folder(runs_dir: Path, binary: K6Binary, scenarios: Sequence[str] = SCEN
     run = Run("r1", "0", utc_now(), "local", "smoke", {}, target, binary.version, {})
     run = replace(run, scenarios=plan_scenarios(scenarios))
     return create_run_folder(runs_dir, run)
+
+
+def check_schedule(row: Row, seconds: int, late_seconds: float) -> None:
+    """Check that the calls that were due were made; a busy machine may be too late for the last."""
+    assert row.offered_rate is not None
+    assert row.offered_rate * (seconds - late_seconds) <= row.count <= row.offered_rate * seconds
 
 
 def pick(run: ScenarioRun, kind: str, name: str) -> Row:

@@ -37,7 +37,7 @@ def test_every_scenario_runs_in_the_stateless_era_and_opens_no_session(
         (name, 6) for name in ("connect", "server/discover", "tools/list", "first dispatch")
     ]
     stages = {row.name: (row.count, row.ok) for row in folder.rows if row.kind == "stage"}
-    assert stages == {"1": (1, 1), "3": (3, 3)}
+    assert stages == {"1": (1, 1), "2": (2, 2)}
     tools = {row.name for row in folder.rows if row.kind == "tool"}
     assert {"all", "executeSQL", "listEntities", "runMetric"} <= tools
     assert endpoint.target.open_sessions == 0

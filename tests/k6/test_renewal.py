@@ -16,7 +16,7 @@ from loadtest.k6.binary import K6Binary
 from loadtest.k6.scenario import run_scenario
 from loadtest.state.bearers import Bearer, write_bearers
 
-from .running import Endpoint, build_settings, mint_again, pick
+from .running import Endpoint, build_settings, check_schedule, mint_again, pick
 
 
 def build(seconds: float, mark: str = "first", client: int = 0) -> Bearer:
@@ -118,7 +118,8 @@ def test_a_run_that_outlives_its_bearers_is_never_unauthorized(
         )
     row = pick(run, "tool", "all")
     assert run.result.outcome == "ok"
-    assert (row.count, dict(row.failures)) == (180, {})
+    check_schedule(row, 30, late_seconds=1)
+    assert not row.failures
     secret = renewal.url.rsplit("/", 1)[1]
     assert not [path for path in tmp_path.iterdir() if secret in path.read_text()]
 
@@ -151,7 +152,7 @@ def test_a_refused_bearer_is_renewed_and_without_another_the_run_ends(
     row = pick(run, "tool", "all")
     assert row.failures == {"unauthorized": 1}
     if renewable:
-        assert row.count == 75
+        check_schedule(row, 15, late_seconds=1)
     else:
         assert run.result.outcome == "aborted"
         assert "refuses the bearer" in str(run.result.reason)

@@ -101,9 +101,9 @@ def test_a_cold_start_has_a_row_per_frame_each_on_a_connection_of_its_own(whole:
 
 def test_a_stage_makes_each_call_of_its_schedule_and_none_of_another_stage(whole: Whole) -> None:
     rows = {row.name: row for row in whole.folder.rows if row.kind == "stage"}
-    assert {name: (row.count, row.ok) for name, row in rows.items()} == {"1": (1, 1), "3": (3, 3)}
-    assert [row.offered_rate for row in rows.values()] == [1, 3]
-    assert [row.achieved_rate for row in rows.values()] == [1, 3]
+    assert {name: (row.count, row.ok) for name, row in rows.items()} == {"1": (1, 1), "2": (2, 2)}
+    assert [row.offered_rate for row in rows.values()] == [1, 2]
+    assert [row.achieved_rate for row in rows.values()] == [1, 2]
     for row in rows.values():
         assert row.response is not None
         assert row.duration is not None
@@ -114,7 +114,7 @@ def test_sessions_opened_are_counted_per_stage(whole: Whole) -> None:
     opened = [row for row in whole.folder.rows if row.kind == "opening"]
     assert [(row.scenario, row.name, row.ok) for row in opened] == [
         ("sessions", "1", 1),
-        ("sessions", "3", 3),
+        ("sessions", "2", 2),
         ("tools", "all", 2),
     ]
 
@@ -134,7 +134,7 @@ def test_the_summary_keeps_the_shape_that_other_tools_read(whole: Whole) -> None
         assert tools[key]["count"] > 0
     count = pick_count(whole, "all")
     assert tools["http_req_duration{rpc:tools/call}"]["count"] == count
-    assert whole.summary("sessions")["http_req_duration{stage:3}"]["count"] > 0
+    assert whole.summary("sessions")["http_req_duration{stage:2}"]["count"] > 0
     assert whole.summary("cold-start")["http_req_duration{rpc:initialize}"]["count"] == 6
 
 
@@ -157,13 +157,13 @@ def test_the_bearer_is_in_no_file_of_the_run(whole: Whole) -> None:
 def test_a_full_house_is_counted_apart_and_crosses_no_threshold(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
 ) -> None:
-    endpoint = open_endpoint(session_cap=2)
-    run = measure("sessions", endpoint, STAGES="4")
+    endpoint = open_endpoint(session_cap=1)
+    run = measure("sessions", endpoint, STAGES="2")
     assert run.result.outcome == "ok"
-    opened = pick(run, "opening", "4")
-    assert (opened.count, opened.ok, opened.failures) == (4, 2, {"capacity": 2})
-    stage = pick(run, "stage", "4")
-    assert (stage.count, stage.offered_rate, stage.achieved_rate) == (2, 4, 2)
+    opened = pick(run, "opening", "2")
+    assert (opened.count, opened.ok, opened.failures) == (2, 1, {"capacity": 1})
+    stage = pick(run, "stage", "2")
+    assert (stage.count, stage.offered_rate, stage.achieved_rate) == (1, 2, 1)
     assert endpoint.target.open_sessions == 0
 
 
@@ -246,12 +246,14 @@ def test_calls_that_a_stall_swallows_are_counted_and_cross_the_threshold(
     assert run.result.outcome == "thresholds crossed"
 
 
+@pytest.mark.parametrize("sessions", ["1", "2"])
 def test_an_open_loop_calls_at_its_rate_whatever_the_number_of_sessions(
-    open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
+    sessions: str, open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
 ) -> None:
-    run = measure("tools", open_endpoint(), VUS="3", TARGET_RPS="20")
+    # A call a second: on a busy machine the last may be sent a second late, and still counts.
+    run = measure("tools", open_endpoint(), VUS=sessions, TARGET_RPS="1", DURATION="3")
     row = pick(run, "tool", "all")
-    assert (row.count, row.offered_rate, row.achieved_rate) == (20, 20, 20)
+    assert (row.count, row.offered_rate, row.achieved_rate) == (3, 1, 1)
     assert row.response is not None
 
 

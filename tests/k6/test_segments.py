@@ -20,7 +20,7 @@ from loadtest.results.run import SCENARIOS, Row
 from loadtest.results.run_folder import RunFolder, read_run_folder
 
 from . import running
-from .running import Endpoint, build_settings, limit_rate, new_folder, pick
+from .running import Endpoint, build_settings, check_schedule, limit_rate, new_folder, pick
 
 pytestmark = pytest.mark.slow
 
@@ -101,11 +101,9 @@ def test_sessions_stages_and_rates_are_the_whole_fleets(
     assert rows["cold-start", "frame", "first dispatch"].ok == 7
     for sessions in (1, 4):
         stage = rows["sessions", "stage", str(sessions)]
-        assert (stage.ok, stage.offered_rate, stage.achieved_rate) == (
-            2 * sessions,
-            sessions,
-            sessions,
-        )
+        assert (stage.ok, stage.offered_rate) == (stage.count, sessions)
+        assert stage.achieved_rate == stage.count / 2
+        check_schedule(stage, 2, late_seconds=0.5)
         assert rows["sessions", "opening", str(sessions)].ok == sessions
     assert rows["tools", "opening", "all"].ok == 4
 
@@ -204,7 +202,9 @@ def test_a_lost_runner_is_named_and_the_rest_is_kept(
     )
     assert [(fault.runner, fault.state) for fault in run.result.faults] == [(2, "lost")]
     assert pick(run, "stage", "1").ok == 2
-    assert pick(run, "stage", "3").ok == 4
+    # Two of three sessions call twice each, one of them shortly before the end; the lost runner may
+    # have called once before it was lost.
+    assert 3 <= pick(run, "stage", "3").ok <= 5
     assert endpoint.target.open_sessions == run.result.sessions_left == 0
     assert (tmp_path / "sessions" / "runners" / "3" / "summary.json").exists()
 
