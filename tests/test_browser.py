@@ -4,15 +4,15 @@ import io
 import os
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from loopback import serve_loopback
 from waiting import HANG_SECONDS
 
 from loadtest.common.files import write_json
@@ -51,17 +51,8 @@ def serve_builds(launcher: str) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(archive.getvalue())
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Builds) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serve_loopback(Builds) as origin:
+        yield origin
 
 
 def ensure(

@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
 from certificates import build_server_tls
 from github_server import REPOSITORY, GithubServer
+from loopback import serve_loopback
 from provision.gate import open_gate
+from self_mint import self_mint
 from waiting import HANG_SECONDS
 
 from loadtest.common import tls
@@ -83,31 +84,6 @@ def settings(ready: Settings, browser_choice: BrowserChoice, tmp_path: Path) -> 
     settings = replace(ready, root=tmp_path)
     write_json(settings.browser_record, RECORD_VERSION, asdict(browser_choice))
     return settings
-
-
-def self_mint(settings: Settings) -> Bearer:
-    """Sign in over HTTP and have the target mint a bearer for the user's workspace."""
-    who = settings.credentials
-    assert settings.base_url is not None
-    assert who.password is not None
-    with httpx.Client(base_url=settings.base_url) as http:
-        form = {"email": who.email, "password": who.password.get_secret_value()}
-        session = http.post("/api/auth/sign-in/email", json=form).json()["token"]
-        http.cookies.clear()
-        http.headers["Authorization"] = f"Bearer {session}"
-        workspace = {"organizationId": who.workspace_id}
-        http.post("/api/auth/organization/set-active", json=workspace).raise_for_status()
-        body = {"ttlSeconds": 3600}
-        minted = http.post("/api/v1/me/load-test/mcp-token", json=body).raise_for_status().json()
-    return Bearer(
-        access_token=SecretStr(minted["bearer"]),
-        expires_at=time.time() + 3600,
-        mcp_url=settings.build_mcp_url(settings.base_url, who.workspace_id),
-        scope="mcp:read",
-        via="session",
-        workspace_id=who.workspace_id,
-        client_id="ours",
-    )
 
 
 def keep(settings: Settings, bearer: Bearer, **changes: Any) -> None:
@@ -421,18 +397,8 @@ def serve_https(
         def do_POST(self) -> None:
             self.send_error(404)
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    class Server(HTTPServer):
-        def handle_error(self, *_: object) -> None:
-            """Say nothing: a client that refuses the certificate hangs up."""
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"https://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve_loopback(Handler, context) as origin:
+        yield origin
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import psutil
 import pytest
+from loopback import serve_loopback
 from playwright.async_api import Error
 from waiting import HANG_SECONDS
 
@@ -91,17 +91,8 @@ def serve(asked: list[str]) -> Iterator[str]:
             asked.append(self.path)
             self.send_error(502)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serve_loopback(Pages) as origin:
+        yield origin
 
 
 def test_driver_and_browser_inherit_no_secret(

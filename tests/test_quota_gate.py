@@ -1,20 +1,18 @@
 """A run is compared with the target's quota before it is sent: refused, warned of, or fitted."""
 
 import io
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from provision.gate import open_gate
+from self_mint import self_mint
 
 from loadtest.common.console import Console
 from loadtest.common.files import write_json
-from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Quota
 from loadtest.config.settings import Settings
 from loadtest.context import Chain
@@ -23,7 +21,7 @@ from loadtest.k6 import stage
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import Row
 from loadtest.results.run_folder import read_run_folder
-from loadtest.state.bearers import Bearer, write_bearers
+from loadtest.state.bearers import write_bearers
 
 pytestmark = pytest.mark.slow
 
@@ -46,28 +44,8 @@ def read_lines(chain: Chain) -> str:
 
 def prepare(settings: Settings, base_url: str, **knobs: Any) -> Settings:
     """Mint a bearer by the session, and give the settings with short knobs."""
-    who = settings.credentials
-    assert who.password is not None
-    assert settings.base_url is not None
-    with httpx.Client(base_url=settings.base_url) as http:
-        form = {"email": who.email, "password": who.password.get_secret_value()}
-        session = http.post("/api/auth/sign-in/email", json=form).json()["token"]
-        http.cookies.clear()
-        http.headers["Authorization"] = f"Bearer {session}"
-        workspace = {"organizationId": who.workspace_id}
-        http.post("/api/auth/organization/set-active", json=workspace).raise_for_status()
-        minted = http.post("/api/v1/me/load-test/mcp-token", json={"ttlSeconds": 3600}).json()
-    mcp_url = settings.build_mcp_url(base_url, who.workspace_id)
-    bearer = Bearer(
-        access_token=SecretStr(minted["bearer"]),
-        expires_at=time.time() + 3600,
-        mcp_url=mcp_url,
-        scope="mcp:read",
-        via="session",
-        workspace_id=who.workspace_id,
-        client_id="ours",
-    )
-    write_bearers(settings.bearer_file, (bearer,))
+    mcp_url = settings.build_mcp_url(base_url, settings.credentials.workspace_id)
+    write_bearers(settings.bearer_file, (replace(self_mint(settings), mcp_url=mcp_url),))
     profile = settings.profile
     tools = profile.tools.model_copy(update={"vus": 2, "duration_seconds": 8, **knobs})
     sessions = profile.sessions.model_copy(update={"stages": (1, 2), "stage_seconds": 10})

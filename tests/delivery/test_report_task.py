@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from zipfile import ZipFile
 
 import pytest
 from github_server import Artifact, GithubServer, Issue
+from loopback import serve_loopback
 from plain_runs import SQL, cell, entry, put, weeks
 
 from loadtest.publish.tracking_issue.payload import decode_entry, encode_entry
@@ -44,17 +44,8 @@ def listen(status: int = 200) -> Iterator[tuple[str, list[str]]]:
             self.send_header("content-length", "0")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Hook) as server:
-        thread = Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/hook-canary", heard
-        finally:
-            server.shutdown()
-            thread.join(10)
+    with serve_loopback(Hook) as origin:
+        yield f"{origin}/hook-canary", heard
 
 
 def test_a_run_is_judged_by_the_issue_posted_once_and_posted_again_in_place(

@@ -5,11 +5,11 @@ import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
+from loopback import serve_loopback
 
 from loadtest.errors import UsageError
 from loadtest.k6.binary import K6Binary
@@ -114,17 +114,9 @@ def serve_sink() -> Iterator[Sink]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        sink = Sink(f"http://127.0.0.1:{server.server_port}")
-        server.daemon_threads = True
-        thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
+    with serve_loopback(Handler) as origin:
+        sink = Sink(origin)
         yield sink
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.slow
