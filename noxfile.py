@@ -191,7 +191,11 @@ def k6_next(session: nox.Session) -> None:
     install(session, "tests")
     ensure_browser(session)
     binary = build_tool(session, K6_NEXT, "k6")
-    tests = ("tests/k6", "tests/cluster/test_fleet.py", "tests/cluster/test_cluster_task.py")
+    folder = Path("tests/k6")
+    in_cluster = (
+        folder / "kubernetes" / name for name in ("test_runners.py", "test_cluster_task.py")
+    )
+    tests = map(str, (*folder.glob("test_*.py"), folder / "distributed", *in_cluster))
     options = (*WORKERS, "-m", "not soak")
     run_patiently(session, "pytest", *options, *tests, *session.posargs, K6_BIN=binary)
     run_patiently(session, "invoke", "loadtest", K6_BIN=binary)
@@ -234,7 +238,7 @@ def bench(session: nox.Session) -> None:
 def pictures(session: nox.Session) -> None:
     """Take the README's pictures again, of real runs."""
     install_with_node(session)
-    session.run("python", "-m", "pictures", env={"PYTHONPATH": "tests"})
+    session.run("python", "-m", "tests.pictures")
 
 
 @nox.session

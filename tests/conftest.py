@@ -14,18 +14,18 @@ import hypothesis
 # The reference target loads the SDK in a thread: two threads that import it at once trip up.
 import mcp.client  # noqa: F401
 import pytest
-from github_server import GithubServer, serve_github
 
 from loadtest.common import redaction
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.settings import Settings
+from loadtest.context import ROOT
 from loadtest.mint.browser.launcher import BrowserChoice, find_choice
 from loadtest.provision.provisioner import provision
 from loadtest.publish.tracking_issue.tracker import Tracker, open_tracker
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
+from tests.support.github_server import GithubServer, serve_github
 
-ROOT = Path(__file__).parent.parent
 EMAIL = "loadtest@novamart.example"
 # What starts a browser or a k6.
 SLOW_FIXTURES = frozenset({"binary", "browser_choice", "operator"})

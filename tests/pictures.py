@@ -17,8 +17,6 @@ from tempfile import TemporaryDirectory
 
 # As in conftest.py: two threads that import it at once trip up.
 import mcp.client  # noqa: F401
-from bench.common import clone
-from github_server import BOT, GithubServer, serve_github
 from markdown_it import MarkdownIt
 from playwright.async_api import Page, async_playwright
 from rich._export_format import CONSOLE_SVG_FORMAT
@@ -29,6 +27,8 @@ from loadtest.context import REGRESSED_EXIT_CODE, ROOT
 from loadtest.mint.browser.launcher import find_choice, launch
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
+from tests.bench.common import clone
+from tests.support.github_server import BOT, GithubServer, serve_github
 
 PICTURES = ROOT / "docs" / "pictures"
 BUNDLE = ROOT / "tests" / "interop" / "node_modules" / "mermaid" / "dist" / "mermaid.min.js"

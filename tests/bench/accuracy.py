@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from rich.table import Table
 
 from loadtest.reference.knobs import Knobs, parse_latency
-
-from .k6_runs import Place, serve_target
-from .plain_client import PlainClient
+from tests.bench.k6_runs import Place, serve_target
+from tests.bench.plain_client import PlainClient
 
 TOOL = "listEntities"
 SESSIONS = 100  # a call a second each

@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.table import Table
 
 from loadtest.config.loading import load_settings
-
-from .common import ROOT, clone, measure, run
+from loadtest.context import ROOT
+from tests.bench.common import clone, measure, run
 
 
 def bench(table: Table) -> None:

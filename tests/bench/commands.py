@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from .common import measure, run
+from tests.bench.common import measure, run
 
 ROUNDS = 20
 

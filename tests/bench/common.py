@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from loadtest.context import ROOT
 
 
 def run(*arguments: str, cwd: Path = ROOT) -> str:

@@ -11,9 +11,8 @@ from rich.table import Table
 
 from loadtest.k6.binary import find_k6
 from loadtest.results.run import Row
-
-from .k6_runs import Place, Usage, run_apart, serve_fixed, serve_target
-from .plain_client import PlainClient
+from tests.bench.k6_runs import Place, Usage, run_apart, serve_fixed, serve_target
+from tests.bench.plain_client import PlainClient
 
 ROUNDS = 5
 SECONDS = 20

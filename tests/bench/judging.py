@@ -13,9 +13,8 @@ from rich.table import Table
 from loadtest.compare.judgement import WORSE_SHARE, judge
 from loadtest.compare.regressions import is_measured, is_worse
 from loadtest.results.history import Cell, Entry
-
-from .histories import NOISES, Noise, Simulation, build_entry
-from .measured import LARGE_MS, SMALL_MS, read_history
+from tests.bench.histories import NOISES, Noise, Simulation, build_entry
+from tests.bench.measured import LARGE_MS, SMALL_MS, read_history
 
 HISTORIES, RUNS = 50, 60
 CHANGES, WARM_RUNS = 60, 25

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.context import ROOT
 from loadtest.k6.binary import find_k6
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.distributed.segments import open_segments
@@ -24,8 +25,6 @@ from loadtest.k6.scenario import RunScenario, ScenarioRun, run_scenario
 from loadtest.results.run import Row
 from loadtest.state.bearers import Bearer, read_bearers, write_bearers
 from loadtest.target.process import serve_reference
-
-from .common import ROOT
 
 _T = TypeVar("_T")
 QUIET = ("--no-tool-quota", "--no-account-limits", "--session-cap", "1000")

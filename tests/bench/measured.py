@@ -19,9 +19,8 @@ from typing import Any
 
 from loadtest.config.tool_table import NOVAMART, read_table
 from loadtest.results.run import Percentiles, Row
-
-from .k6_runs import Place, serve_target
-from .plain_client import PlainClient
+from tests.bench.k6_runs import Place, serve_target
+from tests.bench.plain_client import PlainClient
 
 HISTORY = Path(__file__).parent / "measured.jsonl"
 # What a call takes without any change, as the way to a hosted target would; 30 % and 15 % of it.

@@ -23,8 +23,7 @@ from rich.table import Table
 
 from loadtest.k6.distributed.histogram import Tally
 from loadtest.k6.distributed.runner_log import RunnerLog
-
-from .k6_runs import find_peak_mb
+from tests.bench.k6_runs import find_peak_mb
 
 _T = TypeVar("_T")
 COUNTS = (1_000_000, 10_000_000, 100_000_000)

@@ -15,6 +15,7 @@ from rich.table import Table
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.models import Via
 from loadtest.config.settings import Settings
+from loadtest.context import ROOT
 from loadtest.errors import LoadtestError
 from loadtest.mint.browser.launcher import BrowserChoice, find_choice, launch
 from loadtest.mint.oauth.request import Timings
@@ -23,8 +24,7 @@ from loadtest.mint.pool import Order, mint_slots
 from loadtest.provision.provisioner import provision
 from loadtest.state.clients import ClientStore
 from loadtest.target.process import serve_reference
-
-from .common import ROOT, measure, run
+from tests.bench.common import measure, run
 
 ROUNDS = 20
 CONSECUTIVE = 200

@@ -8,8 +8,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from loadtest.state.bearers import read_bearers
-
-from .k6_runs import Place
+from tests.bench.k6_runs import Place
 
 
 class PlainClient:

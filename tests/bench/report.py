@@ -6,11 +6,11 @@ from tempfile import TemporaryDirectory
 
 from rich.table import Table
 
+from loadtest.context import ROOT
 from loadtest.results.run import SCENARIOS
 from loadtest.results.run_folder import create_run_folder, write_rows
-
-from .common import ROOT, measure, run
-from .histories import NOISES, Simulation
+from tests.bench.common import measure, run
+from tests.bench.histories import NOISES, Simulation
 
 ROUNDS = 5
 RUNS = 500

@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager
 
 from rich.table import Table
 
-from .generator import fetch_result
-from .k6_runs import Place, pick, run_apart, serve_fixed, serve_target
-from .raw_samples import read_durations, take_percentile
+from tests.bench.generator import fetch_result
+from tests.bench.k6_runs import Place, pick, run_apart, serve_fixed, serve_target
+from tests.bench.raw_samples import read_durations, take_percentile
 
 SEGMENTS = (1, 2, 4)
 ROUNDS = 3

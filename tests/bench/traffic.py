@@ -10,15 +10,14 @@ from pathlib import Path
 from rich.table import Table
 
 from loadtest.config.loading import load_settings
+from loadtest.context import ROOT
 from loadtest.k6.binary import find_k6
 from loadtest.k6.command import bound_seconds, build_phases, build_told
 from loadtest.k6.distributed.histogram import Tally, is_tally
 from loadtest.k6.distributed.protocol import Order
 from loadtest.k6.distributed.run import TELL
 from loadtest.k6.distributed.segments import open_segments
-
-from .common import ROOT
-from .k6_runs import Place, serve_target
+from tests.bench.k6_runs import Place, serve_target
 
 SESSIONS = 50  # a call a second each
 SHORT, LONG = 10, 70  # seconds

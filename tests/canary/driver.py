@@ -1,4 +1,4 @@
-"""`python -m canary.driver TRACEBACKS`: runs tasks one after the other, as `inv` does each.
+"""`python -m tests.canary.driver TRACEBACKS`: runs tasks one after the other, as `inv` does each.
 
 Reads `{"arguments": […], "variables": {…}}` by line and answers each with `{"code": …}` on standard
 output; what the tasks print goes to standard error. Every exception that a task ends with is

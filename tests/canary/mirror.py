@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote
 
 from starlette.types import Message, Receive, Scope, Send
 
-from canary.tap import Tap, read_sent
+from tests.canary.tap import Tap, read_sent
 
 # What an intruder would have a terminal do.
 STEERING = "\x1b[2J\x1b]0;owned\x07\u009b31m\u202e"

@@ -25,7 +25,7 @@ SECRET_MEMBERS = frozenset(
 _CODE = re.compile(r"[?&]code=([^&\"\s]+)")
 _SITE = """import sys
 if "loadtest.reference" in sys.orig_argv:
-    from canary.tap import Tap
+    from tests.canary.tap import Tap
     from loadtest.reference import server
     Tap(__import__("pathlib").Path({record!r})).install(server._Origins)
 """

@@ -7,10 +7,10 @@ import pytest
 
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
+from loadtest.context import ROOT
 from loadtest.docs.pages import build_link, check_updates, render_diff, update_docs, update_pages
 from loadtest.errors import DocsError
 
-ROOT = Path(__file__).parents[2]
 LINK = "[see results history at #7](https://github.com/o/r/issues/7)"
 TABLE = b"| tool | p50 |\r\n|---|---|\r\n| executeSQL | TBD |"
 LINKED = TABLE.replace(b"TBD", LINK.encode())

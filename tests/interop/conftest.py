@@ -10,10 +10,15 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from cluster.testrun_schema import CRD
 
-from .kube_api import KubeApi, create, serve_kube_api
-from .prometheus import Prometheus, describe_prometheus, ensure_prometheus, serve_prometheus
+from tests.interop.kube_api import KubeApi, create, serve_kube_api
+from tests.interop.prometheus import (
+    Prometheus,
+    describe_prometheus,
+    ensure_prometheus,
+    serve_prometheus,
+)
+from tests.k6.kubernetes.testrun_schema import CRD
 
 RESTRICTED = {
     f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")

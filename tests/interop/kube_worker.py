@@ -10,17 +10,17 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
-from cluster.kubernetes_server import Container
-from cluster.operated_jobs import (
+
+from tests.interop.kube_api import AUTHORITY, KubeApi, Manifest, create, find_place
+from tests.k6.kubernetes.kubernetes_server import Container
+from tests.k6.kubernetes.operated_jobs import (
     build_owner,
     build_runner_job,
     build_runner_service,
     build_starter_job,
     tell_answer,
 )
-from cluster.pod_process import Runner, build_environment, build_status, mount, stamp
-
-from .kube_api import AUTHORITY, KubeApi, Manifest, create, find_place
+from tests.k6.kubernetes.pod_process import Runner, build_environment, build_status, mount, stamp
 
 MERGE = {"content-type": "application/merge-patch+json"}
 TICK_SECONDS = 0.1

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from waiting import HANG_SECONDS
 
 from loadtest.config.loading import CONFIG_FILE
+from tests.support.waiting import HANG_SECONDS
 
 SUITE = Path(__file__).with_name("node_modules") / "@modelcontextprotocol" / "conformance" / "dist"
 CLIENT = Path(__file__).with_name("conformance_client.py")

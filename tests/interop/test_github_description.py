@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from github_server import ACCOUNT, BOT, GHOST, REPOSITORY, TOKEN, Artifact, Call, GithubServer
 from jsonschema import Draft4Validator, ValidationError  # type: ignore[import-untyped,unused-ignore]
 from pydantic import TypeAdapter
 from referencing import Registry
 from referencing.jsonschema import DRAFT4
-from report_runs import RUN
 
 from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings
@@ -22,6 +20,17 @@ from loadtest.publish.tracking_issue import schemas
 from loadtest.publish.tracking_issue.artifact import fetch_run_artifact
 from loadtest.publish.tracking_issue.tracker import Tracker
 from loadtest.results.history import Entry
+from tests.report.report_runs import RUN
+from tests.support.github_server import (
+    ACCOUNT,
+    BOT,
+    GHOST,
+    REPOSITORY,
+    TOKEN,
+    Artifact,
+    Call,
+    GithubServer,
+)
 
 FILE = Path(__file__).with_name("node_modules") / "@octokit/openapi/generated/api.github.com.json"
 SOURCES = Path(__file__).parents[2] / "loadtest"

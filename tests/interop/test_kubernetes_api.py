@@ -4,14 +4,19 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cluster.cluster_orders import FULL, PLAIN, build_order, load_environment, load_profiles
-from cluster.operated_jobs import build_runner_job, build_starter_job
 
 from loadtest.config.models import Kubernetes
 from loadtest.k6.kubernetes.manifests import build_cadence, build_manifests
 from loadtest.results.run import SCENARIOS
-
-from .kube_api import Manifest, create, find_place
+from tests.interop.kube_api import Manifest, create, find_place
+from tests.k6.kubernetes.cluster_orders import (
+    FULL,
+    PLAIN,
+    build_order,
+    load_environment,
+    load_profiles,
+)
+from tests.k6.kubernetes.operated_jobs import build_runner_job, build_starter_job
 
 WHERE = {"plain": PLAIN, "full": FULL}
 

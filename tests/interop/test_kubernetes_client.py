@@ -12,11 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from cluster.cluster_orders import FULL, build_order, load_environment, load_profiles
-from cluster.launched import READER, are, find_fault, watch
-from cluster.pod_process import build_status
-from k6.running import build_settings, mint_by_session
-from waiting import HANG_SECONDS
 
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Kubernetes
@@ -32,9 +27,13 @@ from loadtest.k6.kubernetes.test_run import ClusterFleet, launch_fleet
 from loadtest.k6.scenario import EXIT_INTERRUPTED
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, read_bearers
-
-from .kube_api import Asked, KubeApi, Manifest, create, find_place, serve_kube_api
-from .kube_worker import Worker, run_worker, set_status, take_up
+from tests.interop.kube_api import Asked, KubeApi, Manifest, create, find_place, serve_kube_api
+from tests.interop.kube_worker import Worker, run_worker, set_status, take_up
+from tests.k6.kubernetes.cluster_orders import FULL, build_order, load_environment, load_profiles
+from tests.k6.kubernetes.launched import READER, are, find_fault, watch
+from tests.k6.kubernetes.pod_process import build_status
+from tests.k6.running import build_settings, mint_by_session
+from tests.support.waiting import HANG_SECONDS
 
 BOUNDS = Bounds(poll=0.1, close=30.0, making=0.0)
 NAME = "mcp-loadtest-prod-sessions"

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.raw_samples import read_durations
-from k6.running import build_settings, mint_by_session, pick
 
 from loadtest.k6.binary import K6Binary, find_k6
 from loadtest.k6.distributed.run import run_fleet
@@ -18,8 +16,9 @@ from loadtest.k6.distributed.segments import open_segments
 from loadtest.k6.outputs import build_output_flags, parse_outputs
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
-
-from .prometheus import Prometheus
+from tests.bench.raw_samples import read_durations
+from tests.interop.prometheus import Prometheus
+from tests.k6.running import build_settings, mint_by_session, pick
 
 CONSTANT = Path(__file__).with_name("scripts") / "constant.js"
 CONSTANT_SECONDS = 60.0

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback import serve_loopback
 
 from loadtest.k6.binary import K6Binary, find_k6
 from loadtest.k6.progress import Watcher
 from loadtest.k6.scenario import ScenarioRun, run_scenario
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
-
-from . import running
-from .running import Endpoint, build_settings, mint_by_session
+from tests.k6 import running
+from tests.k6.running import Endpoint, build_settings, mint_by_session
+from tests.support.loopback import serve_loopback
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,6 +15,7 @@ from loadtest.common.clock import utc_now
 from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
+from loadtest.context import ROOT
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.progress import Live, NoWatcher
 from loadtest.k6.scenario import ScenarioRun
@@ -22,8 +23,6 @@ from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import SCENARIOS, Row, Run, Target, plan_scenarios
 from loadtest.results.run_folder import RunFolder, create_run_folder
 from loadtest.state.bearers import Bearer, write_bearers
-
-ROOT = Path(__file__).parent.parent.parent
 
 # Where runs keep their state: a temporary folder, while tests run.
 state_root = ROOT

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hostile_server import (
+
+from loadtest.common.redaction import SecretStr
+from loadtest.errors import K6Error
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.distributed.run import run_fleet
+from loadtest.k6.distributed.segments import open_segments
+from loadtest.k6.health import MemoryGuard, find_memory_bytes
+from loadtest.k6.preflight import check_target
+from loadtest.k6.scenario import run_scenario
+from loadtest.state.bearers import Bearer, write_bearers
+from tests.k6.running import build_settings
+from tests.support.hostile_server import (
     MIB,
     Answer,
     HostileServer,
@@ -22,19 +33,7 @@ from hostile_server import (
     send_json,
     speak_mcp,
 )
-from waiting import HANG_SECONDS
-
-from loadtest.common.redaction import SecretStr
-from loadtest.errors import K6Error
-from loadtest.k6.binary import K6Binary
-from loadtest.k6.distributed.run import run_fleet
-from loadtest.k6.distributed.segments import open_segments
-from loadtest.k6.health import MemoryGuard, find_memory_bytes
-from loadtest.k6.preflight import check_target
-from loadtest.k6.scenario import run_scenario
-from loadtest.state.bearers import Bearer, write_bearers
-
-from .running import build_settings
+from tests.support.waiting import HANG_SECONDS
 
 K6_AGENT = "mcp-loadtest"
 HUNGRY = """

@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from loopback import serve_loopback
 
 from loadtest.errors import UsageError
 from loadtest.k6.binary import K6Binary
@@ -17,8 +16,8 @@ from loadtest.k6.command import build_command, build_environment
 from loadtest.k6.outputs import parse_outputs, select_variables
 from loadtest.k6.scenario import run_scenario
 from loadtest.results.run import SCENARIOS
-
-from .running import Endpoint, build_settings
+from tests.k6.running import Endpoint, build_settings
+from tests.support.loopback import serve_loopback
 
 VARIABLES = {
     "K6_PROMETHEUS_RW_PASSWORD": "p",

@@ -21,9 +21,8 @@ from loadtest.k6.preflight import check_target
 from loadtest.k6.scenario import run_scenario
 from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer, write_bearers
-
-from .any_server import AnyServer, AnyTool
-from .running import Endpoint, build_settings
+from tests.k6.any_server import AnyServer, AnyTool
+from tests.k6.running import Endpoint, build_settings
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,7 @@ import pytest
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
 from loadtest.results.run import SCENARIOS
-
-from .running import Endpoint, build_settings, new_folder, pick
+from tests.k6.running import Endpoint, build_settings, new_folder, pick
 
 pytestmark = pytest.mark.slow
 

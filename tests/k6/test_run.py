@@ -23,9 +23,8 @@ from loadtest.k6.progress import Live, NoWatcher
 from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
 from loadtest.results.run import SCENARIOS
 from loadtest.results.run_folder import RunFolder, read_run_folder
-
-from .any_server import AnyServer, AnyTool
-from .running import (
+from tests.k6.any_server import AnyServer, AnyTool
+from tests.k6.running import (
     Endpoint,
     Interrupter,
     build_settings,

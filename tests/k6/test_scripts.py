@@ -5,12 +5,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from waiting import HANG_SECONDS
 
 from loadtest.config.tool_table import NOVAMART
 from loadtest.k6.__main__ import inspect
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import SCRIPTS
+from tests.support.waiting import HANG_SECONDS
 
 HERE = Path(__file__).parent / "scripts"
 ENTRIES = sorted(SCRIPTS.glob("*.js"))

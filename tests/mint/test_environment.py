@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import HANG_SECONDS
 
 from loadtest.common.console import Console
 from loadtest.config.loading import CONFIG_FILE
@@ -22,6 +21,7 @@ from loadtest.mint.stage import ensure_bearers, renew_bearers, revoke, revoke_af
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import parse_claims, write_bearers
 from loadtest.state.clients import Client, ClientStore, Remembered
+from tests.support.waiting import HANG_SECONDS
 
 Serve = Callable[..., ReferenceTarget]
 Provisioned = Callable[[ReferenceTarget], Settings]

@@ -14,10 +14,10 @@ import httpx
 import mcp  # noqa: F401 (two threads that import it at once trip over each other)
 import pytest
 from sqlalchemy import delete
-from waiting import HANG_SECONDS
 
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.settings import Settings
+from loadtest.context import ROOT
 from loadtest.provision import provisioner as stage
 from loadtest.provision.provisioner import Provisioned, Step
 from loadtest.reference import novamart
@@ -34,11 +34,10 @@ from loadtest.reference.accounts import (
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedUser, seed_user
 from loadtest.reference.server import ReferenceTarget
-
-from .gate import Gate, open_gate
+from tests.provision.gate import Gate, open_gate
+from tests.support.waiting import HANG_SECONDS
 
 EMAIL = "loadtest@example.com"
-ROOT = Path(__file__).parent.parent.parent
 
 # What `inv provision` does, without the half second in which it becomes a task.
 STAGE_ALONE = """

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-from github_server import REPOSITORY, TOKEN, GithubServer
 
 from loadtest.errors import LoadtestError, ProvisionError, UsageError
 from loadtest.reference.seeds import SeedUser
+from tests.support.github_server import REPOSITORY, TOKEN, GithubServer
 
 from .conftest import EMAIL, Place
 

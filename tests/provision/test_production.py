@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from github_server import GithubServer
 
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
@@ -18,6 +17,7 @@ from loadtest.provision.provisioner import render_credentials
 from loadtest.reference.seeds import SeedUser
 from loadtest.state.credentials import CredentialsFile
 from loadtest.target.rest_client import Accounts, OneTimeCodeError, SecondFactor
+from tests.support.github_server import GithubServer
 
 from .conftest import EMAIL, Place, states
 

@@ -4,7 +4,6 @@ import stat
 from collections.abc import Callable
 
 import pytest
-from waiting import HANG_SECONDS
 
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
@@ -15,9 +14,10 @@ from loadtest.provision.provisioner import was_verified
 from loadtest.reference.seeds import SeedUser
 from loadtest.target.mcp_client import QUOTA_WAITS
 from loadtest.target.rest_client import Accounts, open_session
+from tests.provision.gate import Side
+from tests.support.waiting import HANG_SECONDS
 
 from .conftest import EMAIL, Place, states
-from .gate import Side
 
 Make = Callable[..., Place]
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 
 import pytest
-from github_server import REPOSITORY, GithubServer
 
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError
 from loadtest.provision.provisioner import was_verified
 from loadtest.state.credentials import CredentialsFile
+from tests.provision.gate import Side
+from tests.support.github_server import REPOSITORY, GithubServer
 
 from .conftest import Place
-from .gate import Side
 
 Make = Callable[..., Place]
 

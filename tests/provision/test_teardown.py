@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import pytest
 from filelock import FileLock
-from github_server import REPOSITORY, GithubServer
 from sqlalchemy import delete
 
 from loadtest.common.files import write_json
 from loadtest.errors import ProvisionError, TargetError
 from loadtest.reference.accounts import Entity, Member, SignIn, User, Workspace
 from loadtest.reference.seeds import SeedUser
+from tests.support.github_server import REPOSITORY, GithubServer
 
 from .conftest import EMAIL, Place
 

@@ -13,8 +13,7 @@ import pytest
 from loadtest.reference import novamart
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
-
-from .visitor import Launch, Visitor
+from tests.reference.visitor import Launch, Visitor
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from .visitor import REDIRECT
+from tests.reference.visitor import REDIRECT
 
 
 class DocumentHost:

@@ -6,8 +6,7 @@ import httpx
 import pytest
 
 from loadtest.reference.server import SeedUser
-
-from .visitor import NO_TLS, PASSWORD, Clock, Launch, Visitor, claims_of, error_of
+from tests.reference.visitor import NO_TLS, PASSWORD, Clock, Launch, Visitor, claims_of, error_of
 
 
 def test_sign_up_answers_with_a_token_and_the_user(visitor: Visitor) -> None:

@@ -18,9 +18,16 @@ from loadtest.reference import documents, novamart
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget, SeedClient
 from loadtest.reference.tokens import WORKSPACE_CLAIM, Algorithms
-
-from .documents import DocumentHost, host_documents, write_certificate
-from .visitor import PASSWORD, REDIRECT, Launch, Visitor, claims_of, error_of, query_of
+from tests.reference.documents import DocumentHost, host_documents, write_certificate
+from tests.reference.visitor import (
+    PASSWORD,
+    REDIRECT,
+    Launch,
+    Visitor,
+    claims_of,
+    error_of,
+    query_of,
+)
 
 SECRET = "a secret: for tests/only"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -15,7 +15,16 @@ from mcp.shared.auth import (
 )
 from pydantic import AnyUrl
 
-from .visitor import ALL_SCOPES, NO_TLS, REDIRECT, Launch, Visitor, claims_of, error_of, query_of
+from tests.reference.visitor import (
+    ALL_SCOPES,
+    NO_TLS,
+    REDIRECT,
+    Launch,
+    Visitor,
+    claims_of,
+    error_of,
+    query_of,
+)
 
 WELL_KNOWN = "/.well-known"
 RFC8414 = f"{WELL_KNOWN}/oauth-authorization-server"

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .visitor import Clock, Launch, Visitor, error_of, event_of
+from tests.reference.visitor import Clock, Launch, Visitor, error_of, event_of
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import pytest
 
 from loadtest.errors import UsageError
 from loadtest.reference.knobs import Knobs, parse_latency
-
-from .visitor import Launch, Visitor, claims_of, error_of, event_of, query_of
+from tests.reference.visitor import Launch, Visitor, claims_of, error_of, event_of, query_of
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from loadtest.reference.tokens import WORKSPACE_CLAIM, WORKSPACES_CLAIM
-
-from .visitor import (
+from tests.reference.visitor import (
     ALL_SCOPES,
     PASSWORD,
     REDIRECT,

@@ -7,8 +7,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from loadtest.mint.browser.launcher import BrowserChoice
 from loadtest.reference.server import SeedUser
-
-from .visitor import PASSWORD, Launch, Visitor, query_of
+from tests.reference.visitor import PASSWORD, Launch, Visitor, query_of
 
 pytestmark = pytest.mark.slow
 

@@ -13,14 +13,13 @@ from typing import Any
 
 import httpx
 import pytest
-from waiting import HANG_SECONDS
 
 from loadtest.errors import TargetError
 from loadtest.reference import novamart
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
-
-from .visitor import Launch, Visitor
+from tests.reference.visitor import Launch, Visitor
+from tests.support.waiting import HANG_SECONDS
 
 Start = Callable[..., subprocess.Popen[str]]
 

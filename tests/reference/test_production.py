@@ -9,8 +9,7 @@ import pytest
 
 from loadtest.common.totp import Totp
 from loadtest.reference.server import ReferenceTarget, SeedUser
-
-from .visitor import NO_TLS, PASSWORD, Clock, Launch, Visitor, claims_of, error_of
+from tests.reference.visitor import NO_TLS, PASSWORD, Clock, Launch, Visitor, claims_of, error_of
 
 SIGN_IN = "/api/auth/sign-in/email"
 VERIFY = "/api/auth/two-factor/verify-totp"

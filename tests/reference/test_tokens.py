@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from .visitor import ALL_SCOPES, PASSWORD, Clock, Launch, claims_of, error_of, query_of
+from tests.reference.visitor import (
+    ALL_SCOPES,
+    PASSWORD,
+    Clock,
+    Launch,
+    claims_of,
+    error_of,
+    query_of,
+)
 
 CHALLENGE = (
     'Bearer realm="mcp", error="insufficient_scope", scope="mcp:read mcp:write",'

@@ -8,8 +8,7 @@ import duckdb
 import pytest
 
 from loadtest.reference import novamart
-
-from .visitor import Clock, Launch, McpClient, Visitor
+from tests.reference.visitor import Clock, Launch, McpClient, Visitor
 
 
 @pytest.fixture(scope="module")

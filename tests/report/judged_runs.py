@@ -5,13 +5,22 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
-from report_runs import COLD_START, LADDER, RUN, TOOLS, failed, folder, hostile, row, stage
-
 from loadtest.compare.judgement import Change, Comparison, Judgement, Status
 from loadtest.compare.regressions import Finding, orient
 from loadtest.results.history import Cell, Entry
 from loadtest.results.run import SCENARIOS, Percentiles, Row, Target
 from loadtest.results.run_folder import RunFolder
+from tests.report.report_runs import (
+    COLD_START,
+    LADDER,
+    RUN,
+    TOOLS,
+    failed,
+    folder,
+    hostile,
+    row,
+    stage,
+)
 
 # How the runs before stood against this one: up and down, as noise goes.
 NOISE = (1.0, 0.97, 1.04, 0.99, 1.06, 0.95, 1.01)

@@ -3,9 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from judged_runs import JUDGED, accepted, good, improved, judged, regressed, weekly, zeros
-from report_golden import compare, draw
-from report_runs import COLD_START, LADDER, TOOLS, folder, stage
 
 from loadtest.compare.judgement import Change, Comparison, Judgement, Status
 from loadtest.report.content.formatting import format_change
@@ -15,6 +12,18 @@ from loadtest.report.content.verdict import build_verdict
 from loadtest.report.markdown import render_chart, render_markdown
 from loadtest.report.terminal import render_terminal
 from loadtest.results.history import Cell, Entry
+from tests.report.judged_runs import (
+    JUDGED,
+    accepted,
+    good,
+    improved,
+    judged,
+    regressed,
+    weekly,
+    zeros,
+)
+from tests.report.report_golden import compare, draw
+from tests.report.report_runs import COLD_START, LADDER, TOOLS, folder, stage
 
 
 @pytest.mark.parametrize("name", JUDGED)

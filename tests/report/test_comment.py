@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from judged_runs import JUDGED, Judged, good, judged, regressed, weekly
 from markdown_it import MarkdownIt
-from report_golden import compare
-from report_runs import COLD_START, LADDER, RUNS, folder, row
 
 from loadtest.compare.judgement import Judgement
 from loadtest.report.comment import CUTS, render_comment, shield
 from loadtest.results.history import Cell
+from tests.report.judged_runs import JUDGED, Judged, good, judged, regressed, weekly
+from tests.report.report_golden import compare
+from tests.report.report_runs import COLD_START, LADDER, RUNS, folder, row
 
 REPOSITORY = "https://github.example/acme/atlas"
 MOST = 60_000

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-from report_golden import compare, draw
-from report_runs import COLD_START, LADDER, RUNS, TOOLS, folder, hostile, row, smoke, stage
 
 from loadtest.errors import ReportError
 from loadtest.report.content.formatting import NO_DATA, format_ms, format_rate, format_share
@@ -18,6 +16,18 @@ from loadtest.report.markdown import render_markdown, write_report
 from loadtest.report.terminal import render_terminal
 from loadtest.results.run import Generator, ScenarioResult, Target
 from loadtest.results.run_folder import RunFolder
+from tests.report.report_golden import compare, draw
+from tests.report.report_runs import (
+    COLD_START,
+    LADDER,
+    RUNS,
+    TOOLS,
+    folder,
+    hostile,
+    row,
+    smoke,
+    stage,
+)
 
 
 @pytest.mark.parametrize("name", RUNS)

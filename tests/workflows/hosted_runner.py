@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from github_server import REPOSITORY, TOKEN
-from job_runner import ROOT, Runner, Step, read_workflow
+from loadtest.context import ROOT
+from tests.support.github_server import REPOSITORY, TOKEN
+from tests.workflows.job_runner import Runner, Step, read_workflow
 
 WORKFLOW = read_workflow("load-test-mcp.yml")
 INPUTS = WORKFLOW["on"]["workflow_dispatch"]["inputs"]

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from expressions import evaluate, fill_in, is_true, strip_braces
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent.parent
+from loadtest.context import ROOT
+from tests.workflows.expressions import evaluate, fill_in, is_true, strip_braces
+
 # What `shell: bash` stands for.
 BASH = ("bash", "--noprofile", "--norc", "-eo", "pipefail")
 STEP_SECONDS = 240

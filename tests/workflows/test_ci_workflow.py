@@ -4,8 +4,10 @@ import ast
 from pathlib import Path
 
 import pytest
-from hosted_runner import read_own_variables
-from job_runner import ROOT, Runner, read_workflow
+
+from loadtest.context import ROOT
+from tests.workflows.hosted_runner import read_own_variables
+from tests.workflows.job_runner import Runner, read_workflow
 
 WORKFLOW = read_workflow("ci.yml")
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from expressions import ExpressionError, evaluate, fill_in
+
+from tests.workflows.expressions import ExpressionError, evaluate, fill_in
 
 CONTEXTS = {"inputs": {"env": "Prod", "none": ""}, "github": {"run_id": "7"}}
 FUNCTIONS = {"always": lambda: True}

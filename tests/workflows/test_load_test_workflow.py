@@ -10,13 +10,13 @@ from random import Random
 from shlex import quote
 
 import pytest
-from canary.leaks import Finder
-from github_server import BOT, TOKEN, GithubServer
-from hosted_runner import INPUTS, WORKFLOW, HostedRunner
-from job_runner import ActionError
 
 from loadtest.config.settings import Settings
 from loadtest.reference.server import ReferenceTarget
+from tests.canary.leaks import Finder
+from tests.support.github_server import BOT, TOKEN, GithubServer
+from tests.workflows.hosted_runner import INPUTS, WORKFLOW, HostedRunner
+from tests.workflows.job_runner import ActionError
 
 JOB = WORKFLOW["jobs"]["loadtest"]
 CHECK, CHECKOUT, PYTHON, CACHE, NOX, WORK, KEEP = (step["name"] for step in JOB["steps"])

@@ -1,0 +1,257 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.config import loading, models, settings
+from loadtest.config.env_file import parse_env_file
+from loadtest.config.loading import load_settings, parse_base_url
+from loadtest.context import ROOT
+from loadtest.errors import ConfigError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / loading.CONFIG_FILE, tmp_path)
+    return tmp_path
+
+
+def refuse(root: Path, **arguments: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(root, **arguments)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_default_is_the_reference_target_with_the_smoke_profile(root: Path) -> None:
+    settings = load_settings(root, process_env={})
+    assert settings.is_reference()
+    assert (settings.environment_name, settings.profile_name) == ("local", "smoke")
+    assert settings.profile.sessions.stages == (1, 5, 10)
+
+
+def test_prod_takes_its_own_default_profile(root: Path) -> None:
+    settings = load_settings(root, "prod", process_env={})
+    assert settings.profile_name == "full"
+    assert settings.profile.scheduled_seconds() == 5 * 300 + 300
+
+
+def test_a_flag_wins_over_a_variable_and_a_variable_over_the_env_file(root: Path) -> None:
+    (root / ".env").write_text("VUS=2\nSTAGES=1,2\nDURATION=7\n")
+    settings = load_settings(
+        root, knobs={"VUS": "4", "STAGES": None}, process_env={"VUS": "3", "STAGES": "1,3"}
+    )
+    assert settings.profile.tools.vus == 4
+    assert settings.profile.sessions.stages == (1, 3)
+    assert settings.profile.tools.duration_seconds == 7
+
+
+def test_an_unknown_environment_and_profile_are_named_with_the_known_ones(root: Path) -> None:
+    assert "unknown environment 'mars'" in refuse(root, environment_name="mars", process_env={})
+    message = refuse(root, profile_name="heroic", process_env={})
+    assert "unknown profile 'heroic'" in message
+    assert "smoke, standard, full" in message
+
+
+def test_every_wrong_knob_is_reported_at_once_by_name(root: Path) -> None:
+    knobs = {"STAGES": "1,x", "VUS": "0", "TOOL": "rm"}
+    message = refuse(root, knobs=knobs, process_env={})
+    assert all(name in message for name in knobs)
+
+
+def test_the_protocol_is_a_flag_a_variable_or_the_environments_own(root: Path) -> None:
+    config_file = root / loading.CONFIG_FILE
+    text = config_file.read_text(encoding="utf-8")
+    assert load_settings(root, "prod", process_env={}).protocol == "auto"
+    head = "[environment.prod]\n"
+    config_file.write_text(text.replace(head, f'{head}protocol = "2025-06-18"\n'))
+    assert load_settings(root, "prod", process_env={}).protocol == "2025-06-18"
+    given = {"PROTOCOL": "2025-11-25"}
+    settings = load_settings(root, "prod", process_env=given)
+    assert (settings.protocol, settings.unit) == ("2025-11-25", "session")
+    settings = load_settings(root, "prod", knobs={"PROTOCOL": "2026-07-28"}, process_env=given)
+    assert (settings.protocol, settings.unit) == ("2026-07-28", "client")
+    assert "PROTOCOL must be one of auto" in refuse(root, process_env={"PROTOCOL": "2024-11-05"})
+
+
+def test_tools_are_a_flag_a_table_of_the_environment_or_novamarts(root: Path) -> None:
+    assert load_settings(root, "prod", process_env={}).tools.source == "novamart"
+    config_file = root / loading.CONFIG_FILE
+    text = config_file.read_text(encoding="utf-8").replace('tools = "novamart"\n', "")
+    table = '[environment.prod.tools.look]\nweight = 2\narguments = [{ at = "x" }]\n\n'
+    config_file.write_text(text.replace("[profile.smoke]", f"{table}[profile.smoke]"))
+    settings = load_settings(root, "prod", process_env={})
+    assert settings.tools.source == "loadtest.toml, environment prod"
+    assert (list(settings.tools.tools), settings.profile.sessions.tool) == (["look"], "look")
+    assert not settings.tools_assumed
+    assert settings.list_tools(("cold-start",)) == ()
+    assumed = load_settings(root, "staging", process_env={})
+    assert (assumed.tools.source, assumed.tools_assumed) == ("novamart", True)
+    file = root / "mine.json"
+    file.write_text('{"tools": {"a": {"weight": 1, "arguments": [{}]}, "b": '
+                    '{"weight": 1, "arguments": [{}]}}}')  # fmt: skip
+    given = {"TOOLS": str(file)}
+    settings = load_settings(root, "prod", knobs={"TOOL": "b"}, process_env=given)
+    assert (settings.tools.source, settings.profile.sessions.tool) == (str(file), "b")
+    assert settings.list_tools(("sessions",)) == ("b",)
+    assert settings.list_tools(("sessions", "tools")) == ("a", "b")
+    message = refuse(root, environment_name="prod", knobs={"TOOL": "c"}, process_env=given)
+    assert message == f"TOOL: {file} has a, b; name a table with others by TOOLS"
+
+
+def test_an_environments_tools_may_lie_in_a_file_beside_the_settings(root: Path) -> None:
+    (root / "mine.json").write_text('{"tools": {"a": {"weight": 1, "arguments": [{}]}}}')
+    config_file = root / loading.CONFIG_FILE
+    text = config_file.read_text(encoding="utf-8")
+    config_file.write_text(text.replace('tools = "novamart"', 'tools = "mine.json"'))
+    assert list(load_settings(root, "prod", process_env={}).tools.tools) == ["a"]
+    (root / "mine.json").write_text("{}")
+    assert refuse(root, environment_name="prod", process_env={}).startswith("mine.json: no tools")
+
+
+def test_equal_stages_are_refused_because_rows_are_keyed_by_them(root: Path) -> None:
+    assert "stages must differ" in refuse(root, knobs={"STAGES": "5,5"}, process_env={})
+
+
+def test_a_knob_above_the_limit_is_refused(root: Path) -> None:
+    message = refuse(root, environment_name="prod", knobs={"STAGES": "1,201"}, process_env={})
+    assert "max_vus is 200, asked for 201" in message
+
+
+def test_a_reference_target_never_sees_the_credentials_of_a_hosted_one(root: Path) -> None:
+    hosted = {"LOADTEST_EMAIL": "me@example.com", "LOADTEST_PASSWORD": "not for local"}
+    assert load_settings(root, "local", process_env=hosted).credentials.email is None
+    assert load_settings(root, "prod", process_env=hosted).credentials.email == "me@example.com"
+
+
+def test_credentials_kept_for_another_user_do_not_count(root: Path) -> None:
+    kept = root / settings.STATE_DIR / "prod" / settings.CREDENTIALS_FILE
+    kept.parent.mkdir(parents=True)
+    kept.write_text("LOADTEST_EMAIL=a@example.com\nLOADTEST_PASSWORD=x\nLOADTEST_WORKSPACE_ID=w\n")
+    kept.chmod(0o600)
+    same = load_settings(root, "prod", process_env={"LOADTEST_EMAIL": "a@example.com"})
+    assert same.credentials.workspace_id == "w"
+    other = load_settings(root, "prod", process_env={"LOADTEST_EMAIL": "b@example.com"})
+    assert other.credentials.workspace_id is None
+    assert other.credentials.password is None
+
+
+def test_credentials_that_others_can_read_are_refused(root: Path) -> None:
+    kept = root / settings.STATE_DIR / "local" / settings.CREDENTIALS_FILE
+    kept.parent.mkdir(parents=True)
+    kept.write_text("LOADTEST_EMAIL=a@example.com\n")
+    kept.chmod(0o644)
+    assert "can be read by others" in refuse(root, process_env={})
+
+
+def test_a_password_is_in_no_representation_of_the_settings(root: Path) -> None:
+    env = {"LOADTEST_EMAIL": "me@example.com", "LOADTEST_PASSWORD": "canary"}
+    assert "canary" not in repr(load_settings(root, "prod", process_env=env))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("api.example.com", "is not an http(s) origin"),
+        ("ftp://api.example.com", "is not an http(s) origin"),
+        ("https://user:pw@api.example.com", "is not an http(s) origin"),
+        ("http://api.example.com", "must be https"),
+        ("https://api.example.com/mcp", "remove path"),
+    ],
+)
+def test_a_wrong_base_url_is_refused_without_quoting_it(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_base_url(text)
+    assert words in str(caught.value)
+    assert "user:pw" not in str(caught.value)
+
+
+def test_an_origin_loses_its_slash_and_loopback_may_be_plain_http() -> None:
+    assert parse_base_url("https://api.example.com/") == "https://api.example.com"
+    assert parse_base_url("http://127.0.0.1:8000") == "http://127.0.0.1:8000"
+
+
+def test_a_broken_line_of_the_env_file_is_named_by_number_not_by_content(root: Path) -> None:
+    (root / ".env").write_text("# fine\nLOADTEST_PASSWORD swordfish\n")
+    message = refuse(root, process_env={})
+    assert "line 2" in message
+    assert "swordfish" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("version = 1", "default_environment: Field required"),
+        ("version = 9", "update this checkout"),
+        ("version = ", "is not valid TOML"),
+    ],
+)
+def test_a_wrong_configuration_file_is_named(root: Path, text: str, words: str) -> None:
+    (root / loading.CONFIG_FILE).write_text(text)
+    message = refuse(root, process_env={})
+    assert words in message
+    assert loading.CONFIG_FILE in message
+
+
+def test_an_unknown_key_is_refused_by_its_place(root: Path) -> None:
+    path = root / loading.CONFIG_FILE
+    path.write_text(path.read_text().replace("max_vus = 500", "max_vuz = 500"))
+    assert "environment.local.limits.max_vuz" in refuse(root, process_env={})
+
+
+NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]*", fullmatch=True)
+VALUES = st.text(st.characters(exclude_categories=("C", "Z"))).filter(
+    lambda text: text[:1] not in {'"', "'"}
+)
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=5))
+def test_an_env_file_reads_back_as_written(values: dict[str, str]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "env"
+        path.write_text("".join(f"{n}={v}\n" for n, v in values.items()), encoding="utf-8")
+        assert parse_env_file(path) == values
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["..", ".", "", "runs", "RUNS", "browser.json", "url-x", "a/b", "a\\\\b", "ä", "-x", "a b"],
+)
+def test_an_environment_is_not_named_after_something_else_in_the_state_folder(
+    root: Path, name: str
+) -> None:
+    config_file = root / loading.CONFIG_FILE
+    text = config_file.read_text(encoding="utf-8")
+    config_file.write_text(text.replace("[environment.prod]", f'[environment."{name}"]'))
+    assert "an environment" in refuse(root, process_env={})
+
+
+def test_the_state_of_a_typed_address_lies_apart_by_its_host_and_a_hash(root: Path) -> None:
+    addresses = (
+        *("https://mcp.example.com/a", "https://mcp.example.com/b", "http://[::1]:8020/mcp"),
+        *("https://staging/mcp", "https://runs/mcp", "https://url-x/mcp"),
+    )
+    folders = [load_settings(root, process_env={}, mcp_url=each).state_dir for each in addresses]
+    assert len(set(folders)) == len(addresses)
+    assert folders[0].name.startswith("url-mcp.example.com-")
+    assert {folder.parent for folder in folders} == {root / ".loadtest"}
+    assert all(folder.name.startswith("url-") for folder in folders)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://../mcp", "https://.", "http://[::1", "https://a]b/mcp", "https://[x]/", "mcp", "",
+     "https://x:99999/mcp", "https://x:0", "https://\ud800.example/", "https://\u00e4.example/"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_in_one_line(root: Path, address: str) -> None:
+    words = "--mcp-url is not an address"
+    assert words in refuse(root, process_env={}, mcp_url=address)
+    if address:
+        variables = {"LOADTEST_BASE_URL": address}
+        assert "LOADTEST_BASE_URL" in refuse(root, environment_name="prod", process_env=variables)
+    with pytest.raises(ValueError, match="an origin is like"):
+        models.parse_origin(address)

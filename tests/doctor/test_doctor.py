@@ -1,0 +1,492 @@
+"""What the doctor says of a target, its sign-in, a bearer and a quota; and that it only looks."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from loadtest.common import tls
+from loadtest.common.files import write_json
+from loadtest.common.redaction import SecretStr
+from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.config.models import Quota
+from loadtest.config.settings import Credentials, Settings
+from loadtest.context import ROOT
+from loadtest.doctor.checks import Finding, examine
+from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
+from loadtest.mint.oauth.discovery import REDIRECT_URI
+from loadtest.provision.provisioner import provision
+from loadtest.reference.server import ReferenceTarget
+from loadtest.state.bearers import Bearer, write_bearers
+from tests.provision.gate import open_gate
+from tests.support.certificates import build_server_tls
+from tests.support.github_server import REPOSITORY, GithubServer
+from tests.support.loopback import serve_loopback
+from tests.support.self_mint import self_mint
+from tests.support.waiting import HANG_SECONDS
+
+EMAIL = "loadtest@example.com"
+Serve = Callable[..., ReferenceTarget]
+Make = Callable[[ReferenceTarget], Settings]
+
+LINES = (
+    *("settings", "browser", "k6", "target", "TLS", "credentials", "authorization", "clock"),
+    *("sign-in page", "bearer", "endpoint", "workspace", "tools", "quota", "sessions"),
+    "report",
+)
+
+
+def look(settings: Settings) -> dict[str, Finding]:
+    """Return the doctor's findings by name, each with a remedy where it is not ok."""
+    findings = list(examine(settings, settings.base_url))
+    assert len({finding.what for finding in findings}) == len(findings)
+    assert all(finding.remedy for finding in findings if finding.state != "ok")
+    return {finding.what: finding for finding in findings}
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[ReferenceTarget]:
+    """One target for all tests that only look."""
+    with ReferenceTarget() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ready(target: ReferenceTarget, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Give settings of a user with workspace and data on that target."""
+    root = tmp_path_factory.mktemp("ready")
+    shutil.copy(ROOT / CONFIG_FILE, root)
+    variables = {"LOADTEST_BASE_URL": target.api_url, "LOADTEST_EMAIL": EMAIL}
+    settings = load_settings(root, "staging", "smoke", process_env=variables)
+    done = provision(settings, target.api_url, lambda _: None)
+    return replace(settings, credentials=done.credentials)
+
+
+@pytest.fixture(scope="module")
+def minted(ready: Settings) -> Bearer:
+    """Have the target mint a bearer by itself."""
+    return self_mint(ready)
+
+
+@pytest.fixture
+def settings(ready: Settings, browser_choice: BrowserChoice, tmp_path: Path) -> Settings:
+    """Give those settings with a state of the test's own, and the browser that was found."""
+    settings = replace(ready, root=tmp_path)
+    write_json(settings.browser_record, RECORD_VERSION, asdict(browser_choice))
+    return settings
+
+
+def keep(settings: Settings, bearer: Bearer, **changes: Any) -> None:
+    """Put a bearer on disk."""
+    write_bearers(settings.bearer_file, (replace(bearer, **changes),))
+
+
+def register(settings: Settings, redirect_uri: str = REDIRECT_URI) -> None:
+    """Register a client, and remember it as mint would."""
+    metadata = {
+        "redirect_uris": [redirect_uri],
+        "token_endpoint_auth_method": "none",
+        "grant_types": ["authorization_code", "refresh_token"],
+        "scope": settings.environment.scope,
+    }
+    url = f"{settings.base_url}/api/auth/oauth2/register"
+    client = httpx.post(url, json=metadata).raise_for_status().json()
+    entry = {"slot": 0, "client": client, "issuer": f"{settings.base_url}/api/auth"}
+    write_json(settings.clients_file, 1, {"clients": [entry]}, private=True)
+
+
+def with_quota(settings: Settings, quota: Quota | None) -> Settings:
+    environment = settings.environment.model_copy(update={"quota": quota})
+    return replace(settings, environment=environment)
+
+
+def test_all_is_well_after_a_mint_and_looking_leaves_no_trace(
+    target: ReferenceTarget, settings: Settings, minted: Bearer
+) -> None:
+    settings = with_quota(settings, None)
+    keep(settings, minted)
+    register(settings)
+    before = (target.registrations, target.tool_calls, len(target.users()))
+    found = look(settings)
+    assert tuple(found) == LINES
+    assert {finding.state for finding in found.values()} == {"ok"}, found
+    assert found["sign-in page"].detail == f"a form at {target.web_url}, the server's own"
+    assert "revision 2025-11-25" in found["endpoint"].detail
+    assert found["workspace"].detail.startswith(str(settings.credentials.workspace_id))
+    assert found["tools"].detail == "all 4 that the profile calls, of 4"
+    assert (target.registrations, target.tool_calls, len(target.users())) == before
+    assert target.open_sessions == 0
+
+
+def test_where_reports_go_is_looked_up(settings: Settings, github: GithubServer) -> None:
+    assert look(settings)["report"].detail == (
+        "stays on this machine: no GITHUB_REPOSITORY is named"
+    )
+    variables = {**settings.variables, **github.variables}
+    settings = replace(settings, repository=REPOSITORY, variables=variables)
+    assert look(settings)["report"].detail == "posted on an issue that the first one opens"
+    github.add_issue(12)
+    found = look(replace(settings, tracking_issue="#12"))["report"]
+    assert found.told[:2] == ("ok", "posted on https://github.com/octo/loadtest/issues/12")
+    found = look(replace(settings, tracking_issue="13"))["report"]
+    assert found.state == "missing"
+    assert "issues/13: HTTP 404: there is no such issue" in found.detail
+    variables = {name: value for name, value in variables.items() if name != "GITHUB_TOKEN"}
+    found = look(replace(settings, variables=variables))["report"]
+    assert found.state == "missing"
+    assert "GITHUB_TOKEN is missing" in found.detail
+
+
+def test_before_provisioning_what_cannot_be_seen_comes_later(
+    target: ReferenceTarget, settings: Settings
+) -> None:
+    users = len(target.users())
+    found = look(replace(settings, credentials=Credentials(email=EMAIL)))
+    assert {name for name, finding in found.items() if finding.state == "missing"} == set()
+    assert found["credentials"].detail == "no password, workspace yet"
+    later = {name for name, finding in found.items() if finding.state == "later"}
+    assert {"sign-in page", "endpoint", "workspace"} < later
+    assert found["authorization"].state == found["clock"].state == "ok"
+    assert len(target.users()) == users
+
+
+def test_the_sign_in_page_is_seen_before_there_is_a_user(settings: Settings) -> None:
+    register(settings, "http://127.0.0.1/callback")
+    found = look(replace(settings, credentials=Credentials(email=EMAIL)))
+    assert found["sign-in page"].state == "ok"
+
+
+def test_an_endpoint_that_shows_nothing_without_a_workspace_is_asked_later(
+    serve: Serve, settings: Settings
+) -> None:
+    settings = replace(settings, base_url=serve(s256="plain").api_url)
+    found = look(replace(settings, credentials=Credentials(email=EMAIL)))
+    assert found["authorization"].state == "later"
+    assert found["authorization"].detail.startswith("not seen without a workspace: ")
+
+
+def test_a_server_that_shows_no_page_to_strangers_is_asked_later(
+    target: ReferenceTarget, settings: Settings
+) -> None:
+    before = target.registrations
+    found = look(settings)
+    assert found["authorization"].state == "ok"
+    assert found["sign-in page"].state == "later"
+    assert "invalid_client" in found["sign-in page"].detail
+    assert target.registrations == before
+
+
+def test_a_server_that_takes_the_registered_port_alone_shows_its_page(
+    serve: Serve, settings: Settings
+) -> None:
+    settings = replace(settings, base_url=serve(redirect_ports="registered").api_url)
+    register(settings, "http://127.0.0.1:4321/callback")
+    assert look(settings)["sign-in page"].state == "ok"
+
+
+@pytest.mark.parametrize("password", ["s3cret", "Performance"])
+def test_a_password_that_cannot_be_kept_out_of_other_text_is_warned_of(
+    settings: Settings, password: str
+) -> None:
+    who = replace(settings.credentials, password=SecretStr(password))
+    found = look(replace(settings, credentials=who))["credentials"]
+    assert (found.state, "8 characters" in found.remedy) == ("warn", True)
+    assert password not in found.detail + found.remedy
+
+
+def test_credentials_that_nobody_makes_are_asked_for_by_name(settings: Settings) -> None:
+    environment = settings.environment.model_copy(update={"provision": "none", "mcp_path": "/mcp"})
+    settings = replace(settings, environment=environment)
+    assert look(settings)["credentials"].detail == f"{EMAIL}, and nothing to provision"
+    lacking = look(replace(settings, credentials=Credentials(email=EMAIL)))["credentials"]
+    assert (lacking.state, lacking.detail) == ("later", "no LOADTEST_PASSWORD")
+
+
+@pytest.mark.parametrize(
+    ("skew", "state", "words"),
+    [(-3, "ok", "ahead of"), (30, "warn", "behind"), (90, "missing", "behind")],
+)
+def test_the_clock_is_compared(
+    serve: Serve, settings: Settings, skew: int, state: str, words: str
+) -> None:
+    skewed = serve(clock_skew_seconds=skew)
+    found = look(replace(settings, base_url=skewed.api_url))["clock"]
+    assert found.state == state
+    assert words in found.detail
+
+
+def test_a_refused_bearer_is_told_with_the_server_s_words(
+    settings: Settings, minted: Bearer
+) -> None:
+    head, _, _ = minted.access_token.get_secret_value().rpartition(".")
+    bad = replace(minted, access_token=SecretStr(f"{head}.AAAA"))
+    write_bearers(settings.bearer_file, (minted, bad))
+    found = look(replace(settings, clients=2))
+    assert found["endpoint"].state == "missing"
+    assert "HTTP 401: invalid_bearer" in found["endpoint"].detail
+    assert found["endpoint"].remedy == "inv mint --via browser makes a new one"
+    assert found["tools"].state == "later"
+
+
+def test_an_edge_that_is_out_of_order_is_no_fault_of_the_bearer(
+    serve: Serve, settings: Settings, minted: Bearer
+) -> None:
+    url = serve(edge_refusal="auth_unavailable").api_url
+    keep(settings, minted, mcp_url=f"{url}/mcp/{settings.credentials.workspace_id}")
+    found = look(replace(settings, base_url=url))
+    assert "HTTP 503: auth_unavailable" in found["endpoint"].detail
+    assert "mint" not in found["endpoint"].remedy
+
+
+def test_a_bearer_for_another_workspace_is_told(settings: Settings, minted: Bearer) -> None:
+    assert settings.base_url is not None
+    keep(settings, minted, mcp_url=settings.build_mcp_url(settings.base_url, "another"))
+    who = replace(settings.credentials, workspace_id="another")
+    found = look(replace(settings, credentials=who))
+    assert "cross_workspace_denied" in found["endpoint"].detail
+    assert found["workspace"].state == "missing"
+    assert found["workspace"].detail.endswith("meant is another")
+
+
+def test_a_bearer_for_another_endpoint_is_minted_anew(settings: Settings, minted: Bearer) -> None:
+    keep(settings, minted, mcp_url="https://elsewhere.example/mcp")
+    found = look(settings)
+    assert found["endpoint"].state == "later"
+    assert "https://elsewhere.example/mcp" in found["endpoint"].detail
+
+
+def test_a_bearer_file_that_others_may_read_is_told(settings: Settings, minted: Bearer) -> None:
+    keep(settings, minted)
+    settings.bearer_file.chmod(0o644)
+    found = look(settings)["bearer"]
+    assert found.state == "missing"
+    assert "can be read by others" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("seconds_left", "clients", "words"),
+    [(-5, 1, "expired"), (10, 1, "the profile takes"), (3600, 2, "1 of 2 clients")],
+)
+def test_a_bearer_that_does_not_last_is_made_by_the_run(
+    settings: Settings, minted: Bearer, seconds_left: float, clients: int, words: str
+) -> None:
+    settings = replace(settings, clients=clients)
+    keep(settings, minted, expires_at=time.time() + seconds_left)
+    found = look(settings)["bearer"]
+    assert found.state == "later"
+    assert words in found.detail
+
+
+def test_sign_in_origins_that_are_none_are_told(settings: Settings) -> None:
+    variables = {**settings.variables, "LOADTEST_SIGN_IN_ORIGINS": "login.example.com"}
+    found = look(replace(settings, variables=variables))["sign-in page"]
+    assert found.state == "missing"
+    assert "LOADTEST_SIGN_IN_ORIGINS" in found.detail
+
+
+# Quotas: the smoke profile's ladder is 16 sessions for 5 s, so 80 executeSQL in a minute.
+
+
+def with_rate(settings: Settings, rate: int) -> Settings:
+    tools = settings.profile.tools.model_copy(update={"target_rps": rate})
+    return replace(settings, profile=settings.profile.model_copy(update={"tools": tools}))
+
+
+@pytest.mark.parametrize(
+    ("quota", "rate", "clients", "state", "words", "remedy"),
+    [
+        ((60, None), None, 1, "warn", "spends 400 by 1 client:", "have the quota raised to 400"),
+        (
+            (60, 300),
+            None,
+            1,
+            "warn",
+            "spends 400",
+            "raised to 300 (inv provision does where it may), with --clients 2",
+        ),
+        ((100, 300), None, 1, "warn", "spends 400", "--clients 5, or have the quota raised to 300"),
+        ((60, 70), None, 1, "warn", "spends 400", "--stages of 2 at most, or a lighter --tool"),
+        (
+            (400, None),
+            None,
+            1,
+            "warn",
+            "the mix what the target's speed",
+            "--target-rps 1.5 or less",
+        ),
+        (
+            (400, None),
+            None,
+            5,
+            "warn",
+            "spends 100 by 5 clients",
+            "--target-rps 7.6 or less, or --fit-quota",
+        ),
+        ((100, None), None, 5, "warn", "the mix what", "--target-rps 1.6 or less"),
+        ((50_000, None), 10, 1, "ok", "the profile spends 760 by 1 client", ""),
+    ],
+)
+def test_a_quota_is_compared_with_the_profile(
+    settings: Settings,
+    quota: tuple[int, int | None],
+    rate: int | None,
+    clients: int,
+    state: str,
+    words: str,
+    remedy: str,
+) -> None:
+    units, most = quota
+    weights = {"executeSQL": 5, "runMetric": 3}
+    table = Quota(units_per_minute=units, most_units_per_minute=most, weights=weights)
+    settings = replace(with_quota(settings, table), clients=clients, base_url=None)
+    found = look(with_rate(settings, rate) if rate else settings)["quota"]
+    assert found.state == state
+    assert f"{units:,} units/min per client (configured)" in found.detail
+    assert words in found.detail
+    assert remedy in found.remedy
+
+
+def test_a_quota_that_was_raised_counts(settings: Settings, minted: Bearer) -> None:
+    settings = with_rate(replace(settings, base_url=None), 1)
+    keep(settings, minted)
+    path = settings.state_dir / "quota.json"
+    write_json(path, 1, {"raised": {"ours": 3600}}, private=True)
+    found = look(settings)["quota"]
+    assert found.state == "ok"
+    assert "3,600 units/min per client (raised from 60)" in found.detail
+    # The second client is not there yet, and nobody has raised its quota.
+    assert "60 units/min" in look(replace(settings, clients=2))["quota"].detail
+
+
+def test_a_quota_that_the_server_announces_is_seen(
+    target: ReferenceTarget, settings: Settings, minted: Bearer
+) -> None:
+    settings = with_quota(settings, None)
+    with open_gate(target.api_url) as gate:
+        gate.headers["RateLimit-Policy"] = '"default";q=30;w=60'
+        keep(settings, minted, mcp_url=f"{gate.url}/mcp/{settings.credentials.workspace_id}")
+        found = look(replace(settings, base_url=gate.url))["quota"]
+    assert "30 units/min per client (its RateLimit-Policy); the profile spends 80" in found.detail
+    assert "--clients 4" in found.remedy
+
+
+# TLS
+
+
+@contextmanager
+def serve_https(
+    folder: Path, name: str, days: float, *, by_authority: bool = True
+) -> Iterator[str]:
+    """Serve on https with a certificate for `name`; its authority lies in `folder`."""
+    context = build_server_tls(folder, name, days, by_authority=by_authority)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def do_POST(self) -> None:
+            self.send_error(404)
+
+    with serve_loopback(Handler, context) as origin:
+        yield origin
+
+
+@pytest.fixture
+def trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Trust the authority whose certificate is put into the folder, and no other."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    tls._verifying.cache_clear()
+    yield tmp_path
+    tls._verifying.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "by_authority", "state", "words", "remedy"),
+    [
+        ("127.0.0.1", 80.5, True, "ok", "certificate by Canary Authority, good for 80 days", ""),
+        ("127.0.0.1", 3.5, True, "warn", "good for 3 days", "renew"),
+        ("127.0.0.1", -1, True, "missing", "certificate has expired", "renew"),
+        ("localhost", 80, True, "missing", "mismatch", "LOADTEST_BASE_URL"),
+        ("127.0.0.1", 80, False, "missing", "self-signed certificate", "SSL_CERT_FILE"),
+    ],
+)
+def test_a_certificate_is_judged(
+    trust: Path,
+    settings: Settings,
+    name: str,
+    days: float,
+    by_authority: bool,
+    state: str,
+    words: str,
+    remedy: str,
+) -> None:
+    with serve_https(trust, name, days, by_authority=by_authority) as url:
+        found = look(replace(settings, base_url=url))
+    assert found["target"].state == "ok"
+    assert found["TLS"].state == state, found["TLS"]
+    assert words in found["TLS"].detail
+    assert remedy in found["TLS"].remedy
+    if state == "ok":
+        assert found["TLS"].detail.startswith("TLSv1.3")
+
+
+# The table as it is printed
+
+
+def inv_doctor(checkout: Path, *options: str, **variables: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "doctor", *options],
+        cwd=checkout,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "80"} | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=HANG_SECONDS,
+    )
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    return done.returncode, done.stdout
+
+
+def test_the_table_fits_80_columns_and_takes_the_knobs(
+    checkout: Path, target: ReferenceTarget
+) -> None:
+    address = {"LOADTEST_BASE_URL": target.api_url, "LOADTEST_EMAIL": EMAIL}
+    options = ("--env", "staging", "--stages", "2", "--stage-seconds", "60", "--clients", "2")
+    code, output = inv_doctor(checkout, *options, **address)
+    assert code == 0, output
+    words = " ".join(output.split())
+    assert "the profile spends 300 by 2 clients: calls will be refused" in words
+    assert "→ have the quota raised to 300" in words
+
+
+def test_a_local_target_is_started_only_when_there_is_a_bearer_to_look_with(
+    checkout: Path, serve: Serve, provisioned: Make
+) -> None:
+    code, output = inv_doctor(checkout)
+    assert code == 0, output
+    assert "started for the time of the run" in output
+    assert not (checkout / ".loadtest").exists()
+
+    state = checkout / ".loadtest" / "local"
+    target = serve(state / "target")
+    settings = provisioned(target)
+    write_bearers(state / "bearer.json", (self_mint(settings),))
+    (state / "credentials.env").write_bytes(settings.credentials_file.read_bytes())
+    (state / "credentials.env").chmod(0o600)
+    target.stop()
+    code, output = inv_doctor(checkout)
+    assert code == 0, output
+    assert "the reference target," in output
+    assert "takes the bearer" in output
+    assert json.loads((state / "bearer.json").read_text())["bearers"][0]["via"] == "session"

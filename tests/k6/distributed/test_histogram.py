@@ -1,0 +1,111 @@
+"""Histograms that are added up, and the lines that bring them."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.k6.distributed.histogram import Histogram, Tally, is_tally
+from tests.bench.raw_samples import take_percentile
+from tests.k6.distributed.fleet_lines import list_buckets, tell, wrap
+
+SHARES = (0.5, 0.9, 0.95, 0.99)
+SERIES = "mcp_duration{stage:10}"
+
+
+def read(*lines: bytes) -> Tally:
+    tally = Tally()
+    for line in lines:
+        assert tally.read_line(line)
+    return tally
+
+
+@given(
+    runners=st.lists(
+        st.lists(st.floats(0.001, 100_000), min_size=1, max_size=60), min_size=1, max_size=5
+    )
+)
+def test_merged_percentiles_are_within_half_a_percent_of_those_of_all_samples(
+    runners: list[list[float]],
+) -> None:
+    merged = Tally()
+    for samples in runners:
+        merged.add(read(tell({SERIES: samples})))
+    whole = [ms for samples in runners for ms in samples]
+    found = merged.trends[SERIES].percentiles(SHARES)
+    assert merged.count(SERIES) == len(whole)
+    assert merged.trends[SERIES].most == max(whole)
+    for share, value in zip(SHARES, found, strict=True):
+        assert value == pytest.approx(take_percentile(whole, share), rel=0.005)
+
+
+def test_an_average_of_percentiles_would_be_far_off() -> None:
+    chance = random.Random(1)  # noqa: S311
+    fast = [chance.lognormvariate(2, 0.2) for _ in range(900)]
+    slow = [chance.lognormvariate(5, 0.2) for _ in range(100)]
+    histogram = read(tell({SERIES: fast}), tell({SERIES: slow}, vu=2)).trends[SERIES]
+    exact = take_percentile(fast + slow, 0.95)
+    averaged = (take_percentile(fast, 0.95) + take_percentile(slow, 0.95)) / 2
+    assert histogram.percentiles([0.95])[0] == pytest.approx(exact, rel=0.005)
+    assert abs(averaged / exact - 1) > 0.3
+
+
+def test_what_no_clock_can_tell_apart_is_no_error() -> None:
+    histogram = read(tell({SERIES: [0.0, 0.0, 4.0]})).trends[SERIES]
+    assert histogram.percentiles([0.5])[0] == pytest.approx(0.001, rel=0.01)
+    assert histogram.percentiles([1.0]) == [pytest.approx(4.0, rel=0.005)]
+
+
+def test_no_percentile_is_above_the_longest() -> None:
+    histogram = Histogram()
+    histogram.add(100.0, [(462, 1), (463, 1)])
+    assert histogram.percentiles([1.0]) == [100.0]
+
+
+def test_the_order_of_runners_does_not_matter() -> None:
+    parts = [read(tell({SERIES: [ms, ms * 3]}, {"mcp_failures": 1})) for ms in (1.0, 7.0, 80.0)]
+    one, other = Tally(), Tally()
+    for part in parts:
+        one.add(part)
+    for part in reversed(parts):
+        other.add(part)
+    assert one.trends[SERIES].buckets == other.trends[SERIES].buckets
+    assert one.counts == other.counts == {"mcp_failures": 3}
+
+
+def test_a_line_that_is_read_twice_counts_once() -> None:
+    lines = [tell({SERIES: [5.0]}, {"mcp_failures": 2}, serial=serial) for serial in (1, 2)]
+    tally = read(*lines, *lines, tell({SERIES: [6.0]}, vu=2))
+    assert tally.count(SERIES) == 3
+    assert tally.count("mcp_failures") == 4
+    assert tally.count("mcp_response") == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "nonsense",
+        '{"vu": 1, "serial": 1}',
+        '{"vu": 1, "serial": 1, "trends": {"a": []}, "counts": {}}',
+        '{"vu": 1, "serial": 1, "trends": {"a": [5.0, 3]}, "counts": {}}',
+        '{"vu": 1, "serial": 1, "trends": {"a": [5.0, 3, 0]}, "counts": {}}',
+        '{"vu": 1, "serial": 1, "trends": {"a": [5.0, 3, -2]}, "counts": {}}',
+        '{"vu": 1, "serial": 1, "trends": {}, "counts": {"a": -1}}',
+    ],
+)
+def test_a_damaged_tally_counts_for_nothing(body: str) -> None:
+    tally = read(wrap(f"tally {body}"))
+    assert (tally.trends, tally.counts) == ({}, {})
+
+
+def test_other_lines_are_no_tallies() -> None:
+    whole = tell({SERIES: [1.0]})
+    others = (b"tally", wrap("session opened 1 0 2025-11-25"), whole[:40], b'{"loadtest":{}}\n')
+    assert [is_tally(line) for line in (whole, *others)] == [True, *[False] * 4]
+
+
+def test_a_series_may_be_named_after_any_tool() -> None:
+    series = 'mcp_duration{tool:größe "\\a"}'
+    assert read(tell({series: [2.0]})).count(series) == 1
+    assert list_buckets([2.0])[1:] == [69, 1]

@@ -1,0 +1,154 @@
+"""A runner's log as it grows, and what keeps a runner from being whole."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.errors import ResultsError
+from loadtest.k6.distributed.histogram import Tally
+from loadtest.k6.distributed.protocol import RunnerState
+from loadtest.k6.distributed.runner_log import RunnerLog, fill_gaps, find_faults, is_told
+from loadtest.k6.summary import Summary
+from tests.k6.distributed.fleet_lines import tell, wrap
+from tests.k6.distributed.fleet_summaries import build_summary, print_summary
+
+SERIES = "mcp_duration{stage:10}"
+TEN = {"mcp_duration{stage:10}": {"count": 10}}
+
+
+def read(count: int) -> Tally:
+    tally = Tally()
+    if count:
+        tally.read_line(tell({SERIES: [5.0] * count}))
+    return tally
+
+
+def find(
+    *runners: tuple[RunnerState, int, Summary | None],
+) -> list[str]:
+    states, counts, summaries = zip(*runners, strict=True)
+    faults = find_faults(states, [read(count) for count in counts], summaries)
+    return [fault.describe() for fault in faults]
+
+
+def ended(number: int) -> RunnerState:
+    return RunnerState(number, "ended", exit_code=0)
+
+
+def test_runners_that_did_their_share_have_no_fault() -> None:
+    assert find((ended(1), 10, build_summary(metrics=TEN)), (ended(2), 0, build_summary())) == []
+
+
+def test_a_runner_is_lost_late_or_partial() -> None:
+    gone = RunnerState(2, "lost", reason="OOMKilled")
+    assert find(
+        (ended(1), 10, build_summary(metrics=TEN)),
+        (gone, 3, None),
+        (ended(3), 10, build_summary(metrics=TEN, began=7300)),
+        (ended(4), 9, build_summary(metrics=TEN)),
+        (ended(5), 10, None),
+    ) == [
+        "runner 2 lost: OOMKilled",
+        "runner 3 late: it began 7.3 s after the first",
+        "runner 4 partial: 1 of its 10 samples are lost",
+        "runner 5 lost: it told no summary of its figures",
+    ]
+
+
+def test_a_runner_may_be_late_and_partial() -> None:
+    late = build_summary(metrics=TEN, began=2100)
+    words = find((ended(1), 10, build_summary(metrics=TEN)), (ended(2), 0, late))
+    assert [word.split(":")[0] for word in words] == ["runner 2 late", "runner 2 partial"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "told", "others"),
+    [
+        (
+            "tools",
+            ["mcp_duration{tool:look}", "mcp_failures{tool:look,reason:timeout}", "mcp_opening"],
+            ["mcp_duration", "mcp_failures", "mcp_failures{reason:timeout}", "mcp_open_failures"],
+        ),
+        (
+            "sessions",
+            ["mcp_response{stage:10}", "mcp_open_failures{stage:10,reason:capacity}"],
+            ["mcp_response", "mcp_opening", "http_req_duration{stage:10}", "mcp_ended{stage:10}"],
+        ),
+        (
+            "cold-start",
+            ["mcp_duration{frame:connect}", "mcp_failures{frame:connect,reason:timeout}"],
+            ["mcp_duration", "mcp_sessions_opened"],
+        ),
+    ],
+)
+def test_each_sample_is_expected_of_one_series_alone(
+    scenario: str, told: list[str], others: list[str]
+) -> None:
+    names = (*told, *others)
+    body = build_summary(scenario).model_copy(update={"metrics": {n: {"count": 1} for n in names}})
+    [words] = find((ended(1), 0, body))
+    assert words == f"runner 1 partial: {len(told)} of its {len(told)} samples are lost"
+
+
+def test_what_a_tally_lacks_is_taken_from_the_runners_own_summary() -> None:
+    samples = [float(ms) for ms in range(1, 1001)]
+    failures = "mcp_failures{stage:10,reason:timeout}"
+    trend = {"count": 1000, "min": 1.0, "max": 1000.0, "scale": [100.9, 500.5, 900.1, 990.01]}
+    metrics: dict[str, dict[str, Any]] = {
+        SERIES: trend,
+        failures: {"count": 7},
+        "mcp_ended": {"count": 2, "max": 1.0},
+    }
+    summary = build_summary(metrics=metrics)
+    own = summary.loadtest.model_copy(update={"scale": (10, 50, 90, 99)})
+    tally = Tally()
+    tally.read_line(tell({SERIES: samples[:400]}, {failures: 2}))
+    fill_gaps(tally, summary.model_copy(update={"loadtest": own}))
+    histogram = tally.trends[SERIES]
+    assert (histogram.count(), histogram.most, tally.counts) == (1000, 1000.0, {failures: 7})
+    assert histogram.percentiles((0.1, 0.25, 0.5, 0.9, 0.99)) == pytest.approx(
+        [100.9, 250.75, 500.5, 900.1, 990.01], rel=0.006
+    )
+
+
+def test_a_whole_tally_is_left_as_it_is() -> None:
+    tally, before = read(10), read(10)
+    fill_gaps(tally, build_summary(metrics={SERIES: {"count": 10, "max": 9.0, "scale": []}}))
+    assert tally.trends[SERIES].buckets == before.trends[SERIES].buckets
+
+
+def test_a_log_is_read_on_by_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "k6-1.log"
+    line, summary = tell({SERIES: [5.0]}), print_summary(build_summary(metrics=TEN))
+    log = RunnerLog(path)
+    with path.open("ab", buffering=0) as writer:
+        writer.write(line[:50])
+        log.read_on()
+        assert log.tally.count(SERIES) == 0
+        writer.write(line[50:] + wrap("something else") + summary[:-1])
+        log.read_on()
+        assert (log.tally.count(SERIES), log.summary) == (1, None)
+        writer.write(b"\n")
+        log.read_on()
+        log.read_on()
+    assert log.tally.count(SERIES) == 1
+    kept = log.parse_summary(tmp_path / "1" / "summary.json", "sessions")
+    assert kept == build_summary(metrics=TEN)
+    assert (tmp_path / "1" / "summary.json").read_bytes() == summary
+    with pytest.raises(ResultsError, match="of scenario sessions"):
+        log.parse_summary(tmp_path / "1" / "summary.json", "tools")
+
+
+def test_a_log_without_a_summary_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "k6-1.log"
+    path.write_bytes(b"")
+    log = RunnerLog(path)
+    log.read_on()
+    with pytest.raises(ResultsError, match="told no summary"):
+        log.parse_summary(tmp_path / "summary.json", "sessions")
+
+
+def test_what_is_told_needs_no_place_in_the_log_that_is_kept() -> None:
+    lines = (tell({SERIES: [1.0]}), print_summary(build_summary()), wrap("session closed 1"), b"x")
+    assert [is_told(line) for line in lines] == [True, True, False, False]

@@ -1,0 +1,302 @@
+"""Several k6 that run a scenario as one: the real binary against the reference target."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+import pytest
+
+from loadtest.k6.binary import K6Binary
+from loadtest.k6.distributed.run import run_fleet
+from loadtest.k6.distributed.segments import build_flags, open_segments
+from loadtest.k6.outputs import parse_outputs
+from loadtest.k6.progress import Live, NoWatcher, Watcher
+from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
+from loadtest.results.run import SCENARIOS, Row
+from loadtest.results.run_folder import RunFolder, read_run_folder
+from tests.bench.raw_samples import read_durations, take_percentile
+from tests.k6 import running
+from tests.k6.running import Endpoint, build_settings, check_schedule, limit_rate, new_folder, pick
+
+pytestmark = pytest.mark.slow
+
+RunFleet = Callable[..., ScenarioRun]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, binary: K6Binary) -> RunFleet:
+    """Run one scenario by three k6, shortened and with the knobs given."""
+
+    def run(
+        scenario: str,
+        endpoint: Endpoint,
+        watcher: Watcher | None = None,
+        outputs: Sequence[str] = (),
+        **knobs: str,
+    ) -> ScenarioRun:
+        settings = build_settings(**knobs)
+        given = parse_outputs(outputs, [scenario], binary.path, "segments")
+        return run_fleet(
+            scenario,
+            replace(settings, outputs=given, parallelism=3),
+            endpoint.mcp_url,
+            endpoint.bearer_file,
+            out_dir=tmp_path / scenario,
+            watcher=watcher,
+            launch=open_segments(binary, settings.variables),
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def both(
+    open_endpoint: Callable[..., Endpoint],
+    tmp_path_factory: pytest.TempPathFactory,
+    binary: K6Binary,
+) -> tuple[Endpoint, RunFolder, RunFolder]:
+    """Run all three scenarios by one k6, then by three."""
+    endpoint = open_endpoint()
+    settings = build_settings(ITERATIONS="7", VUS="4", STAGES="1,4", STAGE_SECONDS="2")
+    launch = open_segments(binary, settings.variables)
+    folders = [
+        run_scenarios(
+            replace(settings, parallelism=parallelism),
+            new_folder(tmp_path_factory.mktemp("runs"), binary),
+            endpoint.mcp_url,
+            endpoint.bearer_file,
+            run=run,
+        )
+        for parallelism, run in (
+            (1, partial(run_scenario, binary=binary)),
+            (3, partial(run_fleet, launch=launch)),
+        )
+    ]
+    return endpoint, folders[0], folders[1]
+
+
+def test_a_fleet_leaves_the_rows_of_a_single_k6(
+    both: tuple[Endpoint, RunFolder, RunFolder],
+) -> None:
+    _, one, many = both
+    for folder in (one, many):
+        assert [(each.name, each.outcome, each.faults) for each in folder.run.scenarios] == [
+            (name, "ok", ()) for name in SCENARIOS
+        ]
+    assert [(row.scenario, row.kind, row.name) for row in many.rows] == [
+        (row.scenario, row.kind, row.name) for row in one.rows
+    ]
+    assert read_run_folder(many.path) == many
+
+
+def test_sessions_stages_and_rates_are_the_whole_fleets(
+    both: tuple[Endpoint, RunFolder, RunFolder],
+) -> None:
+    _, _, many = both
+    rows = {(row.scenario, row.kind, row.name): row for row in many.rows}
+    assert rows["cold-start", "frame", "first dispatch"].ok == 7
+    for sessions in (1, 4):
+        stage = rows["sessions", "stage", str(sessions)]
+        assert (stage.ok, stage.offered_rate) == (stage.count, sessions)
+        assert stage.achieved_rate == stage.count / 2
+        check_schedule(stage, 2, late_seconds=0.5)
+        assert rows["sessions", "opening", str(sessions)].ok == sessions
+    assert rows["tools", "opening", "all"].ok == 4
+
+
+def test_a_fleet_leaves_nothing_on_the_target_and_no_secret_in_its_files(
+    both: tuple[Endpoint, RunFolder, RunFolder],
+) -> None:
+    endpoint, _, many = both
+    assert endpoint.target.open_sessions == 0
+    assert [each.sessions_left for each in many.run.scenarios] == [0, 0, 0]
+    token = endpoint.bearer_file.read_text(encoding="utf-8").split('"access_token": "')[1][:40]
+    files = [path for path in many.path.rglob("*") if path.is_file()]
+    assert len(files) > 3 * 3 * 3
+    assert not [path for path in files if token in path.read_text(encoding="utf-8")]
+    assert not list((running.state_root / ".loadtest" / "local").glob("k6*.log"))
+
+
+def test_merged_percentiles_are_those_of_all_samples(
+    fleet: RunFleet, open_endpoint: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    raw = f"csv={tmp_path}/raw-{{runner}}.csv"
+    run = fleet("tools", open_endpoint(), outputs=[raw], VUS="6", DURATION="3")
+    for row, found in zip_samples(run, tmp_path):
+        assert row.duration is not None
+        assert row.duration.max == pytest.approx(max(found))
+        for share, merged in (
+            (0.5, row.duration.p50),
+            (0.95, row.duration.p95),
+            (0.99, row.duration.p99),
+        ):
+            assert merged == pytest.approx(take_percentile(found, share), rel=0.006)
+
+
+def zip_samples(run: ScenarioRun, folder: Path) -> Iterator[tuple[Row, list[float]]]:
+    """Yield the rows of a mix with their raw samples; their counts are the same."""
+    samples: dict[str, list[float]] = {}
+    for number in (1, 2, 3):
+        for tool, ms in read_durations(folder / f"raw-{number}.csv"):
+            samples.setdefault(tool, []).append(ms)
+    samples["all"] = [ms for found in samples.values() for ms in found]
+    assert len(samples["all"]) > 300
+    for tool, found in samples.items():
+        row = pick(run, "tool", tool)
+        assert row.ok == len(found)
+        yield row, found
+
+
+def test_a_fleet_keeps_the_limit_of_its_environment(
+    open_endpoint: Callable[..., Endpoint], tmp_path: Path, binary: K6Binary
+) -> None:
+    endpoint = open_endpoint()
+    settings = limit_rate(build_settings(VUS="6", DURATION="3"), 20)
+    run = run_fleet(
+        "tools",
+        replace(settings, parallelism=3),
+        endpoint.mcp_url,
+        endpoint.bearer_file,
+        out_dir=tmp_path,
+        launch=open_segments(binary, settings.variables),
+    )
+    row = pick(run, "tool", "all")
+    assert row.held_rate == 20
+    assert 0 < row.count <= 60
+
+
+class WhenOpen(NoWatcher):
+    """Acts once, as soon as the target has that many sessions."""
+
+    def __init__(self, endpoint: Endpoint, sessions: int, act: Callable[[], None]) -> None:
+        self._endpoint, self._sessions = endpoint, sessions
+        self._act = act
+        self._acted = False
+
+    def tick(self, live: Live | None) -> None:  # noqa: ARG002
+        """Act when it is time."""
+        if not self._acted and self._endpoint.target.open_sessions >= self._sessions:
+            self._acted = True
+            self._act()
+
+
+def list_runners() -> list[psutil.Process]:
+    """Return the k6 processes that are ours, in the order in which they began."""
+    children = psutil.Process().children()
+    return [child for child in children if "k6" in child.name()]
+
+
+def test_a_lost_runner_is_named_and_the_rest_is_kept(
+    fleet: RunFleet, open_endpoint: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    endpoint = open_endpoint()
+    killer = WhenOpen(endpoint, 3, lambda: list_runners()[1].kill())
+    run = fleet("sessions", endpoint, killer, STAGES="1,3", STAGE_SECONDS="2")
+    assert (run.result.outcome, run.result.reason) == (
+        "failed",
+        "runner 2 lost: killed by signal 9",
+    )
+    assert [(fault.runner, fault.state) for fault in run.result.faults] == [(2, "lost")]
+    assert pick(run, "stage", "1").ok == 2
+    # Two of three sessions call twice each, one of them shortly before the end; the lost runner may
+    # have called once before it was lost.
+    assert 3 <= pick(run, "stage", "3").ok <= 5
+    assert endpoint.target.open_sessions == run.result.sessions_left == 0
+    assert (tmp_path / "sessions" / "runners" / "3" / "summary.json").exists()
+
+
+def test_an_interrupted_fleet_ends_its_runners_and_closes_its_sessions(
+    fleet: RunFleet, open_endpoint: Callable[..., Endpoint]
+) -> None:
+    endpoint = open_endpoint()
+    began = time.monotonic()
+    run = fleet(
+        "sessions", endpoint, WhenOpen(endpoint, 3, interrupt), STAGES="3", STAGE_SECONDS="100"
+    )
+    assert time.monotonic() - began < 60
+    assert isinstance(run.interruption, KeyboardInterrupt)
+    assert run.result.outcome == "interrupted"
+    assert (list_runners(), endpoint.target.open_sessions) == ([], 0)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+class WhenCalled(NoWatcher):
+    """Interrupts as soon as the target has had that many calls."""
+
+    def __init__(self, endpoint: Endpoint, calls: int) -> None:
+        self._endpoint, self._calls = endpoint, calls
+
+    def tick(self, live: Live | None) -> None:  # noqa: ARG002
+        """Interrupt when it is time."""
+        if self._endpoint.target.tool_calls >= self._calls:
+            interrupt()
+
+
+def test_an_interrupted_fleet_loses_no_sample_of_its_mix(
+    fleet: RunFleet, open_endpoint: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    endpoint = open_endpoint()
+    raw = f"csv={tmp_path}/raw-{{runner}}.csv"
+    watcher = WhenCalled(endpoint, 600)
+    run = fleet("tools", endpoint, watcher, [raw], VUS="6", DURATION="60")
+    assert (run.result.outcome, run.result.faults) == ("interrupted", ())
+    for row, found in zip_samples(run, tmp_path):
+        assert row.duration is not None
+        assert row.duration.max == pytest.approx(max(found))
+        # Two neighbours on the scale of each runner are a hundredth of its samples apart.
+        around = [take_percentile(found, share) for share in (0.48, 0.52)]
+        assert around[0] * 0.99 <= row.duration.p50 <= around[1] * 1.01
+
+
+def test_an_interrupted_fleet_loses_no_sample_of_its_ladder(
+    fleet: RunFleet, open_endpoint: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    endpoint = open_endpoint()
+    raw = f"csv={tmp_path}/raw-{{runner}}.csv"
+    watcher = WhenCalled(endpoint, 24)
+    run = fleet("sessions", endpoint, watcher, [raw], STAGES="3", STAGE_SECONDS="100")
+    assert (run.result.outcome, run.result.faults) == ("interrupted", ())
+    files = [tmp_path / f"raw-{number}.csv" for number in (1, 2, 3)]
+    stage = pick(run, "stage", "3")
+    assert stage.ok == sum(len(list(read_durations(file))) for file in files) >= 20
+    assert stage.response is not None
+    assert pick(run, "opening", "3").ok == 3
+
+
+def test_a_runner_whose_bearer_is_refused_ends_them_all(
+    fleet: RunFleet, open_endpoint: Callable[..., Endpoint]
+) -> None:
+    ahead = [0.0]
+    endpoint = open_endpoint(clock=lambda: time.time() + ahead[0])
+    expirer = WhenOpen(endpoint, 3, lambda: ahead.append(ahead.pop() + 7200))
+    run = fleet("sessions", endpoint, expirer, STAGES="3", STAGE_SECONDS="100")
+    assert run.result.outcome == "aborted"
+    assert "refuses the bearer" in (run.result.reason or "")
+    assert list_runners() == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_fleet_whose_target_is_down_is_broken_off(
+    fleet: RunFleet, open_endpoint: Callable[..., Endpoint]
+) -> None:
+    endpoint = open_endpoint(error_share=1.0)
+    run = fleet("tools", endpoint, VUS="6", DURATION="280")
+    assert run.result.outcome == "aborted"
+    assert "of the requests of the last" in (run.result.reason or "")
+
+
+def test_the_shares_of_a_fleet_are_cut_as_the_operator_cuts_them() -> None:
+    assert build_flags(2, 4) == [
+        "--execution-segment=1/4:2/4",
+        "--execution-segment-sequence=0,1/4,2/4,3/4,1",
+        "--tag=instance_id=2",
+    ]
+    assert build_flags(4, 4)[0] == "--execution-segment=3/4:1"
+    assert build_flags(1, 1) == ["--tag=instance_id=1"]

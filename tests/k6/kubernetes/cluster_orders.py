@@ -1,0 +1,73 @@
+"""Orders of one scenario with a known bearer, and tables of where they run."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from loadtest.common.redaction import SecretStr
+from loadtest.config.loading import load_settings
+from loadtest.config.models import Environment, Kubernetes, Profile
+from loadtest.context import ROOT
+from loadtest.k6.command import build_told
+from loadtest.k6.distributed.protocol import Order
+from loadtest.k6.distributed.run import TELL
+from loadtest.state.bearers import Bearer, write_bearers
+
+TOKEN = "canary-token-of-the-tests"
+MCP_URL = "https://mcp.canary.example/mcp/canary-workspace"
+
+PLAIN = Kubernetes(namespace="load-tests")
+FULL = Kubernetes.model_validate(
+    {
+        "namespace": "load-tests",
+        "context": "eu-production",
+        "image": "registry.example.com/mirror/k6@sha256:" + "5" * 64,
+        "starter_image": "registry.example.com/mirror/k6-operator:starter-v1.6.0",
+        "cpu": "1500m",
+        "memory": "4Gi",
+        "spread": "zone",
+        "node_selector": {"example.com/pool": "load"},
+        "tolerations": [
+            {"key": "example.com/load", "operator": "Exists", "effect": "NoSchedule"},
+            {"key": "spot", "value": "true"},
+        ],
+        "image_pull_secrets": ["registry"],
+        "schedule": "17 4 * * MON",
+        "job_image": "registry.example.com/mcp-loadtest:2026.11",
+        "job_secret": "loadtest-settings",
+    }
+)
+
+
+def load_profiles() -> dict[str, Profile]:
+    """Return the profiles of loadtest.toml."""
+    names = ("smoke", "standard", "full")
+    return {name: load_settings(ROOT, "prod", name, process_env={}).profile for name in names}
+
+
+def load_environment(**update: Any) -> Environment:
+    """Return prod of loadtest.toml, running where FULL says."""
+    environment = load_settings(ROOT, "prod", process_env={}).environment
+    return environment.model_copy(update={"kubernetes": FULL, **update})
+
+
+def build_order(folder: Path, scenario: str, profile: Profile, **update: Any) -> Order:
+    """Return an order whose bearer lies in the folder; keywords replace its fields."""
+    bearer_file = folder / "bearer.json"
+    bearer = Bearer(SecretStr(TOKEN), time.time() + 3600, MCP_URL, "mcp:read", "session", "ws")
+    write_bearers(bearer_file, [bearer, bearer])
+    variables = {"LOADTEST_BASE_URL": MCP_URL.partition("/mcp/")[0]}
+    settings = replace(load_settings(ROOT, "prod", process_env=variables), profile=profile)
+    order = Order(
+        scenario=scenario,
+        parallelism=4,
+        variables=build_told(scenario, settings, MCP_URL) | TELL,
+        tools=settings.tools.render(),
+        mcp_url=MCP_URL,
+        bearer_file=bearer_file,
+        seconds=2000.5,
+        logs=(),
+        renewal_url="http://127.0.0.1:1/loopback-secret-path",
+    )
+    return replace(order, **update)

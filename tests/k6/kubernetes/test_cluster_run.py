@@ -1,0 +1,147 @@
+"""The scenarios in a cluster, as a run has them there: real scripts, real k6, a real target."""
+
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from loadtest.common.redaction import SecretStr
+from loadtest.config.models import Kubernetes
+from loadtest.k6.distributed.protocol import Order
+from loadtest.k6.distributed.run import run_fleet
+from loadtest.k6.kubernetes.client import Cluster
+from loadtest.k6.kubernetes.engine import Engine
+from loadtest.k6.kubernetes.test_run import ClusterFleet
+from loadtest.k6.progress import Live, NoWatcher
+from loadtest.reference.server import ReferenceTarget
+from loadtest.results.run import RunnerFault
+from loadtest.state.bearers import Bearer
+from tests.k6.kubernetes.kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
+from tests.k6.kubernetes.launched import BOUNDS, READER, are, watch
+from tests.k6.kubernetes.operator_stand_in import Operator
+from tests.k6.running import build_settings, mint_by_session
+
+pytestmark = pytest.mark.slow
+
+
+class Killer(NoWatcher):
+    """Has a runner killed as soon as it was started."""
+
+    def __init__(self, operator: Operator, number: int) -> None:
+        self._operator = operator
+        self._number = number
+
+    def tick(self, _: Live | None) -> None:
+        """Kill it, once it runs."""
+        if self._operator.has_started.is_set():
+            self._operator.kill(self._number, "OOMKilled")
+
+
+@pytest.fixture
+def engine(cluster: Cluster, where: Kubernetes) -> Engine:
+    """Give the engine as a run has it."""
+    return Engine(cluster, "staging", where)
+
+
+@pytest.mark.parametrize("scenario", ["cold-start", "sessions", "tools"])
+def test_a_scenario_in_a_cluster_is_read_back_whole(
+    serve: Callable[..., ReferenceTarget],
+    operator: Operator,
+    engine: Engine,
+    tmp_path: Path,
+    scenario: str,
+) -> None:
+    operator.scripts.clear()
+    target = serve(tool_quota=False)
+    bearer_file = tmp_path / "bearer" / "bearer.json"
+    mcp_url = mint_by_session(target.api_url, bearer_file)
+    settings = replace(build_settings(VUS="2", STAGES="2,4"), root=tmp_path, parallelism=2)
+    out_dir = tmp_path / scenario
+    run = run_fleet(scenario, settings, mcp_url, bearer_file, out_dir=out_dir, launch=engine.launch)
+    assert (run.result.outcome, run.result.reason, run.result.faults) == ("ok", None, ())
+    assert run.rows
+    assert all(row.ok == row.count > 0 for row in run.rows if row.kind != "tool"), run.rows
+
+
+def test_a_runner_that_is_lost_in_a_cluster_is_named_and_the_rest_kept(
+    serve: Callable[..., ReferenceTarget], operator: Operator, engine: Engine, tmp_path: Path
+) -> None:
+    operator.scripts.clear()
+    target = serve(tool_quota=False)
+    bearer_file = tmp_path / "bearer" / "bearer.json"
+    mcp_url = mint_by_session(target.api_url, bearer_file)
+    settings = replace(build_settings(VUS="2", DURATION="3"), root=tmp_path, parallelism=2)
+    run = run_fleet(
+        "tools",
+        settings,
+        mcp_url,
+        bearer_file,
+        out_dir=tmp_path / "tools",
+        watcher=Killer(operator, 2),
+        launch=engine.launch,
+    )
+    assert RunnerFault(2, "lost", "OOMKilled") in run.result.faults
+    assert run.rows
+
+
+def test_pods_that_are_slow_to_go_are_a_warning_and_what_was_measured_counts(
+    serve: Callable[..., ReferenceTarget],
+    operator: Operator,
+    kubernetes: KubernetesServer,
+    launch: Callable[..., ClusterFleet],
+    tmp_path: Path,
+) -> None:
+    operator.scripts.clear()
+    kubernetes.keeps_pods = True
+    target = serve(tool_quota=False)
+    bearer_file = tmp_path / "bearer" / "bearer.json"
+    mcp_url = mint_by_session(target.api_url, bearer_file)
+    settings = replace(build_settings(STAGES="2"), root=tmp_path, parallelism=2)
+
+    def start(order: Order) -> ClusterFleet:
+        changes = {field.name: getattr(order, field.name) for field in fields(order)}
+        return launch(replace(BOUNDS, close=0.2), **changes)
+
+    out_dir = tmp_path / "sessions"
+    run = run_fleet("sessions", settings, mcp_url, bearer_file, out_dir=out_dir, launch=start)
+    assert run.result.outcome == "ok"
+    assert run.result.reason == (
+        "mcp-loadtest-staging-sessions is deleted, but 3 pods are still there after 0 s: see "
+        f"`kubectl --context {CONTEXT} get pods -l k6_cr=mcp-loadtest-staging-sessions "
+        f"-n {NAMESPACE}`"
+    )
+    assert run.rows
+    kubernetes.keeps_pods = False
+
+
+def test_a_fresh_bearer_reaches_runners_by_their_secret_alone(
+    launch: Callable[..., ClusterFleet], operator: Operator, order: Order
+) -> None:
+    operator.scripts["sessions.js"] = READER
+    log = order.logs[0]
+    fleet = launch(renewal_url="http://127.0.0.1:1/unused", parallelism=1, logs=(log,))
+    watch(fleet, are("running"))
+    watch(fleet, lambda _: "serial 0, expires at" in log.read_text(encoding="utf-8"))
+    fresh = Bearer(SecretStr("fresh-canary"), 4102444800, "http://127.0.0.1/mcp", "", "session")
+    fleet.update_bearers([fresh])
+    told = "serial 1, expires at 4102444800"
+    watch(fleet, lambda _: told in log.read_text(encoding="utf-8"))
+    fleet.stop()
+    said = log.read_text(encoding="utf-8")
+    assert "another: 403" in said
+    assert "canary" not in said
+    fleet.update_bearers([fresh])  # of a fleet that is gone, it is nobody's
+
+
+def test_a_bearer_renewed_while_a_fleet_is_launched_is_put_into_its_secret(
+    operator: Operator, kubernetes: KubernetesServer, engine: Engine, order: Order
+) -> None:
+    operator.dies_at = ""
+    fresh = Bearer(SecretStr("fresh-canary"), 4102444800, "http://127.0.0.1/mcp", "", "session")
+    kubernetes.on_create = lambda _: engine.renew([fresh])
+    fleet = engine.launch(order)
+    (secret,) = kubernetes.list_things("secrets")
+    assert b"fresh-canary" in b64decode(secret["data"]["bearer.json"])
+    fleet.close()

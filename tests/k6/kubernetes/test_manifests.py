@@ -1,0 +1,271 @@
+"""What Kubernetes is asked for: by its schemas, for every profile, and as reviewed."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.config.models import Kubernetes
+from loadtest.errors import ConfigError, UsageError
+from loadtest.k6.kubernetes.manifests import (
+    Manifests,
+    build_cadence,
+    build_labels,
+    build_manifests,
+    build_name,
+    build_slug,
+    render,
+)
+from loadtest.results.run import SCENARIOS
+from tests.k6.kubernetes.cluster_orders import (
+    FULL,
+    PLAIN,
+    build_order,
+    load_environment,
+    load_profiles,
+)
+from tests.k6.kubernetes.operated_jobs import build_runner_job, build_starter_job
+from tests.k6.kubernetes.testrun_schema import find_faults
+
+GOLDEN = Path(__file__).parent / "golden"
+PROFILES = load_profiles()
+SMOKE = PROFILES["smoke"]
+# Of Kubernetes: what long-term clusters still run, and the newest that the package has.
+VERSIONS = ("1.30", kubernetes_validate.latest_version())
+
+
+def check_by_schema(manifests: Iterable[dict[str, Any]]) -> None:
+    for manifest in manifests:
+        for version in VERSIONS:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("where", [PLAIN, FULL], ids=["plain", "full"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_s_manifests_are_what_the_schemas_take(
+    profile: str, scenario: str, where: Kubernetes, tmp_path: Path
+) -> None:
+    manifests = build_manifests(build_order(tmp_path, scenario, PROFILES[profile]), "prod", where)
+    *others, test_run = manifests.list()
+    assert find_faults(test_run) == []
+    check_by_schema((*others, build_runner_job(test_run, 1), build_starter_job(test_run)))
+    # The definition of a TestRun leaves its metadata open; that of the others is the same.
+    assert {str(manifest["metadata"]) for manifest in others} == {str(test_run["metadata"])}
+
+
+def test_a_field_that_the_operator_does_not_know_is_a_fault(tmp_path: Path) -> None:
+    test_run = build_manifests(build_order(tmp_path, "tools", SMOKE), "prod", FULL).test_run
+    test_run["spec"]["runner"]["tolerations"][0]["efect"] = "NoSchedule"
+    test_run["spec"]["parallelism"] = "4"
+    misplaced, mistyped = sorted(find_faults(test_run))
+    assert "$.spec.parallelism: '4' is not of type 'integer'" in misplaced
+    assert "'efect' was unexpected" in mistyped
+
+
+def test_the_cadence_is_what_the_schemas_take() -> None:
+    check_by_schema(build_cadence("prod", load_environment(), 4))
+
+
+def compare(name: str, text: str) -> None:
+    """Compare with a golden file; LOADTEST_UPDATE_GOLDEN=1 writes it instead, to be reviewed."""
+    path = GOLDEN / name
+    if os.environ.get("LOADTEST_UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def shorten(manifests: Manifests) -> tuple[dict[str, Any], ...]:
+    """Leave out what changes with the scripts: their texts, and all of the library but one file."""
+    texts = {
+        key: f"<{key}>"
+        for key in manifests.config_map["data"]
+        if not key.startswith("lib.") or key == "lib.env.js"
+    }
+    (scripts, *_) = manifests.test_run["spec"]["runner"]["volumes"]
+    items = scripts["configMap"]["items"]
+    items[:] = [item for item in items if item["key"] in texts]
+    return replace(manifests, config_map={**manifests.config_map, "data": texts}).list()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_scenario_renders_as_reviewed(scenario: str, tmp_path: Path) -> None:
+    cases: dict[str, tuple[Kubernetes, dict[str, Any]]] = {
+        "cold-start": (PLAIN, {"parallelism": 1, "renewal_url": None}),
+        "sessions": (FULL, {}),
+        "tools": (
+            PLAIN.model_copy(update={"spread": "none"}),
+            {
+                "outputs": ("experimental-prometheus-rw",),
+                "output_variables": {"K6_PROMETHEUS_RW_PASSWORD": "canary-password"},
+            },
+        ),
+    }
+    where, update = cases[scenario]
+    manifests = build_manifests(build_order(tmp_path, scenario, SMOKE, **update), "prod", where)
+    compare(f"{scenario}.yaml", render(shorten(manifests)))
+
+
+def test_the_cadence_renders_as_reviewed() -> None:
+    compare("cadence.yaml", render(build_cadence("prod", load_environment(), 4)))
+
+
+def test_what_is_rendered_reads_back_as_what_is_applied(tmp_path: Path) -> None:
+    manifests = build_manifests(build_order(tmp_path, "sessions", PROFILES["full"]), "prod", FULL)
+    read = list(yaml.safe_load_all(render(manifests.list())))
+    masked = dict.fromkeys(manifests.secret["data"], "<masked>")
+    assert read == [
+        {**manifest, "data": masked} if manifest["kind"] == "Secret" else manifest
+        for manifest in manifests.list()
+    ]
+    assert "*id" not in render(manifests.list())
+
+
+def test_one_runner_is_asked_for_as_any_number_is(tmp_path: Path) -> None:
+    one, many = (
+        build_manifests(
+            build_order(tmp_path, "sessions", SMOKE, parallelism=count), "prod", PLAIN
+        ).test_run
+        for count in (1, 9)
+    )
+    assert find_faults(one) == []
+    assert (one["spec"].pop("parallelism"), many["spec"].pop("parallelism")) == (1, 9)
+    assert one == many
+
+
+def test_a_runner_without_renewal_gets_no_token_of_the_cluster(tmp_path: Path) -> None:
+    order = build_order(tmp_path, "sessions", SMOKE, renewal_url=None)
+    text = str(build_manifests(order, "prod", PLAIN).test_run)
+    assert "serviceAccountToken'" not in text
+    assert "RENEWAL" not in text
+
+
+def test_a_runner_s_token_outlives_its_start_and_the_scenario(tmp_path: Path) -> None:
+    test_run = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", PLAIN).test_run
+    cluster = test_run["spec"]["runner"]["volumes"][-1]["projected"]
+    assert cluster["sources"][0]["serviceAccountToken"]["expirationSeconds"] > 2000.5 + 300
+
+
+@pytest.mark.parametrize(
+    ("spread", "keys"),
+    [
+        ("none", []),
+        ("node", ["kubernetes.io/hostname"]),
+        ("zone", ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]),
+    ],
+)
+def test_runners_are_spread_by_the_labels_that_the_operator_gives_them(
+    spread: str, keys: list[str], tmp_path: Path
+) -> None:
+    where = PLAIN.model_copy(update={"spread": spread})
+    test_run = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", where).test_run
+    constraints = test_run["spec"]["runner"].get("topologySpreadConstraints", [])
+    assert [constraint["topologyKey"] for constraint in constraints] == keys
+    labels = build_runner_job(test_run, 1)["metadata"]["labels"]
+    for constraint in constraints:
+        assert constraint["labelSelector"]["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("json=run.json", "--out json: a runner's files go with its pod"),
+        ("csv", "--out csv: a runner's files go with its pod"),
+        ("influxdb=http://db.example/a,b", "--out influxdb: in a cluster"),
+    ],
+)
+def test_an_output_that_no_runner_can_have_is_refused(
+    output: str, words: str, tmp_path: Path
+) -> None:
+    order = build_order(tmp_path, "sessions", SMOKE, outputs=(output,))
+    with pytest.raises(UsageError) as caught:
+        build_manifests(order, "prod", PLAIN)
+    assert "db.example" not in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_more_runners_than_the_starter_can_name_are_refused(tmp_path: Path) -> None:
+    build_manifests(build_order(tmp_path, "tools", SMOKE, parallelism=300), "prod", PLAIN)
+    order = build_order(tmp_path, "tools", SMOKE, parallelism=301)
+    with pytest.raises(UsageError, match="--parallelism 301: the operator starts 300 runners"):
+        build_manifests(order, "prod", PLAIN)
+
+
+def test_manifests_can_be_read_before_there_is_a_bearer(tmp_path: Path) -> None:
+    order = build_order(tmp_path, "sessions", SMOKE, bearer_file=tmp_path / "none.json")
+    assert "bearer.json: <masked>" in render(build_manifests(order, "prod", PLAIN).list())
+
+
+@pytest.mark.parametrize(
+    "kubernetes", [None, PLAIN], ids=["no Kubernetes at all", "Kubernetes without a schedule"]
+)
+def test_a_cadence_that_nobody_described_is_refused_with_what_it_needs(
+    kubernetes: Kubernetes | None,
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_cadence("prod", load_environment(kubernetes=kubernetes), 4)
+    assert "give schedule, job_image and job_secret in [environment.prod.kubernetes]" in str(
+        caught.value
+    )
+
+
+def test_the_cadence_s_deadline_grows_with_what_the_environment_allows() -> None:
+    def read_deadline(max_duration_seconds: int) -> int:
+        limits = load_environment().limits.model_copy(
+            update={"max_duration_seconds": max_duration_seconds}
+        )
+        *_, cron_job = build_cadence("prod", load_environment(limits=limits), 4)
+        deadline = cron_job["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"]
+        assert isinstance(deadline, int)
+        return deadline
+
+    assert read_deadline(7200) - read_deadline(3600) == 3600
+
+
+ENVIRONMENTS = st.text(min_size=1, max_size=80) | st.from_regex(r"[a-z0-9-]{1,80}", fullmatch=True)
+LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1035, as services have it
+
+
+@given(ENVIRONMENTS)
+def test_names_of_any_environment_fit_whatever_the_operator_makes_of_them(name: str) -> None:
+    for scenario in SCENARIOS:
+        made = build_name(name, scenario)
+        for suffix in ("", "-9999", "-service-9999", "-starter", "-initializer"):
+            assert LABEL.fullmatch(made + suffix), made
+    assert len(build_name(name, "cadence")) <= 52  # a CronJob's jobs have 11 characters more
+    for value in build_labels(name, SCENARIOS[0]).values():
+        assert re.fullmatch(r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?", value, re.ASCII)
+
+
+@given(st.sets(ENVIRONMENTS, min_size=2, max_size=4))
+def test_different_environments_and_scenarios_never_share_a_name(names: set[str]) -> None:
+    lasts = (*SCENARIOS, "cadence")
+    made = {build_name(name, last) for name in names for last in lasts}
+    assert len(made) == len(names) * len(lasts)
+    assert len({build_slug(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("prod", "Prod"),
+        ("prod.eu", "prod-eu"),
+        ("a" * 26, "a" * 27),
+        ("a" * 60 + "1", "a" * 60 + "2"),
+        ("-", "_"),
+    ],
+)
+def test_names_that_would_be_written_alike_differ(one: str, other: str) -> None:
+    assert build_slug(one) != build_slug(other)
+
+
+def test_a_short_plain_name_stays_as_it_is() -> None:
+    assert build_name("staging", "cold-start") == "mcp-loadtest-staging-cold-start"

@@ -1,0 +1,525 @@
+"""What a cluster refuses, and what never starts there: one line with its remedy, and no rest."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from loadtest.errors import K6Error
+from loadtest.k6.distributed.protocol import RunnerState
+from loadtest.k6.kubernetes.manifests import build_labels
+from loadtest.k6.kubernetes.test_run import ClusterFleet
+from tests.k6.kubernetes.kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
+from tests.k6.kubernetes.launched import BOUNDS, find_fault, watch
+from tests.k6.kubernetes.operated_jobs import build_owner
+from tests.k6.kubernetes.operator_stand_in import Operator
+
+NAME = "mcp-loadtest-staging-sessions"
+KUBECTL = f"kubectl --context {CONTEXT}"
+Launching = Callable[..., ClusterFleet]
+
+
+def refuse(launch: Launching) -> str:
+    """Return why a fleet cannot be launched."""
+    with pytest.raises(K6Error) as caught:
+        launch()
+    return str(caught.value)
+
+
+def describe(number: int) -> str:
+    """Return how the user would look at a runner's pod."""
+    return f"{KUBECTL} describe pod {NAME}-{number}-abcde -n {NAMESPACE}"
+
+
+def test_no_operator(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.has_operator = False
+    assert refuse(launch) == (
+        f"context {CONTEXT} has no k6-operator: install it (`helm install k6-operator "
+        "grafana/k6-operator`), or have it installed"
+    )
+
+
+def test_an_operator_that_is_too_old(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.lost_fields = ("initializer",)
+    assert refuse(launch) == (
+        "the k6-operator of this cluster does not know initializer of a TestRun: have it updated "
+        "to 1.6 or later"
+    )
+
+
+def test_a_missing_namespace(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.has_namespace = False
+    assert refuse(launch) == (
+        f"context {CONTEXT} has no namespace {NAMESPACE}: make it by `{KUBECTL} create namespace "
+        f"{NAMESPACE}`, or name another one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "asked"),
+    [
+        ("list", "testruns", "testruns.k6.io"),
+        ("list", "pods", "pods"),
+        ("create", "testruns", "testruns.k6.io"),
+        ("create", "secrets", "secrets"),
+        ("create", "rolebindings", "rolebindings.rbac.authorization.k8s.io"),
+        ("patch", "configmaps", "configmaps"),
+    ],
+)
+def test_a_missing_permission_names_verb_resource_and_namespace(
+    kubernetes: KubernetesServer, launch: Launching, verb: str, resource: str, asked: str
+) -> None:
+    kubernetes.forbid(verb, resource)
+    assert refuse(launch) == (
+        f"context {CONTEXT} does not let you {verb} {resource} in namespace {NAMESPACE}: have it "
+        f"granted, until `{KUBECTL} auth can-i {verb} {asked} -n {NAMESPACE}` says yes"
+    )
+
+
+def test_a_permission_that_is_taken_away_later_ends_the_fleet(
+    kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    fleet = launch()
+    kubernetes.forbid("list", "pods")
+    assert find_fault(fleet).startswith(f"context {CONTEXT} does not let you list pods in ")
+    said = fleet.close()
+    assert said is not None
+    assert said.startswith(f"{NAME} is deleted, but context {CONTEXT} does not let you list pods")
+
+
+def test_rights_that_only_their_holder_may_grant(
+    kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    kubernetes.refuse(
+        *("create", "roles", 403),
+        f'roles.rbac.authorization.k8s.io "{NAME}" is forbidden: user "ci" (groups=[]) is '
+        "attempting to grant RBAC permissions not currently held:\n{APIGroups:[]}",
+    )
+    assert refuse(launch) == (
+        f"context {CONTEXT} does not let you grant the runners what you may not do yourself: have "
+        f"it granted, until `{KUBECTL} auth can-i get secrets -n {NAMESPACE}` says yes"
+    )
+
+
+def test_a_quota_on_objects(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.refuse(
+        *("create", "secrets", 403),
+        f'secrets "{NAME}" is forbidden: exceeded quota: team, requested: count/secrets=1, used: '
+        "count/secrets=9, limited: count/secrets=9",
+    )
+    assert refuse(launch) == (
+        f"namespace {NAMESPACE} has no quota left (quota: team, requested: count/secrets=1, used: "
+        "count/secrets=9, limited: count/secrets=9): see "
+        f"`{KUBECTL} describe quota -n {NAMESPACE}`, have it raised or take fewer runners"
+    )
+
+
+def test_an_admission_webhook(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.refuse(
+        *("create", "testruns", 400),
+        'admission webhook "policy.example.com" denied the request: images need a digest',
+    )
+    assert refuse(launch) == (
+        f"context {CONTEXT} refuses it by its admission webhook policy.example.com: images need a "
+        "digest"
+    )
+
+
+def test_what_is_invalid(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.refuse("create", "configmaps", 422, 'ConfigMap "x" is invalid: []: Too long')
+    assert refuse(launch) == (
+        f'context {CONTEXT} refuses (422): ConfigMap "x" is invalid: []: Too long'
+    )
+
+
+def test_a_cluster_that_is_overloaded(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.refuse("create", "testruns", 503, "the server is currently unable")
+    assert refuse(launch) == (
+        f"context {CONTEXT} answers 503 (the server is currently unable): try again in a while"
+    )
+
+
+def test_what_cannot_be_removed_is_named(kubernetes: KubernetesServer, launch: Launching) -> None:
+    kubernetes.forbid("create", "testruns")
+    kubernetes.forbid("delete", "secrets")
+    said = refuse(launch)
+    assert said.startswith(f"context {CONTEXT} does not let you create testruns in ")
+    assert (
+        f"and then {NAME} could not be removed (context {CONTEXT} does not let you delete secrets"
+    ) in said
+    assert said.endswith(
+        f"use `{KUBECTL} delete testrun,secret,configmap,rolebinding,role,serviceaccount {NAME} "
+        f"-n {NAMESPACE}`"
+    )
+    assert kubernetes.list_left() == [f"secrets/{NAME}"]
+    kubernetes.delete("secrets", NAME)
+
+
+def test_an_operator_that_does_not_act(operator: Operator, launch: Launching) -> None:
+    operator.dies_at = ""
+    said = find_fault(launch(replace(BOUNDS, operator=5.0)))
+    assert said.startswith(f"the k6-operator does not act: {NAME} has no stage after ")
+    assert said.endswith("see that its pod runs, and that it watches this namespace")
+
+
+def test_an_operator_that_gives_up(operator: Operator, launch: Launching) -> None:
+    operator.gives_up = True
+    assert find_fault(launch()) == f"the k6-operator gave up on {NAME}: its log says why"
+
+
+def test_a_test_run_that_somebody_deletes(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.dies_at = ""
+    fleet = launch()
+    kubernetes.delete("testruns", NAME)
+    assert find_fault(fleet) == f"{NAME} was deleted while it started"
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"])
+def test_an_image_that_cannot_be_pulled(operator: Operator, launch: Launching, reason: str) -> None:
+    operator.waiting["2"] = (reason, "registry.example.com/k6:9:\nnot found")
+    assert find_fault(launch()) == (
+        f"runner 2 of 2 has no image ({reason}: registry.example.com/k6:9: not found): see to "
+        "image and image_pull_secrets in the environment's kubernetes table"
+    )
+
+
+@pytest.mark.slow
+def test_an_image_of_the_starter_that_cannot_be_pulled(
+    operator: Operator, launch: Launching
+) -> None:
+    operator.waiting["starter"] = ("ErrImagePull", "denied")
+    assert find_fault(launch()) == (
+        "the starter has no image (ErrImagePull: denied): see to starter_image and "
+        "image_pull_secrets in the environment's kubernetes table"
+    )
+
+
+def test_a_container_that_cannot_be_configured(operator: Operator, launch: Launching) -> None:
+    operator.waiting["1"] = ("CreateContainerConfigError", 'secret "lost" not found')
+    assert find_fault(launch()) == (
+        'runner 1 of 2 cannot start (CreateContainerConfigError: secret "lost" not found): see '
+        f"`{describe(1)}`"
+    )
+
+
+def test_a_quota_on_pods(operator: Operator, launch: Launching) -> None:
+    operator.refuses_pods = (
+        'pods "x" is forbidden: exceeded quota: team, requested: cpu=1, used: cpu=8, limited: cpu=8'
+    )
+    assert find_fault(launch()) == (
+        f"namespace {NAMESPACE} has no quota left (quota: team, requested: cpu=1, used: cpu=8, "
+        f"limited: cpu=8): see `{KUBECTL} describe quota -n {NAMESPACE}`, have it raised or take "
+        "fewer runners"
+    )
+
+
+def test_a_namespace_whose_pods_must_be_safer(operator: Operator, launch: Launching) -> None:
+    operator.refuses_pods = (
+        'pods "x" is forbidden: violates PodSecurity "restricted:latest": seccompProfile'
+    )
+    assert find_fault(launch()) == (
+        f'namespace {NAMESPACE} takes no runners (violates PodSecurity "restricted:latest": '
+        "seccompProfile): have it allow them, or use another one"
+    )
+
+
+def test_refusals_of_an_earlier_run_are_not_this_ones(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.waiting["1"] = ("ContainerCreating", "")
+    event = {
+        "kind": "Event",
+        "metadata": {"name": "earlier"},
+        "involvedObject": {"kind": "Job", "name": f"{NAME}-1"},
+        "reason": "FailedCreate",
+        "lastTimestamp": "2026-01-01T00:00:00Z",
+        "message": 'Error creating: pods "x" is forbidden: exceeded quota: team',
+    }
+    kubernetes.add("events", event)
+    said = find_fault(launch(start_seconds=3))
+    assert said == f"runner 1 of 2 does not run after 3 s: see `{describe(1)}`"
+
+
+def test_a_webhook_that_refuses_pods(operator: Operator, launch: Launching) -> None:
+    operator.refuses_pods = 'admission webhook "p.example" denied the request: no digest'
+    assert find_fault(launch()) == (
+        f'namespace {NAMESPACE} takes no runners (Error creating: admission webhook "p.example" '
+        "denied the request: no digest): have it allow them, or use another one"
+    )
+
+
+def test_pods_that_are_tried_again_are_waited_for(operator: Operator, launch: Launching) -> None:
+    operator.refuses_pods = "Internal error occurred: failed calling webhook: connection refused"
+    assert find_fault(launch(start_seconds=1)).startswith("0 of 2 runners have a pod after 1 s: ")
+
+
+def test_events_that_may_not_be_read_leave_the_delay_to_tell(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    kubernetes.forbid("list", "events")
+    operator.refuses_pods = "exceeded quota: team"
+    assert find_fault(launch(start_seconds=1)) == (
+        f"0 of 2 runners have a pod after 1 s: see `{KUBECTL} describe jobs -l k6_cr={NAME} "
+        f"-n {NAMESPACE}` and the operator's log"
+    )
+
+
+def test_a_runner_without_a_node(operator: Operator, launch: Launching) -> None:
+    operator.unplaced = "0/3 nodes are available: 3 Insufficient cpu."
+    assert find_fault(launch(start_seconds=3)) == (
+        "runner 1 of 2 has no node after 3 s (0/3 nodes are available: 3 Insufficient cpu.): add "
+        "nodes, or see to cpu, memory, node_selector and tolerations in the environment's "
+        "kubernetes table"
+    )
+
+
+def test_a_quota_on_services_is_named_and_the_operator_does_not_go_round_for_ever(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.most_services = 1
+    fleet = launch(replace(BOUNDS, operator=5.0))
+    said = find_fault(fleet)
+    assert said.startswith(
+        f"the k6-operator is stuck: {NAME} has had 2 pods for 2 runners, and the stage initialized"
+    )
+    assert said.endswith(
+        f"s; a quota on jobs or services may forbid more (see `{KUBECTL} describe quota -n "
+        f"{NAMESPACE}`), or the operator's pod is gone: its log says which"
+    )
+    assert fleet.close() is None
+    assert kubernetes.list_left() == []
+
+
+def test_an_operator_that_dies_before_it_makes_runners(
+    operator: Operator, launch: Launching
+) -> None:
+    operator.dies_at = "initialized"
+    said = find_fault(launch(replace(BOUNDS, operator=5.0)))
+    assert said.startswith(f"the k6-operator is stuck: {NAME} has had 0 pods for 2 runners, ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("knob", [{"is_cut_off": True}, {"dies_at": "created"}], ids=str)
+def test_ready_runners_that_nobody_starts(
+    operator: Operator, launch: Launching, knob: dict[str, object]
+) -> None:
+    vars(operator).update(knob)
+    assert find_fault(launch(start_seconds=10)) == (
+        "the runners are ready and not started after 10 s: see that the k6-operator's pod runs, "
+        "and that it reaches their port 6565, which a NetworkPolicy may forbid; its log says which"
+    )
+
+
+@pytest.mark.slow
+def test_a_runner_that_is_never_ready(operator: Operator, launch: Launching) -> None:
+    operator.unready = {2}
+    assert find_fault(launch(start_seconds=10)) == (
+        "runner 2 of 2 runs and is not ready after 10 s: its k6 does not answer its probe; see "
+        f"`{describe(2)}`"
+    )
+
+
+def read_unreached(number: int) -> str:
+    return (
+        f"runner {number} of 2 was not started (Failed to connect: Connection timed out): see that "
+        "the starter reaches port 6565 of every runner, which a NetworkPolicy may forbid"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("called", [[1, 2], [2, 1]], ids=str)
+def test_a_runner_that_the_starter_does_not_reach_is_named_at_once(
+    operator: Operator, launch: Launching, called: list[int]
+) -> None:
+    operator.unreached = {2}
+    operator.call_order = called
+    assert find_fault(launch(start_seconds=600)) == read_unreached(2)
+
+
+@pytest.mark.slow
+def test_all_runners_that_the_starter_does_not_reach_are_named(
+    operator: Operator, launch: Launching
+) -> None:
+    operator.unreached = {1, 2}
+    assert find_fault(launch(start_seconds=600)).startswith("runners 1, 2 of 2 were not started (")
+
+
+@pytest.mark.slow
+def test_a_runner_that_was_not_started_is_named_by_its_address_where_services_may_not_be_listed(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.unreached = {2}
+    kubernetes.forbid("list", "services")
+    said = find_fault(launch(start_seconds=600))
+    assert said.startswith("the runner at 10.96.0.102 of 2 was not started (Failed to connect: ")
+
+
+@pytest.mark.slow
+def test_a_starter_that_fails_without_a_word(operator: Operator, launch: Launching) -> None:
+    operator.unreached = {1, 2}
+    operator.starter_is_mute = True
+    assert find_fault(launch(start_seconds=600)) == (
+        f"the runners stay paused: their starter {NAME}-starter-abcde is Failed and says nothing; "
+        "see that it reaches their port 6565"
+    )
+
+
+@pytest.mark.slow
+def test_a_starter_that_starts_nobody(operator: Operator, launch: Launching) -> None:
+    operator.starter_is_idle = True
+    said = find_fault(launch(start_seconds=8))
+    assert said.startswith(
+        f"the runners stay paused: their starter {NAME}-starter-abcde is Succeeded and says "
+        '{"http_code":200,'
+    )
+    assert said.endswith("; see that it reaches their port 6565")
+
+
+@pytest.mark.slow
+def test_a_starter_whose_pod_is_refused(operator: Operator, launch: Launching) -> None:
+    operator.refuses_starter = 'pods "x" is forbidden: exceeded quota: team, limited: pods=2'
+    assert find_fault(launch(start_seconds=600)).startswith(
+        f"namespace {NAMESPACE} has no quota left (quota: team, limited: pods=2): see "
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("waits", [False, True], ids=["refused", "not yet asked"])
+def test_runners_that_die_before_the_start_are_never_shown_as_running(
+    operator: Operator, launch: Launching, *, waits: bool
+) -> None:
+    if waits:
+        operator.starter_waits.clear()
+    operator.kills = {1: "OOMKilled", 2: "OOMKilled"}
+    fleet = launch(start_seconds=600)
+    phases: set[str] = set()
+
+    def note(states: tuple[RunnerState, ...]) -> bool:
+        phases.update(state.phase for state in states)
+        if all(runner.process.poll() is not None for runner in operator.runners.values()):
+            operator.starter_waits.set()
+        return False
+
+    with pytest.raises(K6Error, match=r"ended before the start \(OOMKilled\)"):
+        watch(fleet, note)
+    assert phases == {"pending"}
+
+
+@pytest.mark.slow
+def test_a_script_that_does_not_load_is_quoted(operator: Operator, launch: Launching) -> None:
+    operator.scripts["sessions.js"] = "throw new Error('STAGES must be set');"
+    said = find_fault(launch())
+    assert "ended before the start (k6 ended with 107): STAGES must be set" in said
+    assert said.endswith("; the others cannot start without it")
+
+
+def test_a_cluster_that_falls_silent(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.waiting["1"] = ("ContainerCreating", "")
+    fleet = launch(replace(BOUNDS, silence=1.0))
+    kubernetes.knows_token = False
+    assert find_fault(fleet).startswith(f"context {CONTEXT} refuses the credentials")
+    with pytest.raises(K6Error, match="could not be removed"):
+        fleet.close()
+    kubernetes.knows_token = True
+
+
+def test_a_run_that_is_under_way_is_not_disturbed(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.dies_at = ""
+    fleet = launch()
+    before = kubernetes.list_left()
+    said = refuse(launch)
+    assert said.startswith(f"a run of this environment is under way in context {CONTEXT}, since ")
+    assert said.endswith(
+        f"wait for its end, or remove it by `{KUBECTL} delete testrun {NAME} -n {NAMESPACE}`"
+    )
+    assert kubernetes.list_left() == before
+    fleet.close()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "stage", "age_seconds"),
+    [("sessions", "finished", 1), ("tools", "error", 1), ("sessions", "created", 3600)],
+)
+def test_what_a_run_that_died_has_left_is_removed_first(
+    operator: Operator,
+    kubernetes: KubernetesServer,
+    launch: Launching,
+    scenario: str,
+    stage: str,
+    age_seconds: int,
+) -> None:
+    operator.dies_at = ""
+    metadata = {
+        "name": f"mcp-loadtest-staging-{scenario}",
+        "labels": build_labels("staging", scenario),
+    }
+    left = {"kind": "TestRun", "metadata": metadata, "status": {"stage": stage}}
+    uid = kubernetes.add("testruns", left, age_seconds=age_seconds)["metadata"]["uid"]
+    kubernetes.add("secrets", {"kind": "Secret", "metadata": metadata}, age_seconds=age_seconds)
+    launch()
+    assert uid not in {thing["metadata"]["uid"] for thing in kubernetes.list_things("testruns")}
+    assert [thing["metadata"]["name"] for thing in kubernetes.list_things("secrets")] == [NAME]
+
+
+def test_runners_of_a_run_that_died_are_let_run(
+    kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    metadata = {"name": NAME, "labels": build_labels("staging", "sessions")}
+    left = {"kind": "TestRun", "apiVersion": "k6.io/v1alpha1", "metadata": metadata}
+    left = kubernetes.add("testruns", left | {"status": {"stage": "started"}}, age_seconds=3600)
+    pod = build_pod() | {"status": {"phase": "Running"}}
+    pod["metadata"]["ownerReferences"] = [build_owner(left)]
+    kubernetes.add("pods", pod)
+    assert refuse(launch).startswith("a run of this environment is under way")
+    kubernetes.change("pods", "p", {"status": {"phase": "Failed"}})
+    launch()
+    assert kubernetes.list_things("pods") == []
+
+
+def build_pod() -> dict[str, Any]:
+    """Return a runner's pod."""
+    labels = {"k6_cr": NAME, "runner": "true", "job-name": f"{NAME}-1"}
+    return {"kind": "Pod", "metadata": {"name": "p", "labels": labels}, "status": {}}
+
+
+def test_pods_of_an_earlier_run_that_do_not_go_are_named(
+    kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    kubernetes.add("pods", build_pod())
+    with pytest.raises(K6Error) as caught:
+        launch(replace(BOUNDS, close=0.2))
+    assert str(caught.value) == (
+        "an earlier run is still being removed: 1 pod is still there after 0 s: see "
+        f"`{KUBECTL} get pods -l k6_cr={NAME} -n {NAMESPACE}`"
+    )
+    kubernetes.delete("pods", "p")
+
+
+def test_what_was_left_without_a_test_run_is_replaced(
+    operator: Operator, kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    operator.dies_at = ""
+    thing = {"kind": "Secret", "metadata": {"name": NAME}, "data": {"old": ""}}
+    kubernetes.add("secrets", thing, age_seconds=BOUNDS.making + 60)
+    launch()
+    found = kubernetes.find("secrets", NAME)
+    assert found is not None
+    assert "old" not in found["data"]
+
+
+def test_what_is_just_being_made_is_left_alone(
+    kubernetes: KubernetesServer, launch: Launching
+) -> None:
+    kubernetes.add("secrets", {"kind": "Secret", "metadata": {"name": NAME}, "data": {}})
+    assert refuse(launch).startswith(
+        f"a run of this environment is under way in context {CONTEXT}, since just now: "
+    )
+    assert kubernetes.list_left() == [f"secrets/{NAME}"]
+    kubernetes.delete("secrets", NAME)

@@ -1,0 +1,176 @@
+"""What must not show, and what nobody may do: secrets, pods, and rights in the namespace."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.k6.kubernetes.manifests import build_cadence, build_manifests, render
+from loadtest.results.run import SCENARIOS
+from tests.k6.kubernetes.cluster_orders import (
+    FULL,
+    MCP_URL,
+    TOKEN,
+    build_order,
+    load_environment,
+    load_profiles,
+)
+
+SMOKE = load_profiles()["smoke"]
+OUTPUTS = {
+    "outputs": ("influxdb=http://user:canary-login@db.example/k6",),
+    "output_variables": {"K6_INFLUXDB_PASSWORD": "canary-password"},
+}
+
+
+def encode(text: str) -> Iterator[str]:
+    """Yield how a text shows: as it is, and in base64 whatever stands before it."""
+    yield text
+    for before in range(3):
+        whole = base64.b64encode(b"x" * before + text.encode()).decode()
+        yield whole[4 if before else 0 : len(whole) - 4]
+
+
+@pytest.mark.parametrize(
+    ("secret", "needed"),
+    [
+        (TOKEN, True),
+        (MCP_URL, True),
+        ("mcp.canary.example", True),
+        ("canary-login", True),
+        ("canary-password", True),
+        ("loopback-secret-path", False),
+    ],
+)
+def test_a_secret_stands_in_the_secret_alone_and_is_never_rendered(
+    secret: str, needed: bool, tmp_path: Path
+) -> None:
+    manifests = build_manifests(build_order(tmp_path, "sessions", SMOKE, **OUTPUTS), "prod", FULL)
+    shown = render(manifests.list())
+    *others, test_run = (m for m in manifests.list() if m["kind"] != "Secret")
+    assert needed == any(form in json.dumps(manifests.secret) for form in encode(secret))
+    for form in encode(secret):
+        assert form not in json.dumps([*others, test_run])
+        assert form not in shown
+        assert form not in repr(manifests)
+
+
+def test_the_secret_holds_what_a_runner_needs_and_no_more(tmp_path: Path) -> None:
+    secret = build_manifests(
+        build_order(tmp_path, "sessions", SMOKE, **OUTPUTS), "prod", FULL
+    ).secret
+    values = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+    bearers = json.loads(values.pop("bearer.json"))
+    assert values == {
+        "MCP_URL": MCP_URL,
+        "LIMIT_HOST": "mcp.canary.example",
+        "K6_OUT": "influxdb=http://user:canary-login@db.example/k6",
+        "K6_INFLUXDB_PASSWORD": "canary-password",
+    }
+    assert (bearers["version"], bearers["serial"]) == (2, 0)
+    assert [set(entry) for entry in bearers["bearers"]] == [{"access_token", "expires_at"}] * 2
+    assert {entry["access_token"] for entry in bearers["bearers"]} == {TOKEN}
+
+
+def list_pods(tmp_path: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the security contexts of each kind of pod that comes of our objects."""
+    spec = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", FULL).test_run["spec"]
+    *_, cron_job = build_cadence("prod", load_environment(), 4)
+    job = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = job["containers"]
+    found = {
+        name: (spec[name]["securityContext"], spec[name]["containerSecurityContext"])
+        for name in ("runner", "starter")
+    }
+    return {**found, "cadence": (job["securityContext"], container["securityContext"])}
+
+
+@pytest.mark.parametrize("kind", ["runner", "starter", "cadence"])
+def test_a_pod_is_as_the_restricted_pod_security_standard_asks(kind: str, tmp_path: Path) -> None:
+    pod, container = list_pods(tmp_path)[kind]
+    assert pod["runAsNonRoot"] is True
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["allowPrivilegeEscalation"] is False
+    assert container["capabilities"] == {"drop": ["ALL"]}
+    # The cadence's chain writes its run folder into the checkout.
+    assert container["readOnlyRootFilesystem"] is (kind != "cadence")
+
+
+def test_a_runner_has_no_token_but_the_one_that_reads_its_own_secret(
+    tmp_path: Path,
+) -> None:
+    manifests = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", FULL)
+    spec, name = manifests.test_run["spec"], "mcp-loadtest-prod-sessions"
+    assert {spec[kind]["automountServiceAccountToken"] for kind in ("runner", "starter")} == {
+        "false"
+    }
+    assert spec["runner"]["serviceAccountName"] == name
+    assert "serviceAccountName" not in spec["starter"]
+    assert manifests.role["rules"] == [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": [name]}
+    ]
+    (subject,) = manifests.role_binding["subjects"]
+    assert (subject["name"], manifests.role_binding["roleRef"]["name"]) == (name, name)
+
+
+def test_nobody_can_read_the_bearer_file_but_k6_s_own_user(tmp_path: Path) -> None:
+    runner = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", FULL).test_run[
+        "spec"
+    ]["runner"]
+    (bearer,) = (volume for volume in runner["volumes"] if volume["name"] == "bearer")
+    assert [item["mode"] for item in bearer["secret"]["items"]] == [0o400]
+    # A kubelet gives root's files to the group that it is told, and lets it read them.
+    assert runner["securityContext"]["fsGroup"] == runner["securityContext"]["runAsGroup"]
+    assert all(mount["readOnly"] for mount in runner["volumeMounts"])
+
+
+def list_rights(role: dict[str, Any]) -> set[tuple[str, str, str, str]]:
+    """Return each right of a role: API group, resource, verb, and name or `*` for any."""
+    return {
+        (group, resource, verb, name)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", ["*"])
+    }
+
+
+def test_the_cadence_holds_every_right_that_it_hands_to_runners(tmp_path: Path) -> None:
+    _, role, *_ = build_cadence("prod", load_environment(), 4)
+    for scenario in SCENARIOS:
+        manifests = build_manifests(build_order(tmp_path, scenario, SMOKE), "prod", FULL)
+        assert list_rights(manifests.role) <= list_rights(role)
+
+
+def test_the_cadence_may_make_what_a_run_applies_and_touch_it_by_name_alone(
+    tmp_path: Path,
+) -> None:
+    _, role, *_ = build_cadence("prod", load_environment(), 4)
+    rights = list_rights(role)
+    applied = set()
+    for manifest in build_manifests(build_order(tmp_path, "tools", SMOKE), "prod", FULL).list():
+        group = manifest["apiVersion"].rpartition("/")[0]
+        resource = f"{manifest['kind'].lower()}s"
+        applied.add((group, resource))
+        assert (group, resource, "create", "*") in rights
+        for verb in ("get", "delete"):
+            assert (group, resource, verb, "mcp-loadtest-prod-tools") in rights
+    for group, resource, verb, name in rights:
+        assert "*" not in {group, resource, verb}
+        if resource == "secrets":
+            assert verb == "create" or name.startswith("mcp-loadtest-prod-")
+        elif (group, resource) not in applied:
+            looks = {(each, "list") for each in ("pods", "services", "events")}
+            assert (resource, verb) in looks | {("pods/log", "get")}
+
+
+def test_a_run_that_cleans_up_by_label_never_meets_the_cadence(tmp_path: Path) -> None:
+    ours = build_manifests(build_order(tmp_path, "tools", SMOKE), "prod", FULL).test_run[
+        "metadata"
+    ]["labels"]
+    for manifest in build_cadence("prod", load_environment(), 4):
+        assert not ours.items() & manifest["metadata"]["labels"].items()

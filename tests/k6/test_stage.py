@@ -1,0 +1,45 @@
+"""What a stage says before it acts, and what it needs installed."""
+
+import subprocess
+import sys
+import tomllib
+
+from loadtest.config.loading import load_settings
+from loadtest.context import ROOT
+from loadtest.k6.stage import describe_load
+
+
+def test_a_run_says_first_how_much_it_is_about_to_send() -> None:
+    knobs = {"STAGES": "2,3", "STAGE_SECONDS": "60", "VUS": "4", "DURATION": "30"}
+    settings = load_settings(ROOT, "local", "smoke", process_env=knobs)
+    assert describe_load(settings, ("sessions", "tools")) == (
+        "2, 3 sessions for 60 s each, 1 call/s per session, 300 calls; "
+        "tool mix by 4 for 30 s, as fast as it is answered; about 3 min"
+    )
+    settings = load_settings(ROOT, "local", "smoke", process_env={**knobs, "TARGET_RPS": "7"})
+    assert describe_load(settings, ("tools",)) == "tool mix by 4 for 30 s, 210 calls; about 35 s"
+
+
+def test_cold_starts_are_not_said_to_take_no_time() -> None:
+    settings = load_settings(ROOT, "local", "smoke", process_env={"ITERATIONS": "100"})
+    assert describe_load(settings, ("cold-start",)) == (
+        "100 cold starts by 4; 10 min at most for the cold starts"
+    )
+    assert describe_load(settings, ("cold-start", "tools")).endswith(
+        "about 14 s and 10 min at most for the cold starts"
+    )
+
+
+def test_the_stages_load_where_only_the_packages_of_every_session_are_installed() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    asked = [each for group in groups["dependency-groups"].values() for each in group]
+    names = {each.partition(";")[0] for each in asked if isinstance(each, str)}
+    missing = names - set(groups["dependency-groups"]["base"])
+    modules = {name.replace("-", "_") for name in missing} | {"argon2", "markdown_it", "nacl"}
+    stages = [f"loadtest.{path.parent.name}.stage" for path in ROOT.glob("loadtest/*/stage.py")]
+    assert len(stages) == 7
+    imports = ", ".join(("tasks", *stages))
+    code = f"import sys; sys.modules.update(dict.fromkeys({modules})); import {imports}"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,300 @@
+"""Revoking tells the truth: what still works is said and kept, and owners clean up for all."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.common.redaction import SecretStr
+from loadtest.common.retry_after import RATE_WAITS_SECONDS
+from loadtest.errors import MintError
+from loadtest.mint.oauth.revocation import Undone, count, revoke_all
+from loadtest.reference.knobs import Knobs
+from loadtest.reference.seeds import SeedClient
+from loadtest.reference.server import ReferenceTarget
+from loadtest.state.bearers import Bearer, read_bearers, write_bearers
+from loadtest.state.clients import Client, ClientStore, Remembered
+from loadtest.target.rest_client import Accounts, open_session
+from tests.reference.visitor import PASSWORD, REDIRECT, Visitor
+
+SIGN_IN = "/api/auth/sign-in/email"
+
+
+@dataclass
+class Minted:
+    """A target, somebody with a client there, and the files that a mint left."""
+
+    target: ReferenceTarget
+    visitor: Visitor
+    bearer_file: Path
+    clients_file: Path
+
+    def mint(self, slot: int = 0, *, with_session: bool = True, **changes: Any) -> Bearer:
+        """Register a client and get tokens for it, as a mint does; keep them as it does."""
+        client = self.visitor.register(signed_in=with_session, client_name="mcp-loadtest")
+        return self.keep(slot, client, **changes)
+
+    def keep(self, slot: int, client: dict[str, Any], **changes: Any) -> Bearer:
+        """Get tokens for a client, and keep them."""
+        visitor, client_id = self.visitor, client["client_id"]
+        tokens = visitor.redeem(client_id, visitor.code(client_id)).json()
+        metadata = {"revocation_endpoint": f"{visitor.issuer}/oauth2/revoke"}
+        remembered = Remembered(
+            client=Client.model_validate(client),
+            issuer=visitor.issuer,
+            refresh_token=tokens["refresh_token"],
+            metadata=metadata,
+            management_url=client.get("registration_client_uri"),
+            management_token=client.get("registration_access_token"),
+        )
+        ClientStore(self.clients_file).keep(slot, remembered.model_copy(update=changes))
+        bearer = self.build_bearer(tokens["access_token"], client_id=client_id)
+        write_bearers(self.bearer_file, (*read_bearers(self.bearer_file), bearer))
+        return bearer
+
+    def build_bearer(self, access_token: str, via: str = "browser", **changes: Any) -> Bearer:
+        """Return a bearer of the workspace, good for an hour."""
+        url = f"{self.target.api_url}/mcp/{self.visitor.workspace_id}"
+        arguments: dict[str, Any] = {
+            "expires_at": time.time() + 3600,
+            "mcp_url": url,
+            "scope": "mcp:read",
+        }
+        return Bearer(SecretStr(access_token), via=via, **(arguments | changes))
+
+    @contextmanager
+    def open_owner(self) -> Iterator[Accounts]:
+        """Sign in as the visitor, who owns the workspace."""
+        who = (self.visitor.email, SecretStr(PASSWORD), self.visitor.workspace_id)
+        with open_session(self.target.api_url, *who, print) as owner:
+            yield owner
+
+    def revoke(self, **options: Any) -> dict[str, Undone]:
+        """Revoke; return what became of each thing."""
+        undone = revoke_all(self.bearer_file, self.clients_file, **options)
+        assert len(undone) == len({thing.what for thing in undone})
+        return {thing.what: thing for thing in undone}
+
+
+Start = Callable[..., Minted]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a target with knobs, and give it with somebody who has nothing there yet."""
+    running: list[Minted] = []
+
+    def build(clients: tuple[SeedClient, ...] = (), **knobs: Any) -> Minted:
+        target = ReferenceTarget(Knobs(**{"account_limits": False} | knobs), clients=clients)
+        target.start()
+        visitor = Visitor(target, f"ada-{secrets.token_hex(4)}", demo=False)
+        state = tmp_path / ".loadtest" / "staging"
+        made = Minted(target, visitor, state / "bearer.json", state / "clients.json")
+        running.append(made)
+        return made
+
+    yield build
+    for made in running:
+        made.visitor.http.close()
+        made.target.stop()
+
+
+def states(undone: dict[str, Undone]) -> dict[str, str]:
+    return {what: thing.state for what, thing in undone.items()}
+
+
+def test_a_bearer_that_the_server_still_takes_is_said_with_its_end_and_kept(start: Start) -> None:
+    here = start()
+    bearer = here.mint()
+    undone = here.revoke()
+    assert states(undone) == {
+        "client 1's refresh token": "revoked",
+        "client 1's registration": "stays",
+        "bearer by browser": "stays",
+    }
+    until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(bearer.expires_at))
+    said = undone["bearer by browser"].describe()
+    assert said == (
+        f"stays: bearer by browser (the server still takes it; it ends by itself at {until})"
+    )
+    assert not undone["bearer by browser"].lasts
+    assert read_bearers(here.bearer_file) == (bearer,)
+    (kept,) = ClientStore(here.clients_file).read().values()
+    assert kept.refresh_token is None
+    assert kept.client.client_id == bearer.client_id
+    assert here.target.open_sessions == 0
+
+
+def test_where_the_server_ends_everything_nothing_is_kept(start: Start) -> None:
+    here = start(revoked_bearers="refused", registration_management=True)
+    here.mint()
+    undone = here.revoke()
+    assert states(undone) == {
+        "client 1's refresh token": "revoked",
+        "client 1's registration": "deleted",
+        "bearer by browser": "revoked",
+    }
+    assert list(count(tuple(undone.values()))) == ["2 revoked", "1 deleted"]
+    assert here.target.clients() == []
+    assert not here.bearer_file.exists()
+    assert not here.clients_file.exists()
+    assert here.revoke() == {}
+
+
+def test_an_owner_deletes_our_clients_and_ends_all_other_sessions(start: Start) -> None:
+    here = start(revoked_bearers="refused")
+    here.mint(0)
+    here.mint(1)
+    here.visitor.register(signed_in=True, client_name="mcp-loadtest")
+    here.visitor.register(signed_in=True, client_name="somebody else's")
+    body = {"email": here.visitor.email, "password": PASSWORD}
+    here.visitor.post(SIGN_IN, body, signed_in=False)
+    undone = revoke_all(here.bearer_file, here.clients_file, open_owner=here.open_owner)
+    lines = [thing.describe() for thing in undone]
+    for number in (1, 2):
+        assert f"revoked: client {number}'s refresh token" in lines
+        assert f"deleted: client {number}'s registration" in lines
+    assert "ended: the user's other sessions" in lines
+    assert (
+        "left: 1 more of the workspace's clients are named mcp-loadtest "
+        "(not registered from this folder)"
+    ) in lines
+    assert len(here.target.clients()) == 2
+    assert here.target.sign_ins() == []
+    assert not here.bearer_file.exists()
+    assert not here.clients_file.exists()
+
+
+def test_a_client_that_is_not_the_workspaces_stays_with_the_servers_words(start: Start) -> None:
+    here = start()
+    here.mint(with_session=False)
+    undone = here.revoke(open_owner=here.open_owner)
+    said = undone["client 1's registration"]
+    assert said.state == "stays"
+    assert "HTTP 404: not_found: no such client in this workspace" in said.why
+    assert undone["the user's other sessions"].state == "ended"
+
+
+def test_an_owner_without_a_second_factor_still_ends_sessions(start: Start) -> None:
+    here = start(second_factor="required")
+    here.mint()
+    undone = here.revoke(open_owner=here.open_owner)
+    assert "mfa_enrollment_required" in undone["client 1's registration"].why
+    assert "inv provision --enroll-totp" in undone["client 1's registration"].why
+    assert undone["the user's other sessions"].state == "ended"
+
+
+def test_an_owner_who_cannot_sign_in_is_named_beside_what_stays(start: Start) -> None:
+    here = start()
+    here.mint()
+
+    @contextmanager
+    def open_nobody() -> Iterator[Accounts]:
+        who = (here.visitor.email, SecretStr("not the password"), here.visitor.workspace_id)
+        with open_session(here.target.api_url, *who, print) as owner:
+            yield owner
+
+    undone = here.revoke(open_owner=open_nobody)
+    assert "wrong password for" in undone["client 1's registration"].why
+    assert undone["the user's other sessions"].lasts
+
+
+def test_a_rate_limit_is_waited_out(start: Start) -> None:
+    here = start(token_rate_limited=1)
+    here.visitor.post("/api/auth/oauth2/register", {})
+    here.visitor.exchange(grant_type="authorization_code")
+    here.mint()
+    waited: list[float] = []
+    told: list[str] = []
+    undone = here.revoke(tell=told.append, pause=waited.append)
+    assert undone["client 1's refresh token"].state == "revoked"
+    assert waited == [RATE_WAITS_SECONDS[0]]
+    assert "oauth2/revoke is rate limited: waiting 5 s" in told[0]
+
+
+def test_without_the_server_everything_is_kept(start: Start) -> None:
+    here = start()
+    bearer = here.mint()
+    before = here.clients_file.read_text()
+    here.target.stop()
+    undone = here.revoke(open_owner=here.open_owner)
+    assert set(states(undone).values()) == {"stays"}
+    assert undone["client 1's refresh token"].lasts
+    assert "does not answer" in undone["bearer by browser"].why
+    assert read_bearers(here.bearer_file) == (bearer,)
+    assert here.clients_file.read_text() == before
+
+
+def test_a_given_client_loses_its_grant_and_nothing_else(start: Start) -> None:
+    here = start(clients=(SeedClient("given", redirect_uris=(REDIRECT,)),))
+    here.keep(0, {"client_id": "given", "redirect_uris": [REDIRECT]}, given=True)
+    undone = here.revoke(open_owner=here.open_owner)
+    assert undone["client 1's refresh token"].state == "revoked"
+    assert undone["client 1's registration"].state == "left"
+    assert [client.id for client in here.target.clients()] == ["given"]
+    assert not here.clients_file.exists()
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_given_client_revokes_with_its_given_secret(start: Start, right: bool) -> None:
+    secret = secrets.token_urlsafe(24)
+    client = SeedClient("given", secret=secret, redirect_uris=(REDIRECT,))
+    here = start(clients=(client,))
+    found = {"client_id": "given", "redirect_uris": [REDIRECT]}
+    visitor = here.visitor
+    code = visitor.code("given")
+    tokens = visitor.http.post(
+        "/api/auth/oauth2/token",
+        data={
+            "grant_type": "authorization_code",
+            "code": code,
+            "code_verifier": "v" * 43,
+            "redirect_uri": REDIRECT,
+            "resource": visitor.resource,
+        },
+        auth=("given", secret),
+    ).json()
+    remembered = Remembered(
+        client=Client.model_validate(found),
+        issuer=visitor.issuer,
+        given=True,
+        refresh_token=tokens["refresh_token"],
+        metadata={"revocation_endpoint": f"{visitor.issuer}/oauth2/revoke"},
+    )
+    ClientStore(here.clients_file).keep(0, remembered)
+    undone = here.revoke(given_secret=SecretStr(secret if right else "another secret"))
+    state = "revoked" if right else "stays"
+    assert undone["client 1's refresh token"].state == state
+    assert here.clients_file.exists() is not right
+
+
+def test_bearers_that_were_given_or_have_expired_are_not_kept(start: Start) -> None:
+    here = start()
+    fresh = here.visitor.mint()
+    bearers = (
+        here.build_bearer(fresh, "given"),
+        here.build_bearer(fresh, "refresh", expires_at=time.time() - 1),
+        here.build_bearer(fresh, "session"),
+    )
+    write_bearers(here.bearer_file, bearers)
+    undone = here.revoke()
+    assert states(undone) == {
+        "bearer by given": "left",
+        "bearer by refresh": "ended",
+        "bearer by session": "stays",
+    }
+    assert read_bearers(here.bearer_file) == bearers[2:]
+
+
+def test_a_damaged_file_is_not_forgotten(start: Start) -> None:
+    here = start()
+    here.mint()
+    here.clients_file.write_text('{"version": 1, "clients": [{}]}')
+    with pytest.raises(MintError, match="is damaged"):
+        here.revoke()
+    assert here.bearer_file.exists()

@@ -1,0 +1,372 @@
+"""What becomes of a run: `inv report` as typed, against a loopback GitHub and a webhook."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from loadtest.publish.tracking_issue.payload import decode_entry, encode_entry
+from loadtest.results.history import Entry
+from loadtest.results.run import ScenarioResult, begin_scenario
+from tests.compare.plain_runs import SQL, cell, entry, put, weeks
+from tests.publish.delivering import Inv, seed
+from tests.support.github_server import Artifact, GithubServer, Issue
+from tests.support.loopback import serve_loopback
+
+SLOWER = {SQL: 1.6}
+FAILED = (
+    ScenarioResult("sessions", "failed", 107, reason="k6 ended: <!channel>"),
+    ScenarioResult("tools", "not run"),
+)
+
+
+def read_newest(issue: Issue) -> Entry:
+    found = decode_entry(issue.comments[-1].body)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def listen(status: int = 200) -> Iterator[tuple[str, list[str]]]:
+    """Serve a webhook; give its secret address, and what it was sent."""
+    heard: list[str] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.rfile.read(int(self.headers["content-length"])).decode())
+            self.send_response(status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+    with serve_loopback(Hook) as origin:
+        yield f"{origin}/hook-canary", heard
+
+
+def test_a_run_is_judged_by_the_issue_posted_once_and_posted_again_in_place(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(6))
+    path = put(runs_dir, entry(6))
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 0, said
+    assert "posted: https://github.com/octo/loadtest/issues/12#issuecomment-" in said
+    body = issue.comments[-1].body
+    assert body.startswith("✅ **Holds 50 sessions")
+    assert "Compared with run run-005" in body
+    assert read_newest(issue) == entry(6)
+    assert {"report.md", "report.html", "judgement.json"} <= {file.name for file in path.iterdir()}
+
+    code, said = inv("report", "--env", "prod", "--run-id", "run-006", **github.variables)
+    assert code == 0, said
+    assert "updated: https://github.com/octo/loadtest/issues/12#issuecomment-" in said
+    assert [issue.comments[-1].body, len(issue.comments)] == [body, 7]
+    assert issue.labels == ["load-test-history"]
+
+
+def test_without_an_issue_one_is_opened_and_the_docs_lead_to_it(
+    inv: Inv, runs_dir: Path, github: GithubServer, checkout: Path
+) -> None:
+    put(runs_dir, entry(0))
+    code, said = inv(*("report", "--env=prod", "docs-update", "--env=prod"), **github.variables)
+    assert code == 0, said
+    assert [issue.title for issue in github.issues.values()] == ["MCP load-test results history"]
+    page = (checkout / "docs" / "mcp-performance.mdx").read_text()
+    assert "[see results history at #1](https://github.com/octo/loadtest/issues/1)" in page
+
+
+def suspect(number: int) -> Entry:
+    """Return a run in which a regression was suspected: the next one like it confirms that."""
+    cells = frozenset(cell(figure) for figure in ("p50", "p95", "p99"))
+    return replace(entry(number, SLOWER), suspected=cells)
+
+
+def test_one_run_far_outside_is_suspected_and_alerts_nobody(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(8))
+    put(runs_dir, entry(8, SLOWER))
+    with listen() as (url, heard):
+        code, said = inv(
+            *("report", "--env", "prod", "--json"), **github.variables, LOADTEST_WEBHOOK_URL=url
+        )
+    assert code == 0, said
+    document = json.loads(said[said.index("{\n") : said.rindex("}") + 1])
+    assert "tools/tool/executeSQL/p50" in document["suspected"]
+    assert (document["confirmed"], document["accepted"]) == ([], [])
+    assert heard == []
+    assert "3 suspected regressions, which the next run confirms or not" in issue.comments[-1].body
+    assert read_newest(issue).suspected == suspect(8).suspected
+    assert issue.labels == ["load-test-history"]
+
+
+def test_a_confirmed_regression_alerts_until_it_is_accepted(
+    inv: Inv, runs_dir: Path, github: GithubServer, checkout: Path, tmp_path: Path
+) -> None:
+    issue = seed(github, *weeks(7), suspect(7))
+    put(runs_dir, entry(8, SLOWER))
+    config = checkout / "loadtest.toml"
+    text = config.read_text().replace("# mention = ", "mention = ")
+    config.unlink()
+    config.write_text(text)
+    outputs, summary = tmp_path / "outputs", tmp_path / "summary"
+    with listen() as (url, heard):
+        code, said = inv(
+            *("report", "--env", "prod"),
+            **github.variables,
+            LOADTEST_WEBHOOK_URL=url,
+            GITHUB_OUTPUT=str(outputs),
+            GITHUB_STEP_SUMMARY=str(summary),
+        )
+    assert code == 96, said
+    assert said.splitlines()[-1].endswith(
+        "run run-008: 3 confirmed regressions (docs/reference/exit-codes.md#exit-96)"
+    )
+    assert "hook-canary" not in said
+    body = issue.comments[-1].body
+    assert "confirmed regression" in body.splitlines()[0]
+    assert "cc @example/performance" in body
+    assert read_newest(issue).confirmed
+    assert issue.labels == ["load-test-history", "regressed"]
+    (line,) = heard
+    comment_url = f"https://github.com/octo/loadtest/issues/12#issuecomment-{issue.comments[-1].id}"
+    assert json.loads(line)["text"].startswith("Load test of prod: 3 confirmed")
+    assert json.loads(line)["text"].endswith(comment_url)
+    assert body.startswith(summary.read_text().rstrip())
+    names = [line.split("<<")[0] for line in outputs.read_text().splitlines() if "<<" in line]
+    assert names == ["run-id", "outcome", "verdict", "confirmed", "comment-url"]
+    assert f"\n{comment_url}\n" in outputs.read_text()
+
+    code, said = inv("history", "--env", "prod", "--accept", "last", **github.variables)
+    assert code == 0, said
+    assert read_newest(issue).accepted
+    accepted = issue.comments[-1].body
+    assert accepted.startswith("✅ **Holds 50 sessions")
+    assert "3 accepted regressions: executeSQL p50, " in accepted.splitlines()[0]
+    assert "since run run-007" in accepted
+    assert "If that is to stay" not in accepted
+    assert "accepted regressions" in (runs_dir / "run-008" / "report.md").read_text()
+    assert issue.labels == ["load-test-history"]
+    assert json.loads((runs_dir / "run-008" / "judgement.json").read_text())["accepted"]
+
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 0, said
+    assert issue.labels == ["load-test-history"]
+    assert issue.comments[-1].body == accepted
+    code, said = inv("report", "--env", "prod", "--json", **github.variables)
+    document = json.loads(said[said.index("{\n") : said.rindex("}") + 1])
+    assert (document["confirmed"], len(document["accepted"])) == ([], 3)
+    assert "cc @example/performance" not in issue.comments[-1].body
+
+
+def test_a_failed_run_is_reported_with_its_reason_and_a_good_one_takes_the_label_off(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(3))
+    put(runs_dir, replace(entry(3, scenarios=FAILED), rows=()))
+    with listen(500) as (url, heard):
+        code, said = inv("report", "--env", "prod", **github.variables, LOADTEST_WEBHOOK_URL=url)
+    assert code == 15, said
+    assert issue.comments[-1].body.startswith("❌ **Failed: ")
+    assert "k6 ended: &lt;" in issue.comments[-1].body
+    assert issue.labels == ["load-test-history", "failed"]
+    assert [json.loads(line)["text"].count("k6 ended: (!channel)") for line in heard] == [1]
+    assert "warning: LOADTEST_WEBHOOK_URL answers HTTP 500: correct it" in said
+    assert "hook-canary" not in said
+
+    put(runs_dir, entry(4))
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 0, said
+    assert issue.labels == ["load-test-history"]
+
+
+def test_another_environment_does_not_take_a_label_off(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(3), replace(entry(3, scenarios=FAILED), rows=()))
+    issue.labels.append("failed")
+    put(runs_dir, entry(4, environment="staging"))
+    code, said = inv("report", "--env", "staging", **github.variables)
+    assert code == 0, said
+    assert issue.labels == ["load-test-history", "failed"]
+
+
+@pytest.mark.parametrize("scenarios", ["sessions,tools", None])
+def test_a_chain_that_fails_before_it_measures_is_reported_too(
+    inv: Inv, runs_dir: Path, github: GithubServer, scenarios: str | None
+) -> None:
+    issue = seed(github, *weeks(3))
+    options = ("--scenarios", scenarios) if scenarios else ()
+    code, said = inv(
+        *("loadtest", "--env", "prod", *options),
+        **github.variables,
+        LOADTEST_BASE_URL="http://127.0.0.1:9",
+        LOADTEST_EMAIL="loadtest@example.com",
+        GITHUB_ACTIONS="true",
+        GITHUB_RUN_ID="777",
+    )
+    assert code == 11, said
+    assert "127.0.0.1:9" in said.splitlines()[-1]
+    found = read_newest(issue)
+    assert found.run.run_id == "777-1"
+    chosen = (scenarios or "cold-start,sessions,tools").split(",")
+    outcomes = ["failed", *("not run" for _ in chosen[1:])]
+    assert [each.outcome for each in found.run.scenarios] == outcomes
+    assert "before the first call" in issue.comments[-1].body
+    assert issue.labels == ["load-test-history", "failed"]
+    assert (runs_dir / "777-1" / "report.html").exists()
+
+
+def test_what_cannot_be_posted_stays_on_disk_with_the_command_that_posts_it(
+    inv: Inv, runs_dir: Path, github: GithubServer, tmp_path: Path
+) -> None:
+    issue = seed(github, *weeks(4))
+    path = put(runs_dir, entry(4))
+    summary = tmp_path / "summary"
+    told = {**github.variables, "GITHUB_TOKEN": "", "GITHUB_STEP_SUMMARY": str(summary)}
+    code, said = inv("report", "--env", "prod", **told)
+    assert code == 17
+    last = said.splitlines()[-1]
+    assert "GITHUB_TOKEN is missing (permission 'Issues: read and write')" in last
+    assert last.endswith(
+        "inv report --env prod --run-id run-004 (docs/reference/exit-codes.md#exit-17)"
+    )
+    assert "executeSQL" in (path / "report.md").read_text()
+    assert "executeSQL" in summary.read_text()
+    assert len(issue.comments) == 4
+
+    issue.locked = True
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 17
+    assert "issues/12 is locked: unlock it" in said.splitlines()[-1]
+    assert "Compared with run run-003" in (path / "report.md").read_text()
+
+    issue.locked = False
+    command = last.rpartition("inv ")[2].removesuffix(" (docs/reference/exit-codes.md#exit-17)")
+    code, said = inv(*command.split(), **github.variables)
+    assert code == 0, said
+    assert len(issue.comments) == 5
+
+
+def test_a_regression_that_cannot_be_posted_is_told_all_the_same(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    seed(github, *weeks(7), suspect(7)).locked = True
+    put(runs_dir, entry(8, SLOWER))
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 17
+    regressed, refused = said.splitlines()[-2:]
+    assert regressed.endswith("3 confirmed regressions")
+    assert "is locked" in refused
+
+
+def test_a_run_that_is_named_comes_from_its_artifact_and_knows_its_environment(
+    inv: Inv, runs_dir: Path, github: GithubServer, tmp_path: Path
+) -> None:
+    issue = seed(github, *weeks(4))
+    path = put(tmp_path, entry(4, run_id="777-2"))
+    with ZipFile(tmp_path / "packed.zip", "w") as packed:
+        for file in (each for each in path.rglob("*") if each.is_file()):
+            packed.write(file, file.relative_to(path))
+    content = (tmp_path / "packed.zip").read_bytes()
+    github.artifacts.append(Artifact(1, 777, "loadtest-777-2", content))
+    code, said = inv("report", "--run-id", "777-2", **github.variables)
+    assert code == 0, said
+    assert "777-2 fetched from the artifact of its workflow run" in said
+    assert (runs_dir / "777-2" / "report.html").exists()
+    assert read_newest(issue).run.environment == "prod"
+
+    code, said = inv("report", "--run-id", "778-1", **github.variables)
+    assert code == 17
+    assert "no run '778-1' in " in said
+    assert "artifact loadtest-778-1 of octo/loadtest: HTTP 404: there is no such" in said
+    code, said = inv("report", "--run-id", "../777-2", **github.variables)
+    assert code == 17
+    assert "is not of GitHub Actions" in said
+
+
+def test_a_dry_run_prints_the_comment_and_touches_nothing(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(4))
+    path = put(runs_dir, entry(4))
+    before = sorted(path.rglob("*"))
+    code, said = inv("report", "--env", "prod", "--dry-run", **github.variables)
+    assert code == 0, said
+    assert said.startswith("✅ **Holds 50 sessions")
+    assert "Compared with run run-003" in said
+    assert sorted(path.rglob("*")) == before
+    assert {call.method for call in github.calls} == {"GET"}
+    assert len(issue.comments) == 4
+
+
+def test_the_reference_target_is_nobodys_news(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    for each in (*weeks(7), entry(7, SLOWER)):
+        put(runs_dir, replace(each, run=replace(each.run, environment="local")))
+    put(runs_dir, entry(8, SLOWER, environment="local"))
+    code, said = inv("report", **github.variables)
+    assert code == 0, said
+    assert "confirmed regression" in said
+    assert github.calls == []
+
+
+def test_forged_and_missing_reports_are_told_in_the_comment(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(4))
+    for number in range(7):
+        github.add_comment(12, encode_entry(entry(4 + number, 0.1)), author="stranger")
+    put(runs_dir, entry(20))
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 0, said
+    body = issue.comments[-1].body
+    assert "Compared with run run-003" in body
+    assert "No run for 17 days before this one, and one is due every 7 days." in body
+    assert body.count("is skipped: it is by stranger") == 5
+    assert "2 more were skipped." in body
+
+
+def test_confirmed_regressions_are_in_the_document_for_machines(inv: Inv, runs_dir: Path) -> None:
+    for each in (*weeks(7), entry(7, SLOWER), entry(8, SLOWER)):
+        put(runs_dir, each)
+    code, said = inv("report", "--env", "prod", "--json")
+    assert code == 96
+    document = json.loads(said[said.index("{\n") : said.rindex("}") + 1])
+    assert document["exit_code"] == 96
+    assert "tools/tool/executeSQL/p50" in document["confirmed"]
+
+
+def test_a_run_that_cannot_be_read_stops_no_later_report_and_is_named(
+    inv: Inv, runs_dir: Path
+) -> None:
+    for number in range(2):
+        put(runs_dir, entry(number))
+    (runs_dir / "run-000" / "run.json").write_text("{")
+    for arguments in (("report", "--env", "prod"), ("docs-update", "--env", "prod")):
+        code, said = inv(*arguments)
+        assert code == 0, said
+        assert "run-000 is skipped: " in said
+        assert "run-001" in said
+    (runs_dir / "run-001" / "run.json").write_text("{")
+    code, said = inv("report", "--env", "prod")
+    assert code == 16
+    (line,) = said.splitlines()
+    assert "run-000 is skipped: " in line
+    assert "no run of environment prod yet" in line
+
+
+def test_a_run_that_was_killed_is_reported_as_cut_off(inv: Inv, runs_dir: Path) -> None:
+    cut = (begin_scenario("sessions"), ScenarioResult("tools", "not run"))
+    put(runs_dir, replace(entry(0, scenarios=cut), rows=()))
+    code, said = inv("report", "--env", "prod")
+    assert code == 130, said
+    assert "Interrupted: " in said
+    assert "its process was killed" in said
+    code, said = inv("history", "--env", "prod", "--check")
+    assert code == 20, said

@@ -1,0 +1,67 @@
+"""Pages to look at: of the runs that the reports show, and of names that no layout expects."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from loadtest.compare.judgement import Judgement
+from loadtest.report.html.page import render_history_page, render_page
+from loadtest.results.history import Entry
+from tests.report.judged_runs import JUDGED, Judged, entry, good, hostile_history, judged, regressed
+from tests.report.report_runs import COLD_START, LADDER, RUNS, TOOLS, folder, row
+
+NASTY = (
+    *("a | b \\| c", "\"double\" 'single'", "<img src=x onerror=alert(1)>", "x" * 300),
+    *("</svg></style><script>alert(1)</script>", "🚀🔥 tool 工具ツール", "أداة البحث", "new\nline"),
+    *("datum.value", "{{ 7 * 7 }}", "]]> &lt;b&gt;", "url(https://evil.example/)"),
+)
+
+
+def nasty() -> Judged:
+    """A run whose every name is what a server should not send."""
+    tools = (
+        row("tools", "tool", name, 1500, 20.0 + 9 * place, failures={f"tool_error:{name}": 12})
+        for place, name in enumerate(NASTY)
+    )
+    return judged(folder(COLD_START, LADDER, tuple(tools), environment=NASTY[4]))
+
+
+def moved() -> Judged:
+    """A run after thirty others, the last half of which stand higher."""
+    rows = (*COLD_START, *LADDER, *TOOLS)
+    weeks = range(30, 0, -1)
+    return judged(
+        folder(rows), [entry(rows, each, factor=0.7 if each > 15 else 1) for each in weeks]
+    )
+
+
+def render(case: Judged) -> str:
+    return render_page(case.folder, case.judgement, case.earlier)
+
+
+def first(name: str) -> Judged:
+    return Judged(RUNS[name](), (), Judgement())
+
+
+CASES: Mapping[str, Callable[[], Judged]] = {
+    **JUDGED,
+    "failed": lambda: first("failed"),
+    "empty": lambda: first("empty"),
+    "interrupted": lambda: first("interrupted"),
+    "rate-limited": lambda: first("rate-limited"),
+    "broken-ladder": lambda: first("broken-ladder"),
+    "moved": moved,
+    "nasty": nasty,
+}
+PAGES: Mapping[str, Callable[[], str]] = {
+    name: lambda case=case: render(case())  # type: ignore[misc]
+    for name, case in CASES.items()
+}
+
+
+def history() -> str:
+    """All runs of two environments; one has a confirmed regression, another hostile names."""
+    runs: list[Entry] = []
+    for case in (regressed(), hostile_history(), good()):
+        run = replace(case.folder.run, run_id=f"{case.folder.run.run_id}-{len(runs)}")
+        runs += [*case.earlier, Entry(run, case.folder.rows, case.judgement.confirmed)]
+    return render_history_page(runs)

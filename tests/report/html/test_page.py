@@ -1,0 +1,254 @@
+"""The page of a run and of a history: what it says, and that nothing in it leads elsewhere."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from loadtest.report.html.history_page import build_trends
+from loadtest.report.html.page import render_history_page, render_page, write_page
+from loadtest.report.html.vega import find_log_ticks, find_ticks, set_apart, shorten
+from loadtest.results.history import Cell, Entry
+from tests.report.html.page_runs import PAGES, history
+from tests.report.judged_runs import good, judged, regressed
+from tests.report.report_runs import TOOLS
+
+GOLDEN = Path(__file__).parent / "golden"
+VOID = {"meta", "link", "br", "img", "input"}
+BLOCKS = {
+    "p",
+    "h1",
+    "h2",
+    "h3",
+    "li",
+    "tr",
+    "dt",
+    "dd",
+    "caption",
+    "summary",
+    "text",
+    "title",
+    "desc",
+}
+
+
+class Reader(HTMLParser):
+    """Reads a page: its tags with their attributes, and its words, a block a line."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, Mapping[str, str | None]]] = []
+        self.lines: list[str] = []
+        self._open: list[str] = []
+        self._words: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+        if tag in BLOCKS and self._words:
+            self.lines.append(f"{tag}: {' '.join(self._words)}")
+        if tag in BLOCKS:
+            self._words = []
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self._open:
+            self._words += data.split()
+
+
+@pytest.mark.parametrize(
+    "name", ["regressed", "accepted", "first-run", "failed", "rate-limited", "hostile-history"]
+)
+def test_the_words_of_a_page_are_as_reviewed(name: str) -> None:
+    compare(f"{name}.txt", PAGES[name]())
+
+
+def test_the_words_of_a_history_are_as_reviewed() -> None:
+    compare("history.txt", history())
+
+
+def compare(name: str, page: str) -> None:
+    """Compare with a golden file; LOADTEST_UPDATE_GOLDEN=1 writes it instead, to be reviewed."""
+    text = "\n".join(Reader(page).lines) + "\n"
+    path = GOLDEN / name
+    if os.environ.get("LOADTEST_UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("render", [*PAGES.values(), history], ids=[*PAGES, "history"])
+def test_a_page_runs_nothing_and_fetches_nothing(render: Callable[[], str]) -> None:
+    page = render()
+    for tag, attributes in Reader(page).tags:
+        assert tag not in {"script", "img", "iframe", "link", "object", "embed", "image", "use"}
+        assert not attributes.keys() & {"src", "srcset", "style", "xlink:href", "action"}
+        assert not [name for name in attributes if name.startswith("on")]
+        if "href" in attributes:
+            assert tag == "a"
+            assert str(attributes["href"]).startswith("https://github.example/acme/atlas/")
+    style = page.split("<style>")[1].split("</style>")[0]
+    assert not re.search(r"url\(|@import|@font-face", style)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_the_same_every_time(name: str) -> None:
+    assert PAGES[name]() == PAGES[name]()
+
+
+def test_every_chart_has_a_name_a_description_and_its_figures() -> None:
+    page = PAGES["regressed"]()
+    figures = re.findall(r"<figure>(.*?)</figure>", page, re.DOTALL)
+    assert len(figures) == 13
+    for figure in figures:
+        assert re.search(r'<svg role="img" [^>]*><title>[^<]+</title><desc>[^<]+</desc>', figure)
+        assert "<summary>Figures behind it</summary>" in figure
+        assert figure.count("<tbody>") == 1
+    ids = [attributes["id"] for _, attributes in Reader(page).tags if "id" in attributes]
+    assert ids == []
+
+
+def count_marks(page: str, title: str, mark: str) -> int:
+    """Return how many marks of a kind a chart has."""
+    picture = page.split(f"<h3>{title}</h3>")[1].split("</svg>")[0]
+    groups = re.findall(rf'<g class="mark-{mark} role-mark [^>]*>(.*?)</g>', picture)
+    return sum(len(re.findall("<(?:path|line|text)", group)) for group in groups)
+
+
+def test_every_figure_has_its_mark() -> None:
+    page = PAGES["regressed"]()
+    assert count_marks(page, "Latency", "line") == 3
+    assert count_marks(page, "Latency", "symbol") == 3 * 4
+    assert count_marks(page, "Throughput", "line") == 2
+    assert count_marks(page, "Each tool of the mix", "symbol") == 2 * 5
+    assert count_marks(page, "Each step of a cold start", "rule") == 3 * 4
+    assert count_marks(page, "executeSQL p99", "line") == 1
+    assert count_marks(page, "executeSQL p99", "symbol") == 15 + 1
+    assert count_marks(page, "Failures by reason", "rect") == 2
+
+
+def test_a_stage_without_data_is_no_point_and_the_rest_is_drawn() -> None:
+    page = PAGES["interrupted"]()
+    assert count_marks(page, "Latency", "line") == 3
+    assert count_marks(page, "Latency", "symbol") == 3 * 2
+
+
+def test_where_the_ladder_holds_is_written_into_its_charts() -> None:
+    assert PAGES["regressed"]().count(">holds 50 sessions</text>") == 2
+    assert PAGES["stateless"]().count(">holds 100 clients</text>") == 2
+    assert "holds" not in PAGES["failed"]()
+
+
+def test_a_level_that_moved_is_told_with_its_day() -> None:
+    page = PAGES["moved"]()
+    assert "level moved from 17 ms to 25 ms (+43 %) on 2026-04-20" in page
+
+
+def test_a_drift_that_was_judged_begins_a_level() -> None:
+    words = " ".join(Reader(PAGES["regressed"]()).lines)
+    assert "runMetric p50" in words
+    assert "level moved from 1042 ms to 1240 ms (+19 %) on 2026-06-08" in words
+
+
+def test_what_is_confirmed_begins_a_level_in_the_run_in_which_it_came() -> None:
+    words = " ".join(Reader(PAGES["regressed"]()).lines)
+    assert "level moved from 74 ms to 104 ms (+40 %) on 2026-07-27" in words
+
+
+def test_the_worst_stands_first_on_a_page() -> None:
+    lines = Reader(PAGES["regressed"]()).lines
+    place = lines.index("p: Regressed")
+    assert lines[place + 1].startswith("h1: 3 confirmed regressions: ")
+    assert next(line for line in lines if line.startswith("li: ")).startswith("li: ▲ ")
+
+
+def test_an_accepted_run_is_not_called_regressed() -> None:
+    lines = Reader(PAGES["accepted"]()).lines
+    assert "p: Good" in lines
+    assert any(line.startswith("li: ✓ ") and "accepted." in line for line in lines)
+
+
+def test_a_run_that_failed_or_was_rate_limited_claims_no_more_than_it_measured() -> None:
+    assert "No call failed" not in PAGES["failed"]()
+    assert "p: No call failed." in Reader(PAGES["compared"]()).lines
+    limited = PAGES["rate-limited"]()
+    assert ">no stage<" in limited
+    assert "5,230 refusals in 10,073 calls" in limited
+    assert "holds 100" not in limited.lower()
+
+
+def test_of_many_regressions_the_worst_are_drawn_and_the_leading_figures_all_the_same() -> None:
+    case = good()
+    cells = [
+        Cell("tools", "tool", tool.name, figure)
+        for tool in TOOLS[:-1]
+        for figure in ("p50", "p95", "p99")
+    ]
+    case = judged(case.folder, case.earlier, statuses=dict.fromkeys(cells, "confirmed"))
+    trends = build_trends(case.folder, case.judgement, case.earlier)
+    assert len(trends) == 8 + 4
+    assert trends[-1].title == "first dispatch p50"
+
+
+def test_a_history_without_runs_says_how_to_begin() -> None:
+    assert "No run in the history yet" in render_history_page([])
+
+
+def test_a_page_is_written_beside_the_run(tmp_path: Path) -> None:
+    case = good()
+    folder = replace(case.folder, path=tmp_path)
+    path = write_page(folder, case.judgement, case.earlier)
+    assert path == tmp_path / "report.html"
+    assert path.read_text(encoding="utf-8") == render_page(folder, case.judgement, case.earlier)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0, 37, (0, 10, 20, 30, 40)),
+        (0, 0, (0, 0.25)),
+        (21, 29, (20, 22, 24, 26, 28, 30)),
+        (0, 0.02, (0, 0.005, 0.01, 0.015, 0.02)),
+    ],
+)
+def test_ticks_are_round_and_hold_all_values(
+    low: float, high: float, ticks: tuple[float, ...]
+) -> None:
+    assert find_ticks(high, low) == ticks
+
+
+def test_a_logarithmic_axis_has_powers_of_ten_and_more_where_those_are_few() -> None:
+    assert find_log_ticks(0.8, 2000) == (1, 10, 100, 1000)
+    assert find_log_ticks(0.8, 40) == (1, 3, 10, 30)
+    assert find_log_ticks(2, 70) == (3, 10, 30)
+
+
+def test_names_at_the_end_of_lines_do_not_stand_on_each_other() -> None:
+    assert set_apart([10.0, 80.0, 12.0], 14) == [10.0, 80.0, 24.0]
+
+
+def test_long_names_are_cut_by_the_columns_they_take() -> None:
+    assert shorten("executeSQL", 10) == "executeSQL"
+    assert shorten("x" * 300, 10) == "x" * 9 + "…"
+    assert shorten("工具工具工具", 6) == "工具…"
+
+
+def test_a_run_whose_regression_was_accepted_is_no_alarm_in_the_history() -> None:
+    case = regressed()
+    entry = Entry(case.folder.run, case.folder.rows, case.judgement.confirmed)
+    assert "3 confirmed ▲" in " ".join(Reader(render_history_page([entry])).lines)
+    accepted = " ".join(Reader(render_history_page([replace(entry, accepted=True)])).lines)
+    assert "accepted" in accepted
+    assert "▲" not in accepted

@@ -1,0 +1,82 @@
+"""The history on disk: all that can be read, in order, with what was confirmed and accepted."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loadtest.errors import ResultsError
+from loadtest.results.history_files import keep_judgement, read_entry, read_local_history
+from tests.compare.plain_runs import SQL, cell, entry, judge_all, put, remember, weeks
+
+
+def test_no_folder_yet_is_an_empty_history(tmp_path: Path) -> None:
+    reading = read_local_history(tmp_path / "runs")
+    assert (reading.entries, reading.skipped) == ((), ())
+
+
+def test_runs_come_oldest_first_whatever_their_names(tmp_path: Path) -> None:
+    put(tmp_path, entry(2, run_id="a"))
+    put(tmp_path, entry(0, run_id="b"))
+    put(tmp_path, entry(1, run_id="c"))
+    reading = read_local_history(tmp_path)
+    assert [run.run.run_id for run in reading.entries] == ["b", "c", "a"]
+    assert reading.entries[0].rows == entry(0).rows
+    assert reading.skipped == ()
+
+
+def test_damaged_and_newer_folders_are_skipped_by_name_and_the_others_read(tmp_path: Path) -> None:
+    for run in weeks(5):
+        put(tmp_path, run)
+    (tmp_path / "run-000" / "run.json").write_text("{")
+    (tmp_path / "run-001" / "tools" / "rows.json").write_text('{"version": 1, "rows": [{}]}')
+    (tmp_path / "run-002" / "judgement.json").write_text('{"version": 2}')
+    (tmp_path / "empty").mkdir()
+    reading = read_local_history(tmp_path)
+    assert [run.run.run_id for run in reading.entries] == ["run-003", "run-004"]
+    assert [line.split(" is skipped: ")[0] for line in reading.skipped] == [
+        *("empty", "run-000", "run-001", "run-002")
+    ]
+    assert "version 2, newer than 1" in reading.skipped[-1]
+    assert not any("\n" in line for line in reading.skipped)
+
+
+def test_what_was_confirmed_and_accepted_is_read_back(tmp_path: Path) -> None:
+    path = put(tmp_path, entry(0))
+    assert read_entry(path).confirmed == frozenset()
+    confirmed = frozenset({cell("p50"), cell("failed")})
+    judged = replace(entry(0), confirmed=confirmed, suspected=frozenset({cell("p99")}))
+    keep_judgement(path, judged)
+    assert read_entry(path) == judged
+    keep_judgement(path, replace(judged, accepted=True))
+    keep_judgement(path, judged)
+    assert read_entry(path).accepted
+    assert json.loads((path / "judgement.json").read_text())["version"] == 1
+
+
+def test_a_judgement_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = put(tmp_path, entry(0))
+    (path / "judgement.json").write_text(
+        '{"version": 1, "confirmed": [["tools", "tool", "executeSQL", "p50"]], "accepted": true}'
+    )
+    assert read_entry(path) == replace(entry(0), confirmed=frozenset({cell("p50")}), accepted=True)
+
+
+def test_a_judgement_of_another_shape_names_its_file(tmp_path: Path) -> None:
+    path = put(tmp_path, entry(0))
+    (path / "judgement.json").write_text('{"version": 1, "confirmed": [["a", "b"]]}')
+    with pytest.raises(ResultsError, match=r"judgement\.json is damaged"):
+        read_entry(path)
+
+
+def test_a_regression_alerts_run_after_run_until_it_is_accepted(tmp_path: Path) -> None:
+    runs = [*weeks(10), *(entry(number, {SQL: 1.6}) for number in range(10, 14))]
+    for run, judgement in zip(runs, judge_all(runs), strict=True):
+        keep_judgement(put(tmp_path, run), remember(run, judgement))
+    history = read_local_history(tmp_path).entries
+    assert cell("p50") in history[-1].confirmed
+    keep_judgement(tmp_path / history[-1].run.run_id, replace(history[-1], accepted=True))
+    history = read_local_history(tmp_path).entries
+    judgements = judge_all([*history, entry(14, {SQL: 1.6})])
+    assert not judgements[-1].confirmed
