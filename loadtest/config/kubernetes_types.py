@@ -1,23 +1,14 @@
-"""Kubernetes' own words as types that pydantic checks: names, labels, images, quantities, times."""
+"""Kubernetes' own words as types that pydantic checks: names, labels, images, quantities."""
 
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _WORD = r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?"
 _PATH = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 _HOST = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
-
-# Field by field of a schedule: what it is called, its least and most, and names from the least on.
-_CRON = (
-    ("minute", 0, 59, ""),
-    ("hour", 0, 23, ""),
-    ("day of the month", 1, 31, ""),
-    ("month", 1, 12, "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC"),
-    ("day of the week", 0, 6, "SUN MON TUE WED THU FRI SAT"),
-)
 
 
 def _build_check(pattern: str, expected: str, most: int = 253) -> AfterValidator:
@@ -27,30 +18,6 @@ def _build_check(pattern: str, expected: str, most: int = 253) -> AfterValidator
         return text
 
     return AfterValidator(check)
-
-
-def _check_schedule(text: str) -> str:
-    """Take five fields of `*`, numbers, names, ranges, steps and lists of them, as cron does."""
-    fields = text.split(" ")
-    if len(fields) != len(_CRON):
-        raise ValueError("expected the five fields of cron, as in '17 4 * * MON'")
-    for field, (name, least, most, words) in zip(fields, _CRON, strict=True):
-        places = {word: least + index for index, word in enumerate(words.split())}
-        if not all(_is_time(part, least, most, places) for part in field.split(",")):
-            raise ValueError(f"the {name} '{field}' is not of {least} to {most}")
-    return text
-
-
-def _is_time(part: str, least: int, most: int, places: dict[str, int]) -> bool:
-    match = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/(\d+))?", part, re.ASCII)
-    if match is None or (match[3] is not None and int(match[3]) == 0):
-        return False
-    bounds = [
-        places.get(text.upper(), int(text) if text.isdigit() else -1)
-        for text in match.groups()[:2]
-        if text is not None
-    ]
-    return all(least <= bound <= most for bound in bounds) and bounds == sorted(bounds)
 
 
 def count_bytes(memory: str) -> int:
@@ -83,4 +50,3 @@ Cpu = Annotated[str, _build_check(r"(?!0*\.?0*m?$)(\d+(\.\d{1,3})?|\d+m)", "CPUs
 Memory = Annotated[
     str, _build_check(r"(?!0+)\d+([kMGT]|[KMGT]i)?", "an amount of memory such as 512Mi or 2Gi")
 ]
-Schedule = Annotated[str, Field(max_length=200), AfterValidator(_check_schedule)]

@@ -22,7 +22,6 @@ from loadtest.config.kubernetes_types import (
     LabelValue,
     Memory,
     ObjectName,
-    Schedule,
 )
 from loadtest.errors import ConfigError
 
@@ -157,9 +156,7 @@ class Kubernetes(ConfigTable):
 
     `context` is one of the kubeconfig, else its current one. `cpu` is what a runner is promised,
     `memory` what it is promised and given at most; they are spread over nodes (or zones and nodes)
-    as evenly as there is room. A runner may take `start_seconds` to start. The last three make the
-    cadence: `job_image` holds a checkout and names its user by number, `job_secret` is a Secret of
-    yours with LOADTEST_* keys.
+    as evenly as there is room. A runner may take `start_seconds` to start.
     """
 
     namespace: LabelName
@@ -173,15 +170,6 @@ class Kubernetes(ConfigTable):
     tolerations: tuple[Toleration, ...] = ()
     image_pull_secrets: tuple[ObjectName, ...] = ()
     start_seconds: Positive = 300
-    schedule: Schedule | None = None
-    job_image: Image | None = None
-    job_secret: ObjectName | None = None
-
-    @model_validator(mode="after")
-    def _check_cadence(self) -> Self:
-        if [self.schedule, self.job_image, self.job_secret].count(None) not in {0, 3}:
-            raise ValueError("schedule, job_image and job_secret go together")
-        return self
 
 
 class Environment(ConfigTable):

@@ -203,7 +203,7 @@ def render(
     """Print what a run would make in Kubernetes, and ask nobody: no bearer, no cluster."""
     from loadtest.k6.distributed.options import choose_engine
     from loadtest.k6.distributed.run import build_order
-    from loadtest.k6.kubernetes.manifests import build_cadence, build_manifests
+    from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests
     from loadtest.k6.kubernetes.manifests import render as render_manifests
 
     chosen = parse_scenarios(scenarios)
@@ -218,10 +218,8 @@ def render(
         order = build_order(scenario, settings, mcp_url, settings.bearer_file, "by the cluster")
         print(f"# {scenario}: made, followed and removed by a run")
         print(render_manifests(build_manifests(order, name, where).list()), end="")
-    if where.schedule is not None:
-        print("# the cadence: yours to apply, once")
-        cadence = build_cadence(name, settings.environment, settings.parallelism)
-        print(render_manifests(cadence), end="")
+    print("# the account of whoever starts runs, with the rights that it needs: apply it once")
+    print(render_manifests(build_client_access(name, where)), end="")
 
 
 def close_earlier_sessions(chain: Chain, settings: Settings, bearers: Sequence[Bearer]) -> None:

@@ -1,6 +1,5 @@
 """The table `[environment.X.kubernetes]`: what Kubernetes would refuse is refused before."""
 
-import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from loadtest.config.models import Kubernetes
 from loadtest.context import ROOT
 from loadtest.errors import ConfigError
 
-CADENCE = {"schedule": "17 4 * * MON", "job_image": "me/job:1", "job_secret": "settings"}
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 
@@ -64,52 +62,6 @@ def test_what_kubernetes_would_refuse_is_refused_by_name(name: str, value: objec
     with pytest.raises(ValidationError) as caught:
         build(**{name: value})
     assert {error["loc"][0] for error in caught.value.errors()} == {name}
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        *("* * * * *", "17 4 * * MON", "*/15 0-6,20-23 1 jan-mar SUN,6", "0 0 31 12 0"),
-        *("5/10 8-18/2 * * MON-FRI", "0 12 1,15 * *"),
-    ],
-)
-def test_a_schedule_of_cron_s_five_fields_is_taken(schedule: str) -> None:
-    assert build(**CADENCE | {"schedule": schedule}).schedule == schedule
-
-
-@pytest.mark.parametrize(
-    ("schedule", "words"),
-    [
-        ("", "five fields"),
-        ("@weekly", "five fields"),
-        ("0 17 4 * * MON", "five fields"),
-        ("17  4 * * MON", "five fields"),
-        ("TZ=UTC 17 4 * * MON", "five fields"),
-        ("60 4 * * *", "minute '60'"),
-        ("17 24 * * *", "hour '24'"),
-        ("17 4 0 * *", "day of the month '0'"),
-        ("17 4 * 13 *", "month '13'"),
-        ("17 4 * * 7", "day of the week '7'"),
-        ("17 4 * * MONDAY", "day of the week 'MONDAY'"),
-        ("17 4 * MON *", "month 'MON'"),
-        ("*/0 4 * * *", "minute '*/0'"),
-        ("30-10 4 * * *", "minute '30-10'"),
-        ("1, 4 * * *", "minute '1,'"),
-        ("-5 4 * * *", "minute '-5'"),
-    ],
-)
-def test_a_schedule_that_would_never_come_is_refused_with_its_field(
-    schedule: str, words: str
-) -> None:
-    with pytest.raises(ValidationError, match=re.escape(words)):
-        build(**CADENCE | {"schedule": schedule})
-
-
-@pytest.mark.parametrize("missing", CADENCE)
-def test_half_a_cadence_is_refused(missing: str) -> None:
-    half = {name: value for name, value in CADENCE.items() if name != missing}
-    with pytest.raises(ValidationError, match="schedule, job_image and job_secret go together"):
-        build(**half)
 
 
 def test_the_example_of_loadtest_toml_is_a_table_with_each_of_its_settings() -> None:

@@ -161,9 +161,7 @@ def test_every_message_that_is_explained_is_one_of_ours() -> None:
 def test_the_settings_page_names_every_key_and_no_other(
     heading: str, model: type[BaseModel]
 ) -> None:
-    # The keys of a CronJob that is about to be removed.
-    leaving = {"schedule", "job_image", "job_secret"}
-    assert list_keys(heading) == model.model_fields.keys() - leaving
+    assert list_keys(heading) == model.model_fields.keys()
 
 
 def test_every_variable_that_a_document_names_is_read_somewhere() -> None:

@@ -53,7 +53,6 @@ AUDIT = {
     "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}],
 }
 CONTROLLERS = (
-    "cronjob-controller",
     "garbage-collector-controller",
     "job-controller",
     "resourcequota-controller",
@@ -67,7 +66,6 @@ CONTROLLER_FLAGS = (
 
 PLURALS = {
     "ConfigMap": "configmaps",
-    "CronJob": "cronjobs",
     "Job": "jobs",
     "LimitRange": "limitranges",
     "Namespace": "namespaces",

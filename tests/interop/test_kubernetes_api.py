@@ -6,14 +6,13 @@ import httpx
 import pytest
 
 from loadtest.config.models import Kubernetes
-from loadtest.k6.kubernetes.manifests import build_cadence, build_manifests
+from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests
 from loadtest.results.run import SCENARIOS
 from tests.interop.kube_api import Manifest, create, find_place
 from tests.k6.kubernetes.cluster_orders import (
     FULL,
     PLAIN,
     build_order,
-    load_environment,
     load_profiles,
 )
 from tests.k6.kubernetes.operated_jobs import build_runner_job, build_starter_job
@@ -55,13 +54,10 @@ def test_every_pod_of_ours_is_a_restricted_one(
 ) -> None:
     order = build_order(tmp_path, "sessions", load_profiles()["full"])
     manifests = build_manifests(order, "prod", put_in(WHERE[where], namespace))
-    environment = load_environment(kubernetes=put_in(FULL, namespace))
-    *rights, cron_job = build_cadence("prod", environment, 4)
-    for manifest in (*manifests.list(), *rights):
+    for manifest in manifests.list():
         create(admin, manifest)
-    job = {**cron_job["spec"]["jobTemplate"], "metadata": cron_job["metadata"]}
     jobs = [build_runner_job(manifests.test_run, number) for number in (1, 4)]
-    for each in (*jobs, build_starter_job(manifests.test_run), job):
+    for each in (*jobs, build_starter_job(manifests.test_run)):
         create(admin, read_as_pod(each), dryRun="All")
 
 
@@ -78,7 +74,8 @@ def test_a_pod_that_is_not_restricted_is_refused_here(
     assert 'violates PodSecurity "restricted:latest"' in answer.json()["message"]
 
 
-def test_the_cadence_is_known_to_its_last_field(admin: httpx.Client, namespace: str) -> None:
-    environment = load_environment(kubernetes=put_in(FULL, namespace))
-    for manifest in build_cadence("prod", environment, 4):
+def test_the_client_s_account_is_known_to_its_last_field(
+    admin: httpx.Client, namespace: str
+) -> None:
+    for manifest in build_client_access("prod", put_in(FULL, namespace)):
         create(admin, manifest)

@@ -21,7 +21,7 @@ from loadtest.k6.distributed.protocol import Order, RunnerState
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.kubernetes.client import Cluster, open_cluster
 from loadtest.k6.kubernetes.engine import Engine
-from loadtest.k6.kubernetes.manifests import build_cadence, build_manifests
+from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests
 from loadtest.k6.kubernetes.objects import Bounds
 from loadtest.k6.kubernetes.test_run import ClusterFleet, launch_fleet
 from loadtest.k6.scenario import EXIT_INTERRUPTED
@@ -29,7 +29,7 @@ from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, read_bearers
 from tests.interop.kube_api import Asked, KubeApi, Manifest, create, find_place, serve_kube_api
 from tests.interop.kube_worker import Worker, run_worker, set_status, take_up
-from tests.k6.kubernetes.cluster_orders import FULL, build_order, load_environment, load_profiles
+from tests.k6.kubernetes.cluster_orders import FULL, build_order, load_profiles
 from tests.k6.kubernetes.launched import READER, are, find_fault, watch
 from tests.k6.kubernetes.pod_process import build_status
 from tests.k6.running import build_settings, mint_by_session
@@ -55,8 +55,8 @@ def where(namespace: str) -> Kubernetes:
 
 @pytest.fixture
 def rights(admin: httpx.Client, where: Kubernetes) -> Manifest:
-    """Make the cadence's account and give it its Role, which is returned."""
-    account, role, binding, _ = build_cadence("prod", load_environment(kubernetes=where), 2)
+    """Create the client's account and give it its Role, which is returned."""
+    account, role, binding = build_client_access("prod", where)
     for manifest in (account, role, binding):
         create(admin, manifest)
     return role
@@ -64,7 +64,7 @@ def rights(admin: httpx.Client, where: Kubernetes) -> Manifest:
 
 @pytest.fixture
 def cluster(kube_api: KubeApi, where: Kubernetes, rights: Manifest) -> Iterator[Cluster]:
-    """Open the cluster as the cadence does, and with no other rights."""
+    """Open the cluster with the rights of the client's account, and with no others."""
     with open_as(kube_api, where, rights["metadata"]["name"]) as opened:
         yield opened
 
@@ -237,7 +237,7 @@ def list_rights(role: Manifest) -> set[Asked]:
     }
 
 
-def test_the_cadence_has_the_rights_that_a_run_needs_and_no_others(
+def test_the_client_has_the_rights_that_a_run_needs_and_no_others(
     kube_api: KubeApi,
     admin: httpx.Client,
     launch: Launch,

@@ -202,7 +202,7 @@ def _find_config(context: str | None, variables: Mapping[str, str]) -> SingleCon
     named = [Path(path).expanduser() for path in variables.get("KUBECONFIG", "").split(":") if path]
     paths = [path for path in named or [home / ".kube" / "config"] if path.is_file()]
     if not paths:
-        # A context is one of the user's; the cadence, in the cluster itself, has another way in.
+        # A pod of the cluster itself uses its service account.
         if not named and variables.get("KUBERNETES_SERVICE_HOST"):
             return _read_service_account()
         looked = ", ".join(str(path) for path in named) or "~/.kube/config"

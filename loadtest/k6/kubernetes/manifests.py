@@ -1,4 +1,4 @@
-"""What Kubernetes is asked for: one scenario's TestRun and all it needs, and the cadence's job."""
+"""What Kubernetes is asked for: one scenario's TestRun and all it needs, and an account."""
 
 import base64
 import hashlib
@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from loadtest.config.kubernetes_types import count_bytes
-from loadtest.config.models import Environment, Kubernetes
-from loadtest.errors import ConfigError, UsageError
-from loadtest.k6.command import COLD_START_MAX_SECONDS, GARBAGE_PER_CENT, SETUP_SECONDS
+from loadtest.config.models import Kubernetes
+from loadtest.errors import UsageError
+from loadtest.k6.command import GARBAGE_PER_CENT
 from loadtest.k6.distributed.protocol import Order
 from loadtest.k6.kubernetes.script_bundle import TOOLS, build_bundle, name_key
 from loadtest.k6.outputs import FILES, build_output_flags
@@ -39,10 +39,6 @@ USER = 12345
 HEAP_SHARE = 0.9
 # k6 reads its token once, at its start; what is above a run's length is for the start of k6.
 TOKEN_SECONDS = 600
-# What a cadence's chain does beside its scenarios: install, provision, mint, report.
-CHAIN_SECONDS = 1800
-LATE_SECONDS = 3600
-STOP_SECONDS = 120
 
 SCRIPTS_AT = "/scripts"
 BEARER_AT = "/bearer"
@@ -67,7 +63,7 @@ class Manifests:
 
 
 def build_name(environment_name: str, last: str) -> str:
-    """Return the name of an environment's objects for a scenario, or for the cadence."""
+    """Return the name of an environment's objects for a scenario, or for its client."""
     return f"{MANAGER}-{build_slug(environment_name)}-{last}"
 
 
@@ -152,78 +148,20 @@ def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> M
     )
 
 
-def build_cadence(
-    environment_name: str, environment: Environment, parallelism: int
-) -> tuple[Manifest, ...]:
-    """Return the CronJob that runs the chain on schedule, and what it may do.
-
-    ConfigError unless the environment says when, with which image and as whom.
-    """
-    where = environment.kubernetes
-    if where is None or where.schedule is None:
-        raise ConfigError(
-            f"environment {environment_name} has no cadence: give schedule, job_image and "
-            f"job_secret in [environment.{environment_name}.kubernetes]"
-        )
-    name = build_name(environment_name, "cadence")
-    # None of those by which a run finds what an earlier one left, and removes it.
+def build_client_access(environment_name: str, where: Kubernetes) -> tuple[Manifest, ...]:
+    """Return an account with the rights that a run needs: to be applied once, by the user."""
+    # Not the labels of a run's objects: a run removes whatever has those.
     labels = {
         "app.kubernetes.io/name": MANAGER,
-        "app.kubernetes.io/component": "cadence",
+        "app.kubernetes.io/component": "client",
         "app.kubernetes.io/instance": build_slug(environment_name),
     }
+    name = build_name(environment_name, "client")
     metadata = {"name": name, "namespace": where.namespace, "labels": labels}
-    deadline = environment.limits.max_duration_seconds + CHAIN_SECONDS + COLD_START_MAX_SECONDS
-    deadline += len(SCENARIOS) * (where.start_seconds + SETUP_SECONDS)
-    command = ["nox", "-s", "loadtest", "--", "--env", environment_name]
-    command += ["--engine", "kubernetes", "--parallelism", str(parallelism)]
-    pod = {
-        "serviceAccountName": name,
-        "automountServiceAccountToken": True,
-        "enableServiceLinks": False,
-        "restartPolicy": "Never",
-        # To stop runners, keep what they measured and remove what was made.
-        "terminationGracePeriodSeconds": STOP_SECONDS,
-        "securityContext": _build_pod_security(),
-        **_build_pull_secrets(where),
-        "containers": [
-            {
-                "name": "loadtest",
-                "image": where.job_image,
-                "command": command,
-                "envFrom": [{"secretRef": {"name": where.job_secret}}],
-                "resources": _build_resources("500m", "2Gi"),
-                # The run folder and Nox's environments lie in the checkout.
-                "securityContext": _build_container_security(read_only=False),
-            }
-        ],
-    }
-    cron_job = {
-        "apiVersion": "batch/v1",
-        "kind": "CronJob",
-        "metadata": metadata,
-        "spec": {
-            "schedule": where.schedule,
-            "timeZone": "Etc/UTC",
-            "concurrencyPolicy": "Forbid",
-            "startingDeadlineSeconds": LATE_SECONDS,
-            "successfulJobsHistoryLimit": 1,
-            "failedJobsHistoryLimit": 3,
-            "jobTemplate": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "backoffLimit": 0,
-                    "activeDeadlineSeconds": deadline,
-                    "template": {"metadata": {"labels": labels}, "spec": pod},
-                },
-            },
-        },
-    }
     return (
         _build_service_account(metadata),
         _build_role(metadata, _list_client_rights(environment_name)),
         _build_role_binding(metadata),
-        cron_job,
     )
 
 
@@ -364,28 +302,26 @@ def _build_pod(where: Kubernetes) -> Manifest:
     """Return what the operator takes of runner and starter alike."""
     return {
         "automountServiceAccountToken": "false",  # the operator wants a text
-        "securityContext": _build_pod_security(
-            {"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER}
-        ),
-        "containerSecurityContext": _build_container_security(read_only=True),
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containerSecurityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
         **_build_placing(where),
     }
 
 
-def _build_pod_security(user: Mapping[str, int] | None = None) -> Manifest:
-    return {"runAsNonRoot": True, **(user or {}), "seccompProfile": {"type": "RuntimeDefault"}}
-
-
-def _build_container_security(*, read_only: bool) -> Manifest:
-    return {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "readOnlyRootFilesystem": read_only,
-    }
-
-
 def _build_placing(where: Kubernetes) -> Manifest:
-    placing = _build_pull_secrets(where)
+    placing: Manifest = {}
+    if where.image_pull_secrets:
+        placing["imagePullSecrets"] = [{"name": name} for name in where.image_pull_secrets]
     if where.node_selector:
         placing["nodeSelector"] = dict(where.node_selector)
     if where.tolerations:
@@ -393,11 +329,6 @@ def _build_placing(where: Kubernetes) -> Manifest:
             toleration.model_dump(exclude_none=True) for toleration in where.tolerations
         ]
     return placing
-
-
-def _build_pull_secrets(where: Kubernetes) -> Manifest:
-    secrets = [{"name": name} for name in where.image_pull_secrets]
-    return {"imagePullSecrets": secrets} if secrets else {}
 
 
 def _build_spread(name: str, where: Kubernetes) -> Manifest:

@@ -7,7 +7,7 @@ from typing import Any
 
 from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import load_settings
-from loadtest.config.models import Environment, Kubernetes, Profile
+from loadtest.config.models import Kubernetes, Profile
 from loadtest.context import ROOT
 from loadtest.k6.command import build_told
 from loadtest.k6.distributed.protocol import Order
@@ -33,9 +33,6 @@ FULL = Kubernetes.model_validate(
             {"key": "spot", "value": "true"},
         ],
         "image_pull_secrets": ["registry"],
-        "schedule": "17 4 * * MON",
-        "job_image": "registry.example.com/mcp-loadtest:2026.11",
-        "job_secret": "loadtest-settings",
     }
 )
 
@@ -44,12 +41,6 @@ def load_profiles() -> dict[str, Profile]:
     """Return the profiles of loadtest.toml."""
     names = ("smoke", "standard", "full")
     return {name: load_settings(ROOT, "prod", name, process_env={}).profile for name in names}
-
-
-def load_environment(**update: Any) -> Environment:
-    """Return prod of loadtest.toml, running where FULL says."""
-    environment = load_settings(ROOT, "prod", process_env={}).environment
-    return environment.model_copy(update={"kubernetes": FULL, **update})
 
 
 def build_order(folder: Path, scenario: str, profile: Profile, **update: Any) -> Order:

@@ -195,6 +195,7 @@ def test_what_a_run_would_make_is_shown_without_asking_anybody(
     done = inv("k6", *FLEET, *SMALL, "--render")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("kind: TestRun") == 3
+    assert "name: mcp-loadtest-staging-client" in done.stdout
     assert target.api_url not in done.stdout
     assert target.users() == []
     assert kubernetes.list_left() == []

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.config.models import Kubernetes
-from loadtest.errors import ConfigError, UsageError
+from loadtest.errors import UsageError
 from loadtest.k6.kubernetes.manifests import (
     Manifests,
-    build_cadence,
+    build_client_access,
     build_labels,
     build_manifests,
     build_name,
@@ -29,7 +29,6 @@ from tests.k6.kubernetes.cluster_orders import (
     FULL,
     PLAIN,
     build_order,
-    load_environment,
     load_profiles,
 )
 from tests.k6.kubernetes.operated_jobs import build_runner_job, build_starter_job
@@ -71,8 +70,8 @@ def test_a_field_that_the_operator_does_not_know_is_a_fault(tmp_path: Path) -> N
     assert "'efect' was unexpected" in mistyped
 
 
-def test_the_cadence_is_what_the_schemas_take() -> None:
-    check_by_schema(build_cadence("prod", load_environment(), 4))
+def test_the_client_s_account_is_what_the_schemas_take() -> None:
+    check_by_schema(build_client_access("prod", FULL))
 
 
 def compare(name: str, text: str) -> None:
@@ -114,8 +113,8 @@ def test_a_scenario_renders_as_reviewed(scenario: str, tmp_path: Path) -> None:
     compare(f"{scenario}.yaml", render(shorten(manifests)))
 
 
-def test_the_cadence_renders_as_reviewed() -> None:
-    compare("cadence.yaml", render(build_cadence("prod", load_environment(), 4)))
+def test_the_client_s_account_renders_as_reviewed() -> None:
+    compare("client.yaml", render(build_client_access("prod", FULL)))
 
 
 def test_what_is_rendered_reads_back_as_what_is_applied(tmp_path: Path) -> None:
@@ -204,32 +203,6 @@ def test_manifests_can_be_read_before_there_is_a_bearer(tmp_path: Path) -> None:
     assert "bearer.json: <masked>" in render(build_manifests(order, "prod", PLAIN).list())
 
 
-@pytest.mark.parametrize(
-    "kubernetes", [None, PLAIN], ids=["no Kubernetes at all", "Kubernetes without a schedule"]
-)
-def test_a_cadence_that_nobody_described_is_refused_with_what_it_needs(
-    kubernetes: Kubernetes | None,
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        build_cadence("prod", load_environment(kubernetes=kubernetes), 4)
-    assert "give schedule, job_image and job_secret in [environment.prod.kubernetes]" in str(
-        caught.value
-    )
-
-
-def test_the_cadence_s_deadline_grows_with_what_the_environment_allows() -> None:
-    def read_deadline(max_duration_seconds: int) -> int:
-        limits = load_environment().limits.model_copy(
-            update={"max_duration_seconds": max_duration_seconds}
-        )
-        *_, cron_job = build_cadence("prod", load_environment(limits=limits), 4)
-        deadline = cron_job["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"]
-        assert isinstance(deadline, int)
-        return deadline
-
-    assert read_deadline(7200) - read_deadline(3600) == 3600
-
-
 ENVIRONMENTS = st.text(min_size=1, max_size=80) | st.from_regex(r"[a-z0-9-]{1,80}", fullmatch=True)
 LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1035, as services have it
 
@@ -240,14 +213,13 @@ def test_names_of_any_environment_fit_whatever_the_operator_makes_of_them(name: 
         made = build_name(name, scenario)
         for suffix in ("", "-9999", "-service-9999", "-starter", "-initializer"):
             assert LABEL.fullmatch(made + suffix), made
-    assert len(build_name(name, "cadence")) <= 52  # a CronJob's jobs have 11 characters more
     for value in build_labels(name, SCENARIOS[0]).values():
         assert re.fullmatch(r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?", value, re.ASCII)
 
 
 @given(st.sets(ENVIRONMENTS, min_size=2, max_size=4))
 def test_different_environments_and_scenarios_never_share_a_name(names: set[str]) -> None:
-    lasts = (*SCENARIOS, "cadence")
+    lasts = (*SCENARIOS, "client")
     made = {build_name(name, last) for name in names for last in lasts}
     assert len(made) == len(names) * len(lasts)
     assert len({build_slug(name) for name in names}) == len(names)

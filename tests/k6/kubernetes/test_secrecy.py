@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from loadtest.k6.kubernetes.manifests import build_cadence, build_manifests, render
+from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests, render
 from loadtest.results.run import SCENARIOS
 from tests.k6.kubernetes.cluster_orders import (
     FULL,
     MCP_URL,
     TOKEN,
     build_order,
-    load_environment,
     load_profiles,
 )
 
@@ -75,28 +74,15 @@ def test_the_secret_holds_what_a_runner_needs_and_no_more(tmp_path: Path) -> Non
     assert {entry["access_token"] for entry in bearers["bearers"]} == {TOKEN}
 
 
-def list_pods(tmp_path: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Return the security contexts of each kind of pod that comes of our objects."""
-    spec = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", FULL).test_run["spec"]
-    *_, cron_job = build_cadence("prod", load_environment(), 4)
-    job = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    (container,) = job["containers"]
-    found = {
-        name: (spec[name]["securityContext"], spec[name]["containerSecurityContext"])
-        for name in ("runner", "starter")
-    }
-    return {**found, "cadence": (job["securityContext"], container["securityContext"])}
-
-
-@pytest.mark.parametrize("kind", ["runner", "starter", "cadence"])
+@pytest.mark.parametrize("kind", ["runner", "starter"])
 def test_a_pod_is_as_the_restricted_pod_security_standard_asks(kind: str, tmp_path: Path) -> None:
-    pod, container = list_pods(tmp_path)[kind]
+    spec = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", FULL).test_run["spec"]
+    pod, container = spec[kind]["securityContext"], spec[kind]["containerSecurityContext"]
     assert pod["runAsNonRoot"] is True
     assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["allowPrivilegeEscalation"] is False
     assert container["capabilities"] == {"drop": ["ALL"]}
-    # The cadence's chain writes its run folder into the checkout.
-    assert container["readOnlyRootFilesystem"] is (kind != "cadence")
+    assert container["readOnlyRootFilesystem"] is True
 
 
 def test_a_runner_has_no_token_but_the_one_that_reads_its_own_secret(
@@ -139,17 +125,17 @@ def list_rights(role: dict[str, Any]) -> set[tuple[str, str, str, str]]:
     }
 
 
-def test_the_cadence_holds_every_right_that_it_hands_to_runners(tmp_path: Path) -> None:
-    _, role, *_ = build_cadence("prod", load_environment(), 4)
+def test_the_client_holds_every_right_that_it_hands_to_runners(tmp_path: Path) -> None:
+    _, role, *_ = build_client_access("prod", FULL)
     for scenario in SCENARIOS:
         manifests = build_manifests(build_order(tmp_path, scenario, SMOKE), "prod", FULL)
         assert list_rights(manifests.role) <= list_rights(role)
 
 
-def test_the_cadence_may_make_what_a_run_applies_and_touch_it_by_name_alone(
+def test_the_client_may_make_what_a_run_applies_and_touch_it_by_name_alone(
     tmp_path: Path,
 ) -> None:
-    _, role, *_ = build_cadence("prod", load_environment(), 4)
+    _, role, *_ = build_client_access("prod", FULL)
     rights = list_rights(role)
     applied = set()
     for manifest in build_manifests(build_order(tmp_path, "tools", SMOKE), "prod", FULL).list():
@@ -168,9 +154,9 @@ def test_the_cadence_may_make_what_a_run_applies_and_touch_it_by_name_alone(
             assert (resource, verb) in looks | {("pods/log", "get")}
 
 
-def test_a_run_that_cleans_up_by_label_never_meets_the_cadence(tmp_path: Path) -> None:
+def test_a_run_that_cleans_up_by_label_never_removes_the_client_s_account(tmp_path: Path) -> None:
     ours = build_manifests(build_order(tmp_path, "tools", SMOKE), "prod", FULL).test_run[
         "metadata"
     ]["labels"]
-    for manifest in build_cadence("prod", load_environment(), 4):
+    for manifest in build_client_access("prod", FULL):
         assert not ours.items() & manifest["metadata"]["labels"].items()
