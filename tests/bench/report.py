@@ -17,11 +17,11 @@ RUNS = 500
 IMPORTS = """
 import sys
 from pathlib import Path
-from loadtest.judging import judge
-from loadtest.listing import as_folder
-from loadtest.local_history import read_local_history
-from loadtest.page import render_history_page, render_page
-from loadtest.report import render_comment
+from loadtest.compare.judgement import judge
+from loadtest.report.comment import render_comment
+from loadtest.report.history_tables import as_folder
+from loadtest.report.html.page import render_history_page, render_page
+from loadtest.results.history_files import read_local_history
 """
 READ = f"""{IMPORTS}
 entries = read_local_history(Path(sys.argv[1])).entries

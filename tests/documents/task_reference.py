@@ -1,4 +1,4 @@
-"""The reference of tasks in docs/, made from the tasks: `python -m tests.task_reference`."""
+"""The page of tasks in docs/, made from the tasks: `python -m tests.documents.task_reference`."""
 
 import inspect
 import re
@@ -11,7 +11,7 @@ from loadtest.common.files import write_text
 from loadtest.context import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "tasks.md"
-COMMAND = "python -m tests.task_reference"
+COMMAND = "python -m tests.documents.task_reference"
 MARKS = (f"<!-- tasks: written by `{COMMAND}` -->\n", "<!-- end of tasks -->\n")
 
 

@@ -1,29 +1,34 @@
-"""The map of the house is complete, and the changelog begins with the version that is here."""
+"""The layout of the guide, the folders on disk, the import layers and the tests agree."""
 
 import ast
 import re
-from collections.abc import Callable, Iterable
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
-
-import pytest
 
 from loadtest import __version__
 from loadtest.context import ROOT
 
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+LAYOUT = re.findall(r"^```text\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)[0]
 
 
-def list_modules() -> Iterable[str]:
-    return (
-        path.stem
-        for path in (ROOT / "loadtest").iterdir()
-        if path.suffix == ".py" or (path / "__init__.py").exists()
-    )
+def list_packages(root: Path) -> set[str]:
+    """Return the packages below a folder, as paths relative to it."""
+    found = {str(path.parent.relative_to(root)) for path in root.glob("**/__init__.py")}
+    return found - {"."}
 
 
-def list_test_folders() -> Iterable[str]:
-    tests = ROOT / "tests"
-    return {f"tests/{path.relative_to(tests).parts[0]}" for path in tests.glob("*/**/*.py")}
+def read_layout() -> set[str]:
+    """Return the paths that the layout names."""
+    paths, parents = set(), [""]
+    for line in LAYOUT.splitlines():
+        name = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        path = parents[depth] + name
+        parents[depth + 1 :] = [path]
+        paths.add(path)
+    return paths
 
 
 def list_sessions() -> Iterable[str]:
@@ -36,28 +41,48 @@ def list_sessions() -> Iterable[str]:
     ]
 
 
-def read_section(title: str) -> set[str]:
+def read_names(title: str) -> set[str]:
     """Return what a section names in backticks."""
     section = re.split(rf"^#+ {re.escape(title)}$", GUIDE, flags=re.MULTILINE)[1]
     return set(re.findall(r"`([^`\n]+)`", re.split(r"^#", section, flags=re.MULTILINE)[0]))
 
 
-@pytest.mark.parametrize(
-    ("title", "list_names"),
-    [
-        ("`loadtest/`, from the top", list_modules),
-        ("`tests/`", list_test_folders),
-        ("Nox sessions", list_sessions),
-    ],
-)
-def test_the_map_names_every_room_and_no_other(
-    title: str, list_names: Callable[[], Iterable[str]]
-) -> None:
+def test_the_layout_names_every_folder_and_module_at_the_top_and_no_other() -> None:
     named = {
-        name for name in read_section(title) if re.fullmatch(r"(tests/)?[a-z][a-z0-9_]*", name)
+        path.removeprefix("loadtest/").removesuffix("/")
+        for path in read_layout()
+        if path.startswith("loadtest/") and path != "loadtest/"
     }
-    assert named
-    assert named == set(list_names()) - {"__init__"}
+    modules = {path.name for path in (ROOT / "loadtest").glob("*.py")} - {"__init__.py"}
+    assert named == list_packages(ROOT / "loadtest") | modules
+
+
+def test_every_path_of_the_layout_is_there() -> None:
+    assert {path for path in read_layout() if not (ROOT / path).exists()} == set()
+
+
+def test_the_import_layers_are_the_folders() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = settings["tool"]["importlinter"]["contracts"][0]
+    layers = {name for layer in contract["layers"] for name in layer.split(" | ")}
+    top = {path.split("/")[0] for path in list_packages(ROOT / "loadtest")}
+    assert layers == top | {"context", "errors", "tasks"}
+
+
+def test_the_tests_have_the_folders_of_the_package_and_those_that_the_guide_names() -> None:
+    others = {
+        name.removeprefix("tests/")
+        for name in read_names("Layout")
+        if re.fullmatch(r"tests/\w+", name)
+    }
+    ours = list_packages(ROOT / "tests")
+    assert others <= ours
+    assert ours - others <= list_packages(ROOT / "loadtest")
+
+
+def test_the_guide_names_every_nox_session_and_no_other() -> None:
+    named = {name for name in read_names("Nox sessions") if re.fullmatch(r"[a-z]\w*", name)}
+    assert named == set(list_sessions())
 
 
 def test_every_path_that_the_guide_names_is_there() -> None:

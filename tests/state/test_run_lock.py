@@ -16,7 +16,7 @@ from loadtest.state.run_lock import lock_environment
 HOLD = """
 import sys
 from pathlib import Path
-from loadtest.run_lock import lock_environment
+from loadtest.state.run_lock import lock_environment
 with lock_environment(Path(sys.argv[1]), "staging"):
     print("held", flush=True)
     sys.stdin.read()

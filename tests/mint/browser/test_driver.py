@@ -29,8 +29,8 @@ SECRETS = ("LOADTEST_PASSWORD", "LOADTEST_BEARER", "GITHUB_TOKEN", "AWS_SECRET_A
 LOOK = """
 import json, sys
 import psutil
-from loadtest.browser import BrowserChoice, open_browser
-from loadtest.driver import run
+from loadtest.mint.browser.launcher import BrowserChoice, open_browser
+from loadtest.mint.browser.driver import run
 
 async def look():
     told = []
