@@ -109,7 +109,7 @@ def test_k6_is_ended_with_its_own_reason_before_it_takes_the_memory_of_the_machi
 ) -> None:
     with HostileServer(unpack_too_much) as server:
         run = run_scenario(
-            *("tools", build_settings(), f"{server.url}/mcp", bearer_file),
+            *("tools", build_settings(DURATION="60"), f"{server.url}/mcp", bearer_file),
             out_dir=tmp_path / "tools",
             binary=binary,
             memory_bytes=512 * MIB,
@@ -124,7 +124,7 @@ def test_k6_is_ended_with_its_own_reason_before_it_takes_the_memory_of_the_machi
 def test_a_fleet_is_ended_with_that_reason_too(
     bearer_file: Path, binary: K6Binary, tmp_path: Path
 ) -> None:
-    settings = replace(build_settings(), parallelism=2)
+    settings = replace(build_settings(DURATION="60"), parallelism=2)
     with HostileServer(unpack_too_much) as server:
         run = run_fleet(
             *("tools", settings, f"{server.url}/mcp", bearer_file),
