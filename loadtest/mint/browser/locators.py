@@ -3,9 +3,10 @@
 import asyncio
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loadtest.config.models import Pages, Step
+from loadtest.mint.browser.page_messages import NOT_A_WORKSPACE
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
@@ -29,6 +30,15 @@ COMPLAINTS = ":is([class*=error i], [id*=error i]):not(:has(input, button, form,
 PICKER = re.compile(
     r"\b(choose|select|pick|which|switch)\b.*\b(workspace|organi[sz]ation|team|tenant)\b", re.I
 )
+
+LIST_OPTIONS = """elements => elements.map(e => ({
+    name: (e.getAttribute("aria-label") || (e.labels && e.labels[0] && e.labels[0].innerText)
+        || e.innerText || e.textContent || "").trim(),
+    keys: [e.id, e.value, ...[...e.attributes].filter(a => a.name.startsWith("data-"))
+        .map(a => a.value), ...(e.getAttribute("href") || "").split(/[/?&=#]/)].filter(Boolean)
+        .map(String),
+    kind: e.type === "radio" ? "radio" : e.localName,
+}))"""
 
 
 class Controls:
@@ -67,6 +77,16 @@ class Controls:
         self.anything = _union(
             self.after_email, self.email, self.any_email, self.overlay, *own
         ).first
+
+    async def list_workspaces(self) -> list[tuple[int, dict[str, Any]]]:
+        """Return those of `choices` that may be a workspace, with their numbers."""
+        options = [
+            (number, option)
+            for number, option in enumerate(await self.choices.evaluate_all(LIST_OPTIONS))
+            if option["name"] and not NOT_A_WORKSPACE.search(option["name"])
+        ]
+        listed = [pair for pair in options if pair[1]["kind"] in {"radio", "option"}]
+        return listed or options
 
 
 def _labelled(page: "Page", names: Sequence[str]) -> "Locator":

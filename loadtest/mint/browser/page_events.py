@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from loadtest.mint.browser.failure_capture import describe_url
@@ -11,11 +11,15 @@ if TYPE_CHECKING:
     from playwright.async_api import Error, Frame, Page, Request, Response
 
 
-class Watch:
-    """What the browser reports by itself: documents, their HTTP status, and the page's end."""
+class PageEvents:
+    """Documents, their HTTP status, and the page's end, as the browser reports them by itself.
 
-    def __init__(self, page: "Page") -> None:
+    `answer` is what the sign-in is for: the callback's.
+    """
+
+    def __init__(self, page: "Page", answer: asyncio.Future[Any]) -> None:
         self._page = page
+        self.answer = answer
         self._waiting: set[asyncio.Future[None]] = set()
         self.documents = 0
         self.places = 0
@@ -24,7 +28,11 @@ class Watch:
         self.crashed = False
         self.failure = "no answer"
         self.failed_url = self.answered_url = "the page"
-        self.listeners: dict[str, Callable[[Any], None]] = {
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[None]:
+        """Take the browser's reports for the length of the block."""
+        listeners: dict[str, Callable[[Any], None]] = {
             "domcontentloaded": self._note_document,
             "framenavigated": self._note_place,
             "response": self._note_response,
@@ -32,6 +40,32 @@ class Watch:
             "crash": self._note_crash,
             "close": self._wake,
         }
+        for event, listener in listeners.items():
+            self._page.on(event, listener)  # type: ignore[call-overload]
+        try:
+            yield
+        finally:
+            for event, listener in listeners.items():
+                self._page.remove_listener(event, listener)
+
+    def is_answered(self) -> bool:
+        """Return whether the callback has its answer."""
+        return self.answer.done()
+
+    async def first_of(
+        self, *waits: Coroutine[Any, Any, Any], seconds: float | None = None
+    ) -> list[bool]:
+        """Wait for the callback or the first of `waits`; return which of them came true."""
+        tasks = [asyncio.ensure_future(wait) for wait in waits]
+        try:
+            await asyncio.wait(
+                [*tasks, self.answer], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            return [task.done() and task.exception() is None for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def moved_on(self, documents: int) -> None:
         """Wait for a document after the first `documents`, or for the page's end."""
@@ -97,19 +131,6 @@ class Watch:
             main = request.is_navigation_request() and request.frame == self._page.main_frame
             return bool(main)
         return False
-
-
-@contextlib.contextmanager
-def watching(page: "Page") -> Iterator[Watch]:
-    """Watch a page for the length of the block."""
-    watch = Watch(page)
-    for event, listener in watch.listeners.items():
-        page.on(event, listener)  # type: ignore[call-overload]
-    try:
-        yield watch
-    finally:
-        for event, listener in watch.listeners.items():
-            page.remove_listener(event, listener)
 
 
 def find_error() -> "type[Error]":

@@ -9,7 +9,7 @@ from loadtest.common.redaction import learn
 from loadtest.errors import BrowserError, MintError
 from loadtest.mint.browser.failure_capture import keep_evidence
 from loadtest.mint.browser.launcher import answered, open_browser
-from loadtest.mint.browser.sign_in import SignIn
+from loadtest.mint.browser.sign_in import SignInFlow
 from loadtest.mint.oauth.callback import Callback
 from loadtest.mint.oauth.request import MintRequest, Timings
 
@@ -81,8 +81,9 @@ class SignInBrowser:
         if not self._told:
             request.tell(f"signing in with {request.browser.browser_version}")
             self._told = True
-        sign_in = SignIn(
+        sign_in = SignInFlow(
             page,
+            callback,
             request.environment.pages,
             request.email,
             request.password,
@@ -93,14 +94,14 @@ class SignInBrowser:
         )
         try:
             try:
-                await sign_in.run(authorization_url, callback)
+                await sign_in.run(authorization_url)
             finally:
                 await _learn_cookies(page)
         except MintError as failure:
             if failure.reason in {"browser_gone", "rate_limited"}:
                 raise
             folder = request.state_dir / "failures"
-            kept = await keep_evidence(page, folder, sign_in.step, sign_in.secrets)
+            kept = await keep_evidence(page, folder, failure.step or "sign-in", sign_in.secrets)
             raise MintError(
                 f"{failure.message}; the page is kept in {kept}",
                 failure.step,

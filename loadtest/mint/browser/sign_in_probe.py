@@ -1,7 +1,7 @@
 """The page on which a browser would sign in, looked at over HTTP: nothing is typed, nobody made."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from html.parser import HTMLParser
@@ -11,9 +11,9 @@ import httpx2
 
 from loadtest.common.http import explain, open_client
 from loadtest.common.retry_after import wait_out
-from loadtest.common.tls import LOOPBACK
 from loadtest.config.models import parse_origin
 from loadtest.errors import MintError
+from loadtest.mint.browser.diagnosis import is_expected
 
 STEP = "sign-in"
 LOOK_SECONDS = 15.0
@@ -80,14 +80,11 @@ def _read_page(answer: httpx2.Response) -> SignInPage:
     return SignInPage(origin, form.fields > 0, form.scripts > 0)
 
 
-def _check_origin(url: str, origins: Iterable[str]) -> None:
-    """Refuse what mint's browser would refuse; all of this machine's ports are one place."""
+def _check_origin(url: str, origins: frozenset[str]) -> None:
+    """Refuse what mint's browser would refuse."""
     where = _describe_origin(url)
-    allowed = frozenset(origins)
-    ours = urlsplit(where).hostname in LOOPBACK
-    if where in allowed or (ours and any(urlsplit(at).hostname in LOOPBACK for at in allowed)):
-        return
-    raise MintError(f"the sign-in leads to {where}", STEP, reason="unexpected_origin")
+    if not is_expected(where, origins):
+        raise MintError(f"the sign-in leads to {where}", STEP, reason="unexpected_origin")
 
 
 def _check_error(url: str, redirect_uri: str | None) -> None:

@@ -20,7 +20,7 @@ from loadtest.mint.browser.failure_capture import keep_evidence, redact
 from loadtest.mint.browser.launcher import BrowserChoice, launch
 from loadtest.mint.browser.one_time_code import OneTimeCodes
 from loadtest.mint.browser.page_messages import find_workspace
-from loadtest.mint.browser.sign_in import SignIn
+from loadtest.mint.browser.sign_in import SignInFlow
 from loadtest.mint.oauth.callback import listen
 from tests.mint.browser.page_server import Page as Told
 from tests.mint.browser.page_server import PageServer, Reply, Visit, finish, page, to
@@ -123,15 +123,17 @@ def enact(runner: asyncio.Runner, browser: Browser, tmp_path: Path) -> Enact:
             url = outcome.server.build_authorization_url(callback.redirect_uri, STATE)
             callback.expect(url)
             at_work = asyncio.all_tasks()
-            sign_in = SignIn(shown, names, EMAIL, SecretStr(PASSWORD), outcome.told.append, **given)
+            user = (EMAIL, SecretStr(PASSWORD))
+            sign_in = SignInFlow(shown, callback, names, *user, outcome.told.append, **given)
             try:
-                await sign_in.run(url, callback)
+                await sign_in.run(url)
                 outcome.code = callback.answer.result().code
             except MintError as failure:
                 outcome.failure = failure
             assert [task for task in asyncio.all_tasks() - at_work if is_ours(task)] == []
             if outcome.failure:
-                kept = await keep_evidence(shown, tmp_path, sign_in.step, sign_in.secrets)
+                step = outcome.failure.step or ""
+                kept = await keep_evidence(shown, tmp_path, step, sign_in.secrets)
                 outcome.kept = kept.read_text()
             everything = "\n".join([str(outcome.failure), outcome.kept, *outcome.told])
             for canary in (*sign_in.secrets, RFC_SECRET, STATE, "canary"):
@@ -144,7 +146,7 @@ def enact(runner: asyncio.Runner, browser: Browser, tmp_path: Path) -> Enact:
 def is_ours(task: asyncio.Task[Any]) -> bool:
     """Tell the driver's waits from the listener's connections and Playwright's own small tasks."""
     name = getattr(task.get_coro(), "__qualname__", "")
-    return str(name).startswith(("SignIn.", "_Watch.", "Locator."))
+    return str(name).startswith(("SignInFlow.", "PageEvents.", "Locator."))
 
 
 @asynccontextmanager
