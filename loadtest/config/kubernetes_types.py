@@ -5,10 +5,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-_WORD = r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?"
-_PATH = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
-_HOST = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_VALUE = r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?"
+_REPOSITORY = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+_REGISTRY = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 
 
 def _build_check(pattern: str, expected: str, most: int = 253) -> AfterValidator:
@@ -30,17 +30,19 @@ def count_bytes(memory: str) -> int:
 
 
 # RFC 1123 as Kubernetes reads it: of a namespace, and of most other objects.
-LabelName = Annotated[str, _build_check(_LABEL, "a DNS label such as load-tests", 63)]
-ObjectName = Annotated[str, _build_check(rf"{_LABEL}(\.{_LABEL})*", "a name such as my-registry")]
-LabelKey = Annotated[
-    str, _build_check(rf"({_LABEL}(\.{_LABEL})*/)?{_WORD}", "a label's key", 253 + 1 + 63)
+LabelName = Annotated[str, _build_check(_DNS_LABEL, "a DNS label such as load-tests", 63)]
+ObjectName = Annotated[
+    str, _build_check(rf"{_DNS_LABEL}(\.{_DNS_LABEL})*", "a name such as my-registry")
 ]
-LabelValue = Annotated[str, _build_check(rf"({_WORD})?", "a label's value", 63)]
+LabelKey = Annotated[
+    str, _build_check(rf"({_DNS_LABEL}(\.{_DNS_LABEL})*/)?{_VALUE}", "a label's key", 253 + 1 + 63)
+]
+LabelValue = Annotated[str, _build_check(rf"({_VALUE})?", "a label's value", 63)]
 # Without tag or digest it would be whatever is newest on that day.
 Image = Annotated[
     str,
     _build_check(
-        rf"({_HOST}(\.{_HOST})*(:\d+)?/)?{_PATH}(/{_PATH})*"
+        rf"({_REGISTRY}(\.{_REGISTRY})*(:\d+)?/)?{_REPOSITORY}(/{_REPOSITORY})*"
         r"(?=[:@])(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
         "an image with its tag or digest, such as grafana/k6:1.1.0",
         512,

@@ -171,10 +171,10 @@ def _open_engine(
     where = find_cluster(settings)
     if where is not None:
         from loadtest.k6.kubernetes.client import open_cluster
-        from loadtest.k6.kubernetes.engine import Engine
+        from loadtest.k6.kubernetes.engine import KubernetesEngine
 
         cluster = running.enter_context(open_cluster(where, settings.variables))
-        engine = Engine(cluster, settings.environment_name, where)
+        engine = KubernetesEngine(cluster, settings.environment_name, where)
         return partial(run_fleet, launch=engine.launch), engine.renew
     if settings.engine == "segments":
         launch = open_segments(binary, settings.variables)
@@ -203,8 +203,11 @@ def render(
     """Print what a run would make in Kubernetes, and ask nobody: no bearer, no cluster."""
     from loadtest.k6.distributed.options import choose_engine
     from loadtest.k6.distributed.run import build_order
-    from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests
-    from loadtest.k6.kubernetes.manifests import render as render_manifests
+    from loadtest.k6.kubernetes.manifests import (
+        build_client_access,
+        build_manifests,
+        render_manifests,
+    )
 
     chosen = parse_scenarios(scenarios)
     settings = choose_engine(settings, chosen, engine, parallelism)

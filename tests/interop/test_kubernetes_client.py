@@ -20,7 +20,7 @@ from loadtest.k6.binary import find_k6
 from loadtest.k6.distributed.protocol import Order, RunnerState
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.kubernetes.client import Cluster, open_cluster
-from loadtest.k6.kubernetes.engine import Engine
+from loadtest.k6.kubernetes.engine import KubernetesEngine
 from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests
 from loadtest.k6.kubernetes.objects import Bounds
 from loadtest.k6.kubernetes.test_run import ClusterFleet, launch_fleet
@@ -366,7 +366,7 @@ def test_a_scenario_is_run_by_a_real_kubernetes_and_read_back_whole(
     bearer_file = tmp_path / "bearer" / "bearer.json"
     mcp_url = mint_by_session(target.api_url, bearer_file)
     settings = replace(build_settings(STAGES="2,4"), root=tmp_path, parallelism=2)
-    engine = Engine(cluster, "prod", where)
+    engine = KubernetesEngine(cluster, "prod", where)
     run = run_fleet(
         "sessions",
         settings,

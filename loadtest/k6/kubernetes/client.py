@@ -27,16 +27,23 @@ from loadtest.errors import K6Error
 
 TIMEOUT_SECONDS = 10.0
 # A list of pods holds about 10 KB of each, and a fleet may have a thousand.
-MOST_BYTES = 64 * 2**20
+MAX_RESPONSE_BYTES = 64 * 2**20
 # A runner says something every 30 s: a connection that is silent for longer is dead.
-QUIET_SECONDS = 60.0
+SILENCE_SECONDS = 60.0
 CONTAINER = "k6"
 # What a credential plugin answers is the same in both versions, and lightkube knows but the older.
 EXEC_V1 = "client.authentication.k8s.io/v1"
 
 # What asking can end in: a refusal, no connection, a credential plugin that fails, or an answer
 # that is not of Kubernetes.
-TROUBLE = (httpx2.HTTPError, ConfigError, OSError, ValueError, LookupError, msgspec.MsgspecError)
+CLUSTER_ERRORS = (
+    httpx2.HTTPError,
+    ConfigError,
+    OSError,
+    ValueError,
+    LookupError,
+    msgspec.MsgspecError,
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Cluster:
         if since:
             query["sinceTime"] = since
         place = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
-        timeout = httpx2.Timeout(TIMEOUT_SECONDS, read=QUIET_SECONDS)
+        timeout = httpx2.Timeout(TIMEOUT_SECONDS, read=SILENCE_SECONDS)
         with self.http.stream("GET", place, params=query, timeout=timeout) as answer:
             answer.raise_for_status()
             yield answer.iter_bytes()
@@ -86,13 +93,13 @@ class Cluster:
         """Turn whatever goes wrong with the cluster inside the block into one line."""
         try:
             yield
-        except TROUBLE as failure:
+        except CLUSTER_ERRORS as failure:
             raise K6Error(self.explain(failure)) from None
 
     def explain(self, failure: Exception) -> str:
         """Return in one line what went wrong, and what to do about it."""
         if isinstance(failure, httpx2.HTTPStatusError):
-            return self._explain_refusal(find_code(failure), find_message(failure))
+            return self._explain_refusal(find_status(failure), find_message(failure))
         if isinstance(failure, httpx2.HTTPError) and not isinstance(failure, BodyError):
             return (
                 f"{self.name} cannot be reached at {self.server} ({_flatten(failure)}): see to "
@@ -165,10 +172,11 @@ def open_cluster(where: Kubernetes, variables: Mapping[str, str]) -> Cluster:
     try:
         tls = client_adapter.verify_cluster(config.cluster, config.user or User(), config.abs_file)
         params = client_adapter.ConnectionParams(
-            httpx2.Timeout(TIMEOUT_SECONDS), transport=_Learning(_build_log_transport(config, tls))
+            httpx2.Timeout(TIMEOUT_SECONDS),
+            transport=_RedactorTransport(_build_log_transport(config, tls)),
         )
         http = client_adapter.Client(config, params)
-        transport = _Learning(Transport(MOST_BYTES, tls))
+        transport = _RedactorTransport(Transport(MAX_RESPONSE_BYTES, tls))
         client = Client(config, where.namespace, params.timeout, transport=transport)
     except (ConfigError, OSError, ValueError) as failure:
         place = config.fname or "the service account"
@@ -180,7 +188,7 @@ def open_cluster(where: Kubernetes, variables: Mapping[str, str]) -> Cluster:
     return Cluster(name, host, where.namespace, kubectl, client, http)
 
 
-def find_code(failure: Exception) -> int:
+def find_status(failure: Exception) -> int:
     """Return the status of a refusal; 0 for any other failure."""
     return failure.response.status_code if isinstance(failure, httpx2.HTTPStatusError) else 0
 
@@ -228,7 +236,7 @@ def _find_config(context: str | None, variables: Mapping[str, str]) -> SingleCon
 def _read_config(path: Path) -> KubeConfig:
     try:
         return KubeConfig.from_file(path)
-    except (OSError, yaml.YAMLError, *TROUBLE, TypeError, AttributeError) as failure:
+    except (OSError, yaml.YAMLError, *CLUSTER_ERRORS, TypeError, AttributeError) as failure:
         # What the file holds may be secret: its error is not quoted.
         raise K6Error(
             f"{path} cannot be read as a kubeconfig ({type(failure).__name__}): see "
@@ -260,7 +268,7 @@ def _read_service_account() -> SingleConfig:
     return found
 
 
-class _Learning(httpx2.BaseTransport):
+class _RedactorTransport(httpx2.BaseTransport):
     """Has the redactor know the credentials of each request, be they of a file or of a plugin."""
 
     def __init__(self, sender: httpx2.BaseTransport) -> None:

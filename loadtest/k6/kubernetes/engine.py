@@ -9,7 +9,7 @@ from loadtest.k6.kubernetes.test_run import ClusterFleet, launch_fleet
 from loadtest.state.bearers import Bearer
 
 
-class Engine:
+class KubernetesEngine:
     """A cluster in which an environment's scenarios run, one after the other."""
 
     def __init__(self, cluster: Cluster, environment_name: str, where: Kubernetes) -> None:

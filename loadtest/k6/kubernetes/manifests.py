@@ -32,17 +32,17 @@ MASKED = "<masked>"
 SLUG_CHARACTERS = 26
 # The operator's starter calls each runner by some 360 characters of one argument, and Linux takes
 # 128 KiB of one.
-MOST_RUNNERS = 300
+MAX_RUNNERS = 300
 # k6's own; its image and the starter's name theirs by a word, which runAsNonRoot does not take.
-USER = 12345
+USER_ID = 12345
 # Of a pod's memory; the rest is for what Go does not count.
 HEAP_SHARE = 0.9
 # k6 reads its token once, at its start; what is above a run's length is for the start of k6.
 TOKEN_SECONDS = 600
 
-SCRIPTS_AT = "/scripts"
-BEARER_AT = "/bearer"
-CLUSTER_AT = "/cluster"
+SCRIPTS_FOLDER = "/scripts"
+BEARER_FOLDER = "/bearer"
+CLUSTER_FOLDER = "/cluster"
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Manifests:
 
 def build_name(environment_name: str, last: str) -> str:
     """Return the name of an environment's objects for a scenario, or for its client."""
-    return f"{MANAGER}-{build_slug(environment_name)}-{last}"
+    return f"{MANAGER}-{build_short_name(environment_name)}-{last}"
 
 
-def build_slug(environment_name: str) -> str:
+def build_short_name(environment_name: str) -> str:
     """Return an environment's name as labels and objects take it, still different from others."""
     plain = re.sub(r"[^a-z0-9]+", "-", environment_name.lower()).strip("-")
     if plain == environment_name and len(plain) <= SLUG_CHARACTERS:
@@ -81,7 +81,7 @@ def build_labels(environment_name: str, scenario: str | None = None) -> dict[str
     """Return the labels by which what a run made is found, of one scenario or of all."""
     labels = {
         "app.kubernetes.io/managed-by": MANAGER,
-        ENVIRONMENT_LABEL: build_slug(environment_name),
+        ENVIRONMENT_LABEL: build_short_name(environment_name),
     }
     return labels | ({SCENARIO_LABEL: scenario} if scenario else {})
 
@@ -94,9 +94,9 @@ def render_bearers(bearers: Iterable[tuple[str, float]], serial: int) -> str:
 
 def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> Manifests:
     """Return what one scenario needs; UsageError for what no cluster can run."""
-    if order.parallelism > MOST_RUNNERS:
+    if order.parallelism > MAX_RUNNERS:
         raise UsageError(
-            f"--parallelism {order.parallelism}: the operator starts {MOST_RUNNERS} runners at "
+            f"--parallelism {order.parallelism}: the operator starts {MAX_RUNNERS} runners at "
             "most; take fewer, and give each more cpu and memory"
         )
     name = build_name(environment_name, order.scenario)
@@ -109,7 +109,7 @@ def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> M
     ]
     private = _build_private(order)
     # The one thing that runners may do: read the Secret that a fresh bearer is put into.
-    reading = _rule("", ("secrets",), ("get",), (name,))
+    reading = _build_rule("", ("secrets",), ("get",), (name,))
     return Manifests(
         service_account=_build_service_account(metadata),
         role=_build_role(metadata, (reading,)),
@@ -138,7 +138,7 @@ def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> M
                 "parallelism": order.parallelism,
                 # Without any, the operator has a shell run k6, which may keep SIGTERM from it.
                 "args": ["--no-usage-report"],
-                "script": {"localFile": f"{SCRIPTS_AT}/{order.scenario}.js"},
+                "script": {"localFile": f"{SCRIPTS_FOLDER}/{order.scenario}.js"},
                 # It would read the bearer into an archive.
                 "initializer": {"disabled": True},
                 "starter": _build_starter(where, labels),
@@ -154,7 +154,7 @@ def build_client_access(environment_name: str, where: Kubernetes) -> tuple[Manif
     labels = {
         "app.kubernetes.io/name": MANAGER,
         "app.kubernetes.io/component": "client",
-        "app.kubernetes.io/instance": build_slug(environment_name),
+        "app.kubernetes.io/instance": build_short_name(environment_name),
     }
     name = build_name(environment_name, "client")
     metadata = {"name": name, "namespace": where.namespace, "labels": labels}
@@ -165,7 +165,7 @@ def build_client_access(environment_name: str, where: Kubernetes) -> tuple[Manif
     )
 
 
-def render(manifests: Iterable[Mapping[str, Any]]) -> str:
+def render_manifests(manifests: Iterable[Mapping[str, Any]]) -> str:
     """Return the manifests as YAML documents; of a Secret no value is shown."""
     return yaml.dump_all(
         [_mask(manifest) for manifest in manifests],
@@ -255,16 +255,16 @@ def _build_env(
         # A node keeps a long line in pieces of 16 KiB: stderr would come between a summary's.
         "K6_LOG_OUTPUT": "stdout",
         "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
-        "MCP_BEARER_FILE": f"{BEARER_AT}/{BEARER_KEY}",
-        "TOOLS_FILE": f"{SCRIPTS_AT}/{TOOLS}",
+        "MCP_BEARER_FILE": f"{BEARER_FOLDER}/{BEARER_KEY}",
+        "TOOLS_FILE": f"{SCRIPTS_FOLDER}/{TOOLS}",
     }
     if order.renewal_url is not None:
         server = "https://kubernetes.default.svc"
         plain |= {
             "RENEWAL_URL": f"{server}/api/v1/namespaces/{where.namespace}/secrets/{name}",
-            "RENEWAL_TOKEN_FILE": f"{CLUSTER_AT}/token",
+            "RENEWAL_TOKEN_FILE": f"{CLUSTER_FOLDER}/token",
             # Beside the system's own, which Go still reads from their folder.
-            "SSL_CERT_FILE": f"{CLUSTER_AT}/ca.crt",
+            "SSL_CERT_FILE": f"{CLUSTER_FOLDER}/ca.crt",
         }
     sources = {key: {"secretKeyRef": {"name": name, "key": key}} for key in private}
     return [
@@ -279,11 +279,11 @@ def _build_volumes(
     scripts = [{"key": name_key(path), "path": path} for path in paths]
     bearer = [{"key": BEARER_KEY, "path": BEARER_KEY, "mode": 0o400}]
     volumes: dict[str, Manifest] = {
-        SCRIPTS_AT: {"configMap": {"name": name, "items": scripts}},
-        BEARER_AT: {"secret": {"secretName": name, "items": bearer}},
+        SCRIPTS_FOLDER: {"configMap": {"name": name, "items": scripts}},
+        BEARER_FOLDER: {"secret": {"secretName": name, "items": bearer}},
     }
     if order.renewal_url is not None:
-        volumes[CLUSTER_AT] = {"projected": _build_projection(order, where)}
+        volumes[CLUSTER_FOLDER] = {"projected": _build_projection(order, where)}
     named = {place: place.strip("/") for place in volumes}
     return {
         "volumes": [{"name": named[place], **volume} for place, volume in volumes.items()],
@@ -304,9 +304,9 @@ def _build_pod(where: Kubernetes) -> Manifest:
         "automountServiceAccountToken": "false",  # the operator wants a text
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containerSecurityContext": {
@@ -400,7 +400,7 @@ def _build_role_binding(metadata: Mapping[str, Any]) -> Manifest:
     }
 
 
-def _rule(
+def _build_rule(
     group: str, resources: tuple[str, ...], verbs: tuple[str, ...], names: tuple[str, ...] = ()
 ) -> Manifest:
     rule: Manifest = {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)}
@@ -416,12 +416,12 @@ def _list_client_rights(environment_name: str) -> tuple[Manifest, ...]:
     touched = ("get", "patch", "delete")
     rbac = ("roles", "rolebindings")
     return (
-        _rule("", ("configmaps", "secrets", "serviceaccounts"), ("create",)),
-        _rule("", ("configmaps", "secrets", "serviceaccounts"), touched, names),
-        _rule("rbac.authorization.k8s.io", rbac, ("create",)),
-        _rule("rbac.authorization.k8s.io", rbac, touched, names),
-        _rule("k6.io", ("testruns",), ("create", "list")),
-        _rule("k6.io", ("testruns",), ("get", "delete"), names),
-        _rule("", ("pods", "services", "events"), ("list",)),
-        _rule("", ("pods/log",), ("get",)),
+        _build_rule("", ("configmaps", "secrets", "serviceaccounts"), ("create",)),
+        _build_rule("", ("configmaps", "secrets", "serviceaccounts"), touched, names),
+        _build_rule("rbac.authorization.k8s.io", rbac, ("create",)),
+        _build_rule("rbac.authorization.k8s.io", rbac, touched, names),
+        _build_rule("k6.io", ("testruns",), ("create", "list")),
+        _build_rule("k6.io", ("testruns",), ("get", "delete"), names),
+        _build_rule("", ("pods", "services", "events"), ("list",)),
+        _build_rule("", ("pods/log",), ("get",)),
     )

@@ -15,7 +15,7 @@ from lightkube.resources.rbac_authorization_v1 import Role, RoleBinding
 from lightkube.types import CascadeType, PatchType
 
 from loadtest.errors import K6Error
-from loadtest.k6.kubernetes.client import Cluster, find_code
+from loadtest.k6.kubernetes.client import Cluster, find_status
 from loadtest.k6.kubernetes.manifests import Manifest, Manifests
 from loadtest.k6.kubernetes.pods import read_pod
 
@@ -24,8 +24,8 @@ TestRun: Any = create_namespaced_resource("k6.io", "v1alpha1", "TestRun", "testr
 OWNED = (Secret, ConfigMap, RoleBinding, Role, ServiceAccount)
 
 # Stages of a TestRun: its runners were told to go; it has nothing left to do.
-GONE = frozenset({"started", "stopped", "finished"})
-OVER = frozenset({"stopped", "finished", "error"})
+STARTED_STAGES = frozenset({"started", "stopped", "finished"})
+ENDED_STAGES = frozenset({"stopped", "finished", "error"})
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Objects:
         with self._cluster.explaining():
             for manifest in self._manifests.list():
                 made = self._create(manifest)
-            _check_taken(self._manifests.test_run, made)
+            _check_accepted(self._manifests.test_run, made)
             # By the cluster's clock, which its events have too.
             self.asked = made.metadata.creationTimestamp
             owner = {"apiVersion": made.apiVersion, "kind": made.kind, "name": self.name}
@@ -101,13 +101,13 @@ class Objects:
             return self._cluster.client.create(wanted)
         except ApiError as refusal:
             self._made.pop()
-            if find_code(refusal) != httpx2.codes.CONFLICT:
+            if find_status(refusal) != httpx2.codes.CONFLICT:
                 raise
         # A run that died before its TestRun was there has left it, or another begins just now.
         found: Any = self._cluster.client.get(kind, self.name)
         age = datetime.now(UTC) - found.metadata.creationTimestamp
         if age < timedelta(seconds=self._bounds.making):
-            raise K6Error(_tell_under_way(self._cluster, self.name, "since just now"))
+            raise K6Error(_describe_other_run(self._cluster, self.name, "since just now"))
         self._made.append(kind)
         delete(self._cluster, kind, self.name)
         return self._cluster.client.create(wanted)
@@ -125,7 +125,7 @@ def remove_leftovers(
         for run in runs:
             if _is_under_way(cluster, run, timedelta(seconds=start_seconds)):
                 since = f"since {run.metadata.creationTimestamp:%Y-%m-%d %H:%M} UTC"
-                raise K6Error(_tell_under_way(cluster, run.metadata.name, since))
+                raise K6Error(_describe_other_run(cluster, run.metadata.name, since))
         for run in runs:
             for kind in (TestRun, *OWNED):
                 delete(cluster, kind, run.metadata.name)
@@ -150,7 +150,7 @@ def delete(cluster: Cluster, kind: Any, name: str) -> None:
     try:
         cluster.client.delete(kind, name, cascade=CascadeType.BACKGROUND)
     except httpx2.HTTPStatusError as refusal:
-        if find_code(refusal) != httpx2.codes.NOT_FOUND:
+        if find_status(refusal) != httpx2.codes.NOT_FOUND:
             raise
 
 
@@ -173,7 +173,7 @@ def _list_runs(cluster: Cluster, labels: Mapping[str, str]) -> list[Any]:
     try:
         return list(cluster.client.list(TestRun, labels=dict(labels)))
     except httpx2.HTTPStatusError as refusal:
-        if find_code(refusal) != httpx2.codes.NOT_FOUND:
+        if find_status(refusal) != httpx2.codes.NOT_FOUND:
             raise
     raise K6Error(
         f"{cluster.name} has no k6-operator: install it (`helm install k6-operator "
@@ -184,23 +184,23 @@ def _list_runs(cluster: Cluster, labels: Mapping[str, str]) -> list[Any]:
 def _is_under_way(cluster: Cluster, run: Any, start: timedelta) -> bool:
     """Tell whether somebody still waits for a TestRun, as far as that can be seen."""
     stage = (run.status or {}).get("stage", "")
-    if stage in OVER:
+    if stage in ENDED_STAGES:
         return False
-    if stage not in GONE:
+    if stage not in STARTED_STAGES:
         # Whoever asked for it has given up by then.
         return bool(datetime.now(UTC) - run.metadata.creationTimestamp < start)
     pods = cluster.client.list(Pod, labels={"k6_cr": run.metadata.name, "runner": "true"})
     return any(read_pod(pod).phase in {"Pending", "Running"} for pod in pods)
 
 
-def _tell_under_way(cluster: Cluster, name: str, since: str) -> str:
+def _describe_other_run(cluster: Cluster, name: str, since: str) -> str:
     return (
         f"a run of this environment is under way in {cluster.name}, {since}: wait for its end, or "
         f"remove it by `{cluster.kubectl_for(f'delete testrun {name}')}`"
     )
 
 
-def _check_taken(wanted: Manifest, made: Any) -> None:
+def _check_accepted(wanted: Manifest, made: Any) -> None:
     """Raise K6Error when an older operator's TestRun has dropped what it does not know."""
     asked, got = wanted["spec"], made["spec"]
     dropped = [key for key in asked if key not in got]

@@ -9,9 +9,9 @@ from lightkube.resources.core_v1 import Pod
 from loadtest.k6.kubernetes.client import CONTAINER
 
 # An exit code above it is 128 and the number of the signal that killed the container.
-MOST_OWN_CODE = 128
+SIGNAL_BASE = 128
 # A node that is gone does not tell how its pods ended.
-NODE_GONE = frozenset({"NodeLost", "DeletionByTaintManager"})
+NODE_LOST_REASONS = frozenset({"NodeLost", "DeletionByTaintManager"})
 # Kubernetes 1.35 and later copies it from the node to each pod; before, a region is unknown.
 REGION_LABEL = "topology.kubernetes.io/region"
 
@@ -25,7 +25,7 @@ class End:
 
 
 @dataclass(frozen=True)
-class SeenPod:
+class PodState:
     """A pod as it was seen; `job` is the one that made it, `is_going` tells of its deletion.
 
     `is_ready` tells whether its k6 answers the probe, without which nobody reaches its Service.
@@ -56,7 +56,7 @@ class SeenPod:
         return self.phase in {"Succeeded", "Failed"}
 
 
-def read_pod(pod: Pod) -> SeenPod:
+def read_pod(pod: Pod) -> PodState:
     """Return what a pod tells."""
     metadata, status = pod.metadata, pod.status or PodStatus()
     assert metadata is not None
@@ -67,7 +67,7 @@ def read_pod(pod: Pod) -> SeenPod:
     disrupted = _find_condition(status, "DisruptionTarget", "True")
     disruption = status.reason or (disrupted[0] if disrupted else None)
     unplaced = _find_condition(status, "PodScheduled", "False")
-    return SeenPod(
+    return PodState(
         name=metadata.name or "",
         uid=metadata.uid or "",
         job=labels.get("job-name", ""),
@@ -84,7 +84,7 @@ def read_pod(pod: Pod) -> SeenPod:
     )
 
 
-def flatten(message: str | None) -> str:
+def join_lines(message: str | None) -> str:
     """Return a message in one line."""
     return " ".join((message or "no reason given").split())
 
@@ -93,11 +93,11 @@ def _find_end(state: ContainerState, phase: str | None, disruption: str | None) 
     ended = state.terminated
     if ended is not None:
         code = ended.exitCode
-        killed = f"killed by signal {code - MOST_OWN_CODE}" if code > MOST_OWN_CODE else None
+        killed = f"killed by signal {code - SIGNAL_BASE}" if code > SIGNAL_BASE else None
         return End(code, disruption or ("OOMKilled" if ended.reason == "OOMKilled" else killed))
     if phase in {"Failed", "Succeeded"}:
         return End(reason=disruption or "its pod does not tell how k6 ended")
-    return End(reason="NodeLost") if disruption in NODE_GONE else None
+    return End(reason="NodeLost") if disruption in NODE_LOST_REASONS else None
 
 
 def _find_container(status: PodStatus) -> ContainerStatus | None:
@@ -111,11 +111,11 @@ def _find_waiting(status: PodStatus) -> tuple[str, str] | None:
     ]
     waiting = (each.state.waiting for each in every if each.state and each.state.waiting)
     first = next(waiting, None)
-    return (first.reason or "", flatten(first.message)) if first else None
+    return (first.reason or "", join_lines(first.message)) if first else None
 
 
 def _find_condition(status: PodStatus, kind: str, value: str) -> tuple[str, str] | None:
     for each in status.conditions or ():
         if (each.type, each.status) == (kind, value):
-            return each.reason or "", flatten(each.message)
+            return each.reason or "", join_lines(each.message)
     return None

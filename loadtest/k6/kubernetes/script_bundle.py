@@ -6,7 +6,7 @@ from loadtest.errors import K6Error
 from loadtest.k6.command import SCRIPTS
 
 # Of all values of a ConfigMap together.
-MOST_BYTES = 1024 * 1024
+MAX_CONFIG_MAP_BYTES = 1024 * 1024
 TOOLS = "tools.json"
 
 
@@ -28,8 +28,9 @@ def name_key(path: str) -> str:
 
 def _check_size(bundle: Mapping[str, str]) -> None:
     sizes = {path: len(text.encode()) for path, text in bundle.items()}
-    if sum(sizes.values()) > MOST_BYTES:
+    if sum(sizes.values()) > MAX_CONFIG_MAP_BYTES:
         raise K6Error(
             f"scripts and tools take {sum(sizes.values()):,} bytes, {sizes[TOOLS]:,} of them the "
-            f"table of tools, and a ConfigMap holds {MOST_BYTES:,}: give the tools fewer arguments"
+            f"table of tools, but a ConfigMap holds at most {MAX_CONFIG_MAP_BYTES:,}: give the "
+            "tools fewer arguments"
         )

@@ -11,13 +11,15 @@ from lightkube.core.exceptions import ApiError
 from lightkube.models.core_v1 import ServiceSpec
 from lightkube.resources.core_v1 import Event, Service
 
-from loadtest.k6.kubernetes.client import TROUBLE, Cluster, find_code
-from loadtest.k6.kubernetes.objects import GONE, Bounds
-from loadtest.k6.kubernetes.pods import SeenPod, flatten
+from loadtest.k6.kubernetes.client import CLUSTER_ERRORS, Cluster, find_status
+from loadtest.k6.kubernetes.objects import STARTED_STAGES, Bounds
+from loadtest.k6.kubernetes.pods import PodState, join_lines
 
 # A container that waits for one of these waits for somebody to act.
-UNPULLED = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
-STUCK = UNPULLED | {"CreateContainerConfigError", "CreateContainerError"}
+IMAGE_REASONS = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"}
+)
+STUCK_REASONS = IMAGE_REASONS | {"CreateContainerConfigError", "CreateContainerError"}
 STARTER = "k6-curl"
 # What the starter prints of each runner, several in a line; 000 stands for no answer:
 # {"http_code":000,…,"url":"http://10.96.0.12:6565/v1/status",…,"errormsg":"Connection refused"}
@@ -25,7 +27,7 @@ _ANSWER = re.compile(r'\{"http_code":(\d+),[^{}]*"url":"([^"]*)"[^{}]*"errormsg"
 
 
 @dataclass(frozen=True)
-class Unreached:
+class UnreachedRunner:
     """A runner that the starter did not reach; `number` is None where nobody tells whose it is."""
 
     number: int | None
@@ -33,7 +35,7 @@ class Unreached:
     why: str
 
 
-class Start:
+class StartCheck:
     """Judges the start of one TestRun, from moment to moment."""
 
     def __init__(
@@ -48,28 +50,28 @@ class Start:
         self._progress: tuple[str, int] = ("", 0)
         self._stuck_since: dict[str, float] = {}
 
-    def judge(self, stage: str, pods: Sequence[SeenPod], asked: datetime) -> str | None:
+    def find_fault(self, stage: str, pods: Sequence[PodState], asked: datetime) -> str | None:
         """Return why the fleet does not start, once that is plain."""
         if stage == "error":
             return f"the k6-operator gave up on {self._name}: its log says why"
-        faults = (self._judge_waiting(pod) for pod in pods)
+        faults = (self._find_container_fault(pod) for pod in pods)
         fault = next((fault for fault in faults if fault is not None), None)
         missing = self._list_missing(stage, pods)
         if fault is None and missing:
-            fault = self._judge_refusals(missing, asked)
-        fault = fault or self._judge_operator(stage, len(pods))
+            fault = self._find_refusal(missing, asked)
+        fault = fault or self._find_operator_fault(stage, len(pods))
         if fault is not None or time.monotonic() - self._began <= self._seconds:
             return fault
-        return self._tell_delay(stage, pods)
+        return self._describe_delay(stage, pods)
 
-    def find_unreached(self, starter: SeenPod) -> tuple[Unreached, ...]:
+    def find_unreached(self, starter: PodState) -> tuple[UnreachedRunner, ...]:
         """Return the runners that a starter which has ended did not reach, by its log."""
         lines = self._read_log(starter)
         bad = [answer for answer in map(_read_answer, _ANSWER.finditer(lines)) if answer.why]
-        numbers = self._find_numbers() if bad else {}
+        numbers = self._find_runner_numbers() if bad else {}
         return tuple(replace(each, number=numbers.get(each.address)) for each in bad)
 
-    def tell_unreached(self, unreached: Sequence[Unreached]) -> str:
+    def describe_unreached(self, unreached: Sequence[UnreachedRunner]) -> str:
         """Return which runners were not started, and why."""
         named = sorted(each.number for each in unreached if each.number is not None)
         others = [each.address for each in unreached if each.number is None]
@@ -82,7 +84,7 @@ class Start:
             "the starter reaches port 6565 of every runner, which a NetworkPolicy may forbid"
         )
 
-    def tell_paused(self, pods: Sequence[SeenPod]) -> str:
+    def describe_paused(self, pods: Sequence[PodState]) -> str:
         """Return what the starter says of runners that stay paused."""
         starter = find_starter(pods)
         if starter is None:
@@ -94,15 +96,15 @@ class Start:
             f"{said}; see that it reaches their port 6565"
         )
 
-    def _read_log(self, starter: SeenPod) -> str:
+    def _read_log(self, starter: PodState) -> str:
         try:
             return "".join(self._cluster.client.log(starter.name, container=STARTER))
-        except TROUBLE as failure:
-            if find_code(failure) in {400, 404}:  # it has none, or none any more
+        except CLUSTER_ERRORS as failure:
+            if find_status(failure) in {400, 404}:  # it has none, or none any more
                 return ""
             raise
 
-    def _find_numbers(self) -> dict[str, int]:
+    def _find_runner_numbers(self) -> dict[str, int]:
         """Return each runner by the address of its Service; none where these may not be listed."""
         try:
             services = list(self._cluster.client.list(Service, labels={"k6_cr": self._name}))
@@ -116,13 +118,13 @@ class Start:
                 numbers[spec.clusterIP] = int(job.rpartition("-")[2])
         return numbers
 
-    def _list_missing(self, stage: str, pods: Sequence[SeenPod]) -> set[str]:
+    def _list_missing(self, stage: str, pods: Sequence[PodState]) -> set[str]:
         """Return the jobs that should have a pod by now, and have none."""
         jobs = {f"{self._name}-{number + 1}" for number in range(self._parallelism)}
-        jobs |= {f"{self._name}-starter"} if stage in GONE else set()
+        jobs |= {f"{self._name}-starter"} if stage in STARTED_STAGES else set()
         return jobs - {pod.job for pod in pods}
 
-    def _judge_operator(self, stage: str, pod_count: int) -> str | None:
+    def _find_operator_fault(self, stage: str, pod_count: int) -> str | None:
         """Return that the operator makes no progress, where it alone can make some."""
         now = time.monotonic()
         if self._progress != (stage, pod_count):
@@ -145,15 +147,15 @@ class Start:
             )
         return None
 
-    def _judge_waiting(self, pod: SeenPod) -> str | None:
-        if pod.waiting is None or pod.waiting[0] not in STUCK:
+    def _find_container_fault(self, pod: PodState) -> str | None:
+        if pod.waiting is None or pod.waiting[0] not in STUCK_REASONS:
             self._stuck_since.pop(pod.uid, None)
             return None
         now = time.monotonic()
         if now - self._stuck_since.setdefault(pod.uid, now) < self._bounds.stuck:
             return None
         reason, message = pod.waiting
-        if reason in UNPULLED:
+        if reason in IMAGE_REASONS:
             key = "starter_image" if pod.is_starter() else "image"
             return (
                 f"{self._call(pod)} has no image ({reason}: {message}): see to {key} and "
@@ -161,7 +163,7 @@ class Start:
             )
         return f"{self._call(pod)} cannot start ({reason}: {message}): see `{self._show(pod)}`"
 
-    def _judge_refusals(self, jobs: Collection[str], asked: datetime) -> str | None:
+    def _find_refusal(self, jobs: Collection[str], asked: datetime) -> str | None:
         """Return why jobs may not make their pods."""
         try:
             events = list(self._cluster.client.list(Event, fields={"reason": "FailedCreate"}))
@@ -171,12 +173,12 @@ class Start:
             at = event.lastTimestamp or event.eventTime
             # An earlier run's may still be there: names are the same from run to run.
             if event.involvedObject.name in jobs and at is not None and at >= asked:
-                fault = self._judge_refusal(flatten(event.message))
+                fault = self._explain_refusal(join_lines(event.message))
                 if fault is not None:
                     return fault
         return None
 
-    def _judge_refusal(self, message: str) -> str | None:
+    def _explain_refusal(self, message: str) -> str | None:
         """Return what a refusal of pods means; None if it may be another one at the next try."""
         if "exceeded quota" in message:
             return self._cluster.explain_quota(message)
@@ -188,7 +190,7 @@ class Start:
             "allow them, or use another one"
         )
 
-    def _tell_delay(self, stage: str, pods: Sequence[SeenPod]) -> str:
+    def _describe_delay(self, stage: str, pods: Sequence[PodState]) -> str:
         after = f"after {self._seconds:.0f} s"
         runners = _pick_runners(pods)
         for pod in runners:
@@ -207,38 +209,38 @@ class Start:
         for pod in runners:
             if pod.phase != "Running":
                 return f"{self._call(pod)} does not run {after}: see `{self._show(pod)}`"
-            if not pod.is_ready and stage not in GONE:
+            if not pod.is_ready and stage not in STARTED_STAGES:
                 return (
                     f"{self._call(pod)} runs and is not ready {after}: its k6 does not answer its "
                     f"probe; see `{self._show(pod)}`"
                 )
-        if stage not in GONE:
+        if stage not in STARTED_STAGES:
             return (
                 f"the runners are ready and not started {after}: see that the k6-operator's pod "
                 "runs, and that it reaches their port 6565, which a NetworkPolicy may forbid; its "
                 "log says which"
             )
-        return self.tell_paused(pods)
+        return self.describe_paused(pods)
 
-    def _call(self, pod: SeenPod) -> str:
+    def _call(self, pod: PodState) -> str:
         if pod.is_starter():
             return "the starter"
         return f"runner {pod.job.rpartition('-')[2]} of {self._parallelism}"
 
-    def _show(self, pod: SeenPod) -> str:
+    def _show(self, pod: PodState) -> str:
         return self._cluster.kubectl_for(f"describe pod {pod.name}")
 
 
-def find_starter(pods: Sequence[SeenPod]) -> SeenPod | None:
+def find_starter(pods: Sequence[PodState]) -> PodState | None:
     """Return the pod that starts the runners; the first one, should there be more."""
     return next((pod for pod in pods if pod.is_starter()), None)
 
 
-def _read_answer(match: re.Match[str]) -> Unreached:
+def _read_answer(match: re.Match[str]) -> UnreachedRunner:
     code, url, error = match.groups()
     why = "" if code == "200" else error or f"HTTP {code}"
-    return Unreached(None, urlsplit(url).hostname or url, why)
+    return UnreachedRunner(None, urlsplit(url).hostname or url, why)
 
 
-def _pick_runners(pods: Sequence[SeenPod]) -> list[SeenPod]:
+def _pick_runners(pods: Sequence[PodState]) -> list[PodState]:
     return [pod for pod in pods if not pod.is_starter()]

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import httpx2
 from lightkube.core.exceptions import ApiError
@@ -17,22 +16,27 @@ from lightkube.types import PatchType
 from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.k6.distributed.protocol import Order, RunnerState
-from loadtest.k6.kubernetes.client import TROUBLE, Cluster, find_code
+from loadtest.k6.kubernetes.client import CLUSTER_ERRORS, Cluster, find_status
 from loadtest.k6.kubernetes.manifests import (
     BEARER_KEY,
     build_labels,
     build_manifests,
     render_bearers,
 )
-from loadtest.k6.kubernetes.objects import GONE, Bounds, Objects, TestRun, delete, remove_leftovers
+from loadtest.k6.kubernetes.objects import (
+    STARTED_STAGES,
+    Bounds,
+    Objects,
+    TestRun,
+    delete,
+    remove_leftovers,
+)
 from loadtest.k6.kubernetes.pod_log import PodLog
-from loadtest.k6.kubernetes.pods import End, SeenPod, read_pod
-from loadtest.k6.kubernetes.startup import Start, find_starter
+from loadtest.k6.kubernetes.pods import End, PodState, read_pod
+from loadtest.k6.kubernetes.startup import StartCheck, find_starter
 from loadtest.k6.process import find_error
 from loadtest.k6.scenario import EXIT_INTERRUPTED
 from loadtest.state.bearers import Bearer
-
-Phase = Literal["pending", "running", "ended", "lost"]
 
 
 @dataclass
@@ -46,7 +50,7 @@ class _Runner:
     number: int
     log: Path
     head: int
-    pod: SeenPod | None = None
+    pod: PodState | None = None
     disruption: str | None = None
     region: str | None = None
     end: End | None = None
@@ -106,11 +110,11 @@ class ClusterFleet:
         self._runners = tuple(
             _Runner(number, log, _measure(log)) for number, log in enumerate(logs, 1)
         )
-        self._start = Start(cluster, objects.name, len(logs), start_seconds, bounds)
+        self._start = StartCheck(cluster, objects.name, len(logs), start_seconds, bounds)
         self._begun_at: float | None = None
         self._serial = 0
         self._fault: str | None = None
-        self._glancing = threading.Lock()
+        self._polling = threading.Lock()
         self._ending = threading.Event()
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -139,13 +143,13 @@ class ClusterFleet:
     def stop(self) -> None:
         """Delete the TestRun: its pods get SIGTERM, and k6 ends as by Ctrl-C, with a summary."""
         # Read a runner's log even when its pod is about to be deleted.
-        with contextlib.suppress(K6Error, *TROUBLE):
-            self._glance()
+        with contextlib.suppress(K6Error, *CLUSTER_ERRORS):
+            self._poll()
         for runner in self._runners:
             if runner.thread is not None:
                 runner.followed.wait(self._bounds.poll)
         self._ending.set()
-        with contextlib.suppress(*TROUBLE):  # `close` tries again, and says so
+        with contextlib.suppress(*CLUSTER_ERRORS):  # `close` tries again, and says so
             delete(self._cluster, TestRun, self._objects.name)
         deadline = time.monotonic() + self._bounds.stop
         for runner in self._runners:
@@ -172,17 +176,17 @@ class ClusterFleet:
         answered_at = time.monotonic()
         while not self._over.wait(self._bounds.poll):
             try:
-                self._glance()
+                self._poll()
                 answered_at = time.monotonic()
             except K6Error as fault:
                 self._fault = self._fault or str(fault)
-            except TROUBLE as failure:
+            except CLUSTER_ERRORS as failure:
                 silent = time.monotonic() - answered_at > self._bounds.silence
-                if silent or find_code(failure) == httpx2.codes.FORBIDDEN:
+                if silent or find_status(failure) == httpx2.codes.FORBIDDEN:
                     self._fault = self._fault or self._cluster.explain(failure)
 
-    def _glance(self) -> None:
-        with self._glancing:
+    def _poll(self) -> None:
+        with self._polling:
             found = self._cluster.client.list(Pod, labels={"k6_cr": self._objects.name})
             pods = sorted((read_pod(pod) for pod in found), key=lambda pod: pod.created)
             ending = self._ending.is_set()
@@ -195,32 +199,32 @@ class ClusterFleet:
             if self._begun_at is None:
                 if self._is_started(stage, pods):
                     self._begun_at = time.monotonic()
-            elif time.monotonic() - self._begun_at > self._start_seconds and not self._was_heard():
-                raise K6Error(self._start.tell_paused(pods))
+            elif time.monotonic() - self._begun_at > self._start_seconds and not self._has_output():
+                raise K6Error(self._start.describe_paused(pods))
 
     def _find_stage(self) -> str:
         try:
             found = self._cluster.client.get(TestRun, self._objects.name)
         except ApiError as refusal:
-            if find_code(refusal) != httpx2.codes.NOT_FOUND or self._ending.is_set():
+            if find_status(refusal) != httpx2.codes.NOT_FOUND or self._ending.is_set():
                 raise
             raise K6Error(f"{self._objects.name} was deleted while it started") from None
         return str((found.status or {}).get("stage", ""))
 
-    def _was_heard(self) -> bool:
+    def _has_output(self) -> bool:
         return any(_measure(runner.log) > runner.head for runner in self._runners)
 
-    def _is_started(self, stage: str, pods: Sequence[SeenPod]) -> bool:
+    def _is_started(self, stage: str, pods: Sequence[PodState]) -> bool:
         """Return whether the starter has reached every runner; K6Error once it never will.
 
         A TestRun's stage says only that the starter was made, its exit code how its last call went.
         """
-        if stage not in GONE and not self._check_alive(self._runners):
+        if stage not in STARTED_STAGES and not self._check_alive(self._runners):
             return False
         starter = find_starter(pods)
         if starter is None or not starter.has_ended():
             # A short scenario may end while the starter still calls other runners.
-            fault = self._start.judge(stage, pods, self._objects.asked)
+            fault = self._start.find_fault(stage, pods, self._objects.asked)
             if fault is not None:
                 raise K6Error(fault)
             return False
@@ -230,8 +234,8 @@ class ClusterFleet:
         numbers = {each.number for each in unreached}
         named = [runner for runner in self._runners if runner.number in numbers]
         if self._check_alive(named or self._runners):
-            found = self._start.tell_unreached(unreached) if unreached else None
-            raise K6Error(found or self._start.tell_paused(pods))
+            found = self._start.describe_unreached(unreached) if unreached else None
+            raise K6Error(found or self._start.describe_paused(pods))
         return False
 
     def _check_alive(self, runners: Iterable[_Runner]) -> bool:
@@ -242,10 +246,10 @@ class ClusterFleet:
         ended = [runner for runner in runners if runner.end is not None]
         for runner in ended:
             if self._is_read(runner):
-                raise K6Error(self._tell_ended_early(runner))
+                raise K6Error(self._describe_early_end(runner))
         return not ended
 
-    def _tell_ended_early(self, runner: _Runner) -> str:
+    def _describe_early_end(self, runner: _Runner) -> str:
         assert runner.end is not None
         log = runner.log.read_text(encoding="utf-8", errors="replace") if runner.thread else ""
         why = runner.end.reason or f"k6 ended with {runner.end.exit_code}"
@@ -255,7 +259,7 @@ class ClusterFleet:
             f"{f': {said}' if said else ''}; the others cannot start without it"
         )
 
-    def _update(self, runner: _Runner, pods: Sequence[SeenPod]) -> None:
+    def _update(self, runner: _Runner, pods: Sequence[PodState]) -> None:
         if runner.end is not None:
             return
         job = f"{self._objects.name}-{runner.number}"
@@ -264,7 +268,7 @@ class ClusterFleet:
         pod = next((pod for pod in pods if pod.job == job and uid in (None, pod.uid)), None)
         if pod is None:
             if runner.pod is not None or self._ending.is_set():
-                self._end(runner, self._tell_gone(runner))
+                self._end(runner, self._find_removed_end(runner))
             return
         runner.pod = pod
         runner.disruption = pod.disruption or runner.disruption
@@ -277,7 +281,7 @@ class ClusterFleet:
         if pod.end is not None:
             # k6 ended as it was asked to, by whoever deletes its pod.
             was_asked = pod.is_going and pod.end == End(EXIT_INTERRUPTED)
-            self._end(runner, self._tell_gone(runner) if was_asked else pod.end)
+            self._end(runner, self._find_removed_end(runner) if was_asked else pod.end)
 
     def _end(self, runner: _Runner, end: End) -> None:
         runner.end, runner.ended_at = end, time.monotonic()
@@ -285,7 +289,7 @@ class ClusterFleet:
         if runner.thread is None:
             runner.drained.set()
 
-    def _tell_gone(self, runner: _Runner) -> End:
+    def _find_removed_end(self, runner: _Runner) -> End:
         if not self._ending.is_set():
             return End(reason=runner.disruption or "its pod was deleted")
         # A pod that we removed takes its exit code along: k6's own, of one that was asked to end.
@@ -295,13 +299,15 @@ class ClusterFleet:
         has_begun = self._begun_at is not None
         # One that ends before the start is a fault of the fleet's, unless we removed it.
         if runner.end is None or not (has_begun or self._ending.is_set()):
-            phase: Phase = "running" if has_begun else "pending"
-            return RunnerState(runner.number, phase, region=runner.region)
+            return RunnerState(
+                runner.number, "running" if has_begun else "pending", region=runner.region
+            )
         if not self._is_read(runner):
             return RunnerState(runner.number, "running", region=runner.region)
         code, reason = runner.end.exit_code, runner.end.reason
-        phase = "ended" if reason is None else "lost"
-        return RunnerState(runner.number, phase, code, reason, runner.region)
+        return RunnerState(
+            runner.number, "ended" if reason is None else "lost", code, reason, runner.region
+        )
 
     def _is_read(self, runner: _Runner) -> bool:
         """Return whether the log of a runner that has ended is there, or too late."""
@@ -331,8 +337,8 @@ class ClusterFleet:
                 runner.followed.set()
                 # One that is cut may look whole: the last one is that which brings nothing.
                 return not log.take(chunks) and over
-        except TROUBLE as failure:
-            return over and find_code(failure) in {400, 404}
+        except CLUSTER_ERRORS as failure:
+            return over and find_status(failure) in {400, 404}
 
 
 def _measure(log: Path) -> int:

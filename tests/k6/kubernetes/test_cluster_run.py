@@ -12,7 +12,7 @@ from loadtest.config.models import Kubernetes
 from loadtest.k6.distributed.protocol import Order
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.kubernetes.client import Cluster
-from loadtest.k6.kubernetes.engine import Engine
+from loadtest.k6.kubernetes.engine import KubernetesEngine
 from loadtest.k6.kubernetes.test_run import ClusterFleet
 from loadtest.k6.progress import Live, NoWatcher
 from loadtest.reference.server import ReferenceTarget
@@ -40,16 +40,16 @@ class Killer(NoWatcher):
 
 
 @pytest.fixture
-def engine(cluster: Cluster, where: Kubernetes) -> Engine:
+def engine(cluster: Cluster, where: Kubernetes) -> KubernetesEngine:
     """Give the engine as a run has it."""
-    return Engine(cluster, "staging", where)
+    return KubernetesEngine(cluster, "staging", where)
 
 
 @pytest.mark.parametrize("scenario", ["cold-start", "sessions", "tools"])
 def test_a_scenario_in_a_cluster_is_read_back_whole(
     serve: Callable[..., ReferenceTarget],
     operator: Operator,
-    engine: Engine,
+    engine: KubernetesEngine,
     tmp_path: Path,
     scenario: str,
 ) -> None:
@@ -66,7 +66,10 @@ def test_a_scenario_in_a_cluster_is_read_back_whole(
 
 
 def test_a_runner_that_is_lost_in_a_cluster_is_named_and_the_rest_kept(
-    serve: Callable[..., ReferenceTarget], operator: Operator, engine: Engine, tmp_path: Path
+    serve: Callable[..., ReferenceTarget],
+    operator: Operator,
+    engine: KubernetesEngine,
+    tmp_path: Path,
 ) -> None:
     operator.scripts.clear()
     target = serve(tool_quota=False)
@@ -136,7 +139,7 @@ def test_a_fresh_bearer_reaches_runners_by_their_secret_alone(
 
 
 def test_a_bearer_renewed_while_a_fleet_is_launched_is_put_into_its_secret(
-    operator: Operator, kubernetes: KubernetesServer, engine: Engine, order: Order
+    operator: Operator, kubernetes: KubernetesServer, engine: KubernetesEngine, order: Order
 ) -> None:
     operator.dies_at = ""
     fresh = Bearer(SecretStr("fresh-canary"), 4102444800, "http://127.0.0.1/mcp", "", "session")

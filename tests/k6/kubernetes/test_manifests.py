@@ -21,8 +21,8 @@ from loadtest.k6.kubernetes.manifests import (
     build_labels,
     build_manifests,
     build_name,
-    build_slug,
-    render,
+    build_short_name,
+    render_manifests,
 )
 from loadtest.results.run import SCENARIOS
 from tests.k6.kubernetes.cluster_orders import (
@@ -110,22 +110,22 @@ def test_a_scenario_renders_as_reviewed(scenario: str, tmp_path: Path) -> None:
     }
     where, update = cases[scenario]
     manifests = build_manifests(build_order(tmp_path, scenario, SMOKE, **update), "prod", where)
-    compare(f"{scenario}.yaml", render(shorten(manifests)))
+    compare(f"{scenario}.yaml", render_manifests(shorten(manifests)))
 
 
 def test_the_client_s_account_renders_as_reviewed() -> None:
-    compare("client.yaml", render(build_client_access("prod", FULL)))
+    compare("client.yaml", render_manifests(build_client_access("prod", FULL)))
 
 
 def test_what_is_rendered_reads_back_as_what_is_applied(tmp_path: Path) -> None:
     manifests = build_manifests(build_order(tmp_path, "sessions", PROFILES["full"]), "prod", FULL)
-    read = list(yaml.safe_load_all(render(manifests.list())))
+    read = list(yaml.safe_load_all(render_manifests(manifests.list())))
     masked = dict.fromkeys(manifests.secret["data"], "<masked>")
     assert read == [
         {**manifest, "data": masked} if manifest["kind"] == "Secret" else manifest
         for manifest in manifests.list()
     ]
-    assert "*id" not in render(manifests.list())
+    assert "*id" not in render_manifests(manifests.list())
 
 
 def test_one_runner_is_asked_for_as_any_number_is(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_more_runners_than_the_starter_can_name_are_refused(tmp_path: Path) -> N
 
 def test_manifests_can_be_read_before_there_is_a_bearer(tmp_path: Path) -> None:
     order = build_order(tmp_path, "sessions", SMOKE, bearer_file=tmp_path / "none.json")
-    assert "bearer.json: <masked>" in render(build_manifests(order, "prod", PLAIN).list())
+    assert "bearer.json: <masked>" in render_manifests(build_manifests(order, "prod", PLAIN).list())
 
 
 ENVIRONMENTS = st.text(min_size=1, max_size=80) | st.from_regex(r"[a-z0-9-]{1,80}", fullmatch=True)
@@ -222,7 +222,7 @@ def test_different_environments_and_scenarios_never_share_a_name(names: set[str]
     lasts = (*SCENARIOS, "client")
     made = {build_name(name, last) for name in names for last in lasts}
     assert len(made) == len(names) * len(lasts)
-    assert len({build_slug(name) for name in names}) == len(names)
+    assert len({build_short_name(name) for name in names}) == len(names)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_different_environments_and_scenarios_never_share_a_name(names: set[str]
     ],
 )
 def test_names_that_would_be_written_alike_differ(one: str, other: str) -> None:
-    assert build_slug(one) != build_slug(other)
+    assert build_short_name(one) != build_short_name(other)
 
 
 def test_a_short_plain_name_stays_as_it_is() -> None:

@@ -11,7 +11,7 @@ import pytest
 from loadtest.errors import K6Error
 from loadtest.k6.binary import find_k6
 from loadtest.k6.kubernetes.manifests import Manifests, build_manifests
-from loadtest.k6.kubernetes.script_bundle import MOST_BYTES, build_bundle, name_key
+from loadtest.k6.kubernetes.script_bundle import MAX_CONFIG_MAP_BYTES, build_bundle, name_key
 from loadtest.results.run import SCENARIOS
 from tests.k6.kubernetes.cluster_orders import FULL, build_order, load_profiles
 from tests.support.waiting import HANG_SECONDS
@@ -91,7 +91,7 @@ def test_a_bundle_holds_one_script_the_whole_library_and_the_tools() -> None:
 
 def test_a_bundle_holds_as_much_as_a_config_map_and_not_a_byte_more() -> None:
     scripts = sum(len(text.encode()) for text in build_bundle("tools", "").values())
-    room = MOST_BYTES - scripts
+    room = MAX_CONFIG_MAP_BYTES - scripts
     assert build_bundle("tools", "x" * room)
     with pytest.raises(K6Error) as caught:
         build_bundle("tools", "x" * (room - 1) + "é")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests, render
+from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests, render_manifests
 from loadtest.results.run import SCENARIOS
 from tests.k6.kubernetes.cluster_orders import (
     FULL,
@@ -48,7 +48,7 @@ def test_a_secret_stands_in_the_secret_alone_and_is_never_rendered(
     secret: str, needed: bool, tmp_path: Path
 ) -> None:
     manifests = build_manifests(build_order(tmp_path, "sessions", SMOKE, **OUTPUTS), "prod", FULL)
-    shown = render(manifests.list())
+    shown = render_manifests(manifests.list())
     *others, test_run = (m for m in manifests.list() if m["kind"] != "Secret")
     assert needed == any(form in json.dumps(manifests.secret) for form in encode(secret))
     for form in encode(secret):
