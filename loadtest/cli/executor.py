@@ -73,14 +73,14 @@ def check(call: Call) -> Any:
         settings = load(given["env"], given["profile"], pick_knobs(given), given.get("mcp_url"))
     if "scenarios" in given:
         from loadtest.k6 import stage
-        from loadtest.k6.distributed.options import choose_engine
+        from loadtest.k6.options import check_fit, choose_runners, parse_scenarios
 
-        chosen = stage.parse_scenarios(given["scenarios"])
-        settings = choose_engine(settings, chosen, given["engine"], given["parallelism"])
+        chosen = parse_scenarios(given["scenarios"])
+        runners = choose_runners(settings, chosen, given["engine"], given["parallelism"])
         if given.get("fit_quota"):
-            stage.check_fit(chosen)
+            check_fit(chosen)
         if not given.get("render"):
-            stage.check_cluster(settings)
+            stage.check_cluster(settings, runners)
             return settings
     return None
 

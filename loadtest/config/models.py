@@ -39,6 +39,12 @@ Protocol = Literal["auto", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 STATELESS = "2026-07-28"
 
+
+def find_unit(protocol: str) -> str:
+    """Return what a stage of the ladder counts; a stateless client has no session."""
+    return "client" if protocol == STATELESS else "session"
+
+
 # Where a bearer comes from: `auto` refreshes, else signs in with a browser.
 Via = Literal["auto", "browser", "session", "client-credentials", "given"]
 

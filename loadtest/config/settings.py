@@ -1,11 +1,11 @@
-"""What one process was asked to do: one environment, one profile, credentials and places."""
+"""What was configured: one environment, one profile, credentials and places."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadtest.common.redaction import SecretStr
-from loadtest.config.models import STATELESS, Engine, Environment, Profile, parse_origin
+from loadtest.config.models import Environment, Profile, parse_origin
 from loadtest.config.tool_table import ToolTable
 from loadtest.errors import ConfigError
 
@@ -44,9 +44,6 @@ class Settings:
     tracking_issue: str | None = None
     repository: str | None = None
     docs_pages: tuple[Path, ...] = ()
-    outputs: tuple[str, ...] = ()
-    engine: Engine = "local"
-    parallelism: int = 1
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -78,11 +75,6 @@ class Settings:
     def clients_file(self) -> Path:
         """Return the 0600 file that remembers our registrations and refresh tokens."""
         return self.state_dir / "clients.json"
-
-    @property
-    def unit(self) -> str:
-        """Return what a ladder has many of; the stateless era has no sessions."""
-        return "client" if self.protocol == STATELESS else "session"
 
     def build_mcp_url(self, base_url: str, workspace_id: str | None) -> str:
         """Return the MCP endpoint, of a workspace where the path names one."""

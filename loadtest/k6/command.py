@@ -3,13 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from loadtest.common.processes import build_child_environment
-from loadtest.config.models import Profile
-from loadtest.config.settings import Settings
+from loadtest.config.models import Limits, Profile
 from loadtest.k6.binary import RUN_FLAGS, K6Binary
-from loadtest.k6.outputs import build_output_flags, select_variables
+from loadtest.k6.outputs import build_output_flags
+from loadtest.k6.plan import RunPlan
 from loadtest.k6.progress import Phase
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "k6"
@@ -101,46 +100,51 @@ def build_command(
     return [str(binary.path), "run", *flags, *outs, *more, str(SCRIPTS / f"{scenario}.js")]
 
 
-def build_limits(settings: Settings, mcp_url: str) -> dict[str, str]:
+def build_limits(limits: Limits, host: str) -> dict[str, str]:
     """Return the environment's limits and its host, which k6 itself looks at once more."""
-    limits = settings.environment.limits
-    # A reference target was started for this very run: its address is the one that it told.
-    address = mcp_url if settings.is_reference() else settings.base_url or ""
     return {
         "LIMIT_VUS": str(limits.max_vus),
         "LIMIT_RPS": str(limits.max_rps),
         "LIMIT_SECONDS": str(limits.max_duration_seconds),
-        "LIMIT_HOST": urlsplit(address).netloc,
+        "LIMIT_HOST": host,
     }
 
 
-def build_switches(settings: Settings) -> dict[str, str]:
+def build_switches(protocol: str) -> dict[str, str]:
     """Return how the scripts are to speak with a target."""
-    return {"MCP_PROTOCOL": settings.protocol, "CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS)}
+    return {"MCP_PROTOCOL": protocol, "CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS)}
 
 
-def build_told(scenario: str, settings: Settings, mcp_url: str) -> dict[str, str]:
-    """Return all that one script is told, but for places."""
-    knobs = build_knobs(scenario, settings.profile, settings.parallelism)
-    return knobs | build_limits(settings, mcp_url) | build_switches(settings)
+def build_script_env(plan: RunPlan, scenario: str) -> dict[str, str]:
+    """Return the variables that one script reads, without places."""
+    return (
+        build_knobs(scenario, plan.profile, plan.runners.count)
+        | build_limits(plan.limits, plan.host)
+        | build_switches(plan.protocol)
+    )
+
+
+def list_phases(plan: RunPlan, scenario: str) -> tuple[Phase, ...]:
+    """Return the phases of a scenario of the plan."""
+    return build_phases(scenario, plan.profile, plan.unit, plan.runners.count)
 
 
 def build_environment(
     variables: Mapping[str, str],
-    told: Mapping[str, str],
+    script_env: Mapping[str, str],
     *,
     mcp_url: str,
     bearer_file: Path,
     out_dir: Path,
-    outputs: Sequence[str] = (),
+    output_variables: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the whole environment of the k6 process; `told` are knobs, limits and switches."""
+    """Return the whole environment of the k6 process; `script_env` has no places."""
     return {
         "GOGC": GARBAGE_PER_CENT,
         **build_child_environment(variables, GO_VARIABLES),
-        **select_variables(outputs, variables),
-        "SUMMARY_FILE": str(out_dir / "summary.json"),  # unless it is told another
-        **told,
+        **(output_variables or {}),
+        "SUMMARY_FILE": str(out_dir / "summary.json"),  # unless `script_env` has another
+        **script_env,
         "HOME": str(out_dir),  # a k6 configuration of the user's own would change what is measured
         "MCP_URL": mcp_url,
         "MCP_BEARER_FILE": str(bearer_file.resolve()),

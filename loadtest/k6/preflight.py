@@ -3,7 +3,7 @@
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from loadtest.k6.command import (
     build_switches,
 )
 from loadtest.k6.health import MemoryGuard
+from loadtest.k6.plan import find_host
 from loadtest.k6.process import find_error, start, stop
 from loadtest.k6.summary import Server
 from loadtest.state.bearers import read_bearers
@@ -37,12 +38,14 @@ MOST_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Checked:
-    """What a look at the target found: the settings that fit it, and what bears on a quota.
+    """What a look at the target found: how to speak with it, and what matters for a quota.
 
-    `durations_ms` are of one call of each tool, `policy` is a RateLimit-Policy header.
+    `tools` is the table with what the schemas ask for, `durations_ms` are of one call of each tool,
+    `policy` is a RateLimit-Policy header.
     """
 
-    settings: Settings
+    protocol: str
+    tools: ToolTable
     durations_ms: Mapping[str, float] = field(default_factory=dict)
     policy: str | None = None
 
@@ -75,7 +78,7 @@ def check_target(
     binary: K6Binary,
     tell: Callable[[str], None],
 ) -> Checked:
-    """Return the settings with the protocol that is spoken and what the tools' schemas ask for.
+    """Return the protocol that is spoken and what the tools' schemas ask for.
 
     A bounded client looks first, since k6 has no bounds. Then k6 itself calls each tool of these
     scenarios once, in one session that is closed after, and once more where the first call fails.
@@ -84,7 +87,7 @@ def check_target(
     """
     names = settings.list_tools(scenarios)
     if not names:
-        return Checked(settings)
+        return Checked(settings.protocol, settings.tools)
     table = settings.tools.pick(names)
     _check_bounds(mcp_url, bearer_file)
     findings = _ask(settings, table, mcp_url, bearer_file, binary)
@@ -101,13 +104,12 @@ def check_target(
     spoken = " ".join(filter(None, (server.name, server.version))) or "a server without a name"
     tell(f"{spoken}, {server.protocol}: {len(names) - len(limited)} of {len(names)} tools answer")
     mirrored = {name: listed[name].mirrored for name in names if listed[name].mirrored}
-    fitting = replace(
-        settings,
+    return Checked(
         protocol=server.protocol if server.protocol in PROTOCOLS else settings.protocol,
         tools=settings.tools.model_copy(update={"mirrored": mirrored}),
+        durations_ms={answer.tool: answer.duration_ms for answer in findings.answers},
+        policy=findings.policy,
     )
-    durations_ms = {answer.tool: answer.duration_ms for answer in findings.answers}
-    return Checked(fitting, durations_ms, findings.policy)
 
 
 def _check_bounds(mcp_url: str, bearer_file: Path) -> None:
@@ -135,7 +137,8 @@ def _ask(
         folder = Path(name)
         environment = build_environment(
             settings.variables,
-            build_limits(settings, mcp_url) | build_switches(settings),
+            build_limits(settings.environment.limits, find_host(settings, mcp_url))
+            | build_switches(settings.protocol),
             mcp_url=mcp_url,
             bearer_file=bearer_file,
             out_dir=folder,

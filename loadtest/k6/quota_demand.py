@@ -201,6 +201,7 @@ def estimate_loop(settings: Settings, durations_ms: Mapping[str, float]) -> tupl
 
 def check_quota(
     settings: Settings,
+    profile: Profile,
     scenarios: Sequence[str],
     allowances: Sequence[Allowance],
     durations_ms: Mapping[str, float],
@@ -212,7 +213,7 @@ def check_quota(
     """
     rate, arithmetic = estimate_loop(settings, durations_ms)
     for allowance in allowances:
-        demand = Demand(settings.profile, settings.tools, allowance.quota, scenarios, rate)
+        demand = Demand(profile, settings.tools, allowance.quota, scenarios, rate)
         refused = demand.find_refused(clients, allowance.units)
         over = {name: share for name, share in refused.items() if share > NOTABLE}
         if not over:
@@ -232,8 +233,8 @@ def check_quota(
         yield text
 
 
-def fit_mix(settings: Settings, allowances: Sequence[Allowance], clients: int) -> Settings:
-    """Return the settings with the mix as an open loop at the rate that every quota bears."""
+def fit_mix(settings: Settings, allowances: Sequence[Allowance], clients: int) -> Profile:
+    """Return the profile with the mix as an open loop at the rate that every quota bears."""
     if not allowances:
         raise ConfigError(
             "--fit-quota: no quota is known: say it in "
@@ -248,7 +249,7 @@ def fit_mix(settings: Settings, allowances: Sequence[Allowance], clients: int) -
     if rate <= 0:
         raise ConfigError("--fit-quota: the quota bears less than a call in 100 s")
     tools = profile.tools.model_copy(update={"target_rps": rate})
-    return replace(settings, profile=profile.model_copy(update={"tools": tools}))
+    return profile.model_copy(update={"tools": tools})
 
 
 def list_cures(settings: Settings, demand: Demand, clients: int, units: int) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Run the scenarios one after the other, each into its folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -8,24 +8,23 @@ from typing import Protocol
 from loadtest.common.clock import utc_now
 from loadtest.common.files import write_text
 from loadtest.common.redaction import redact_folder
-from loadtest.config.models import PROTOCOLS
-from loadtest.config.settings import Settings
 from loadtest.errors import K6Error, LoadtestError, ResultsError
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import (
     bound_seconds,
     build_command,
     build_environment,
-    build_phases,
-    build_told,
+    build_script_env,
     find_period,
+    list_phases,
 )
 from loadtest.k6.health import MemoryGuard, Vitals
 from loadtest.k6.open_sessions import OpenSession, close_sessions, note_writer, open_log, settle_log
+from loadtest.k6.plan import RunPlan
 from loadtest.k6.process import find_error, kill, start, stop, watch
 from loadtest.k6.progress import NoWatcher, Watcher
 from loadtest.k6.summary import Server, build_rows, find_crossed, parse_summary
-from loadtest.results.run import SCENARIOS, Outcome, Row, ScenarioResult, begin_scenario
+from loadtest.results.run import Outcome, Row, ScenarioResult, begin_scenario
 from loadtest.results.run_folder import RunFolder, write_rows, write_run
 from loadtest.state.bearers import read_bearers
 
@@ -55,10 +54,8 @@ class RunScenario(Protocol):
 
     def __call__(
         self,
+        plan: RunPlan,
         scenario: str,
-        settings: Settings,
-        mcp_url: str,
-        bearer_file: Path,
         *,
         out_dir: Path,
         watcher: Watcher | None,
@@ -68,33 +65,28 @@ class RunScenario(Protocol):
 
 
 def run_scenarios(
-    settings: Settings,
+    plan: RunPlan,
     folder: RunFolder,
-    mcp_url: str,
-    bearer_file: Path,
     *,
-    run: "RunScenario",
-    scenarios: Sequence[str] = SCENARIOS,
+    run: RunScenario,
     watcher: Watcher | None = None,
     renewal_url: str | None = None,
 ) -> RunFolder:
     """Run the scenarios one after the other and return the folder with their rows.
 
     `run` is what runs one: `run_scenario` with its binary, or a fleet (`distributed.run`).
-    The protocol that the first one finds is that of them all. `run.json` is rewritten before and
+    `run.json` is rewritten before and
     after each, so that it is true whenever this process is killed. One that fails does not keep
     the others from running; one that was aborted does: the target is down. One that cannot start
     raises K6Error, and is kept as failed. On KeyboardInterrupt or SystemExit the partial rows are
     kept and marked, then it goes on up.
     """
-    for scenario in scenarios:
+    for scenario in plan.scenarios:
         folder = _note(folder, begin_scenario(scenario))
         try:
             finished = run(
+                plan,
                 scenario,
-                settings,
-                mcp_url,
-                bearer_file,
                 out_dir=folder.scenario_dir(scenario),
                 watcher=watcher,
                 renewal_url=renewal_url,
@@ -102,8 +94,6 @@ def run_scenarios(
         except K6Error as failure:
             _keep(folder, ScenarioRun(ScenarioResult(scenario, "failed", reason=str(failure))))
             raise
-        if finished.server is not None and finished.server.protocol in PROTOCOLS:
-            settings = replace(settings, protocol=finished.server.protocol)
         folder = _keep(folder, finished)
         if finished.interruption is not None:
             raise finished.interruption
@@ -113,13 +103,12 @@ def run_scenarios(
 
 
 def run_scenario(
+    plan: RunPlan,
     scenario: str,
-    settings: Settings,
-    mcp_url: str,
-    bearer_file: Path,
     *,
     out_dir: Path,
     binary: K6Binary,
+    variables: Mapping[str, str],
     watcher: Watcher | None = None,
     renewal_url: str | None = None,
     memory_bytes: int | None = None,
@@ -131,24 +120,24 @@ def run_scenario(
     SystemExit stop k6 and come back as `interruption`.
     """
     watcher = watcher or NoWatcher()
-    phases = build_phases(scenario, settings.profile, settings.unit)
+    phases = list_phases(plan, scenario)
     environment = build_environment(
-        settings.variables,
-        build_told(scenario, settings, mcp_url),
-        mcp_url=mcp_url,
-        bearer_file=bearer_file,
+        variables,
+        build_script_env(plan, scenario),
+        mcp_url=plan.mcp_url,
+        bearer_file=plan.bearer_file,
         out_dir=out_dir,
-        outputs=settings.outputs,
+        output_variables=plan.output_variables,
     )
     environment["K6_WEB_DASHBOARD_PERIOD"] = f"{find_period(phases)}s"
     if renewal_url is not None:
         environment["RENEWAL_URL"] = renewal_url
-    write_text(out_dir / "tools.json", settings.tools.render())
+    write_text(out_dir / "tools.json", plan.tools.render())
     started = utc_now()
     interruption: BaseException | None = None
     broken_off: str | None = None
-    with open_log(settings.state_dir, mcp_url) as log, MemoryGuard(memory_bytes) as guard:
-        command = build_command(binary, scenario, settings.outputs)
+    with open_log(plan.state_dir, plan.mcp_url) as log, MemoryGuard(memory_bytes) as guard:
+        command = build_command(binary, scenario, plan.outputs)
         process = start(command, environment, log)
         note_writer(log, process.pid)
         vitals = Vitals(process.pid)
@@ -164,7 +153,7 @@ def run_scenario(
             except (KeyboardInterrupt, SystemExit) as caught:  # asked twice: do not wait for it
                 interruption = caught
                 kill(process)
-    sessions_left, caught_late = _close_left(settings.state_dir, bearer_file, out_dir)
+    sessions_left, caught_late = _close_left(plan.state_dir, plan.bearer_file, out_dir)
     redact_folder(out_dir)
     interruption = caught_late or interruption
     result, rows, server = _read_back(scenario, out_dir, process.returncode, vitals)

@@ -1,17 +1,11 @@
 """Run the scenarios into a new run folder."""
 
-import os
-import platform
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from loadtest import __version__
 from loadtest.config.settings import Settings, check_hosted
 from loadtest.context import Chain
 from loadtest.errors import MintError, UsageError
@@ -21,11 +15,12 @@ from loadtest.provision.stage import PROVISIONED
 from loadtest.state.bearers import Bearer, find_soonest, read_bearers
 
 if TYPE_CHECKING:
-    from loadtest.config.models import Kubernetes
+    from loadtest.config.models import Profile
     from loadtest.k6.binary import K6Binary
+    from loadtest.k6.plan import Runners, RunPlan
     from loadtest.k6.preflight import Checked
     from loadtest.k6.scenario import RunScenario
-    from loadtest.results.run import Run, Target
+    from loadtest.results.run_folder import RunFolder
 
 
 # A shorter life leaves no time to renew it.
@@ -53,49 +48,99 @@ def k6(
     fit_quota: bool = False,
 ) -> None:
     """Run the scenarios into a new run folder; what their numbers say decides the exit code."""
-    from loadtest.k6.bearer_renewal import Renewal
+    from loadtest.config.models import find_unit
     from loadtest.k6.binary import find_k6
-    from loadtest.k6.distributed.options import choose_engine
+    from loadtest.k6.options import choose_runners, parse_scenarios
     from loadtest.k6.outputs import parse_outputs
+    from loadtest.k6.plan import build_plan
     from loadtest.k6.preflight import check_target
-    from loadtest.k6.progress import ProgressDisplay
-    from loadtest.k6.scenario import run_scenarios
+    from loadtest.k6.run_facts import build_run, describe_load
     from loadtest.results.run import Target
     from loadtest.results.run_folder import create_run_folder
 
+    def say(text: str) -> None:
+        chain.say("k6", text)
+
     chosen = parse_scenarios(scenarios)
-    settings = choose_engine(settings, chosen, engine, parallelism)
+    runners = choose_runners(settings, chosen, engine, parallelism)
     binary = find_k6(settings.variables)
-    settings = replace(
-        settings, outputs=parse_outputs(outputs, chosen, binary.path, settings.engine)
-    )
-    base_url = chain.open_target(settings)
+    outs = parse_outputs(outputs, chosen, binary.path, runners.engine)
+    target = Target(host=urlsplit(chain.open_target(settings)).netloc)
     least = MintOptions(min_ttl_seconds=LEAST_LIFE_SECONDS)
     bearers, _ = ensure_bearers(chain, settings, least)
+    mcp_url = bearers[0].mcp_url
     close_earlier_sessions(chain, settings, bearers)
-    target = Target(host=urlsplit(base_url).netloc)
-    chain.say(
-        "k6", f"{describe_load(settings, chosen)}{_describe_fleet(settings)}, to {target.host}"
-    )
-    checked = check_target(
+    load = describe_load(settings.profile, chosen, find_unit(settings.protocol), runners.count)
+    say(f"{load}{_describe_runners(runners)}, to {target.host}")
+    checked = check_target(settings, mcp_url, settings.bearer_file, chosen, binary=binary, tell=say)
+    plan = build_plan(
         settings,
-        bearers[0].mcp_url,
-        settings.bearer_file,
         chosen,
-        binary=binary,
-        tell=lambda text: chain.say("k6", text),
+        mcp_url,
+        runners=runners,
+        outputs=outs,
+        profile=_fit_profile(chain, settings, checked, chosen, bearers, fit_quota=fit_quota),
+        protocol=checked.protocol,
+        tools=checked.tools,
     )
-    settings = _keep_quota(chain, checked, chosen, bearers, fit_quota=fit_quota)
-    where = find_cluster(settings)
-    k6_version = where.image if where else binary.version
-    run_facts = build_run(settings, target, k6_version, chosen)
-    folder = create_run_folder(settings.runs_dir, run_facts)
+    cluster = runners.cluster
+    k6_version = cluster.image if cluster else binary.version
+    folder = create_run_folder(settings.runs_dir, build_run(settings, plan, target, k6_version))
     chain.ending.run_dir = folder.path
-    what = f"{where.image} in namespace {where.namespace}" if where else binary.describe()
-    chain.say("k6", f"{what}, into {folder.path.relative_to(settings.root)}")
+    what = f"{cluster.image} in namespace {cluster.namespace}" if cluster else binary.describe()
+    say(f"{what}, into {folder.path.relative_to(settings.root)}")
+    folder = _run(chain, settings, plan, folder, binary, bearers)
+    chain.ending.note(folder.run)
+
+
+def _fit_profile(
+    chain: Chain,
+    settings: Settings,
+    checked: "Checked",
+    scenarios: Sequence[str],
+    bearers: Sequence[Bearer],
+    *,
+    fit_quota: bool,
+) -> "Profile":
+    """Return the profile, fitted to the target's quota if asked to; refuse one that is far over."""
+    from loadtest.k6.quota_demand import check_quota, find_allowances, fit_mix
+
+    profile = settings.profile
+    ids = [bearer.client_id for bearer in bearers]
+    # Bearers of one client share its quota.
+    clients = len(ids) if None in ids else len(set(ids))
+    allowances = find_allowances(settings, ids, checked.policy)
+    quota = settings.environment.quota
+    if "tools" in scenarios and (fit_quota or (quota is not None and quota.fit)):
+        profile = fit_mix(settings, allowances, clients)
+        rate = profile.tools.target_rps
+        chain.say("k6", f"the tool mix is fitted to the target's quota: {rate:g} calls/s")
+    durations_ms = checked.durations_ms
+    for line in check_quota(settings, profile, scenarios, allowances, durations_ms, clients):
+        chain.say("k6", f"warning: {line}")
+    return profile
+
+
+def _describe_runners(runners: "Runners") -> str:
+    return "" if runners.engine == "local" else f", by {runners.count} k6 ({runners.engine})"
+
+
+def _run(
+    chain: Chain,
+    settings: Settings,
+    plan: "RunPlan",
+    folder: "RunFolder",
+    binary: "K6Binary",
+    bearers: Sequence[Bearer],
+) -> "RunFolder":
+    """Run the scenarios of the plan, with fresh bearers if they can be renewed."""
+    from loadtest.k6.bearer_renewal import Renewal
+    from loadtest.k6.progress import ProgressDisplay
+    from loadtest.k6.scenario import run_scenarios
+
     with ExitStack() as running:
         display = running.enter_context(ProgressDisplay(chain.console))
-        run, pass_on = _open_engine(settings, binary, running)
+        run, pass_on = _open_engine(settings, plan.runners, binary, running)
         renewal_url = None
         if is_renewable(bearers):
 
@@ -106,123 +151,68 @@ def k6(
 
             renewal = Renewal(bearers, renew, lambda text: chain.say("k6", text))
             renewal_url = running.enter_context(renewal).url
-        folder = run_scenarios(
-            settings,
-            folder,
-            bearers[0].mcp_url,
-            settings.bearer_file,
-            run=run,
-            scenarios=chosen,
-            watcher=display,
-            renewal_url=renewal_url,
-        )
-    chain.ending.note(folder.run)
-
-
-def _keep_quota(
-    chain: Chain,
-    checked: "Checked",
-    scenarios: Sequence[str],
-    bearers: Sequence[Bearer],
-    *,
-    fit_quota: bool,
-) -> Settings:
-    """Return the settings of a run that the target's quota bears; refuse one that it does not."""
-    from loadtest.k6.quota_demand import check_quota, find_allowances, fit_mix
-
-    settings = checked.settings
-    ids = [bearer.client_id for bearer in bearers]
-    # Bearers of one client share its quota.
-    clients = len(ids) if None in ids else len(set(ids))
-    allowances = find_allowances(settings, ids, checked.policy)
-    quota = settings.environment.quota
-    if "tools" in scenarios and (fit_quota or (quota is not None and quota.fit)):
-        settings = fit_mix(settings, allowances, clients)
-        rate = settings.profile.tools.target_rps
-        chain.say("k6", f"the tool mix is fitted to the target's quota: {rate:g} calls/s")
-    for line in check_quota(settings, scenarios, allowances, checked.durations_ms, clients):
-        chain.say("k6", f"warning: {line}")
-    return settings
-
-
-def check_fit(scenarios: Sequence[str]) -> None:
-    """Raise UsageError where there is no mix to fit; a ladder's rate is its number of sessions."""
-    if "tools" not in scenarios:
-        raise UsageError(
-            "--fit-quota fits the tool mix, which --scenarios leaves out; a ladder is fitted by "
-            "--stages, --tool or --clients"
-        )
-
-
-def _describe_fleet(settings: Settings) -> str:
-    if settings.engine == "local":
-        return ""
-    return f", by {settings.parallelism} k6 ({settings.engine})"
+        return run_scenarios(plan, folder, run=run, watcher=display, renewal_url=renewal_url)
 
 
 def _open_engine(
-    settings: Settings, binary: "K6Binary", running: ExitStack
+    settings: Settings, runners: "Runners", binary: "K6Binary", running: ExitStack
 ) -> "tuple[RunScenario, Callable[[Sequence[Bearer]], None]]":
     """Return what runs a scenario, and what takes fresh bearers to where k6 cannot ask for them."""
     from loadtest.k6.distributed.run import run_fleet
     from loadtest.k6.distributed.segments import open_segments
     from loadtest.k6.scenario import run_scenario
 
-    where = find_cluster(settings)
-    if where is not None:
+    variables = settings.variables
+    if runners.cluster is not None:
         from loadtest.k6.kubernetes.client import open_cluster
         from loadtest.k6.kubernetes.engine import KubernetesEngine
 
-        cluster = running.enter_context(open_cluster(where, settings.variables))
-        engine = KubernetesEngine(cluster, settings.environment_name, where)
+        cluster = running.enter_context(open_cluster(runners.cluster, variables))
+        engine = KubernetesEngine(cluster, settings.environment_name, runners.cluster)
         return partial(run_fleet, launch=engine.launch), engine.renew
-    if settings.engine == "segments":
-        launch = open_segments(binary, settings.variables)
+    if runners.engine == "segments":
+        launch = open_segments(binary, variables)
         return partial(run_fleet, launch=launch), lambda _: None
-    return partial(run_scenario, binary=binary), lambda _: None
+    return partial(run_scenario, binary=binary, variables=variables), lambda _: None
 
 
-def find_cluster(settings: Settings) -> "Kubernetes | None":
-    """Return where runners run as pods; None where k6 runs on this machine."""
-    return settings.environment.kubernetes if settings.engine == "kubernetes" else None
-
-
-def check_cluster(settings: Settings) -> None:
-    """Raise K6Error where there is no way to the cluster that is to run k6; ask it nothing."""
-    where = find_cluster(settings)
-    if where is not None:
+def check_cluster(settings: Settings, runners: "Runners") -> None:
+    """Raise K6Error if there is no way to the cluster that is to run k6; send it no request."""
+    if runners.cluster is not None:
         from loadtest.k6.kubernetes.client import open_cluster
 
-        with open_cluster(where, settings.variables):
+        with open_cluster(runners.cluster, settings.variables):
             pass
 
 
 def render(
     settings: Settings, scenarios: str | None, *, engine: str | None, parallelism: str | None
 ) -> None:
-    """Print what a run would make in Kubernetes, and ask nobody: no bearer, no cluster."""
-    from loadtest.k6.distributed.options import choose_engine
+    """Print what a run would make in Kubernetes, without a bearer and without a cluster."""
     from loadtest.k6.distributed.run import build_order
     from loadtest.k6.kubernetes.manifests import (
         build_client_access,
         build_manifests,
         render_manifests,
     )
+    from loadtest.k6.options import choose_runners, parse_scenarios
+    from loadtest.k6.plan import build_plan
 
     chosen = parse_scenarios(scenarios)
-    settings = choose_engine(settings, chosen, engine, parallelism)
-    where = find_cluster(settings)
-    if where is None:
+    runners = choose_runners(settings, chosen, engine, parallelism)
+    cluster = runners.cluster
+    if cluster is None:
         raise UsageError("--render goes with --engine kubernetes: the others make no manifests")
     name = settings.environment_name
     # Addresses and bearers stand in the Secret alone, of which no value is shown.
     mcp_url = settings.base_url or "https://unknown.invalid/"
+    plan = build_plan(settings, chosen, mcp_url, runners=runners)
     for scenario in chosen:
-        order = build_order(scenario, settings, mcp_url, settings.bearer_file, "by the cluster")
+        order = build_order(plan, scenario, "by the cluster")
         print(f"# {scenario}: made, followed and removed by a run")
-        print(render_manifests(build_manifests(order, name, where).list()), end="")
+        print(render_manifests(build_manifests(order, name, cluster).list()), end="")
     print("# the account of whoever starts runs, with the rights that it needs: apply it once")
-    print(render_manifests(build_client_access(name, where)), end="")
+    print(render_manifests(build_client_access(name, cluster)), end="")
 
 
 def close_earlier_sessions(chain: Chain, settings: Settings, bearers: Sequence[Bearer]) -> None:
@@ -244,108 +234,3 @@ def find_closing_bearers(settings: Settings) -> tuple[Bearer, ...]:
     if not bearers or find_soonest(bearers).seconds_left() <= 0:
         raise MintError("there is no fresh bearer to close sessions with: inv mint, then again")
     return bearers
-
-
-def describe_load(settings: Settings, scenarios: Sequence[str]) -> str:
-    """Say in words what a run is about to send: how much at once, how many calls, how long."""
-    from loadtest.k6.command import build_phases
-
-    profile, unit = settings.profile, settings.unit
-    ladder, mix = profile.sessions, profile.tools
-    climbed = sum(ladder.stages) * ladder.stage_seconds
-    mixed = mix.duration_seconds * mix.target_rps if mix.target_rps else None
-    words = {
-        "cold-start": f"{profile.cold_start.iterations} cold starts by {profile.cold_start.vus}",
-        "sessions": f"{', '.join(map(str, ladder.stages))} {unit}s for {ladder.stage_seconds} s "
-        f"each, 1 call/s per {unit}, {climbed:,} calls",
-        "tools": f"tool mix by {mix.vus} for {mix.duration_seconds} s, "
-        + (f"{mixed:,} calls" if mixed else "as fast as it is answered"),
-    }
-    phases = [
-        phase
-        for scenario in scenarios
-        for phase in build_phases(scenario, profile, unit, settings.parallelism)
-    ]
-    took = _describe_length([phase.seconds for phase in phases])
-    return f"{'; '.join(words[scenario] for scenario in scenarios)}; {took}"
-
-
-def _describe_length(lengths: Sequence[float | None]) -> str:
-    """Say how long phases take; one without a length has an end after ten minutes."""
-    from loadtest.k6.command import COLD_START_MAX_SECONDS
-
-    seconds = sum(length or 0 for length in lengths)
-    took = f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
-    if None not in lengths:
-        return took
-    most = f"{COLD_START_MAX_SECONDS / 60:.0f} min at most for the cold starts"
-    return f"{took} and {most}" if seconds else most
-
-
-def build_run(
-    settings: Settings, target: "Target", k6_version: str, scenarios: Sequence[str]
-) -> "Run":
-    """Return the facts of a run that begins now, with these scenarios to come."""
-    from loadtest.common.clock import utc_now
-    from loadtest.results.run import Run, plan_scenarios
-    from loadtest.results.run_folder import build_run_id
-
-    git_sha = _find_git_sha(settings.root)
-    return Run(
-        run_id=build_run_id(git_sha, settings.variables),
-        loadtest_version=__version__,
-        started=utc_now(),
-        environment=settings.environment_name,
-        profile=settings.profile_name,
-        knobs=settings.profile.model_dump(mode="json") | {"tool_table": settings.tools.describe()},
-        target=target,
-        k6_version=k6_version,
-        machine=_describe_machine(settings, target),
-        git_sha=git_sha,
-        scenarios=plan_scenarios(scenarios),
-        run_url=build_run_url(settings.variables),
-        clients=settings.clients,
-        engine=settings.engine,
-        generators=settings.parallelism,
-    )
-
-
-def _describe_machine(settings: Settings, target: "Target") -> dict[str, object]:
-    where = find_cluster(settings)
-    if where is not None:
-        return {"cpu": where.cpu, "memory": where.memory}
-    return {
-        "system": platform.system(),
-        "architecture": platform.machine(),
-        "cpus": os.cpu_count(),
-        "shares_with_target": target.host.split(":")[0] in {"127.0.0.1", "localhost"},
-    }
-
-
-def build_run_url(variables: Mapping[str, str]) -> str | None:
-    """Return the address of the workflow run that we are in, or None outside of one."""
-    names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
-    if not all(variables.get(name) for name in names):
-        return None
-    server, repository, run = (variables[name] for name in names)
-    return f"{server}/{repository}/actions/runs/{run}"
-
-
-def parse_scenarios(text: str | None) -> tuple[str, ...]:
-    """Return the scenarios named, all without a name; raise UsageError for an unknown one."""
-    from loadtest.results.run import SCENARIOS
-
-    chosen = tuple(part.strip() for part in text.split(",")) if text else SCENARIOS
-    unknown = [name for name in chosen if name not in SCENARIOS]
-    if unknown:
-        raise UsageError(f"unknown scenario '{unknown[0]}': there are {', '.join(SCENARIOS)}")
-    return chosen
-
-
-def _find_git_sha(root: Path) -> str | None:
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -14,7 +14,6 @@ from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
 from loadtest.context import Chain
 from loadtest.errors import ConfigError, LoadtestError, ReportError, ResultsError, UsageError
-from loadtest.k6.stage import build_run, parse_scenarios
 
 if TYPE_CHECKING:
     from loadtest.publish.delivery import Judged
@@ -88,6 +87,9 @@ def report_failed(
 
     Whoever waits for Monday's comment must not take silence for good news.
     """
+    from loadtest.k6.options import parse_scenarios
+    from loadtest.k6.plan import build_plan
+    from loadtest.k6.run_facts import build_run
     from loadtest.publish.tracking_issue.tracker import find_tracker
     from loadtest.results.run import Target
     from loadtest.results.run_folder import create_run_folder, read_run_folder, write_run
@@ -97,7 +99,8 @@ def report_failed(
         return
     if chain.ending.run_dir is None:
         target = Target(host=urlsplit(settings.base_url or "").netloc or "unknown")
-        run = build_run(settings, target, "unknown", parse_scenarios(scenarios))
+        plan = build_plan(settings, parse_scenarios(scenarios), "")
+        run = build_run(settings, plan, target, "unknown")
         folder = create_run_folder(settings.runs_dir, run)
         chain.ending.run_dir = folder.path
     else:

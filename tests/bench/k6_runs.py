@@ -21,6 +21,7 @@ from loadtest.context import ROOT
 from loadtest.k6.binary import find_k6
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.distributed.segments import open_segments
+from loadtest.k6.plan import Runners, build_plan
 from loadtest.k6.scenario import RunScenario, ScenarioRun, run_scenario
 from loadtest.results.run import Row
 from loadtest.state.bearers import Bearer, read_bearers, write_bearers
@@ -50,19 +51,23 @@ class Place:
         binary = find_k6({**os.environ, "K6_BIN": str(self.k6)} if self.k6 else os.environ)
         variables = {"PATH": os.environ["PATH"], **knobs}
         settings = load_settings(ROOT, "local", "smoke", process_env=variables)
-        settings = replace(
-            settings, root=self.folder, outputs=tuple(outputs), parallelism=max(1, segments)
+        runners = Runners("segments", segments) if segments else Runners()
+        plan = build_plan(
+            replace(settings, root=self.folder),
+            (scenario,),
+            self.mcp_url,
+            runners=runners,
+            outputs=tuple(outputs),
         )
-        launch = open_segments(binary, settings.variables)
         run: RunScenario = (
-            partial(run_fleet, launch=launch) if segments else partial(run_scenario, binary=binary)
+            partial(run_fleet, launch=open_segments(binary, variables))
+            if segments
+            else partial(run_scenario, binary=binary, variables=variables)
         )
         with tempfile.TemporaryDirectory(dir=self.folder) as out_dir:
             return run(
+                replace(plan, bearer_file=self.bearer_file),
                 scenario,
-                settings,
-                self.mcp_url,
-                self.bearer_file,
                 out_dir=Path(out_dir),
                 watcher=None,
                 renewal_url=None,

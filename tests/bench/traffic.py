@@ -12,11 +12,10 @@ from rich.table import Table
 from loadtest.config.loading import load_settings
 from loadtest.context import ROOT
 from loadtest.k6.binary import find_k6
-from loadtest.k6.command import bound_seconds, build_phases, build_told
 from loadtest.k6.distributed.histogram import Tally, is_tally
-from loadtest.k6.distributed.protocol import Order
-from loadtest.k6.distributed.run import TELL
+from loadtest.k6.distributed.run import build_order
 from loadtest.k6.distributed.segments import open_segments
+from loadtest.k6.plan import Runners, build_plan
 from tests.bench.k6_runs import Place, serve_target
 
 SESSIONS = 50  # a call a second each
@@ -68,16 +67,9 @@ def _run(place: Place, seconds: int) -> _Traffic:
     settings = load_settings(ROOT, "local", "smoke", process_env=variables)
     settings = replace(settings, root=place.folder)
     with tempfile.TemporaryDirectory(dir=place.folder) as folder:
-        order = Order(
-            scenario="sessions",
-            parallelism=1,
-            variables=build_told("sessions", settings, place.mcp_url) | TELL,
-            tools=settings.tools.render(),
-            mcp_url=place.mcp_url,
-            bearer_file=place.bearer_file,
-            seconds=bound_seconds(build_phases("sessions", settings.profile)),
-            logs=(Path(folder, "k6.log"),),
-        )
+        plan = build_plan(settings, ("sessions",), place.mcp_url, runners=Runners("segments"))
+        plan = replace(plan, bearer_file=place.bearer_file)
+        order = replace(build_order(plan, "sessions"), logs=(Path(folder, "k6.log"),))
         fleet = open_segments(find_k6(os.environ), variables)(order)
         deadline = time.monotonic() + order.seconds
         try:

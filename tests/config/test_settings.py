@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from loadtest.config import loading, models, settings
 from loadtest.config.env_file import parse_env_file
 from loadtest.config.loading import load_settings, parse_base_url
+from loadtest.config.models import find_unit
 from loadtest.context import ROOT
 from loadtest.errors import ConfigError
 
@@ -70,9 +71,9 @@ def test_the_protocol_is_a_flag_a_variable_or_the_environments_own(root: Path) -
     assert load_settings(root, "prod", process_env={}).protocol == "2025-06-18"
     given = {"PROTOCOL": "2025-11-25"}
     settings = load_settings(root, "prod", process_env=given)
-    assert (settings.protocol, settings.unit) == ("2025-11-25", "session")
+    assert (settings.protocol, find_unit(settings.protocol)) == ("2025-11-25", "session")
     settings = load_settings(root, "prod", knobs={"PROTOCOL": "2026-07-28"}, process_env=given)
-    assert (settings.protocol, settings.unit) == ("2026-07-28", "client")
+    assert (settings.protocol, find_unit(settings.protocol)) == ("2026-07-28", "client")
     assert "PROTOCOL must be one of auto" in refuse(root, process_env={"PROTOCOL": "2024-11-05"})
 
 

@@ -24,6 +24,7 @@ from loadtest.k6.kubernetes.engine import KubernetesEngine
 from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests
 from loadtest.k6.kubernetes.objects import Bounds
 from loadtest.k6.kubernetes.test_run import ClusterFleet, launch_fleet
+from loadtest.k6.plan import Runners
 from loadtest.k6.scenario import EXIT_INTERRUPTED
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, read_bearers
@@ -32,7 +33,7 @@ from tests.interop.kube_worker import Worker, run_worker, set_status, take_up
 from tests.k6.kubernetes.cluster_orders import FULL, build_order, load_profiles
 from tests.k6.kubernetes.launched import READER, are, find_fault, watch
 from tests.k6.kubernetes.pod_process import build_status
-from tests.k6.running import build_settings, mint_by_session
+from tests.k6.running import build_settings, mint_by_session, plan_run
 from tests.support.waiting import HANG_SECONDS
 
 BOUNDS = Bounds(poll=0.1, close=30.0, making=0.0)
@@ -365,13 +366,11 @@ def test_a_scenario_is_run_by_a_real_kubernetes_and_read_back_whole(
     target = serve(tool_quota=False)
     bearer_file = tmp_path / "bearer" / "bearer.json"
     mcp_url = mint_by_session(target.api_url, bearer_file)
-    settings = replace(build_settings(STAGES="2,4"), root=tmp_path, parallelism=2)
+    settings = replace(build_settings(STAGES="2,4"), root=tmp_path)
     engine = KubernetesEngine(cluster, "prod", where)
     run = run_fleet(
+        plan_run(settings, mcp_url, bearer_file, runners=Runners("kubernetes", 2)),
         "sessions",
-        settings,
-        mcp_url,
-        bearer_file,
         out_dir=tmp_path / "sessions",
         launch=engine.launch,
     )

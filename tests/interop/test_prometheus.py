@@ -14,11 +14,12 @@ from loadtest.k6.binary import K6Binary, find_k6
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.distributed.segments import open_segments
 from loadtest.k6.outputs import build_output_flags, parse_outputs
+from loadtest.k6.plan import Runners
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
 from tests.bench.raw_samples import read_durations
 from tests.interop.prometheus import Prometheus
-from tests.k6.running import build_settings, mint_by_session, pick
+from tests.k6.running import build_settings, mint_by_session, pick, plan_run
 
 CONSTANT = Path(__file__).with_name("scripts") / "constant.js"
 CONSTANT_SECONDS = 60.0
@@ -56,11 +57,16 @@ def test_what_runners_write_adds_up_and_our_own_percentiles_are_the_closer_ones(
     names = ("prometheus-rw", f"csv={tmp_path}/{{runner}}.csv")
     outputs = parse_outputs(names, ("tools",), binary.path, "segments")
     with ReferenceTarget(Knobs(tool_quota=False, tool_latency="heavy:20,0.7")) as target:
-        run = run_fleet(
-            "tools",
-            replace(settings, root=tmp_path, outputs=outputs, parallelism=RUNNERS),
+        plan = plan_run(
+            replace(settings, root=tmp_path),
             mint_by_session(target.api_url, tmp_path / "bearer.json"),
             tmp_path / "bearer.json",
+            runners=Runners("segments", RUNNERS),
+            outputs=outputs,
+        )
+        run = run_fleet(
+            plan,
+            "tools",
             out_dir=tmp_path / "tools",
             launch=open_segments(binary, settings.variables),
         )

@@ -12,11 +12,11 @@ import pytest
 
 from loadtest.k6.binary import K6Binary, find_k6
 from loadtest.k6.progress import Watcher
-from loadtest.k6.scenario import ScenarioRun, run_scenario
+from loadtest.k6.scenario import ScenarioRun
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
 from tests.k6 import running
-from tests.k6.running import Endpoint, build_settings, mint_by_session
+from tests.k6.running import Endpoint, build_settings, mint_by_session, plan_run, run_alone
 from tests.support.loopback import serve_loopback
 
 
@@ -53,15 +53,8 @@ def measure(tmp_path: Path, binary: K6Binary) -> Callable[..., ScenarioRun]:
     def run(
         scenario: str, endpoint: Endpoint, watcher: Watcher | None = None, **knobs: str
     ) -> ScenarioRun:
-        return run_scenario(
-            scenario,
-            build_settings(**knobs),
-            endpoint.mcp_url,
-            endpoint.bearer_file,
-            out_dir=tmp_path / scenario,
-            binary=binary,
-            watcher=watcher,
-        )
+        plan = plan_run(build_settings(**knobs), endpoint.mcp_url, endpoint.bearer_file)
+        return run_alone(plan, scenario, binary, tmp_path / scenario, watcher=watcher)
 
     return run
 

@@ -17,8 +17,9 @@ from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
 from loadtest.context import ROOT
 from loadtest.k6.binary import K6Binary
+from loadtest.k6.plan import RunPlan, build_plan
 from loadtest.k6.progress import Live, NoWatcher
-from loadtest.k6.scenario import ScenarioRun
+from loadtest.k6.scenario import ScenarioRun, run_scenario
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import SCENARIOS, Row, Run, Target, plan_scenarios
 from loadtest.results.run_folder import RunFolder, create_run_folder
@@ -56,6 +57,26 @@ def build_settings(**knobs: str) -> Settings:
     variables = {"PATH": os.environ["PATH"], **SHORT, **knobs}
     settings = load_settings(ROOT, "local", "smoke", process_env=variables)
     return replace(settings, root=state_root)
+
+
+def plan_run(
+    settings: Settings,
+    mcp_url: str,
+    bearer_file: Path,
+    scenarios: Sequence[str] = SCENARIOS,
+    **changes: Any,
+) -> RunPlan:
+    """Return the plan of a run with these bearers; keywords as of `build_plan`."""
+    return replace(build_plan(settings, scenarios, mcp_url, **changes), bearer_file=bearer_file)
+
+
+def run_alone(
+    plan: RunPlan, scenario: str, binary: K6Binary, out_dir: Path, **more: Any
+) -> ScenarioRun:
+    """Run a scenario by one k6."""
+    return run_scenario(
+        plan, scenario, out_dir=out_dir, binary=binary, variables=os.environ, **more
+    )
 
 
 def limit_rate(settings: Settings, calls_per_second: int) -> Settings:

@@ -13,9 +13,16 @@ from loadtest.common.redaction import SecretStr
 from loadtest.errors import MintError
 from loadtest.k6.bearer_renewal import Renewal
 from loadtest.k6.binary import K6Binary
-from loadtest.k6.scenario import run_scenario
 from loadtest.state.bearers import Bearer, write_bearers
-from tests.k6.running import Endpoint, build_settings, check_schedule, mint_again, pick
+from tests.k6.running import (
+    Endpoint,
+    build_settings,
+    check_schedule,
+    mint_again,
+    pick,
+    plan_run,
+    run_alone,
+)
 
 
 def build(seconds: float, mark: str = "first", client: int = 0) -> Bearer:
@@ -106,15 +113,9 @@ def test_a_run_that_outlives_its_bearers_is_never_unauthorized(
         return bearers
 
     with Renewal(renew(), renew, print) as renewal:
-        run = run_scenario(
-            "tools",
-            build_settings(VUS="3", DURATION="30", TARGET_RPS="6"),
-            endpoint.mcp_url,
-            endpoint.bearer_file,
-            out_dir=tmp_path,
-            binary=binary,
-            renewal_url=renewal.url,
-        )
+        settings = build_settings(VUS="3", DURATION="30", TARGET_RPS="6")
+        plan = plan_run(settings, endpoint.mcp_url, endpoint.bearer_file)
+        run = run_alone(plan, "tools", binary, tmp_path, renewal_url=renewal.url)
     row = pick(run, "tool", "all")
     assert run.result.outcome == "ok"
     check_schedule(row, 30, late_seconds=1)
@@ -139,14 +140,10 @@ def test_a_refused_bearer_is_renewed_and_without_another_the_run_ends(
         return [replace(first, access_token=SecretStr(mint_again(endpoint, 3600)))]
 
     with Renewal([first], renew, print) as renewal:
-        run = run_scenario(
-            "tools",
-            build_settings(VUS="1", DURATION="15", TARGET_RPS="5"),
-            endpoint.mcp_url,
-            endpoint.bearer_file,
-            out_dir=tmp_path,
-            binary=binary,
-            renewal_url=renewal.url if renewable else None,
+        settings = build_settings(VUS="1", DURATION="15", TARGET_RPS="5")
+        plan = plan_run(settings, endpoint.mcp_url, endpoint.bearer_file)
+        run = run_alone(
+            plan, "tools", binary, tmp_path, renewal_url=renewal.url if renewable else None
         )
     row = pick(run, "tool", "all")
     assert row.failures == {"unauthorized": 1}

@@ -1,10 +1,10 @@
 """k6 against servers that send too much: it never starts against them, or is ended in time."""
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,10 +16,10 @@ from loadtest.k6.binary import K6Binary
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.distributed.segments import open_segments
 from loadtest.k6.health import MemoryGuard, find_memory_bytes
+from loadtest.k6.plan import Runners
 from loadtest.k6.preflight import check_target
-from loadtest.k6.scenario import run_scenario
 from loadtest.state.bearers import Bearer, write_bearers
-from tests.k6.running import build_settings
+from tests.k6.running import build_settings, plan_run, run_alone
 from tests.support.hostile_server import (
     MIB,
     Answer,
@@ -108,12 +108,8 @@ def test_k6_is_ended_with_its_own_reason_before_it_takes_the_memory_of_the_machi
     bearer_file: Path, binary: K6Binary, tmp_path: Path
 ) -> None:
     with HostileServer(unpack_too_much) as server:
-        run = run_scenario(
-            *("tools", build_settings(DURATION="60"), f"{server.url}/mcp", bearer_file),
-            out_dir=tmp_path / "tools",
-            binary=binary,
-            memory_bytes=512 * MIB,
-        )
+        plan = plan_run(build_settings(DURATION="60"), f"{server.url}/mcp", bearer_file)
+        run = run_alone(plan, "tools", binary, tmp_path / "tools", memory_bytes=512 * MIB)
     assert run.result.outcome == "aborted"
     reason = run.result.reason or ""
     assert reason.startswith("k6 used 0.")
@@ -124,12 +120,15 @@ def test_k6_is_ended_with_its_own_reason_before_it_takes_the_memory_of_the_machi
 def test_a_fleet_is_ended_with_that_reason_too(
     bearer_file: Path, binary: K6Binary, tmp_path: Path
 ) -> None:
-    settings = replace(build_settings(DURATION="60"), parallelism=2)
     with HostileServer(unpack_too_much) as server:
+        url = f"{server.url}/mcp"
         run = run_fleet(
-            *("tools", settings, f"{server.url}/mcp", bearer_file),
+            plan_run(
+                build_settings(DURATION="60"), url, bearer_file, runners=Runners("segments", 2)
+            ),
+            "tools",
             out_dir=tmp_path / "tools",
-            launch=open_segments(binary, settings.variables, memory_bytes=512 * MIB),
+            launch=open_segments(binary, os.environ, memory_bytes=512 * MIB),
         )
     assert run.result.outcome == "failed"
     assert [fault.runner for fault in run.result.faults] == [1, 2]

@@ -4,7 +4,7 @@ import base64
 import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -14,9 +14,8 @@ from loadtest.errors import UsageError
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import build_command, build_environment
 from loadtest.k6.outputs import parse_outputs, select_variables
-from loadtest.k6.scenario import run_scenario
 from loadtest.results.run import SCENARIOS
-from tests.k6.running import Endpoint, build_settings
+from tests.k6.running import Endpoint, build_settings, plan_run, run_alone
 from tests.support.loopback import serve_loopback
 
 VARIABLES = {
@@ -86,7 +85,7 @@ def test_an_outputs_variables_reach_k6_only_when_it_is_named(
         mcp_url="http://127.0.0.1:1/mcp/ws",
         bearer_file=tmp_path / "bearer.json",
         out_dir=tmp_path,
-        outputs=outputs,
+        output_variables=select_variables(outputs, VARIABLES),
     )
     assert environment.keys() & (VARIABLES.keys() - {"PATH"}) == names
 
@@ -134,15 +133,9 @@ def test_samples_reach_prometheus_opentelemetry_and_a_file_in_one_run(
             K6_OTEL_HTTP_EXPORTER_ENDPOINT=sink.url.removeprefix("http://"),
             K6_OTEL_HTTP_EXPORTER_INSECURE="true",
         )
-        settings = replace(settings, outputs=parse_outputs(names, ("tools",), binary.path))
-        run = run_scenario(
-            "tools",
-            settings,
-            endpoint.mcp_url,
-            endpoint.bearer_file,
-            out_dir=tmp_path / "out",
-            binary=binary,
-        )
+        outputs = parse_outputs(names, ("tools",), binary.path)
+        plan = plan_run(settings, endpoint.mcp_url, endpoint.bearer_file, outputs=outputs)
+        run = run_alone(plan, "tools", binary, tmp_path / "out")
     assert run.result.outcome == "ok", run.result
     assert sink.paths == {"/api/v1/write", "/v1/metrics"}
     login = base64.b64encode(b"who:known").decode()

@@ -13,16 +13,15 @@ import pytest
 
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
-from loadtest.config.settings import Settings
 from loadtest.config.tool_table import BLANK, parse_table, read_table
 from loadtest.errors import ConfigError, K6Error, LoadtestError
 from loadtest.k6.binary import K6Binary
+from loadtest.k6.plan import RunPlan
 from loadtest.k6.preflight import check_target
-from loadtest.k6.scenario import run_scenario
 from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer, write_bearers
 from tests.k6.any_server import AnyServer, AnyTool
-from tests.k6.running import Endpoint, build_settings
+from tests.k6.running import Endpoint, build_settings, plan_run, run_alone
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +54,7 @@ def is_unlucky_once(seed: int) -> bool:
     return fails[0] and (True, True) not in pairwise(fails)
 
 
-Check = Callable[..., tuple[Settings, list[str]]]
+Check = Callable[..., tuple[RunPlan, list[str]]]
 
 
 @pytest.fixture
@@ -71,7 +70,7 @@ def check(tmp_path: Path, binary: K6Binary) -> Check:
         scenarios: tuple[str, ...] = SCENARIOS,
         bearer: Path = bearer_file,
         **knobs: str,
-    ) -> tuple[Settings, list[str]]:
+    ) -> tuple[RunPlan, list[str]]:
         if tools is not None:
             path = tmp_path / "tools.json"
             path.write_text(json.dumps({"tools": tools}), encoding="utf-8")
@@ -79,7 +78,10 @@ def check(tmp_path: Path, binary: K6Binary) -> Check:
         settings = replace(build_settings(**knobs), root=tmp_path, tools_assumed=tools is None)
         said: list[str] = []
         found = check_target(settings, mcp_url, bearer, scenarios, binary=binary, tell=said.append)
-        return found.settings, said
+        plan = plan_run(
+            settings, mcp_url, bearer, scenarios, protocol=found.protocol, tools=found.tools
+        )
+        return plan, said
 
     return run
 
@@ -156,19 +158,12 @@ def test_a_table_of_its_own_lets_any_server_be_measured(
         "send": {"weight": 1, "arguments": [{}]},
     }
     with AnyServer(TOOLS) as server:
-        settings, said = check(server.mcp_url, tools, PROTOCOL=protocol)
+        plan, said = check(server.mcp_url, tools, PROTOCOL=protocol)
         spoken = "2026-07-28" if protocol == "auto" else protocol
         assert said == [f"any 7, {spoken}: 2 of 2 tools answer"]
         assert server.called == [("search", FILLED), ("send", {})]
         runs = {
-            scenario: run_scenario(
-                scenario,
-                settings,
-                server.mcp_url,
-                tmp_path / "bearer.json",
-                out_dir=tmp_path / scenario,
-                binary=binary,
-            )
+            scenario: run_alone(plan, scenario, binary, tmp_path / scenario)
             for scenario in SCENARIOS
         }
         assert server.open_sessions == 0
@@ -276,17 +271,10 @@ def test_an_argument_that_a_header_must_repeat_is_repeated(
     pool = [{"region": "Zürich", "page": {"size": 3}}, {"region": "us-west1"}, {}]
     tools = {"look": {"weight": 1, "arguments": pool}}
     with AnyServer({"look": AnyTool(schema)}) as server:
-        settings, _ = check(server.mcp_url, tools)
-        run = run_scenario(
-            "tools",
-            settings,
-            server.mcp_url,
-            tmp_path / "bearer.json",
-            out_dir=tmp_path / "tools",
-            binary=binary,
-        )
+        plan, _ = check(server.mcp_url, tools)
+        run = run_alone(plan, "tools", binary, tmp_path / "tools")
         called = [arguments for _, arguments in server.called]
-    assert settings.protocol == "2026-07-28"
+    assert plan.protocol == "2026-07-28"
     assert (run.result.outcome, sum(len(row.failures) for row in run.rows)) == ("ok", 0)
     assert all(arguments in called for arguments in pool)
 
@@ -297,14 +285,8 @@ def test_the_headers_are_missed_where_nobody_repeats_them(tmp_path: Path, binary
     with AnyServer({"look": AnyTool({"type": "object", **schema})}) as server:
         settings = replace(build_settings(PROTOCOL="2026-07-28"), tools=table)
         write_json(tmp_path / "bearer.json", 2, {"bearers": [{"access_token": "none"}]})
-        run = run_scenario(
-            "tools",
-            settings,
-            server.mcp_url,
-            tmp_path / "bearer.json",
-            out_dir=tmp_path / "tools",
-            binary=binary,
-        )
+        plan = plan_run(settings, server.mcp_url, tmp_path / "bearer.json")
+        run = run_alone(plan, "tools", binary, tmp_path / "tools")
     assert {reason for row in run.rows for reason in row.failures} == {"rpc_error"}
 
 

@@ -1,5 +1,6 @@
 """Both eras of the protocol: the real k6 against the reference target."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
 from loadtest.results.run import SCENARIOS
-from tests.k6.running import Endpoint, build_settings, new_folder, pick
+from tests.k6.running import Endpoint, build_settings, new_folder, pick, plan_run
 
 pytestmark = pytest.mark.slow
 
@@ -19,11 +20,9 @@ def test_every_scenario_runs_in_the_stateless_era_and_opens_no_session(
 ) -> None:
     endpoint = open_endpoint(eras="stateless")
     folder = run_scenarios(
-        build_settings(),
+        plan_run(build_settings(), endpoint.mcp_url, endpoint.bearer_file),
         new_folder(tmp_path, binary),
-        endpoint.mcp_url,
-        endpoint.bearer_file,
-        run=partial(run_scenario, binary=binary),
+        run=partial(run_scenario, binary=binary, variables=os.environ),
     )
     target = folder.run.target
     assert (target.server_name, target.protocol_version) == ("novamart", "2026-07-28")

@@ -16,6 +16,7 @@ from loadtest.config.settings import Settings
 from loadtest.context import Chain
 from loadtest.errors import ConfigError, UsageError
 from loadtest.k6 import stage
+from loadtest.k6.options import check_fit
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import Row
 from loadtest.results.run_folder import read_run_folder
@@ -179,4 +180,4 @@ def test_a_quota_that_nobody_knows_cannot_be_fitted(
 
 def test_a_ladder_alone_cannot_be_fitted() -> None:
     with pytest.raises(UsageError, match="a ladder is fitted by --stages, --tool or --clients"):
-        stage.check_fit(("sessions",))
+        check_fit(("sessions",))

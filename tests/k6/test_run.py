@@ -32,6 +32,8 @@ from tests.k6.running import (
     limit_rate,
     new_folder,
     pick,
+    plan_run,
+    run_alone,
 )
 
 pytestmark = pytest.mark.slow
@@ -62,11 +64,9 @@ def whole(
     endpoint = open_endpoint()
     folder = new_folder(tmp_path_factory.mktemp("runs"), binary)
     folder = run_scenarios(
-        build_settings(),
+        plan_run(build_settings(), endpoint.mcp_url, endpoint.bearer_file),
         folder,
-        endpoint.mcp_url,
-        endpoint.bearer_file,
-        run=partial(run_scenario, binary=binary),
+        run=partial(run_scenario, binary=binary, variables=os.environ),
     )
     return Whole(endpoint, folder)
 
@@ -261,14 +261,9 @@ def test_a_closed_loop_keeps_the_limit_of_its_environment_and_its_row_says_so(
 ) -> None:
     endpoint = open_endpoint()
     for scenario, name in (("tools", "all"), ("cold-start", "first dispatch")):
-        run = run_scenario(
-            scenario,
-            limit_rate(build_settings(VUS="4", DURATION="3", ITERATIONS="8"), 20),
-            endpoint.mcp_url,
-            endpoint.bearer_file,
-            out_dir=tmp_path / scenario,
-            binary=binary,
-        )
+        settings = limit_rate(build_settings(VUS="4", DURATION="3", ITERATIONS="8"), 20)
+        plan = plan_run(settings, endpoint.mcp_url, endpoint.bearer_file)
+        run = run_alone(plan, scenario, binary, tmp_path / scenario)
         assert run.result.outcome == "ok"
         held = {row.name: row for row in run.rows if row.held_rate is not None}
         assert held.keys() == {name}
@@ -288,14 +283,13 @@ def test_an_interruption_keeps_the_partial_rows_marks_them_and_goes_on_up(
     def interrupt() -> None:
         raise KeyboardInterrupt
 
+    settings = build_settings(STAGES="1,2,3", STAGE_SECONDS="100")
+    chosen = ("sessions", "tools")
     with pytest.raises(KeyboardInterrupt):
         run_scenarios(
-            build_settings(STAGES="1,2,3", STAGE_SECONDS="100"),
-            new_folder(tmp_path, binary, ("sessions", "tools")),
-            endpoint.mcp_url,
-            endpoint.bearer_file,
-            run=partial(run_scenario, binary=binary),
-            scenarios=("sessions", "tools"),
+            plan_run(settings, endpoint.mcp_url, endpoint.bearer_file, chosen),
+            new_folder(tmp_path, binary, chosen),
+            run=partial(run_scenario, binary=binary, variables=os.environ),
             watcher=Interrupter(interrupt),
         )
     folder = read_run_folder(tmp_path / "r1")
@@ -359,7 +353,7 @@ def test_a_dead_target_and_a_refused_bearer_are_failures_in_one_line(
         (endpoint.mcp_url, wrong),
     ):
         out_dir = tmp_path / "out"
-        run = run_scenario("tools", build_settings(), url, bearer, out_dir=out_dir, binary=binary)
+        run = run_alone(plan_run(build_settings(), url, bearer), "tools", binary, out_dir)
         assert (run.result.outcome, run.rows) == ("failed", ())
         reasons.append(run.result.reason)
     probe = "the probe of the target failed at server/discover: "
@@ -406,14 +400,8 @@ def test_clients_open_as_many_sessions_each_and_the_rows_say_how_many_they_were(
             ("tools", [2, 2, 2], 2),
         ):
             server.openers.clear()
-            run = run_scenario(
-                scenario,
-                settings,
-                server.mcp_url,
-                tmp_path / "bearer.json",
-                out_dir=tmp_path / scenario,
-                binary=binary,
-            )
+            plan = plan_run(settings, server.mcp_url, tmp_path / "bearer.json")
+            run = run_alone(plan, scenario, binary, tmp_path / scenario)
             assert [row.clients for row in run.rows] == clients
             counts = Counter(server.openers[1:])  # the first looked which protocol is spoken
             assert sum(counts.values()) == sessions

@@ -9,16 +9,15 @@ from pathlib import Path
 from loadtest.common.clock import utc_now
 from loadtest.common.files import write_json, write_text
 from loadtest.common.redaction import redact_folder
-from loadtest.config.settings import Settings
 from loadtest.errors import K6Error, ResultsError
-from loadtest.k6.command import bound_seconds, build_phases, build_told
+from loadtest.k6.command import bound_seconds, build_script_env, list_phases
 from loadtest.k6.distributed.histogram import Histogram, Tally
 from loadtest.k6.distributed.merge import describe, merge
 from loadtest.k6.distributed.protocol import Fleet, Launch, Order, RunnerState
 from loadtest.k6.distributed.runner_log import RunnerLog, fill_gaps, find_faults, is_told
 from loadtest.k6.health import AbortRule
 from loadtest.k6.open_sessions import OpenSession, log_file, open_log, settle_log
-from loadtest.k6.outputs import select_variables
+from loadtest.k6.plan import RunPlan
 from loadtest.k6.process import find_error
 from loadtest.k6.progress import Live, NoWatcher, Phase, Watcher
 from loadtest.k6.scenario import EXIT_ABORTED, EXIT_OK, EXIT_THRESHOLDS, ScenarioRun, close_opened
@@ -33,10 +32,8 @@ TELL = {"TALLY": "true", "SUMMARY_FILE": "stdout"}
 
 
 def run_fleet(
+    plan: RunPlan,
     scenario: str,
-    settings: Settings,
-    mcp_url: str,
-    bearer_file: Path,
     *,
     out_dir: Path,
     watcher: Watcher | None = None,
@@ -48,10 +45,10 @@ def run_fleet(
     KeyboardInterrupt and SystemExit stop the fleet and come back as `interruption`.
     """
     watcher = watcher or NoWatcher()
-    phases = _list_phases(scenario, settings)
+    phases = list_phases(plan, scenario)
     order = replace(
-        build_order(scenario, settings, mcp_url, bearer_file, renewal_url),
-        logs=tuple(_open_logs(settings.state_dir, mcp_url, settings.parallelism)),
+        build_order(plan, scenario, renewal_url),
+        logs=tuple(_open_logs(plan.state_dir, plan.mcp_url, plan.runners.count)),
     )
     started = utc_now()
     logs = [RunnerLog(path) for path in order.logs]
@@ -59,10 +56,10 @@ def run_fleet(
     try:
         watch.run(launch)
     finally:
-        sessions = _settle(settings.state_dir, out_dir, order.parallelism)
-    left, caught_late = close_opened(settings.state_dir, bearer_file, sessions)
+        sessions = _settle(plan.state_dir, out_dir, order.parallelism)
+    left, caught_late = close_opened(plan.state_dir, plan.bearer_file, sessions)
     interruption = caught_late or watch.interruption
-    finished = _read_back(order, watch.states, logs, out_dir, settings.profile.max_failure_share)
+    finished = _read_back(order, watch.states, logs, out_dir, plan.profile.max_failure_share)
     result = replace(finished.result, started=started, ended=utc_now(), sessions_left=left)
     if interruption is not None:
         result = replace(result, outcome="interrupted", reason="stopped by a signal")
@@ -76,30 +73,20 @@ def run_fleet(
     return replace(finished, result=result, interruption=interruption)
 
 
-def build_order(
-    scenario: str,
-    settings: Settings,
-    mcp_url: str,
-    bearer_file: Path,
-    renewal_url: str | None = None,
-) -> Order:
+def build_order(plan: RunPlan, scenario: str, renewal_url: str | None = None) -> Order:
     """Return what an engine is asked to run, but for the logs."""
     return Order(
         scenario=scenario,
-        parallelism=settings.parallelism,
-        variables=build_told(scenario, settings, mcp_url) | TELL,
-        tools=settings.tools.render(),
-        mcp_url=mcp_url,
-        bearer_file=bearer_file,
-        seconds=bound_seconds(_list_phases(scenario, settings)),
-        outputs=settings.outputs,
-        output_variables=select_variables(settings.outputs, settings.variables),
+        parallelism=plan.runners.count,
+        variables=build_script_env(plan, scenario) | TELL,
+        tools=plan.tools.render(),
+        mcp_url=plan.mcp_url,
+        bearer_file=plan.bearer_file,
+        seconds=bound_seconds(list_phases(plan, scenario)),
+        outputs=plan.outputs,
+        output_variables=plan.output_variables,
         renewal_url=renewal_url,
     )
-
-
-def _list_phases(scenario: str, settings: Settings) -> tuple[Phase, ...]:
-    return build_phases(scenario, settings.profile, settings.unit, settings.parallelism)
 
 
 class _Watch:

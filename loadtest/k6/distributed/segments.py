@@ -52,7 +52,7 @@ class Segments:
             mcp_url=order.mcp_url,
             bearer_file=order.bearer_file,
             out_dir=out_dir,
-            outputs=order.outputs,
+            output_variables=order.output_variables,
         )
         if order.renewal_url is not None:
             environment["RENEWAL_URL"] = order.renewal_url

@@ -10,8 +10,9 @@ from loadtest.config.settings import Settings
 from loadtest.context import ROOT
 from loadtest.errors import ConfigError, UsageError
 from loadtest.k6.command import build_knobs, build_phases
-from loadtest.k6.distributed.options import choose_engine
 from loadtest.k6.health import count_cpus
+from loadtest.k6.options import choose_runners
+from loadtest.k6.plan import Runners
 from loadtest.results.run import SCENARIOS
 
 
@@ -21,14 +22,13 @@ def settings() -> Settings:
 
 
 def test_one_k6_is_what_runs_unless_told_otherwise(settings: Settings) -> None:
-    assert choose_engine(settings, SCENARIOS, None, None) == settings
-    assert (settings.engine, settings.parallelism) == ("local", 1)
+    assert choose_runners(settings, SCENARIOS, None, None) == Runners("local", 1)
 
 
 def test_segments_have_a_runner_per_processor_or_as_many_as_asked_for(settings: Settings) -> None:
-    chosen = choose_engine(settings, ["tools"], "segments", None)
-    assert (chosen.engine, chosen.parallelism) == ("segments", count_cpus())
-    assert choose_engine(settings, SCENARIOS, "segments", "4").parallelism == 4
+    chosen = choose_runners(settings, ["tools"], "segments", None)
+    assert chosen == Runners("segments", count_cpus())
+    assert choose_runners(settings, SCENARIOS, "segments", "4").count == 4
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_what_cannot_be_is_refused_in_one_line(
     settings: Settings, engine: str | None, parallelism: str | None, words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        choose_engine(settings, SCENARIOS, engine, parallelism)
+        choose_runners(settings, SCENARIOS, engine, parallelism)
     assert str(caught.value).startswith(words)
     assert "\n" not in str(caught.value)
 
@@ -54,12 +54,12 @@ def test_what_cannot_be_is_refused_in_one_line(
 def test_a_cluster_needs_a_namespace_and_a_number_of_runners() -> None:
     hosted = load_settings(ROOT, "staging", "smoke", process_env={})
     with pytest.raises(ConfigError, match=r"needs \[environment.staging.kubernetes\] in loadtest"):
-        choose_engine(hosted, SCENARIOS, "kubernetes", "2")
+        choose_runners(hosted, SCENARIOS, "kubernetes", "2")
     where = Kubernetes(namespace="loadtest")
     there = replace(hosted, environment=hosted.environment.model_copy(update={"kubernetes": where}))
     with pytest.raises(UsageError, match="needs --parallelism"):
-        choose_engine(there, SCENARIOS, "kubernetes", None)
-    assert choose_engine(there, SCENARIOS, "kubernetes", "2").parallelism == 2
+        choose_runners(there, SCENARIOS, "kubernetes", None)
+    assert choose_runners(there, SCENARIOS, "kubernetes", "2") == Runners("kubernetes", 2, where)
 
 
 @pytest.mark.parametrize(

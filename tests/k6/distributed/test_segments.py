@@ -1,29 +1,46 @@
 """Several k6 that run a scenario as one: the real binary against the reference target."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
+from loadtest.config.settings import Settings
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.distributed.segments import build_flags, open_segments
 from loadtest.k6.outputs import parse_outputs
+from loadtest.k6.plan import Runners, RunPlan
 from loadtest.k6.progress import Live, NoWatcher, Watcher
 from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
 from loadtest.results.run import SCENARIOS, Row
 from loadtest.results.run_folder import RunFolder, read_run_folder
 from tests.bench.raw_samples import read_durations, take_percentile
 from tests.k6 import running
-from tests.k6.running import Endpoint, build_settings, check_schedule, limit_rate, new_folder, pick
+from tests.k6.running import (
+    Endpoint,
+    build_settings,
+    check_schedule,
+    limit_rate,
+    new_folder,
+    pick,
+    plan_run,
+)
 
 pytestmark = pytest.mark.slow
 
 RunFleet = Callable[..., ScenarioRun]
+
+
+def plan_three(settings: Settings, endpoint: Endpoint, **changes: Any) -> RunPlan:
+    """Return the plan of a run by three k6."""
+    runners = Runners("segments", 3)
+    return plan_run(settings, endpoint.mcp_url, endpoint.bearer_file, runners=runners, **changes)
 
 
 @pytest.fixture
@@ -40,10 +57,8 @@ def fleet(tmp_path: Path, binary: K6Binary) -> RunFleet:
         settings = build_settings(**knobs)
         given = parse_outputs(outputs, [scenario], binary.path, "segments")
         return run_fleet(
+            plan_three(settings, endpoint, outputs=given),
             scenario,
-            replace(settings, outputs=given, parallelism=3),
-            endpoint.mcp_url,
-            endpoint.bearer_file,
             out_dir=tmp_path / scenario,
             watcher=watcher,
             launch=open_segments(binary, settings.variables),
@@ -62,17 +77,12 @@ def both(
     endpoint = open_endpoint()
     settings = build_settings(ITERATIONS="7", VUS="4", STAGES="1,4", STAGE_SECONDS="2")
     launch = open_segments(binary, settings.variables)
+    one = plan_run(settings, endpoint.mcp_url, endpoint.bearer_file)
     folders = [
-        run_scenarios(
-            replace(settings, parallelism=parallelism),
-            new_folder(tmp_path_factory.mktemp("runs"), binary),
-            endpoint.mcp_url,
-            endpoint.bearer_file,
-            run=run,
-        )
-        for parallelism, run in (
-            (1, partial(run_scenario, binary=binary)),
-            (3, partial(run_fleet, launch=launch)),
+        run_scenarios(plan, new_folder(tmp_path_factory.mktemp("runs"), binary), run=run)
+        for plan, run in (
+            (one, partial(run_scenario, binary=binary, variables=os.environ)),
+            (plan_three(settings, endpoint), partial(run_fleet, launch=launch)),
         )
     ]
     return endpoint, folders[0], folders[1]
@@ -156,10 +166,8 @@ def test_a_fleet_keeps_the_limit_of_its_environment(
     endpoint = open_endpoint()
     settings = limit_rate(build_settings(VUS="6", DURATION="3"), 20)
     run = run_fleet(
+        plan_three(settings, endpoint),
         "tools",
-        replace(settings, parallelism=3),
-        endpoint.mcp_url,
-        endpoint.bearer_file,
         out_dir=tmp_path,
         launch=open_segments(binary, settings.variables),
     )

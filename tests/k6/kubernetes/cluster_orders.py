@@ -9,9 +9,9 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import load_settings
 from loadtest.config.models import Kubernetes, Profile
 from loadtest.context import ROOT
-from loadtest.k6.command import build_told
 from loadtest.k6.distributed.protocol import Order
-from loadtest.k6.distributed.run import TELL
+from loadtest.k6.distributed.run import build_order as build_run_order
+from loadtest.k6.plan import build_plan
 from loadtest.state.bearers import Bearer, write_bearers
 
 TOKEN = "canary-token-of-the-tests"
@@ -50,15 +50,8 @@ def build_order(folder: Path, scenario: str, profile: Profile, **update: Any) ->
     write_bearers(bearer_file, [bearer, bearer])
     variables = {"LOADTEST_BASE_URL": MCP_URL.partition("/mcp/")[0]}
     settings = replace(load_settings(ROOT, "prod", process_env=variables), profile=profile)
-    order = Order(
-        scenario=scenario,
-        parallelism=4,
-        variables=build_told(scenario, settings, MCP_URL) | TELL,
-        tools=settings.tools.render(),
-        mcp_url=MCP_URL,
-        bearer_file=bearer_file,
-        seconds=2000.5,
-        logs=(),
-        renewal_url="http://127.0.0.1:1/loopback-secret-path",
+    plan = build_plan(settings, (scenario,), MCP_URL)
+    order = build_run_order(
+        replace(plan, bearer_file=bearer_file), scenario, "http://127.0.0.1:1/loopback-secret-path"
     )
-    return replace(order, **update)
+    return replace(order, **{"parallelism": 4, "seconds": 2000.5, **update})

@@ -14,6 +14,7 @@ from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.kubernetes.client import Cluster
 from loadtest.k6.kubernetes.engine import KubernetesEngine
 from loadtest.k6.kubernetes.test_run import ClusterFleet
+from loadtest.k6.plan import Runners, RunPlan
 from loadtest.k6.progress import Live, NoWatcher
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import RunnerFault
@@ -21,7 +22,7 @@ from loadtest.state.bearers import Bearer
 from tests.k6.kubernetes.kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
 from tests.k6.kubernetes.launched import BOUNDS, READER, are, watch
 from tests.k6.kubernetes.operator_stand_in import Operator
-from tests.k6.running import build_settings, mint_by_session
+from tests.k6.running import build_settings, mint_by_session, plan_run
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +38,12 @@ class Killer(NoWatcher):
         """Kill it, once it runs."""
         if self._operator.has_started.is_set():
             self._operator.kill(self._number, "OOMKilled")
+
+
+def plan_two(root: Path, mcp_url: str, bearer_file: Path, **knobs: str) -> RunPlan:
+    """Return the plan of a run by two runners."""
+    settings = replace(build_settings(**knobs), root=root)
+    return plan_run(settings, mcp_url, bearer_file, runners=Runners("kubernetes", 2))
 
 
 @pytest.fixture
@@ -57,9 +64,8 @@ def test_a_scenario_in_a_cluster_is_read_back_whole(
     target = serve(tool_quota=False)
     bearer_file = tmp_path / "bearer" / "bearer.json"
     mcp_url = mint_by_session(target.api_url, bearer_file)
-    settings = replace(build_settings(VUS="2", STAGES="2,4"), root=tmp_path, parallelism=2)
-    out_dir = tmp_path / scenario
-    run = run_fleet(scenario, settings, mcp_url, bearer_file, out_dir=out_dir, launch=engine.launch)
+    plan = plan_two(tmp_path, mcp_url, bearer_file, VUS="2", STAGES="2,4")
+    run = run_fleet(plan, scenario, out_dir=tmp_path / scenario, launch=engine.launch)
     assert (run.result.outcome, run.result.reason, run.result.faults) == ("ok", None, ())
     assert run.rows
     assert all(row.ok == row.count > 0 for row in run.rows if row.kind != "tool"), run.rows
@@ -75,12 +81,9 @@ def test_a_runner_that_is_lost_in_a_cluster_is_named_and_the_rest_kept(
     target = serve(tool_quota=False)
     bearer_file = tmp_path / "bearer" / "bearer.json"
     mcp_url = mint_by_session(target.api_url, bearer_file)
-    settings = replace(build_settings(VUS="2", DURATION="3"), root=tmp_path, parallelism=2)
     run = run_fleet(
+        plan_two(tmp_path, mcp_url, bearer_file, VUS="2", DURATION="3"),
         "tools",
-        settings,
-        mcp_url,
-        bearer_file,
         out_dir=tmp_path / "tools",
         watcher=Killer(operator, 2),
         launch=engine.launch,
@@ -101,14 +104,14 @@ def test_pods_that_are_slow_to_go_are_a_warning_and_what_was_measured_counts(
     target = serve(tool_quota=False)
     bearer_file = tmp_path / "bearer" / "bearer.json"
     mcp_url = mint_by_session(target.api_url, bearer_file)
-    settings = replace(build_settings(STAGES="2"), root=tmp_path, parallelism=2)
+    plan = plan_two(tmp_path, mcp_url, bearer_file, STAGES="2")
 
     def start(order: Order) -> ClusterFleet:
         changes = {field.name: getattr(order, field.name) for field in fields(order)}
         return launch(replace(BOUNDS, close=0.2), **changes)
 
     out_dir = tmp_path / "sessions"
-    run = run_fleet("sessions", settings, mcp_url, bearer_file, out_dir=out_dir, launch=start)
+    run = run_fleet(plan, "sessions", out_dir=out_dir, launch=start)
     assert run.result.outcome == "ok"
     assert run.result.reason == (
         "mcp-loadtest-staging-sessions is deleted, but 3 pods are still there after 0 s: see "

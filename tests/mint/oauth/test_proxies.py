@@ -51,7 +51,7 @@ def test_provisioning_minting_and_measuring_on_loopback_ask_no_proxy(
             binary=find_k6({}),
             tell=print,
         )
-    assert found.settings.protocol == greeting.protocol
+    assert found.protocol == greeting.protocol
     open_github(github.variables, "a test", "none").ask("actions.list_repo_secrets")
     # A browser may look for its vendor; what is ours stays here.
     assert [line for line in proxy.seen if "127.0.0.1" in line or "localhost" in line] == []

@@ -1,21 +1,40 @@
-"""The engine and how many runners, as typed."""
+"""The options of `inv k6` as typed: scenarios, engine, runners."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from loadtest.common.parsing import parse_count
-from loadtest.config.models import ENGINES, Profile
+from loadtest.config.models import ENGINES, Kubernetes, Profile
 from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, UsageError
 from loadtest.k6.health import count_cpus
+from loadtest.k6.plan import Runners
+from loadtest.results.run import SCENARIOS
 
 
-def choose_engine(
+def parse_scenarios(text: str | None) -> tuple[str, ...]:
+    """Return the named scenarios, or all; raise UsageError for an unknown one."""
+    chosen = tuple(part.strip() for part in text.split(",")) if text else SCENARIOS
+    unknown = [name for name in chosen if name not in SCENARIOS]
+    if unknown:
+        raise UsageError(f"unknown scenario '{unknown[0]}': there are {', '.join(SCENARIOS)}")
+    return chosen
+
+
+def check_fit(scenarios: Sequence[str]) -> None:
+    """Raise UsageError if there is no mix to fit; a ladder's rate is its number of sessions."""
+    if "tools" not in scenarios:
+        raise UsageError(
+            "--fit-quota fits the tool mix, which --scenarios leaves out; a ladder is fitted by "
+            "--stages, --tool or --clients"
+        )
+
+
+def choose_runners(
     settings: Settings, scenarios: Sequence[str], engine: str | None, parallelism: str | None
-) -> Settings:
-    """Return the settings with the engine; UsageError for what cannot be.
+) -> Runners:
+    """Return the runners that these options ask for; raise UsageError if they cannot run.
 
-    `segments` has a runner per processor unless told otherwise.
+    `segments` has a runner per processor by default.
     """
     name = next((name for name in ENGINES if name == (engine or "local")), None)
     if name is None:
@@ -23,26 +42,27 @@ def choose_engine(
     if name == "local":
         if parallelism is not None:
             raise UsageError("--parallelism goes with --engine segments or kubernetes")
-        return settings
-    if name == "kubernetes":
-        _check_cluster(settings, parallelism)
+        return Runners()
+    cluster = _find_cluster(settings, parallelism) if name == "kubernetes" else None
     count = count_cpus() if parallelism is None else _parse(parallelism)
     _check_shares(settings.profile, scenarios, count)
-    return replace(settings, engine=name, parallelism=count)
+    return Runners(name, count, cluster)
 
 
-def _check_cluster(settings: Settings, parallelism: str | None) -> None:
-    """Refuse what no cluster can run."""
+def _find_cluster(settings: Settings, parallelism: str | None) -> Kubernetes:
+    """Return the cluster of the environment; refuse what no cluster can run."""
     if settings.is_reference():
         raise UsageError(
             "--engine kubernetes is for hosted environments: pods do not reach the reference "
             "target on this machine; take --engine segments"
         )
-    if settings.environment.kubernetes is None:
+    cluster = settings.environment.kubernetes
+    if cluster is None:
         table = f"[environment.{settings.environment_name}.kubernetes]"
         raise ConfigError(f"--engine kubernetes needs {table} in loadtest.toml, with a namespace")
     if parallelism is None:
         raise UsageError("--engine kubernetes needs --parallelism: how many runners share the load")
+    return cluster
 
 
 def _parse(text: str) -> int:

@@ -1,0 +1,83 @@
+"""What a run will do: a value that is made once, before the first scenario."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from loadtest.config.models import Engine, Kubernetes, Limits, Profile, find_unit
+from loadtest.config.settings import Settings
+from loadtest.config.tool_table import ToolTable
+from loadtest.k6.outputs import select_variables
+
+
+@dataclass(frozen=True)
+class Runners:
+    """The k6 processes that share the load; they are pods if there is a `cluster`."""
+
+    engine: Engine = "local"
+    count: int = 1
+    cluster: Kubernetes | None = None
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The scenarios of a run, and everything that they need.
+
+    `host` is the only one that the scripts may call. `outputs` are k6's own (`--out`), and
+    `output_variables` is what these read.
+    """
+
+    scenarios: tuple[str, ...]
+    profile: Profile
+    tools: ToolTable
+    protocol: str
+    limits: Limits
+    mcp_url: str
+    host: str
+    bearer_file: Path
+    state_dir: Path
+    runners: Runners = Runners()
+    outputs: tuple[str, ...] = ()
+    output_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def unit(self) -> str:
+        """Return what a stage of the ladder counts."""
+        return find_unit(self.protocol)
+
+
+def build_plan(
+    settings: Settings,
+    scenarios: Sequence[str],
+    mcp_url: str,
+    *,
+    runners: Runners | None = None,
+    outputs: tuple[str, ...] = (),
+    profile: Profile | None = None,
+    protocol: str | None = None,
+    tools: ToolTable | None = None,
+) -> RunPlan:
+    """Return the plan of a run; what is not given is as configured."""
+    return RunPlan(
+        scenarios=tuple(scenarios),
+        profile=profile or settings.profile,
+        tools=tools or settings.tools,
+        protocol=protocol or settings.protocol,
+        limits=settings.environment.limits,
+        mcp_url=mcp_url,
+        host=find_host(settings, mcp_url),
+        bearer_file=settings.bearer_file,
+        state_dir=settings.state_dir,
+        runners=runners or Runners(),
+        outputs=outputs,
+        output_variables=select_variables(outputs, settings.variables),
+    )
+
+
+def find_host(settings: Settings, mcp_url: str) -> str:
+    """Return the host that a run may call: the configured one.
+
+    The reference target is started for the run, so its address is the one of its endpoint.
+    """
+    return urlsplit(mcp_url if settings.is_reference() else settings.base_url or "").netloc

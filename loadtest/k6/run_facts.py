@@ -1,0 +1,98 @@
+"""The facts of a run: the load that it will send, and what its `run.json` begins with."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from loadtest import __version__
+from loadtest.common.clock import utc_now
+from loadtest.config.models import Profile
+from loadtest.config.settings import Settings
+from loadtest.k6.command import COLD_START_MAX_SECONDS, build_phases
+from loadtest.k6.plan import RunPlan
+from loadtest.results.run import Run, Target, plan_scenarios
+from loadtest.results.run_folder import build_run_id
+
+
+def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str) -> Run:
+    """Return the facts of a run that begins now, with its scenarios to come."""
+    git_sha = _find_git_sha(settings.root)
+    return Run(
+        run_id=build_run_id(git_sha, settings.variables),
+        loadtest_version=__version__,
+        started=utc_now(),
+        environment=settings.environment_name,
+        profile=settings.profile_name,
+        knobs=plan.profile.model_dump(mode="json") | {"tool_table": plan.tools.describe()},
+        target=target,
+        k6_version=k6_version,
+        machine=_describe_machine(plan, target),
+        git_sha=git_sha,
+        scenarios=plan_scenarios(plan.scenarios),
+        run_url=build_run_url(settings.variables),
+        clients=settings.clients,
+        engine=plan.runners.engine,
+        generators=plan.runners.count,
+    )
+
+
+def describe_load(profile: Profile, scenarios: Sequence[str], unit: str, runners: int = 1) -> str:
+    """Return the load of a run in words: how much at once, how many calls, how long."""
+    ladder, mix = profile.sessions, profile.tools
+    climbed = sum(ladder.stages) * ladder.stage_seconds
+    mixed = mix.duration_seconds * mix.target_rps if mix.target_rps else None
+    words = {
+        "cold-start": f"{profile.cold_start.iterations} cold starts by {profile.cold_start.vus}",
+        "sessions": f"{', '.join(map(str, ladder.stages))} {unit}s for {ladder.stage_seconds} s "
+        f"each, 1 call/s per {unit}, {climbed:,} calls",
+        "tools": f"tool mix by {mix.vus} for {mix.duration_seconds} s, "
+        + (f"{mixed:,} calls" if mixed else "as fast as it is answered"),
+    }
+    lengths = [
+        phase.seconds
+        for scenario in scenarios
+        for phase in build_phases(scenario, profile, unit, runners)
+    ]
+    return f"{'; '.join(words[scenario] for scenario in scenarios)}; {_describe_length(lengths)}"
+
+
+def _describe_length(lengths: Sequence[float | None]) -> str:
+    """Return how long phases take; cold starts have no length, only a limit."""
+    seconds = sum(length or 0 for length in lengths)
+    took = f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
+    if None not in lengths:
+        return took
+    most = f"{COLD_START_MAX_SECONDS / 60:.0f} min at most for the cold starts"
+    return f"{took} and {most}" if seconds else most
+
+
+def _describe_machine(plan: RunPlan, target: Target) -> dict[str, object]:
+    cluster = plan.runners.cluster
+    if cluster is not None:
+        return {"cpu": cluster.cpu, "memory": cluster.memory}
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cpus": os.cpu_count(),
+        "shares_with_target": target.host.split(":")[0] in {"127.0.0.1", "localhost"},
+    }
+
+
+def build_run_url(variables: Mapping[str, str]) -> str | None:
+    """Return the address of the workflow run that this is, or None outside a workflow."""
+    names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
+    if not all(variables.get(name) for name in names):
+        return None
+    server, repository, run = (variables[name] for name in names)
+    return f"{server}/{repository}/actions/runs/{run}"
+
+
+def _find_git_sha(root: Path) -> str | None:
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
