@@ -1,1 +1,1 @@
-"""What is missing before a run, and what to do about it."""
+"""Check before a run that everything it needs is there; say how to get what is missing."""

@@ -11,9 +11,9 @@ from loadtest.k6.stage import close_earlier_sessions, find_closing_bearers
 
 
 def doctor(chain: Chain, settings: Settings, *, close: bool = False) -> None:
-    """Print what is missing; the exit code says whether a run would start.
+    """Print the findings; raise ConfigError if something that a run needs is missing.
 
-    With `close`, sessions that an earlier run left are closed first, by the bearers on disk.
+    With `close`, first close the sessions that an earlier run left open, with the bearers on disk.
     """
     from rich.table import Table
     from rich.text import Text
@@ -31,10 +31,10 @@ def doctor(chain: Chain, settings: Settings, *, close: bool = False) -> None:
     table = Table("what", "state", "detail", box=None, pad_edge=False)
     missing = []
     findings = examine(settings, base_url, lambda line: chain.say("doctor", line))
-    for (state, words, remedy), same in groupby(findings, lambda found: found.told):
-        names = [found.what for found in same]
-        # Before it is wrapped: half of a secret is on the next line then.
-        detail = Text(strip_controls(redact(words)))
+    for (state, text, remedy), group in groupby(findings, lambda finding: finding.cause):
+        names = [finding.what for finding in group]
+        # Redact before the text is wrapped: wrapping can split a secret over two lines.
+        detail = Text(strip_controls(redact(text)))
         if remedy:
             detail.append(f"\n→ {remedy}", "bold")
         table.add_row("\n".join(names), Text(state, style=colours[state]), detail)

@@ -234,7 +234,7 @@ def run_well_and_badly(inv: Driver, tap: Tap, root: Path, finder: Finder) -> Non
         assert_known(tap, finder, state / "bearer.json", {"access_token"})
         assert_known(tap, finder, state / "clients.json", {"refresh_token"})
         run("mint", "--profile", "smoke", "--min-ttl", "7200", code=14, words="the bearer lives")
-        run("doctor", "--profile", "smoke", words="takes the bearer")
+        run("doctor", "--profile", "smoke", words="accepts the bearer")
         run("mint", "--profile", "smoke", "--via", "session", words="made by session")
         spoil(state / "bearer.json", finder)
         run("doctor", "--profile", "smoke", code=10, words="invalid_bearer")

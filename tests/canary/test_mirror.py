@@ -117,7 +117,7 @@ def go_through_mint(stage: Stage) -> None:
 
 
 def go_through_k6(stage: Stage) -> None:
-    stage.run("doctor", *SMOKE, words="takes the bearer")
+    stage.run("doctor", *SMOKE, words="accepts the bearer")
     stage.run_refused("initialize", 401, "doctor", *SMOKE, code=10)
     for status in ("tool_error", "rpc_error", 500):
         stage.run_refused("tools/call", status, "k6", *TOOLS, code=15)

@@ -327,10 +327,10 @@ def test_sessions_that_a_killed_run_left_are_closed_by_the_doctor_or_the_next_ru
 
     leave_sessions()
     _, output = run_inv(checkout, "doctor", "--env", "staging", **variables)
-    assert "5 left open by a run" in output
+    assert "5 left open by an earlier run" in output
     _, output = run_inv(checkout, "doctor", "--env", "staging", "--close", **variables)
     assert "closed 5 sessions that an earlier run left" in output
-    assert "no run left one open" in output
+    assert "none left open by an earlier run" in output
     assert target.open_sessions == 0
 
     leave_sessions()

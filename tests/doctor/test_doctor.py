@@ -1,4 +1,4 @@
-"""What the doctor says of a target, its sign-in, a bearer and a quota; and that it only looks."""
+"""The doctor's findings on a target, its sign-in, a bearer and a quota; and that it only reads."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ LINES = (
 
 
 def look(settings: Settings) -> dict[str, Finding]:
-    """Return the doctor's findings by name, each with a remedy where it is not ok."""
+    """Return the doctor's findings by name; each that is not ok has a remedy."""
     findings = list(examine(settings, settings.base_url))
     assert len({finding.what for finding in findings}) == len(findings)
     assert all(finding.remedy for finding in findings if finding.state != "ok")
@@ -56,14 +56,14 @@ def look(settings: Settings) -> dict[str, Finding]:
 
 @pytest.fixture(scope="module")
 def target() -> Iterator[ReferenceTarget]:
-    """One target for all tests that only look."""
+    """One target for all tests that only read."""
     with ReferenceTarget() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def ready(target: ReferenceTarget, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Give settings of a user with workspace and data on that target."""
+    """Return settings of a user with a workspace and data on that target."""
     root = tmp_path_factory.mktemp("ready")
     shutil.copy(ROOT / CONFIG_FILE, root)
     variables = {"LOADTEST_BASE_URL": target.api_url, "LOADTEST_EMAIL": EMAIL}
@@ -74,20 +74,20 @@ def ready(target: ReferenceTarget, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def minted(ready: Settings) -> Bearer:
-    """Have the target mint a bearer by itself."""
+    """Return a bearer from the target's self-mint endpoint."""
     return self_mint(ready)
 
 
 @pytest.fixture
 def settings(ready: Settings, browser_choice: BrowserChoice, tmp_path: Path) -> Settings:
-    """Give those settings with a state of the test's own, and the browser that was found."""
+    """Return those settings with a state directory per test, and the browser that was found."""
     settings = replace(ready, root=tmp_path)
     write_json(settings.browser_record, RECORD_VERSION, asdict(browser_choice))
     return settings
 
 
 def keep(settings: Settings, bearer: Bearer, **changes: Any) -> None:
-    """Put a bearer on disk."""
+    """Write a bearer to disk."""
     write_bearers(settings.bearer_file, (replace(bearer, **changes),))
 
 
@@ -110,7 +110,7 @@ def with_quota(settings: Settings, quota: Quota | None) -> Settings:
     return replace(settings, environment=environment)
 
 
-def test_all_is_well_after_a_mint_and_looking_leaves_no_trace(
+def test_everything_is_ok_after_a_mint_and_the_doctor_changes_nothing(
     target: ReferenceTarget, settings: Settings, minted: Bearer
 ) -> None:
     settings = with_quota(settings, None)
@@ -128,16 +128,18 @@ def test_all_is_well_after_a_mint_and_looking_leaves_no_trace(
     assert target.open_sessions == 0
 
 
-def test_where_reports_go_is_looked_up(settings: Settings, github: GithubServer) -> None:
+def test_the_report_finding_names_the_tracking_issue(
+    settings: Settings, github: GithubServer
+) -> None:
     assert look(settings)["report"].detail == (
-        "stays on this machine: no GITHUB_REPOSITORY is named"
+        "stays on this machine: GITHUB_REPOSITORY is not set"
     )
     variables = {**settings.variables, **github.variables}
     settings = replace(settings, repository=REPOSITORY, variables=variables)
-    assert look(settings)["report"].detail == "posted on an issue that the first one opens"
+    assert look(settings)["report"].detail == "posted on an issue that the first run opens"
     github.add_issue(12)
     found = look(replace(settings, tracking_issue="#12"))["report"]
-    assert found.told[:2] == ("ok", "posted on https://github.com/octo/loadtest/issues/12")
+    assert found.cause[:2] == ("ok", "posted on https://github.com/octo/loadtest/issues/12")
     found = look(replace(settings, tracking_issue="13"))["report"]
     assert found.state == "missing"
     assert "issues/13: HTTP 404: there is no such issue" in found.detail
@@ -147,7 +149,7 @@ def test_where_reports_go_is_looked_up(settings: Settings, github: GithubServer)
     assert "GITHUB_TOKEN is missing" in found.detail
 
 
-def test_before_provisioning_what_cannot_be_seen_comes_later(
+def test_before_provisioning_what_cannot_be_checked_is_later(
     target: ReferenceTarget, settings: Settings
 ) -> None:
     users = len(target.users())
@@ -160,22 +162,22 @@ def test_before_provisioning_what_cannot_be_seen_comes_later(
     assert len(target.users()) == users
 
 
-def test_the_sign_in_page_is_seen_before_there_is_a_user(settings: Settings) -> None:
+def test_the_sign_in_page_is_checked_before_there_is_a_user(settings: Settings) -> None:
     register(settings, "http://127.0.0.1/callback")
     found = look(replace(settings, credentials=Credentials(email=EMAIL)))
     assert found["sign-in page"].state == "ok"
 
 
-def test_an_endpoint_that_shows_nothing_without_a_workspace_is_asked_later(
+def test_an_endpoint_that_sends_no_challenge_without_a_workspace_is_later(
     serve: Serve, settings: Settings
 ) -> None:
     settings = replace(settings, base_url=serve(s256="plain").api_url)
     found = look(replace(settings, credentials=Credentials(email=EMAIL)))
     assert found["authorization"].state == "later"
-    assert found["authorization"].detail.startswith("not seen without a workspace: ")
+    assert found["authorization"].detail.startswith("cannot be checked without a workspace: ")
 
 
-def test_a_server_that_shows_no_page_to_strangers_is_asked_later(
+def test_a_server_that_shows_no_page_to_an_unregistered_client_is_later(
     target: ReferenceTarget, settings: Settings
 ) -> None:
     before = target.registrations
@@ -186,7 +188,7 @@ def test_a_server_that_shows_no_page_to_strangers_is_asked_later(
     assert target.registrations == before
 
 
-def test_a_server_that_takes_the_registered_port_alone_shows_its_page(
+def test_a_server_that_accepts_only_the_registered_port_shows_its_page(
     serve: Serve, settings: Settings
 ) -> None:
     settings = replace(settings, base_url=serve(redirect_ports="registered").api_url)
@@ -195,37 +197,35 @@ def test_a_server_that_takes_the_registered_port_alone_shows_its_page(
 
 
 @pytest.mark.parametrize("password", ["s3cret", "Performance"])
-def test_a_password_that_cannot_be_kept_out_of_other_text_is_warned_of(
-    settings: Settings, password: str
-) -> None:
+def test_a_password_that_cannot_be_redacted_is_a_warning(settings: Settings, password: str) -> None:
     who = replace(settings.credentials, password=SecretStr(password))
     found = look(replace(settings, credentials=who))["credentials"]
     assert (found.state, "8 characters" in found.remedy) == ("warn", True)
     assert password not in found.detail + found.remedy
 
 
-def test_credentials_that_nobody_makes_are_asked_for_by_name(settings: Settings) -> None:
+def test_missing_credentials_that_provision_does_not_make_are_named(settings: Settings) -> None:
     environment = settings.environment.model_copy(update={"provision": "none", "mcp_path": "/mcp"})
     settings = replace(settings, environment=environment)
-    assert look(settings)["credentials"].detail == f"{EMAIL}, and nothing to provision"
-    lacking = look(replace(settings, credentials=Credentials(email=EMAIL)))["credentials"]
-    assert (lacking.state, lacking.detail) == ("later", "no LOADTEST_PASSWORD")
+    assert look(settings)["credentials"].detail == f"{EMAIL}, nothing to provision"
+    found = look(replace(settings, credentials=Credentials(email=EMAIL)))["credentials"]
+    assert (found.state, found.detail) == ("later", "no LOADTEST_PASSWORD")
 
 
 @pytest.mark.parametrize(
-    ("skew", "state", "words"),
+    ("skew", "state", "detail"),
     [(-3, "ok", "ahead of"), (30, "warn", "behind"), (90, "missing", "behind")],
 )
-def test_the_clock_is_compared(
-    serve: Serve, settings: Settings, skew: int, state: str, words: str
+def test_the_clock_is_compared_with_the_server_s(
+    serve: Serve, settings: Settings, skew: int, state: str, detail: str
 ) -> None:
     skewed = serve(clock_skew_seconds=skew)
     found = look(replace(settings, base_url=skewed.api_url))["clock"]
     assert found.state == state
-    assert words in found.detail
+    assert detail in found.detail
 
 
-def test_a_refused_bearer_is_told_with_the_server_s_words(
+def test_a_refused_bearer_is_missing_with_the_server_s_message(
     settings: Settings, minted: Bearer
 ) -> None:
     head, _, _ = minted.access_token.get_secret_value().rpartition(".")
@@ -238,7 +238,7 @@ def test_a_refused_bearer_is_told_with_the_server_s_words(
     assert found["tools"].state == "later"
 
 
-def test_an_edge_that_is_out_of_order_is_no_fault_of_the_bearer(
+def test_an_edge_that_fails_is_not_blamed_on_the_bearer(
     serve: Serve, settings: Settings, minted: Bearer
 ) -> None:
     url = serve(edge_refusal="auth_unavailable").api_url
@@ -248,24 +248,26 @@ def test_an_edge_that_is_out_of_order_is_no_fault_of_the_bearer(
     assert "mint" not in found["endpoint"].remedy
 
 
-def test_a_bearer_for_another_workspace_is_told(settings: Settings, minted: Bearer) -> None:
+def test_a_bearer_for_another_workspace_is_missing(settings: Settings, minted: Bearer) -> None:
     assert settings.base_url is not None
     keep(settings, minted, mcp_url=settings.build_mcp_url(settings.base_url, "another"))
     who = replace(settings.credentials, workspace_id="another")
     found = look(replace(settings, credentials=who))
     assert "cross_workspace_denied" in found["endpoint"].detail
     assert found["workspace"].state == "missing"
-    assert found["workspace"].detail.endswith("meant is another")
+    assert found["workspace"].detail.endswith("not for another")
 
 
-def test_a_bearer_for_another_endpoint_is_minted_anew(settings: Settings, minted: Bearer) -> None:
+def test_a_bearer_for_another_endpoint_is_minted_again_later(
+    settings: Settings, minted: Bearer
+) -> None:
     keep(settings, minted, mcp_url="https://elsewhere.example/mcp")
     found = look(settings)
     assert found["endpoint"].state == "later"
     assert "https://elsewhere.example/mcp" in found["endpoint"].detail
 
 
-def test_a_bearer_file_that_others_may_read_is_told(settings: Settings, minted: Bearer) -> None:
+def test_a_bearer_file_that_others_can_read_is_missing(settings: Settings, minted: Bearer) -> None:
     keep(settings, minted)
     settings.bearer_file.chmod(0o644)
     found = look(settings)["bearer"]
@@ -274,20 +276,20 @@ def test_a_bearer_file_that_others_may_read_is_told(settings: Settings, minted: 
 
 
 @pytest.mark.parametrize(
-    ("seconds_left", "clients", "words"),
+    ("seconds_left", "clients", "detail"),
     [(-5, 1, "expired"), (10, 1, "the profile takes"), (3600, 2, "1 of 2 clients")],
 )
-def test_a_bearer_that_does_not_last_is_made_by_the_run(
-    settings: Settings, minted: Bearer, seconds_left: float, clients: int, words: str
+def test_a_bearer_that_expires_too_early_is_made_by_the_run(
+    settings: Settings, minted: Bearer, seconds_left: float, clients: int, detail: str
 ) -> None:
     settings = replace(settings, clients=clients)
     keep(settings, minted, expires_at=time.time() + seconds_left)
     found = look(settings)["bearer"]
     assert found.state == "later"
-    assert words in found.detail
+    assert detail in found.detail
 
 
-def test_sign_in_origins_that_are_none_are_told(settings: Settings) -> None:
+def test_sign_in_origins_that_are_not_origins_are_named(settings: Settings) -> None:
     variables = {**settings.variables, "LOADTEST_SIGN_IN_ORIGINS": "login.example.com"}
     found = look(replace(settings, variables=variables))["sign-in page"]
     assert found.state == "missing"
@@ -303,9 +305,9 @@ def with_rate(settings: Settings, rate: int) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("quota", "rate", "clients", "state", "words", "remedy"),
+    ("quota", "rate", "clients", "state", "detail", "remedy"),
     [
-        ((60, None), None, 1, "warn", "spends 400 by 1 client:", "have the quota raised to 400"),
+        ((60, None), None, 1, "warn", "spends 400 with 1 client:", "have the quota raised to 400"),
         (
             (60, 300),
             None,
@@ -321,7 +323,7 @@ def with_rate(settings: Settings, rate: int) -> Settings:
             None,
             1,
             "warn",
-            "the mix what the target's speed",
+            "the mix depends on the target's speed",
             "--target-rps 1.5 or less",
         ),
         (
@@ -329,11 +331,11 @@ def with_rate(settings: Settings, rate: int) -> Settings:
             None,
             5,
             "warn",
-            "spends 100 by 5 clients",
+            "spends 100 with 5 clients",
             "--target-rps 7.6 or less, or --fit-quota",
         ),
-        ((100, None), None, 5, "warn", "the mix what", "--target-rps 1.6 or less"),
-        ((50_000, None), 10, 1, "ok", "the profile spends 760 by 1 client", ""),
+        ((100, None), None, 5, "warn", "the mix depends", "--target-rps 1.6 or less"),
+        ((50_000, None), 10, 1, "ok", "the profile spends 760 with 1 client", ""),
     ],
 )
 def test_a_quota_is_compared_with_the_profile(
@@ -342,7 +344,7 @@ def test_a_quota_is_compared_with_the_profile(
     rate: int | None,
     clients: int,
     state: str,
-    words: str,
+    detail: str,
     remedy: str,
 ) -> None:
     units, most = quota
@@ -352,11 +354,11 @@ def test_a_quota_is_compared_with_the_profile(
     found = look(with_rate(settings, rate) if rate else settings)["quota"]
     assert found.state == state
     assert f"{units:,} units/min per client (configured)" in found.detail
-    assert words in found.detail
+    assert detail in found.detail
     assert remedy in found.remedy
 
 
-def test_a_quota_that_was_raised_counts(settings: Settings, minted: Bearer) -> None:
+def test_a_raised_quota_counts(settings: Settings, minted: Bearer) -> None:
     settings = with_rate(replace(settings, base_url=None), 1)
     keep(settings, minted)
     path = settings.state_dir / "quota.json"
@@ -364,11 +366,11 @@ def test_a_quota_that_was_raised_counts(settings: Settings, minted: Bearer) -> N
     found = look(settings)["quota"]
     assert found.state == "ok"
     assert "3,600 units/min per client (raised from 60)" in found.detail
-    # The second client is not there yet, and nobody has raised its quota.
+    # The second client does not exist yet, so its quota is not raised.
     assert "60 units/min" in look(replace(settings, clients=2))["quota"].detail
 
 
-def test_a_quota_that_the_server_announces_is_seen(
+def test_a_quota_that_the_server_announces_is_compared(
     target: ReferenceTarget, settings: Settings, minted: Bearer
 ) -> None:
     settings = with_quota(settings, None)
@@ -387,7 +389,7 @@ def test_a_quota_that_the_server_announces_is_seen(
 def serve_https(
     folder: Path, name: str, days: float, *, by_authority: bool = True
 ) -> Iterator[str]:
-    """Serve on https with a certificate for `name`; its authority lies in `folder`."""
+    """Serve https with a certificate for `name`; the certificate authority is in `folder`."""
     context = build_server_tls(folder, name, days, by_authority=by_authority)
 
     class Handler(BaseHTTPRequestHandler):
@@ -403,7 +405,7 @@ def serve_https(
 
 @pytest.fixture
 def trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Trust the authority whose certificate is put into the folder, and no other."""
+    """Trust only the certificate authority whose certificate is in the folder."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
     tls._verifying.cache_clear()
     yield tmp_path
@@ -411,30 +413,30 @@ def trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("name", "days", "by_authority", "state", "words", "remedy"),
+    ("name", "days", "by_authority", "state", "detail", "remedy"),
     [
-        ("127.0.0.1", 80.5, True, "ok", "certificate by Canary Authority, good for 80 days", ""),
-        ("127.0.0.1", 3.5, True, "warn", "good for 3 days", "renew"),
+        ("127.0.0.1", 80.5, True, "ok", "certificate by Canary Authority, valid for 80 days", ""),
+        ("127.0.0.1", 3.5, True, "warn", "valid for 3 days", "renew"),
         ("127.0.0.1", -1, True, "missing", "certificate has expired", "renew"),
         ("localhost", 80, True, "missing", "mismatch", "LOADTEST_BASE_URL"),
         ("127.0.0.1", 80, False, "missing", "self-signed certificate", "SSL_CERT_FILE"),
     ],
 )
-def test_a_certificate_is_judged(
+def test_a_certificate_is_checked(
     trust: Path,
     settings: Settings,
     name: str,
     days: float,
     by_authority: bool,
     state: str,
-    words: str,
+    detail: str,
     remedy: str,
 ) -> None:
     with serve_https(trust, name, days, by_authority=by_authority) as url:
         found = look(replace(settings, base_url=url))
     assert found["target"].state == "ok"
     assert found["TLS"].state == state, found["TLS"]
-    assert words in found["TLS"].detail
+    assert detail in found["TLS"].detail
     assert remedy in found["TLS"].remedy
     if state == "ok":
         assert found["TLS"].detail.startswith("TLSv1.3")
@@ -458,24 +460,24 @@ def inv_doctor(checkout: Path, *options: str, **variables: str) -> tuple[int, st
     return done.returncode, done.stdout
 
 
-def test_the_table_fits_80_columns_and_takes_the_knobs(
+def test_the_table_fits_80_columns_and_uses_the_knobs(
     checkout: Path, target: ReferenceTarget
 ) -> None:
     address = {"LOADTEST_BASE_URL": target.api_url, "LOADTEST_EMAIL": EMAIL}
     options = ("--env", "staging", "--stages", "2", "--stage-seconds", "60", "--clients", "2")
     code, output = inv_doctor(checkout, *options, **address)
     assert code == 0, output
-    words = " ".join(output.split())
-    assert "the profile spends 300 by 2 clients: calls will be refused" in words
-    assert "→ have the quota raised to 300" in words
+    text = " ".join(output.split())
+    assert "the profile spends 300 with 2 clients: calls will be refused" in text
+    assert "→ have the quota raised to 300" in text
 
 
-def test_a_local_target_is_started_only_when_there_is_a_bearer_to_look_with(
+def test_the_reference_target_is_started_only_if_there_is_a_valid_bearer(
     checkout: Path, serve: Serve, provisioned: Make
 ) -> None:
     code, output = inv_doctor(checkout)
     assert code == 0, output
-    assert "started for the time of the run" in output
+    assert "started for the run" in output
     assert not (checkout / ".loadtest").exists()
 
     state = checkout / ".loadtest" / "local"
@@ -488,5 +490,5 @@ def test_a_local_target_is_started_only_when_there_is_a_bearer_to_look_with(
     code, output = inv_doctor(checkout)
     assert code == 0, output
     assert "the reference target," in output
-    assert "takes the bearer" in output
+    assert "accepts the bearer" in output
     assert json.loads((state / "bearer.json").read_text())["bearers"][0]["via"] == "session"

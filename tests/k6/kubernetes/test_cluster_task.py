@@ -202,7 +202,7 @@ def test_what_a_run_would_make_is_shown_without_asking_anybody(
 
 
 def test_the_doctor_looks_at_the_cluster(inv: Inv, kubernetes: KubernetesServer) -> None:
-    assert "namespace load-tests: the k6-operator is there" in flatten(inv("doctor").stdout)
+    assert "namespace load-tests: has the k6-operator" in flatten(inv("doctor").stdout)
     kubernetes.has_operator = False
     assert "has no k6-operator" in flatten(inv("doctor").stdout)
 
