@@ -1,1 +1,1 @@
-"""The first stage: a load-test user, a workspace, its data."""
+"""The first stage: create the load-test user, its workspace and its data."""

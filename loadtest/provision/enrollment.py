@@ -1,7 +1,7 @@
-"""An authenticator app for the load-test user: its secret is kept before the server counts on it.
+"""Enrol an authenticator app for the load-test user: store its secret first, then confirm it.
 
-Kept, then confirmed by a first code: whenever this is stopped, either sign-ins ask for no code, or
-the file (and the GitHub secrets, where they are in use) hold the secret that makes it.
+A first code confirms the secret. Wherever this is interrupted, either a sign-in needs no code, or
+the file (and the GitHub secrets, if they are in use) hold the secret that makes the code.
 """
 
 from contextlib import suppress
@@ -14,14 +14,14 @@ from loadtest.target.rest_client import Accounts, NoAnswerError
 
 
 def enroll(accounts: Accounts, password: SecretStr, places: Places) -> None:
-    """Enrol an authenticator for the signed-in user; raise ProvisionError where none counts."""
+    """Enrol an authenticator for the signed-in user; raise ProvisionError if none is enrolled."""
     secret = accounts.start_enrollment(password)
     places.file.keep({TOTP_SECRET: secret})
     try:
         places.put({TOTP_SECRET: secret})
         accounts.confirm_enrollment(secret)
     except NoAnswerError:
-        # It may count by now: the secret stays, and the next sign-in finds out.
+        # The server may have enrolled it: keep the secret; the next sign-in shows which.
         raise
     except LoadtestError as failure:
         for repository in places.repositories:

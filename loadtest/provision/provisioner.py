@@ -1,4 +1,4 @@
-"""A load-test user and a workspace with the NovaMart data: look first, act second, look again."""
+"""Create a load-test user and a workspace with the NovaMart data; check before and after."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -49,9 +49,9 @@ from loadtest.target.rest_client import (
 RECORD_VERSION = 1
 RECORD_SECONDS = 3600
 LOCK_SECONDS = 600.0
-# An import that a killed run began may still be at work on the server for so long.
-ATTACH_SETTLE_SECONDS = 120.0
-ATTACH_LOOK_SECONDS = 10.0
+# The longest time that an import from a killed run can still take on the server.
+IMPORT_SECONDS = 120.0
+IMPORT_POLL_SECONDS = 10.0
 BASE_URL = "LOADTEST_BASE_URL"
 HANDED_FILE = "handed.json"
 OWNED_FILE = "owned.json"
@@ -83,7 +83,7 @@ _CLIENTS, _HANDED = TypeAdapter(list[_Registration]), TypeAdapter(list[_Place])
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that provisioning needs, and its state in words: *was there*, *made*, …
+    """One thing that provisioning needs, and its state as text: *already there*, *made*, …
 
     `lasts` marks a credential that could not be removed.
     """
@@ -99,14 +99,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Provisioned:
-    """Who may sign in to which workspace, and what had to be done for it."""
+    """The credentials and the workspace, and the steps that provisioning took."""
 
     credentials: Credentials
     steps: tuple[Step, ...]
 
 
 def was_verified(settings: Settings) -> bool:
-    """Return whether these very credentials were seen to work within the last hour."""
+    """Return whether exactly these credentials were verified within the last hour."""
     path = settings.state_dir / "provision.json"
     if not path.exists() or NEXT in parse_env_file(settings.credentials_file):
         return False
@@ -118,7 +118,7 @@ def was_verified(settings: Settings) -> bool:
 
 
 def _subject(base_url: str | None, credentials: Credentials) -> dict[str, str | None]:
-    """Return what a verification is about; a reference target has no fixed origin."""
+    """Return what a verification is for; a reference target has no fixed origin."""
     who = {"email": credentials.email, "workspace_id": credentials.workspace_id}
     return {"base_url": base_url} | who
 
@@ -134,12 +134,12 @@ def provision(
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.time,
 ) -> Provisioned:
-    """Make user, workspace and data where they are missing; verify by the four tools.
+    """Make user, workspace and data if they are missing; verify them with the four tools.
 
-    A password that was not given is invented, and kept (0600) before the account is made, so that
-    a run killed half-way is taken up by the next; a given one is not written. `bearer` looks at
-    the data where the target mints none for it. `enroll_totp` enrols an authenticator app for the
-    user. Raises ProvisionError and ConfigError.
+    If no password is given, invent one and store it (0600) before the account is made, so that the
+    next run can continue a killed one; a given password is not written. `bearer` reads the data
+    where the target does not mint a bearer for that. `enroll_totp` enrols an authenticator app for
+    the user. Raises ProvisionError and ConfigError.
     """
     work = _Work(settings, base_url, tell, pause, github_secrets, clock)
     with work.lock():
@@ -155,7 +155,7 @@ def rotate(
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.time,
 ) -> Step:
-    """Give the user a new password on the server and wherever it is stored, or nowhere."""
+    """Change the password on the server and everywhere it is stored, or nowhere."""
     work = _Work(settings, base_url, tell, pause, github_secrets, clock)
     with work.lock():
         return work.rotate()
@@ -169,11 +169,11 @@ def teardown(
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.time,
 ) -> tuple[Step, ...]:
-    """Remove what is ours on the server and in GitHub, list what stays, wipe the local files.
+    """Remove what we made on the server and in GitHub, list what stays, delete the local files.
 
-    Credentials that still work stay, and so do the files that mint could not revoke. `base_url` is
-    None for a reference target, whose state is local. Raises TargetError while somebody else
-    serves that state.
+    Credentials that still work are kept, and so are the files whose content mint could not revoke.
+    `base_url` is None for a reference target, whose state is local. Raises TargetError while
+    another process serves that state.
     """
     work = _Work(settings, base_url or "", tell, pause, github_secrets=False, clock=clock)
     check_own(settings.state_dir)
@@ -183,7 +183,7 @@ def teardown(
 
 
 def render_credentials(settings: Settings) -> str:
-    """Return the credentials as they are kept now, as the lines of an env file, in clear."""
+    """Return the stored credentials as the lines of an env file, in clear."""
     known = CredentialsFile(settings).read()
     values = {
         BASE_URL: settings.base_url,
@@ -200,7 +200,7 @@ def _is_in_actions(settings: Settings) -> bool:
 
 
 def _wipe(settings: Settings, kept: tuple[str, ...]) -> Iterator[Step]:
-    """Remove the environment's own files but those `kept`; name what stays."""
+    """Remove the environment's own files except those in `kept`; list what stays."""
     target = settings.state_dir / "target"
     if target.is_dir():
         from filelock import FileLock, Timeout
@@ -208,20 +208,20 @@ def _wipe(settings: Settings, kept: tuple[str, ...]) -> Iterator[Step]:
         try:
             FileLock(target / "lock").acquire(timeout=0).lock.release()
         except Timeout:
-            raise TargetError(f"{target} is in use by a running target: end it first") from None
+            raise TargetError(f"{target} is in use by a running target: stop it first") from None
     remove_known(settings.state_dir, (*TARGET_FILES, *STATE_FILES), kept)
     what = f"local files of environment {settings.environment_name}"
     if settings.is_reference():
-        what += ", with the target's users and workspaces"
+        what += ", including the target's users and workspaces"
     yield Step(what, "removed")
     for path in remove_empty(settings.state_dir):
-        state = "kept (what is in it still works)" if path.name in kept else "left (not made by us)"
+        state = "kept (its content still works)" if path.name in kept else "left (not made by us)"
         yield Step(str(path.relative_to(settings.root)), state)
 
 
 @dataclass
 class _Work:
-    """One run of provisioning, under the lock of its environment."""
+    """One run of provisioning, which holds the lock of its environment."""
 
     settings: Settings
     base_url: str
@@ -232,13 +232,13 @@ class _Work:
     steps: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Prepare what all steps share; nothing is sent yet."""
+        """Prepare what all steps share; send nothing."""
         self.file = CredentialsFile(self.settings)
         self.hide = build_mask(self.settings.variables)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Let one process at a time provision an environment; the lock goes with the process."""
+        """Let only one process at a time provision an environment; the lock ends with it."""
         from filelock import FileLock, Timeout
 
         ensure_private_dir(self.settings.state_dir)
@@ -246,12 +246,12 @@ class _Work:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self.tell("another process provisions this environment: waiting for it")
+            self.tell("another process is provisioning this environment: waiting for it")
             try:
                 lock.acquire(timeout=LOCK_SECONDS)
             except Timeout:
                 raise ProvisionError(
-                    f"another process has held {lock.lock_file} for {LOCK_SECONDS:.0f} s: end it"
+                    f"another process has held {lock.lock_file} for {LOCK_SECONDS:.0f} s: stop it"
                 ) from None
         try:
             yield
@@ -260,7 +260,7 @@ class _Work:
 
     def provision(self, bearer: SecretStr | None, *, enroll_totp: bool) -> Provisioned:
         if self.github_secrets:
-            # A token that may not write is found out before anything is made.
+            # Find out that the token cannot write before anything is made.
             for repository in self.open_repositories():
                 repository.fetch_names()
         with self.open_accounts() as accounts:
@@ -276,7 +276,7 @@ class _Work:
         if self.github_secrets:
             self.hand_over(email, password, workspace_id)
         credentials = Credentials(email, password, workspace_id, self.file.read().totp_secret)
-        if not any(step.state == "not seen" for step in self.steps):
+        if not any(step.state == "not checked" for step in self.steps):
             body = {"for": _subject(self.settings.base_url, credentials)}
             self.write("provision.json", body | {"verified_at": time.time()})
         return Provisioned(credentials, tuple(self.steps))
@@ -287,7 +287,8 @@ class _Work:
             password = self.sign_in(accounts, known)
             if password is None:
                 raise ProvisionError(
-                    f"no known password signs {known.email} in, so it cannot be changed"
+                    f"cannot sign in as {known.email} with any known password, so the password "
+                    "cannot be changed"
                 )
             places = Places(self.file, self.open_repositories())
             self.check_storable(places)
@@ -312,7 +313,7 @@ class _Work:
         )
 
     def sign_in(self, accounts: Accounts, known: Known) -> SecretStr | None:
-        """Sign in with whichever known password the server takes, and settle on it."""
+        """Sign in with the known password that the server accepts; keep only that one."""
         for password in known.passwords:
             if accounts.sign_in(known.email, password):
                 if known.pending:
@@ -322,7 +323,7 @@ class _Work:
         return None
 
     def settle(self, password: SecretStr, others: Sequence[SecretStr]) -> None:
-        """End a change of password that an earlier run left half-done."""
+        """Finish a change of password that an earlier run left incomplete."""
         try:
             Places(self.file, self.open_repositories()).settle(password, others)
         except ConfigError as failure:
@@ -332,22 +333,22 @@ class _Work:
             self.tell(f"the GitHub secret {PASSWORD} may be out of date: {failure}")
 
     def enter(self, accounts: Accounts) -> tuple[str, SecretStr, str]:
-        """Sign in, else sign up; return e-mail, password and whether the user was there."""
+        """Sign in, else sign up; return the e-mail address, the password and the user's state."""
         email = self.file.read().email
         self.file.take_up(email)
         known = self.file.read()
         password = self.sign_in(accounts, known)
         if password is not None:
-            return email, password, "was there"
+            return email, password, "already there"
         password = known.passwords[0] if known.passwords else self.invent()
         try:
             made = accounts.sign_up(email, password)
         except NoAnswerError:
-            # The user may have been made: the password stays, and the next run finds out.
+            # The user may have been made: keep the password; the next run finds out.
             raise
         except EmailNotVerifiedError as failure:
             self.write(OWNED_FILE, {"user": email})
-            kept = f" (its password is kept in {self.file.path})" if not known.passwords else ""
+            kept = f" (its password is in {self.file.path})" if not known.passwords else ""
             raise EmailNotVerifiedError(f"{email} was made: {failure}{kept}") from None
         except ProvisionError:
             self.forget_invented(known)
@@ -358,10 +359,10 @@ class _Work:
         self.forget_invented(known)
         if known.passwords:
             raise ProvisionError(f"wrong password for {email}: correct {PASSWORD}")
-        raise ProvisionError(f"{email} has an account already: set {PASSWORD} to its password")
+        raise ProvisionError(f"{email} already has an account: set {PASSWORD} to its password")
 
     def invent(self) -> SecretStr:
-        """Return a password for a new user, kept before the server hears of it."""
+        """Return a password for a new user; store it before it is sent to the server."""
         places = Places(self.file, self.open_repositories() if self.github_secrets else ())
         self.check_durable(places)
         password = invent_password(self.hide)
@@ -370,7 +371,7 @@ class _Work:
         return password
 
     def forget_invented(self, known: Known) -> None:
-        """Drop a password that was invented for a user whom the server did not make."""
+        """Delete a password that was invented for a user that the server did not make."""
         if known.passwords:
             return
         self.file.keep({PASSWORD: None})
@@ -378,8 +379,8 @@ class _Work:
             repository.delete(NEXT)
 
     def change_owed(self, accounts: Accounts, email: str, password: SecretStr) -> SecretStr:
-        """Give a user whom an administrator made the new password that the server demands."""
-        self.tell("the server demands a new password before anything else")
+        """Set the new password that the server demands of a user whom an administrator made."""
+        self.tell("the server demands a new password first")
         places = Places(self.file, self.open_repositories())
         self.check_durable(places)
         typed = self.file.read().typed
@@ -387,16 +388,19 @@ class _Work:
         change_password(accounts, email, password, new, places, self.tell)
         self.steps.append(Step(f"new password ({self.describe(places)})", "made"))
         if typed is not None and not places.repositories:
-            self.tell(f"{PASSWORD} as it was set no longer signs in: {self.file.path} goes before")
+            self.tell(
+                f"the value of {PASSWORD} no longer signs in: the password in {self.file.path} is "
+                "used instead"
+            )
         return new
 
     def ensure_authenticator(self, accounts: Accounts, email: str, password: SecretStr) -> Step:
-        """Enrol an authenticator app for the user, unless the sign-in just asked it for a code."""
+        """Enrol an authenticator app for the user, unless the sign-in just asked for a code."""
         if accounts.asked_for_code:
-            return Step(f"authenticator of {email}", "was there")
+            return Step(f"authenticator of {email}", "already there")
         if self.file.read().totp_typed:
             raise ConfigError(
-                f"{TOTP_SECRET} is set, yet {email} has no authenticator: unset it, then enrol one"
+                f"{TOTP_SECRET} is set, but {email} has no authenticator: unset it, then enrol one"
             )
         places = Places(self.file, self.open_repositories())
         self.check_durable(places)
@@ -404,7 +408,7 @@ class _Work:
         return Step(f"authenticator of {email} ({self.describe(places)})", "made")
 
     def furnish(self, accounts: Accounts, email: str, bearer: SecretStr | None) -> str:
-        """Have the workspace, its data and our clients' quota; see what the four tools answer."""
+        """Ensure the workspace, its data and our clients' quotas; check the four tools."""
         workspace_id, workspace_state = accounts.ensure_workspace(
             email, self.file.read().workspace_id
         )
@@ -414,7 +418,7 @@ class _Work:
         bearer = accounts.mint_look_bearer() or bearer
         self.file.keep({WORKSPACE_ID: workspace_id})
         self.steps.append(Step(f"workspace {workspace_id}", workspace_state))
-        # Before the first tool call: a raise after it comes too late (wire contract, "quota").
+        # Raise quotas before the first tool call: later is too late (wire contract, "quota").
         self.ensure_quotas(accounts)
         if bearer is None:
             self.steps.append(self.ensure_data_unseen(accounts, journal))
@@ -431,8 +435,8 @@ class _Work:
     def ensure_data(
         self, accounts: Accounts, journal: "_Journal", workspace: Workspace
     ) -> tuple[list[str], str]:
-        """Attach the data only to a workspace that was seen to be without."""
-        state = "was there"
+        """Attach the data only if the workspace was checked and has none."""
+        state = "already there"
         names = self.await_import(journal, workspace)
         if not names:
             journal.note("attaching")
@@ -440,55 +444,55 @@ class _Work:
             try:
                 accounts.attach_data()
             except NoAnswerError as failure:
-                self.tell(f"{failure}: looking whether the data comes all the same")
+                self.tell(f"{failure}: checking whether the data is attached anyway")
                 names = self.await_import(journal, workspace)
             else:
                 names = workspace.fetch_entity_names()
             if not names:
-                raise ProvisionError("the demo data was attached, yet listEntities finds no entity")
+                raise ProvisionError("the demo data was attached, but listEntities finds no entity")
         if len(set(names)) != len(names):
             raise ProvisionError(
-                "the demo data is attached more than once, which breaks look-ups: use a new "
+                "the demo data is attached more than once, which breaks lookups: use a new "
                 "workspace"
             )
         journal.note("attached")
         return names, state
 
     def await_import(self, journal: "_Journal", workspace: Workspace) -> list[str]:
-        """Return the entities' names; an import begun a moment ago is given time to end."""
-        waits = int(journal.unsettled_seconds() / ATTACH_LOOK_SECONDS)
+        """Return the entities' names; wait for an import that a killed run started."""
+        waits = int(journal.unsettled_seconds() / IMPORT_POLL_SECONDS)
         names = workspace.fetch_entity_names()
         while not names and waits > 0:
-            self.tell(f"an import may be at work: looking again in {ATTACH_LOOK_SECONDS:.0f} s")
-            self.pause(ATTACH_LOOK_SECONDS)
+            self.tell(f"an import may be running: checking again in {IMPORT_POLL_SECONDS:.0f} s")
+            self.pause(IMPORT_POLL_SECONDS)
             names, waits = workspace.fetch_entity_names(), waits - 1
         return names
 
     def ensure_data_unseen(self, accounts: Accounts, journal: "_Journal") -> Step:
-        """Attach the data where it cannot be looked at, but is known not to be there."""
+        """Attach the data where it cannot be read, if the workspace is known to have none."""
         match journal.state:
             case "attached":
-                return Step("NovaMart data, as an earlier run attached it", "was there")
+                return Step("NovaMart data, attached by an earlier run", "already there")
             case "none":
                 journal.note("attaching")
                 accounts.attach_data()
                 journal.note("attached")
-                return Step("NovaMart data (no self-mint here to look at it)", "made")
+                return Step("NovaMart data (not checked: the target has no self-mint)", "made")
         self.tell(
-            "the data of this workspace cannot be looked at (no self-mint here), and attaching it "
-            "twice would damage it: `inv mint`, then `inv provision --verify` looks"
+            "cannot check the data of this workspace (the target has no self-mint), and attaching "
+            "it twice would damage it: run `inv mint`, then `inv provision --verify`"
         )
-        return Step("NovaMart data", "not seen")
+        return Step("NovaMart data", "not checked")
 
     def ensure_quotas(self, accounts: Accounts) -> None:
         """Raise the quota of each client that mint has registered, before its first call."""
         for client_id in _read_client_ids(self.settings.clients_file):
             state = ensure_quota(accounts, self.settings.state_dir, client_id)
-            what = f"quota of client {client_id}, {MOST_REQUESTS_PER_MINUTE} units a minute"
+            what = f"quota of client {client_id}, {MOST_REQUESTS_PER_MINUTE} units per minute"
             self.steps.append(Step(what, state))
 
     def hand_over(self, email: str, password: SecretStr, workspace_id: str) -> None:
-        """Put the credentials into the Actions secrets of every repository that has them."""
+        """Write the credentials into the Actions secrets of every repository that has them."""
         values: dict[str, SecretStr | str] = {
             BASE_URL: self.base_url,
             EMAIL: email,
@@ -504,12 +508,12 @@ class _Work:
             names = repository.fetch_names()
             repository.put(values)
             repository.delete(*({NEXT} & names))
-            state = "was there, written again" if set(values) <= names else "made"
+            state = "already there, written again" if set(values) <= names else "made"
             what = f"GitHub secrets of {repository.repository}: {', '.join(values)}"
             self.steps.append(Step(what, state))
 
     def open_repositories(self) -> list[RepositorySecrets]:
-        """Return the repositories whose secrets hold the credentials, or are to hold them."""
+        """Return the repositories whose secrets hold the credentials or will hold them."""
         found = [
             open_secrets(self.settings.variables, self.pause, **place)
             for place in _read_handed(self.settings)
@@ -522,7 +526,7 @@ class _Work:
         return found
 
     def remember_repositories(self, repositories: Sequence[RepositorySecrets]) -> None:
-        """Note where the credentials were handed to, so that --rotate reaches them."""
+        """Record which repositories got the credentials, so that --rotate updates them too."""
         places = [
             {"api_url": repository.api_url, "repository": repository.repository}
             for repository in repositories
@@ -530,26 +534,26 @@ class _Work:
         self.write(HANDED_FILE, {"repositories": places})
 
     def check_durable(self, places: Places) -> None:
-        """Refuse a new secret that would be lost with the disk of a runner."""
+        """Refuse a new secret that would be lost with the disk of a CI runner."""
         lasting = places.repositories or self.settings.is_reference()
         if _is_in_actions(self.settings) and not lasting:
             raise ConfigError(
-                "a new secret is needed, and this runner's disk is thrown away with it: add "
-                "--github-secrets, or run `inv provision` once on a machine that stays"
+                "a new secret is needed, but this runner's disk is deleted after the job: add "
+                "--github-secrets, or run `inv provision` once on a permanent machine"
             )
 
     def check_storable(self, places: Places) -> None:
-        """Refuse to rotate a password that stands where it cannot be changed."""
+        """Refuse to rotate a password that is set where it cannot be changed."""
         self.check_durable(places)
         typed = self.file.read().typed
         if typed and not places.repositories and not self.file.is_typed_in_env_file():
             raise ConfigError(
                 f"{PASSWORD} is a variable of this process, which --rotate cannot change: unset it "
-                "or move it to .env, or add --github-secrets if it is one of those"
+                "or move it to .env, or add --github-secrets if it comes from a GitHub secret"
             )
 
     def describe(self, places: Places) -> str:
-        """Name every place that holds the password now."""
+        """Name every place that now holds the password."""
         repositories = [f"GitHub secrets of {each.repository}" for each in places.repositories]
         return ", ".join(["server", str(self.file.path), *repositories])
 
@@ -558,12 +562,12 @@ class _Work:
         write_json(self.settings.state_dir / name, RECORD_VERSION, body, private=True)
 
     def remove_all(self) -> tuple[Step, ...]:
-        """Remove user, workspace and secrets where that is possible; say of the rest why not."""
+        """Remove user, workspace and secrets where possible; give the reason for the rest."""
         with self.open_accounts() as accounts:
             known = self.file.read()
             try:
                 password = self.sign_in(accounts, known)
-                why, lasts = "no known password signs in", self.holds_credentials()
+                why, lasts = "no known password works", self.holds_credentials()
             except ProvisionError as failure:
                 password, why, lasts = None, str(failure), True
             if password is None:
@@ -578,9 +582,9 @@ class _Work:
         return tuple(self.steps)
 
     def list_kept(self) -> Iterator[str]:
-        """Name the local files whose content still works on the server, or at GitHub."""
+        """Name the local files whose content still works on the server or at GitHub."""
         if not self.settings.is_reference():
-            # What `inv revoke` left there could not be revoked.
+            # What `inv revoke` left in these files could not be revoked.
             yield from (self.settings.bearer_file.name, self.settings.clients_file.name)
         if not self.base_url:
             return
@@ -592,11 +596,11 @@ class _Work:
             yield HANDED_FILE
 
     def holds_credentials(self) -> bool:
-        """Return whether the user's file holds what nobody else may know."""
+        """Return whether the user's file holds a secret."""
         return bool(parse_env_file(self.file.path).keys() & {PASSWORD, NEXT, TOTP_SECRET})
 
     def remove_workspaces(self, accounts: Accounts, known: Known) -> Iterator[Step]:
-        """Remove the workspace that is ours with its data; look again."""
+        """Remove the workspace that we made, with its data; check that it is gone."""
         for found in accounts.list_workspaces(known.email):
             what = f"workspace {found['id']} with its data"
             if found["slug"] != build_slug(known.email):
@@ -604,11 +608,11 @@ class _Work:
                 continue
             reason = _attempt(lambda found=found: accounts.delete_workspace(found["id"]))  # type: ignore[misc]
             if reason is None and found in accounts.list_workspaces(known.email):
-                reason = "the server says that it did, yet it is there"
+                reason = "the server reported success, but it still exists"
             yield Step(what, "removed" if reason is None else f"cannot be removed ({reason})")
 
     def remove_user(self, accounts: Accounts, email: str, password: SecretStr) -> Step:
-        """Remove the user if we made it; look again."""
+        """Remove the user if we made it; check that it is gone."""
         path = self.settings.state_dir / OWNED_FILE
         owned = (
             read_valid(path, RECORD_VERSION, _TEXT, ProvisionError, "user")
@@ -619,13 +623,13 @@ class _Work:
             return Step(f"user {email}", "left (not made by us)")
         reason = _attempt(lambda: accounts.delete_user(password))
         if reason is None and accounts.sign_in(email, password):
-            reason = "the server says that it did, yet it signs in"
+            reason = "the server reported success, but it still signs in"
         if reason is None:
             return Step(f"user {email}", "removed")
         return Step(f"user {email}", f"cannot be removed ({reason})", lasts=True)
 
     def remove_secrets(self) -> Iterator[Step]:
-        """Remove what was handed to GitHub."""
+        """Remove the credentials from the GitHub secrets."""
         for place in _read_handed(self.settings):
             what = f"GitHub secrets of {place['repository']}"
             try:
@@ -638,7 +642,7 @@ class _Work:
 
 
 class _Journal:
-    """What was done about a workspace's data, for a run that comes after a killed one."""
+    """What was done with a workspace's data, so that a later run can continue a killed one."""
 
     def __init__(self, path: Path, workspace_id: str) -> None:
         self._path = path
@@ -651,20 +655,20 @@ class _Journal:
                 self.state, self._since = body["state"], body["since"]
 
     def note(self, state: str) -> None:
-        """Write down `none` (made by us, empty), `attaching` or `attached`."""
+        """Record `none` (made by us, empty), `attaching` or `attached`."""
         self.state, self._since = state, time.time()
         body = {"workspace_id": self._workspace_id, "state": state, "since": self._since}
         write_json(self._path, RECORD_VERSION, body, private=True)
 
     def unsettled_seconds(self) -> float:
-        """Return for how long an import that was begun may still be at work."""
+        """Return how long an import that was started may still take."""
         if self.state != "attaching":
             return 0.0
-        return min(max(self._since + ATTACH_SETTLE_SECONDS - time.time(), 0), ATTACH_SETTLE_SECONDS)
+        return min(max(self._since + IMPORT_SECONDS - time.time(), 0), IMPORT_SECONDS)
 
 
 def _attempt(remove: Callable[[], str | None]) -> str | None:
-    """Remove one thing; a server that does not answer is a reason why not, too."""
+    """Remove one thing; return the reason if it could not be removed, such as no answer."""
     try:
         return remove()
     except ProvisionError as failure:
@@ -672,7 +676,7 @@ def _attempt(remove: Callable[[], str | None]) -> str | None:
 
 
 def _read_client_ids(path: Path) -> list[str]:
-    """Return the OAuth clients that mint remembers; a damaged file is mint's to complain of."""
+    """Return the OAuth clients that mint stored; mint itself reports a damaged file."""
     try:
         clients = read_valid(path, RECORD_VERSION, _CLIENTS, ProvisionError, "clients")
     except ProvisionError:

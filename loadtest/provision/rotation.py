@@ -1,7 +1,8 @@
-"""A new password everywhere or nowhere: kept as the next one before the server is asked for it.
+"""Change the password everywhere or nowhere.
 
-Kept, then sent, then proved by a sign-in, then spread: whenever this is stopped, the file (and the
-GitHub secrets, where they are in use) hold a password that signs in, and the next run finds it.
+Store it as the next password, send it, prove it by a sign-in, then store it everywhere. Wherever
+this is interrupted, the file (and the GitHub secrets, if they are in use) hold a password that
+signs in, and the next run finds it.
 """
 
 import secrets
@@ -18,7 +19,7 @@ from loadtest.target.rest_client import Accounts, NoAnswerError
 
 @dataclass(frozen=True)
 class Places:
-    """Everywhere that the password is stored, beside the server."""
+    """Every place that stores the password, apart from the server."""
 
     file: CredentialsFile
     repositories: Sequence[RepositorySecrets]
@@ -29,7 +30,7 @@ class Places:
             repository.put(values)
 
     def settle(self, password: SecretStr, others: Sequence[SecretStr]) -> None:
-        """Let the password that signs in be the only one, everywhere."""
+        """Make the password that signs in the only one, everywhere."""
         self.put({PASSWORD: password})
         for repository in self.repositories:
             repository.delete(NEXT)
@@ -37,7 +38,7 @@ class Places:
 
 
 def invent_password(hide: Callable[[SecretStr], None]) -> SecretStr:
-    """Return a new password of 192 bits, hidden from the logs before anything knows it."""
+    """Return a new password of 192 bits; hide it from the logs first."""
     password = SecretStr(secrets.token_urlsafe(24))
     hide(password)
     return password
@@ -51,9 +52,9 @@ def change_password(
     places: Places,
     tell: Callable[[str], None],
 ) -> None:
-    """Replace the signed-in user's password and end up signed in with the new one.
+    """Change the signed-in user's password, and sign in with the new one.
 
-    Raises ProvisionError that says which password works now.
+    Raises ProvisionError that names the password that works now.
     """
     places.file.keep({NEXT: new})
     try:
@@ -71,14 +72,14 @@ def change_password(
         try:
             repository.delete(NEXT)
         except LoadtestError as failure:
-            tell(f"secret {NEXT} is left in {repository.repository}: {failure}")
+            tell(f"secret {NEXT} stays in {repository.repository}: {failure}")
 
 
 def _change_on_server(
     accounts: Accounts, email: str, current: SecretStr, new: SecretStr, places: Places
 ) -> None:
-    """Change it and prove it by a sign-in; what the sign-in says counts, not the answer."""
-    refusal = "the server says that it was"
+    """Change it, then check by a sign-in, which counts more than the server's answer."""
+    refusal = "the server reported success"
     try:
         accounts.change_password(current, new)
     except NoAnswerError as failure:
@@ -91,7 +92,7 @@ def _change_on_server(
         unchanged = not changed and accounts.sign_in(email, current)
     except ProvisionError as failure:
         raise ProvisionError(
-            f"whether the password was changed is not known yet ({failure}): both are kept in "
+            f"it is not known whether the password was changed ({failure}): both passwords are in "
             f"{places.file.path}, and the next `inv provision` finds out"
         ) from None
     if unchanged:
@@ -99,7 +100,7 @@ def _change_on_server(
         raise ProvisionError(f"the password was not changed ({refusal}): the old one stays")
     if not changed:
         raise ProvisionError(
-            f"neither the old nor the new password signs {email} in; both are kept in "
+            f"cannot sign in as {email} with the old or the new password; both are in "
             f"{places.file.path}"
         )
 
@@ -112,7 +113,7 @@ def _roll_back(
     places: Places,
     reason: Exception,
 ) -> None:
-    """Take the change back on the server, then wherever the new password had arrived; raise."""
+    """Undo the change on the server, then everywhere the new password was stored; raise."""
     try:
         accounts.change_password(new, current)
         restored = accounts.sign_in(email, current)
@@ -120,17 +121,17 @@ def _roll_back(
         restored = False
     if not restored:
         raise ProvisionError(
-            f"the server has the new password, kept as {NEXT} in {places.file.path}, but not every "
-            f"other place has it ({reason}): run `inv provision --verify` again to finish"
+            f"the server has the new password ({NEXT} in {places.file.path}), but not every other "
+            f"place has it ({reason}): run `inv provision --verify` again to finish"
         ) from None
-    # A place that fails again keeps the file's NEXT, so that the next run settles it.
+    # If a place fails again, the file keeps NEXT, and the next run finishes the change.
     with suppress(LoadtestError, OSError):
         places.settle(current, [new])
     raise ProvisionError(f"the password was changed back, the old one stays: {reason}") from None
 
 
 def _forget(places: Places) -> None:
-    """Drop a next password that the server never took."""
+    """Delete a next password that the server did not accept."""
     for repository in places.repositories:
         with suppress(LoadtestError):
             repository.delete(NEXT)

@@ -1,4 +1,4 @@
-"""Make user, workspace and data ready, unless they were seen so within the last hour."""
+"""Make user, workspace and data ready, unless they were verified within the last hour."""
 
 import sys
 from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from loadtest.common.redaction import SecretStr
 
 
-# What provisioning a hosted environment cannot do without.
+# What provisioning a hosted environment needs.
 PROVISIONED = ("LOADTEST_BASE_URL", "LOADTEST_EMAIL")
 
 
@@ -30,17 +30,19 @@ def provision(
     show: bool = False,
     revoke: Callable[[], None],
 ) -> None:
-    """Make user, workspace and data ready, unless they were seen so within the last hour."""
+    """Make user, workspace and data ready, unless they were verified within the last hour."""
     provisions = settings.environment.provision != "none"
     if not (provisions or teardown):
         chain.say("provision", f"nothing to provision in environment {settings.environment_name}")
         return
     if teardown and (rotate or github_secrets or enroll_totp or show):
-        raise UsageError("--teardown goes with no other option than --env")
+        raise UsageError("--teardown cannot be combined with any option other than --env")
     if rotate and enroll_totp:
-        raise UsageError("--rotate and --enroll-totp go one at a time")
+        raise UsageError("--rotate and --enroll-totp cannot be combined")
     if github_secrets and settings.is_reference():
-        raise UsageError("--github-secrets is for hosted environments: nobody else reaches ours")
+        raise UsageError(
+            "--github-secrets is for hosted environments: GitHub cannot reach the reference target"
+        )
     if provisions:
         check_hosted(settings, *PROVISIONED)
     from loadtest.provision import provisioner as stage
@@ -51,13 +53,13 @@ def provision(
     if teardown:
         _tear_down(chain, settings, revoke)
         return
-    looks = verify or rotate or github_secrets or enroll_totp
-    seen = not looks and stage.was_verified(settings)
+    acts = verify or rotate or github_secrets or enroll_totp
+    verified = not acts and stage.was_verified(settings)
     if rotate:
         origin = chain.open_target(settings)
         tell(stage.rotate(settings, origin, tell, github_secrets=github_secrets).describe())
-    if seen:
-        tell("was there, verified within the last hour")
+    if verified:
+        tell("already there, verified within the last hour")
     elif not rotate or verify or github_secrets:
         origin = chain.open_target(settings)
         bearer = _find_look_bearer(settings, origin)
@@ -73,18 +75,18 @@ def provision(
             tell(step.describe())
     if show:
         if not chain.console.is_terminal:
-            print("warning: a password goes to what is no terminal", file=sys.stderr)
+            print("warning: printing a password, and not to a terminal", file=sys.stderr)
         print(stage.render_credentials(settings), end="", file=open_plain(sys.stdout))
 
 
 def _tear_down(chain: Chain, settings: Settings, revoke: Callable[[], None]) -> None:
-    """Remove what can be removed; raise where a credential still works afterwards."""
+    """Remove what can be removed; raise if a credential still works afterwards."""
     from loadtest.provision import provisioner as stage
 
     def tell(text: str) -> None:
         chain.say("provision", text)
 
-    # What is ours on the server goes while the files that name it are still there.
+    # Revoke on the server first: the local files name what is to be revoked.
     unrevoked = None
     if not settings.is_reference():
         try:
@@ -100,14 +102,15 @@ def _tear_down(chain: Chain, settings: Settings, revoke: Callable[[], None]) -> 
     if lasting:
         kept = settings.state_dir.relative_to(settings.root)
         raise ProvisionError(
-            f"not removed: {', '.join(lasting)} (see above); what still works is kept in {kept}"
+            f"not removed: {', '.join(lasting)} (see above); credentials that still work are kept "
+            f"in {kept}"
         )
     if unrevoked is not None:
         raise unrevoked
 
 
 def _find_look_bearer(settings: Settings, base_url: str) -> "SecretStr | None":
-    """Return a bearer of this workspace from disk that lives long enough to look with."""
+    """Return a bearer from disk that reads this workspace and is valid long enough."""
     workspace_id = settings.credentials.workspace_id
     if workspace_id is None:
         return None

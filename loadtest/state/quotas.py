@@ -26,12 +26,12 @@ def ensure_quota(accounts: Accounts, state_dir: Path, client_id: str) -> str:
     """Raise a client's quota, unless `quota.json` says that it was; too late after its first call.
 
     `accounts` is signed in as an owner of the workspace that the client was registered with.
-    Returns `made`, `was there`, or `not raised` with the server's words.
+    Returns `made`, `already there`, or `not raised` with the server's words.
     """
     path = state_dir / "quota.json"
     raised = read_raised(state_dir)
     if raised.get(client_id) == MOST_REQUESTS_PER_MINUTE:
-        return "was there"
+        return "already there"
     try:
         refusal = accounts.raise_quota(client_id, MOST_REQUESTS_PER_MINUTE)
     except SecondFactorRequiredError as failure:

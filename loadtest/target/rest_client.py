@@ -29,7 +29,7 @@ LOOK_TTL_SECONDS = 600
 CODE_TRIES = 2
 ORIGIN_REFUSALS = frozenset({"INVALID_ORIGIN", "MISSING_OR_NULL_ORIGIN"})
 
-State = Literal["was there", "made"]
+State = Literal["already there", "made"]
 
 
 class NoAnswerError(ProvisionError):
@@ -213,7 +213,7 @@ class Accounts:
                     raise ProvisionError(
                         f"workspace {found['id']} cannot be made active: {self._words(answer)}"
                     )
-                return found["id"], "was there"
+                return found["id"], "already there"
         if workspace_id is not None:
             raise ProvisionError(
                 f"workspace {workspace_id} is not one of {email}'s: correct LOADTEST_WORKSPACE_ID"

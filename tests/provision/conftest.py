@@ -1,4 +1,4 @@
-"""A place to provision: a target behind a gate, a checkout, and what was said and waited."""
+"""A place to provision: a target behind a gate, a checkout, the printed lines and the waits."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import mcp  # noqa: F401 (two threads that import it at once trip over each other)
+import mcp  # noqa: F401 (importing it in two threads at once fails)
 import pytest
 from sqlalchemy import delete
 
@@ -39,12 +39,12 @@ from tests.support.waiting import HANG_SECONDS
 
 EMAIL = "loadtest@example.com"
 
-# What `inv provision` does, without the half second in which it becomes a task.
+# What `inv provision` does, without the half second that Invoke takes to start.
 STAGE_ALONE = """
 import sys
 from pathlib import Path
-from loadtest import provision as stage
-from loadtest.config import load_settings
+from loadtest.config.loading import load_settings
+from loadtest.provision import provisioner as stage
 settings = load_settings(Path.cwd(), "staging", "smoke")
 getattr(stage, sys.argv[1])(settings, settings.base_url, print)
 """
@@ -96,7 +96,7 @@ class Place:
         )
 
     def teardown(self) -> dict[str, str]:
-        """Tear down in this process; return each thing with what became of it."""
+        """Tear down in this process; return each thing with its state."""
         steps = stage.teardown(
             *(self.settings, self.gate.url, self.said.append), pause=self.pause, clock=self.clock
         )
@@ -116,7 +116,7 @@ class Place:
     def run_killed(
         self, arm: Callable[[Callable[[], None]], None], stage: str = "provision"
     ) -> None:
-        """Run `provision` or `rotate` as a process, killed where `arm` puts the killing."""
+        """Run `provision` or `rotate` as a process, killed where `arm` calls the kill."""
         started: list[subprocess.Popen[str]] = []
 
         def kill() -> None:
@@ -141,7 +141,7 @@ class Place:
         )
 
     def signs_in(self, password: str) -> bool:
-        """Return whether the target takes this password."""
+        """Return whether the target accepts this password."""
         body = {"email": self.variables["LOADTEST_EMAIL"], "password": password}
         answer = httpx.post(f"{self.target.api_url}/api/auth/sign-in/email", json=body)
         return answer.status_code == 200
@@ -169,7 +169,7 @@ def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def serve_empty(
     tmp_path_factory: pytest.TempPathFactory, data_file: Path
 ) -> Iterator[Callable[..., ReferenceTarget]]:
-    """Serve targets without people; one serves all tests that ask for the same knobs."""
+    """Serve targets without users; tests with the same knobs share one."""
     shared: dict[Knobs, ReferenceTarget] = {}
     with ExitStack() as running:
 
@@ -194,7 +194,7 @@ def serve_empty(
 def place(
     tmp_path: Path, serve_empty: Callable[..., ReferenceTarget]
 ) -> Iterator[Callable[..., Place]]:
-    """Make places: knobs by name, and `users` and `clock` as the target takes them."""
+    """Make places, from the target's knobs, `users` and `clock`."""
     with ExitStack() as running:
 
         def make(users: Sequence[SeedUser] = (), **given: Any) -> Place:

@@ -1,4 +1,4 @@
-"""A gate before the reference target, where a test stops a request on its way in or out."""
+"""A gate in front of the reference target, where a test stops requests or answers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,12 +9,12 @@ from typing import Literal
 import httpx
 
 Side = Literal["before", "after"]
-# Of the hop, not of the message (RFC 9110, section 7.6.1), or decided anew here.
+# Headers of one hop (RFC 9110, section 7.6.1), and those that the gate sets itself.
 HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "date", "server", "host"}
 
 
 class Gate:
-    """Passes requests on to a target; at a path, once, something else happens.
+    """Forward requests to a target; at a path, do something else once.
 
     `headers` are added to every answer.
     """
@@ -31,11 +31,11 @@ class Gate:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def at(self, path: str, side: Side, act: Callable[[], bool | None]) -> None:
-        """Act before a request is passed on or after it was; only True lets it go on."""
+        """Act before a request is forwarded or after it was answered; only True lets it pass."""
         self._acts[path, side] = act
 
     def answer(self, path: str, status: int, act: Callable[[], None] = lambda: None) -> None:
-        """Answer every request to a path here, with an empty object."""
+        """Answer every request to a path with an empty object; do not forward it."""
         self._answers[path] = (status, act)
 
     def serve(self) -> None:
@@ -43,7 +43,7 @@ class Gate:
         self._server.serve_forever(poll_interval=0.02)
 
     def close(self) -> None:
-        """Stop answering and give the port back."""
+        """Stop answering and release the port."""
         self._server.shutdown()
         self._server.server_close()
         self._http.close()
@@ -102,7 +102,7 @@ class Gate:
 
 @contextmanager
 def open_gate(target_url: str) -> Iterator[Gate]:
-    """Serve for the length of the block."""
+    """Serve while the block runs."""
     gate = Gate(target_url)
     thread = Thread(target=gate.serve, daemon=True)
     thread.start()

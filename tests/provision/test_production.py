@@ -1,4 +1,4 @@
-"""A server in production: a second factor, a mail to be opened, a captcha."""
+"""Provision a server in production: a second factor, a verification mail, a captcha."""
 
 import base64
 import secrets
@@ -29,7 +29,7 @@ VERIFY = "/api/auth/two-factor/verify-totp"
 
 
 class Time:
-    """Time that passes where it is waited for."""
+    """A clock that moves only when somebody waits."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -47,7 +47,7 @@ def invent_secret() -> str:
 
 @pytest.fixture
 def produce(place: Make) -> Make:
-    """Make places whose target asks owners for a second factor, and whose time is waited for."""
+    """Make places whose target asks owners for a second factor, and whose clock waits move."""
 
     def make(*, totp_secret: str | None = None, **given: Any) -> Place:
         clock = Time()
@@ -97,31 +97,31 @@ def read_quota_step(here: Place) -> str:
 
 def test_with_the_secret_of_an_authenticator_the_quota_is_raised(produce: Make) -> None:
     here = produce(totp_secret=invent_secret())
-    assert states(here.provision())["user"] == "was there"
+    assert states(here.provision())["user"] == "already there"
     client_id = register(here)
     assert read_quota_step(here) == "made"
     quotas = {client.id: client.requests_per_minute for client in here.target.clients()}
     assert quotas == {client_id: 3600}
-    # Each of three sign-ins had a code of its own, and none left a session.
+    # Each of three sign-ins used its own code, and none left a session.
     assert here.target.sign_ins() == []
 
 
-def test_a_code_that_somebody_else_has_used_is_followed_by_the_next(produce: Make) -> None:
+def test_a_code_that_another_process_used_is_followed_by_the_next(produce: Make) -> None:
     secret = invent_secret()
     here = produce(totp_secret=secret)
     body = {"email": EMAIL, "password": GIVEN}
     with httpx.Client(base_url=here.target.api_url) as http:
         http.post("/api/auth/sign-in/email", json=body)
-        # Another process knows nothing of what this one has typed.
+        # Another process does not know which codes this one used.
         totp = Totp(secret, here.clock)
         code, origin = totp.build_code(totp.find_step()), here.target.web_url
         assert http.post(VERIFY, json={"code": code}, headers={"Origin": origin}).is_success
-    assert states(here.provision())["user"] == "was there"
+    assert states(here.provision())["user"] == "already there"
     assert any("for the next one-time code" in line for line in here.said)
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"LOADTEST_TOTP_SECRET": ""}, "asks for a one-time code: set LOADTEST_TOTP_SECRET"),
         ({"LOADTEST_TOTP_SECRET": "canary!"}, "LOADTEST_TOTP_SECRET is neither base32 nor"),
@@ -129,17 +129,17 @@ def test_a_code_that_somebody_else_has_used_is_followed_by_the_next(produce: Mak
     ],
 )
 def test_what_a_sign_in_with_a_code_lacks_is_named_in_one_line(
-    produce: Make, change: dict[str, str], words: str
+    produce: Make, change: dict[str, str], message: str
 ) -> None:
     here = produce(totp_secret=invent_secret())
     here.variables |= change
-    with pytest.raises(LoadtestError, match=words) as caught:
+    with pytest.raises(LoadtestError, match=message) as caught:
         here.provision()
     assert "\n" not in str(caught.value)
     assert "canary" not in str(caught.value)
 
 
-def test_a_wrong_secret_is_tried_twice_and_no_more(produce: Make) -> None:
+def test_a_wrong_secret_is_tried_only_twice(produce: Make) -> None:
     here = produce(totp_secret=invent_secret())
     here.variables["LOADTEST_TOTP_SECRET"] = invent_secret()
     with pytest.raises(OneTimeCodeError, match=r"is refused: HTTP 401: INVALID_CODE.*clock"):
@@ -147,7 +147,7 @@ def test_a_wrong_secret_is_tried_twice_and_no_more(produce: Make) -> None:
     assert here.gate.passed.count(VERIFY) == 2
 
 
-def test_the_origin_of_the_server_itself_is_tried_where_none_is_configured(produce: Make) -> None:
+def test_without_a_configured_origin_the_server_s_own_is_tried(produce: Make) -> None:
     here = produce(totp_secret=invent_secret())
     settings = here.settings
     second_factor = SecondFactor(settings.credentials.totp_secret)
@@ -157,7 +157,7 @@ def test_the_origin_of_the_server_itself_is_tried_where_none_is_configured(produ
         assert accounts.sign_in(EMAIL, SecretStr(GIVEN))
 
 
-def test_a_demand_for_a_second_factor_is_said_with_where_it_is_enrolled(produce: Make) -> None:
+def test_the_message_about_a_demanded_second_factor_says_where_to_enrol_one(produce: Make) -> None:
     here = produce()
     here.provision()
     register(here)
@@ -171,7 +171,7 @@ def test_a_demand_for_a_second_factor_is_said_with_where_it_is_enrolled(produce:
     assert here.signs_in(here.password)
 
 
-def test_an_authenticator_is_enrolled_once_and_signs_in_from_then_on(produce: Make) -> None:
+def test_an_authenticator_is_enrolled_once_and_used_at_every_sign_in(produce: Make) -> None:
     here = produce()
     done = here.provision(enroll_totp=True)
     assert states(done)["authenticator"] == "made"
@@ -180,7 +180,7 @@ def test_an_authenticator_is_enrolled_once_and_signs_in_from_then_on(produce: Ma
     assert secret.get_secret_value() in here.settings.credentials_file.read_text()
     register(here)
     assert read_quota_step(here) == "made"
-    assert states(here.provision(enroll_totp=True))["authenticator"] == "was there"
+    assert states(here.provision(enroll_totp=True))["authenticator"] == "already there"
     assert here.settings.credentials.totp_secret == secret
     password = here.password
     here.rotate()
@@ -196,11 +196,11 @@ def test_no_secret_is_lost_when_an_enrolment_is_cut_off(produce: Make, side: Any
     with pytest.raises(ProvisionError, match="does not answer"):
         here.provision(enroll_totp=True)
     done = states(here.provision(enroll_totp=True))
-    assert done["authenticator"] == ("made" if side == "before" else "was there")
-    assert states(here.provision())["user"] == "was there"
+    assert done["authenticator"] == ("made" if side == "before" else "already there")
+    assert states(here.provision())["user"] == "already there"
 
 
-def test_the_secret_is_handed_to_github_before_it_counts(
+def test_the_totp_secret_is_stored_at_github_before_it_is_confirmed(
     produce: Make, github: GithubServer
 ) -> None:
     here = produce()
@@ -217,7 +217,7 @@ def test_the_secret_is_handed_to_github_before_it_counts(
     assert github.secrets["LOADTEST_TOTP_SECRET"] == secret.get_secret_value()
 
 
-def test_a_secret_that_nothing_keeps_is_not_enrolled(produce: Make) -> None:
+def test_a_totp_secret_that_would_be_lost_is_not_enrolled(produce: Make) -> None:
     here = produce()
     here.provision()
     here.variables |= {"GITHUB_ACTIONS": "true", "LOADTEST_PASSWORD": here.password}
@@ -230,7 +230,7 @@ def test_a_secret_that_nothing_keeps_is_not_enrolled(produce: Make) -> None:
     assert not here.target.users()[0].totp_enabled
 
 
-def test_a_mail_to_be_opened_keeps_the_password_for_the_second_run(place: Make) -> None:
+def test_the_password_is_kept_until_the_verification_mail_is_opened(place: Make) -> None:
     here = place(email_verification=True, self_mint="not-allowlisted")
     for _ in range(2):
         with pytest.raises(ProvisionError, match=f"open the link that was mailed to {EMAIL}"):
@@ -238,14 +238,14 @@ def test_a_mail_to_be_opened_keeps_the_password_for_the_second_run(place: Make) 
     password = here.password
     mail = here.target.mails[-1]
     assert httpx.get(mail.link).status_code == 302
-    assert states(here.provision())["user"] == "was there"
+    assert states(here.provision())["user"] == "already there"
     assert here.password == password
     assert here.gate.passed.count(SIGN_UP) == 1
-    # Made by us, though by a run that did not get far.
+    # The user was made by us, even though that run failed.
     assert (here.settings.state_dir / "owned.json").exists()
 
 
-def test_a_mail_to_be_opened_keeps_the_password_with_github_too(
+def test_the_password_is_kept_at_github_until_the_verification_mail_is_opened(
     place: Make, github: GithubServer
 ) -> None:
     here = place(email_verification=True, self_mint="not-allowlisted")

@@ -1,4 +1,4 @@
-"""User, workspace, data, quota and tools: made once, found again, whatever happened between."""
+"""User, workspace, data, quota and tools are made once, even if a run was killed between."""
 
 import stat
 from collections.abc import Callable
@@ -24,14 +24,14 @@ Make = Callable[..., Place]
 OLD = "an old canary password"
 ALL_MADE = {"user": "made", "workspace": "made", "NovaMart": "made", "listEntities,": "answered"}
 ALL_THERE = {
-    "user": "was there",
-    "workspace": "was there",
-    "NovaMart": "was there",
+    "user": "already there",
+    "workspace": "already there",
+    "NovaMart": "already there",
     "listEntities,": "answered",
 }
 
 
-def test_what_is_made_once_was_there_the_next_time(place: Make) -> None:
+def test_a_second_run_makes_nothing(place: Make) -> None:
     here = place()
     assert states(here.provision()) == ALL_MADE
     assert was_verified(here.settings)
@@ -41,7 +41,7 @@ def test_what_is_made_once_was_there_the_next_time(place: Make) -> None:
     assert here.signs_in(here.password)
 
 
-def test_no_session_of_ours_is_left_behind(place: Make) -> None:
+def test_provision_leaves_no_session_open(place: Make) -> None:
     here = place()
     here.provision()
     assert here.gate.passed[-1] == "/api/auth/sign-out"
@@ -58,7 +58,7 @@ def test_no_session_of_ours_is_left_behind(place: Make) -> None:
         ("/api/v1/onboarding/use-demo", "after"),
     ],
 )
-def test_a_run_killed_half_way_is_taken_up_by_the_next(place: Make, path: str, side: Side) -> None:
+def test_the_next_run_continues_a_killed_one(place: Make, path: str, side: Side) -> None:
     here = place()
     here.run_killed(lambda kill: here.gate.at(path, side, kill))
     password = here.password
@@ -69,7 +69,7 @@ def test_a_run_killed_half_way_is_taken_up_by_the_next(place: Make, path: str, s
     assert states(here.provision()) == ALL_THERE
 
 
-def test_an_import_that_a_killed_run_began_is_waited_for(place: Make) -> None:
+def test_an_import_that_a_killed_run_started_is_waited_for(place: Make) -> None:
     here = place()
     here.run_killed(lambda kill: here.gate.at("/api/v1/onboarding/use-demo", "before", kill))
 
@@ -81,16 +81,16 @@ def test_an_import_that_a_killed_run_began_is_waited_for(place: Make) -> None:
             accounts.attach_data()
 
     here.pause = pause
-    assert states(here.provision())["NovaMart"] == "was there"
+    assert states(here.provision())["NovaMart"] == "already there"
     assert here.count_entities() == 13
 
 
-def test_an_attach_whose_answer_is_lost_is_looked_for_and_not_repeated(place: Make) -> None:
+def test_an_attach_without_an_answer_is_checked_and_not_repeated(place: Make) -> None:
     here = place()
     here.gate.at("/api/v1/onboarding/use-demo", "after", lambda: False)
     assert states(here.provision())["NovaMart"] == "made"
     assert here.count_entities() == 13
-    assert any("looking whether the data comes" in line for line in here.said)
+    assert any("checking whether the data is attached" in line for line in here.said)
 
 
 def test_two_runs_that_race_attach_the_data_once(place: Make) -> None:
@@ -101,7 +101,7 @@ def test_two_runs_that_race_attach_the_data_once(place: Make) -> None:
         process = here.inv()
         second.append(process)
         assert process.stdout is not None
-        assert any("another process provisions" in line for line in process.stdout)
+        assert any("another process is provisioning" in line for line in process.stdout)
         return True
 
     here.gate.at("/api/v1/onboarding/use-demo", "before", hold)
@@ -115,7 +115,7 @@ def test_two_runs_that_race_attach_the_data_once(place: Make) -> None:
     assert here.count_entities() == 13
 
 
-def test_data_attached_twice_by_others_is_said(place: Make) -> None:
+def test_data_that_others_attached_twice_is_an_error(place: Make) -> None:
     here = place()
     here.provision()
     settings = here.settings
@@ -131,23 +131,23 @@ def test_data_attached_twice_by_others_is_said(place: Make) -> None:
 def test_without_self_mint_the_data_is_attached_once_and_remembered(place: Make) -> None:
     here = place(self_mint="not-allowlisted")
     assert states(here.provision())["NovaMart"] == "made"
-    assert states(here.provision())["NovaMart"] == "was there"
+    assert states(here.provision())["NovaMart"] == "already there"
     assert here.count_entities() == 13
 
 
-def test_without_self_mint_a_workspace_of_unknown_content_is_left_alone(place: Make) -> None:
+def test_without_self_mint_a_workspace_of_unknown_content_is_not_changed(place: Make) -> None:
     seed = SeedUser(EMAIL, OLD, must_change_password=False, workspace="seeded")
     here = place(self_mint="not-allowlisted", users=[seed])
     here.variables |= {
         "LOADTEST_PASSWORD": OLD,
         "LOADTEST_WORKSPACE_ID": here.target.workspaces()[0].id,
     }
-    assert states(here.provision())["NovaMart"] == "not seen"
+    assert states(here.provision())["NovaMart"] == "not checked"
     assert here.count_entities() == 13
     assert not was_verified(here.settings)
 
 
-def test_without_self_mint_a_given_bearer_looks(place: Make, data_file: object) -> None:
+def test_without_self_mint_a_given_bearer_reads_the_data(place: Make, data_file: object) -> None:
     del data_file
     here = place()
     here.provision()
@@ -169,16 +169,18 @@ def test_a_user_whom_an_administrator_made_gets_a_new_password(place: Make) -> N
     }
     done = states(here.provision())
     assert done == ALL_THERE | {"new": "made"}
-    # The variable still holds the old one, which no longer counts.
+    # The variable still holds the old password, which is no longer used.
     assert here.password != OLD
     assert here.signs_in(here.password)
     assert not here.signs_in(OLD)
     assert states(here.provision()) == ALL_THERE
-    assert any("LOADTEST_PASSWORD as it was set no longer signs in" in line for line in here.said)
+    assert any("value of LOADTEST_PASSWORD no longer signs in" in line for line in here.said)
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-def test_no_password_is_lost_when_a_demanded_change_is_killed(place: Make, side: Side) -> None:
+def test_no_password_is_lost_when_a_run_is_killed_in_a_demanded_change(
+    place: Make, side: Side
+) -> None:
     here = place(users=[SeedUser(EMAIL, OLD, workspace="seeded")])
     here.variables |= {
         "LOADTEST_PASSWORD": OLD,
@@ -193,7 +195,7 @@ def test_no_password_is_lost_when_a_demanded_change_is_killed(place: Make, side:
     assert "LOADTEST_PASSWORD_NEXT" not in here.settings.credentials_file.read_text()
 
 
-def test_a_change_whose_answer_is_lost_is_proved_by_a_sign_in(place: Make) -> None:
+def test_a_change_without_an_answer_is_proved_by_a_sign_in(place: Make) -> None:
     here = place(users=[SeedUser(EMAIL, OLD)])
     here.variables["LOADTEST_PASSWORD"] = OLD
     here.gate.at("/api/v1/admin/me/password", "after", lambda: False)
@@ -201,7 +203,7 @@ def test_a_change_whose_answer_is_lost_is_proved_by_a_sign_in(place: Make) -> No
     assert here.signs_in(here.password)
 
 
-def test_a_runner_whose_disk_is_thrown_away_invents_no_password(place: Make) -> None:
+def test_a_ci_runner_whose_disk_is_deleted_invents_no_password(place: Make) -> None:
     here = place(users=[SeedUser(EMAIL, OLD)])
     here.variables |= {"GITHUB_ACTIONS": "true", "LOADTEST_PASSWORD": OLD}
     with pytest.raises(ConfigError, match="add --github-secrets"):
@@ -214,7 +216,7 @@ def test_a_runner_whose_disk_is_thrown_away_invents_no_password(place: Make) -> 
     assert len(here.target.users()) == 1
 
 
-def test_a_wrong_password_is_said_and_changes_nothing(place: Make) -> None:
+def test_a_wrong_password_is_an_error_and_changes_nothing(place: Make) -> None:
     here = place(users=[SeedUser(EMAIL, OLD)])
     here.variables["LOADTEST_PASSWORD"] = "another canary password"
     with pytest.raises(ProvisionError, match="wrong password for") as caught:
@@ -224,12 +226,12 @@ def test_a_wrong_password_is_said_and_changes_nothing(place: Make) -> None:
 
 def test_a_password_invented_for_somebody_elses_account_is_not_kept(place: Make) -> None:
     here = place(users=[SeedUser(EMAIL, OLD)])
-    with pytest.raises(ProvisionError, match="has an account already"):
+    with pytest.raises(ProvisionError, match="already has an account"):
         here.provision()
     assert here.settings.credentials.password is None
 
 
-def test_another_users_credentials_are_set_aside_and_found_again(place: Make) -> None:
+def test_another_users_credentials_are_set_aside_and_restored(place: Make) -> None:
     here = place(self_mint="not-allowlisted")
     here.provision()
     first = here.password
@@ -237,11 +239,11 @@ def test_another_users_credentials_are_set_aside_and_found_again(place: Make) ->
     assert states(here.provision())["user"] == "made"
     assert here.password != first
     here.variables["LOADTEST_EMAIL"] = EMAIL
-    assert states(here.provision())["user"] == "was there"
+    assert states(here.provision())["user"] == "already there"
     assert here.password == first
 
 
-def test_the_quota_of_a_client_that_registered_with_the_session_is_raised(place: Make) -> None:
+def test_the_quota_of_a_client_registered_with_the_session_is_raised(place: Make) -> None:
     here = place(self_mint="not-allowlisted")
     here.provision()
     settings = here.settings
@@ -266,7 +268,7 @@ def test_the_quota_of_a_client_that_registered_with_the_session_is_raised(place:
 
     foreign_refusal = "not raised (HTTP 404: not_found: no such client in this workspace)"
     assert read_quota_steps() == ["made", foreign_refusal]
-    assert read_quota_steps() == ["was there", foreign_refusal]
+    assert read_quota_steps() == ["already there", foreign_refusal]
     quotas = {client.id: client.requests_per_minute for client in here.target.clients()}
     assert quotas == {ours["client_id"]: 3600, foreign["client_id"]: None}
 
@@ -280,13 +282,13 @@ def test_the_session_is_never_sent_to_a_registration_endpoint_elsewhere(place: M
         accounts.register_client_with_session("https://elsewhere.example/register", {})
 
 
-def test_a_quota_too_small_is_waited_for_twice_and_then_said(place: Make) -> None:
+def test_a_quota_that_is_too_small_is_waited_for_twice_and_then_an_error(place: Make) -> None:
     here = place(quota_units=4)
     with pytest.raises(ProvisionError, match=r"is rate limited .* the quota of this client"):
         here.provision()
     assert len(here.waited) >= QUOTA_WAITS
     assert max(here.waited) <= 61
-    # Data and user are there: the next run, in a better minute, makes nothing twice.
+    # Data and user exist: the next run does not make them again.
     assert here.count_entities() == 13
 
 
@@ -318,7 +320,7 @@ def test_account_limits_without_a_usable_retry_after_are_waited_out(place: Make)
     assert sum(here.waited) >= 60
 
 
-def test_a_limit_that_never_ends_is_given_up_in_one_line(place: Make) -> None:
+def test_a_limit_that_never_ends_is_an_error_in_one_line(place: Make) -> None:
     here = place()
     here.gate.answer("/api/auth/sign-in/email", 429)
     here.variables["LOADTEST_PASSWORD"] = OLD
@@ -343,7 +345,7 @@ def test_an_environment_may_have_nothing_to_provision(place: Make) -> None:
     assert len(out.splitlines()) == 1
 
 
-def test_a_secret_that_we_make_is_masked_in_actions_and_said_nowhere_else(
+def test_a_secret_that_we_make_is_masked_in_actions_and_printed_nowhere_else(
     place: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = place(users=[SeedUser(EMAIL, OLD, must_change_password=False, workspace="seeded")])
@@ -354,7 +356,7 @@ def test_a_secret_that_we_make_is_masked_in_actions_and_said_nowhere_else(
     }
     here.provision()
     lines = capsys.readouterr().out.splitlines()
-    # The session's token and the bearer that looked at the data.
+    # The session's token and the bearer that read the data.
     assert len(lines) == 2
     assert all(line.startswith("::add-mask::") for line in lines)
     masked = [line.removeprefix("::add-mask::") for line in lines]

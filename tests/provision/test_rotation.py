@@ -1,4 +1,4 @@
-"""A new password everywhere, or nowhere: whatever fails, a known password signs in."""
+"""Rotate the password everywhere or nowhere: whatever fails, a known password signs in."""
 
 from collections.abc import Callable
 
@@ -20,8 +20,8 @@ GIVEN = "a given canary password"
 
 @pytest.fixture
 def here(place: Make, github: GithubServer) -> Place:
-    """A place whose credentials were handed to the loopback GitHub."""
-    made = place(self_mint="not-allowlisted")  # a password is the same without tool calls
+    """A place whose credentials are stored at the loopback GitHub."""
+    made = place(self_mint="not-allowlisted")  # rotating a password needs no tool calls
     made.variables |= github.variables
     made.provision(github_secrets=True)
     return made
@@ -36,7 +36,7 @@ def check_consistent(here: Place, github: GithubServer, password: str) -> None:
     assert not CredentialsFile(here.settings).read().pending
 
 
-def test_a_rotation_reaches_server_file_and_github(here: Place, github: GithubServer) -> None:
+def test_a_rotation_changes_server_file_and_github(here: Place, github: GithubServer) -> None:
     old = here.password
     step = here.rotate()
     assert here.password != old
@@ -54,7 +54,7 @@ def test_a_rotation_reaches_server_file_and_github(here: Place, github: GithubSe
         "PUT LOADTEST_PASSWORD",
     ],
 )
-def test_a_place_that_refuses_leaves_the_old_password_everywhere(
+def test_if_github_refuses_the_old_password_stays_everywhere(
     here: Place, github: GithubServer, what: str
 ) -> None:
     old = here.password
@@ -64,7 +64,7 @@ def test_a_place_that_refuses_leaves_the_old_password_everywhere(
     check_consistent(here, github, old)
 
 
-def test_a_server_that_refuses_leaves_the_old_password_everywhere(
+def test_if_the_server_refuses_the_old_password_stays_everywhere(
     here: Place, github: GithubServer
 ) -> None:
     old = here.password
@@ -74,7 +74,7 @@ def test_a_server_that_refuses_leaves_the_old_password_everywhere(
     check_consistent(here, github, old)
 
 
-def test_a_server_that_only_says_that_it_changed_is_found_out(
+def test_a_server_that_reports_a_change_without_making_it_is_detected(
     here: Place, github: GithubServer
 ) -> None:
     old = here.password
@@ -84,7 +84,7 @@ def test_a_server_that_only_says_that_it_changed_is_found_out(
     check_consistent(here, github, old)
 
 
-def test_a_change_whose_answer_is_lost_is_proved_and_spread(
+def test_a_change_without_an_answer_is_proved_and_stored_everywhere(
     here: Place, github: GithubServer
 ) -> None:
     old = here.password
@@ -94,7 +94,7 @@ def test_a_change_whose_answer_is_lost_is_proved_and_spread(
     check_consistent(here, github, here.password)
 
 
-def test_a_change_that_never_arrived_leaves_the_old_password(
+def test_if_a_change_never_arrives_the_old_password_stays(
     here: Place, github: GithubServer
 ) -> None:
     old = here.password
@@ -104,9 +104,7 @@ def test_a_change_that_never_arrived_leaves_the_old_password(
     check_consistent(here, github, old)
 
 
-def test_a_roll_back_that_fails_too_is_finished_by_the_next_run(
-    here: Place, github: GithubServer
-) -> None:
+def test_the_next_run_finishes_a_roll_back_that_failed(here: Place, github: GithubServer) -> None:
     old = here.password
     github.refuse("PUT LOADTEST_PASSWORD", 403)
 
@@ -125,7 +123,7 @@ def test_a_roll_back_that_fails_too_is_finished_by_the_next_run(
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-def test_a_rotation_killed_at_the_server_is_finished_by_the_next_run(
+def test_the_next_run_finishes_a_rotation_killed_at_the_server(
     here: Place, github: GithubServer, side: Side
 ) -> None:
     old = here.password
@@ -141,7 +139,7 @@ def test_a_rotation_killed_at_the_server_is_finished_by_the_next_run(
     "what",
     ["PUT LOADTEST_PASSWORD_NEXT", "PUT LOADTEST_PASSWORD", "DELETE LOADTEST_PASSWORD_NEXT"],
 )
-def test_a_rotation_killed_at_github_is_finished_by_the_next_run(
+def test_the_next_run_finishes_a_rotation_killed_at_github(
     here: Place, github: GithubServer, what: str
 ) -> None:
     here.run_killed(lambda kill: github.before(what, kill), "rotate")
@@ -159,7 +157,7 @@ def test_a_rotation_without_the_token_that_it_needs_changes_nothing(
     check_consistent(here, github, old)
 
 
-def test_a_half_done_rotation_waits_for_the_token_and_the_chain_goes_on(
+def test_an_incomplete_rotation_waits_for_the_token_and_the_chain_continues(
     here: Place, github: GithubServer
 ) -> None:
     here.run_killed(lambda kill: github.before("PUT LOADTEST_PASSWORD", kill), "rotate")
@@ -199,7 +197,7 @@ def test_a_variable_that_comes_from_a_secret_is_rotated_with_it(
     here.variables |= github.variables | {"GITHUB_ACTIONS": "true", "LOADTEST_PASSWORD": GIVEN}
     here.provision(github_secrets=True)
     here.rotate(github_secrets=True)
-    # The rest of the job still has the old variable, and goes on with the new password.
+    # The rest of the job still has the old variable, but uses the new password.
     check_consistent(here, github, here.password)
     assert here.password != GIVEN
     printed = capsys.readouterr().out.splitlines()
@@ -207,8 +205,8 @@ def test_a_variable_that_comes_from_a_secret_is_rotated_with_it(
     assert all(line.startswith("::add-mask::") for line in printed)
 
 
-def test_nobody_to_sign_in_is_nothing_to_rotate(place: Make) -> None:
+def test_without_a_password_that_signs_in_nothing_is_rotated(place: Make) -> None:
     here = place(self_mint="not-allowlisted")
-    with pytest.raises(LoadtestError, match="no known password signs"):
+    with pytest.raises(LoadtestError, match="with any known password"):
         here.rotate()
     assert here.target.users() == []

@@ -1,4 +1,4 @@
-"""What is removed, what cannot be, and what is not ours to remove."""
+"""Teardown: what it removes, what it cannot remove, and what it must not remove."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ LOCAL = "local files of environment staging"
 
 
 def delete_all(here: Place, *kinds: type) -> None:
-    """Do on the target what it has no endpoint for."""
+    """Delete rows in the target's database, for which it has no endpoint."""
     with here.target._deployment.store.begin() as db:
         for kind in kinds:
             db.execute(delete(kind))
@@ -34,8 +34,8 @@ def test_what_the_server_cannot_remove_is_listed_and_its_credentials_stay(place:
     assert done[f"workspace {workspace_id} with its data"].startswith("cannot be removed (HTTP 404")
     assert done[f"user {EMAIL}"].startswith("cannot be removed (HTTP 404")
     assert done[LOCAL] == "removed"
-    # The password of a user who stays is not lost.
-    assert done[".loadtest/staging/credentials.env"] == "kept (what is in it still works)"
+    # The password of a user that stays is not lost.
+    assert done[".loadtest/staging/credentials.env"] == "kept (its content still works)"
     assert here.password == password
     assert here.signs_in(password)
     assert sorted(path.name for path in here.settings.state_dir.iterdir()) == [
@@ -46,7 +46,7 @@ def test_what_the_server_cannot_remove_is_listed_and_its_credentials_stay(place:
     assert here.teardown()[f"user {EMAIL}"].startswith("cannot be removed (HTTP 404")
 
 
-def test_where_the_server_has_the_endpoints_user_and_workspace_are_removed(place: Make) -> None:
+def test_user_and_workspace_are_removed_if_the_server_has_the_endpoints(place: Make) -> None:
     here = place(self_mint="not-allowlisted")
     workspace_id = here.provision().credentials.workspace_id
     here.gate.answer(
@@ -59,17 +59,17 @@ def test_where_the_server_has_the_endpoints_user_and_workspace_are_removed(place
     assert here.target.users() == []
 
 
-def test_a_server_that_only_says_that_it_removed_is_found_out(place: Make) -> None:
+def test_a_server_that_reports_a_removal_without_making_it_is_detected(place: Make) -> None:
     here = place(self_mint="not-allowlisted")
     here.provision()
     here.gate.answer("/api/auth/organization/delete", 200)
     here.gate.answer("/api/auth/delete-user", 200)
     done = here.teardown()
     claims = [state for what, state in done.items() if what.startswith(("user", "workspace"))]
-    assert all("yet it" in state for state in claims)
+    assert all("but it still" in state for state in claims)
 
 
-def test_a_user_and_a_workspace_that_were_there_before_us_are_left(place: Make) -> None:
+def test_a_user_and_a_workspace_that_existed_before_are_not_removed(place: Make) -> None:
     password = "a given canary password"
     seed = SeedUser(EMAIL, password, must_change_password=False, workspace="seeded")
     here = place(users=[seed])
@@ -83,7 +83,7 @@ def test_a_user_and_a_workspace_that_were_there_before_us_are_left(place: Make) 
     assert not any("delete" in path for path in here.gate.passed)
 
 
-def test_github_secrets_go_where_the_token_is_there(place: Make, github: GithubServer) -> None:
+def test_github_secrets_are_removed_with_the_token(place: Make, github: GithubServer) -> None:
     here = place(self_mint="not-allowlisted")
     here.variables |= github.variables
     here.provision(github_secrets=True)
@@ -102,7 +102,7 @@ def test_without_the_token_github_secrets_are_listed(place: Make, github: Github
     assert "GITHUB_TOKEN is missing" in state
 
 
-def test_the_embedded_target_goes_with_its_state(place: Make) -> None:
+def test_the_embedded_target_is_removed_with_its_state(place: Make) -> None:
     here = place(self_mint="not-allowlisted")
     state = here.root / ".loadtest" / "local"
     (state / "target").mkdir(parents=True)
@@ -117,21 +117,21 @@ def test_the_embedded_target_goes_with_its_state(place: Make) -> None:
     assert not state.exists()
 
 
-def test_teardown_goes_with_no_other_option(place: Make) -> None:
+def test_teardown_cannot_be_combined_with_another_option(place: Make) -> None:
     code, _, err = place().run("--teardown", "--rotate")
     assert code == 2
     assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("path", ["/api/auth/sign-in/email"])
-def test_without_a_known_password_nothing_is_claimed(place: Make, path: str) -> None:
+def test_without_a_known_password_teardown_does_not_sign_in(place: Make, path: str) -> None:
     here = place(self_mint="not-allowlisted")
     done = here.teardown()
-    assert any("no known password signs in" in state for state in done.values())
+    assert any("no known password works" in state for state in done.values())
     assert path not in here.gate.passed
 
 
-def test_teardown_first_undoes_what_mint_left(place: Make) -> None:
+def test_teardown_first_revokes_what_mint_left(place: Make) -> None:
     here = place()
     here.provision()
     clients = [{"slot": 0, "client": {"client_id": "a-client"}, "refresh_token": "r"}]
@@ -141,12 +141,12 @@ def test_teardown_first_undoes_what_mint_left(place: Make) -> None:
     assert "stays: client 1's refresh token" in out
     assert "stays: client 1's registration" in out
     assert "ended: the user's other sessions" in out
-    assert f"not removed: user {EMAIL} (see above); what still works is kept in" in err
+    assert f"not removed: user {EMAIL} (see above); credentials that still work are kept in" in err
     kept = {path.name for path in here.settings.state_dir.iterdir()}
     assert kept == {"clients.json", "credentials.env", "owned.json"}
 
 
-def test_a_password_that_we_gave_somebody_elses_user_stays_with_the_user(place: Make) -> None:
+def test_a_password_that_we_gave_a_user_of_others_is_kept(place: Make) -> None:
     here = place(users=[SeedUser(EMAIL, "an old canary password", workspace="seeded")])
     here.variables["LOADTEST_PASSWORD"] = "an old canary password"
     here.provision()
@@ -156,7 +156,7 @@ def test_a_password_that_we_gave_somebody_elses_user_stays_with_the_user(place: 
     assert here.signs_in(password)
 
 
-def test_a_user_who_cannot_sign_in_now_keeps_the_password_too(place: Make) -> None:
+def test_the_password_of_a_user_who_cannot_sign_in_yet_is_kept(place: Make) -> None:
     here = place(email_verification=True, self_mint="not-allowlisted")
     with pytest.raises(ProvisionError, match="open the link"):
         here.provision()
