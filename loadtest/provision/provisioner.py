@@ -415,7 +415,7 @@ class _Work:
         journal = _Journal(self.settings.state_dir / "data.json", workspace_id)
         if workspace_state == "made":
             journal.note("none")
-        bearer = accounts.mint_look_bearer() or bearer
+        bearer = accounts.mint_short_bearer() or bearer
         self.file.keep({WORKSPACE_ID: workspace_id})
         self.steps.append(Step(f"workspace {workspace_id}", workspace_state))
         # Raise quotas before the first tool call: later is too late (wire contract, "quota").

@@ -62,7 +62,7 @@ def provision(
         tell("already there, verified within the last hour")
     elif not rotate or verify or github_secrets:
         origin = chain.open_target(settings)
-        bearer = _find_look_bearer(settings, origin)
+        bearer = _find_bearer(settings, origin)
         done = stage.provision(
             settings,
             origin,
@@ -109,7 +109,7 @@ def _tear_down(chain: Chain, settings: Settings, revoke: Callable[[], None]) -> 
         raise unrevoked
 
 
-def _find_look_bearer(settings: Settings, base_url: str) -> "SecretStr | None":
+def _find_bearer(settings: Settings, base_url: str) -> "SecretStr | None":
     """Return a bearer from disk that reads this workspace and is valid long enough."""
     workspace_id = settings.credentials.workspace_id
     if workspace_id is None:

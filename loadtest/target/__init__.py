@@ -1,1 +1,1 @@
-"""The server under test: started or reached, its REST endpoints, its MCP endpoint."""
+"""The server under test: start or reach it, call its REST endpoints and its MCP endpoint."""

@@ -1,4 +1,4 @@
-"""What a workspace answers through its MCP endpoint, asked by the official SDK's client."""
+"""Call the MCP endpoint of a workspace through the client of the official SDK."""
 
 import asyncio
 import logging
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from mcp.client import Client
 
 CALL_SECONDS = 30.0
-# Of a whole visit, from connecting to the last answer; it begins anew after a wait for the quota.
+# Limit of a whole session, from connecting to the last answer; a wait for the quota restarts it.
 VISIT_SECONDS = 120.0
-# A quota counts a sliding minute: after two waits of at most that, it is not ours to wait for.
+# A quota counts a sliding minute: after two waits, others use it up, and more waiting is useless.
 QUOTA_WAITS = 2
 MOST_TOOL_PAGES = 50
 MOST_TOOLS = 2000
-# Of one answer, or of the stream that stays open beside the calls.
+# Limit of one answer, and of the stream that stays open beside the calls.
 MOST_BYTES = 16 * 2**20
 LONGEST_WAIT_SECONDS = 61
 
@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Greeting:
-    """What an endpoint says of itself without a tool call.
+    """What an endpoint reports about itself without a tool call.
 
     `policy` is its RateLimit-Policy header (draft-ietf-httpapi-ratelimit-headers), if it sends one.
     """
@@ -48,9 +48,9 @@ class Greeting:
 
 
 class Workspace:
-    """A workspace seen from outside; each call of a method is one MCP session.
+    """A workspace as an MCP client sees it; each method call is one MCP session.
 
-    `refusal_status` is the HTTP status of the last answer where that was a refusal.
+    `refusal_status` is the HTTP status of the last answer if that was a refusal.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class Workspace:
         self.refusal_status: int | None = None
 
     def greet(self) -> Greeting:
-        """Open a session, list the tools, close it: no tool is called, no quota spent."""
+        """Open a session, list the tools, close it; call no tool and use no quota."""
         return self._visit(self._greet)
 
     def fetch_entity_names(self) -> list[str]:
-        """Return the entities' names by `listEntities`; none without data."""
+        """Return the entities' names from `listEntities`; none if there is no data."""
         return self._visit(self._list_entities)
 
     def check_tools(self, names: Sequence[str]) -> None:
-        """Call the three tools beside `listEntities` once, cheaply; raise where one fails.
+        """Call each of the other three tools once, cheaply; raise ProvisionError if one fails.
 
-        Together they cost 9 of the 60 units a minute that a client has (wire contract, "quota").
+        Together they cost 9 of a client's 60 units per minute (wire contract, "quota").
         """
         name = "orders" if "orders" in names else names[0]
         self._visit(lambda client: self._check_tools(client, name))
@@ -95,8 +95,8 @@ class Workspace:
                 break
         if cursor is not None or len(names) > MOST_TOOLS:
             raise ProvisionError(
-                f"{self._mcp_url} lists more than {MOST_TOOLS} tools, or {MOST_TOOL_PAGES} pages "
-                "of them"
+                f"{self._mcp_url} lists more than {MOST_TOOLS} tools or {MOST_TOOL_PAGES} pages of "
+                "tools"
             )
         info = client.server_info
         server = f"{info.name} {info.version}" if info else "an unnamed server"
@@ -107,7 +107,7 @@ class Workspace:
         try:
             return [str(entity["name"]) for entity in body["entities"]]
         except (KeyError, TypeError):
-            raise ProvisionError("listEntities answers something else than entities") from None
+            raise ProvisionError("listEntities did not answer with entities") from None
 
     async def _check_tools(self, client: "Client", name: str) -> None:
         sql = {"sql": f"SELECT COUNT(*) AS n FROM {name}", "explanation": "is the data there"}  # noqa: S608
@@ -115,7 +115,8 @@ class Workspace:
         await self._call(client, "runMetric", {"id": "total_gmv"})
         body = await self._call(client, "executeSQL", sql)
         if body.get("row_count") != 1:
-            raise ProvisionError(f"executeSQL counts {name} in {body.get('row_count')} rows, not 1")
+            rows = body.get("row_count")
+            raise ProvisionError(f"executeSQL answered a count of {name} with {rows} rows, not 1")
 
     async def _call(self, client: "Client", tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         for waits_left in range(QUOTA_WAITS, -1, -1):
@@ -125,7 +126,7 @@ class Workspace:
             if not result.is_error:
                 return body
             if body.get("code") != "rate_limited":
-                raise ProvisionError(f"{tool} answers an error: {_quote(body) or text[:200]}")
+                raise ProvisionError(f"{tool} answered an error: {_quote(body) or text[:200]}")
             wait_seconds = _parse_wait(body.get("retry_after"))
             if not waits_left:
                 break
@@ -134,28 +135,28 @@ class Workspace:
             self._deadline.reschedule(now + wait_seconds + VISIT_SECONDS)
             await asyncio.to_thread(self._pause, wait_seconds)
         raise ProvisionError(
-            f"{tool} is rate limited ({_quote(body)}): the quota of this client in this workspace "
-            "is used up by others, or smaller than one call; wait, or have an owner raise it"
+            f"{tool} is rate limited ({_quote(body)}): others use up the quota of this client in "
+            "this workspace, or it is smaller than one call; wait, or have an owner raise it"
         )
 
     def _visit(self, act: "Callable[[Client], Awaitable[_T]]") -> _T:
-        # The SDK logs a traceback of what it also raises, with the server's reply in it.
+        # The SDK logs what it also raises, with a traceback that holds the server's reply.
         logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
         try:
             return asyncio.run(self._bound(act))
         except BaseExceptionGroup as failures:
             failure = _first(failures)
-        except Exception as alone:  # noqa: BLE001 (sorted below: only the wire's are ours)
+        except Exception as alone:  # noqa: BLE001 (only network and protocol errors are handled)
             failure = alone
         if isinstance(failure, ProvisionError) or not _is_of_the_wire(failure):
             raise failure
-        words = self._refusal or _describe(failure)
+        reason = self._refusal or _describe(failure)
         raise ProvisionError(
-            f"{self._mcp_url} does not answer as an MCP server ({words})"
+            f"{self._mcp_url} does not answer as an MCP server ({reason})"
         ) from None
 
     async def _note_refusal(self, response: "httpx2.Response") -> None:
-        """Keep what the edge says before the SDK makes one sentence of it all."""
+        """Keep the edge's own error; the SDK raises the same message for all of them."""
         learn(response.headers.get("mcp-session-id"))
         self._refusal = ""
         self.refusal_status = None
@@ -163,8 +164,8 @@ class Workspace:
         if response.status_code >= 400:
             self.refusal_status = response.status_code
             await response.aread()
-            words = _quote(_parse(response.text))
-            self._refusal = f"HTTP {response.status_code}" + (f": {words}" if words else "")
+            quoted = _quote(_parse(response.text))
+            self._refusal = f"HTTP {response.status_code}" + (f": {quoted}" if quoted else "")
 
     async def _bound(self, act: "Callable[[Client], Awaitable[_T]]") -> _T:
         try:
@@ -172,8 +173,8 @@ class Workspace:
                 return await self._open(act)
         except TimeoutError:
             raise ProvisionError(
-                f"{self._mcp_url} is too slow: after {VISIT_SECONDS:.0f} s it has not answered all "
-                "that it was asked; see to the server, then run this again"
+                f"{self._mcp_url} is too slow: it has not answered all requests after "
+                f"{VISIT_SECONDS:.0f} s; check the server, then run this again"
             ) from None
 
     async def _open(self, act: "Callable[[Client], Awaitable[_T]]") -> _T:
@@ -182,7 +183,7 @@ class Workspace:
 
         from loadtest.common.http import AsyncTransport, open_async_client
 
-        find_proxy(self._mcp_url)  # an error inside the SDK's client would be one of its own
+        find_proxy(self._mcp_url)  # raises our error, which the SDK's client would wrap
         headers = {"Authorization": f"Bearer {self._bearer.get_secret_value()}"}
         hooks = {"response": [self._note_refusal]}
         async with (
@@ -201,7 +202,7 @@ class Workspace:
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the one that says most: ours, if there is one."""
+    """Return the most useful failure: a ProvisionError if there is one."""
     leaves: list[BaseException] = []
     pending: list[BaseException] = [failures]
     while pending:
@@ -221,11 +222,11 @@ def _is_of_the_wire(failure: BaseException) -> bool:
 
 
 def _describe(failure: BaseException) -> str:
-    """Return one line; a reply that does not fit the protocol is never quoted."""
-    words = str(failure).splitlines()
-    if isinstance(failure, ValidationError) or not words:
+    """Return one line; never quote a reply that does not follow the protocol."""
+    lines = str(failure).splitlines()
+    if isinstance(failure, ValidationError) or not lines:
         return f"{type(failure).__name__} in its answer"
-    return words[0][:200]
+    return lines[0][:200]
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -237,11 +238,11 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _quote(body: dict[str, Any]) -> str:
-    """Quote a tool's error, the edge's or JSON-RPC's."""
+    """Quote an error of a tool, of the edge or of JSON-RPC."""
     inner = body.get("error")
-    said = inner if isinstance(inner, dict) else body
-    words = [said[key] for key in ("code", "error", "message") if said.get(key)]
-    return ": ".join(map(str, words))[:200]
+    error = inner if isinstance(inner, dict) else body
+    parts = [error[key] for key in ("code", "error", "message") if error.get(key)]
+    return ": ".join(map(str, parts))[:200]
 
 
 def _parse_wait(given: object) -> float:

@@ -1,4 +1,4 @@
-"""Where the load goes: the embedded reference target as a child process, or a hosted server."""
+"""Start the embedded reference target as a child process, or reach a hosted server."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from loadtest.errors import CertificateError, TargetError
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 REACH_SECONDS = 15.0
-# What Python reads to find its modules.
+# The variables by which Python finds its modules.
 PYTHON_VARIABLES = ("PYTHONPATH", "PYTHONHOME")
 
 
@@ -35,11 +35,11 @@ class ReferenceProcess:
 
 @contextmanager
 def serve_reference(state_dir: Path, *options: str) -> Iterator[ReferenceProcess]:
-    """Run the reference target as a child for the length of the block.
+    """Run the reference target as a child process while the block runs.
 
-    The child ends when its standard input closes, so it never outlives us, not even a kill -9.
-    It has a process group of its own: Ctrl-C reaches us, and we stop it last. Raises TargetError
-    with the child's own words when it does not come up.
+    The child ends when its standard input closes, so it never outlives its parent, even after a
+    kill -9. It has its own process group: Ctrl-C reaches only the parent, which stops it last.
+    Raises TargetError with the child's own message if it does not start.
     """
     ensure_private_dir(state_dir)
     log = state_dir / "target.log"
@@ -63,9 +63,9 @@ def serve_reference(state_dir: Path, *options: str) -> Iterator[ReferenceProcess
 
 
 def check_reachable(base_url: str) -> Certificate | None:
-    """Return the certificate with which the target answers, None over http; any answer will do.
+    """Return the target's certificate, None over http; any answer counts.
 
-    Raises CertificateError for a certificate that does not verify, TargetError when nobody answers.
+    Raises CertificateError if the certificate does not verify, TargetError if nothing answers.
     """
     import httpx2
 
@@ -99,8 +99,8 @@ def _read_ready(process: "subprocess.Popen[str]", log: Path) -> dict[str, Any]:
             if not line.done():
                 process.kill()
     if not isinstance(ready, dict) or "api_url" not in ready:
-        words = log.read_text(encoding="utf-8").strip().splitlines()
-        raise TargetError(f"the reference target did not start: {words[-1] if words else log}")
+        lines = log.read_text(encoding="utf-8").strip().splitlines()
+        raise TargetError(f"the reference target did not start: {lines[-1] if lines else log}")
     return ready
 
 

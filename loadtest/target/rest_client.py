@@ -1,4 +1,4 @@
-"""The target's account, workspace and client endpoints, called as its own pages call them."""
+"""Call the target's account, workspace and client endpoints as its own pages do."""
 
 import hashlib
 import time
@@ -24,8 +24,8 @@ OAUTH_CLIENTS = "/api/v1/admin/oauth-clients"
 REQUEST_SECONDS = 30.0
 ATTACH_SECONDS = 120.0
 # Longer than all waits for an import and for the quota together.
-LOOK_TTL_SECONDS = 600
-# Another sign-in may have used the first code a moment ago.
+SHORT_TTL_SECONDS = 600
+# Another sign-in may have just used the first code.
 CODE_TRIES = 2
 ORIGIN_REFUSALS = frozenset({"INVALID_ORIGIN", "MISSING_OR_NULL_ORIGIN"})
 
@@ -33,23 +33,23 @@ State = Literal["already there", "made"]
 
 
 class NoAnswerError(ProvisionError):
-    """A request was sent, or may have been, and nothing came back."""
+    """A request was sent, or may have been sent, and no answer came."""
 
 
 class WrongPasswordError(ProvisionError):
-    """The target does not know this pair of user and password."""
+    """The target refuses this user and password."""
 
 
 class OneTimeCodeError(ProvisionError):
-    """The sign-in asks for a one-time code that we do not have, or refuses ours."""
+    """The sign-in needs a one-time code and there is none, or it refuses the code."""
 
 
 class EmailNotVerifiedError(ProvisionError):
-    """Nobody signs in before a person has opened the link in a mail."""
+    """The user cannot sign in until a person opens the link in a mail."""
 
 
 class PasswordChangeRequiredError(ProvisionError):
-    """The server lets this user do nothing but change the password."""
+    """The server allows this user only to change the password."""
 
 
 class SecondFactorRequiredError(ProvisionError):
@@ -58,10 +58,10 @@ class SecondFactorRequiredError(ProvisionError):
 
 @dataclass(frozen=True)
 class SecondFactor:
-    """What answers a request for a one-time code.
+    """What is needed to answer a request for a one-time code.
 
-    `secret` is of the user's authenticator app; `origins` are where the server's sign-in pages
-    may be, the only places from which it takes a code.
+    `secret` is that of the user's authenticator app; `origins` are the possible origins of the
+    server's sign-in pages, from which alone it accepts a code.
     """
 
     secret: SecretStr | None = None
@@ -69,18 +69,17 @@ class SecondFactor:
 
 
 def find_second_factor(settings: Settings) -> SecondFactor:
-    """Return the second factor of the user of an environment."""
+    """Return the second factor of an environment's user."""
     origins = tuple(sorted(settings.find_sign_in_origins()))
     return SecondFactor(settings.credentials.totp_secret, origins)
 
 
 class Accounts:
-    """The target's account endpoints, called with a bearer and no cookie jar.
+    """Client of the target's account endpoints, with a bearer and without a cookie jar.
 
-    A request that carries cookies without an `Origin` is refused, hence no jar (wire contract,
-    "Accounts, workspace, data"). `hide` is told every secret that the target hands out before it
-    is used; `pause` waits, in seconds. `asked_for_code` tells whether the sign-in took a one-time
-    code.
+    The target refuses a request that has cookies but no `Origin` (wire contract, "Accounts,
+    workspace, data"). `hide` gets every secret that the target returns before it is used; `pause`
+    waits, in seconds. `asked_for_code`: whether the sign-in needed a one-time code.
     """
 
     asked_for_code = False
@@ -95,7 +94,7 @@ class Accounts:
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        from loadtest.common.http import open_client  # a task that skips itself does without
+        from loadtest.common.http import open_client  # not needed by a task that skips itself
 
         self._http = open_client(REQUEST_SECONDS, base_url=base_url)
         self._token = SecretStr("")
@@ -115,9 +114,9 @@ class Accounts:
             self._http.close()
 
     def sign_in(self, email: str, password: SecretStr) -> bool:
-        """Sign in; return False when the target knows no such pair of user and password.
+        """Sign in; return False if the target refuses this user and password.
 
-        Where the user has an authenticator app, the server asks for a one-time code.
+        If the user has an authenticator app, the server asks for a one-time code.
         """
         self.sign_out()
         body = {"email": email, "password": password.get_secret_value()}
@@ -131,31 +130,31 @@ class Accounts:
         if _code(answer) == "EMAIL_NOT_VERIFIED":
             raise _not_verified(email)
         if _code(answer) != "INVALID_EMAIL_OR_PASSWORD":
-            raise ProvisionError(f"sign-in of {email} failed: {self._words(answer)}")
+            raise ProvisionError(f"sign-in of {email} failed: {self._quote(answer)}")
         return False
 
     def sign_up(self, email: str, password: SecretStr) -> bool:
-        """Make the user and sign in; return False when there is one with this e-mail.
+        """Make the user and sign in; return False if a user has this e-mail address.
 
-        Raises EmailNotVerifiedError where the user is made, and has a mail to open.
+        Raises EmailNotVerifiedError if the user was made and must open a mail first.
         """
         body = {"email": email, "password": password.get_secret_value(), "name": "Load test"}
         answer = self._ask("POST", "/api/auth/sign-up/email", body)
         if _code(answer) == "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL":
             return False
         if answer.status_code != 200:
-            words = self._words(answer)
-            if "captcha" in words.lower():
-                words += "; make the user by hand, on the server's own page, and set "
-                words += "LOADTEST_PASSWORD to its password"
-            raise ProvisionError(f"sign-up of {email} failed: {words}")
+            reason = self._quote(answer)
+            if "captcha" in reason.lower():
+                reason += "; make the user by hand, on the server's own page, and set "
+                reason += "LOADTEST_PASSWORD to its password"
+            raise ProvisionError(f"sign-up of {email} failed: {reason}")
         if "user" in _body(answer) and _body(answer).get("token") is None:
             raise _not_verified(email)
         self._token = self._take(answer, "token")
         return True
 
     def sign_out(self) -> None:
-        """End the session, where the target lets us: best effort, so that none is left behind."""
+        """End the session if the target allows it, so that no session stays open."""
         import httpx2
 
         if self._token.get_secret_value():
@@ -166,12 +165,12 @@ class Accounts:
     def start_enrollment(self, password: SecretStr) -> SecretStr:
         """Have the target make a secret for an authenticator app of the signed-in user.
 
-        It asks for codes once `confirm_enrollment` has shown it one.
+        The target asks for codes only after `confirm_enrollment` has sent the first one.
         """
         body = {"password": password.get_secret_value()}
         answer = self._ask("POST", "/api/auth/two-factor/enable", body)
         if answer.status_code != 200:
-            raise ProvisionError(f"no authenticator can be enrolled: {self._words(answer)}")
+            raise ProvisionError(f"no authenticator can be enrolled: {self._quote(answer)}")
         uri = self._take(answer, "totpURI")
         backups = _body(answer).get("backupCodes")
         for backup in backups if isinstance(backups, list) else ():
@@ -179,49 +178,52 @@ class Accounts:
         try:
             secret = SecretStr(shorten(uri.get_secret_value()))
         except ValueError:
-            raise ProvisionError("no authenticator can be enrolled: its totpURI is none") from None
+            raise ProvisionError(
+                "no authenticator can be enrolled: the target's totpURI is not valid"
+            ) from None
         self._hide(secret)
         return secret
 
     def confirm_enrollment(self, secret: SecretStr) -> None:
-        """Show the target a first code: from now on every sign-in asks for one."""
+        """Send the target a first code; from now on every sign-in asks for one."""
         answer = self._try_codes(secret, lambda code: self._post_code(code, {}))
         if answer.status_code != 200:
-            raise ProvisionError(f"the first one-time code is refused: {self._words(answer)}")
+            raise ProvisionError(f"the first one-time code is refused: {self._quote(answer)}")
         self._token = self._take(answer, "token")
         self._second_factor = replace(self._second_factor, secret=secret)
 
     def change_password(self, current: SecretStr, new: SecretStr) -> None:
-        """Replace the signed-in user's password; other sessions may end with it."""
+        """Change the signed-in user's password; the target may end other sessions."""
         body = {
             "currentPassword": current.get_secret_value(),
             "newPassword": new.get_secret_value(),
         }
         answer = self._ask("POST", "/api/v1/admin/me/password", body)
         if answer.status_code != 200:
-            raise ProvisionError(f"the password cannot be changed: {self._words(answer)}")
+            raise ProvisionError(f"the password cannot be changed: {self._quote(answer)}")
 
     def ensure_workspace(self, email: str, workspace_id: str | None) -> tuple[str, State]:
-        """Make the given workspace, or ours, the active one; create ours when it is missing."""
+        """Make the given workspace, or ours, the active one; create ours if it is missing."""
         slug = build_slug(email)
-        # Only a listed workspace is made active: a foreign id would clear the active one.
+        # Make only a listed workspace active: another user's id would clear the active one.
         for found in self.list_workspaces(email):
             if found["id"] == workspace_id or (workspace_id is None and found["slug"] == slug):
                 body = {"organizationId": found["id"]}
                 answer = self._ask("POST", "/api/auth/organization/set-active", body)
                 if answer.status_code != 200:
                     raise ProvisionError(
-                        f"workspace {found['id']} cannot be made active: {self._words(answer)}"
+                        f"workspace {found['id']} cannot be made active: {self._quote(answer)}"
                     )
                 return found["id"], "already there"
         if workspace_id is not None:
             raise ProvisionError(
-                f"workspace {workspace_id} is not one of {email}'s: correct LOADTEST_WORKSPACE_ID"
+                f"{email} is not a member of workspace {workspace_id}: correct "
+                "LOADTEST_WORKSPACE_ID"
             )
         body = {"name": "MCP load test", "slug": slug}
         answer = self._ask("POST", "/api/auth/organization/create", body)
         if answer.status_code != 200:
-            raise ProvisionError(f"workspace {slug} cannot be created: {self._words(answer)}")
+            raise ProvisionError(f"workspace {slug} cannot be created: {self._quote(answer)}")
         return self._member(answer, "id"), "made"
 
     def list_workspaces(self, email: str) -> list[dict[str, str]]:
@@ -229,8 +231,8 @@ class Accounts:
         answer = self._ask("GET", "/api/auth/organization/list")
         listed = _json(answer)
         if answer.status_code != 200 or not isinstance(listed, list):
-            words = self._words(answer)
-            raise ProvisionError(f"the workspaces of {email} cannot be listed: {words}")
+            reason = self._quote(answer)
+            raise ProvisionError(f"the workspaces of {email} cannot be listed: {reason}")
         return [
             {"id": str(found["id"]), "slug": str(found.get("slug", ""))}
             for found in listed
@@ -238,22 +240,22 @@ class Accounts:
         ]
 
     def attach_data(self) -> None:
-        """Attach the NovaMart data; once per workspace, or every entity is there twice."""
+        """Attach the NovaMart data; a second call for a workspace would duplicate each entity."""
         answer = self._ask("POST", "/api/v1/onboarding/use-demo", {}, ATTACH_SECONDS)
         if answer.status_code != 201:
-            raise ProvisionError(f"the demo data cannot be attached: {self._words(answer)}")
+            raise ProvisionError(f"the demo data cannot be attached: {self._quote(answer)}")
         if _body(answer).get("partialFailures"):
-            raise ProvisionError("the demo data was attached in part only: see the target's log")
+            raise ProvisionError("only a part of the demo data was attached: see the target's log")
 
-    def mint_look_bearer(self) -> SecretStr | None:
-        """Mint a short bearer to look at the data with; None where the target offers none."""
-        minted = self.self_mint(LOOK_TTL_SECONDS)
+    def mint_short_bearer(self) -> SecretStr | None:
+        """Mint a short-lived bearer to read the data; None if the target does not offer this."""
+        minted = self.self_mint(SHORT_TTL_SECONDS)
         return minted[0] if minted else None
 
     def self_mint(self, ttl_seconds: int) -> tuple[SecretStr, dict[str, Any]] | None:
         """Have the target mint a bearer for the active workspace, without OAuth.
 
-        Returns it and the rest of the reply (`issuer`, `audience`, `scope`, …); None where the
+        Returns the bearer and the whole reply (`issuer`, `audience`, `scope`, …); None if the
         target does not offer this to the workspace.
         """
         path = "/api/v1/me/load-test/mcp-token"
@@ -261,43 +263,43 @@ class Accounts:
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:
-            raise ProvisionError(f"the target mints no bearer by itself: {self._words(answer)}")
+            raise ProvisionError(f"the target's self-mint failed: {self._quote(answer)}")
         return self._take(answer, "bearer"), _body(answer)
 
     def register_client_with_session(
         self, endpoint: str, metadata: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Register an OAuth client (RFC 7591) as one of the active workspace, and return it whole.
+        """Register an OAuth client (RFC 7591) in the active workspace; return the whole reply.
 
         `endpoint` is the `registration_endpoint` of the authorization server's metadata; the
-        session goes to no other origin than the target's. Only such a client's quota can be
-        raised, and only before its first call.
+        session is sent only to the target's origin. Only the quota of such a client can be raised,
+        and only before its first call.
         """
         parts = urlsplit(endpoint)
         ours = urlsplit(str(self._http.base_url))
         if (parts.scheme, parts.netloc) != (ours.scheme, ours.netloc):
             raise ProvisionError(
-                f"the registration endpoint lies at {parts.netloc}, not at the target: the "
-                "session is not sent there"
+                f"the registration endpoint is at {parts.netloc}, not at the target: the session "
+                "is not sent there"
             )
         answer = self._ask("POST", endpoint, dict(metadata))
         body = _body(answer)
         if answer.status_code not in {200, 201} or not isinstance(body.get("client_id"), str):
-            raise ProvisionError(f"the client cannot be registered: {self._words(answer)}")
+            raise ProvisionError(f"the client cannot be registered: {self._quote(answer)}")
         learn_members(body)
         if isinstance(body.get("client_secret"), str):
             self._hide(SecretStr(body["client_secret"]))
         return body
 
     def raise_quota(self, client_id: str, requests_per_minute: int) -> str | None:
-        """Raise what a client may do a minute; return why not, where it is not ours to raise."""
+        """Raise a client's quota per minute; return the reason if we may not raise it."""
         path = f"{OAUTH_CLIENTS}/{quote(client_id, safe='')}/rate-limit"
         answer = self._ask("PATCH", path, {"requestsPerMinute": requests_per_minute})
         if answer.status_code in {403, 404}:
-            return self._words(answer)
+            return self._quote(answer)
         if answer.status_code != 200:
             raise ProvisionError(
-                f"the quota of client {client_id} cannot be raised: {self._words(answer)}"
+                f"the quota of client {client_id} cannot be raised: {self._quote(answer)}"
             )
         return None
 
@@ -306,8 +308,8 @@ class Accounts:
         answer = self._ask("GET", OAUTH_CLIENTS)
         listed = _body(answer).get("clients")
         if answer.status_code != 200 or not isinstance(listed, list):
-            words = self._words(answer)
-            raise ProvisionError(f"the clients of the workspace cannot be listed: {words}")
+            reason = self._quote(answer)
+            raise ProvisionError(f"the clients of the workspace cannot be listed: {reason}")
         return {
             str(found["clientId"]): str(found.get("clientName") or "")
             for found in listed
@@ -315,24 +317,24 @@ class Accounts:
         }
 
     def revoke_client(self, client_id: str) -> str | None:
-        """Delete a client of the workspace with its tokens; return why not."""
+        """Delete a client of the workspace and its tokens; return the reason if that fails."""
         return self._remove(f"{OAUTH_CLIENTS}/{quote(client_id, safe='')}/revoke", {})
 
     def revoke_other_sessions(self) -> str | None:
-        """End every other session of the signed-in user; return why not."""
+        """End every other session of the signed-in user; return the reason if that fails."""
         return self._remove("/api/auth/revoke-other-sessions", {})
 
     def delete_workspace(self, workspace_id: str) -> str | None:
-        """Delete a workspace and all in it; return why not, where the target does not."""
+        """Delete a workspace and its content; return the reason if that fails."""
         body = {"organizationId": workspace_id}
         return self._remove("/api/auth/organization/delete", body)
 
     def delete_user(self, password: SecretStr) -> str | None:
-        """Delete the signed-in user; return why not, where the target does not."""
+        """Delete the signed-in user; return the reason if that fails."""
         return self._remove("/api/auth/delete-user", {"password": password.get_secret_value()})
 
     def _answer_challenge(self, email: str, challenge: "httpx2.Response") -> "httpx2.Response":
-        """End a sign-in by a one-time code, with the cookies of its first half."""
+        """Finish a sign-in with a one-time code and the cookies of its first step."""
         secret = self._second_factor.secret
         if secret is None:
             raise OneTimeCodeError(
@@ -345,15 +347,15 @@ class Accounts:
         answer = self._try_codes(secret, lambda code: self._post_from_a_page(code, cookies))
         if answer.status_code != 200:
             raise OneTimeCodeError(
-                f"the one-time code of {email} is refused: {self._words(answer)}; correct "
-                "LOADTEST_TOTP_SECRET, or this machine's clock"
+                f"the one-time code of {email} is refused: {self._quote(answer)}; correct "
+                "LOADTEST_TOTP_SECRET or this machine's clock"
             )
         return answer
 
     def _try_codes(
         self, secret: SecretStr, post: "Callable[[str], httpx2.Response]"
     ) -> "httpx2.Response":
-        """Send a code that was not typed yet, and the next one where somebody else typed it."""
+        """Send a code that we have not used; send the next one if another process used it."""
         try:
             totp = Totp(secret.get_secret_value(), self._clock)
         except ValueError:
@@ -372,7 +374,7 @@ class Accounts:
         return answer
 
     def _post_from_a_page(self, code: str, cookies: str) -> "httpx2.Response":
-        """Send a code as a page would, from the first origin that the server trusts."""
+        """Send a code as a page does, with the first origin that the server accepts."""
         origins = dict.fromkeys(
             (*self._second_factor.origins, parse_origin(str(self._http.base_url)))
         )
@@ -381,7 +383,7 @@ class Accounts:
             if _code(answer) not in ORIGIN_REFUSALS:
                 return answer
         raise OneTimeCodeError(
-            f"the server takes no one-time code from {' or '.join(origins)}: set "
+            f"the server accepts no one-time code from {' or '.join(origins)}: set "
             "LOADTEST_SIGN_IN_ORIGINS to the origin of its sign-in page"
         )
 
@@ -391,7 +393,7 @@ class Accounts:
 
     def _remove(self, path: str, body: dict[str, Any]) -> str | None:
         answer = self._ask("POST", path, body)
-        return None if answer.status_code == 200 else self._words(answer)
+        return None if answer.status_code == 200 else self._quote(answer)
 
     def _ask(
         self,
@@ -417,17 +419,17 @@ class Accounts:
             )
         if answer.status_code == 403 and _body(answer).get("error") == "mfa_enrollment_required":
             raise SecondFactorRequiredError(
-                f"{path} is refused: {self._words(answer)}{self._describe_enrollment(answer)}"
+                f"{path} is refused: {self._quote(answer)}{self._describe_enrollment(answer)}"
             )
         return answer
 
     def _describe_enrollment(self, answer: "httpx2.Response") -> str:
-        """Say where a second factor is enrolled, as the server says; its paths are of its pages."""
+        """Return how to enrol a second factor; the server's URL is relative to its pages."""
         given = str(_body(answer).get("enrollmentUrl") or "")
         url = urljoin(next(iter(self._second_factor.origins), ""), given)
         shown = "".join(c for c in url if c.isprintable() and c != " ")[:200]
         where = f"at {shown}, or " if shown else ""
-        return f" (enrol one {where}by `inv provision --enroll-totp`)"
+        return f" (enrol one {where}with `inv provision --enroll-totp`)"
 
     def _send(
         self,
@@ -456,12 +458,12 @@ class Accounts:
             raise ProvisionError(f"{answer.request.url.path} answered without '{name}'")
         return value
 
-    def _words(self, answer: "httpx2.Response") -> str:
-        """Quote an error in any of the target's three dialects, and nothing else of the reply."""
+    def _quote(self, answer: "httpx2.Response") -> str:
+        """Quote only the error of a reply, in any of the target's three formats."""
         body = _body(answer)
         keys = ("code", "error", "error_description", "message")
-        said = redact(": ".join(str(body[key]) for key in keys if body.get(key)))
-        return f"HTTP {answer.status_code}" + (f": {said}"[:300] if said else "")
+        error = redact(": ".join(str(body[key]) for key in keys if body.get(key)))
+        return f"HTTP {answer.status_code}" + (f": {error}"[:300] if error else "")
 
 
 @contextmanager
@@ -476,7 +478,7 @@ def open_session(
     hide: Callable[[SecretStr], None] = lambda _: None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Accounts]:
-    """Sign a provisioned user in, its workspace active, and out again at the end."""
+    """Sign in a provisioned user, make its workspace active, and sign out at the end."""
     with Accounts(base_url, tell, second_factor=second_factor, hide=hide, pause=pause) as accounts:
         if not accounts.sign_in(email, password):
             raise WrongPasswordError(f"wrong password for {email}: run `inv provision --verify`")
@@ -489,7 +491,7 @@ def _not_verified(email: str) -> EmailNotVerifiedError:
 
 
 def build_slug(email: str) -> str:
-    """Return the slug of the workspace that is ours to make, and to remove."""
+    """Return the slug of the workspace that we make and may remove."""
     return f"loadtest-{hashlib.sha256(email.encode()).hexdigest()[:12]}"
 
 

@@ -10,7 +10,7 @@ from loadtest.errors import UsageError
 def target(
     settings: Settings, port: str | None, flags: str, say: Callable[[str, str], None]
 ) -> None:
-    """Serve the reference target in the foreground until Ctrl-C, and say how to sign up."""
+    """Serve the reference target in the foreground until Ctrl-C; print its address."""
     from loadtest.target.process import serve_reference
 
     try:

@@ -42,8 +42,8 @@ def refuse(kind: type[LoadtestError], act: Callable[[], object]) -> str:
     [
         (gzip_bomb(1024), "it sends more than 16 MiB"),
         (many_tools(1_000_000), "it sends more than 16 MiB"),
-        (many_tools(2001), "lists more than 2000 tools, or 50 pages of them"),
-        (endless_pages, "lists more than 2000 tools, or 50 pages of them"),
+        (many_tools(2001), "lists more than 2000 tools or 50 pages of tools"),
+        (endless_pages, "lists more than 2000 tools or 50 pages of tools"),
         (endless_keep_alives, "timed out"),
     ],
 )
@@ -68,7 +68,9 @@ def test_pages_of_tools_that_are_each_slow_are_bounded_together(
     with HostileServer(speak_mcp(slow_pages)) as server:
         look = Workspace(f"{server.url}/mcp", SecretStr("none"), print)
         said = refuse(ProvisionError, look.greet)
-    assert said.startswith(f"{server.url}/mcp is too slow: after 3 s it has not answered all that")
+    assert said.startswith(
+        f"{server.url}/mcp is too slow: it has not answered all requests after 3 s"
+    )
     assert sum(b"tools/list" in request.body for request in server.seen) < 5
 
 

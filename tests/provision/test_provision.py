@@ -156,7 +156,7 @@ def test_without_self_mint_a_given_bearer_reads_the_data(place: Make, data_file:
     who = settings.credentials
     assert who.password is not None
     with open_session(here.target.api_url, EMAIL, who.password, None, print) as accounts:
-        bearer = accounts.mint_look_bearer()
+        bearer = accounts.mint_short_bearer()
     here.gate.answer("/api/v1/me/load-test/mcp-token", 404)
     assert states(here.provision(bearer=bearer)) == ALL_THERE
 
