@@ -1,4 +1,4 @@
-"""What the stages of one process share: one console, one running target, one ending."""
+"""What the stages of one process share: the console, the running targets, the ending."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 BUG_EXIT_CODE = 70
 REGRESSED_EXIT_CODE = 96
 GENERATOR_EXIT_CODE = 97
-# As k6: 99 is a result, crossed thresholds, and no crash.
+# As in k6, 99 means crossed thresholds: a result, not a crash.
 RUN_EXIT_CODES = {
     "ok": 0,
     "thresholds crossed": 99,
@@ -32,16 +32,16 @@ RUN_EXIT_CODES = {
     "failed": K6Error.exit_code,
 }
 SIGNAL_EXIT_CODES = (HANGUP_EXIT_CODE, 130, BROKEN_PIPE_EXIT_CODE, 143)
-# The quick start measures latency, not a quota, and signs in more often than a person would.
+# The quick start measures latency, not a quota, and signs in more often than a person does.
 REFERENCE_OPTIONS = ("--no-tool-quota", "--no-account-limits")
 
 
 @dataclass
 class Ending:
-    """How the process ends: an exit code, and one line where that is not 0.
+    """How the process ends: an exit code, and one line if the code is not 0.
 
-    `run_dir` is the run that it was about and `regressions` its figures by status, for `--json`;
-    `is_reported` once the report is under way: what fails then is no failure of the run.
+    `run_dir` is the folder of the run and `regressions` its figures by status, for `--json`.
+    `is_reported` is set when the report starts: a later failure is not a failure of the run.
     """
 
     exit_code: int = 0
@@ -53,37 +53,37 @@ class Ending:
     is_reported: bool = False
 
     def note(self, run: "Run") -> None:
-        """Let what a run's numbers say show in the exit code, once the chain is through."""
+        """Set the exit code and the message from a run's outcome."""
         outcome = run.outcome()
         self.exit_code = RUN_EXIT_CODES[outcome]
-        # On a machine that the target shares with the generator that is no news.
+        # If the target shares the machine with the load generator, this is expected.
         shared = run.machine.get("shares_with_target")
         if outcome in {"ok", "thresholds crossed"} and run.is_generator_bound() and not shared:
             self.exit_code = GENERATOR_EXIT_CODE
-        said = "generator-bound" if self.exit_code == GENERATOR_EXIT_CODE else outcome
-        self.message = None if self.exit_code == 0 else f"loadtest: run {run.run_id}: {said}"
+        result = "generator-bound" if self.exit_code == GENERATOR_EXIT_CODE else outcome
+        self.message = None if self.exit_code == 0 else f"loadtest: run {run.run_id}: {result}"
 
     def note_regressions(self, run_id: str) -> None:
-        """Let confirmed regressions show, where nothing worse does."""
+        """Set exit code and message from confirmed regressions, unless a worse one is set."""
         if self.exit_code in {0, RUN_EXIT_CODES["thresholds crossed"]}:
             self.exit_code = REGRESSED_EXIT_CODE
             count = len(self.regressions["confirmed"])
-            said = f"{count} confirmed regression{'s' * (count != 1)}"
-            self.message = f"loadtest: run {run_id}: {said}"
+            found = f"{count} confirmed regression{'s' * (count != 1)}"
+            self.message = f"loadtest: run {run_id}: {found}"
 
     def fail(self, exit_code: int, reason: str | None) -> None:
-        """End by an error; what is known of the run by then is still said.
+        """Set the exit code of an error and add its reason to the message about the run, if any.
 
-        Without a reason nobody is there to read one.
+        `reason` is None if nobody can read it, as after a closed terminal.
         """
         self.exit_code = exit_code
         line = f"loadtest: {' '.join(reason.splitlines())}" if reason else None
         self.message = "\n".join(filter(None, (self.message, line))) or None
 
     def point(self) -> None:
-        """Name the section on the exit code; whoever stopped us by a signal needs none.
+        """Make the message safe to print, as it may quote a server; add a link to the exit code.
 
-        What a server said is in the message: it is fit to be printed from here on.
+        A process that was stopped by a signal needs no link.
         """
         if self.message:
             self.message = strip_controls(redact(self.message))
@@ -93,11 +93,11 @@ class Ending:
 
 @dataclass
 class Chain:
-    """Handed from stage to stage; `targets` maps environments to the origins opened so far.
+    """State that is passed from stage to stage.
 
-    `held` are the environments that no other process may use until this one ends;
-    `tracking_issue` is where the run was reported, for the docs to lead to; `sign_ins` counts
-    those by a browser.
+    `targets` maps environments to the origins opened so far; `held` are the environments that no
+    other process may use until this one ends; `tracking_issue` is where the run was reported, for
+    the links in the docs; `sign_ins` counts sign-ins with a browser.
     """
 
     root: Path
@@ -114,7 +114,7 @@ class Chain:
         say(self.console, stage, text)
 
     def hold(self, settings: "Settings") -> None:
-        """Keep other processes off the environment; BusyError where one is there already."""
+        """Lock the environment for this process; raise BusyError if another process has it."""
         from loadtest.state.run_lock import lock_environment
 
         name = settings.environment_name
@@ -123,7 +123,7 @@ class Chain:
             self.held.add(name)
 
     def open_target(self, settings: "Settings") -> str:
-        """Return the target's origin; the reference target is started once and kept running."""
+        """Return the target's origin; start the reference target once and keep it running."""
         from loadtest.config.settings import check_hosted
         from loadtest.target.process import check_reachable, serve_reference
 
@@ -145,7 +145,7 @@ class Chain:
         return self.targets[name]
 
     def find_newest_run(self, settings: "Settings", stage: str, run_id: str | None = None) -> Path:
-        """Return a run's folder, by default the newest; name the runs that cannot be read."""
+        """Return a run's folder, by default the newest; print the runs that cannot be read."""
         from loadtest.results.run_folder import find_run_folder
 
         path, skipped = find_run_folder(settings.runs_dir, run_id, settings.environment_name)

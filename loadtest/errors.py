@@ -1,7 +1,7 @@
 """Errors that a user can fix: one class and one exit code per stage.
 
-`docs/reference/exit-codes.md` explains each code under the anchor `exit-<code>`; the last line of a
-task names it.
+`docs/reference/exit-codes.md` explains each code under the anchor `exit-<code>`; the last line of
+a task's output names it.
 """
 
 import errno
@@ -32,11 +32,11 @@ class TargetError(LoadtestError):
 
 
 class CertificateError(TargetError):
-    """The target answers, and its certificate is not to be trusted."""
+    """The target answers, but its certificate cannot be trusted."""
 
 
 class ProvisionError(LoadtestError):
-    """The user, workspace or data could not be made ready."""
+    """The user, workspace or data could not be made."""
 
     exit_code = 12
 
@@ -50,8 +50,8 @@ class BrowserError(LoadtestError):
 class MintError(LoadtestError):
     """The OAuth flow did not end in a usable bearer.
 
-    `step` names where it ended, `reason` what a page showed (such as `wrong_password`), and
-    `code` is the `error` that the authorization server gave (RFC 6749, sections 4.1.2.1 and 5.2).
+    `step` is the step that failed, `reason` what a page showed (such as `wrong_password`), and
+    `code` the `error` from the authorization server (RFC 6749, sections 4.1.2.1 and 5.2).
     """
 
     exit_code = 14
@@ -84,7 +84,7 @@ class ResultsError(LoadtestError):
 
 
 class ReportError(LoadtestError):
-    """The report could not be made or delivered."""
+    """The report could not be written or posted."""
 
     exit_code = 17
 
@@ -102,30 +102,30 @@ class BusyError(LoadtestError):
 
 
 class HistoryError(LoadtestError):
-    """The history lacks a run that should be there."""
+    """A scheduled run is missing in the history."""
 
     exit_code = 20
 
 
 class MachineError(LoadtestError):
-    """This machine refuses a file: a full disk, a missing right, something in its place."""
+    """This machine refuses a file: a full disk, a missing permission, something in its place."""
 
     exit_code = 74
 
 
 _REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on the disk"),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "it must be writable by you"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some disk space"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "give yourself write permission"),
     **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "move away what is in its place"),
-    **dict.fromkeys((errno.ELOOP, errno.ENOENT), "look where its path leads"),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "let more files be open (ulimit -n)"),
-    errno.EFBIG: "let files be larger (ulimit -f)",
+    **dict.fromkeys((errno.ELOOP, errno.ENOENT), "check its path"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
+    errno.EFBIG: "allow larger files (ulimit -f)",
 }
 
 
 def explain_refusal(failure: OSError) -> MachineError:
-    """Say in a line what the operating system refused, of which file, and what to do."""
+    """Return one line: the file, what the operating system refused, and what to do."""
     where = f"{failure.filename}: " if failure.filename is not None else ""
-    said = failure.strerror or type(failure).__name__
-    remedy = _REMEDIES.get(failure.errno or 0, "look at this machine's log")
-    return MachineError(f"{where}{said}: {remedy}")
+    reason = failure.strerror or type(failure).__name__
+    remedy = _REMEDIES.get(failure.errno or 0, "see this machine's log")
+    return MachineError(f"{where}{reason}: {remedy}")

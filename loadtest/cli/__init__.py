@@ -1,1 +1,1 @@
-"""What Invoke lacks: shared options, help texts, one-line errors, JSON output."""
+"""Additions to Invoke: shared options, help texts, one-line errors, JSON output."""

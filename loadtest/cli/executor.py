@@ -1,4 +1,4 @@
-"""Run tasks: pre-tasks get the options of their caller, errors end in one line."""
+"""Run tasks: pre-tasks get the options of their caller, and an error prints one line."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,10 @@ from loadtest.errors import BusyError, ConfigError, LoadtestError, UsageError, e
 
 
 class ChainExecutor(Executor):
-    """Gives pre-tasks the options typed for their caller; ends errors in one line."""
+    """Pass the options of a task to its pre-tasks; print one line for an error."""
 
     def execute(self, *tasks: Any) -> Any:
-        """Run the calls inside one guard, which closes what they opened."""
+        """Run the calls in one guard, which closes what they opened."""
         as_json = any(call.kwargs.get("json") for call in self.normalize(tasks))
         with exit_guard.guard(as_json=as_json) as ending:
             runs = [check(call) for call in self.normalize(tasks)]
@@ -38,17 +38,17 @@ class ChainExecutor(Executor):
             raise Exit(code=ending.exit_code)
 
     def expand_calls(self, calls: Sequence[Call | Task[Any]]) -> list[Call]:
-        """Hand every option that a pre-task shares with its caller down to it."""
+        """Pass every option that a pre-task shares with its caller to the pre-task."""
         expanded: list[Call] = []
         for call in calls:
             call = Call(call) if isinstance(call, Task) else call
-            # Equal calls run once, so every option is spelled out.
+            # Invoke runs equal calls once: set every option, so that equal calls compare equal.
             call.kwargs = {option.name: option.default for option in options(call)} | call.kwargs
-            # What only shows needs nothing made before.
+            # A task that only prints needs no earlier stage.
             for pre in [] if call.kwargs.get("render") else call.pre:
                 shared = {option.name for option in options(pre)} & call.kwargs.keys()
-                handed = {name: call.kwargs[name] for name in shared}
-                expanded += self.expand_calls([Call(pre, kwargs=handed)])
+                passed = {name: call.kwargs[name] for name in shared}
+                expanded += self.expand_calls([Call(pre, kwargs=passed)])
             expanded.append(call)
         return expanded
 
@@ -59,9 +59,9 @@ def options(call: Call | Task[Any]) -> Any:
 
 
 def check(call: Call) -> Any:
-    """Refuse what a later task would refuse, before an earlier one makes anything.
+    """Check a task's options before an earlier task makes anything.
 
-    Returns the settings where a run is asked for.
+    Returns the settings if the task starts a run.
     """
     given = {option.name: option.default for option in options(call)} | call.kwargs
     for name, value in given.items():
@@ -86,14 +86,14 @@ def check(call: Call) -> Any:
 
 
 def hold(settings: Any) -> None:
-    """Keep other runs off the environment, before a pre-task signs in."""
+    """Lock the environment before a pre-task signs in."""
     from loadtest.k6 import stage
 
     stage.hold(current(), settings)
 
 
 def report_failed(call: Call, failure: LoadtestError) -> None:
-    """Report a chain that failed before its report; a wrong option or a second process is none."""
+    """Report a chain that failed before its report, but not a wrong option or a second process."""
     ending = current().ending
     if call.task.name != "loadtest" or ending.is_reported:
         return
@@ -106,11 +106,11 @@ def report_failed(call: Call, failure: LoadtestError) -> None:
     try:
         stage.report_failed(current(), settings, given["scenarios"], failure)
     except LoadtestError as other:
-        current().say("report", f"warning: the failure is not reported: {other}")
+        current().say("report", f"warning: the failure was not reported: {other}")
 
 
 def revoke_after(call: Call) -> None:
-    """End a chain by revoking what it left on the server, or by saying what that is."""
+    """Revoke what a chain left on the server at its end, or list it."""
     if call.task.name != "loadtest":
         return
     from loadtest.mint import stage
@@ -118,6 +118,6 @@ def revoke_after(call: Call) -> None:
     given = {option.name: option.default for option in options(call)} | call.kwargs
     try:
         settings = load(given["env"], given["profile"])
-    except ConfigError:  # a chain without settings has left nothing
+    except ConfigError:  # without settings, the chain has left nothing
         return
     stage.revoke_after(current(), settings)

@@ -1,4 +1,4 @@
-"""Run stages so that every end is one line and an exit code, and all that was opened is closed."""
+"""Run stages: every error ends in one line and an exit code, and all resources are closed."""
 
 import json
 import sys
@@ -24,11 +24,11 @@ def current() -> Chain:
 
 @contextmanager
 def guard(root: Path = ROOT, *, as_json: bool = False) -> Iterator[Ending]:
-    """Run stages: fixable errors become one line and an exit code, and all resources are closed.
+    """Turn fixable errors into one line and an exit code, and close all resources.
 
-    A bug keeps its traceback and ends with 70, so that no user mistakes it for their own fault.
-    With `as_json` standard output gets the run as one JSON document and nothing else; what people
-    read goes to standard error.
+    A bug keeps its traceback and ends with 70, so that users do not take it for their own mistake.
+    With `as_json`, standard output gets only the run as one JSON document; everything else goes to
+    standard error.
     """
     with guard_outputs(), _redact_outputs(), Signals() as signals:
         with (
@@ -64,7 +64,7 @@ def _open_chain(root: Path, signals: Signals) -> Iterator[Ending]:
         with _end_by(ending):
             yield ending
     finally:
-        # Whatever else is sent now, closing what was opened comes first.
+        # Ignore further signals until everything is closed.
         signals.ignore()
         with _end_by(ending):
             resources.close()
@@ -81,7 +81,7 @@ def _print_document(run_dir: Path, ending: Ending) -> None:
 
 @contextmanager
 def _end_by(ending: Ending) -> Iterator[None]:
-    """Turn what a block ends by into the exit code and its line; later blocks go on."""
+    """Turn the exception of a block into the exit code and its line; later blocks still run."""
     try:
         yield
     except LoadtestError as failure:
@@ -93,6 +93,6 @@ def _end_by(ending: Ending) -> Iterator[None]:
         ending.fail(caught.exit_code, caught.reason)
     except KeyboardInterrupt:
         ending.fail(130, "interrupted")
-    except Exception:  # noqa: BLE001 (a bug: shown whole, then the exit code says so)
+    except Exception:  # noqa: BLE001 (a bug: print the traceback, then exit with its code)
         traceback.print_exc()
         ending.fail(BUG_EXIT_CODE, "this is a bug")

@@ -45,7 +45,7 @@ HELP = {
     "accept": "Make a run, named as for compare, the baseline of its confirmed regressions",
     "html": "Write the history as a page with charts",
     "csv": "Print the history as CSV, one line per run and row",
-    "verify": "Check again, even if everything was there within the last hour",
+    "verify": "Check again, even if everything was verified within the last hour",
     "rotate": "Change the password everywhere it is stored, or nowhere",
     "teardown": "Remove what can be removed, list the rest, delete the local files",
     "enroll_totp": "Enrol an authenticator app for the user, and keep its secret",
@@ -54,7 +54,7 @@ HELP = {
     "history.check": "Fail if the newest run is older than the environment's cadence_days allow",
     "check": "Write nothing: show the difference, and fail if a TBD cell is left",
     "close": "Close the sessions that an earlier run left open on the server",
-    "port": "Port on this machine (default: the port of the last time, else a free one)",
+    "port": "Port on this machine (default: the port used last, else a free one)",
     "flags": "More options of `python -m loadtest.reference`, as one quoted string",
 }
 KNOBS = (
@@ -77,7 +77,7 @@ def pick_knobs(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:
-    """Make a task whose options have the help texts above; `knobs` stands for all knobs."""
+    """Make a task whose options get the help texts above; `knobs` is replaced by all knobs."""
 
     def make(body: Callable[..., None]) -> Task[Any]:
         parameters = list(inspect.signature(body).parameters.values())
@@ -95,7 +95,7 @@ def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         names = [parameter.name for parameter in parameters[1:]]
         texts = {name: HELP.get(f"{body.__name__}.{name}") or HELP[name] for name in names}
-        make_task: Any = invoke_task  # its annotations forget the decorator form
+        make_task: Any = invoke_task  # its annotations lack the form with arguments
         made: Task[Any] = make_task(run, help=texts, auto_shortflags=False, **settings)
         return made
 
@@ -105,7 +105,7 @@ def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:
 def load(
     env: str | None, profile: str | None = None, knobs: Any = None, mcp_url: str | None = None
 ) -> Any:
-    """Return the settings that a task was typed with."""
+    """Return the settings for the options of a task."""
     from loadtest.config.loading import load_settings
 
     return load_settings(ROOT, env, profile, knobs, mcp_url=mcp_url)

@@ -1,4 +1,4 @@
-"""The time in UTC, as it is written down."""
+"""The time in UTC, in the format of our files."""
 
 from datetime import UTC, datetime
 

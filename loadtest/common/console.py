@@ -1,4 +1,4 @@
-"""What a terminal gets to see: how a line of a stage looks, no secret, nothing that steers it."""
+"""Print to a terminal: the lines of stages, without secrets and foreign control sequences."""
 
 from collections.abc import Iterable
 from typing import Any, TextIO, cast
@@ -11,12 +11,12 @@ from loadtest.common.redaction import redact
 
 
 class Console(rich.console.Console):
-    """A console whose only control sequences are its own: a server's words bring none."""
+    """A console that prints only its own control sequences, never those in a server's text."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yield what is to be printed."""
+        """Yield the segments to print."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment
@@ -25,7 +25,7 @@ class Console(rich.console.Console):
 
 
 class _RedactingStream:
-    """A stream that lets no secret through; all but writing is the stream's own."""
+    """A stream that redacts what is written to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -42,21 +42,21 @@ class _RedactingStream:
 
 
 def open_redacting(stream: TextIO) -> TextIO:
-    """Return a stream that writes to this one, without secrets."""
+    """Return a stream that writes to this one and redacts secrets."""
     return cast(TextIO, _RedactingStream(stream))
 
 
 def open_plain(stream: TextIO) -> TextIO:
-    """Return the stream itself, for what is meant to hold a secret."""
+    """Return the stream itself, for output that must show a secret."""
     return stream.stream if isinstance(stream, _RedactingStream) else stream
 
 
 def strip_controls(text: str) -> str:
-    """Return text that cannot steer a terminal: no escape sequence, control or bidi character."""
+    """Return text that cannot control a terminal: no escape, control or bidi character."""
     return "".join(char if char.isprintable() or char in "\n\t" else " " for char in text)
 
 
 def say(console: rich.console.Console, stage: str, text: str) -> None:
-    """Print one line: the stage in bold, then the text as it is, never wrapped or marked up."""
+    """Print one line: the stage in bold, then the text unchanged, without wrapping or markup."""
     console.print(f"{stage:<11}", end=" ", style="bold", markup=False, highlight=False)
     console.print(text, markup=False, highlight=False, soft_wrap=True)

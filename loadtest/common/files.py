@@ -1,4 +1,4 @@
-"""Whole-file writes and versioned JSON: a reader sees the old file or the new one, never half."""
+"""Atomic writes and versioned JSON: a reader sees the old file or the new one, never a part."""
 
 import errno
 import json
@@ -26,13 +26,13 @@ def ensure_private_dir(path: Path) -> Path:
 
 
 def check_private(path: Path, error: type[LoadtestError], remedy: str) -> None:
-    """Raise `error` when others than the owner may read or write the file."""
+    """Raise `error` if anybody but the owner may read or write the file."""
     if os.name == "posix" and path.stat().st_mode & 0o077:
         raise error(f"{path} can be read by others: {remedy}")
 
 
 def read_whole(path: Path) -> bytes:
-    """Read a file; OSError where it is too large, such as a device without an end."""
+    """Read a file; raise OSError if it is too large, such as a device without an end."""
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
@@ -51,7 +51,7 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
         Path(temporary).replace(path)
     except OSError as failure:
         Path(temporary).unlink(missing_ok=True)
-        # A disk that is full names no file.
+        # The error of a full disk does not name the file.
         raise OSError(failure.errno, failure.strerror, str(path)) from None
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -59,14 +59,14 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
 
 
 def write_json(path: Path, version: int, body: dict[str, Any], *, private: bool = False) -> None:
-    """Write `body` as JSON with `version` in front; none but a private file may hold a secret."""
+    """Write `body` as JSON after its `version`; redact it unless the file is private."""
     body = body if private else redact_json(body)
     text = json.dumps({"version": version, **body}, indent=2, ensure_ascii=False) + "\n"
     write_text(path, text, private=private)
 
 
 def read_json(path: Path, version: int, error: type[LoadtestError]) -> dict[str, Any]:
-    """Read what `write_json` wrote; raise `error`, naming the file, for anything else."""
+    """Read what `write_json` wrote; raise `error` with the file's name for anything else."""
     try:
         body = parse_json(read_whole(path))
     except FileNotFoundError:
@@ -74,7 +74,7 @@ def read_json(path: Path, version: int, error: type[LoadtestError]) -> dict[str,
     except (OSError, ValueError) as failure:
         raise error(f"{path} cannot be read ({failure}); delete it or restore it") from None
     if not isinstance(body, dict) or not isinstance(body.get("version"), int):
-        raise error(f"{path} was not written by loadtest: it has no version; delete it")
+        raise error(f"{path} was not written by loadtest (it has no version): delete it")
     if body["version"] > version:
         raise error(
             f"{path} has version {body['version']}, newer than {version}: update this checkout"
@@ -87,7 +87,7 @@ def read_json(path: Path, version: int, error: type[LoadtestError]) -> dict[str,
 def read_valid(
     path: Path, version: int, shape: TypeAdapter[_T], error: type[LoadtestError], key: str = ""
 ) -> _T:
-    """Read what `write_json` wrote, or its part `key`, in this shape; raise `error` for another."""
+    """Read what `write_json` wrote, or its member `key`; raise `error` for another shape."""
     body = read_json(path, version, error)
     body.pop("version")
     try:

@@ -1,6 +1,6 @@
-"""Our HTTP clients: bounded in bytes and seconds, and without a proxy on the way to this machine.
+"""Our HTTP clients: limited in bytes and seconds, and without a proxy to reach this machine.
 
-The timeout of a request is that of the whole request: a body that trickles in does not prolong it.
+The timeout of a request covers the whole request, also a body that arrives slowly.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ import httpx2
 from loadtest.common.network import find_proxy
 from loadtest.common.tls import find_tls
 
-# Of metadata, tokens and pages; what is larger by its nature gets a cap of its own.
+# Limit for metadata, tokens and pages; callers that need more pass their own limit.
 MOST_BYTES = 4 * 2**20
-# zlib looks at the header, whether it is gzip's or its own.
+# zlib detects whether the header is gzip's or its own.
 _EITHER_HEADER = 32 + zlib.MAX_WBITS
 _PACKINGS = frozenset({"gzip", "x-gzip", "deflate"})
 
@@ -27,13 +27,13 @@ _Sender = TypeVar("_Sender")
 
 
 class BodyError(httpx2.DecodingError):
-    """The body of an answer is longer than its cap, or packed so that it cannot be read."""
+    """The body of an answer is larger than its limit, or its compression cannot be read."""
 
 
 def open_client(
     timeout_seconds: float, *, most_bytes: int = MOST_BYTES, base_url: str = ""
 ) -> httpx2.Client:
-    """Open a client; a request raises ConfigError where the proxy on its way cannot be used."""
+    """Open a client; a request raises ConfigError if its proxy cannot be used."""
     return httpx2.Client(
         transport=Transport(most_bytes), timeout=timeout_seconds, base_url=base_url
     )
@@ -46,7 +46,7 @@ def open_async_client(
     headers: dict[str, str] | None = None,
     event_hooks: dict[str, list[Callable[..., Any]]] | None = None,
 ) -> httpx2.AsyncClient:
-    """Open the same for `async` code."""
+    """Open the same client for `async` code."""
     return httpx2.AsyncClient(
         transport=transport or AsyncTransport(),
         timeout=timeout_seconds,
@@ -56,38 +56,38 @@ def open_async_client(
 
 
 def explain(failure: Exception) -> str:
-    """Return in a few words why there is no answer; a server's own words are not among them."""
+    """Return in a few words why there is no answer, without text from the server."""
     if isinstance(failure, BodyError):
         return str(failure)
     if isinstance(failure, httpx2.ReadTimeout):
-        return "no whole answer in time"
+        return "no complete answer in time"
     return type(failure).__name__
 
 
 class _Routes(Generic[_Sender]):
-    """What sends to each kind of place: opened at its first use, with or without a proxy."""
+    """One sender per scheme and proxy, opened when it is first used."""
 
     def __init__(self, make: Callable[[ssl.SSLContext, str | None], _Sender]) -> None:
         self._make = make
         self._senders: dict[tuple[bool, str | None], _Sender] = {}
 
     def find(self, url: httpx2.URL) -> _Sender:
-        place = (url.scheme == "https", find_proxy(str(url)))
-        if place not in self._senders:
-            self._senders[place] = self._make(find_tls(str(url)), place[1])
-        return self._senders[place]
+        route = (url.scheme == "https", find_proxy(str(url)))
+        if route not in self._senders:
+            self._senders[route] = self._make(find_tls(str(url)), route[1])
+        return self._senders[route]
 
     def __iter__(self) -> Iterator[_Sender]:
         return iter(self._senders.values())
 
 
 class Transport(httpx2.BaseTransport):
-    """Sends requests whose answers are bounded; `tls` replaces the usual trust in servers."""
+    """Send requests and limit their answers; `tls` replaces the shared TLS context."""
 
     def __init__(self, most_bytes: int = MOST_BYTES, tls: ssl.SSLContext | None = None) -> None:
         def make(usual: ssl.SSLContext, proxy: str | None) -> httpx2.HTTPTransport:
             sender = httpx2.HTTPTransport(verify=tls or usual, proxy=proxy)
-            # httpx2 has no parameter for it, unlike the pool below.
+            # httpx2 has no parameter for this, unlike its pool.
             sender._pool._network_backend = _Network()
             return sender
 
@@ -95,7 +95,7 @@ class Transport(httpx2.BaseTransport):
         self._routes: _Routes[httpx2.HTTPTransport] = _Routes(make)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request; its timeouts become one deadline, which the network keeps."""
+        """Send a request; its timeouts become one deadline, which `_Network` enforces."""
         request.headers["Accept-Encoding"] = "identity"
         given = request.extensions
         limits = given.get("timeout", {})
@@ -120,7 +120,7 @@ class Transport(httpx2.BaseTransport):
 
 
 class AsyncTransport(httpx2.AsyncBaseTransport):
-    """The same for `async` code; `retries` are of connecting alone, when nothing was sent."""
+    """The same for `async` code; `retries` apply only to connecting, before anything is sent."""
 
     def __init__(self, most_bytes: int = MOST_BYTES, retries: int = 0) -> None:
         def make(tls: ssl.SSLContext, proxy: str | None) -> httpx2.AsyncHTTPTransport:
@@ -157,10 +157,10 @@ async def _within(deadline: float | None) -> AsyncIterator[None]:
 
 
 class _Meter:
-    """Bounds the bytes of a body, counted as they are unpacked.
+    """Limit the bytes of a body, counted after decompression.
 
-    It unpacks in place of httpx2, which would do so without a bound. Some servers keep their
-    documents packed, whatever is asked for.
+    It decompresses instead of httpx2, which has no limit. Some servers send compressed documents
+    even if the request does not accept them.
     """
 
     def __init__(self, most_bytes: int, answer: httpx2.Response) -> None:
@@ -170,7 +170,7 @@ class _Meter:
         self._unpacker = zlib.decompressobj(_EITHER_HEADER) if self._packing in _PACKINGS else None
 
     def take(self, chunk: bytes) -> bytes:
-        """Return what a chunk holds."""
+        """Return the decompressed chunk."""
         taken = chunk
         if self._unpacker is not None:
             try:
@@ -178,7 +178,7 @@ class _Meter:
             except zlib.error:
                 raise BodyError("its gzip is damaged") from None
         elif self._packing != "identity":
-            raise BodyError("it is packed in a way that was not asked for")
+            raise BodyError("it has a compression that was not requested")
         self._left -= max(len(chunk), len(taken))
         if self._left < 0:
             raise BodyError(f"it sends more than {self._most_bytes / 2**20:g} MiB")
@@ -186,7 +186,7 @@ class _Meter:
 
 
 class _Stream(httpx2.SyncByteStream):
-    """A body that passes a meter."""
+    """A body that a meter limits."""
 
     def __init__(self, body: httpx2.SyncByteStream, meter: _Meter) -> None:
         self._body = body
@@ -201,7 +201,7 @@ class _Stream(httpx2.SyncByteStream):
 
 
 class _AsyncStream(httpx2.AsyncByteStream):
-    """The same for `async` code, which keeps the deadline as well."""
+    """The same for `async` code; it also enforces the deadline."""
 
     def __init__(self, body: httpx2.AsyncByteStream, meter: _Meter, deadline: float | None) -> None:
         self._body = body
@@ -223,9 +223,9 @@ class _AsyncStream(httpx2.AsyncByteStream):
 
 
 class _Network(httpcore2.SyncBackend):
-    """Connections for which every timeout is a moment of the monotonic clock.
+    """Connections for which a timeout is a time of the monotonic clock.
 
-    httpcore2 passes a timeout on as it is, to each of the many reads and writes of a request.
+    httpcore2 passes the same timeout unchanged to each read and write of a request.
     """
 
     def connect_tcp(

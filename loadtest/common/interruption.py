@@ -1,6 +1,6 @@
-"""What ends a task from outside: a signal, or an output that nobody reads any more.
+"""End a task from outside: by a signal, or because nobody reads its output any more.
 
-All of it is a KeyboardInterrupt: k6 is stopped, its sessions are closed, what was measured is kept.
+Each raises a KeyboardInterrupt: k6 stops, its sessions are closed, and the results are kept.
 """
 
 import atexit
@@ -18,13 +18,13 @@ from typing import Any, Self
 from loadtest.errors import MachineError
 
 HANGUP: int = getattr(signal, "SIGHUP", 1)
-# As a shell names the end by a signal: 128 and its number.
+# As in a shell, the exit code of a signal is 128 plus its number.
 HANGUP_EXIT_CODE = 129
 BROKEN_PIPE_EXIT_CODE = 141
 
 
 class Terminated(KeyboardInterrupt):
-    """Stop as for Ctrl-C, with an exit code of its own; without `reason` nothing is said."""
+    """Stop as for Ctrl-C, with another exit code; without `reason`, print nothing."""
 
     def __init__(self, exit_code: int, reason: str | None) -> None:
         super().__init__(reason)
@@ -33,10 +33,10 @@ class Terminated(KeyboardInterrupt):
 
 
 class Signals:
-    """The signals of a process while its stages run.
+    """Handle the signals of a process while its stages run.
 
-    SIGTERM and SIGHUP interrupt once: Nox sends SIGTERM after Ctrl-C, a shell SIGHUP after the
-    terminal has sent it, and neither shall hurry what is being closed. Ctrl-C twice does.
+    SIGTERM and SIGHUP interrupt only once: Nox sends SIGTERM after Ctrl-C, and a shell repeats the
+    SIGHUP of its terminal; neither must interrupt the closing. A second Ctrl-C does.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        """Take the signals; those that are ignored, as by nohup, stay so."""
+        """Handle the signals, except those that are ignored, as with nohup."""
         for number, handler in (
             (signal.SIGINT, self._interrupt),
             (signal.SIGTERM, self._terminate),
@@ -55,12 +55,12 @@ class Signals:
         return self
 
     def ignore(self) -> None:
-        """From now on nothing interrupts what is being closed, but Ctrl-C."""
+        """From now on, let only Ctrl-C interrupt the closing."""
         for number in self._before.keys() - {signal.SIGINT}:
             signal.signal(number, signal.SIG_IGN)
 
     def __exit__(self, *_: object) -> None:
-        """Give the signals back to those who had them."""
+        """Restore the earlier handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -83,10 +83,10 @@ class Signals:
 
 
 class Output:
-    """A stream that takes every character, and ends the task where it takes no more.
+    """A stream that accepts every character, and ends the task when it cannot be written.
 
-    Whatever comes after that is thrown away, so that what is open can still be closed. An error
-    stream ends nothing: there is nowhere left to say why.
+    What is written after that is discarded, so that resources can still be closed. A standard
+    error that fails does not end the task: the reason could not be printed.
     """
 
     def __init__(self, stream: Any, *, ends: bool) -> None:
@@ -114,8 +114,8 @@ class Output:
         except OSError as failure:
             self._failure = failure
             with suppress(OSError, ValueError):
-                _throw_away(self._stream.fileno())
-        # Rich's own threads draw too, and cannot end anything.
+                _discard(self._stream.fileno())
+        # Rich's own threads write too, but cannot end the task.
         if self._failure and self._ends and threading.current_thread() is threading.main_thread():
             lost, self._failure = self._failure, None
             raise _describe(lost) from None
@@ -124,7 +124,7 @@ class Output:
 
 @contextmanager
 def guard_outputs() -> Iterator[None]:
-    """Make standard output and standard error such streams."""
+    """Replace standard output and standard error by such streams."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = Output(before[0], ends=True), Output(before[1], ends=False)
     try:
@@ -134,9 +134,9 @@ def guard_outputs() -> Iterator[None]:
 
 
 def end_unread_listings() -> None:
-    """End with 141, without a word, where nobody reads what Invoke prints itself: lists and helps.
+    """End silently with 141 if nobody reads the lists and help texts that Invoke prints itself.
 
-    That is outside of every guard: Python writes some of it at once, the rest as the process ends.
+    Invoke prints them outside every guard; Python writes the rest when the process ends.
     """
     show = sys.excepthook
 
@@ -156,22 +156,22 @@ def end_unread_listings() -> None:
 
 
 def _describe(failure: OSError) -> Terminated:
-    if failure.errno == errno.EPIPE:  # `| head` has read enough
+    if failure.errno == errno.EPIPE:  # such as `| head`
         return Terminated(BROKEN_PIPE_EXIT_CODE, None)
     if failure.errno == errno.EIO:
         return Terminated(HANGUP_EXIT_CODE, None)
-    words = f"standard output cannot be written: {failure.strerror}"
-    return Terminated(MachineError.exit_code, f"{words}; what was measured is kept")
+    reason = f"standard output cannot be written: {failure.strerror}"
+    return Terminated(MachineError.exit_code, f"{reason}; the results so far are kept")
 
 
 def _leave_dead_terminal(descriptor: int) -> None:
-    """Throw away what is written to a terminal that is gone: every write to it would fail."""
+    """Discard what is written to a closed terminal, where every write would fail."""
     with suppress(OSError):
         if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
-            _throw_away(descriptor)
+            _discard(descriptor)
 
 
-def _throw_away(descriptor: int) -> None:
+def _discard(descriptor: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)

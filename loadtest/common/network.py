@@ -1,4 +1,4 @@
-"""Which hosts are this machine itself, and which proxy stands before all others."""
+"""Find out whether a host is this machine, and which proxy leads to another host."""
 
 import os
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from urllib.request import getproxies, proxy_bypass
 
 from loadtest.errors import ConfigError
 
-# What programs that we start must never ask a proxy for.
+# The hosts that programs that we start must reach without a proxy.
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 SPOKEN = frozenset({"http", "https"})
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine, by name or by any spelling of an address."""
+    """Return whether a host is this machine, by its name or any spelling of its address."""
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -26,12 +26,12 @@ def is_loopback(host: str) -> bool:
 
 
 def find_proxy(url: str) -> str | None:
-    """Return the address of the proxy that the environment names for a URL; None for none.
+    """Return the address of the proxy that the variables set for a URL, else None.
 
-    Raises ConfigError, which never quotes the address, for one that cannot be used.
+    Raises ConfigError for a proxy that cannot be used; it never quotes the address.
     """
     parts = urlsplit(url)
-    # A user name and password in the URL are no part of the host.
+    # Remove a user name and password from the host.
     if is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     proxies = getproxies()
@@ -45,7 +45,7 @@ def find_proxy(url: str) -> str | None:
 
 
 def build_no_proxy(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables by which a program reaches this machine without a proxy."""
+    """Return the variables that make a program reach this machine without a proxy."""
     given = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
     hosts = [host.strip() for host in given.split(",") if host.strip()]
     value = ",".join(dict.fromkeys([*hosts, *LOCAL_HOSTS]))
@@ -58,8 +58,8 @@ def _check_address(address: str, kind: str) -> None:
     scheme = address.partition("://")[0].lower()
     if scheme.startswith("socks"):
         raise ConfigError(
-            f"{variable} names a SOCKS proxy, which cannot be used here: name an HTTP proxy in "
-            f"HTTPS_PROXY and HTTP_PROXY, or unset {variable}"
+            f"{variable} is a SOCKS proxy, which cannot be used here: set HTTPS_PROXY and "
+            f"HTTP_PROXY to an HTTP proxy, or unset {variable}"
         )
     try:
         host = urlsplit(address).hostname if urlsplit(address).port != 0 else None

@@ -1,4 +1,4 @@
-"""Outside text becomes values here: addresses, numbers, JSON. Whatever is wrong is a ValueError."""
+"""Parse text from outside: addresses, numbers, JSON; raise ValueError for anything wrong."""
 
 import json
 import math
@@ -9,41 +9,43 @@ from urllib.parse import SplitResult, urlsplit
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
-# A float ends at 309 digits.
+# A float has at most 309 digits.
 MOST_INT_DIGITS = 300
 
 
 def parse_url(text: str) -> SplitResult:
-    """Split an http(s) address; ValueError for a wrong host or port, or a user name."""
+    """Split an http(s) address; raise ValueError for a wrong host or port, or a user name."""
     parts = urlsplit(text.strip())
     if parts.scheme not in {"http", "https"} or not text.isascii() or not text.isprintable():
         raise ValueError("not an http(s) address in ASCII")
     if parts.username is not None:
-        raise ValueError("a user name in the address")
+        raise ValueError("the address contains a user name")
     host = parts.hostname or ""
     if not _HOST.fullmatch(host) or len(host) > 253 or parts.port == 0:
-        raise ValueError("no host that can be reached")
+        raise ValueError("the address has no valid host or port")
     return parts
 
 
 def parse_count(text: str, least: int = 1) -> int:
-    """Return a whole number of 9 digits at most; ValueError for anything else."""
+    """Return a whole number of at most 9 digits; raise ValueError for anything else."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
-        raise ValueError(f"not a whole number, {least} at least")
+        raise ValueError(f"not a whole number of at least {least}")
     return int(text)
 
 
 def tidy_words(text: str, most_chars: int) -> str:
-    """Return a server's words as one printable line, cut to this length."""
+    """Return text from a server as one printable line of at most this length."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= most_chars else f"{line[: most_chars - 1]}…"
 
 
 def check_text(value: object) -> None:
-    """Refuse, anywhere in it, what no path, header or file can hold: NUL, and what is not UTF-8."""
+    """Raise ValueError for what no path, header or file can hold: NUL and invalid UTF-8."""
     if isinstance(value, str):
         if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
-            raise ValueError("it holds a NUL character, or bytes that are not text in this locale")
+            raise ValueError(
+                "it contains a NUL character, or bytes that are not text in this locale"
+            )
     elif isinstance(value, dict):
         check_text([*value, *value.values()])
     elif isinstance(value, list | tuple):
@@ -54,10 +56,10 @@ def check_text(value: object) -> None:
 def parse_json(
     text: str | bytes, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None
 ) -> Any:
-    """Return what JSON text holds; ValueError also for what no other part could take.
+    """Parse JSON; raise ValueError also for values that other code cannot handle.
 
-    That is: nesting without end, NaN, and numbers beyond a float. A lone surrogate (`"\\ud800"`) is
-    replaced: no file and no console can take it.
+    These are nesting that is too deep, NaN, and numbers beyond a float. Replace a lone surrogate
+    (`"\\ud800"`), which no file and no console can hold.
     """
     try:
         body = json.loads(

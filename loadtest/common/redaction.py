@@ -1,8 +1,8 @@
-"""The secrets of this process, taken out of everything that leaves it.
+"""Redact the secrets of this process in everything that leaves it.
 
 A server may quote what it was sent: whole, in pieces, escaped for a URL, JSON or HTML, or in
-base64. Whoever receives or makes a secret calls `learn`, or holds it as a `SecretStr`; `redact`
-stands where words leave.
+base64. Code that receives or makes a secret calls `learn` or makes a `SecretStr`; code that prints
+or writes text calls `redact`.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 import pydantic
 
 HIDDEN = "***"
-# What is secret by its name, in forms, in JSON and among variables.
+# Names of members, in forms and in JSON, whose values are secret.
 MEMBERS = frozenset(
     {
         *("access_token", "refresh_token", "id_token", "token", "bearer", "code_verifier"),
@@ -32,17 +32,17 @@ MEMBERS = frozenset(
 VARIABLES = re.compile(
     r"(PASSWORD|PASSWD|SECRET|TOKEN|BEARER|WEBHOOK|API_?KEY|ACCESS_KEY)(?!.*_(FILE|PATH|DIR)$)"
 )
-# A shorter secret would be found by chance in what is none. A code is, but as a whole number only.
+# Shorter secrets would be found by chance in other text. One-time codes are matched as numbers.
 LEAST_SECRET = 8
-# A piece gives a secret away from here on: half of a short one, a dozen characters of a long one.
+# A piece is redacted from this length on: half of a short secret, 12 characters of a long one.
 LEAST_PIECE = 8
 MOST_PIECE = 12
 LONGEST_WORD = 15
-# Pieces are found by their grams. A piece of LEAST_PIECE holds a whole gram at every offset that
-# is a multiple of STRIDE: only these are looked at.
+# Pieces are found by their grams. A piece of LEAST_PIECE characters contains a whole gram that
+# starts at a multiple of STRIDE, so only these offsets are checked.
 GRAM = 5
 STRIDE = LEAST_PIECE - GRAM + 1
-# So often is escaped text looked into: JSON in a URL in HTML.
+# How many levels of escapes are undone: JSON in a URL in HTML.
 DEPTH = 3
 CHUNK_CHARS = 1_000_000
 
@@ -53,7 +53,7 @@ _ESCAPE = re.compile(
 )
 _BASE64 = re.compile(r"[\w+/-]{16,}", re.ASCII)
 _URL_ALPHABET = str.maketrans("-_", "+/")
-# A JSON web token does not belong into a report, known or not. A browser reads this pattern too.
+# A JSON web token is always redacted, known or not. The browser uses this pattern too.
 JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}")
 _CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
@@ -61,7 +61,7 @@ Span = tuple[int, int]
 
 
 class SecretStr(pydantic.SecretStr):
-    """A secret that the redactor knows from its first moment; its `repr` hides it."""
+    """A secret that is redacted from the moment it is made; its `repr` hides it."""
 
     def __init__(self, secret_value: str) -> None:
         super().__init__(secret_value)
@@ -73,13 +73,13 @@ def _learn_text(secret: str) -> str:
     return secret
 
 
-# A member of a model that is read from outside, and kept as a plain text.
+# A secret member of a model that is read from outside and kept as a plain string.
 SecretText = Annotated[str, pydantic.AfterValidator(_learn_text)]
 
 
 @dataclass
 class Known:
-    """Secrets by their grams: `places` are secret and offset of each, in squeezed lower case."""
+    """An index of secrets: `places` maps a gram, in squeezed lower case, to secrets and offsets."""
 
     values: set[str] = field(default_factory=set)
     forms: list[tuple[str, str]] = field(default_factory=list)
@@ -87,14 +87,14 @@ class Known:
     codes: set[str] = field(default_factory=set)
 
     def add(self, form: str) -> None:
-        """Index one way of writing a secret."""
+        """Add one form of a secret to the index."""
         folded, number = _fold(form), len(self.forms)
         self.forms.append((form, folded))
         for offset in range(len(folded) - GRAM + 1):
             self.places.setdefault(folded[offset : offset + GRAM], []).append((number, offset))
 
     def find(self, text: str) -> Iterator[Span]:
-        """Yield where secrets and pieces of them stand in folded text."""
+        """Yield the spans of secrets and their pieces in folded text."""
         places, done = self.places, 0
         offsets = range(0, len(text) - GRAM + 1, STRIDE)
         for at in [at for at in offsets if text[at : at + GRAM] in places]:
@@ -106,7 +106,7 @@ class Known:
                     done = end
 
     def _extend(self, text: str, at: int, number: int, offset: int) -> Span:
-        """Return how far text and secret agree around a gram; nothing where that tells nothing."""
+        """Return the span around a gram where text and secret agree; empty if it is too short."""
         form, folded = self.forms[number]
         begin, first = at, offset
         while begin > 0 and first > 0 and text[begin - 1] == folded[first - 1]:
@@ -116,36 +116,36 @@ class Known:
             end, last = end + 1, last + 1
         least = min(MOST_PIECE, max(LEAST_PIECE, (len(form) + 1) // 2))
         is_whole = last - first == len(form)
-        tells = last - first >= least and not _is_word(form[first:last])
-        return (begin, end) if is_whole or tells else (at, at)
+        is_piece = last - first >= least and not _is_word(form[first:last])
+        return (begin, end) if is_whole or is_piece else (at, at)
 
 
 known = Known()
 
 
 def learn(*secrets: str | None) -> None:
-    """Keep these secrets out of everything that leaves this process from now on.
+    """Redact these secrets from now on in everything that leaves this process.
 
-    Too short or too plain a one is not: see `is_hidable`. Of an address only what is secret in it
-    counts, not its host.
+    Secrets that are too short or too plain are not redacted: see `is_hidable`. Of an address, only
+    its secret parts are, not its host.
     """
     for secret in filter(None, secrets):
         for value in _pick_secret_parts(secret) if "://" in secret else (secret,):
             if value not in known.values and is_hidable(value):
                 known.values.add(value)
-                # As it is; as a form writes spaces; as bytes are read where nobody knows better.
+                # As it is; with spaces as in a form; as UTF-8 bytes that were read as Latin-1.
                 latin = value.encode(errors="replace").decode("latin-1")
                 for form in {_squeeze(value), value.replace(" ", "+"), _squeeze(latin)}:
                     known.add(form)
 
 
 def learn_members(body: Mapping[str, Any]) -> None:
-    """Learn what is secret by its name in a form, or in a server's JSON."""
+    """Learn the members of a form or of a server's JSON whose names are secret."""
     learn(*(value for name, value in body.items() if name in MEMBERS and isinstance(value, str)))
 
 
 def read_authorization(header: str) -> tuple[str, ...]:
-    """Return what is secret in an `Authorization` header (RFC 6750, RFC 7617)."""
+    """Return the secrets in an `Authorization` header (RFC 6750, RFC 7617)."""
     scheme, _, credentials = header.partition(" ")
     if scheme.lower() != "basic":
         return (credentials,)
@@ -156,23 +156,23 @@ def read_authorization(header: str) -> tuple[str, ...]:
 
 
 def learn_variables(variables: Mapping[str, str]) -> None:
-    """Learn what is secret by its name among variables, whichever program they are for."""
+    """Learn the variables whose names are secret, whichever program they are for."""
     learn(*(value for name, value in variables.items() if VARIABLES.search(name)))
 
 
 def learn_code(code: str) -> None:
-    """Keep a one-time code out: it is short, so only a number of its own is one."""
+    """Redact a one-time code; it is short, so only a whole number in the text matches."""
     known.codes.add(code)
 
 
 def is_hidable(secret: str) -> bool:
-    """Return whether a secret can be told from words and numbers that are none."""
+    """Return whether a secret can be distinguished from ordinary words and numbers."""
     squeezed = _squeeze(secret)
     return len(squeezed) >= LEAST_SECRET and not _is_word(squeezed)
 
 
 def redact(text: str) -> str:
-    """Return the text without any secret that we know, however written, and without any JWT."""
+    """Return the text without the known secrets, in any spelling, and without any JWT."""
     spans = _find_spans(text, DEPTH)
     spans += [match.span() for match in JWT.finditer(text)]
     parts, done = [], 0
@@ -184,7 +184,7 @@ def redact(text: str) -> str:
 
 
 def redact_json(value: Any) -> Any:
-    """Return the same JSON with every text in it redacted, names included."""
+    """Return the same JSON with every string redacted, including names."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
@@ -202,9 +202,9 @@ def redact_folder(folder: Path) -> None:
 
 
 def redact_file(path: Path) -> None:
-    """Redact a text file in place, JSON by its values and all else by lines; none is fine.
+    """Redact a text file in place, JSON by its values, else by lines; it need not exist.
 
-    What a killed program left of its JSON is text.
+    Incomplete JSON, from a killed program, is redacted as text.
     """
     if path.suffix == ".json":
         with contextlib.suppress(OSError, ValueError, RecursionError):
@@ -230,7 +230,7 @@ def _replace(path: Path, texts: Iterable[str]) -> None:
 
 
 def _find_spans(text: str, depth: int) -> list[Span]:
-    """Return where secrets stand in a text, and in what it says once it is unescaped."""
+    """Return the spans of secrets in a text, also of those that are escaped or encoded."""
     found = list(known.find(_fold(_squeeze(text))))
     spans = _spread(text, found) if found else []
     if known.codes:
@@ -256,7 +256,7 @@ def _spread(text: str, spans: Iterable[Span]) -> list[Span]:
 
 
 def _decode(packed: str) -> Iterator[Span]:
-    """Yield where a secret stands in base64, at whichever alignment."""
+    """Yield the spans of secrets in base64, at any alignment."""
     for shift in range(4):
         digits = packed[shift:].translate(_URL_ALPHABET)
         digits = digits[: len(digits) - (len(digits) % 4 == 1)]
@@ -268,7 +268,7 @@ def _decode(packed: str) -> Iterator[Span]:
 
 def _locate(text: str, spans: Iterable[Span]) -> list[Span]:
     """Return spans of unescaped text as spans of the text."""
-    # From each place of `plain` on, the two run in step.
+    # From each offset in `plain` on, both texts advance equally.
     plain, source, done = [0], [0], 0
     for match in _ESCAPE.finditer(text):
         at, length = match.start(), plain[-1] + match.start() - done
@@ -293,7 +293,7 @@ def _unescape(escape: str) -> str:
 
 
 def _read_escape(escape: str) -> Iterator[tuple[str, int]]:
-    """Yield the characters that an escape stands for, and how much of it is each one's."""
+    """Yield the characters of an escape, each with the length of its part of the escape."""
     kind = escape[:2].lower()
     if kind[0] == "%":
         octets = bytes.fromhex(escape.replace("%", ""))
@@ -314,7 +314,7 @@ def _read_escape(escape: str) -> Iterator[tuple[str, int]]:
 
 
 def _pick_secret_parts(url: str) -> Iterator[str]:
-    """Yield what of an address may be secret: its password, and what follows its host."""
+    """Yield the parts of an address that may be secret: its password, and what follows the host."""
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
         rest = [parts.password or "", *re.split(r"[/?&=#;]", url.partition(parts.netloc)[2])]
@@ -331,5 +331,5 @@ def _squeeze(text: str) -> str:
 
 
 def _fold(text: str) -> str:
-    """Return lower case of the same length: no other letter than this one becomes two."""
+    """Return lower case of the same length: only U+0130 would become two characters."""
     return text.replace("\u0130", "I").lower()

@@ -1,23 +1,23 @@
-"""How a 429 is waited out, by everything of ours that asks a server over HTTP."""
+"""Wait out a 429; every HTTP request of this package does it in this way."""
 
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
-# Windows are a minute long on many servers, and Retry-After is missing or nonsense on some.
+# Many servers count per minute, and some send no Retry-After or a useless one.
 RATE_WAITS_SECONDS = (5.0, 15.0, 20.0, 30.0)
 LONGEST_WAIT_SECONDS = 90
 
 
 def parse_retry_after(text: str | None) -> float | None:
-    """Return a believable Retry-After in seconds (RFC 9110, section 10.2.3), else None."""
+    """Return a plausible Retry-After in seconds (RFC 9110, section 10.2.3), else None."""
     if text is None or not (text.isascii() and text.isdigit()) or len(text) > 4:
         return None
     return float(text) if 1 <= int(text) <= LONGEST_WAIT_SECONDS else None
 
 
 class Answer(Protocol):
-    """What of an HTTP answer matters here."""
+    """The part of an HTTP answer that is needed here."""
 
     @property
     def status_code(self) -> int:
@@ -25,14 +25,14 @@ class Answer(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Return the headers, whose names are found in any case."""
+        """Return the headers; their names ignore case."""
 
 
 _Answer = TypeVar("_Answer", bound=Answer)
 
 
 class RateLimit:
-    """What to do about the answers to one request while some of them are a 429."""
+    """Decides how long to wait before one request is repeated after a 429."""
 
     def __init__(self, what: str, tell: Callable[[str], None]) -> None:
         self._what = what
@@ -40,7 +40,7 @@ class RateLimit:
         self._waits = iter(RATE_WAITS_SECONDS)
 
     def find_wait(self, answer: Answer) -> float | None:
-        """Return how many seconds to wait before asking again; None where this answer counts."""
+        """Return how many seconds to wait before the next try; None if this answer is final."""
         usual = next(self._waits, None) if answer.status_code == 429 else None
         if usual is None:
             return None
@@ -55,7 +55,7 @@ def wait_out(
     tell: Callable[[str], None],
     pause: Callable[[float], None] = time.sleep,
 ) -> _Answer:
-    """Ask, and again while the answer is a 429 that may be waited out; return the last answer."""
+    """Call `ask` until the answer is not a 429 or the waits are used up; return the answer."""
     limit = RateLimit(what, tell)
     answer = ask()
     while (seconds := limit.find_wait(answer)) is not None:

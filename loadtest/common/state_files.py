@@ -1,4 +1,4 @@
-"""The files of `.loadtest/<env>` by name, and their removal: nothing else is ever removed there."""
+"""The names of the files in `.loadtest/<env>`, and their removal; no other file is removed."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 from loadtest.errors import ConfigError
 
 LOCK_FILE = "provision.lock"
-# Below the environment's folder; `*` and `?` as in a shell, within one folder.
+# Relative to the environment's folder; `*` and `?` are those of a shell, within one folder.
 STATE_FILES = (
     *("bearer.json", "clients.json", "credentials.env", "credentials-????????.env"),
     *("provision.json", "data.json", "handed.json", "owned.json", "quota.json"),
@@ -19,26 +19,26 @@ TARGET_FILES = (
     *("target/accounts.sqlite*", "target/novamart-*.duckdb*", "target/ports.json"),
     *("target/target.log", "target/lock"),
 )
-# A process that was killed while it wrote leaves its temporary file (loadtest.common.files).
+# A process that is killed while it writes leaves its temporary file (loadtest.common.files).
 TEMPORARY = ".{name}.????????"
 
 
 def check_own(state_dir: Path) -> None:
-    """Raise ConfigError where a link makes `.loadtest/<env>` another folder than it looks."""
+    """Raise ConfigError if `.loadtest/<env>` is a link, or is below one, to another folder."""
     root = state_dir.parent.parent
     if state_dir.resolve() != root.resolve() / state_dir.parent.name / state_dir.name:
         raise ConfigError(
-            f"{state_dir} is reached by a link, it lies at {state_dir.resolve()}: nothing was "
-            "removed there; remove it by hand"
+            f"{state_dir} is a link to {state_dir.resolve()}: nothing was removed there; remove it "
+            "by hand"
         )
 
 
 def remove_known(
     state_dir: Path, patterns: tuple[str, ...], kept: tuple[str, ...] = ()
 ) -> tuple[Path, ...]:
-    """Remove the files that these patterns name, but those of a name that is `kept`; return them.
+    """Remove the files that match the patterns, except names in `kept`; return the removed ones.
 
-    A link goes, and not its target.
+    Of a link, only the link is removed, not its target.
     """
     check_own(state_dir)
     removed = []
@@ -50,7 +50,7 @@ def remove_known(
 
 
 def remove_empty(state_dir: Path) -> tuple[Path, ...]:
-    """Remove the environment's folders once they are empty; return what stays: nobody knows it."""
+    """Remove the environment's folders if they are empty; return the unknown files that stay."""
     check_own(state_dir)
     for folder in (state_dir / "failures", state_dir / "target"):
         if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
@@ -62,7 +62,7 @@ def remove_empty(state_dir: Path) -> tuple[Path, ...]:
 
 
 def _find(state_dir: Path, pattern: str) -> Iterator[Path]:
-    """Yield the files, or links, of a pattern; never through a folder that is a link."""
+    """Yield the files and links that match a pattern; never follow a folder that is a link."""
     folder = (state_dir / pattern).parent
     if folder.is_symlink() or not folder.is_dir():
         return

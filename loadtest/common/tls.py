@@ -1,6 +1,6 @@
-"""TLS of every client of ours: one context for all, and what a server shows of itself.
+"""The TLS context that all our clients share, and the certificate of a server.
 
-Each context of its own would read the certificate authorities for 0.1 s.
+A second context would need 0.1 s to read the certificate authorities again.
 """
 
 import ssl
@@ -16,15 +16,15 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class NetworkStream(Protocol):
-    """The connection below an answer, as the HTTP client shows it."""
+    """The connection of an answer, as the HTTP client returns it."""
 
     def get_extra_info(self, info: str) -> Any:
-        """Return the `ssl_object`, None where there is no TLS."""
+        """Return the `ssl_object`, or None without TLS."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A verified certificate: who issued it, how many days it is good for, over which TLS."""
+    """A verified certificate: its issuer, the days until it expires, and the TLS version."""
 
     issuer: str
     days_left: float
@@ -32,7 +32,7 @@ class Certificate:
 
 
 def is_sealed(url: str) -> bool:
-    """Return whether nobody reads along on the way there: https, or this machine itself."""
+    """Return whether nobody can read the traffic to a URL: https, or this machine itself."""
     with suppress(ValueError):
         parts = urlsplit(url)
         return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
@@ -40,12 +40,12 @@ def is_sealed(url: str) -> bool:
 
 
 def find_tls(url: str) -> ssl.SSLContext:
-    """Return what verifies servers; for a plain-http origin one that trusts nobody."""
+    """Return the context that verifies servers; for plain http, one that trusts no server."""
     return _verifying() if url.startswith("https:") else _trusting_nobody()
 
 
 def read_certificate(stream: NetworkStream) -> Certificate | None:
-    """Return what the server showed, None over plain http."""
+    """Return the server's certificate, None over plain http."""
     connection = stream.get_extra_info("ssl_object")
     if connection is None:
         return None
@@ -60,7 +60,7 @@ def read_certificate(stream: NetworkStream) -> Certificate | None:
 
 
 def find_verify_error(failure: BaseException | None) -> str | None:
-    """Return why a certificate was refused, in OpenSSL's words; None for another failure."""
+    """Return OpenSSL's reason for refusing a certificate; None for another failure."""
     while failure is not None:
         if isinstance(failure, ssl.SSLCertVerificationError):
             return str(failure.verify_message)

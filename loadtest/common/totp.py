@@ -1,4 +1,4 @@
-"""Time-based one-time codes (RFC 6238), none of them typed twice."""
+"""Time-based one-time codes (RFC 6238), each used only once."""
 
 import base64
 import hmac
@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from loadtest.common.redaction import learn, learn_code
 
-# Key → the last time step whose code was typed, for all sign-ins of this process: a verifier
-# takes a code only once (section 5.2).
-_typed: dict[bytes, int] = {}
+# Key → the last time step whose code was used, for all sign-ins of this process: a server accepts
+# a code only once (RFC 6238, section 5.2).
+_used: dict[bytes, int] = {}
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class _Parameters:
 
 
 class Totp:
-    """Codes of one secret: base32 as a setup page shows it, or a whole otpauth:// URI.
+    """Codes of one secret, given in base32 as on a setup page, or as an otpauth:// URI.
 
     Raises ValueError for anything else, without quoting it.
     """
@@ -33,20 +33,20 @@ class Totp:
         self._clock = clock
 
     def fresh_in_seconds(self) -> float:
-        """Return how long to wait for a code that was not typed yet."""
-        last = _typed.get(self._parameters.key, -1)
+        """Return how long to wait for a code that was not used yet."""
+        last = _used.get(self._parameters.key, -1)
         return max(0.0, (last + 1) * self._parameters.period_seconds - self._clock())
 
     def take(self) -> str:
-        """Return the code of this time step, which counts as typed from now on."""
+        """Return the code of this time step; it counts as used from now on."""
         step = self.find_step()
-        _typed[self._parameters.key] = step
+        _used[self._parameters.key] = step
         code = self.build_code(step)
         learn_code(code)
         return code
 
     def find_step(self) -> int:
-        """Return the time step of now."""
+        """Return the current time step."""
         return int(self._clock()) // self._parameters.period_seconds
 
     def build_code(self, step: int) -> str:
@@ -59,7 +59,7 @@ class Totp:
 
 
 def shorten(uri: str) -> str:
-    """Return the secret alone where an otpauth:// URI says nothing else of how codes are made."""
+    """Return only the secret of an otpauth:// URI, unless it has parameters of its own."""
     parameters = _parse(uri.strip())
     if parameters != _Parameters(parameters.key):
         return uri.strip()
@@ -67,7 +67,7 @@ def shorten(uri: str) -> str:
 
 
 def _parse(text: str) -> _Parameters:
-    """Read what users paste: grouped by spaces or dashes, in any case, often unpadded."""
+    """Read a secret as users paste it: with spaces or dashes, in any case, often unpadded."""
     given: dict[str, str] = {}
     if text.lower().startswith("otpauth:"):
         parts = urlsplit(text)
@@ -85,7 +85,7 @@ def _parse(text: str) -> _Parameters:
         algorithm=given.get("algorithm", "sha1").lower(),
     )
     if not key or not 6 <= parameters.digits <= 10 or not 0 < parameters.period_seconds <= 86_400:
-        raise ValueError("not the parameters of a code")
+        raise ValueError("not valid parameters of a code")
     if parameters.algorithm not in {"sha1", "sha256", "sha512"}:
         raise ValueError("not an algorithm of RFC 6238")
     return parameters

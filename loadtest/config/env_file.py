@@ -1,4 +1,4 @@
-"""Files of `NAME=value` lines: `.env` and the credentials."""
+"""Read files of `NAME=value` lines: `.env` and the credentials."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from loadtest.errors import ConfigError
 
 
 def parse_env_file(path: Path) -> dict[str, str]:
-    """Read `NAME=value` lines (quotes optional, `#` comments); raise ConfigError by line number."""
+    """Read `NAME=value` lines (quotes optional, `#` comments); a ConfigError names the line."""
     values: dict[str, str] = {}
     try:
         text = read_whole(path).decode()

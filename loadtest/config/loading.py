@@ -1,4 +1,4 @@
-"""Combine `loadtest.toml`, `.env`, the process environment and knobs given by flag."""
+"""Load the settings from `loadtest.toml`, `.env`, the process environment and the options."""
 
 import hashlib
 import os
@@ -21,10 +21,10 @@ from loadtest.errors import ConfigError
 
 CONFIG_VERSION = 1
 CONFIG_FILE = "loadtest.toml"
-# An address that was typed in passing keeps its state under such a name, and no environment may.
-TYPED_PREFIX = "url-"
+# Prefix of the state folder of an address given by --mcp-url; no environment may use it.
+URL_PREFIX = "url-"
 
-# Variable (and, in lower case with dashes, flag) → where the knob stands in a profile.
+# Variable (and, in lower case with dashes, option) → table and key of the knob in a profile.
 KNOBS: Mapping[str, tuple[str, str]] = {
     "ITERATIONS": ("cold_start", "iterations"),
     "STAGES": ("sessions", "stages"),
@@ -41,11 +41,11 @@ _T = TypeVar("_T")
 
 
 def _check_environment_name(name: str) -> str:
-    """Refuse what would put an environment's state where other things of `.loadtest` lie."""
+    """Refuse a name whose state folder would collide with other files in `.loadtest`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
-        raise ValueError("an environment is named by letters, digits, '-', '_' and '.'")
-    if name.casefold() in {"runs", "browser.json"} or name.casefold().startswith(TYPED_PREFIX):
-        raise ValueError(f"an environment cannot be named runs, browser.json or {TYPED_PREFIX}…")
+        raise ValueError("an environment's name has only letters, digits, '-', '_' and '.'")
+    if name.casefold() in {"runs", "browser.json"} or name.casefold().startswith(URL_PREFIX):
+        raise ValueError(f"an environment cannot be named runs, browser.json or {URL_PREFIX}…")
     return name
 
 
@@ -69,13 +69,13 @@ def load_settings(
     *,
     mcp_url: str | None = None,
 ) -> Settings:
-    """Combine `loadtest.toml`, `.env`, the process environment and knobs given by flag.
+    """Load the settings from `loadtest.toml`, `.env`, the process environment and the options.
 
-    `knobs` maps variable names (`STAGES`, `STAGE_SECONDS`, …) to text; a flag wins over the
+    `knobs` maps variable names (`STAGES`, `STAGE_SECONDS`, …) to text; an option wins over the
     process environment, which wins over `.env`, which wins over the profile. `mcp_url` is an MCP
-    endpoint typed in passing: it gets state of its own, and only what the named environment says
-    of pages, scope and claims. Raises ConfigError with every fault found, by name and never by
-    value.
+    endpoint that replaces the environment's own: it has its own state folder, and takes pages,
+    scope and claims only from an environment that is named. Raises ConfigError that lists every
+    fault by name, never by value.
     """
     file = _parse_file(root / CONFIG_FILE)
     variables = _read_variables(root, process_env)
@@ -84,7 +84,7 @@ def load_settings(
     base_url = variables.get("LOADTEST_BASE_URL")
     if mcp_url is not None:
         base_url, environment = _point_at(mcp_url, environment, named=environment_name is not None)
-        name = _name_typed(base_url + environment.mcp_path)
+        name = _name_url(base_url + environment.mcp_path)
     profile_key = profile_name or variables.get("LOADTEST_PROFILE") or environment.default_profile
     given = (knobs or {}).get("TOOLS") or variables.get("TOOLS")
     tools = _load_tools(root, name, environment, given)
@@ -124,12 +124,10 @@ def parse_base_url(text: str) -> str:
         ) from None
     loopback = parts.hostname in {"127.0.0.1", "::1", "localhost"}
     if parts.scheme == "http" and not loopback:
-        raise ConfigError(
-            "LOADTEST_BASE_URL must be https: a bearer must not cross a network in clear"
-        )
+        raise ConfigError("LOADTEST_BASE_URL must be https, so that no bearer is sent unencrypted")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ConfigError(
-            "LOADTEST_BASE_URL must be an origin only: remove path, query and fragment"
+            "LOADTEST_BASE_URL must be only an origin: remove path, query and fragment"
         )
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -196,10 +194,10 @@ def _point_at(mcp_url: str, environment: Environment, *, named: bool) -> tuple[s
     return f"{parts.scheme}://{parts.netloc}", Environment.model_validate(fresh | update)
 
 
-def _name_typed(mcp_url: str) -> str:
-    """Name an environment that is an address: its host, to be read, and a hash, to be unique."""
+def _name_url(mcp_url: str) -> str:
+    """Name the environment of an address: its host, for people, and a hash, to be unique."""
     host = re.sub(r"[^a-z0-9.-]", "_", parse_url(mcp_url).hostname or "")[:40]
-    return f"{TYPED_PREFIX}{host}-{hashlib.sha256(mcp_url.encode()).hexdigest()[:12]}"
+    return f"{URL_PREFIX}{host}-{hashlib.sha256(mcp_url.encode()).hexdigest()[:12]}"
 
 
 def _parse_clients(
@@ -222,7 +220,7 @@ def _parse_protocol(
 
 
 def _load_tools(root: Path, name: str, environment: Environment, given: str | None) -> ToolTable:
-    """Read the table that a flag or variable names, else the environment's, else NovaMart's."""
+    """Read the table from the option or variable, else the environment's, else NovaMart's."""
     if given:
         return read_table(Path(given))
     if isinstance(environment.tools, dict):
@@ -238,7 +236,7 @@ def _apply_knobs(
     flags: Mapping[str, str | None],
     tools: ToolTable,
 ) -> Profile:
-    """Return the profile with every knob that a flag or variable overrides."""
+    """Return the profile with every knob from an option or variable."""
     data: dict[str, Any] = profile.model_dump()
     for name, (table, key) in KNOBS.items():
         text = flags.get(name) or variables.get(name)
@@ -248,7 +246,7 @@ def _apply_knobs(
     faults = []
     if tool not in tools.tools:
         known = list_names(tools.tools)
-        faults.append(f"TOOL: {tools.source} has {known}; name a table with others by TOOLS")
+        faults.append(f"TOOL: {tools.source} has only {known}; set TOOLS to another table")
     try:
         made = Profile.model_validate(data)
     except ValidationError as failure:
@@ -269,7 +267,7 @@ def _check_limits(name: str, limits: Limits, profile: Profile) -> None:
         "max_duration_seconds": profile.scheduled_seconds(),
     }
     over = [
-        f"{limit} is {getattr(limits, limit)}, asked for {value}"
+        f"{limit} is {getattr(limits, limit)}, requested {value}"
         for limit, value in asked.items()
         if value > getattr(limits, limit)
     ]
@@ -278,14 +276,14 @@ def _check_limits(name: str, limits: Limits, profile: Profile) -> None:
 
 
 def _load_credentials(path: Path, variables: Mapping[str, str]) -> Credentials:
-    """Prefer variables; what provision kept counts only for the same user."""
+    """Read credentials from variables, else from provision's file if that is the same user's."""
     kept = parse_env_file(path)
     if kept:
         check_private(path, ConfigError, "chmod 600 it, then change the password")
     if variables.get("LOADTEST_EMAIL") not in {None, kept.get("LOADTEST_EMAIL")}:
         kept = {}
     values = kept | {name: value for name, value in variables.items() if value}
-    # A password that provision had to change goes before the variable that still holds it.
+    # If provision had to change the password, its file wins over the variable's old password.
     if kept.get("LOADTEST_PASSWORD_BEFORE") == variables.get("LOADTEST_PASSWORD", ""):
         values["LOADTEST_PASSWORD"] = kept.get("LOADTEST_PASSWORD", "")
     password = values.get("LOADTEST_PASSWORD")

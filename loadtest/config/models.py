@@ -25,16 +25,16 @@ from loadtest.config.kubernetes_types import (
 )
 from loadtest.errors import ConfigError
 
-# No load test has more of anything, and a larger number could not be reckoned with.
+# No load test has more of anything, and larger numbers would overflow.
 Positive = Annotated[int, Field(gt=0, le=10**9)]
-# Calls a second: less than one, for a small quota, or a whole number.
+# Calls per second: a whole number, or less than one for a small quota.
 Rate = Annotated[
     float,
     Field(ge=0.01, allow_inf_nan=False),
     AfterValidator(lambda rate: int(rate) if rate.is_integer() else rate),
 ]
 
-# The revisions that k6/lib/protocol.js speaks; auto takes the newest era that the target speaks.
+# The revisions in k6/lib/protocol.js; auto uses the newest era that the target speaks.
 Protocol = Literal["auto", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 STATELESS = "2026-07-28"
@@ -58,7 +58,7 @@ class ConfigTable(BaseModel):
 
 
 class Limits(ConfigTable):
-    """The most that an environment may be asked to bear; knobs above it are refused."""
+    """The highest load that an environment allows; knobs above it are refused."""
 
     max_vus: Positive
     max_rps: Positive
@@ -95,11 +95,11 @@ class Step(ConfigTable):
 
 
 class Pages(ConfigTable):
-    """How the sign-in and consent pages are driven: by accessible name, as a person would.
+    """How to drive the sign-in and consent pages: by accessible names, as a person does.
 
-    `steps` come before what we would do by ourselves, each once, in their order, as soon as their
-    control is there; `says` maps a cause to words of the page that tell it; a page that asks for
-    nothing known for `settle_seconds` is left for the authorize URL.
+    `steps` run before the built-in actions, each once, in order, as soon as their control exists.
+    `says` maps a cause to a text on the page that shows it. If a page shows nothing known for
+    `settle_seconds`, the browser returns to the authorize URL.
     """
 
     email_label: Names = ("Email",)
@@ -124,10 +124,10 @@ class Pages(ConfigTable):
 
 
 class Quota(ConfigTable):
-    """What a target takes of one OAuth client in a sliding minute.
+    """What a target allows one OAuth client in a sliding minute.
 
-    A call costs its tool's weight in units, 1 where none is given; an owner may have the quota
-    raised, to `most_units_per_minute` at most. With `fit` the tool mix of every run keeps it.
+    A call costs its tool's weight in units, 1 by default; an owner may raise the quota to at most
+    `most_units_per_minute`. With `fit`, the tool mix of every run stays within it.
     """
 
     units_per_minute: Positive
@@ -141,7 +141,7 @@ class Quota(ConfigTable):
 
 
 class Toleration(ConfigTable):
-    """A taint that runners bear; without a key, every one."""
+    """A taint that runners tolerate; without a key, every taint."""
 
     key: LabelKey | None = None
     operator: Literal["Equal", "Exists"] = "Equal"
@@ -151,9 +151,9 @@ class Toleration(ConfigTable):
     @model_validator(mode="after")
     def _check_operator(self) -> Self:
         if self.operator == "Exists" and self.value is not None:
-            raise ValueError('operator = "Exists" takes no value')
+            raise ValueError('operator = "Exists" cannot have a value')
         if self.operator == "Equal" and self.key is None:
-            raise ValueError('a toleration without a key has operator = "Exists"')
+            raise ValueError('a toleration without a key needs operator = "Exists"')
         return self
 
 
@@ -179,16 +179,16 @@ class Kubernetes(ConfigTable):
 
 
 class Environment(ConfigTable):
-    """One target as `loadtest.toml` describes it: everything but addresses and secrets.
+    """One target in `loadtest.toml`: everything except addresses and secrets.
 
-    Without `scope` the challenge or the metadata decides; with `workspace_claim` the bearer must
-    be a JWT that names the workspace; `client_metadata_url` is a Client ID Metadata Document of
-    ours, used where the authorization server takes such; `client_auth` is how a given client sends
-    its secret, where the server offers both ways; `cadence_days` is how often a run is due, if
-    it is; `mention` is the account or team that a report calls when a run failed or regressed;
-    `via` is where bearers come from, renewed ones included; with `revoke_after` the whole chain
-    ends by revoking what it left; `tools` are a table of what to call, or the path of one from the
-    root of the checkout, or `novamart`.
+    Without `scope`, the challenge or the metadata decides. With `workspace_claim`, the bearer must
+    be a JWT that names the workspace. `client_metadata_url` is our Client ID Metadata Document,
+    used if the authorization server accepts such documents. `client_auth` is how a given client
+    sends its secret, if the server offers both methods. `cadence_days` is how often a run is due.
+    `mention` is the account or team to mention if a run failed or regressed. `via` is where
+    bearers come from, also renewed ones. With `revoke_after`, the chain revokes at its end what it
+    left. `tools` is a table of what to call, the path of one from the root of the checkout, or
+    `novamart`.
     """
 
     target: Literal["reference", "hosted"]
@@ -212,11 +212,11 @@ class Environment(ConfigTable):
     kubernetes: Kubernetes | None = None
 
     def build_mcp_path(self, workspace_id: str | None) -> str:
-        """Return the path of the MCP endpoint, with the workspace where it names one."""
+        """Return the path of the MCP endpoint, with the workspace if it contains one."""
         if "{workspace_id}" not in self.mcp_path:
             return self.mcp_path
         if workspace_id is None:
-            raise ConfigError("LOADTEST_WORKSPACE_ID is not set, and mcp_path needs it")
+            raise ConfigError("LOADTEST_WORKSPACE_ID is not set, but mcp_path needs it")
         return self.mcp_path.replace("{workspace_id}", workspace_id)
 
 
@@ -230,7 +230,7 @@ class ColdStart(ConfigTable):
 class Sessions(ConfigTable):
     """Knobs of the concurrent-sessions ladder: one stage of `stage_seconds` per session count.
 
-    Without a `tool` it calls the first of the table.
+    Without `tool`, it calls the first one of the table.
     """
 
     stages: Annotated[tuple[Positive, ...], Field(min_length=1)]
@@ -240,7 +240,7 @@ class Sessions(ConfigTable):
     @model_validator(mode="after")
     def _check_stages(self) -> Self:
         if len(set(self.stages)) != len(self.stages):
-            raise ValueError("stages must differ from each other: rows are keyed by session count")
+            raise ValueError("stages must differ: the session count is the key of a row")
         return self
 
 
@@ -253,7 +253,7 @@ class Tools(ConfigTable):
 
 
 class Profile(ConfigTable):
-    """How hard to test: the knobs of the three scenarios."""
+    """How much load to send: the knobs of the three scenarios."""
 
     cold_start: ColdStart
     sessions: Sessions
@@ -261,20 +261,20 @@ class Profile(ConfigTable):
     max_failure_share: Annotated[float, Field(ge=0, le=1)] = 0.01
 
     def most_vus(self) -> int:
-        """Return the most virtual users that run at one time."""
+        """Return the highest number of virtual users that run at the same time."""
         return max(self.cold_start.vus, max(self.sessions.stages), self.tools.vus)
 
     def most_rps(self) -> float:
-        """Return the highest scheduled rate in calls/s (one call per session and second)."""
+        """Return the highest scheduled rate in calls/s (one call per second and session)."""
         return max(max(self.sessions.stages), self.tools.target_rps or 0)
 
     def scheduled_seconds(self) -> int:
-        """Return the scheduled time of ladder and mix; the cold start takes what it takes."""
+        """Return the scheduled time of ladder and mix; that of the cold start is not known."""
         return len(self.sessions.stages) * self.sessions.stage_seconds + self.tools.duration_seconds
 
 
 def parse_origin(url: str) -> str:
-    """Return scheme, host and port of a URL as a browser writes an origin; raise ValueError."""
+    """Return the origin of a URL as a browser writes it; raise ValueError if it is not a URL."""
     try:
         parts = parse_url(url)
     except ValueError:

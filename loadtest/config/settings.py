@@ -1,4 +1,4 @@
-"""What was configured: one environment, one profile, credentials and places."""
+"""What was configured: one environment, one profile, credentials and paths."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ CREDENTIALS_FILE = "credentials.env"
 
 @dataclass(frozen=True)
 class Credentials:
-    """Who signs in and where: from LOADTEST_* variables, else from what provision wrote."""
+    """Who signs in and where: from LOADTEST_* variables, else from provision's file."""
 
     email: str | None = None
     password: SecretStr | None = None
@@ -25,9 +25,9 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a stage may ask: one environment, one profile, credentials and places.
+    """Everything that was configured: one environment, one profile, credentials and paths.
 
-    `tools_assumed`: nobody said which tools to call, so they are NovaMart's if the target has them.
+    `tools_assumed`: no tools are configured, so NovaMart's are called if the target has them.
     """
 
     root: Path
@@ -53,7 +53,7 @@ class Settings:
 
     @property
     def runs_dir(self) -> Path:
-        """Return where run folders lie."""
+        """Return the folder of all run folders."""
         return self.root / STATE_DIR / "runs"
 
     @property
@@ -68,24 +68,24 @@ class Settings:
 
     @property
     def browser_record(self) -> Path:
-        """Return where the choice of browser is remembered, for all environments."""
+        """Return the file that stores the choice of browser, for all environments."""
         return self.root / STATE_DIR / "browser.json"
 
     @property
     def clients_file(self) -> Path:
-        """Return the 0600 file that remembers our registrations and refresh tokens."""
+        """Return the 0600 file that stores our registrations and refresh tokens."""
         return self.state_dir / "clients.json"
 
     def build_mcp_url(self, base_url: str, workspace_id: str | None) -> str:
-        """Return the MCP endpoint, of a workspace where the path names one."""
+        """Return the MCP endpoint, with the workspace if the path contains one."""
         return base_url + self.environment.build_mcp_path(workspace_id)
 
     def find_variable(self, name: str) -> str | None:
-        """Return a variable meant for hosted targets; a reference target never sees it."""
+        """Return a variable that is meant for hosted targets, or None for a reference target."""
         return None if self.is_reference() else self.variables.get(name)
 
     def find_sign_in_origins(self) -> frozenset[str]:
-        """Return where credentials may be typed, beside the servers' own origins."""
+        """Return the origins where credentials may be typed, besides the servers' own."""
         text = self.find_variable("LOADTEST_SIGN_IN_ORIGINS") or ""
         try:
             given = {parse_origin(part.strip()) for part in text.split(",") if part.strip()}
@@ -99,18 +99,18 @@ class Settings:
         return SecretStr(value) if value else None
 
     def list_tools(self, scenarios: Iterable[str]) -> tuple[str, ...]:
-        """Return the tools that these scenarios call."""
+        """Return the names of the tools that these scenarios call."""
         if "tools" in scenarios:
             return tuple(self.tools.tools)
         return (str(self.profile.sessions.tool),) if "sessions" in scenarios else ()
 
     def is_reference(self) -> bool:
-        """Return whether the target is the embedded one, started for the run."""
+        """Return whether the target is the embedded reference target."""
         return self.environment.target == "reference"
 
 
 def check_hosted(settings: Settings, *needed: str) -> None:
-    """Raise ConfigError naming every LOADTEST_* variable a hosted environment still lacks."""
+    """Raise ConfigError that names every LOADTEST_* variable that a hosted environment lacks."""
     if settings.is_reference():
         return
     have = {

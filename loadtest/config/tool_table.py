@@ -1,4 +1,4 @@
-"""Which tools a load test calls, how often and with what: a table by name, read or drafted."""
+"""The table of tools that a load test calls, with weights and arguments: read or drafted."""
 
 import hashlib
 import json
@@ -14,11 +14,11 @@ from loadtest.common.parsing import parse_json
 from loadtest.errors import ConfigError
 
 NOVAMART = Path(__file__).resolve().parents[2] / "k6" / "fixtures" / "novamart.json"
-# What a drafted table says where only a person knows.
+# What a draft contains where a person must fill in a value.
 BLANK = "<fill in: "
-# k6 has no way to quote these in the name of a series.
+# k6 cannot quote these in the name of a series.
 UNFIT_NAME = re.compile(r"""[,{}"'\x00-\x1f\x7f]|^\s|\s$|^$|^all$""")
-# A virtual user draws from a list with a place for each unit of weight.
+# A virtual user draws from a list that has one entry per unit of weight.
 MOST_WEIGHT = 1000
 DEEPEST_DRAFT = 4
 SHOWN_FAULTS = 3
@@ -26,7 +26,7 @@ SHOWN_NAMES = 20
 
 
 class Pool(BaseModel):
-    """One tool: its weight in the mix and the arguments that are drawn from, evenly."""
+    """One tool: its weight in the mix, and the arguments from which calls draw evenly."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +36,7 @@ class Pool(BaseModel):
 
 
 class Mirrored(BaseModel):
-    """An argument, by the names that lead to it, that a header repeats (MCP `x-mcp-header`)."""
+    """An argument, by its path of names, that a header repeats (MCP `x-mcp-header`)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,9 +45,9 @@ class Mirrored(BaseModel):
 
 
 class ToolTable(BaseModel):
-    """Tools by name, in the order of their table; `source` says where it stands.
+    """Tools by name, in the order of their table; `source` names the table.
 
-    `mirrored` names, by tool, the arguments that headers repeat: what the target's schemas ask for.
+    `mirrored` lists, by tool, the arguments that headers repeat, as the target's schemas require.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,7 +57,7 @@ class ToolTable(BaseModel):
     mirrored: Mapping[str, tuple[Mirrored, ...]] = {}
 
     def describe(self) -> str:
-        """Return the source and what tells one content of it from another."""
+        """Return the source and a hash of its content."""
         text = json.dumps(self._dump(), sort_keys=True)
         return f"{self.source} ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
@@ -69,7 +69,7 @@ class ToolTable(BaseModel):
         return json.dumps({"tools": tools}, ensure_ascii=False)
 
     def pick(self, names: Iterable[str], most_arguments: int | None = None) -> "ToolTable":
-        """Return the table of these tools alone, with so many arguments of each at most."""
+        """Return a table of only these tools, with at most `most_arguments` of each."""
         tools = {
             name: self.tools[name].model_copy(
                 update={"arguments": self.tools[name].arguments[:most_arguments]}
@@ -86,7 +86,7 @@ class ToolTable(BaseModel):
 
 
 class ListedTool(BaseModel):
-    """A tool as `tools/list` has it; nothing that a server says of it is taken for granted."""
+    """A tool from `tools/list`; what the server writes in it is not trusted."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -98,34 +98,34 @@ class ListedTool(BaseModel):
 
 
 def read_table(path: Path, source: str | None = None) -> ToolTable:
-    """Read a table from a JSON file; raise ConfigError in one line."""
+    """Read a table from a JSON file; raise ConfigError of one line."""
     source = source or str(path)
     try:
         text = read_whole(path).decode()
     except FileNotFoundError:
-        raise ConfigError(f"{source} does not exist: it was named as the table of tools") from None
+        raise ConfigError(f"{source}, the table of tools, does not exist") from None
     except (OSError, UnicodeDecodeError) as failure:
         raise ConfigError(f"{source} cannot be read: {failure.__class__.__name__}") from None
     try:
         body = parse_json(text, object_pairs_hook=_build_object)
     except ValueError as failure:
-        raise ConfigError(f"{source} is no valid JSON: {failure}") from None
+        raise ConfigError(f"{source} is not valid JSON: {failure}") from None
     return parse_table(body, source)
 
 
 def parse_table(body: object, source: str) -> ToolTable:
-    """Check `{tools: {name: {weight, arguments: [{…}]}}}`; raise ConfigError in one line."""
+    """Check `{tools: {name: {weight, arguments: [{…}]}}}`; raise ConfigError of one line."""
     tools = body.get("tools") if isinstance(body, dict) else None
     if not isinstance(tools, dict) or not tools:
         raise ConfigError(
-            f'{source}: no tools: expected {{"tools": {{"<name>": {{"weight": 1, "arguments": '
+            f'{source} has no tools: expected {{"tools": {{"<name>": {{"weight": 1, "arguments": '
             "[{…}]}}}"
         )
     pools: dict[str, Pool] = {}
     faults: list[str] = []
     for name, given in tools.items():
         if UNFIT_NAME.search(name):
-            faults.append(f"tool {name!r}: a row cannot be named so")
+            faults.append(f"tool {name!r}: this cannot be the name of a row")
             continue
         try:
             pools[name] = Pool.model_validate(given)
@@ -134,7 +134,7 @@ def parse_table(body: object, source: str) -> ToolTable:
         else:
             faults += (f"tool {name}, {fault}" for fault in _find_faults(pools[name]))
     if (weight := sum(pool.weight for pool in pools.values())) > MOST_WEIGHT:
-        faults.append(f"the weights add up to {weight}, {MOST_WEIGHT} at most")
+        faults.append(f"the sum of the weights is {weight}, but at most {MOST_WEIGHT} is allowed")
     if faults:
         more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
         raise ConfigError(f"{source}: {'; '.join(faults[:SHOWN_FAULTS])}{more}")
@@ -142,21 +142,21 @@ def parse_table(body: object, source: str) -> ToolTable:
 
 
 def list_names(names: Iterable[str]) -> str:
-    """Return names for a message, on one line; a server may have named them."""
+    """Return names on one line for a message; they may come from a server."""
     clean = [re.sub(r"[^\x20-\x7e]", "?", name)[:80] for name in names]
     more = f" and {len(clean) - SHOWN_NAMES} more" if len(clean) > SHOWN_NAMES else ""
     return (", ".join(clean[:SHOWN_NAMES]) or "none") + more
 
 
 def build_draft(listed: Iterable[ListedTool]) -> dict[str, Any]:
-    """Return a table of these tools for a person to fill in, made from their input schemas.
+    """Return a table of these tools for a person to complete, made from their input schemas.
 
-    It holds what a schema requires: a default, a constant or the first of an enumeration where
+    It holds what a schema requires: a default, a constant or the first value of an enumeration if
     there is one, else a blank, which `parse_table` refuses.
     """
     return {
-        "about": "Fill in the blanks, add arguments to draw from, and take out the tools that no "
-        "load test may call.",
+        "about": "Fill in the blanks, add arguments to draw from, and remove the tools that a load "
+        "test must not call.",
         "tools": {
             tool.name: {
                 "about": _describe_tool(tool),
@@ -170,11 +170,11 @@ def build_draft(listed: Iterable[ListedTool]) -> dict[str, Any]:
 
 
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build a JSON object; a key that stands twice would drop what it said first."""
+    """Build a JSON object; raise ValueError for a duplicate key, which would lose a value."""
     built: dict[str, Any] = {}
     for key, value in pairs:
         if key in built:
-            raise ValueError(f"{key!r} stands twice in one object")
+            raise ValueError(f"duplicate key {key!r} in one object")
         built[key] = value
     return built
 
@@ -189,15 +189,15 @@ def _describe(failure: ValidationError) -> Iterator[str]:
 
 
 def _find_faults(pool: Pool) -> Iterator[str]:
-    """Yield what no JSON-RPC request can carry, and what was left blank."""
+    """Yield the values that JSON-RPC cannot carry, and the blanks."""
     for index, arguments in enumerate(pool.arguments):
         for place, value in _walk(arguments, f"arguments[{index}]"):
             if isinstance(value, str) and value.startswith(BLANK):
-                yield f"{place} was not filled in"
+                yield f"{place} is not filled in"
             elif isinstance(value, float) and value - value != 0:
                 yield f"{place}: JSON has no {value}"
             elif not isinstance(value, str | int | float | None):
-                yield f"{place}: JSON has no {type(value).__name__}, write it as a text"
+                yield f"{place}: JSON has no {type(value).__name__}, write it as a string"
 
 
 def _walk(value: object, place: str) -> Iterator[tuple[str, object]]:
@@ -215,7 +215,7 @@ def _describe_tool(tool: ListedTool) -> str:
     lines = tool.description.strip().splitlines() if isinstance(tool.description, str) else []
     notes = tool.annotations if isinstance(tool.annotations, dict) else {}
     harmless = notes.get("readOnlyHint") is True
-    warning = "" if harmless else " [not declared read-only: each call may change something]"
+    warning = "" if harmless else " [not declared read-only: each call may change data]"
     return (lines[0] if lines else "no description") + warning
 
 
@@ -239,7 +239,7 @@ def _draft_value(schema: object, depth: int) -> Any:
     kind = schema.get("type")
     if kind == "object" and isinstance(schema.get("required"), list) and depth < DEEPEST_DRAFT:
         return _draft_object(schema, depth + 1)
-    words = [kind if isinstance(kind, str) else "any value"]
+    hints = [kind if isinstance(kind, str) else "any value"]
     if isinstance(schema.get("description"), str) and schema["description"].strip():
-        words.append(schema["description"].strip().splitlines()[0])
-    return f"{BLANK}{', '.join(words)}>"
+        hints.append(schema["description"].strip().splitlines()[0])
+    return f"{BLANK}{', '.join(hints)}>"

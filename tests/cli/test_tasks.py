@@ -237,7 +237,7 @@ def test_a_file_that_may_not_grow_as_on_a_full_disk_is_one_line(checkout: Path) 
     arguments = ("k6", "--env", "staging")
     code, said = start(checkout, *arguments, stdout=subprocess.DEVNULL, **options)
     assert code == 74, said
-    assert "/.loadtest/staging/holder.json: File too large: let files be larger" in said
+    assert "/.loadtest/staging/holder.json: File too large: allow larger files" in said
     assert said.count("\n") == 1
 
 

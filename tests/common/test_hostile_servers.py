@@ -79,8 +79,8 @@ def test_pages_of_tools_that_are_each_slow_are_bounded_together(
     [
         (endless_body, "it sends more than 4 MiB"),
         (gzip_bomb(1024), "it sends more than 4 MiB"),
-        (trickling_head, "no whole answer in time"),
-        (endless_keep_alives, "no whole answer in time"),
+        (trickling_head, "no complete answer in time"),
+        (endless_keep_alives, "no complete answer in time"),
     ],
 )
 def test_looking_for_an_authorization_server_is_bounded(

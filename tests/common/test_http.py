@@ -75,7 +75,7 @@ def test_an_answer_ends_at_the_cap_packed_or_not(ask: Ask, hostile: Answer) -> N
 def test_a_byte_now_and_then_does_not_prolong_a_request(ask: Ask, hostile: Answer) -> None:
     with HostileServer(hostile) as server, pytest.raises(httpx2.ReadTimeout) as caught:
         ask(server.url, SECONDS)
-    assert explain(caught.value) == "no whole answer in time"
+    assert explain(caught.value) == "no complete answer in time"
 
 
 @both
@@ -95,7 +95,7 @@ def test_a_packed_document_is_unpacked_within_the_cap(ask: Ask) -> None:
 @both
 @pytest.mark.parametrize(
     ("encoding", "words"),
-    [(b"br", "it is packed in a way that was not asked for"), (b"gzip", "its gzip is damaged")],
+    [(b"br", "it has a compression that was not requested"), (b"gzip", "its gzip is damaged")],
 )
 def test_what_cannot_be_unpacked_is_one_line(ask: Ask, encoding: bytes, words: str) -> None:
     def answer(_: Request) -> Iterator[bytes]:

@@ -99,7 +99,7 @@ def test_tools_are_a_flag_a_table_of_the_environment_or_novamarts(root: Path) ->
     assert settings.list_tools(("sessions",)) == ("b",)
     assert settings.list_tools(("sessions", "tools")) == ("a", "b")
     message = refuse(root, environment_name="prod", knobs={"TOOL": "c"}, process_env=given)
-    assert message == f"TOOL: {file} has a, b; name a table with others by TOOLS"
+    assert message == f"TOOL: {file} has only a, b; set TOOLS to another table"
 
 
 def test_an_environments_tools_may_lie_in_a_file_beside_the_settings(root: Path) -> None:
@@ -109,7 +109,8 @@ def test_an_environments_tools_may_lie_in_a_file_beside_the_settings(root: Path)
     config_file.write_text(text.replace('tools = "novamart"', 'tools = "mine.json"'))
     assert list(load_settings(root, "prod", process_env={}).tools.tools) == ["a"]
     (root / "mine.json").write_text("{}")
-    assert refuse(root, environment_name="prod", process_env={}).startswith("mine.json: no tools")
+    message = refuse(root, environment_name="prod", process_env={})
+    assert message.startswith("mine.json has no tools")
 
 
 def test_equal_stages_are_refused_because_rows_are_keyed_by_them(root: Path) -> None:
@@ -118,7 +119,7 @@ def test_equal_stages_are_refused_because_rows_are_keyed_by_them(root: Path) -> 
 
 def test_a_knob_above_the_limit_is_refused(root: Path) -> None:
     message = refuse(root, environment_name="prod", knobs={"STAGES": "1,201"}, process_env={})
-    assert "max_vus is 200, asked for 201" in message
+    assert "max_vus is 200, requested 201" in message
 
 
 def test_a_reference_target_never_sees_the_credentials_of_a_hosted_one(root: Path) -> None:

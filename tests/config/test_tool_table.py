@@ -54,12 +54,12 @@ def test_the_table_of_novamart_is_read_and_written_as_k6_reads_it() -> None:
     ("content", "words"),
     [
         (None, "does not exist"),
-        ("", "is no valid JSON"),
+        ("", "is not valid JSON"),
         ("[]", "no tools"),
         ('{"tools": []}', "no tools"),
         ('{"tools": {}}', "no tools"),
-        ('{"tools": {"a": {"weight": 1, "weight": 2}}}', "'weight' stands twice"),
-        ('{"tools": {"a": {"weight": 1, "arguments": [{}]}, "a": {}}}', "'a' stands twice"),
+        ('{"tools": {"a": {"weight": 1, "weight": 2}}}', "duplicate key 'weight'"),
+        ('{"tools": {"a": {"weight": 1, "arguments": [{}]}, "a": {}}}', "duplicate key 'a'"),
         ('{"tools": {"a": 1}}', "tool a, entry: "),
         ('{"tools": {"a": {"arguments": [{}]}}}', "tool a, weight: field required"),
         ('{"tools": {"a": {"weight": 0, "arguments": [{}]}}}', "tool a, weight: input should be g"),
@@ -71,12 +71,12 @@ def test_the_table_of_novamart_is_read_and_written_as_k6_reads_it() -> None:
         ('{"tools": {"a": {"weight": 1, "arguments": [{"b": NaN}]}}}', "JSON has no NaN"),
         ('{"tools": {"a": {"weight": 1, "arguments": [{}], "pool": 1}}}', "tool a, pool: "),
         ('{"tools": {"a": {"weight": 900, "arguments": [{}]}, "b": '
-         '{"weight": 101, "arguments": [{}]}}}', "the weights add up to 1001, 1000 at most"),
-        ('{"tools": {"a,b": {"weight": 1, "arguments": [{}]}}}', "tool 'a,b': a row cannot"),
-        ('{"tools": {"all": {"weight": 1, "arguments": [{}]}}}', "tool 'all': a row cannot"),
+         '{"weight": 101, "arguments": [{}]}}}', "the sum of the weights is 1001"),
+        ('{"tools": {"a,b": {"weight": 1, "arguments": [{}]}}}', "tool 'a,b': this cannot"),
+        ('{"tools": {"all": {"weight": 1, "arguments": [{}]}}}', "tool 'all': this cannot"),
     ],
 )  # fmt: skip
-def test_a_table_that_is_none_is_one_line_naming_file_tool_and_fault(
+def test_a_damaged_table_is_one_line_with_file_tool_and_fault(
     content: str | None, words: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "tools.json"
@@ -89,7 +89,7 @@ def test_a_table_that_is_none_is_one_line_naming_file_tool_and_fault(
     assert "\n" not in str(caught.value)
 
 
-def test_a_date_of_a_toml_table_is_to_be_written_as_a_text() -> None:
+def test_a_date_of_a_toml_table_must_be_a_string() -> None:
     import tomllib
 
     tools = tomllib.loads("[a]\nweight = 1\narguments = [{ since = [2026-01-01] }]\n")
@@ -97,10 +97,10 @@ def test_a_date_of_a_toml_table_is_to_be_written_as_a_text() -> None:
         parse_table({"tools": tools}, "loadtest.toml")
 
 
-def test_what_was_left_blank_is_named_wherever_it_stands() -> None:
+def test_every_blank_is_named() -> None:
     blank = {"a": [{"b": f"{BLANK}string>"}]}
     tools = {"x": {"weight": 1, "arguments": [{}, blank]}}
-    with pytest.raises(ConfigError, match=r"tool x, arguments\[1\]\.a\[0\]\.b was not filled in"):
+    with pytest.raises(ConfigError, match=r"tool x, arguments\[1\]\.a\[0\]\.b is not filled in"):
         parse_table({"tools": tools}, "tools.json")
 
 
@@ -109,7 +109,7 @@ def test_many_faults_are_counted_rather_than_listed() -> None:
         parse_table({"tools": {str(index): {**POOL, "weight": 0} for index in range(5)}}, "t")
 
 
-def test_two_contents_of_one_file_are_told_apart() -> None:
+def test_two_contents_of_one_file_are_distinguished() -> None:
     one = parse_table({"tools": {"a": POOL}}, "t")
     assert one.describe() == parse_table({"tools": {"a": {**POOL, "about": "x"}}}, "t").describe()
     assert one.describe() != parse_table({"tools": {"a": {**POOL, "weight": 2}}}, "t").describe()
@@ -127,7 +127,7 @@ def test_whatever_a_server_lists_its_draft_is_a_table_or_has_blanks(listed: dict
     if draft["tools"] and BLANK not in text:
         assert parse_table(json.loads(text), "draft").tools
     else:
-        with pytest.raises(ConfigError, match=r"was not filled in|no tools"):
+        with pytest.raises(ConfigError, match=r"is not filled in|no tools"):
             parse_table(json.loads(text), "draft")
 
 

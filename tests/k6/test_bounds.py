@@ -81,7 +81,7 @@ def test_k6_never_starts_against_a_list_that_never_ends(
     bearer_file: Path, binary: K6Binary
 ) -> None:
     words, asked = refuse(endless_keep_alives, bearer_file, binary)
-    assert words.endswith("is not measured: no whole answer in time")
+    assert words.endswith("is not measured: no complete answer in time")
     assert not asked
 
 

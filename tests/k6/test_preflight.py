@@ -145,7 +145,7 @@ def test_another_server_is_refused_with_a_table_to_fill_in(
             "arguments": [{}],
         },
     }
-    with pytest.raises(ConfigError, match=r"tool search, arguments\[0\]\.query was not filled in"):
+    with pytest.raises(ConfigError, match=r"tool search, arguments\[0\]\.query is not filled in"):
         read_table(draft)
 
 

@@ -113,7 +113,7 @@ def test_a_socks_proxy_before_a_remote_target_is_one_line(
     elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:9")
-    with pytest.raises(ConfigError, match=r"^HTTPS_PROXY names a SOCKS proxy"):
+    with pytest.raises(ConfigError, match=r"^HTTPS_PROXY is a SOCKS proxy"):
         discover(MCP_URL)
     assert elsewhere.proxy.seen == []
 
