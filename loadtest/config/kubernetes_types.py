@@ -1,4 +1,4 @@
-"""Kubernetes' own words as types that pydantic checks: names, labels, images, quantities."""
+"""Types for pydantic with the formats of Kubernetes: names, labels, images, quantities."""
 
 import re
 from typing import Annotated
@@ -21,7 +21,7 @@ def _build_check(pattern: str, expected: str, most: int = 253) -> AfterValidator
 
 
 def count_bytes(memory: str) -> int:
-    """Return how many bytes a `Memory` is."""
+    """Return a `Memory` as a number of bytes."""
     number = memory.rstrip("kKMGTi")
     unit = memory.removeprefix(number)
     power = " KMGT".index(unit[:1].upper() or " ")
@@ -29,7 +29,7 @@ def count_bytes(memory: str) -> int:
     return count
 
 
-# RFC 1123 as Kubernetes reads it: of a namespace, and of most other objects.
+# As Kubernetes applies RFC 1123, section 2.1: names of namespaces, and of most other objects.
 LabelName = Annotated[str, _build_check(_DNS_LABEL, "a DNS label such as load-tests", 63)]
 ObjectName = Annotated[
     str, _build_check(rf"{_DNS_LABEL}(\.{_DNS_LABEL})*", "a name such as my-registry")
@@ -38,7 +38,7 @@ LabelKey = Annotated[
     str, _build_check(rf"({_DNS_LABEL}(\.{_DNS_LABEL})*/)?{_VALUE}", "a label's key", 253 + 1 + 63)
 ]
 LabelValue = Annotated[str, _build_check(rf"({_VALUE})?", "a label's value", 63)]
-# Without tag or digest it would be whatever is newest on that day.
+# Without a tag or digest, the image would change from day to day.
 Image = Annotated[
     str,
     _build_check(

@@ -36,7 +36,7 @@ from tests.k6.kubernetes.pod_process import build_status
 from tests.k6.running import build_settings, mint_by_session, plan_run
 from tests.support.waiting import HANG_SECONDS
 
-BOUNDS = Bounds(poll=0.1, close=30.0, making=0.0)
+BOUNDS = Bounds(poll=0.1, close=30.0, create=0.0)
 NAME = "mcp-loadtest-prod-sessions"
 # What belongs to a fleet; its TestRun comes last.
 COLLECTIONS = (
@@ -221,7 +221,7 @@ def test_a_run_that_is_under_way_is_left_alone(
 ) -> None:
     launch()
     before = list_ours(admin, where.namespace)
-    with pytest.raises(K6Error, match=r"a run of this environment is under way in context loop"):
+    with pytest.raises(K6Error, match=r"a run of this environment is in progress in context loop"):
         launch()
     assert list_ours(admin, where.namespace) == before
 

@@ -1,1 +1,1 @@
-"""A fleet of k6 on Kubernetes: what the k6-operator is asked for, and how it is followed."""
+"""k6 runners in Kubernetes: creates a TestRun for the k6-operator and follows its pods."""

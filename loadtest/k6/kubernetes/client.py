@@ -1,4 +1,4 @@
-"""The user's cluster: found by their kubeconfig, asked by one client, refusals told in one line."""
+"""The user's cluster: found in the kubeconfig, one client, and each failure as one line."""
 
 import re
 import ssl
@@ -26,16 +26,16 @@ from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 
 TIMEOUT_SECONDS = 10.0
-# A list of pods holds about 10 KB of each, and a fleet may have a thousand.
+# A list of pods has about 10 KB per pod, and there may be a thousand runners.
 MAX_RESPONSE_BYTES = 64 * 2**20
-# A runner says something every 30 s: a connection that is silent for longer is dead.
+# A runner logs something every 30 s. A connection that is silent for longer is dead.
 SILENCE_SECONDS = 60.0
 CONTAINER = "k6"
-# What a credential plugin answers is the same in both versions, and lightkube knows but the older.
+# Credential plugins answer the same in both versions, but lightkube supports only the older one.
 EXEC_V1 = "client.authentication.k8s.io/v1"
 
-# What asking can end in: a refusal, no connection, a credential plugin that fails, or an answer
-# that is not of Kubernetes.
+# How a request can fail: a refusal, no connection, a failing credential plugin, or an answer that
+# does not come from Kubernetes.
 CLUSTER_ERRORS = (
     httpx2.HTTPError,
     ConfigError,
@@ -50,8 +50,9 @@ CLUSTER_ERRORS = (
 class Cluster:
     """A namespace of a cluster, and the connections to it; a context manager.
 
-    `kubectl` is how the user would ask the same cluster. Ours follows logs by `http`: lightkube's
-    own way to do so neither ends when the connection dies nor says where a line was cut.
+    `kubectl` is the command with which the user would reach the same cluster. Logs are followed
+    with `http`, because lightkube's own function neither ends when the connection dies nor shows
+    where a line was cut.
     """
 
     name: str
@@ -75,9 +76,9 @@ class Cluster:
 
     @contextmanager
     def follow_log(self, pod: str, since: str) -> Iterator[Iterator[bytes]]:
-        """Give what a pod's k6 prints, with timestamps, until it ends or the connection does.
+        """Yield what k6 prints in a pod, with timestamps, until it or the connection ends.
 
-        `since` is a timestamp of an earlier line, or empty; lines of that second come again.
+        `since` is the timestamp of an earlier line, or empty; lines of that second are sent again.
         """
         query = {"container": CONTAINER, "follow": "true", "timestamps": "true"}
         if since:
@@ -90,82 +91,82 @@ class Cluster:
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
-        """Turn whatever goes wrong with the cluster inside the block into one line."""
+        """Turn each failure of the cluster inside the block into a K6Error of one line."""
         try:
             yield
         except CLUSTER_ERRORS as failure:
             raise K6Error(self.explain(failure)) from None
 
     def explain(self, failure: Exception) -> str:
-        """Return in one line what went wrong, and what to do about it."""
+        """Return in one line what failed, and what to do about it."""
         if isinstance(failure, httpx2.HTTPStatusError):
             return self._explain_refusal(find_status(failure), find_message(failure))
         if isinstance(failure, httpx2.HTTPError) and not isinstance(failure, BodyError):
             return (
-                f"{self.name} cannot be reached at {self.server} ({_flatten(failure)}): see to "
-                f"network, VPN or proxy until `{self.kubectl} version` answers"
+                f"{self.name} cannot be reached at {self.server} ({_flatten(failure)}): check "
+                f"network, VPN and proxy, then try `{self.kubectl} version`"
             )
         if isinstance(failure, BodyError | msgspec.MsgspecError | LookupError):
             return (
-                f"{self.server} does not answer as a cluster ({_flatten(failure)}): see "
+                f"{self.server} does not answer like a cluster ({_flatten(failure)}): check "
                 f"`{self.kubectl} version`"
             )
         return (
             f"no credentials for {self.name} ({type(failure).__name__}): sign in to the cluster, "
-            f"until `{self.kubectl_for('get pods')}` answers"
+            f"then try `{self.kubectl_for('get pods')}`"
         )
 
     def _explain_refusal(self, code: int, message: str) -> str:
-        hooked = re.search(r'admission webhook "([^"]+)" denied the request: (.*)', message)
-        lacked = re.search(r'cannot (\w+) resource "([^"]+)" in API group "([^"]*)"', message)
-        nowhere = re.fullmatch(r'namespaces "([^"]+)" not found', message)
+        webhook = re.search(r'admission webhook "([^"]+)" denied the request: (.*)', message)
+        forbidden = re.search(r'cannot (\w+) resource "([^"]+)" in API group "([^"]*)"', message)
+        no_namespace = re.fullmatch(r'namespaces "([^"]+)" not found', message)
         if code == 401:
             return (
                 f"{self.name} refuses the credentials, which may have expired: sign in to the "
-                f"cluster again, until `{self.kubectl_for('get pods')}` answers"
+                f"cluster again, then try `{self.kubectl_for('get pods')}`"
             )
-        if hooked:
-            return f"{self.name} refuses it by its admission webhook {hooked[1]}: {hooked[2]}"
+        if webhook:
+            return f"the admission webhook {webhook[1]} of {self.name} refuses it: {webhook[2]}"
         if "exceeded quota" in message:
             return self.explain_quota(message)
-        if lacked:
-            verb, resource, group = lacked.groups()
-            ask = self.kubectl_for(f"auth can-i {verb} {name_resource(resource, group)}")
+        if forbidden:
+            verb, resource, group = forbidden.groups()
+            check = self.kubectl_for(f"auth can-i {verb} {name_resource(resource, group)}")
             return (
                 f"{self.name} does not let you {verb} {resource} in namespace {self.namespace}: "
-                f"have it granted, until `{ask}` says yes"
+                f"ask for this permission, then check it with `{check}`"
             )
         if "RBAC permissions not currently held" in message:
-            ask = self.kubectl_for("auth can-i get secrets")
+            check = self.kubectl_for("auth can-i get secrets")
             return (
-                f"{self.name} does not let you grant the runners what you may not do yourself: "
-                f"have it granted, until `{ask}` says yes"
+                f"{self.name} does not let you give the runners a permission that you do not have: "
+                f"ask for this permission, then check it with `{check}`"
             )
-        if nowhere:
+        if no_namespace:
             return (
-                f"{self.name} has no namespace {nowhere[1]}: make it by `{self.kubectl} create "
-                f"namespace {nowhere[1]}`, or name another one"
+                f"{self.name} has no namespace {no_namespace[1]}: create it with `{self.kubectl} "
+                f"create namespace {no_namespace[1]}`, or configure another one"
             )
         if code >= 500 or code == 429:
-            return f"{self.name} answers {code} ({message}): try again in a while"
+            return f"{self.name} answers {code} ({message}): try again later"
         return f"{self.name} refuses ({code}): {message}"
 
     def explain_quota(self, message: str) -> str:
-        """Return what a quota leaves no room for."""
+        """Return which quota is used up."""
         return (
             f"namespace {self.namespace} has no quota left ({message.partition('exceeded ')[2]}): "
-            f"see `{self.kubectl_for('describe quota')}`, have it raised or take fewer runners"
+            f"check `{self.kubectl_for('describe quota')}`, have it raised or use fewer runners"
         )
 
-    def kubectl_for(self, words: str) -> str:
-        """Return the command by which the user asks about this namespace."""
-        return f"{self.kubectl} {words} -n {self.namespace}"
+    def kubectl_for(self, command: str) -> str:
+        """Return a kubectl command of the user for this namespace."""
+        return f"{self.kubectl} {command} -n {self.namespace}"
 
 
 def open_cluster(where: Kubernetes, variables: Mapping[str, str]) -> Cluster:
-    """Return the cluster that the kubeconfig names, or the one that we run in; asks nothing yet.
+    """Return the cluster of the kubeconfig, or the one that this pod runs in; sends no request.
 
-    Raises K6Error when there is no kubeconfig, it cannot be read, or it lacks the context.
+    Raises K6Error if there is no kubeconfig, it cannot be read, or it lacks the context.
     """
     config = _find_config(where.context, variables)
     name = f"context {config.context_name}" if config.fname else "this cluster"
@@ -181,7 +182,7 @@ def open_cluster(where: Kubernetes, variables: Mapping[str, str]) -> Cluster:
     except (ConfigError, OSError, ValueError) as failure:
         place = config.fname or "the service account"
         raise K6Error(
-            f"{place}: {name} cannot be used ({_flatten(failure)}): have its file written anew"
+            f"{place}: {name} cannot be used ({_flatten(failure)}): have this file created again"
         ) from None
     kubectl = f"kubectl --context {config.context_name}" if config.fname else "kubectl"
     host = urlsplit(config.cluster.server).netloc.rpartition("@")[2]
@@ -194,13 +195,13 @@ def find_status(failure: Exception) -> int:
 
 
 def find_message(failure: httpx2.HTTPStatusError) -> str:
-    """Return what a refusal says, in one line."""
-    said = failure.status.message if isinstance(failure, ApiError) else None
-    return " ".join((said or failure.response.reason_phrase).split())
+    """Return the message of a refusal, in one line."""
+    message = failure.status.message if isinstance(failure, ApiError) else None
+    return " ".join((message or failure.response.reason_phrase).split())
 
 
 def name_resource(resource: str, group: str) -> str:
-    """Return a resource as `kubectl` takes it: with its group, before the subresource."""
+    """Return a resource in the form that `kubectl` expects: the group before the subresource."""
     plural, slash, part = resource.partition("/")
     return f"{plural}.{group}{slash}{part}" if group else resource
 
@@ -214,9 +215,7 @@ def _find_config(context: str | None, variables: Mapping[str, str]) -> SingleCon
         if not named and variables.get("KUBERNETES_SERVICE_HOST"):
             return _read_service_account()
         looked = ", ".join(str(path) for path in named) or "~/.kube/config"
-        raise K6Error(
-            f"no kubeconfig ({looked}): set KUBECONFIG to the file that your cluster gave you"
-        )
+        raise K6Error(f"no kubeconfig ({looked}): set KUBECONFIG to the file of your cluster")
     known: list[str] = []
     for path in paths:
         config = _read_config(path)
@@ -226,9 +225,9 @@ def _find_config(context: str | None, variables: Mapping[str, str]) -> SingleCon
             return _pick_context(path, config, wanted)
     looked = ", ".join(str(path) for path in paths)
     if context is None:
-        names = ", ".join(known) or "one"
         raise K6Error(
-            f"{looked} has no current context: name {names} as `context` of the environment"
+            f"{looked} has no current context: set `context` of the environment to one of its "
+            f"contexts ({', '.join(known) or 'none'})"
         )
     raise K6Error(f"{looked} has no context {context}: it has {', '.join(known) or 'none'}")
 
@@ -237,10 +236,10 @@ def _read_config(path: Path) -> KubeConfig:
     try:
         return KubeConfig.from_file(path)
     except (OSError, yaml.YAMLError, *CLUSTER_ERRORS, TypeError, AttributeError) as failure:
-        # What the file holds may be secret: its error is not quoted.
+        # The file may contain secrets, so the error is not quoted.
         raise K6Error(
-            f"{path} cannot be read as a kubeconfig ({type(failure).__name__}): see "
-            "`kubectl config view`, or have it written anew"
+            f"{path} cannot be read as a kubeconfig ({type(failure).__name__}): check "
+            "`kubectl config view`, or have the file created again"
         ) from None
 
 
@@ -248,7 +247,7 @@ def _pick_context(path: Path, config: KubeConfig, name: str) -> SingleConfig:
     try:
         found = config.get(name)
     except KeyError as failure:
-        raise K6Error(f"{path}: context {name} names {failure}, which is not there") from None
+        raise K6Error(f"{path}: context {name} names {failure}, which does not exist") from None
     assert found is not None
     user = found.user or User()
     if user.exec is not None and user.exec.apiVersion == EXEC_V1:
@@ -261,7 +260,7 @@ def _read_service_account() -> SingleConfig:
         found = KubeConfig.from_service_account().get()
     except (ConfigError, OSError, LookupError):
         raise K6Error(
-            "this pod has no service account to ask its cluster with: give it one, with "
+            "this pod has no token of a service account: set serviceAccountName and "
             "automountServiceAccountToken"
         ) from None
     assert found is not None
@@ -269,7 +268,7 @@ def _read_service_account() -> SingleConfig:
 
 
 class _RedactorTransport(httpx2.BaseTransport):
-    """Has the redactor know the credentials of each request, be they of a file or of a plugin."""
+    """Registers the credentials of each request for redaction, from a file or a plugin alike."""
 
     def __init__(self, sender: httpx2.BaseTransport) -> None:
         self._sender = sender
@@ -285,7 +284,7 @@ class _RedactorTransport(httpx2.BaseTransport):
 
 
 def _build_log_transport(config: SingleConfig, tls: ssl.SSLContext) -> httpx2.HTTPTransport:
-    """Return connections for logs: as many as there are runners, each open for a whole run."""
+    """Return a transport for logs: a connection per runner, open for the whole run."""
     return httpx2.HTTPTransport(
         verify=tls, limits=httpx2.Limits(), proxy=find_proxy(config.cluster.server)
     )

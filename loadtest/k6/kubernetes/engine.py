@@ -1,4 +1,4 @@
-"""The engine `kubernetes`: launches fleets, and hands fresh bearers to the one that runs."""
+"""`--engine kubernetes`: starts the runners of a scenario and passes fresh bearers to them."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ class KubernetesEngine:
         self._fresh: Sequence[Bearer] = ()
 
     def launch(self, order: Order) -> ClusterFleet:
-        """Ask for the runners of a scenario."""
+        """Create the runners of a scenario."""
         before = self._fresh
         fleet = self._fleet = launch_fleet(
             order,
@@ -29,7 +29,7 @@ class KubernetesEngine:
             where=self._where,
         )
         try:
-            if self._fresh is not before:  # renewed after the Secret was made of the old ones
+            if self._fresh is not before:  # renewed after the Secret was created
                 fleet.update_bearers(self._fresh)
         except BaseException:
             fleet.close()
@@ -37,7 +37,7 @@ class KubernetesEngine:
         return fleet
 
     def renew(self, bearers: Sequence[Bearer]) -> None:
-        """Put fresh bearers where the runners look; K6Error where they are not taken."""
+        """Put fresh bearers into the Secret that the runners read; K6Error if that fails."""
         self._fresh = bearers
         if self._fleet is not None:
             self._fleet.update_bearers(bearers)

@@ -1,4 +1,4 @@
-"""What Kubernetes is asked for: one scenario's TestRun and all it needs, and an account."""
+"""The Kubernetes objects of a scenario, and the account of the client that creates them."""
 
 import base64
 import hashlib
@@ -28,16 +28,15 @@ ENVIRONMENT_LABEL = "mcp-loadtest/environment"
 SCENARIO_LABEL = "mcp-loadtest/scenario"
 BEARER_KEY = "bearer.json"
 MASKED = "<masked>"
-# The operator makes `<name>-service-<n>` of a name, which is a label too: 63 characters at most.
-SLUG_CHARACTERS = 26
-# The operator's starter calls each runner by some 360 characters of one argument, and Linux takes
-# 128 KiB of one.
+# The operator adds `-service-<n>` to a name. The result is also a label: 63 characters at most.
+SHORT_NAME_CHARACTERS = 26
+# The starter gets some 360 characters per runner in one argument. Linux allows 128 KiB for one.
 MAX_RUNNERS = 300
-# k6's own; its image and the starter's name theirs by a word, which runAsNonRoot does not take.
+# User id of the k6 image. The image names its user by name; runAsNonRoot needs a number.
 USER_ID = 12345
-# Of a pod's memory; the rest is for what Go does not count.
+# Share of a pod's memory for Go's heap. The rest is for memory that Go does not count.
 HEAP_SHARE = 0.9
-# k6 reads its token once, at its start; what is above a run's length is for the start of k6.
+# k6 reads its token once, when it starts. A token is valid for this much longer than a run.
 TOKEN_SECONDS = 600
 
 SCRIPTS_FOLDER = "/scripts"
@@ -47,7 +46,7 @@ CLUSTER_FOLDER = "/cluster"
 
 @dataclass(frozen=True)
 class Manifests:
-    """One scenario's objects; all carry the same name, labels and namespace."""
+    """The objects of one scenario; all have the same name, labels and namespace."""
 
     service_account: Manifest
     role: Manifest
@@ -57,28 +56,28 @@ class Manifests:
     test_run: Manifest
 
     def list(self) -> tuple[Manifest, ...]:
-        """Return them in the order in which they are applied."""
+        """Return the objects in the order in which they are created."""
         own = (self.service_account, self.role, self.role_binding, self.config_map, self.secret)
         return (*own, self.test_run)
 
 
-def build_name(environment_name: str, last: str) -> str:
-    """Return the name of an environment's objects for a scenario, or for its client."""
-    return f"{MANAGER}-{build_short_name(environment_name)}-{last}"
+def build_name(environment_name: str, suffix: str) -> str:
+    """Return the name of the objects of a scenario of an environment, or of its client."""
+    return f"{MANAGER}-{build_short_name(environment_name)}-{suffix}"
 
 
 def build_short_name(environment_name: str) -> str:
-    """Return an environment's name as labels and objects take it, still different from others."""
+    """Return an environment's name in a form for labels and objects; it stays unique."""
     plain = re.sub(r"[^a-z0-9]+", "-", environment_name.lower()).strip("-")
-    if plain == environment_name and len(plain) <= SLUG_CHARACTERS:
+    if plain == environment_name and len(plain) <= SHORT_NAME_CHARACTERS:
         return plain
-    mark = hashlib.sha256(environment_name.encode()).hexdigest()[:8]
-    kept = plain[: SLUG_CHARACTERS - len(mark) - 1].strip("-")
-    return f"{kept}-{mark}" if kept else mark
+    digest = hashlib.sha256(environment_name.encode()).hexdigest()[:8]
+    kept = plain[: SHORT_NAME_CHARACTERS - len(digest) - 1].strip("-")
+    return f"{kept}-{digest}" if kept else digest
 
 
 def build_labels(environment_name: str, scenario: str | None = None) -> dict[str, str]:
-    """Return the labels by which what a run made is found, of one scenario or of all."""
+    """Return the labels that identify the objects of a run, of one scenario or of all."""
     labels = {
         "app.kubernetes.io/managed-by": MANAGER,
         ENVIRONMENT_LABEL: build_short_name(environment_name),
@@ -87,17 +86,17 @@ def build_labels(environment_name: str, scenario: str | None = None) -> dict[str
 
 
 def render_bearers(bearers: Iterable[tuple[str, float]], serial: int) -> str:
-    """Return tokens and when they expire as k6 reads them; `serial` tells newer from older."""
+    """Return a bearer file for k6; a higher `serial` means newer tokens."""
     entries = [{"access_token": token, "expires_at": expires} for token, expires in bearers]
     return json.dumps({"version": BEARER_VERSION, "serial": serial, "bearers": entries})
 
 
 def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> Manifests:
-    """Return what one scenario needs; UsageError for what no cluster can run."""
+    """Return the objects of one scenario; UsageError if no cluster can run it."""
     if order.parallelism > MAX_RUNNERS:
         raise UsageError(
-            f"--parallelism {order.parallelism}: the operator starts {MAX_RUNNERS} runners at "
-            "most; take fewer, and give each more cpu and memory"
+            f"--parallelism {order.parallelism}: the operator starts at most {MAX_RUNNERS} "
+            "runners; use fewer, with more cpu and memory each"
         )
     name = build_name(environment_name, order.scenario)
     labels = build_labels(environment_name, order.scenario)
@@ -107,12 +106,12 @@ def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> M
         (bearer.access_token.get_secret_value(), bearer.expires_at)
         for bearer in read_bearers(order.bearer_file)
     ]
-    private = _build_private(order)
-    # The one thing that runners may do: read the Secret that a fresh bearer is put into.
-    reading = _build_rule("", ("secrets",), ("get",), (name,))
+    secret_env = _build_secret_env(order)
+    # All that runners may do is read their Secret, to get fresh bearers.
+    read_secret = _build_rule("", ("secrets",), ("get",), (name,))
     return Manifests(
         service_account=_build_service_account(metadata),
-        role=_build_role(metadata, (reading,)),
+        role=_build_role(metadata, (read_secret,)),
         role_binding=_build_role_binding(metadata),
         config_map={
             "apiVersion": "v1",
@@ -127,7 +126,7 @@ def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> M
             "type": "Opaque",
             "data": {
                 key: base64.b64encode(value.encode()).decode()
-                for key, value in {BEARER_KEY: render_bearers(tokens, 0), **private}.items()
+                for key, value in {BEARER_KEY: render_bearers(tokens, 0), **secret_env}.items()
             },
         },
         test_run={
@@ -136,21 +135,21 @@ def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> M
             "metadata": metadata,
             "spec": {
                 "parallelism": order.parallelism,
-                # Without any, the operator has a shell run k6, which may keep SIGTERM from it.
+                # Without arguments the operator starts k6 in a shell, which may swallow SIGTERM.
                 "args": ["--no-usage-report"],
                 "script": {"localFile": f"{SCRIPTS_FOLDER}/{order.scenario}.js"},
-                # It would read the bearer into an archive.
+                # The initializer would put the bearer into an archive.
                 "initializer": {"disabled": True},
                 "starter": _build_starter(where, labels),
-                "runner": _build_runner(order, where, metadata, bundle, private),
+                "runner": _build_runner(order, where, metadata, bundle, secret_env),
             },
         },
     )
 
 
 def build_client_access(environment_name: str, where: Kubernetes) -> tuple[Manifest, ...]:
-    """Return an account with the rights that a run needs: to be applied once, by the user."""
-    # Not the labels of a run's objects: a run removes whatever has those.
+    """Return an account that may do what a run needs, and no more; the user applies it."""
+    # These differ from the labels of a run's objects, because a run removes whatever has those.
     labels = {
         "app.kubernetes.io/name": MANAGER,
         "app.kubernetes.io/component": "client",
@@ -166,7 +165,7 @@ def build_client_access(environment_name: str, where: Kubernetes) -> tuple[Manif
 
 
 def render_manifests(manifests: Iterable[Mapping[str, Any]]) -> str:
-    """Return the manifests as YAML documents; of a Secret no value is shown."""
+    """Return the manifests as YAML documents; the values of a Secret are masked."""
     return yaml.dump_all(
         [_mask(manifest) for manifest in manifests],
         Dumper=_Dumper,
@@ -184,7 +183,7 @@ def _mask(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of many lines as blocks, and nothing as an alias."""
+    """Writes multi-line strings as blocks, and never writes an alias."""
 
     def ignore_aliases(self, _: object) -> bool:
         return True
@@ -198,21 +197,23 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def _build_private(order: Order) -> dict[str, str]:
-    """Return the variables whose values are nobody's business: addresses, and outputs' own."""
-    private = {"MCP_URL": order.mcp_url}
+def _build_secret_env(order: Order) -> dict[str, str]:
+    """Return the variables that go into the Secret: addresses, and those of outputs."""
+    secret_env = {"MCP_URL": order.mcp_url}
     if "LIMIT_HOST" in order.variables:
-        private["LIMIT_HOST"] = order.variables["LIMIT_HOST"]
+        secret_env["LIMIT_HOST"] = order.variables["LIMIT_HOST"]
     for output in order.outputs:
         kind = output.partition("=")[0]
         if kind in FILES:
-            raise UsageError(f"--out {kind}: a runner's files go with its pod; use one that sends")
+            raise UsageError(
+                f"--out {kind}: a runner's files are lost with its pod; use one that sends"
+            )
         if "," in output:
-            raise UsageError(f"--out {kind}: in a cluster an output's argument has no comma")
+            raise UsageError(f"--out {kind}: in a cluster its argument cannot contain a comma")
     flags = build_output_flags(order.outputs, order.scenario)
     if flags:
-        private["K6_OUT"] = ",".join(flag.removeprefix("--out=") for flag in flags)
-    return private | dict(order.output_variables)
+        secret_env["K6_OUT"] = ",".join(flag.removeprefix("--out=") for flag in flags)
+    return secret_env | dict(order.output_variables)
 
 
 def _build_runner(
@@ -220,12 +221,12 @@ def _build_runner(
     where: Kubernetes,
     metadata: Mapping[str, Any],
     paths: Iterable[str],
-    private: Iterable[str],
+    secret_names: Iterable[str],
 ) -> Manifest:
     name = metadata["name"]
     return {
         "image": where.image,
-        # No autoscaler may move a runner to save a node: its part of the run would be lost.
+        # An autoscaler must not move a runner to save a node: the runner's figures would be lost.
         "metadata": {
             "labels": metadata["labels"],
             "annotations": {
@@ -236,23 +237,23 @@ def _build_runner(
         "serviceAccountName": name,
         **_build_pod(where),
         "resources": _build_resources(where.cpu, where.memory),
-        # A busy k6 answers late: the operator's own probe, of 1 s, would have it killed.
+        # A busy k6 answers late. The operator's default probe of 1 s would get it killed.
         "livenessProbe": _build_probe(periodSeconds=30, timeoutSeconds=10, failureThreshold=10),
         "readinessProbe": _build_probe(periodSeconds=2, timeoutSeconds=5, failureThreshold=10),
-        "env": _build_env(order, where, name, private),
+        "env": _build_env(order, where, name, secret_names),
         **_build_volumes(order, where, name, paths),
         **_build_spread(name, where),
     }
 
 
 def _build_env(
-    order: Order, where: Kubernetes, name: str, private: Iterable[str]
+    order: Order, where: Kubernetes, name: str, secret_names: Iterable[str]
 ) -> list[Manifest]:
     plain = {
         "GOGC": GARBAGE_PER_CENT,
         "GOMEMLIMIT": str(int(count_bytes(where.memory) * HEAP_SHARE)),
         **order.variables,
-        # A node keeps a long line in pieces of 16 KiB: stderr would come between a summary's.
+        # A node splits long lines every 16 KiB. Lines of stderr could get between the pieces.
         "K6_LOG_OUTPUT": "stdout",
         "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
         "MCP_BEARER_FILE": f"{BEARER_FOLDER}/{BEARER_KEY}",
@@ -263,10 +264,10 @@ def _build_env(
         plain |= {
             "RENEWAL_URL": f"{server}/api/v1/namespaces/{where.namespace}/secrets/{name}",
             "RENEWAL_TOKEN_FILE": f"{CLUSTER_FOLDER}/token",
-            # Beside the system's own, which Go still reads from their folder.
+            # In addition to the system's certificates, which Go reads from their own folder.
             "SSL_CERT_FILE": f"{CLUSTER_FOLDER}/ca.crt",
         }
-    sources = {key: {"secretKeyRef": {"name": name, "key": key}} for key in private}
+    sources = {key: {"secretKeyRef": {"name": name, "key": key}} for key in secret_names}
     return [
         *({"name": key, "value": value} for key, value in plain.items() if key not in sources),
         *({"name": key, "valueFrom": source} for key, source in sources.items()),
@@ -299,9 +300,9 @@ def _build_starter(where: Kubernetes, labels: Mapping[str, str]) -> Manifest:
 
 
 def _build_pod(where: Kubernetes) -> Manifest:
-    """Return what the operator takes of runner and starter alike."""
+    """Return the fields that runner and starter have in common."""
     return {
-        "automountServiceAccountToken": "false",  # the operator wants a text
+        "automountServiceAccountToken": "false",  # a string in the operator's schema
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER_ID,
@@ -351,7 +352,7 @@ def _build_spread(name: str, where: Kubernetes) -> Manifest:
 
 
 def _build_resources(cpu: str, memory: str) -> Manifest:
-    """Return a promise of both and a bound of memory alone: a throttled CPU measures itself."""
+    """Request both, but limit only memory: a throttled CPU would distort the figures."""
     return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
 
 
@@ -360,12 +361,12 @@ def _build_probe(**times: int) -> Manifest:
 
 
 def _build_projection(order: Order, where: Kubernetes) -> Manifest:
-    lasting = math.ceil(order.seconds) + where.start_seconds + TOKEN_SECONDS
+    seconds = math.ceil(order.seconds) + where.start_seconds + TOKEN_SECONDS
     authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
     return {
         "defaultMode": 0o440,
         "sources": [
-            {"serviceAccountToken": {"path": "token", "expirationSeconds": lasting}},
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": seconds}},
             {"configMap": authority},
         ],
     }
@@ -408,18 +409,18 @@ def _build_rule(
 
 
 def _list_client_rights(environment_name: str) -> tuple[Manifest, ...]:
-    """Return what our client may do: make things, and touch those alone that bear our names.
+    """Return what a run may do: create objects, and read, change and delete those with its names.
 
-    Whoever makes a Role must hold its rights: `get` of the Secrets by name is among them.
+    Who creates a Role must have all rights in it; `get` for the Secrets by name is one of them.
     """
     names = tuple(build_name(environment_name, scenario) for scenario in SCENARIOS)
-    touched = ("get", "patch", "delete")
+    verbs = ("get", "patch", "delete")
     rbac = ("roles", "rolebindings")
     return (
         _build_rule("", ("configmaps", "secrets", "serviceaccounts"), ("create",)),
-        _build_rule("", ("configmaps", "secrets", "serviceaccounts"), touched, names),
+        _build_rule("", ("configmaps", "secrets", "serviceaccounts"), verbs, names),
         _build_rule("rbac.authorization.k8s.io", rbac, ("create",)),
-        _build_rule("rbac.authorization.k8s.io", rbac, touched, names),
+        _build_rule("rbac.authorization.k8s.io", rbac, verbs, names),
         _build_rule("k6.io", ("testruns",), ("create", "list")),
         _build_rule("k6.io", ("testruns",), ("get", "delete"), names),
         _build_rule("", ("pods", "services", "events"), ("list",)),

@@ -1,4 +1,4 @@
-"""What is made in a cluster for one scenario, and how all of it goes again."""
+"""The objects of one scenario in a cluster: created, found again, removed."""
 
 import time
 from collections.abc import Mapping
@@ -20,95 +20,97 @@ from loadtest.k6.kubernetes.manifests import Manifest, Manifests
 from loadtest.k6.kubernetes.pods import read_pod
 
 TestRun: Any = create_namespaced_resource("k6.io", "v1alpha1", "TestRun", "testruns")
-# What a TestRun of ours owns, by the same name; removed in this order, after it.
+# What our TestRun owns. All have its name; they are removed after it, in this order.
 OWNED = (Secret, ConfigMap, RoleBinding, Role, ServiceAccount)
 
-# Stages of a TestRun: its runners were told to go; it has nothing left to do.
+# Stages of a TestRun: the starter was created; the TestRun has ended.
 STARTED_STAGES = frozenset({"started", "stopped", "finished"})
 ENDED_STAGES = frozenset({"stopped", "finished", "error"})
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How long things in a cluster may take, in seconds."""
+    """Time limits in a cluster, in seconds."""
 
     poll: float = 1.0
-    operator: float = 30.0  # to take up a TestRun, and then from each runner to the next
-    stuck: float = 15.0  # an image is pulled once more before that
-    silence: float = 60.0  # of the cluster, while a fleet runs
-    drain: float = 15.0  # a log, once its runner has ended
-    stop: float = 60.0  # a pod has 30 s from SIGTERM on, and then its log is read
-    close: float = 90.0
-    making: float = 60.0  # what a TestRun needs, and then the TestRun
+    operator: float = 30.0  # until the first reaction to a TestRun, and between two runners
+    stuck: float = 15.0  # long enough for a second try to pull an image
+    silence: float = 60.0  # of the cluster, while runners run
+    drain: float = 15.0  # to read the rest of a log after its runner has ended
+    stop: float = 60.0  # 30 s from SIGTERM until a pod is killed, and time to read its log
+    close: float = 90.0  # until all deleted pods are gone
+    create: float = 60.0  # to create all objects of a scenario
 
 
 class Objects:
-    """One scenario's objects: made, and removed, all or none."""
+    """Creates and removes all objects of one scenario."""
 
     def __init__(self, cluster: Cluster, manifests: Manifests, bounds: Bounds) -> None:
         self.name: str = manifests.test_run["metadata"]["name"]
-        self.asked = datetime.now(UTC)
+        self.created_at = datetime.now(UTC)
         self._cluster = cluster
         self._manifests = manifests
         self._bounds = bounds
-        self._made: list[Any] = []
+        self._created: list[Any] = []
 
-    def make(self) -> None:
-        """Create everything; the TestRun comes last, and then owns the rest."""
+    def create(self) -> None:
+        """Create everything. The TestRun comes last and then becomes the owner of the rest."""
         with self._cluster.explaining():
             for manifest in self._manifests.list():
-                made = self._create(manifest)
-            _check_accepted(self._manifests.test_run, made)
-            # By the cluster's clock, which its events have too.
-            self.asked = made.metadata.creationTimestamp
-            owner = {"apiVersion": made.apiVersion, "kind": made.kind, "name": self.name}
-            owners = [owner | {"uid": made.metadata.uid}]
+                test_run = self._create(manifest)
+            _check_accepted(self._manifests.test_run, test_run)
+            # By the cluster's clock, to compare it with the times of events.
+            self.created_at = test_run.metadata.creationTimestamp
+            owner = {"apiVersion": test_run.apiVersion, "kind": test_run.kind, "name": self.name}
+            owners = [owner | {"uid": test_run.metadata.uid}]
             patch = {"metadata": {"ownerReferences": owners}}
-            for kind in self._made[:-1]:
+            for kind in self._created[:-1]:
                 self._cluster.client.patch(kind, self.name, patch, patch_type=PatchType.MERGE)
 
     def remove(self) -> str | None:
-        """Delete what was made and wait until no pod is left; return which are slow to go, if any.
+        """Delete all objects, wait for the pods to go; return in one line which pods are left.
 
-        K6Error names what could not be deleted.
+        Raises K6Error that names what could not be deleted.
         """
-        if not self._made:
+        if not self._created:
             return None
         failure: K6Error | None = None
-        for kind in reversed(self._made):
+        for kind in reversed(self._created):
             try:
                 with self._cluster.explaining():
                     delete(self._cluster, kind, self.name)
-            except K6Error as refusal:
-                failure = failure or refusal
+            except K6Error as error:
+                failure = failure or error
         if failure is not None:
             remedy = self._cluster.kubectl_for(
                 f"delete testrun,secret,configmap,rolebinding,role,serviceaccount {self.name}"
             )
-            raise K6Error(f"{self.name} could not be removed ({failure}): use `{remedy}`")
-        self._made.clear()
+            raise K6Error(
+                f"{self.name} could not be removed ({failure}): remove it with `{remedy}`"
+            )
+        self._created.clear()
         try:
             slow = await_pods(self._cluster, self.name, self._bounds)
-        except K6Error as silent:
-            slow = str(silent)
+        except K6Error as error:
+            slow = str(error)
         return f"{self.name} is deleted, but {slow}" if slow else None
 
     def _create(self, manifest: Manifest) -> Any:
         wanted = codecs.from_dict(manifest)
         kind = type(wanted)
-        self._made.append(kind)  # before it is known: an answer may be lost
+        self._created.append(kind)  # first, because the answer may be lost
         try:
             return self._cluster.client.create(wanted)
         except ApiError as refusal:
-            self._made.pop()
+            self._created.pop()
             if find_status(refusal) != httpx2.codes.CONFLICT:
                 raise
-        # A run that died before its TestRun was there has left it, or another begins just now.
+        # Left by a run that died before it had a TestRun, or created by a run that is starting.
         found: Any = self._cluster.client.get(kind, self.name)
         age = datetime.now(UTC) - found.metadata.creationTimestamp
-        if age < timedelta(seconds=self._bounds.making):
-            raise K6Error(_describe_other_run(self._cluster, self.name, "since just now"))
-        self._made.append(kind)
+        if age < timedelta(seconds=self._bounds.create):
+            raise K6Error(_describe_other_run(self._cluster, self.name, "started just now"))
+        self._created.append(kind)
         delete(self._cluster, kind, self.name)
         return self._cluster.client.create(wanted)
 
@@ -116,9 +118,9 @@ class Objects:
 def remove_leftovers(
     cluster: Cluster, name: str, labels: Mapping[str, str], start_seconds: float, bounds: Bounds
 ) -> None:
-    """Remove what runs of an environment left that died, and see that `name` is free.
+    """Remove the objects of earlier runs of an environment that died, so that `name` is free.
 
-    K6Error when a run is under way, or pods of an earlier one do not go.
+    Raises K6Error if another run is in progress, or if pods of an earlier run do not end.
     """
     with cluster.explaining():
         runs = _list_runs(cluster, labels)
@@ -136,16 +138,16 @@ def remove_leftovers(
 
 
 def check_operator(cluster: Cluster) -> None:
-    """Raise K6Error where the cluster knows no TestRuns, or does not let us see ours."""
+    """Raise K6Error if the cluster has no k6-operator, or does not let us list TestRuns."""
     with cluster.explaining():
         _list_runs(cluster, {})
 
 
 def delete(cluster: Cluster, kind: Any, name: str) -> None:
-    """Delete an object unless it is gone; what it owns is collected after it.
+    """Delete an object if it exists; the cluster deletes what the object owns afterwards.
 
-    Never before it: the operator makes the runners of a TestRun again for as long as there is one,
-    even while it is being deleted.
+    Never earlier: as long as a TestRun exists, even while it is being deleted, the operator
+    creates its runners again.
     """
     try:
         cluster.client.delete(kind, name, cascade=CascadeType.BACKGROUND)
@@ -155,7 +157,7 @@ def delete(cluster: Cluster, kind: Any, name: str) -> None:
 
 
 def await_pods(cluster: Cluster, name: str, bounds: Bounds) -> str | None:
-    """Wait until no pod of a deleted TestRun is left; return how many are slow to go, in words."""
+    """Wait until no pod of a deleted TestRun is left; return in one line how many remain."""
     deadline = time.monotonic() + bounds.close
     while True:
         with cluster.explaining():
@@ -163,9 +165,9 @@ def await_pods(cluster: Cluster, name: str, bounds: Bounds) -> str | None:
         if count == 0:
             return None
         if time.monotonic() > deadline:
-            see = cluster.kubectl_for(f"get pods -l k6_cr={name}")
+            check = cluster.kubectl_for(f"get pods -l k6_cr={name}")
             pods = "pod is" if count == 1 else "pods are"
-            return f"{count} {pods} still there after {bounds.close:.0f} s: see `{see}`"
+            return f"{count} {pods} still there after {bounds.close:.0f} s: check `{check}`"
         time.sleep(bounds.poll)
 
 
@@ -177,17 +179,17 @@ def _list_runs(cluster: Cluster, labels: Mapping[str, str]) -> list[Any]:
             raise
     raise K6Error(
         f"{cluster.name} has no k6-operator: install it (`helm install k6-operator "
-        "grafana/k6-operator`), or have it installed"
+        "grafana/k6-operator`), or ask its administrator for it"
     )
 
 
 def _is_under_way(cluster: Cluster, run: Any, start: timedelta) -> bool:
-    """Tell whether somebody still waits for a TestRun, as far as that can be seen."""
+    """Tell whether the run of a TestRun is probably still in progress."""
     stage = (run.status or {}).get("stage", "")
     if stage in ENDED_STAGES:
         return False
     if stage not in STARTED_STAGES:
-        # Whoever asked for it has given up by then.
+        # After that time, its run has given up.
         return bool(datetime.now(UTC) - run.metadata.creationTimestamp < start)
     pods = cluster.client.list(Pod, labels={"k6_cr": run.metadata.name, "runner": "true"})
     return any(read_pod(pod).phase in {"Pending", "Running"} for pod in pods)
@@ -195,18 +197,18 @@ def _is_under_way(cluster: Cluster, run: Any, start: timedelta) -> bool:
 
 def _describe_other_run(cluster: Cluster, name: str, since: str) -> str:
     return (
-        f"a run of this environment is under way in {cluster.name}, {since}: wait for its end, or "
-        f"remove it by `{cluster.kubectl_for(f'delete testrun {name}')}`"
+        f"a run of this environment is in progress in {cluster.name}, {since}: wait for its end, "
+        f"or remove it with `{cluster.kubectl_for(f'delete testrun {name}')}`"
     )
 
 
-def _check_accepted(wanted: Manifest, made: Any) -> None:
-    """Raise K6Error when an older operator's TestRun has dropped what it does not know."""
-    asked, got = wanted["spec"], made["spec"]
-    dropped = [key for key in asked if key not in got]
-    dropped += [f"runner.{key}" for key in asked["runner"] if key not in got.get("runner", {})]
+def _check_accepted(wanted: Manifest, created: Any) -> None:
+    """Raise K6Error if an older operator has dropped fields that it does not support."""
+    sent, kept = wanted["spec"], created["spec"]
+    dropped = [key for key in sent if key not in kept]
+    dropped += [f"runner.{key}" for key in sent["runner"] if key not in kept.get("runner", {})]
     if dropped:
         raise K6Error(
-            f"the k6-operator of this cluster does not know {', '.join(dropped)} of a TestRun: "
-            "have it updated to 1.6 or later"
+            f"the k6-operator of this cluster does not support {', '.join(dropped)} in a "
+            "TestRun: update it to 1.6 or later"
         )

@@ -1,4 +1,4 @@
-"""A runner's log as it comes from its pod: whole lines, each once, however often it breaks off."""
+"""A runner's log, copied from its pod: whole lines, each once, even if the stream breaks off."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -11,10 +11,10 @@ from loadtest.errors import K6Error
 
 
 class PodLog:
-    """Appends to a private file what a log stream brings, without its timestamps.
+    """Appends the lines of a log stream to a private file, without their timestamps.
 
-    A stream that was cut is taken up again at `stamp`: its lines of before are known by theirs.
-    Raises K6Error when the file cannot be written.
+    After an interruption the next stream starts at `stamp`; lines that were copied before are
+    recognized by their timestamps. Raises K6Error if the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,10 +35,10 @@ class PodLog:
     ) -> None:
         os.close(self._file)
 
-    def take(self, chunks: Iterable[bytes]) -> bool:
-        """Append the lines of one stream, and tell whether it brought anything new.
+    def append(self, chunks: Iterable[bytes]) -> bool:
+        """Append the lines of one stream; return whether any of them was new.
 
-        A line without an end is new, and left for the next stream to bring whole.
+        An incomplete last line counts as new. It is not written: the next stream has it whole.
         """
         known, rest, is_new = self._at_stamp, b"", False
         resumed_at = self.stamp
@@ -47,7 +47,7 @@ class PodLog:
             fresh: list[bytes] = []
             for line in lines:
                 stamp, _, text = line.partition(b" ")
-                # The kubelet writes all of one width: they sort as texts.
+                # The kubelet writes all timestamps in one width, so they sort as text.
                 written = stamp.decode("ascii", "replace")
                 if written < resumed_at:
                     continue

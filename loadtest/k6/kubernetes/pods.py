@@ -1,4 +1,4 @@
-"""What a pod tells of its runner: whether it runs, what it waits for, how it ended."""
+"""The state of a runner's pod: whether it runs, what it waits for, how it ended."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,17 +8,17 @@ from lightkube.resources.core_v1 import Pod
 
 from loadtest.k6.kubernetes.client import CONTAINER
 
-# An exit code above it is 128 and the number of the signal that killed the container.
+# A higher exit code is this number plus the number of the signal that killed the container.
 SIGNAL_BASE = 128
-# A node that is gone does not tell how its pods ended.
+# Reasons of a pod whose node is gone: nobody reports how its containers ended.
 NODE_LOST_REASONS = frozenset({"NodeLost", "DeletionByTaintManager"})
-# Kubernetes 1.35 and later copies it from the node to each pod; before, a region is unknown.
+# Kubernetes 1.35 and later copies this label from the node to its pods.
 REGION_LABEL = "topology.kubernetes.io/region"
 
 
 @dataclass(frozen=True)
 class End:
-    """How a runner ended: k6's exit code, and why it is lost, each if there is one."""
+    """How a runner ended: k6's exit code if known, and why the runner was lost, if it was."""
 
     exit_code: int | None = None
     reason: str | None = None
@@ -26,11 +26,12 @@ class End:
 
 @dataclass(frozen=True)
 class PodState:
-    """A pod as it was seen; `job` is the one that made it, `is_going` tells of its deletion.
+    """The state of a pod; `job` is the Job that created it, `is_going` means it is being deleted.
 
-    `is_ready` tells whether its k6 answers the probe, without which nobody reaches its Service.
-    `disruption` is why it has to go, in Kubernetes' own words (`Evicted`, `NodeLost`); `waiting`
-    is what a container waits for, as reason and message; `unplaced` is why no node takes it.
+    `is_ready` means that k6 answers the probe; before that, its Service does not reach it.
+    `disruption` is the reason that Kubernetes gives for removing the pod (`Evicted`, `NodeLost`);
+    `waiting` is the reason and message of a container that waits; `unplaced` is the message of the
+    scheduler if there is no node for the pod.
     """
 
     name: str
@@ -48,16 +49,16 @@ class PodState:
     unplaced: str | None
 
     def is_starter(self) -> bool:
-        """Tell whether it starts the runners, rather than being one."""
+        """Return whether this pod is the starter, not a runner."""
         return self.job.endswith("-starter")
 
     def has_ended(self) -> bool:
-        """Tell whether none of its containers runs, or will."""
+        """Return whether all containers have ended."""
         return self.phase in {"Succeeded", "Failed"}
 
 
 def read_pod(pod: Pod) -> PodState:
-    """Return what a pod tells."""
+    """Return the state of a pod."""
     metadata, status = pod.metadata, pod.status or PodStatus()
     assert metadata is not None
     assert metadata.creationTimestamp is not None
@@ -96,7 +97,7 @@ def _find_end(state: ContainerState, phase: str | None, disruption: str | None) 
         killed = f"killed by signal {code - SIGNAL_BASE}" if code > SIGNAL_BASE else None
         return End(code, disruption or ("OOMKilled" if ended.reason == "OOMKilled" else killed))
     if phase in {"Failed", "Succeeded"}:
-        return End(reason=disruption or "its pod does not tell how k6 ended")
+        return End(reason=disruption or "the exit code of k6 is unknown")
     return End(reason="NodeLost") if disruption in NODE_LOST_REASONS else None
 
 

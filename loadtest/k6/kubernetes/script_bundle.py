@@ -1,17 +1,17 @@
-"""One scenario's scripts as a ConfigMap holds them: flat keys, and the paths they stand for."""
+"""The scripts of one scenario as a ConfigMap: flat keys, and the path that each key stands for."""
 
 from collections.abc import Mapping
 
 from loadtest.errors import K6Error
 from loadtest.k6.command import SCRIPTS
 
-# Of all values of a ConfigMap together.
+# Limit of all values of a ConfigMap together.
 MAX_CONFIG_MAP_BYTES = 1024 * 1024
 TOOLS = "tools.json"
 
 
 def build_bundle(scenario: str, tools: str) -> dict[str, str]:
-    """Return by path what one scenario's k6 reads; K6Error when no ConfigMap holds it."""
+    """Return the files that k6 reads for one scenario; K6Error if they exceed a ConfigMap."""
     script = SCRIPTS / f"{scenario}.js"
     bundle = {
         path.relative_to(SCRIPTS).as_posix(): path.read_text(encoding="utf-8")
@@ -22,7 +22,7 @@ def build_bundle(scenario: str, tools: str) -> dict[str, str]:
 
 
 def name_key(path: str) -> str:
-    """Return the key that stands for a path: a ConfigMap's keys have no slash."""
+    """Return the key of a path: the keys of a ConfigMap cannot contain a slash."""
     return path.replace("/", ".")
 
 

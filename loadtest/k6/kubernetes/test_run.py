@@ -1,4 +1,4 @@
-"""A fleet of k6 by the k6-operator: asked for, watched, its logs brought home, and removed."""
+"""The runners of one TestRun: created, watched, their logs copied, and removed."""
 
 import base64
 import contextlib
@@ -41,10 +41,10 @@ from loadtest.state.bearers import Bearer
 
 @dataclass
 class _Runner:
-    """What is known of a runner.
+    """The state of a runner.
 
-    Its log began with `head` bytes that are not its own. `followed` is set once a stream brings it,
-    `over` when it can bring nothing new, `drained` when all of it was brought.
+    Its log file began with `head` bytes of something else. `followed` is set when a stream of its
+    log is open, `over` when no new lines can come, `drained` when the whole log was copied.
     """
 
     number: int
@@ -69,10 +69,10 @@ def launch_fleet(
     where: Kubernetes,
     bounds: Bounds | None = None,
 ) -> "ClusterFleet":
-    """Ask the cluster for the runners; what a run that died has left there is removed first.
+    """Remove what an earlier run left in the cluster, then create the runners.
 
-    Raises K6Error when another run of the environment is under way, or the cluster refuses;
-    nothing stays behind then.
+    Raises K6Error if another run of the environment is in progress or the cluster refuses; then
+    nothing stays in the cluster.
     """
     bounds = bounds or Bounds()
     manifests = build_manifests(order, environment_name, where)
@@ -80,12 +80,12 @@ def launch_fleet(
     labels = build_labels(environment_name)
     remove_leftovers(cluster, objects.name, labels, where.start_seconds, bounds)
     try:
-        objects.make()
+        objects.create()
     except BaseException as failure:
         try:
             slow = objects.remove()
-        except K6Error as left:
-            raise K6Error(f"{failure}; and then {left}") from None
+        except K6Error as error:
+            raise K6Error(f"{failure}; and then {error}") from None
         if slow is not None and isinstance(failure, K6Error):
             raise K6Error(f"{failure}; {slow}") from None
         raise
@@ -93,7 +93,7 @@ def launch_fleet(
 
 
 class ClusterFleet:
-    """The runners of one TestRun: a thread watches their pods, one each follows their logs."""
+    """The runners of one TestRun: a thread polls the pods, one per runner copies its log."""
 
     def __init__(
         self,
@@ -121,14 +121,14 @@ class ClusterFleet:
         self._watcher.start()
 
     def look(self) -> tuple[RunnerState, ...]:
-        """Return the runners as they were a moment ago."""
+        """Return the runners as of the last poll."""
         if self._fault is not None:
             raise K6Error(self._fault)
         assert self._watcher.is_alive() or self._over.is_set(), "nobody watches the pods"
         return tuple(self._describe(runner) for runner in self._runners)
 
     def update_bearers(self, bearers: Iterable[Bearer]) -> None:
-        """Put fresh bearers where the runners ask for them, while there are any."""
+        """Put fresh bearers into the Secret, unless the runners are being removed."""
         if self._ending.is_set():
             return
         self._serial += 1
@@ -141,7 +141,7 @@ class ClusterFleet:
             )
 
     def stop(self) -> None:
-        """Delete the TestRun: its pods get SIGTERM, and k6 ends as by Ctrl-C, with a summary."""
+        """Delete the TestRun: its pods get SIGTERM, and k6 ends as after Ctrl-C, with a summary."""
         # Read a runner's log even when its pod is about to be deleted.
         with contextlib.suppress(K6Error, *CLUSTER_ERRORS):
             self._poll()
@@ -149,14 +149,14 @@ class ClusterFleet:
             if runner.thread is not None:
                 runner.followed.wait(self._bounds.poll)
         self._ending.set()
-        with contextlib.suppress(*CLUSTER_ERRORS):  # `close` tries again, and says so
+        with contextlib.suppress(*CLUSTER_ERRORS):  # `close` tries again and reports it
             delete(self._cluster, TestRun, self._objects.name)
         deadline = time.monotonic() + self._bounds.stop
         for runner in self._runners:
             runner.drained.wait(max(0.0, deadline - time.monotonic()))
 
     def close(self) -> str | None:
-        """Remove what was made; return what is slow to go, and K6Error names what stays."""
+        """Remove all objects; return which pods remain; raise K6Error if objects remain."""
         self._ending.set()
         try:
             return self._objects.remove()
@@ -190,7 +190,7 @@ class ClusterFleet:
             found = self._cluster.client.list(Pod, labels={"k6_cr": self._objects.name})
             pods = sorted((read_pod(pod) for pod in found), key=lambda pod: pod.created)
             ending = self._ending.is_set()
-            # Asked after the pods: a runner that had ended before this stage was never started.
+            # Read after the pods: a runner that ended before this stage was never started.
             stage = "" if ending or self._begun_at is not None else self._find_stage()
             for runner in self._runners:
                 self._update(runner, pods)
@@ -215,16 +215,17 @@ class ClusterFleet:
         return any(_measure(runner.log) > runner.head for runner in self._runners)
 
     def _is_started(self, stage: str, pods: Sequence[PodState]) -> bool:
-        """Return whether the starter has reached every runner; K6Error once it never will.
+        """Return whether the starter has reached every runner; K6Error if it cannot.
 
-        A TestRun's stage says only that the starter was made, its exit code how its last call went.
+        The stage of the TestRun shows only that the starter was created, and the starter's exit
+        code shows only the result of its last call.
         """
         if stage not in STARTED_STAGES and not self._check_alive(self._runners):
             return False
         starter = find_starter(pods)
         if starter is None or not starter.has_ended():
-            # A short scenario may end while the starter still calls other runners.
-            fault = self._start.find_fault(stage, pods, self._objects.asked)
+            # A short scenario may end while the starter is still calling other runners.
+            fault = self._start.find_fault(stage, pods, self._objects.created_at)
             if fault is not None:
                 raise K6Error(fault)
             return False
@@ -239,9 +240,9 @@ class ClusterFleet:
         return False
 
     def _check_alive(self, runners: Iterable[_Runner]) -> bool:
-        """Return whether none of these, which were not started, has ended; K6Error once one has.
+        """Return whether all of these runners, which were not started, are still alive.
 
-        The error quotes the runner's log: until that is there, the answer is no.
+        Raises K6Error if one has ended, as soon as its log was copied: the error quotes it.
         """
         ended = [runner for runner in runners if runner.end is not None]
         for runner in ended:
@@ -253,17 +254,17 @@ class ClusterFleet:
         assert runner.end is not None
         log = runner.log.read_text(encoding="utf-8", errors="replace") if runner.thread else ""
         why = runner.end.reason or f"k6 ended with {runner.end.exit_code}"
-        said = find_error(log)
+        error = find_error(log)
         return (
             f"runner {runner.number} of {len(self._runners)} ended before the start ({why})"
-            f"{f': {said}' if said else ''}; the others cannot start without it"
+            f"{f': {error}' if error else ''}; the others cannot start without it"
         )
 
     def _update(self, runner: _Runner, pods: Sequence[PodState]) -> None:
         if runner.end is not None:
             return
         job = f"{self._objects.name}-{runner.number}"
-        # A second pod of a runner would never be started: the first one is it.
+        # Keep to the first pod of a runner: a second one would never be started.
         uid = runner.pod.uid if runner.pod else None
         pod = next((pod for pod in pods if pod.job == job and uid in (None, pod.uid)), None)
         if pod is None:
@@ -279,7 +280,7 @@ class ClusterFleet:
             )
             runner.thread.start()
         if pod.end is not None:
-            # k6 ended as it was asked to, by whoever deletes its pod.
+            # k6 was asked to end because somebody deleted its pod.
             was_asked = pod.is_going and pod.end == End(EXIT_INTERRUPTED)
             self._end(runner, self._find_removed_end(runner) if was_asked else pod.end)
 
@@ -292,12 +293,12 @@ class ClusterFleet:
     def _find_removed_end(self, runner: _Runner) -> End:
         if not self._ending.is_set():
             return End(reason=runner.disruption or "its pod was deleted")
-        # A pod that we removed takes its exit code along: k6's own, of one that was asked to end.
+        # We removed the pod, so its exit code is gone: it is that of a k6 that was asked to end.
         return End(EXIT_INTERRUPTED) if runner.thread else End(reason="removed before it started")
 
     def _describe(self, runner: _Runner) -> RunnerState:
         has_begun = self._begun_at is not None
-        # One that ends before the start is a fault of the fleet's, unless we removed it.
+        # A runner that ends before the start is reported by `look`, unless we removed it.
         if runner.end is None or not (has_begun or self._ending.is_set()):
             return RunnerState(
                 runner.number, "running" if has_begun else "pending", region=runner.region
@@ -310,14 +311,14 @@ class ClusterFleet:
         )
 
     def _is_read(self, runner: _Runner) -> bool:
-        """Return whether the log of a runner that has ended is there, or too late."""
+        """Return whether the log of an ended runner was copied, or is overdue."""
         return runner.drained.is_set() or self._is_late(runner)
 
     def _is_late(self, runner: _Runner) -> bool:
         return time.monotonic() - runner.ended_at > self._bounds.drain
 
     def _copy_log(self, runner: _Runner, pod_name: str) -> None:
-        """Bring a runner's log home until there is nothing more to come."""
+        """Copy a runner's log until it is complete."""
         try:
             with PodLog(runner.log) as log:
                 while not self._copy_once(runner, pod_name, log):
@@ -330,17 +331,17 @@ class ClusterFleet:
             runner.drained.set()
 
     def _copy_once(self, runner: _Runner, pod_name: str, log: PodLog) -> bool:
-        """Take what one stream brings; return whether there is nothing more to come."""
+        """Copy the lines of one stream; return whether the log is complete."""
         over = runner.over.is_set()
         try:
             with self._cluster.follow_log(pod_name, log.stamp) as chunks:
                 runner.followed.set()
-                # One that is cut may look whole: the last one is that which brings nothing.
-                return not log.take(chunks) and over
+                # A cut stream can look complete. The log is complete if a stream has no new line.
+                return not log.append(chunks) and over
         except CLUSTER_ERRORS as failure:
             return over and find_status(failure) in {400, 404}
 
 
 def _measure(log: Path) -> int:
-    """Return how many bytes a log has."""
+    """Return the size of a log in bytes."""
     return log.stat().st_size if log.exists() else 0

@@ -1,4 +1,4 @@
-"""Which cluster is asked, and what is said when there is none."""
+"""Which cluster is used, and which message appears if there is none."""
 
 import json
 import secrets
@@ -93,21 +93,19 @@ def test_a_context_is_found_in_any_of_several_files(
         assert list(cluster.client.list(Pod)) == []
 
 
-def test_no_kubeconfig_is_said(tmp_path: Path) -> None:
+def test_a_missing_kubeconfig_is_reported(tmp_path: Path) -> None:
     assert fail(WHERE, HOME=str(tmp_path)) == (
-        "no kubeconfig (~/.kube/config): set KUBECONFIG to the file that your cluster gave you"
+        "no kubeconfig (~/.kube/config): set KUBECONFIG to the file of your cluster"
     )
     missing = tmp_path / "missing"
     assert fail(WHERE, KUBECONFIG=str(missing)).startswith(f"no kubeconfig ({missing}): ")
 
 
 @pytest.mark.parametrize("context", [None, "mine"])
-def test_a_pod_asks_its_own_cluster_by_its_service_account_alone(
-    tmp_path: Path, context: str | None
-) -> None:
+def test_a_pod_uses_its_service_account_only(tmp_path: Path, context: str | None) -> None:
     where = WHERE.model_copy(update={"context": context})
     assert fail(where, HOME=str(tmp_path), KUBERNETES_SERVICE_HOST="10.0.0.1") == (
-        "this pod has no service account to ask its cluster with: give it one, with "
+        "this pod has no token of a service account: set serviceAccountName and "
         "automountServiceAccountToken"
     )
 
@@ -116,12 +114,12 @@ def test_a_pod_asks_its_own_cluster_by_its_service_account_alone(
 def test_an_unreadable_kubeconfig_is_named_and_not_quoted(tmp_path: Path, text: str) -> None:
     config = tmp_path / "kubeconfig"
     config.write_text(text, encoding="utf-8")
-    said = fail(WHERE, KUBECONFIG=str(config))
-    assert said.startswith(f"{config} cannot be read as a kubeconfig (")
-    assert "canary" not in said
+    message = fail(WHERE, KUBECONFIG=str(config))
+    assert message.startswith(f"{config} cannot be read as a kubeconfig (")
+    assert "canary" not in message
 
 
-def test_an_unknown_context_is_named_with_those_that_are_there(
+def test_an_unknown_context_is_named_with_the_known_ones(
     kubernetes: KubernetesServer, tmp_path: Path
 ) -> None:
     config = kubernetes.write_config(tmp_path / "kubeconfig")
@@ -131,49 +129,50 @@ def test_an_unknown_context_is_named_with_those_that_are_there(
     )
 
 
-def test_a_kubeconfig_without_a_current_context_names_the_choice(
+def test_a_kubeconfig_without_a_current_context_lists_its_contexts(
     kubernetes: KubernetesServer, tmp_path: Path
 ) -> None:
     config = kubernetes.write_config(tmp_path / "kubeconfig")
     text = config.read_text(encoding="utf-8").replace(f"current-context: {CONTEXT}\n", "")
     config.write_text(text, encoding="utf-8")
     assert fail(WHERE, KUBECONFIG=str(config)) == (
-        f"{config} has no current context: name {CONTEXT} as `context` of the environment"
+        f"{config} has no current context: set `context` of the environment to one of its "
+        f"contexts ({CONTEXT})"
     )
 
 
-def test_a_context_that_names_what_is_not_there_is_said(
+def test_a_context_that_names_a_missing_cluster_is_reported(
     kubernetes: KubernetesServer, tmp_path: Path
 ) -> None:
     config = kubernetes.write_config(tmp_path / "kubeconfig")
     text = config.read_text(encoding="utf-8").replace("cluster: loopback", "cluster: lost")
     config.write_text(text, encoding="utf-8")
     assert fail(WHERE, KUBECONFIG=str(config)) == (
-        f"{config}: context {CONTEXT} names 'lost', which is not there"
+        f"{config}: context {CONTEXT} names 'lost', which does not exist"
     )
 
 
-def test_a_certificate_that_is_not_there_is_said(change: Callable[..., Path]) -> None:
+def test_a_missing_certificate_is_reported(change: Callable[..., Path]) -> None:
     config = change("cluster", server="https://127.0.0.1:1", **{"certificate-authority": "ca.crt"})
     assert fail(WHERE, KUBECONFIG=str(config)) == (
         f"{config}: context {CONTEXT} cannot be used ([Errno 2] No such file or directory): have "
-        "its file written anew"
+        "this file created again"
     )
 
 
-def test_a_cluster_that_is_not_there_is_said(change: Callable[..., Path]) -> None:
+def test_an_unreachable_cluster_is_reported(change: Callable[..., Path]) -> None:
     config = change("cluster", server="http://127.0.0.1:1")
     assert ask(open_cluster(WHERE, {"KUBECONFIG": str(config)})) == (
         f"context {CONTEXT} cannot be reached at 127.0.0.1:1 ([Errno 111] Connection refused): "
-        f"see to network, VPN or proxy until `kubectl --context {CONTEXT} version` answers"
+        f"check network, VPN and proxy, then try `kubectl --context {CONTEXT} version`"
     )
 
 
-def test_expired_credentials_are_said(kubernetes: KubernetesServer, cluster: Cluster) -> None:
+def test_expired_credentials_are_reported(kubernetes: KubernetesServer, cluster: Cluster) -> None:
     kubernetes.knows_token = False
     assert ask(cluster) == (
         f"context {CONTEXT} refuses the credentials, which may have expired: sign in to the "
-        f"cluster again, until `kubectl --context {CONTEXT} get pods -n {NAMESPACE}` answers"
+        f"cluster again, then try `kubectl --context {CONTEXT} get pods -n {NAMESPACE}`"
     )
 
 
@@ -191,24 +190,26 @@ def test_a_credential_plugin_that_fails_is_not_quoted(change: Callable[..., Path
     command = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "false"}
     config = change("user", exec=command)
     assert ask(open_cluster(WHERE, {"KUBECONFIG": str(config)})) == (
-        f"no credentials for context {CONTEXT} (ConfigError): sign in to the cluster, until "
-        f"`kubectl --context {CONTEXT} get pods -n {NAMESPACE}` answers"
+        f"no credentials for context {CONTEXT} (ConfigError): sign in to the cluster, then "
+        f"try `kubectl --context {CONTEXT} get pods -n {NAMESPACE}`"
     )
 
 
-def test_what_is_no_cluster_is_said(kubernetes: KubernetesServer, cluster: Cluster) -> None:
+def test_a_server_that_is_not_a_cluster_is_reported(
+    kubernetes: KubernetesServer, cluster: Cluster
+) -> None:
     kubernetes.is_web_page = True
     assert ask(cluster) == (
-        f"{cluster.server} does not answer as a cluster (JSON is malformed: invalid character "
-        f"(byte 0)): see `kubectl --context {CONTEXT} version`"
+        f"{cluster.server} does not answer like a cluster (JSON is malformed: invalid character "
+        f"(byte 0)): check `kubectl --context {CONTEXT} version`"
     )
 
 
 @pytest.mark.parametrize(
     ("answer", "seconds", "words"),
     [
-        (endless_body, 60.0, "does not answer as a cluster (it sends more than 64 MiB)"),
-        (gzip_bomb(1024), 60.0, "does not answer as a cluster (it sends more than 64 MiB)"),
+        (endless_body, 60.0, "does not answer like a cluster (it sends more than 64 MiB)"),
+        (gzip_bomb(1024), 60.0, "does not answer like a cluster (it sends more than 64 MiB)"),
         (trickling_body, 3.0, "cannot be reached at"),
     ],
 )
@@ -231,9 +232,9 @@ def by_file(token: str, place: Path) -> dict[str, object]:
 
 
 def by_plugin(token: str, _: Path) -> dict[str, object]:
-    said = json.dumps({"status": {"token": token}})
+    message = json.dumps({"status": {"token": token}})
     version = "client.authentication.k8s.io/v1"
-    return {"exec": {"apiVersion": version, "command": "echo", "args": [said]}}
+    return {"exec": {"apiVersion": version, "command": "echo", "args": [message]}}
 
 
 def ask_for_pods(cluster: Cluster) -> None:

@@ -176,8 +176,8 @@ def test_runners_are_spread_by_the_labels_that_the_operator_gives_them(
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("json=run.json", "--out json: a runner's files go with its pod"),
-        ("csv", "--out csv: a runner's files go with its pod"),
+        ("json=run.json", "--out json: a runner's files are lost with its pod"),
+        ("csv", "--out csv: a runner's files are lost with its pod"),
         ("influxdb=http://db.example/a,b", "--out influxdb: in a cluster"),
     ],
 )
@@ -194,7 +194,9 @@ def test_an_output_that_no_runner_can_have_is_refused(
 def test_more_runners_than_the_starter_can_name_are_refused(tmp_path: Path) -> None:
     build_manifests(build_order(tmp_path, "tools", SMOKE, parallelism=300), "prod", PLAIN)
     order = build_order(tmp_path, "tools", SMOKE, parallelism=301)
-    with pytest.raises(UsageError, match="--parallelism 301: the operator starts 300 runners"):
+    with pytest.raises(
+        UsageError, match="--parallelism 301: the operator starts at most 300 runners"
+    ):
         build_manifests(order, "prod", PLAIN)
 
 

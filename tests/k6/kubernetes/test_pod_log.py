@@ -28,6 +28,6 @@ def test_lines_come_whole_and_once_however_they_are_cut(
     path = tmp_path / "k6.log"
     with PodLog(path) as log:
         for stream in streams:
-            log.take(stream)
+            log.append(stream)
         assert log.stamp == "2026-11-26T12:00:00.000000002Z"
     assert path.read_bytes() == b"one\nanother of that moment\ntwo \xe2\x80\xa8 and a half\n"

@@ -36,23 +36,23 @@ def test_no_operator(kubernetes: KubernetesServer, launch: Launching) -> None:
     kubernetes.has_operator = False
     assert refuse(launch) == (
         f"context {CONTEXT} has no k6-operator: install it (`helm install k6-operator "
-        "grafana/k6-operator`), or have it installed"
+        "grafana/k6-operator`), or ask its administrator for it"
     )
 
 
 def test_an_operator_that_is_too_old(kubernetes: KubernetesServer, launch: Launching) -> None:
     kubernetes.lost_fields = ("initializer",)
     assert refuse(launch) == (
-        "the k6-operator of this cluster does not know initializer of a TestRun: have it updated "
-        "to 1.6 or later"
+        "the k6-operator of this cluster does not support initializer in a TestRun: update it to "
+        "1.6 or later"
     )
 
 
 def test_a_missing_namespace(kubernetes: KubernetesServer, launch: Launching) -> None:
     kubernetes.has_namespace = False
     assert refuse(launch) == (
-        f"context {CONTEXT} has no namespace {NAMESPACE}: make it by `{KUBECTL} create namespace "
-        f"{NAMESPACE}`, or name another one"
+        f"context {CONTEXT} has no namespace {NAMESPACE}: create it with `{KUBECTL} create "
+        f"namespace {NAMESPACE}`, or configure another one"
     )
 
 
@@ -72,8 +72,9 @@ def test_a_missing_permission_names_verb_resource_and_namespace(
 ) -> None:
     kubernetes.forbid(verb, resource)
     assert refuse(launch) == (
-        f"context {CONTEXT} does not let you {verb} {resource} in namespace {NAMESPACE}: have it "
-        f"granted, until `{KUBECTL} auth can-i {verb} {asked} -n {NAMESPACE}` says yes"
+        f"context {CONTEXT} does not let you {verb} {resource} in namespace {NAMESPACE}: ask "
+        f"for this permission, then check it with `{KUBECTL} auth can-i {verb} {asked} "
+        f"-n {NAMESPACE}`"
     )
 
 
@@ -83,9 +84,11 @@ def test_a_permission_that_is_taken_away_later_ends_the_fleet(
     fleet = launch()
     kubernetes.forbid("list", "pods")
     assert find_fault(fleet).startswith(f"context {CONTEXT} does not let you list pods in ")
-    said = fleet.close()
-    assert said is not None
-    assert said.startswith(f"{NAME} is deleted, but context {CONTEXT} does not let you list pods")
+    message = fleet.close()
+    assert message is not None
+    assert message.startswith(
+        f"{NAME} is deleted, but context {CONTEXT} does not let you list pods"
+    )
 
 
 def test_rights_that_only_their_holder_may_grant(
@@ -97,8 +100,9 @@ def test_rights_that_only_their_holder_may_grant(
         "attempting to grant RBAC permissions not currently held:\n{APIGroups:[]}",
     )
     assert refuse(launch) == (
-        f"context {CONTEXT} does not let you grant the runners what you may not do yourself: have "
-        f"it granted, until `{KUBECTL} auth can-i get secrets -n {NAMESPACE}` says yes"
+        f"context {CONTEXT} does not let you give the runners a permission that you do not have: "
+        f"ask for this permission, then check it with `{KUBECTL} auth can-i get secrets "
+        f"-n {NAMESPACE}`"
     )
 
 
@@ -110,8 +114,8 @@ def test_a_quota_on_objects(kubernetes: KubernetesServer, launch: Launching) -> 
     )
     assert refuse(launch) == (
         f"namespace {NAMESPACE} has no quota left (quota: team, requested: count/secrets=1, used: "
-        "count/secrets=9, limited: count/secrets=9): see "
-        f"`{KUBECTL} describe quota -n {NAMESPACE}`, have it raised or take fewer runners"
+        "count/secrets=9, limited: count/secrets=9): check "
+        f"`{KUBECTL} describe quota -n {NAMESPACE}`, have it raised or use fewer runners"
     )
 
 
@@ -121,7 +125,7 @@ def test_an_admission_webhook(kubernetes: KubernetesServer, launch: Launching) -
         'admission webhook "policy.example.com" denied the request: images need a digest',
     )
     assert refuse(launch) == (
-        f"context {CONTEXT} refuses it by its admission webhook policy.example.com: images need a "
+        f"the admission webhook policy.example.com of context {CONTEXT} refuses it: images need a "
         "digest"
     )
 
@@ -136,21 +140,21 @@ def test_what_is_invalid(kubernetes: KubernetesServer, launch: Launching) -> Non
 def test_a_cluster_that_is_overloaded(kubernetes: KubernetesServer, launch: Launching) -> None:
     kubernetes.refuse("create", "testruns", 503, "the server is currently unable")
     assert refuse(launch) == (
-        f"context {CONTEXT} answers 503 (the server is currently unable): try again in a while"
+        f"context {CONTEXT} answers 503 (the server is currently unable): try again later"
     )
 
 
 def test_what_cannot_be_removed_is_named(kubernetes: KubernetesServer, launch: Launching) -> None:
     kubernetes.forbid("create", "testruns")
     kubernetes.forbid("delete", "secrets")
-    said = refuse(launch)
-    assert said.startswith(f"context {CONTEXT} does not let you create testruns in ")
+    message = refuse(launch)
+    assert message.startswith(f"context {CONTEXT} does not let you create testruns in ")
     assert (
         f"and then {NAME} could not be removed (context {CONTEXT} does not let you delete secrets"
-    ) in said
-    assert said.endswith(
-        f"use `{KUBECTL} delete testrun,secret,configmap,rolebinding,role,serviceaccount {NAME} "
-        f"-n {NAMESPACE}`"
+    ) in message
+    assert message.endswith(
+        f"remove it with `{KUBECTL} delete testrun,secret,configmap,rolebinding,role,"
+        f"serviceaccount {NAME} -n {NAMESPACE}`"
     )
     assert kubernetes.list_left() == [f"secrets/{NAME}"]
     kubernetes.delete("secrets", NAME)
@@ -158,14 +162,14 @@ def test_what_cannot_be_removed_is_named(kubernetes: KubernetesServer, launch: L
 
 def test_an_operator_that_does_not_act(operator: Operator, launch: Launching) -> None:
     operator.dies_at = ""
-    said = find_fault(launch(replace(BOUNDS, operator=5.0)))
-    assert said.startswith(f"the k6-operator does not act: {NAME} has no stage after ")
-    assert said.endswith("see that its pod runs, and that it watches this namespace")
+    message = find_fault(launch(replace(BOUNDS, operator=5.0)))
+    assert message.startswith(f"the k6-operator does not act: {NAME} has no stage after ")
+    assert message.endswith("check that its pod runs and that it watches this namespace")
 
 
 def test_an_operator_that_gives_up(operator: Operator, launch: Launching) -> None:
     operator.gives_up = True
-    assert find_fault(launch()) == f"the k6-operator gave up on {NAME}: its log says why"
+    assert find_fault(launch()) == f"the k6-operator gave up on {NAME}: see the operator's log"
 
 
 def test_a_test_run_that_somebody_deletes(
@@ -181,8 +185,8 @@ def test_a_test_run_that_somebody_deletes(
 def test_an_image_that_cannot_be_pulled(operator: Operator, launch: Launching, reason: str) -> None:
     operator.waiting["2"] = (reason, "registry.example.com/k6:9:\nnot found")
     assert find_fault(launch()) == (
-        f"runner 2 of 2 has no image ({reason}: registry.example.com/k6:9: not found): see to "
-        "image and image_pull_secrets in the environment's kubernetes table"
+        f"runner 2 of 2 has no image ({reason}: registry.example.com/k6:9: not found): correct "
+        "image or image_pull_secrets in the environment's kubernetes table"
     )
 
 
@@ -192,7 +196,7 @@ def test_an_image_of_the_starter_that_cannot_be_pulled(
 ) -> None:
     operator.waiting["starter"] = ("ErrImagePull", "denied")
     assert find_fault(launch()) == (
-        "the starter has no image (ErrImagePull: denied): see to starter_image and "
+        "the starter has no image (ErrImagePull: denied): correct starter_image or "
         "image_pull_secrets in the environment's kubernetes table"
     )
 
@@ -200,7 +204,7 @@ def test_an_image_of_the_starter_that_cannot_be_pulled(
 def test_a_container_that_cannot_be_configured(operator: Operator, launch: Launching) -> None:
     operator.waiting["1"] = ("CreateContainerConfigError", 'secret "lost" not found')
     assert find_fault(launch()) == (
-        'runner 1 of 2 cannot start (CreateContainerConfigError: secret "lost" not found): see '
+        'runner 1 of 2 cannot start (CreateContainerConfigError: secret "lost" not found): check '
         f"`{describe(1)}`"
     )
 
@@ -211,7 +215,7 @@ def test_a_quota_on_pods(operator: Operator, launch: Launching) -> None:
     )
     assert find_fault(launch()) == (
         f"namespace {NAMESPACE} has no quota left (quota: team, requested: cpu=1, used: cpu=8, "
-        f"limited: cpu=8): see `{KUBECTL} describe quota -n {NAMESPACE}`, have it raised or take "
+        f"limited: cpu=8): check `{KUBECTL} describe quota -n {NAMESPACE}`, have it raised or use "
         "fewer runners"
     )
 
@@ -221,8 +225,8 @@ def test_a_namespace_whose_pods_must_be_safer(operator: Operator, launch: Launch
         'pods "x" is forbidden: violates PodSecurity "restricted:latest": seccompProfile'
     )
     assert find_fault(launch()) == (
-        f'namespace {NAMESPACE} takes no runners (violates PodSecurity "restricted:latest": '
-        "seccompProfile): have it allow them, or use another one"
+        f"namespace {NAMESPACE} does not accept the runners (violates PodSecurity "
+        '"restricted:latest": seccompProfile): have this changed, or use another namespace'
     )
 
 
@@ -239,15 +243,15 @@ def test_refusals_of_an_earlier_run_are_not_this_ones(
         "message": 'Error creating: pods "x" is forbidden: exceeded quota: team',
     }
     kubernetes.add("events", event)
-    said = find_fault(launch(start_seconds=3))
-    assert said == f"runner 1 of 2 does not run after 3 s: see `{describe(1)}`"
+    message = find_fault(launch(start_seconds=3))
+    assert message == f"runner 1 of 2 does not run after 3 s: check `{describe(1)}`"
 
 
 def test_a_webhook_that_refuses_pods(operator: Operator, launch: Launching) -> None:
     operator.refuses_pods = 'admission webhook "p.example" denied the request: no digest'
     assert find_fault(launch()) == (
-        f'namespace {NAMESPACE} takes no runners (Error creating: admission webhook "p.example" '
-        "denied the request: no digest): have it allow them, or use another one"
+        f"namespace {NAMESPACE} does not accept the runners (Error creating: admission webhook "
+        '"p.example" denied the request: no digest): have this changed, or use another namespace'
     )
 
 
@@ -262,7 +266,7 @@ def test_events_that_may_not_be_read_leave_the_delay_to_tell(
     kubernetes.forbid("list", "events")
     operator.refuses_pods = "exceeded quota: team"
     assert find_fault(launch(start_seconds=1)) == (
-        f"0 of 2 runners have a pod after 1 s: see `{KUBECTL} describe jobs -l k6_cr={NAME} "
+        f"0 of 2 runners have a pod after 1 s: check `{KUBECTL} describe jobs -l k6_cr={NAME} "
         f"-n {NAMESPACE}` and the operator's log"
     )
 
@@ -271,7 +275,7 @@ def test_a_runner_without_a_node(operator: Operator, launch: Launching) -> None:
     operator.unplaced = "0/3 nodes are available: 3 Insufficient cpu."
     assert find_fault(launch(start_seconds=3)) == (
         "runner 1 of 2 has no node after 3 s (0/3 nodes are available: 3 Insufficient cpu.): add "
-        "nodes, or see to cpu, memory, node_selector and tolerations in the environment's "
+        "nodes, or change cpu, memory, node_selector or tolerations in the environment's "
         "kubernetes table"
     )
 
@@ -281,13 +285,13 @@ def test_a_quota_on_services_is_named_and_the_operator_does_not_go_round_for_eve
 ) -> None:
     operator.most_services = 1
     fleet = launch(replace(BOUNDS, operator=5.0))
-    said = find_fault(fleet)
-    assert said.startswith(
+    message = find_fault(fleet)
+    assert message.startswith(
         f"the k6-operator is stuck: {NAME} has had 2 pods for 2 runners, and the stage initialized"
     )
-    assert said.endswith(
-        f"s; a quota on jobs or services may forbid more (see `{KUBECTL} describe quota -n "
-        f"{NAMESPACE}`), or the operator's pod is gone: its log says which"
+    assert message.endswith(
+        f"s; a quota on jobs or services may forbid more (check `{KUBECTL} describe quota -n "
+        f"{NAMESPACE}`), or the operator's pod is gone: see its log"
     )
     assert fleet.close() is None
     assert kubernetes.list_left() == []
@@ -297,8 +301,8 @@ def test_an_operator_that_dies_before_it_makes_runners(
     operator: Operator, launch: Launching
 ) -> None:
     operator.dies_at = "initialized"
-    said = find_fault(launch(replace(BOUNDS, operator=5.0)))
-    assert said.startswith(f"the k6-operator is stuck: {NAME} has had 0 pods for 2 runners, ")
+    message = find_fault(launch(replace(BOUNDS, operator=5.0)))
+    assert message.startswith(f"the k6-operator is stuck: {NAME} has had 0 pods for 2 runners, ")
 
 
 @pytest.mark.slow
@@ -308,8 +312,8 @@ def test_ready_runners_that_nobody_starts(
 ) -> None:
     vars(operator).update(knob)
     assert find_fault(launch(start_seconds=10)) == (
-        "the runners are ready and not started after 10 s: see that the k6-operator's pod runs, "
-        "and that it reaches their port 6565, which a NetworkPolicy may forbid; its log says which"
+        "the runners are ready but not started after 10 s: check that the k6-operator's pod runs "
+        "and reaches their port 6565, which a NetworkPolicy may block; see its log"
     )
 
 
@@ -317,15 +321,15 @@ def test_ready_runners_that_nobody_starts(
 def test_a_runner_that_is_never_ready(operator: Operator, launch: Launching) -> None:
     operator.unready = {2}
     assert find_fault(launch(start_seconds=10)) == (
-        "runner 2 of 2 runs and is not ready after 10 s: its k6 does not answer its probe; see "
+        "runner 2 of 2 runs but is not ready after 10 s: its k6 does not answer the probe; check "
         f"`{describe(2)}`"
     )
 
 
 def read_unreached(number: int) -> str:
     return (
-        f"runner {number} of 2 was not started (Failed to connect: Connection timed out): see that "
-        "the starter reaches port 6565 of every runner, which a NetworkPolicy may forbid"
+        f"runner {number} of 2 was not started (Failed to connect: Connection timed out): let the "
+        "starter reach port 6565 of every runner; a NetworkPolicy may block it"
     )
 
 
@@ -353,8 +357,8 @@ def test_a_runner_that_was_not_started_is_named_by_its_address_where_services_ma
 ) -> None:
     operator.unreached = {2}
     kubernetes.forbid("list", "services")
-    said = find_fault(launch(start_seconds=600))
-    assert said.startswith("the runner at 10.96.0.102 of 2 was not started (Failed to connect: ")
+    message = find_fault(launch(start_seconds=600))
+    assert message.startswith("the runner at 10.96.0.102 of 2 was not started (Failed to connect: ")
 
 
 @pytest.mark.slow
@@ -362,27 +366,27 @@ def test_a_starter_that_fails_without_a_word(operator: Operator, launch: Launchi
     operator.unreached = {1, 2}
     operator.starter_is_mute = True
     assert find_fault(launch(start_seconds=600)) == (
-        f"the runners stay paused: their starter {NAME}-starter-abcde is Failed and says nothing; "
-        "see that it reaches their port 6565"
+        f"the runners stay paused: the starter {NAME}-starter-abcde is Failed and printed nothing; "
+        "let it reach port 6565 of every runner"
     )
 
 
 @pytest.mark.slow
 def test_a_starter_that_starts_nobody(operator: Operator, launch: Launching) -> None:
     operator.starter_is_idle = True
-    said = find_fault(launch(start_seconds=8))
-    assert said.startswith(
-        f"the runners stay paused: their starter {NAME}-starter-abcde is Succeeded and says "
+    message = find_fault(launch(start_seconds=8))
+    assert message.startswith(
+        f"the runners stay paused: the starter {NAME}-starter-abcde is Succeeded and printed "
         '{"http_code":200,'
     )
-    assert said.endswith("; see that it reaches their port 6565")
+    assert message.endswith("; let it reach port 6565 of every runner")
 
 
 @pytest.mark.slow
 def test_a_starter_whose_pod_is_refused(operator: Operator, launch: Launching) -> None:
     operator.refuses_starter = 'pods "x" is forbidden: exceeded quota: team, limited: pods=2'
     assert find_fault(launch(start_seconds=600)).startswith(
-        f"namespace {NAMESPACE} has no quota left (quota: team, limited: pods=2): see "
+        f"namespace {NAMESPACE} has no quota left (quota: team, limited: pods=2): check "
     )
 
 
@@ -411,9 +415,9 @@ def test_runners_that_die_before_the_start_are_never_shown_as_running(
 @pytest.mark.slow
 def test_a_script_that_does_not_load_is_quoted(operator: Operator, launch: Launching) -> None:
     operator.scripts["sessions.js"] = "throw new Error('STAGES must be set');"
-    said = find_fault(launch())
-    assert "ended before the start (k6 ended with 107): STAGES must be set" in said
-    assert said.endswith("; the others cannot start without it")
+    message = find_fault(launch())
+    assert "ended before the start (k6 ended with 107): STAGES must be set" in message
+    assert message.endswith("; the others cannot start without it")
 
 
 def test_a_cluster_that_falls_silent(
@@ -434,10 +438,12 @@ def test_a_run_that_is_under_way_is_not_disturbed(
     operator.dies_at = ""
     fleet = launch()
     before = kubernetes.list_left()
-    said = refuse(launch)
-    assert said.startswith(f"a run of this environment is under way in context {CONTEXT}, since ")
-    assert said.endswith(
-        f"wait for its end, or remove it by `{KUBECTL} delete testrun {NAME} -n {NAMESPACE}`"
+    message = refuse(launch)
+    assert message.startswith(
+        f"a run of this environment is in progress in context {CONTEXT}, since "
+    )
+    assert message.endswith(
+        f"wait for its end, or remove it with `{KUBECTL} delete testrun {NAME} -n {NAMESPACE}`"
     )
     assert kubernetes.list_left() == before
     fleet.close()
@@ -477,7 +483,7 @@ def test_runners_of_a_run_that_died_are_let_run(
     pod = build_pod() | {"status": {"phase": "Running"}}
     pod["metadata"]["ownerReferences"] = [build_owner(left)]
     kubernetes.add("pods", pod)
-    assert refuse(launch).startswith("a run of this environment is under way")
+    assert refuse(launch).startswith("a run of this environment is in progress")
     kubernetes.change("pods", "p", {"status": {"phase": "Failed"}})
     launch()
     assert kubernetes.list_things("pods") == []
@@ -496,7 +502,7 @@ def test_pods_of_an_earlier_run_that_do_not_go_are_named(
     with pytest.raises(K6Error) as caught:
         launch(replace(BOUNDS, close=0.2))
     assert str(caught.value) == (
-        "an earlier run is still being removed: 1 pod is still there after 0 s: see "
+        "an earlier run is still being removed: 1 pod is still there after 0 s: check "
         f"`{KUBECTL} get pods -l k6_cr={NAME} -n {NAMESPACE}`"
     )
     kubernetes.delete("pods", "p")
@@ -507,7 +513,7 @@ def test_what_was_left_without_a_test_run_is_replaced(
 ) -> None:
     operator.dies_at = ""
     thing = {"kind": "Secret", "metadata": {"name": NAME}, "data": {"old": ""}}
-    kubernetes.add("secrets", thing, age_seconds=BOUNDS.making + 60)
+    kubernetes.add("secrets", thing, age_seconds=BOUNDS.create + 60)
     launch()
     found = kubernetes.find("secrets", NAME)
     assert found is not None
@@ -519,7 +525,7 @@ def test_what_is_just_being_made_is_left_alone(
 ) -> None:
     kubernetes.add("secrets", {"kind": "Secret", "metadata": {"name": NAME}, "data": {}})
     assert refuse(launch).startswith(
-        f"a run of this environment is under way in context {CONTEXT}, since just now: "
+        f"a run of this environment is in progress in context {CONTEXT}, started just now: "
     )
     assert kubernetes.list_left() == [f"secrets/{NAME}"]
     kubernetes.delete("secrets", NAME)
