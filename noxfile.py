@@ -1,4 +1,4 @@
-"""Each task in an environment of its own; CI calls nothing else."""
+"""Run each task in its own virtual environment; CI calls only these sessions."""
 
 import os
 import shutil
@@ -9,9 +9,9 @@ from types import FrameType
 
 import nox
 
-# The quick start puts Nox itself on PYTHONPATH; no session may see those packages.
+# The quick start puts Nox itself on PYTHONPATH; sessions must not use those packages.
 os.environ.pop("PYTHONPATH", None)
-# Compile at installation, as pip does: a task that starts in 0.4 s would else need 1 s.
+# Compile at installation, as pip does; otherwise a task that starts in 0.4 s would need 1 s.
 os.environ["UV_COMPILE_BYTECODE"] = "1"
 
 nox.needs_version = ">=2026.10.20"
@@ -24,7 +24,7 @@ REQUIREMENTS = Path("requirements")
 BROWSER_RECORD = ".loadtest/browser.json"
 WORKFLOWS = Path(".github/workflows")
 INTEROP = Path("tests/interop")
-# Tests run on several workers; tests/conftest.py says how many, and in which order they start.
+# Tests run on several workers; tests/conftest.py sets their number and the order of the tests.
 WORKERS = ("--numprocesses=auto", "--dist=loadgroup", "--no-loadscope-reorder")
 # Go modules, whose go.sum pins by hash.
 ACTIONLINT = REQUIREMENTS / "actionlint"
@@ -33,9 +33,9 @@ KUBERNETES = REQUIREMENTS / "kubernetes"
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Treat SIGTERM as Ctrl-C, so that Nox passes it on instead of leaving the task behind.
+    """Treat SIGTERM as Ctrl-C, so that Nox forwards it and the task does not keep running.
 
-    So is SIGHUP: the terminal was closed, and only the task itself can close what it opened.
+    The same holds for SIGHUP: when the terminal closes, only the task can close its resources.
     """
     raise KeyboardInterrupt
 
@@ -46,17 +46,17 @@ for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
 
 
 def install(session: nox.Session, group: str) -> None:
-    """Install a group's pins; a wheel with another hash is refused."""
+    """Install a group's pinned packages; pip refuses a wheel with another hash."""
     session.install("--require-hashes", "-r", str(REQUIREMENTS / f"{group}.txt"))
 
 
 def ensure_browser(session: nox.Session) -> None:
-    """Make a browser ready and print which one runs."""
+    """Find or install a browser, and print which one."""
     session.run("python", "-m", "loadtest.mint.browser.launcher", BROWSER_RECORD)
 
 
 def install_with_node(session: nox.Session) -> None:
-    """Install what the tests need, a browser, Node, and the npm packages that are pinned."""
+    """Install what the tests need, a browser, Node, and the pinned npm packages."""
     install(session, "interop")
     ensure_browser(session)
     with session.chdir(INTEROP):
@@ -64,7 +64,7 @@ def install_with_node(session: nox.Session) -> None:
 
 
 def build_tools(session: nox.Session, module: Path) -> Path:
-    """Build the tools that a Go module pins; return the folder that they lie in."""
+    """Build the tools that a Go module pins; return their folder."""
     folder = (Path(session.virtualenv.location) / "go").resolve()
     with session.chdir(module):
         build = ("go", "install", "-mod=readonly", "-trimpath", "tool")
@@ -82,14 +82,14 @@ def build_tool(session: nox.Session, module: Path, name: str) -> str:
 
 
 def run_task(session: nox.Session, task: str) -> None:
-    """Hand the session's arguments to the Invoke task."""
-    run_patiently(session, "invoke", task, *session.posargs)
+    """Run the Invoke task with the session's arguments."""
+    run_module(session, "invoke", task, *session.posargs)
 
 
-def run_patiently(session: nox.Session, module: str, *arguments: str, **variables: str) -> None:
-    """Run a module; once interrupted, leave it the time to stop k6 and to keep results.
+def run_module(session: nox.Session, module: str, *arguments: str, **variables: str) -> None:
+    """Run a module; after an interrupt, give it time to stop k6 and to keep the results.
 
-    Ctrl-C reaches the module by itself; a SIGTERM sent to Nox alone reaches it a second later.
+    Ctrl-C reaches the module directly; a SIGTERM to Nox reaches it a second later.
     """
     command = ("python", "-m", module, *arguments)
     session.run(*command, env=variables, interrupt_timeout=1.0, terminate_timeout=90.0)
@@ -105,14 +105,14 @@ def loadtest(session: nox.Session) -> None:
 
 @nox.session
 def provision(session: nox.Session) -> None:
-    """Make user, workspace and data ready."""
+    """Create the load-test user, its workspace and data."""
     install(session, "provision")
     run_task(session, "provision")
 
 
 @nox.session
 def mint(session: nox.Session) -> None:
-    """Mint a bearer through the OAuth flow."""
+    """Mint a bearer through OAuth in a real browser."""
     install(session, "mint")
     ensure_browser(session)
     run_task(session, "mint")
@@ -120,7 +120,7 @@ def mint(session: nox.Session) -> None:
 
 @nox.session
 def k6(session: nox.Session) -> None:
-    """Run the three scenarios."""
+    """Run the three load-test scenarios."""
     install(session, "k6")
     ensure_browser(session)
     run_task(session, "k6")
@@ -128,7 +128,7 @@ def k6(session: nox.Session) -> None:
 
 @nox.session
 def report(session: nox.Session) -> None:
-    """Report a run."""
+    """Compare a run, print its tables, post its comment."""
     install(session, "report")
     run_task(session, "report")
 
@@ -149,14 +149,14 @@ def history(session: nox.Session) -> None:
 
 @nox.session
 def docs_update(session: nox.Session) -> None:
-    """Turn TBD cells into links."""
+    """Turn the TBD cells of the docs into links."""
     install(session, "docs-update")
     run_task(session, "docs-update")
 
 
 @nox.session
 def target(session: nox.Session) -> None:
-    """Serve the reference target alone, until Ctrl-C."""
+    """Serve the reference target until Ctrl-C."""
     install(session, "target")
     run_task(session, "target")
 
@@ -166,28 +166,28 @@ def tests(session: nox.Session) -> None:
     """Run all tests, with the real browser and the real k6."""
     install(session, "tests")
     ensure_browser(session)
-    run_patiently(session, "pytest", *WORKERS, *session.posargs)
+    run_module(session, "pytest", *WORKERS, *session.posargs)
 
 
 @nox.session
 def interop(session: nox.Session) -> None:
-    """Test against what others make: an OAuth server, Mermaid, GitHub, MDX, Kubernetes."""
+    """Test against software of others: an OAuth server, Mermaid, GitHub, MDX, Kubernetes."""
     install_with_node(session)
     tests = ["pytest", *WORKERS, str(INTEROP)]
     if shutil.which("go") is None:
-        session.warn("no Go here to build Kubernetes with: nothing is tested against it")
+        session.warn("Go is not installed: the tests against Kubernetes are skipped")
         tests.append(f"--ignore-glob={INTEROP / 'test_kubernetes_*'}")
-        run_patiently(session, *tests, *session.posargs)
+        run_module(session, *tests, *session.posargs)
     else:
         binaries = build_tools(session, KUBERNETES)
-        run_patiently(session, *tests, *session.posargs, KUBERNETES_BIN=str(binaries))
+        run_module(session, *tests, *session.posargs, KUBERNETES_BIN=str(binaries))
 
 
 @nox.session
 def k6_next(session: nox.Session) -> None:
-    """Run the k6 tests and the main job with a k6 of the next generation, built by Go."""
+    """Run the k6 tests and the whole chain with the next major version of k6, built with Go."""
     if shutil.which("go") is None:
-        session.skip("no Go here to build k6 with")
+        session.skip("Go is not installed, and k6 is built with it")
     install(session, "tests")
     ensure_browser(session)
     binary = build_tool(session, K6_NEXT, "k6")
@@ -197,8 +197,8 @@ def k6_next(session: nox.Session) -> None:
     )
     tests = map(str, (*folder.glob("test_*.py"), folder / "distributed", *in_cluster))
     options = (*WORKERS, "-m", "not soak")
-    run_patiently(session, "pytest", *options, *tests, *session.posargs, K6_BIN=binary)
-    run_patiently(session, "invoke", "loadtest", K6_BIN=binary)
+    run_module(session, "pytest", *options, *tests, *session.posargs, K6_BIN=binary)
+    run_module(session, "invoke", "loadtest", K6_BIN=binary)
 
 
 @nox.session
@@ -215,20 +215,20 @@ def lint(session: nox.Session) -> None:
 
 
 def lint_workflows(session: nox.Session) -> None:
-    """Check the workflows by GitHub's schema, for what an attacker could use, and expressions."""
+    """Check the workflows: GitHub's schema, security, expressions."""
     schema = ("check-jsonschema", "--builtin-schema")
     session.run(*schema, "vendor.github-workflows", *map(str, sorted(WORKFLOWS.glob("*.yml"))))
     session.run(*schema, "vendor.dependabot", str(WORKFLOWS.parent / "dependabot.yml"))
     session.run("zizmor", "--quiet", "--offline", "--persona", "auditor", str(WORKFLOWS.parent))
     if shutil.which("go") is None:
-        session.warn("no Go here to build actionlint with: it does not check the workflows")
+        session.warn("Go is not installed: actionlint does not check the workflows")
     else:
         session.run(build_tool(session, ACTIONLINT, "actionlint"), external=True)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what the README promises: wall times, and ratios taken side by side."""
+    """Measure the figures in the docs: wall times, and ratios measured side by side."""
     install(session, "dev")
     ensure_browser(session)
     session.run("python", "-m", "tests.bench", *session.posargs)
@@ -236,14 +236,14 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def pictures(session: nox.Session) -> None:
-    """Take the README's pictures again, of real runs."""
+    """Take the README's pictures again from real runs."""
     install_with_node(session)
     session.run("python", "-m", "tests.pictures")
 
 
 @nox.session
 def dev(session: nox.Session) -> None:
-    """Make one .venv with everything, for people who type `inv` by hand."""
+    """Make one .venv with all dependencies, for running `inv` by hand."""
     install(session, "nox")
     session.run("uv", "venv", "--quiet", "--allow-existing", ".venv")
     session.run(
@@ -256,7 +256,7 @@ def dev(session: nox.Session) -> None:
 
 @nox.session
 def pins(session: nox.Session) -> None:
-    """Resolve every dependency group again; `-- --upgrade` takes the newest versions."""
+    """Resolve every dependency group again; `-- --upgrade` selects the newest versions."""
     install(session, "nox")
     groups = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
     everything = REQUIREMENTS / "dev.txt"

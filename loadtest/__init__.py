@@ -1,3 +1,3 @@
-"""Keep the performance of a hosted, OAuth-protected MCP server measured."""
+"""Load-test a hosted, OAuth-protected MCP server and compare its performance over time."""
 
 __version__ = "0.1.0"

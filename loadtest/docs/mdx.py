@@ -1,4 +1,4 @@
-"""Tables of Markdown and MDX: where their cells begin and end."""
+"""Parse the tables of Markdown and MDX: the start and end of each cell."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _LONE_TAG = HTML_SEQUENCES[-1][0]
 
 @dataclass(frozen=True)
 class Cell:
-    """One placeholder: its line (from 1), its row's first cell, its column's header, its text."""
+    """One placeholder: its line (from 1), the row's first cell, the column's header, its text."""
 
     line: int
     row: str
@@ -49,9 +49,9 @@ def build_parser(mdx: bool) -> MarkdownIt:
 
 
 def _table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """Parse a table as GFM has it; each cell of its body becomes a token that knows its place.
+    """Parse a table of GitHub Flavored Markdown; each body cell becomes a token with its span.
 
-    The package's own rule keeps no places, and wants a pipe in the header where GFM wants none.
+    The parser's own rule keeps no spans and needs a pipe in the header, unlike the specification.
     """
     if start + 1 == end or state.sCount[start + 1] < state.blkIndent:
         return False
@@ -70,7 +70,7 @@ def _table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     line = start + 2
     while line < end and not _ends_table(state, line, end):
         cells = _split_row(state, line)
-        # Cells beyond the header's are seen by no reader.
+        # Cells beyond the last header are not rendered.
         for header, cell in zip(headers, cells, strict=False):
             token = state.push("inline", "", 0)
             token.map, token.children = [line, line + 1], []
@@ -93,7 +93,7 @@ def _ends_table(state: StateBlock, line: int, end: int) -> bool:
 
 
 def _split_row(state: StateBlock, line: int) -> list[tuple[int, int]]:
-    """Return where each cell's trimmed text lies, split at the pipes that no backslash escapes."""
+    """Return the span of each cell's trimmed text, split at the pipes that are not escaped."""
     start, end = _trim(state.src, state.bMarks[line] + state.tShift[line], state.eMarks[line])
     pipes = [at.start() for at in _PIPE.finditer(state.src, start, end) if at[0] == "|"]
     if pipes and pipes[0] == start:
@@ -126,7 +126,7 @@ def _frontmatter(state: StateBlock, start: int, end: int, silent: bool) -> bool:
 
 
 def _html_comment(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """Skip `<!-- … -->`: not MDX proper, but several site generators accept it there."""
+    """Skip `<!-- … -->`, which is not valid MDX but accepted by several site generators."""
     if not _line(state, start).startswith("<!--"):
         return False
     for line in range(start, end):
@@ -136,7 +136,7 @@ def _html_comment(state: StateBlock, start: int, end: int, silent: bool) -> bool
 
 
 def _mdx_esm(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """Skip `import` and `export`: to the first blank line outside of every bracket."""
+    """Skip `import` and `export`, up to the first blank line outside all brackets."""
     if state.level or state.sCount[start] or state.tShift[start]:
         return False
     if not _line(state, start).startswith(("import ", "export ")):
@@ -150,9 +150,9 @@ def _mdx_esm(state: StateBlock, start: int, end: int, silent: bool) -> bool:
 
 
 def _mdx_flow(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """Skip tags and expressions that have their lines to themselves; Markdown between them stays.
+    """Skip tags and expressions that fill whole lines, but not the Markdown between them.
 
-    A line where text follows is a paragraph, unless a tag or expression spanned lines before it.
+    A line with text after the tag is a paragraph, unless a tag or expression spans several lines.
     """
     if _line(state, start)[:1] not in {"<", "{"}:
         return False
@@ -173,7 +173,7 @@ def _mdx_flow(state: StateBlock, start: int, end: int, silent: bool) -> bool:
 
 
 def _let_indented_interrupt(rule: _Rule) -> _Rule:
-    """Let deeply indented lines end a paragraph: without indented code nothing forbids it."""
+    """Let deeply indented lines end a paragraph, as MDX has no indented code."""
 
     def parse(state: StateBlock, start: int, end: int, silent: bool) -> bool:
         last = start + 1
@@ -206,7 +206,7 @@ def _join_lines(state: StateBlock, start: int, end: int) -> str:
 
 
 class _UnclosedError(Exception):
-    """The text ends inside of a tag, an expression or a literal."""
+    """The text ends inside a tag, an expression or a literal."""
 
 
 _TAG_NAME = re.compile(r"<(/?)(?:((?:[^\W\d]|\$)[\w$-]*(?:[.:][\w$-]+)*)|(?=\s*>))")
@@ -219,7 +219,7 @@ _RAW_ELEMENTS = frozenset({"pre", "script", "style", "textarea"})
 
 
 def _skip_flow(text: str, *, strict: bool) -> tuple[int, bool]:
-    """Return where the leading tags and expressions end, and whether they end their line."""
+    """Return the end of the leading tags and expressions, and whether their line ends there."""
     stop = 0
     while True:
         at = stop
@@ -237,7 +237,7 @@ def _skip_flow(text: str, *, strict: bool) -> tuple[int, bool]:
 
 
 def _skip_tag(text: str, at: int, *, strict: bool) -> int | None:
-    """Return where the tag at `at` ends, a raw element with all it holds; None if it is none."""
+    """Return the end of the tag at `at`, or of a raw element with its content; None if no tag."""
     name = _TAG_NAME.match(text, at)
     if name is None:
         return None
@@ -264,7 +264,7 @@ def _skip_tag(text: str, at: int, *, strict: bool) -> int | None:
 
 
 def _skip_value(text: str, at: int, *, strict: bool) -> int | None:
-    """Return where an attribute's value ends, `at` without one, None for what JSX has not."""
+    """Return the end of an attribute's value, `at` if it has none, None if it is not JSX."""
     equals = _EQUALS.match(text, at)
     if equals is None:
         return at
@@ -287,10 +287,10 @@ def _skip_raw(text: str, at: int, name: str | None) -> int:
 
 
 def _skip_expression(text: str, at: int, *, strict: bool = True) -> int:
-    """Return where the expression whose brace opens at `at` ends.
+    """Return the end of the expression whose brace opens at `at`.
 
-    Not `strict` counts braces alone: an apostrophe in JSX text is no string, and telling them
-    apart for good takes a JavaScript parser.
+    If not `strict`, only braces are counted: an apostrophe in JSX text does not start a string,
+    and only a JavaScript parser could distinguish the two.
     """
     depth = 0
     while at < len(text):
@@ -321,7 +321,7 @@ def _is_balanced(text: str) -> bool:
 
 
 def _skip_literal(text: str, at: int) -> int | None:
-    """Return where the JavaScript comment, string, template or regex at `at` ends, if one is."""
+    """Return the end of the JavaScript comment, string, template or regex at `at`, else None."""
     if text[at] in "\"'":
         string = _STRING.match(text, at)
         return string.end() if string else None

@@ -1,4 +1,4 @@
-"""The performance pages on disk: read, checked, rewritten or previewed."""
+"""Read, check, rewrite or preview the performance pages on disk."""
 
 import difflib
 import os
@@ -21,7 +21,7 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class PageUpdate:
-    """What became of one page; `written` is the page, its preview, or None when nothing was."""
+    """The result for one page; `written` is the page, its preview, or None if not written."""
 
     path: Path
     cells: tuple[Cell, ...]
@@ -29,7 +29,7 @@ class PageUpdate:
     written: Path | None = None
 
     def describe(self) -> str:
-        """Return one line: what was found and what was done."""
+        """Return one line about what was found and what was done."""
         page = _display(self.path)
         if not self.cells:
             return f"{page}: no TBD cells"
@@ -38,11 +38,11 @@ class PageUpdate:
             return f"{page}: {found} left"
         if self.written == self.path:
             return f"{page}: {found} linked to the results history"
-        return f"{page}: {found} left alone; preview with links: {_display(self.written)}"
+        return f"{page}: {found} not changed; preview with links: {_display(self.written)}"
 
 
 def build_link(issue: str, repository: str | None, server_url: str | None = None) -> str:
-    """Return the Markdown link to the tracking issue; raise DocsError naming a wrong variable."""
+    """Return the Markdown link to the tracking issue; a DocsError names a wrong variable."""
     number = issue.strip().removeprefix("#")
     if not re.fullmatch(r"[1-9][0-9]*", number):
         raise DocsError("LOADTEST_TRACKING_ISSUE is not an issue number such as 12")
@@ -62,15 +62,15 @@ def update_docs(
 ) -> tuple[PageUpdate, ...]:
     """Update the configured pages, or preview them in `run_dir` without a tracking issue."""
     if not settings.docs_pages:
-        raise DocsError("docs_pages in loadtest.toml names no page")
+        raise DocsError("docs_pages in loadtest.toml is empty")
     if settings.tracking_issue is not None:
         server = settings.variables.get("GITHUB_SERVER_URL")
         link = build_link(settings.tracking_issue, settings.repository, server)
         return update_pages(settings.docs_pages, link, check=check)
     if run_dir is None and not check:
         raise DocsError(
-            "LOADTEST_TRACKING_ISSUE is not set and there is no run to preview the pages in: "
-            "set it, or run `inv k6` first"
+            "LOADTEST_TRACKING_ISSUE is not set, and there is no run whose folder could hold a "
+            "preview: set it, or run `inv k6` first"
         )
     link = "[this run's report, not published](../report.md)"
     return update_pages(settings.docs_pages, link, check=check, preview_dir=run_dir)
@@ -79,9 +79,9 @@ def update_docs(
 def update_pages(
     pages: Sequence[Path], link: str, *, check: bool = False, preview_dir: Path | None = None
 ) -> tuple[PageUpdate, ...]:
-    """Rewrite every page in place, under `preview_dir`/docs-preview, or (`check`) nowhere.
+    """Rewrite every page in place or in `preview_dir`/docs-preview; with `check`, write nothing.
 
-    All pages are read and rewritten before the first is written: a fault in one leaves all alone.
+    All pages are rewritten in memory before the first is written: if one fails, none is changed.
     """
     texts = [_read_page(page) for page in pages]
     rewrites = [_rewrite(page, text, link) for page, text in zip(pages, texts, strict=True)]
@@ -99,9 +99,9 @@ def update_pages(
 
 
 def check_updates(updates: Iterable[PageUpdate], *, has_issue: bool = True) -> None:
-    """Raise DocsError naming every page that still has placeholders.
+    """Raise DocsError that names every page with placeholders.
 
-    Without a tracking issue they can be previewed, and linked to nothing.
+    Without a tracking issue there is nothing to link them to, so the message asks for one.
     """
     left = "; ".join(update.describe() for update in updates if update.cells)
     if left:
@@ -110,7 +110,7 @@ def check_updates(updates: Iterable[PageUpdate], *, has_issue: bool = True) -> N
 
 
 def render_diff(name: str, before: str, after: str) -> str:
-    """Return the unified diff of two texts, empty when they are equal."""
+    """Return the unified diff of two texts, empty if they are equal."""
     old, new = (list(split_lines(text)) for text in (before, after))
     lines = difflib.unified_diff(old, new, f"a/{name.lstrip('/')}", f"b/{name.lstrip('/')}")
     return "".join(
@@ -120,7 +120,7 @@ def render_diff(name: str, before: str, after: str) -> str:
 
 
 def _preview_names(pages: Sequence[Path]) -> list[str]:
-    """Return flat file names; pages of equal name in different folders keep theirs apart."""
+    """Return flat file names; the folders are part of the name, so that each is unique."""
     if not pages:
         return []
     common = os.path.commonpath([page.parent for page in pages])
@@ -153,7 +153,7 @@ def _rewrite(page: Path, text: str, link: str) -> Rewrite:
 def _write_page(page: Path, destination: Path, text: str) -> None:
     try:
         if destination == page:
-            # A rename would also replace a write-protected file or a symbolic link.
+            # An atomic write would also replace a write-protected file or a symbolic link.
             if not os.access(page, os.W_OK):
                 raise DocsError(f"{page} is write-protected")
             destination = page.resolve()

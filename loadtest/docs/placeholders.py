@@ -1,4 +1,4 @@
-"""The `TBD` cells of one page, and the page with links in their place."""
+"""Find the `TBD` cells of one page and replace them by links."""
 
 import re
 from bisect import bisect_right
@@ -17,21 +17,21 @@ _EMPHASIS = frozenset({"em_open", "em_close", "strong_open", "strong_close"})
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A page with its placeholders linked, and which cells these were."""
+    """A page with its placeholders linked, and the cells that were placeholders."""
 
     text: str
     cells: tuple[Cell, ...]
 
 
 def rewrite_page(text: str, link: str, *, mdx: bool = True) -> Rewrite:
-    """Replace each placeholder in the body of a table by `link`; leave every other byte alone.
+    """Replace each placeholder in the body of a table by `link`; change no other byte.
 
-    A placeholder is a cell that reads `TBD`, plain, emphasised or as code, perhaps with a unit
-    behind it. An expression such as {`TBD`} is the author's code and stays. Raises DocsError with
-    the line where an MDX construct is never closed: what follows could be code or prose.
+    A placeholder is a cell with the text `TBD`, plain, emphasised or as code, and an optional unit
+    after it. An expression such as {`TBD`} is the author's code and stays. Raises DocsError with
+    the line of an MDX construct that is never closed: what follows could be code or prose.
     """
     if "|" in link or "\n" in link:
-        raise ValueError("a link inside a table cell can hold neither a pipe nor a line break")
+        raise ValueError("a link in a table cell cannot contain a pipe or a line break")
     origin = _Origin(text)
     cells: list[Cell] = []
     pieces: list[str] = []
@@ -45,7 +45,7 @@ def rewrite_page(text: str, link: str, *, mdx: bool = True) -> Rewrite:
 
 
 def split_lines(text: str) -> Iterator[str]:
-    """Yield lines with their ends; only CR, LF and CRLF end a line, as in Markdown."""
+    """Yield lines with their line ends, which are only CR, LF and CRLF, as in Markdown."""
     start = 0
     for match in _NEWLINE.finditer(text):
         yield text[start : match.end()]
@@ -55,7 +55,7 @@ def split_lines(text: str) -> Iterator[str]:
 
 
 class _Origin:
-    """Maps offsets in the parser's text (LF, no byte order mark) to the page's own."""
+    """Map offsets in the parser's text (LF, no byte order mark) to offsets in the page."""
 
     def __init__(self, text: str) -> None:
         bom = len(text) - len(text.removeprefix("\ufeff"))
@@ -73,7 +73,7 @@ class _Origin:
 
 
 def _find_placeholders(source: str, *, mdx: bool) -> Iterator[tuple[int, int, Cell]]:
-    """Yield start, end and description of every placeholder, in the order of the page."""
+    """Yield the start, end and cell of every placeholder, in the order of the page."""
     for token in build_parser(mdx).parse(source):
         if "cell" in token.meta and _is_placeholder(token.children or []):
             yield *token.meta["span"], token.meta["cell"]

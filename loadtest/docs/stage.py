@@ -1,4 +1,4 @@
-"""Link the TBD cells of the pages, or preview them in the newest run's folder."""
+"""Link the TBD cells of the pages, or write a preview to the newest run's folder."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from loadtest.context import Chain
 
 
 def docs_update(chain: Chain, settings: Settings, *, check: bool) -> None:
-    """Link the TBD cells of the pages, or preview them in the newest run's folder."""
+    """Link the TBD cells of the pages, or write a preview to the newest run's folder."""
     from loadtest.docs.pages import check_updates, update_docs
 
     run_dir = None

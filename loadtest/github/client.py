@@ -1,4 +1,4 @@
-"""A repository on GitHub, asked through ghapi: limits and outages are waited out within a bound."""
+"""Call GitHub's API for one repository through ghapi; wait out rate limits and short outages."""
 
 import re
 import time
@@ -18,35 +18,35 @@ from loadtest.errors import ConfigError
 API_URL = "https://api.github.com"
 SERVER_URL = "https://github.com"
 REQUEST_SECONDS = 30.0
-# After an outage, and after a limit that does not say when it ends.
+# Waits after an outage, and after a rate limit without an end.
 OUTAGE_WAITS_SECONDS = (1.0, 5.0, 20.0)
 LIMIT_WAITS_SECONDS = (60.0, 60.0, 60.0)
-# All waits of one request together: a primary limit may last an hour.
+# Limit of all waits of one request together: a primary rate limit may last an hour.
 MOST_WAIT_SECONDS = 300.0
 MOST_QUOTED = 200
-# A page of a hundred comments, each as long as GitHub lets it be, is 7 MB.
+# A page of 100 comments of GitHub's maximum length is 7 MB.
 MOST_BYTES = 32 * 2**20
 
 _T = TypeVar("_T")
 
 
-class GithubRefusal(Exception):  # noqa: N818 (an answer, which each caller makes an error of)
-    """What came instead of the answer: another status, or none at all.
+class GithubRefusal(Exception):  # noqa: N818 (each caller turns it into an error of its stage)
+    """GitHub answered with an error status, or did not answer.
 
-    `words` are GitHub's own; `is_limit` tells a rate limit, which also comes as 403, and `ends` is
-    when the limit does, if that is known.
+    `message` is GitHub's own; `is_limit` marks a rate limit, which can also be a 403, and `ends`
+    is the end of the limit, if it is known.
     """
 
     def __init__(
         self,
-        words: str,
+        message: str,
         status: int | None = None,
         headers: Mapping[str, str] | None = None,
         *,
         is_outage: bool = False,
     ) -> None:
-        super().__init__(words)
-        self.words = " ".join(redact(words).split())[:MOST_QUOTED]
+        super().__init__(message)
+        self.message = " ".join(redact(message).split())[:MOST_QUOTED]
         self.status = status
         self.is_outage = is_outage
         self.location = (headers or {}).get("location")
@@ -56,13 +56,13 @@ class GithubRefusal(Exception):  # noqa: N818 (an answer, which each caller make
             and (
                 self._headers.get("x-ratelimit-remaining") == "0"
                 or "retry-after" in self._headers
-                or "rate limit" in words
+                or "rate limit" in message
             )
         )
 
     @property
     def ends(self) -> datetime | None:
-        """Return when the primary limit starts anew, by GitHub's clock."""
+        """Return when the primary rate limit is reset, by GitHub's clock."""
         text = self._headers.get("x-ratelimit-reset", "")
         if self._headers.get("x-ratelimit-remaining") != "0" or not re.fullmatch(
             r"\d{1,11}", text, re.ASCII
@@ -71,7 +71,7 @@ class GithubRefusal(Exception):  # noqa: N818 (an answer, which each caller make
         return datetime.fromtimestamp(int(text), UTC)
 
     def plan_wait(self, tries: int) -> float | None:
-        """Return how many seconds to wait before the next try; None where waiting is no use."""
+        """Return how many seconds to wait before the next try; None if waiting is useless."""
         if tries >= len(OUTAGE_WAITS_SECONDS):
             return None
         if self.is_limit:
@@ -84,17 +84,17 @@ class GithubRefusal(Exception):  # noqa: N818 (an answer, which each caller make
         return OUTAGE_WAITS_SECONDS[tries] if self.is_outage else None
 
     def explain(self, where: str, remedies: Mapping[int, str]) -> str:
-        """Return one line that says what failed and what to do; `remedies` are per status."""
+        """Return one line with the failure and what to do; `remedies` are per status."""
         if self.status is None:
-            return f"{where}: {self.words}"
+            return f"{where}: {self.message}"
         if self.is_limit:
             later = f"after {self.ends:%H:%M} UTC" if self.ends else "later"
             return (
                 f"{where}: GitHub's rate limit is used up (HTTP {self.status}): try again {later}"
             )
         known = {401: "GITHUB_TOKEN is wrong or has expired", **remedies}
-        trouble = f"{self.words}: GitHub is in trouble, try again later"
-        remedy = known.get(self.status, trouble if self.status >= 500 else self.words)
+        outage = f"{self.message}: GitHub has an outage, try again later"
+        remedy = known.get(self.status, outage if self.status >= 500 else self.message)
         return f"{where}: HTTP {self.status}: {remedy}"
 
     def _read_date(self) -> datetime:
@@ -104,7 +104,7 @@ class GithubRefusal(Exception):  # noqa: N818 (an answer, which each caller make
 
 
 class Github:
-    """One repository and the token that opens it; `pause` waits, in seconds."""
+    """A client for one repository, with its token; `pause` waits, in seconds."""
 
     def __init__(
         self,
@@ -123,9 +123,9 @@ class Github:
     def ask(self, operation: str, **given: object) -> bytes:
         """Call an operation of ghapi, such as `issues.get`; return the body of the answer.
 
-        Raises GithubRefusal once waiting is no use any more.
+        Raises GithubRefusal when waiting is useless.
         """
-        return self.try_on(lambda: self._send(operation, given))
+        return self.retry(lambda: self._send(operation, given))
 
     def fetch(
         self,
@@ -135,9 +135,9 @@ class Github:
         find_done: Callable[[], _T | None] = lambda: None,
         **given: object,
     ) -> _T:
-        """Call an operation and return what it answers, which must be of this shape.
+        """Call an operation and return its answer, which must have this shape.
 
-        `find_done` looks, before another try, whether one that seemed to fail was done after all.
+        Before another try, `find_done` checks whether the failed one took effect anyway.
         """
 
         def send() -> _T:
@@ -145,15 +145,13 @@ class Github:
             try:
                 return shape.validate_json(body)
             except ValidationError:
-                words = f"{self.api_url} does not answer as GitHub does: correct GITHUB_API_URL"
-                raise GithubRefusal(words) from None
+                message = f"{self.api_url} does not answer as GitHub does: correct GITHUB_API_URL"
+                raise GithubRefusal(message) from None
 
-        return self.try_on(send, find_done)
+        return self.retry(send, find_done)
 
-    def try_on(
-        self, act: Callable[[], _T], find_done: Callable[[], _T | None] = lambda: None
-    ) -> _T:
-        """Do something that GitHub may refuse, again after each limit or outage, within a bound."""
+    def retry(self, act: Callable[[], _T], find_done: Callable[[], _T | None] = lambda: None) -> _T:
+        """Do something that GitHub may refuse; repeat it after a rate limit or an outage."""
         waited = 0.0
         tries = 0
         while True:
@@ -186,12 +184,12 @@ class Github:
             answer = function(**place, **given, headers_=headers, raw_=True)
         except APIError as failure:
             if failure.status_code is None:
-                words = f"{self.api_url} does not answer ({explain(failure.raw)})"
-                raise GithubRefusal(words, is_outage=bool(failure.retryable)) from None
+                message = f"{self.api_url} does not answer ({explain(failure.raw)})"
+                raise GithubRefusal(message, is_outage=bool(failure.retryable)) from None
             status = int(failure.status_code)
             headers = failure.response.headers
-            words = str(failure.message)
-            raise GithubRefusal(words, status, headers, is_outage=status >= 500) from None
+            message = str(failure.message)
+            raise GithubRefusal(message, status, headers, is_outage=status >= 500) from None
         return bytes(answer.content)
 
 
@@ -205,9 +203,9 @@ def open_github(
     repository: str | None = None,
     faults: Sequence[str] = (),
 ) -> Github:
-    """Return the repository that is named, else GITHUB_REPOSITORY, opened by GITHUB_TOKEN.
+    """Return a client for the given repository, else for GITHUB_REPOSITORY, with GITHUB_TOKEN.
 
-    Raises ConfigError about `what` with every variable that is missing or wrong, and `faults`.
+    Raises ConfigError that names `what`, every variable that is missing or wrong, and `faults`.
     """
     api_url = (api_url or variables.get("GITHUB_API_URL") or API_URL).rstrip("/")
     repository = repository or variables.get("GITHUB_REPOSITORY", "")
@@ -230,10 +228,10 @@ def open_github(
 
 @cache
 def _build_api(api_url: str) -> Any:
-    """Return ghapi, built from the description that it brings along, in 0.4 s.
+    """Return ghapi, built in 0.4 s from the API description that it contains.
 
-    The token goes with each request: ghapi's own would give way to GITHUB_JWT_TOKEN. A redirect is
-    not followed, since it would make a GET of a POST; nor is anything tried again behind our back.
+    Each request carries the token: ghapi itself would prefer GITHUB_JWT_TOKEN. ghapi follows no
+    redirect, which would turn a POST into a GET, and retries nothing by itself.
     """
     from ghapi.core import GhApi
 

@@ -1,4 +1,4 @@
-"""A repository's GitHub Actions secrets: sealed with its public key, written through ghapi."""
+"""Write a repository's GitHub Actions secrets, encrypted with its public key, through ghapi."""
 
 import time
 from base64 import b64encode
@@ -14,7 +14,7 @@ from loadtest.github.client import Github, GithubRefusal, open_github
 
 PERMISSION = "Secrets: read and write"
 REMEDIES = {
-    301: "the repository has another name by now: correct GITHUB_REPOSITORY",
+    301: "the repository was renamed: correct GITHUB_REPOSITORY",
     403: f"GITHUB_TOKEN may not write them: it needs the permission '{PERMISSION}' (classic: scope "
     "'repo'); the token of a workflow run never has it",
     404: "GITHUB_REPOSITORY does not exist, or GITHUB_TOKEN cannot see it or its secrets",
@@ -42,7 +42,7 @@ _PUBLIC_KEY = TypeAdapter(_PublicKey)
 
 
 class RepositorySecrets:
-    """The Actions secrets of one repository; values go in sealed and never come out again."""
+    """The Actions secrets of one repository; they can be written but never read back."""
 
     def __init__(self, github: Github) -> None:
         self.api_url = github.api_url
@@ -50,13 +50,13 @@ class RepositorySecrets:
         self._github = github
 
     def fetch_names(self) -> set[str]:
-        """Return the names of the secrets that are there."""
+        """Return the names of the secrets that exist."""
         with self._explaining():
             found = self._github.fetch(_SECRETS, "actions.list_repo_secrets", per_page=100)
         return {secret.name for secret in found.secrets}
 
     def put(self, values: Mapping[str, SecretStr | str]) -> None:
-        """Make or replace secrets, one after the other."""
+        """Create or replace secrets, one after the other."""
         from nacl.encoding import Base64Encoder
         from nacl.public import PublicKey, SealedBox
 
@@ -65,7 +65,7 @@ class RepositorySecrets:
             try:
                 box = SealedBox(PublicKey(key.key.encode(), Base64Encoder))
             except ValueError:
-                raise GithubRefusal(f"{self.api_url} gives no public key to seal with") from None
+                raise GithubRefusal(f"{self.api_url} returned no public key") from None
             for name, value in values.items():
                 text = value if isinstance(value, str) else value.get_secret_value()
                 sealed = b64encode(box.encrypt(text.encode())).decode()
@@ -73,7 +73,7 @@ class RepositorySecrets:
                 self._github.ask(put, secret_name=name, encrypted_value=sealed, key_id=key.key_id)
 
     def delete(self, *names: str) -> None:
-        """Remove those of these secrets that are there."""
+        """Remove the secrets that exist."""
         for name in names:
             with self._explaining():
                 try:
@@ -81,7 +81,7 @@ class RepositorySecrets:
                 except GithubRefusal as refusal:
                     if refusal.status != 404:
                         raise
-                    # Tell a secret that is gone from a repository that the token cannot see.
+                    # Raises if the token cannot see the repository at all.
                     self.fetch_names()
 
     @contextmanager
@@ -100,9 +100,9 @@ def open_secrets(
     api_url: str | None = None,
     repository: str | None = None,
 ) -> RepositorySecrets:
-    """Return the secrets of the repository that is named, else of GITHUB_REPOSITORY.
+    """Return the secrets of the given repository, else of GITHUB_REPOSITORY.
 
-    Raises ConfigError with every variable that is missing or wrong.
+    Raises ConfigError that names every variable that is missing or wrong.
     """
     github = open_github(
         *(variables, "GitHub secrets", PERMISSION, pause), api_url=api_url, repository=repository

@@ -1,4 +1,4 @@
-"""What a workflow run of GitHub Actions is given: masks, its step summary, outputs."""
+"""Talk to a workflow run of GitHub Actions: mask secrets, write the step summary and outputs."""
 
 import secrets
 import sys
@@ -11,7 +11,7 @@ from loadtest.common.redaction import SecretStr, redact
 
 
 def build_mask(variables: Mapping[str, str]) -> Callable[[SecretStr], None]:
-    """Return what masks a secret in the logs of GitHub Actions; elsewhere it does nothing."""
+    """Return a function that masks a secret in the logs of GitHub Actions, else does nothing."""
     return mask if variables.get("GITHUB_ACTIONS") == "true" else lambda _: None
 
 
@@ -28,12 +28,13 @@ OUTPUT_VARIABLE = "GITHUB_OUTPUT"
 
 
 def write_summary(variables: Mapping[str, str], text: str) -> None:
-    """Append Markdown to the step summary, in GitHub Actions; elsewhere do nothing."""
+    """Append Markdown to the step summary in GitHub Actions; elsewhere do nothing."""
     _append(variables.get(SUMMARY_VARIABLE), text.rstrip() + "\n\n")
 
 
 def write_outputs(variables: Mapping[str, str], outputs: Mapping[str, str]) -> None:
-    """Set outputs of the step, in GitHub Actions; no value can pose as another output."""
+    """Set outputs of the step in GitHub Actions; elsewhere do nothing."""
+    # A random delimiter, so that no value can set another output.
     end = secrets.token_hex(16)
     lines = (f"{name}<<{end}\n{value}\n{end}\n" for name, value in outputs.items())
     _append(variables.get(OUTPUT_VARIABLE), "".join(lines))

@@ -1,4 +1,4 @@
-"""Make user, workspace and data ready, unless they were verified within the last hour."""
+"""Create user, workspace and data, unless they were verified within the last hour."""
 
 import sys
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def provision(
     show: bool = False,
     revoke: Callable[[], None],
 ) -> None:
-    """Make user, workspace and data ready, unless they were verified within the last hour."""
+    """Create user, workspace and data, unless they were verified within the last hour."""
     provisions = settings.environment.provision != "none"
     if not (provisions or teardown):
         chain.say("provision", f"nothing to provision in environment {settings.environment_name}")

@@ -116,4 +116,4 @@ def test_github_is_bounded_and_not_asked_again_for_what_is_too_long() -> None:
         github = open_github(variables, "a test", "none", pause=lambda _: pytest.fail("it waited"))
         with pytest.raises(GithubRefusal) as caught:
             github.ask("actions.list_repo_secrets")
-    assert caught.value.words == f"{server.url} does not answer (it sends more than 32 MiB)"
+    assert caught.value.message == f"{server.url} does not answer (it sends more than 32 MiB)"

@@ -80,7 +80,7 @@ def test_a_socks_proxy_is_one_line_that_names_the_variable(
 ) -> None:
     monkeypatch.setenv(variable, "socks5://user:word@proxy:1080")
     assert find_proxy("http://127.0.0.1:8080") is None
-    with pytest.raises(ConfigError, match=f"^{variable} names a SOCKS") as caught:
+    with pytest.raises(ConfigError, match=f"^{variable} is a SOCKS") as caught:
         find_proxy("https://example.com")
     assert "word" not in str(caught.value)
 

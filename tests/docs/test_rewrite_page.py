@@ -246,7 +246,7 @@ def test_what_is_never_closed_is_named_by_its_line(page: str) -> None:
 
 @pytest.mark.parametrize("link", ["[a|b](c)", "[a](b)\n"])
 def test_a_link_that_would_break_the_table_is_refused(link: str) -> None:
-    with pytest.raises(ValueError, match="pipe nor a line break"):
+    with pytest.raises(ValueError, match="a pipe or a line break"):
         rewrite_page("", link)
 
 

@@ -67,7 +67,7 @@ def test_without_tracking_issue_the_preview_lies_in_the_run_folder(page: Path) -
     assert page.read_bytes() == TABLE
     assert update.written == preview
     assert b"| [this run's report, not published](../report.md) |" in preview.read_bytes()
-    assert "left alone; preview with links:" in update.describe()
+    assert "not changed; preview with links:" in update.describe()
 
 
 def test_with_tracking_issue_the_page_itself_is_updated(page: Path) -> None:

@@ -28,7 +28,7 @@ MOST_MEMBERS = 1000
 
 _KEPT = "GitHub keeps it for 30 days"
 _REMEDIES = {
-    301: "the repository has another name by now: correct GITHUB_REPOSITORY",
+    301: "the repository was renamed: correct GITHUB_REPOSITORY",
     403: f"GITHUB_TOKEN may not read it: it needs the permission '{PERMISSION}' (in a workflow "
     "`permissions: actions: read`)",
     404: "there is no such workflow run, or GITHUB_TOKEN cannot see it: correct the run id or "
@@ -63,7 +63,7 @@ def fetch_run_artifact(
             archive, folder = Path(temporary, "artifact.zip"), Path(temporary, run_id)
             with _explain_refusals(where):
                 artifact = _find_artifact(github, int(number[1]), name)
-                github.try_on(lambda: _download(_find_address(github, artifact, where), archive))
+                github.retry(lambda: _download(_find_address(github, artifact, where), archive))
             _unpack(archive, folder, where)
             _check_run(folder, where)
             return folder.rename(runs_dir / run_id)

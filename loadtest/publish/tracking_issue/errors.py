@@ -21,7 +21,7 @@ _OF_ISSUE = {
     410: f"it was deleted: {_OTHER}",
 }
 _OF_REPOSITORY = {
-    301: "the repository has another name by now: correct GITHUB_REPOSITORY",
+    301: "the repository was renamed: correct GITHUB_REPOSITORY",
     403: _MAY_NOT,
     404: "GITHUB_REPOSITORY does not exist, or GITHUB_TOKEN cannot see it or its issues: it needs "
     f"the permission '{PERMISSION}'",
@@ -44,7 +44,7 @@ def _explain(github: Github, number: int | None, refusal: GithubRefusal) -> str:
     if number is None:
         return refusal.explain(where, _OF_REPOSITORY)
     where = f"tracking issue {github.repository_url}/issues/{number}"
-    words = refusal.words.lower()
+    words = refusal.message.lower()
     if refusal.status == 403 and "locked" in words:
         return f"{where} is locked: unlock it, or {_OTHER}"
     if refusal.status == 403 and "comments" in words:

@@ -104,7 +104,7 @@ def test_a_rate_limit_is_waited_out_as_long_as_github_says(
     [
         (
             *(503, "No server is available", {}, list(OUTAGE_WAITS_SECONDS)),
-            "HTTP 503: No server is available: GitHub is in trouble, try again later",
+            "HTTP 503: No server is available: GitHub has an outage, try again later",
         ),
         (
             *(403, "API rate limit exceeded", end_limit_in(MOST_WAIT_SECONDS), []),
@@ -172,7 +172,7 @@ def test_the_limit_of_one_request_is_not_that_of_all(
         ),
         (
             *("GET issues", 301, "Moved Permanently"),
-            "HTTP 301: the repository has another name by now: correct GITHUB_REPOSITORY",
+            "HTTP 301: the repository was renamed: correct GITHUB_REPOSITORY",
         ),
         ("GET issues", 418, "I am a\nteapot", "HTTP 418: I am a teapot"),
     ],
