@@ -21,13 +21,17 @@ NOT_THERE = ("CI", "GITHUB_", "LOADTEST_", "NOX", "PLAYWRIGHT_", "PYTHON", "VIRT
 
 @dataclass
 class HostedRunner:
-    """Runs the workflow as one event asks; `artifacts` maps names to files by their path."""
+    """Runs the workflow as one event asks; `artifacts` maps names to files by their path.
+
+    `cache` is the folder that the cache action restores, and saves into; by default there is none.
+    """
 
     root: Path
     inputs: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     event: str = "workflow_dispatch"
     api_url: str = "http://127.0.0.1:9"  # nobody listens there
+    cache: Path | None = None
     artifacts: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -107,12 +111,15 @@ class HostedRunner:
         return {"python-version": platform.python_version()}
 
     def restore(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Find no environment in the cache, but the browser that this machine may have."""
+        """Restore what an earlier job has saved, and the browser that this machine may have."""
         folder = self.workspace / given["path"]
-        folder.mkdir()
+        if self.cache is None:
+            folder.mkdir()
+        else:
+            folder.symlink_to(self.cache)
         usual = Path.home() / ".cache" / "ms-playwright"
         browsers = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", usual))
-        if browsers.is_dir():
+        if browsers.is_dir() and not (folder / "browsers").exists():
             (folder / "browsers").symlink_to(browsers)
         return {}
 

@@ -45,6 +45,19 @@ HOSTILE = (
 )
 
 
+def mark_whole_job(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that runs the job whole: one after the other, because they share a cache."""
+    for mark in (pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("jobs")):
+        test = mark(test)
+    return test
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the folder in which one job leaves its environment for the next."""
+    return tmp_path_factory.mktemp("cache")
+
+
 class Refusing(HostedRunner):
     """A runner whose checkout fails, so that nothing after it runs."""
 
@@ -241,10 +254,10 @@ def find_leaks(runner: HostedRunner, texts: Mapping[str, str]) -> dict[str, set[
     return {place: found for place, text in places.items() if (found := finder.find(text))}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
+@mark_whole_job
 def test_a_run_on_a_new_machine_keeps_all_that_it_measured_and_no_secret(
     tmp_path: Path,
+    cache: Path,
     serve: Callable[..., ReferenceTarget],
     provisioned: Callable[[ReferenceTarget], Settings],
     github: GithubServer,
@@ -253,7 +266,8 @@ def test_a_run_on_a_new_machine_keeps_all_that_it_measured_and_no_secret(
     secrets = hand_over(provisioned(target))
     github.account = BOT
     issue = github.add_issue(12, author="somebody")
-    runner = HostedRunner(tmp_path / "runner", TINY, secrets, api_url=github.api_url)
+    assert list(cache.iterdir()) == []
+    runner = HostedRunner(tmp_path / "runner", TINY, secrets, api_url=github.api_url, cache=cache)
     steps = runner.run()
     assert {step.outcome for step in steps.values()} == {"success"}, steps[WORK].output
     assert target.open_sessions == 0
@@ -298,10 +312,10 @@ def find_late_seed(share: float) -> int:
     return next(seed for seed in count() if is_late(seed))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
+@mark_whole_job
 def test_a_scenario_that_fails_fails_the_job_and_loses_no_other(
     tmp_path: Path,
+    cache: Path,
     serve: Callable[..., ReferenceTarget],
     provisioned: Callable[[ReferenceTarget], Settings],
     github: GithubServer,
@@ -313,7 +327,7 @@ def test_a_scenario_that_fails_fails_the_job_and_loses_no_other(
     serve(tmp_path / "target", tool_quota=False, error_share=0.05, seed=find_late_seed(0.05))
 
     inputs = TINY | {"scenarios": "cold-start,tools"}
-    runner = HostedRunner(tmp_path / "runner", inputs, secrets, api_url=github.api_url)
+    runner = HostedRunner(tmp_path / "runner", inputs, secrets, api_url=github.api_url, cache=cache)
     steps = runner.run()
     assert steps[WORK].outcome == "failure"
     assert "thresholds crossed" in steps[WORK].output
@@ -328,17 +342,16 @@ def test_a_scenario_that_fails_fails_the_job_and_loses_no_other(
     assert "Over its limits: " in comment.body.splitlines()[0]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
+@mark_whole_job
 def test_a_target_that_is_down_fails_the_job_and_is_reported(
-    tmp_path: Path, github: GithubServer
+    tmp_path: Path, cache: Path, github: GithubServer
 ) -> None:
     issue = github.add_issue(12)
     secrets = SECRETS | {
         "LOADTEST_BASE_URL": "http://127.0.0.1:9",
         "LOADTEST_TRACKING_ISSUE": "#12",
     }
-    runner = HostedRunner(tmp_path / "runner", TINY, secrets, api_url=github.api_url)
+    runner = HostedRunner(tmp_path / "runner", TINY, secrets, api_url=github.api_url, cache=cache)
     steps = runner.run()
     assert (steps[WORK].outcome, steps[KEEP].outcome) == ("failure", "success")
     (comment,) = issue.comments
@@ -348,12 +361,11 @@ def test_a_target_that_is_down_fails_the_job_and_is_reported(
     assert steps[WORK].outputs["outcome"] == "failed"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
+@mark_whole_job
 def test_an_environment_that_is_not_there_fails_in_one_line_and_leaves_nothing(
-    tmp_path: Path,
+    tmp_path: Path, cache: Path
 ) -> None:
-    runner = HostedRunner(tmp_path, {"env": HOSTILE[0]}, SECRETS)
+    runner = HostedRunner(tmp_path, {"env": HOSTILE[0]}, SECRETS, cache=cache)
     steps = runner.run()
     assert (steps[WORK].outcome, steps[KEEP].outcome) == ("failure", "success")
     (line,) = (line for line in steps[WORK].output.splitlines() if line.startswith("loadtest: "))
