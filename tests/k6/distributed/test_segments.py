@@ -294,7 +294,8 @@ def test_a_runner_whose_bearer_is_refused_ends_them_all(
 def test_a_fleet_whose_target_is_down_is_broken_off(
     fleet: RunFleet, open_endpoint: Callable[..., Endpoint]
 ) -> None:
-    endpoint = open_endpoint(error_share=1.0)
+    # Slow answers: whether a target is down does not depend on how many calls it refuses.
+    endpoint = open_endpoint(error_share=1.0, tool_latency="constant:100")
     run = fleet("tools", endpoint, VUS="6", DURATION="280")
     assert run.result.outcome == "aborted"
     assert "of the requests of the last" in (run.result.reason or "")
