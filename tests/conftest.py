@@ -22,6 +22,7 @@ from loadtest.context import ROOT
 from loadtest.mint.browser.launcher import BrowserChoice, find_choice
 from loadtest.provision.provisioner import provision
 from loadtest.publish.tracking_issue.tracker import Tracker, open_tracker
+from loadtest.reference import novamart
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
 from tests.support.github_server import GithubServer, serve_github
@@ -67,13 +68,33 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "known", redaction.Known())
 
 
+@pytest.fixture(scope="session")
+def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the NovaMart file once: it takes as long as all else of a target's start."""
+    path = tmp_path_factory.mktemp("novamart") / novamart.FILE_NAME
+    novamart.build_novamart(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def new_state(tmp_path_factory: pytest.TempPathFactory, data_file: Path) -> Callable[[], Path]:
+    """Make folders in which reference targets find their data and keep their accounts."""
+
+    def make() -> Path:
+        folder = tmp_path_factory.mktemp("target")
+        shutil.copy(data_file, folder)
+        return folder
+
+    return make
+
+
 @pytest.fixture
-def serve() -> Iterator[Callable[..., ReferenceTarget]]:
+def serve(new_state: Callable[[], Path]) -> Iterator[Callable[..., ReferenceTarget]]:
     """Start reference targets with the knobs given; they end with the test."""
     with ExitStack() as running:
 
         def start(state_dir: Path | None = None, **knobs: Any) -> ReferenceTarget:
-            target = ReferenceTarget(Knobs(**knobs), state_dir=state_dir)
+            target = ReferenceTarget(Knobs(**knobs), state_dir=state_dir or new_state())
             return running.enter_context(target)
 
         yield start

@@ -33,13 +33,16 @@ def binary() -> K6Binary:
 
 
 @pytest.fixture(scope="module")
-def open_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Endpoint]]:
+def open_endpoint(
+    tmp_path_factory: pytest.TempPathFactory, new_state: Callable[[], Path]
+) -> Iterator[Callable[..., Endpoint]]:
     """Start reference targets with the knobs given, each with a workspace and a bearer for it."""
     with ExitStack() as running:
 
         def build(clock: Callable[[], float] = time.time, **knobs: Any) -> Endpoint:
             knobs = {"tool_quota": False, **knobs}
-            target = running.enter_context(ReferenceTarget(Knobs(**knobs), clock=clock))
+            target = ReferenceTarget(Knobs(**knobs), state_dir=new_state(), clock=clock)
+            running.enter_context(target)
             bearer_file = tmp_path_factory.mktemp("bearer") / "bearer.json"
             return Endpoint(target, mint_by_session(target.api_url, bearer_file), bearer_file)
 

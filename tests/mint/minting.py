@@ -21,12 +21,15 @@ CLAIM = "https://atlas.useatlas.dev/workspace_id"
 
 
 def build_target(
-    clients: Sequence[SeedClient] = (), user: dict[str, Any] | None = None, **knobs: Any
+    clients: Sequence[SeedClient] = (),
+    user: dict[str, Any] | None = None,
+    state_dir: Path | None = None,
+    **knobs: Any,
 ) -> ReferenceTarget:
     """Return a target, not yet started, with one user who owns one workspace."""
     seed: dict[str, Any] = {"must_change_password": False, "workspace": SLUG} | (user or {})
     users = [SeedUser(EMAIL, PASSWORD, **seed)]
-    return ReferenceTarget(Knobs(**knobs), users=users, clients=clients)
+    return ReferenceTarget(Knobs(**knobs), state_dir=state_dir, users=users, clients=clients)
 
 
 def build_environment(**changes: Any) -> Environment:

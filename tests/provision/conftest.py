@@ -1,7 +1,6 @@
 """A place to provision: a target behind a gate, a checkout, the printed lines and the waits."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +19,6 @@ from loadtest.config.settings import Settings
 from loadtest.context import ROOT
 from loadtest.provision import provisioner as stage
 from loadtest.provision.provisioner import Provisioned, Step
-from loadtest.reference import novamart
 from loadtest.reference.accounts import (
     Client,
     Consent,
@@ -158,25 +156,16 @@ def states(done: Provisioned) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the NovaMart file once."""
-    path = tmp_path_factory.mktemp("novamart") / novamart.FILE_NAME
-    novamart.build_novamart(path)
-    return path
-
-
-@pytest.fixture(scope="session")
 def serve_empty(
-    tmp_path_factory: pytest.TempPathFactory, data_file: Path
+    new_state: Callable[[], Path],
 ) -> Iterator[Callable[..., ReferenceTarget]]:
     """Serve targets without users; tests with the same knobs share one."""
     shared: dict[Knobs, ReferenceTarget] = {}
     with ExitStack() as running:
 
         def launch(knobs: Knobs, **options: Any) -> ReferenceTarget:
-            state = tmp_path_factory.mktemp("target")
-            shutil.copy(data_file, state)
-            return running.enter_context(ReferenceTarget(knobs, state_dir=state, **options))
+            target = ReferenceTarget(knobs, state_dir=new_state(), **options)
+            return running.enter_context(target)
 
         def serve(knobs: Knobs, **options: Any) -> ReferenceTarget:
             if options:

@@ -17,20 +17,10 @@ from tests.reference.visitor import Launch, Visitor
 
 
 @pytest.fixture(scope="session")
-def built_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The NovaMart file, built once for all tests."""
-    path = tmp_path_factory.mktemp("novamart") / novamart.FILE_NAME
-    novamart.build_novamart(path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def target(tmp_path_factory: pytest.TempPathFactory, built_data: Path) -> Iterator[ReferenceTarget]:
+def target(new_state: Callable[[], Path]) -> Iterator[ReferenceTarget]:
     """A target without limits that every test of the session may use."""
-    folder = tmp_path_factory.mktemp("state")
-    shutil.copy(built_data, folder)
     knobs = Knobs(account_limits=False, tool_quota=False)
-    with ReferenceTarget(knobs, state_dir=folder) as running:
+    with ReferenceTarget(knobs, state_dir=new_state()) as running:
         yield running
 
 
@@ -62,7 +52,7 @@ def stop_later() -> Iterator[Callable[[ReferenceTarget], None]]:
 
 @pytest.fixture
 def launch(
-    tmp_path: Path, built_data: Path, stop_later: Callable[[ReferenceTarget], None]
+    tmp_path: Path, data_file: Path, stop_later: Callable[[ReferenceTarget], None]
 ) -> Iterator[Launch]:
     """Launch a target of one's own: knobs by name, and the constructor's options."""
     running: list[ReferenceTarget] = []
@@ -73,7 +63,7 @@ def launch(
         folder = chosen.setdefault("state_dir", tmp_path / "state")
         folder.mkdir(exist_ok=True)
         if not (folder / novamart.FILE_NAME).exists():
-            shutil.copy(built_data, folder)
+            shutil.copy(data_file, folder)
         target = ReferenceTarget(Knobs(**given), **chosen)
         target.start()
         running.append(target)

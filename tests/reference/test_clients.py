@@ -1,9 +1,8 @@
 """Clients that are registered, given from the start, or described by a document of their own."""
 
 import secrets
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
 from loadtest.errors import UsageError
-from loadtest.reference import documents, novamart
+from loadtest.reference import documents
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget, SeedClient
 from loadtest.reference.tokens import WORKSPACE_CLAIM, Algorithms
@@ -60,12 +59,8 @@ def given() -> list[SeedClient]:
 
 
 @pytest.fixture(scope="module")
-def target(
-    tmp_path_factory: pytest.TempPathFactory, built_data: Path, given: list[SeedClient]
-) -> Iterator[ReferenceTarget]:
+def target(new_state: Callable[[], Path], given: list[SeedClient]) -> Iterator[ReferenceTarget]:
     """A target with given clients, documents, management and an end to revoked bearers."""
-    folder = tmp_path_factory.mktemp("clients")
-    shutil.copy(built_data, folder / novamart.FILE_NAME)
     knobs = Knobs(
         account_limits=False,
         tool_quota=False,
@@ -73,7 +68,7 @@ def target(
         client_metadata_documents=True,
         revoked_bearers="refused",
     )
-    with ReferenceTarget(knobs, state_dir=folder, clients=given) as running:
+    with ReferenceTarget(knobs, state_dir=new_state(), clients=given) as running:
         yield running
 
 

@@ -25,11 +25,11 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def start(tmp_path: Path, built_data: Path) -> Iterator[Start]:
+def start(tmp_path: Path, data_file: Path) -> Iterator[Start]:
     """Start the process with extra arguments, in a state directory of the test's own."""
     folder = tmp_path / "state"
     folder.mkdir()
-    (folder / novamart.FILE_NAME).write_bytes(built_data.read_bytes())
+    (folder / novamart.FILE_NAME).write_bytes(data_file.read_bytes())
     running: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str) -> subprocess.Popen[str]:
@@ -183,9 +183,9 @@ def test_half_written_demo_data_are_built_again(tmp_path: Path) -> None:
     ("name", "content"), [("accounts.sqlite", "not a database" * 99), ("ports.json", "{")]
 )
 def test_damaged_state_is_refused_by_name(
-    tmp_path: Path, built_data: Path, name: str, content: str
+    tmp_path: Path, data_file: Path, name: str, content: str
 ) -> None:
-    (tmp_path / novamart.FILE_NAME).write_bytes(built_data.read_bytes())
+    (tmp_path / novamart.FILE_NAME).write_bytes(data_file.read_bytes())
     (tmp_path / name).write_text(content)
     with pytest.raises(TargetError, match=name):
         ReferenceTarget(state_dir=tmp_path).start()

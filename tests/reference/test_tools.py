@@ -299,12 +299,12 @@ def test_the_quota_is_per_client_and_an_owner_can_raise_it_before_the_first_call
     assert [client.query("SELECT 1").get("code") for _ in range(12)][-1] == "rate_limited"
 
 
-def test_the_data_are_the_same_every_time(built_data: Path, tmp_path: Path) -> None:
+def test_the_data_are_the_same_every_time(data_file: Path, tmp_path: Path) -> None:
     again = tmp_path / novamart.FILE_NAME
     novamart.build_novamart(again)
     for name in novamart.ENTITIES:
         sums = []
-        for path in (built_data, again):
+        for path in (data_file, again):
             with duckdb.connect(str(path), read_only=True) as connection:
                 sums.append(
                     connection.execute(

@@ -85,12 +85,13 @@ Start = Callable[..., Minted]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, new_state: Callable[[], Path]) -> Iterator[Start]:
     """Start a target with knobs, and give it with somebody who has nothing there yet."""
     running: list[Minted] = []
 
     def build(clients: tuple[SeedClient, ...] = (), **knobs: Any) -> Minted:
-        target = ReferenceTarget(Knobs(**{"account_limits": False} | knobs), clients=clients)
+        chosen = Knobs(**{"account_limits": False} | knobs)
+        target = ReferenceTarget(chosen, state_dir=new_state(), clients=clients)
         target.start()
         visitor = Visitor(target, f"ada-{secrets.token_hex(4)}", demo=False)
         state = tmp_path / ".loadtest" / "staging"

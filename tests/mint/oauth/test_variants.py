@@ -41,7 +41,9 @@ Start = Callable[..., tuple[ReferenceTarget, MintRequest]]
 
 
 @pytest.fixture
-def start(browser_choice: BrowserChoice, tmp_path: Path) -> Iterator[Start]:
+def start(
+    browser_choice: BrowserChoice, tmp_path: Path, new_state: Callable[[], Path]
+) -> Iterator[Start]:
     """Start a target with knobs; give it with a request to mint on it."""
     with ExitStack() as running:
 
@@ -52,7 +54,7 @@ def start(browser_choice: BrowserChoice, tmp_path: Path) -> Iterator[Start]:
             user: dict[str, Any] | None = None,
             **knobs: Any,
         ) -> tuple[ReferenceTarget, MintRequest]:
-            target = running.enter_context(build_target(clients, user, **knobs))
+            target = running.enter_context(build_target(clients, user, new_state(), **knobs))
             state = tmp_path / "state"
             made = build_request(
                 target, browser_choice, state, environment=environment, **(request or {})
