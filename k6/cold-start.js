@@ -1,5 +1,5 @@
-// Cold start: each iteration is a brand-new client on a brand-new connection.
-import { cure } from './lib/bearers.js';
+// Cold start: each iteration is a new client on a new connection.
+import { renewRefused } from './lib/bearers.js';
 import * as env from './lib/env.js';
 import { recordClosed, recordEnd, recordFrame, recordOpened } from './lib/metrics.js';
 import { OK, UNAUTHORIZED } from './lib/outcome.js';
@@ -7,12 +7,12 @@ import { CALL_LIMIT_MS, buildOptions, clock, newClient, probe, startInTurn } fro
 import { buildSummary } from './lib/summary.js';
 import exec from 'k6/execution';
 
-// Each era knows one of the two requests that open.
+// A client sends `initialize` or `server/discover`, depending on its era.
 const FRAMES = ['connect', 'initialize', 'server/discover', 'tools/list', 'first dispatch'];
 const selectors = FRAMES.map((frame) => `frame:${frame}`);
 const iterations = env.wholeNumber('ITERATIONS');
 const vus = Math.min(env.wholeNumber('VUS'), iterations);
-const maxDuration = `${env.seconds('MAX_SECONDS', 600)}s`;
+const maxDuration = `${env.seconds('MAX_SECONDS')}s`;
 
 export const options = buildOptions(
   { cold_start: { executor: 'shared-iterations', vus, iterations, maxDuration, gracefulStop: '0s' } },
@@ -34,7 +34,7 @@ export default function coldStart({ began, server }) {
     recordFrame(outcome, 'tools/list', session.response.timings.duration);
   }
   recordFrame(outcome, 'first dispatch', clock() - start);
-  if (outcome === UNAUTHORIZED) cure(session.bearer);
+  if (outcome === UNAUTHORIZED) renewRefused(session.bearer);
   recordClosed(session, session.close(CALL_LIMIT_MS));
   recordEnd(Date.now() - began);
 }

@@ -1,4 +1,4 @@
-// Before a run: what the target is, which tools it lists, and what each of ours answers to one call.
+// Before a run: describes the target, lists its tools, and calls each tool of the table once.
 import { callEach, listTools } from './lib/catalog.js';
 import * as env from './lib/env.js';
 import { findHeader } from './lib/mcp.js';

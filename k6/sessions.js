@@ -1,11 +1,12 @@
-// Concurrent sessions: a ladder of stages, each holding N sessions that call once per second.
+// Concurrent sessions: a ladder of stages, each with N sessions that call once per second.
 import * as env from './lib/env.js';
-import { buildOptions, buildSlice, buildSliceScenario, live, probe } from './lib/run.js';
+import { buildOptions, probe } from './lib/run.js';
+import { buildSlice, buildSliceScenario, runSession } from './lib/slices.js';
 import { buildSummary } from './lib/summary.js';
 import exec from 'k6/execution';
 
 const pools = env.toolPools();
-const tool = env.oneOf('TOOL', pools.map((pool) => pool.tool), pools[0].tool);
+const tool = env.oneOf('TOOL', pools.map((pool) => pool.tool));
 const only = pools.filter((pool) => pool.tool === tool);
 const seconds = env.seconds('STAGE_SECONDS');
 const slices = env.wholeNumbers('STAGES').map((n, index) =>
@@ -23,7 +24,7 @@ export const options = buildOptions(scenarios, selectors);
 export const setup = probe;
 export const handleSummary = buildSummary('sessions', selectors, slices);
 
-export default function oneClient({ server }) {
+export default function oneSession({ server }) {
   const slice = slices.find(({ name }) => exec.scenario.name === `stage_${name}`);
-  live(slice, server.protocol, only, `stage:${slice.name}`);
+  runSession(slice, server.protocol, only, `stage:${slice.name}`);
 }

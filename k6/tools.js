@@ -1,6 +1,7 @@
-// Tool-call mix: closed loop by VUs, or open loop at TARGET_RPS calls per second.
+// Tool-call mix: VUs call without a pause, or at TARGET_RPS calls per second if that is set.
 import * as env from './lib/env.js';
-import { buildOptions, buildSlice, buildSliceScenario, live, probe } from './lib/run.js';
+import { buildOptions, probe } from './lib/run.js';
+import { buildSlice, buildSliceScenario, runSession } from './lib/slices.js';
 import { buildSummary } from './lib/summary.js';
 
 const pools = env.toolPools();
@@ -14,6 +15,6 @@ export const options = buildOptions({ tools: buildSliceScenario(slice) }, select
 export const setup = probe;
 export const handleSummary = buildSummary('tools', selectors, [slice], tools);
 
-export default function oneClient({ server }) {
-  live(slice, server.protocol, pools);
+export default function oneSession({ server }) {
+  runSession(slice, server.protocol, pools);
 }

@@ -1,33 +1,33 @@
-// What a target lists, and what each of our tools answers to one call.
+// The tools of a target, and the answer of each tool of the table to one call.
 import { buildCall } from './mcp.js';
 import { OK } from './outcome.js';
 import { readAnswer } from './reply.js';
 
-const MOST_PAGES = 50;
-const MOST_TOOLS = 2000;
-const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/; // a header's name (RFC 9110, section 5.6.2)
-const DEEPEST_PATH = 8;
+const MAX_PAGES = 50;
+const MAX_TOOLS = 2000;
+const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/; // name of a header: RFC 9110, section 5.6.2
+const MAX_DEPTH = 8;
 
-// Every tool that is listed, page by page, with `mirrored`: the arguments that headers must repeat.
+// Lists all tools, page by page. `mirrored` are the arguments that headers must repeat.
 export function listTools(client, timeoutMs) {
   let tools = [];
   let cursor = null;
-  for (let page = 0; page < MOST_PAGES; page += 1) {
+  for (let page = 0; page < MAX_PAGES; page += 1) {
     const outcome = client.list(timeoutMs, cursor);
     if (outcome !== OK) throw new Error(`the target answers tools/list with ${outcome}`);
     const { result } = client.answer;
     tools = tools.concat(Array.isArray(result.tools) ? result.tools : []);
     cursor = result.nextCursor;
-    if (typeof cursor !== 'string' || tools.length > MOST_TOOLS) break;
+    if (typeof cursor !== 'string' || tools.length > MAX_TOOLS) break;
   }
-  if (typeof cursor === 'string' || tools.length > MOST_TOOLS) {
-    throw new Error(`the target lists more than ${MOST_TOOLS} tools, or ${MOST_PAGES} pages of them`);
+  if (typeof cursor === 'string' || tools.length > MAX_TOOLS) {
+    throw new Error(`the target lists more than ${MAX_TOOLS} tools, or ${MAX_PAGES} pages of them`);
   }
   const named = tools.filter((tool) => tool && typeof tool.name === 'string');
   return named.map((tool) => ({ ...tool, mirrored: listMirrored(tool.inputSchema) }));
 }
 
-// The arguments that a tool wants repeated in headers, by the path to each (MCP 2026-07-28,
+// Returns the path and header of each argument that a header must repeat (MCP 2026-07-28,
 // Streamable HTTP, Custom Headers from Tool Parameters).
 function listMirrored(schema, path = []) {
   const properties = (schema && schema.properties) || {};
@@ -35,12 +35,12 @@ function listMirrored(schema, path = []) {
     const here = path.concat(key);
     const header = inner && inner['x-mcp-header'];
     const own = typeof header === 'string' && TOKEN.test(header) ? [{ path: here, header }] : [];
-    return own.concat(here.length < DEEPEST_PATH ? listMirrored(inner, here) : []);
+    return own.concat(here.length < MAX_DEPTH ? listMirrored(inner, here) : []);
   });
 }
 
-// One call of each tool, and one more where it fails: a server's bad luck is no wrong argument. Where
-// one of ours is missing nothing is called: the table is another server's.
+// Calls each tool once, and again if that fails, because a failure may be an accident. If the target lacks
+// a tool of the table, nothing is called: the table is for another server.
 export function callEach(client, pools, listed, timeoutMs) {
   const found = new Map(listed.map((tool) => [tool.name, tool]));
   if (!pools.every(({ tool }) => found.has(tool))) return [];
@@ -54,7 +54,7 @@ export function callEach(client, pools, listed, timeoutMs) {
   });
 }
 
-// What came back in place of a result, in the target's words.
+// Returns the target's own text of a failure.
 function quote({ response, id }) {
   const { error, result } = readAnswer(response, id) || {};
   if (error) return `${error.code} ${error.message}`;

@@ -1,4 +1,4 @@
-// The only reader of __ENV: every knob by name, one clear line for a missing or malformed one.
+// The only module that reads __ENV. A missing or malformed variable is an error of one line with its name.
 
 const HEADER_SAFE = /^[\x21-\x7e]+$/;
 
@@ -6,33 +6,33 @@ function fail(name, expected) {
   throw new Error(`${name} must be ${expected}`);
 }
 
-function text(name, expected, fallback) {
-  const value = (__ENV[name] || '').trim() || fallback;
-  if (value === undefined) fail(name, `set: ${expected}`);
+function text(name, expected) {
+  const value = (__ENV[name] || '').trim();
+  if (value === '') fail(name, `set: ${expected}`);
   return value;
 }
 
-function number(name, expected, check, fallback) {
-  const raw = text(name, expected, fallback === undefined ? undefined : String(fallback));
+function number(name, expected, check) {
+  const raw = text(name, expected);
   const value = /^\d+(\.\d+)?$/.test(raw) ? Number(raw) : NaN;
   if (!check(value)) fail(name, expected);
   return value;
 }
 
-export function wholeNumber(name, fallback) {
-  return number(name, 'a whole number above 0', (n) => Number.isInteger(n) && n > 0, fallback);
+export function wholeNumber(name) {
+  return number(name, 'a whole number above 0', (n) => Number.isInteger(n) && n > 0);
 }
 
 export function optionalRate(name) {
   return __ENV[name] ? number(name, 'a number of calls per second above 0', (n) => n > 0) : null;
 }
 
-export function seconds(name, fallback) {
-  return number(name, 'a number of seconds above 0', (n) => n > 0, fallback);
+export function seconds(name) {
+  return number(name, 'a number of seconds above 0', (n) => n > 0);
 }
 
-export function share(name, fallback) {
-  return number(name, 'a share between 0 and 1', (n) => n >= 0 && n <= 1, fallback);
+export function share(name) {
+  return number(name, 'a share between 0 and 1', (n) => n >= 0 && n <= 1);
 }
 
 export function wholeNumbers(name) {
@@ -43,8 +43,8 @@ export function wholeNumbers(name) {
   return values;
 }
 
-export function oneOf(name, choices, fallback) {
-  const value = text(name, `one of ${choices.join(', ')}`, fallback);
+export function oneOf(name, choices) {
+  const value = text(name, `one of ${choices.join(', ')}`);
   if (!choices.includes(value)) fail(name, `one of ${choices.join(', ')}`);
   return value;
 }
@@ -55,45 +55,45 @@ export function mcpUrl() {
     fail('MCP_URL', 'an http(s) address with a path, without user or fragment');
   }
   const host = __ENV.LIMIT_HOST;
-  if (host && value.split('/')[2] !== host) fail('MCP_URL', `on ${host}, as the environment says`);
+  if (host && value.split('/')[2] !== host) fail('MCP_URL', `on ${host}, the host of the environment`);
   return value;
 }
 
-// What the environment bears at most, looked at once more before the first request.
+// Checks the limits of the environment once more before the first request.
 export function checkLimits(asked) {
   for (const [name, value] of Object.entries(asked)) {
-    const most = Number(__ENV[name] || Infinity);
-    if (value > most) throw new Error(`${name} is ${most}, asked for ${value}`);
+    const limit = Number(__ENV[name] || Infinity);
+    if (value > limit) throw new Error(`${name} is ${limit}, asked for ${value}`);
   }
 }
 
-// Calls per second that the environment bears at most, by all VUs of all runners.
-export function mostRate() {
+// Returns the rate limit of the environment: calls per second of all VUs of all runners.
+export function maxRate() {
   return Number(__ENV.LIMIT_RPS || Infinity);
 }
 
-// A path, or stdout.
+// Returns a path or `stdout`.
 export function summaryFile() {
-  return text('SUMMARY_FILE', 'the path that the summary is written to');
+  return text('SUMMARY_FILE', 'the path of the summary');
 }
 
-// Whether this k6 is one of a fleet: its VUs tell what they have seen.
-export function tells() {
+// Returns whether this k6 is one of several, so that its VUs must print their histograms.
+export function printsHistograms() {
   return __ENV.TALLY === 'true';
 }
 
-// Where a fresh bearer is asked for, its secret path included; null where none can be had.
+// Returns the URL for fresh bearers, which contains a secret path; null if bearers cannot be renewed.
 export function renewalUrl() {
   return __ENV.RENEWAL_URL || null;
 }
 
-// What opens a Kubernetes Secret, where fresh bearers lie in one; else null.
+// Returns the token that reads the Kubernetes Secret with fresh bearers; null outside of a cluster.
 export function clusterToken() {
   const parse = (body) => body.trim();
   return __ENV.RENEWAL_TOKEN_FILE ? readFile('RENEWAL_TOKEN_FILE', 'readable file', parse) : null;
 }
 
-// Init context only. Messages name the variable, never what the file holds.
+// For the init context only. Messages name the variable and never quote the file.
 function readFile(name, kind, parse) {
   const path = text(name, `the path of a ${kind}`);
   try {
@@ -107,7 +107,7 @@ function jsonFile(name) {
   return readFile(name, 'readable JSON file', JSON.parse);
 }
 
-// Each tool of the table by name, weight and arguments.
+// Returns each tool of the table with its weight and arguments.
 export function toolPools() {
   const { tools } = jsonFile('TOOLS_FILE') || {};
   const pools = Object.entries(tools || {}).map(([tool, pool]) => ({ tool, ...pool }));
@@ -118,7 +118,8 @@ export function toolPools() {
   return pools;
 }
 
-// Per OAuth client a token and when it expires, in ms since the epoch; `serial` counts renewals.
+// Returns the token of each OAuth client and when it expires, in ms since the epoch; `serial` counts
+// renewals.
 export function bearers() {
   return parseBearers(jsonFile('MCP_BEARER_FILE'));
 }

@@ -2,7 +2,7 @@
 import encoding from 'k6/encoding';
 import exec from 'k6/execution';
 import http from 'k6/http';
-import { journalClosed, journalOpened } from './journal.js';
+import { logClosed, logOpened } from './log.js';
 import { OK, classify, classifyCall, classifyPlain } from './outcome.js';
 import { STATELESS, findEra } from './protocol.js';
 import { readAnswer } from './reply.js';
@@ -12,19 +12,19 @@ const CLIENT = { name: 'mcp-loadtest', version: '1' };
 const META = 'io.modelcontextprotocol/';
 const NO_HEADERS = {};
 const RPC = 'tools/call';
-const LONGEST_REVISION = 200; // it goes into a header of every request
+const MAX_REVISION_LENGTH = 200; // because it goes into a header of every request
 
-// An imported name is looked up anew at every use, which a call is too short for.
+// k6 looks an imported name up at every use, which costs too much for a call.
 const httpPost = http.post;
-const [FINE, judge] = [OK, classifyCall];
+const [FINE, classifyFast] = [OK, classifyCall];
 
-// One URL tag for every request: a workspace id in it would multiply the series.
+// All requests have one URL tag: with the workspace id in it, there would be too many series.
 function buildTags(rpc) {
   return { name: 'mcp', rpc };
 }
 
-// A tool call as constant text around its request id; build it once, outside every loop. `mirrored`
-// are the arguments that headers repeat: `{path: [name, …], header}`.
+// A tool call as constant text around its request id. Build it once, outside of loops. `mirrored` are the
+// arguments that headers repeat: `{path: [name, …], header}`.
 export function buildCall(protocol, tool, args, mirrored = []) {
   const params = { name: tool, arguments: args };
   const stateless = findEra(protocol) === STATELESS;
@@ -33,7 +33,7 @@ export function buildCall(protocol, tool, args, mirrored = []) {
     tool,
     tail: `,"method":"${RPC}","params":${JSON.stringify(params)}}`,
     headers: stateless ? buildCallHeaders(tool, args, mirrored) : NO_HEADERS,
-    before: null, // the last ok answer, before its id
+    before: null, // text of the last ok answer before its id
     after: null, // and after it
   };
 }
@@ -49,8 +49,8 @@ function buildCallHeaders(tool, args, mirrored) {
   return headers;
 }
 
-// Returns a client of the revision's era, not yet open. `rpc` renames the requests of one that must
-// stay out of the figures (the probe).
+// Returns a client of the revision's era, not yet open. `rpc` renames the requests of the probe, which
+// must stay out of the figures.
 export function buildClient(target, rpc = null) {
   return findEra(target.protocol) === STATELESS ? new Stateless(target, rpc) : new Session(target, rpc);
 }
@@ -68,20 +68,20 @@ class Client {
     };
     this.mirrored = NO_HEADERS;
     this.id = 0;
-    this.bearer = null; // whose it is
+    this.bearer = null; // set by newClient()
     this.sessionId = null;
     this.server = {};
-    this.answer = null; // the JSON-RPC answer to the last request that was no tool call
-    this.response = null; // of the last request: its timings
+    this.answer = null; // the JSON-RPC answer to the last request other than a tool call
+    this.response = null; // of the last request, with its timings
     this.params = { headers: this.headers, tags: null, timeout: 0 };
     this.callParams = { headers: this.headers, timeout: 0 };
     this.vuTags = null; // while it calls
-    this.tool = null; // that these tags name
+    this.tool = null; // in these tags
     this.rpc = rpc;
   }
 
-  // Between these two a client may call tools. A VU's own tags are there for every sample, those of a
-  // request are taken apart each time.
+  // A client may call tools between beginCalls() and endCalls(). Tags of the VU apply to every sample
+  // at no cost; tags of a request are parsed each time.
   beginCalls() {
     this.vuTags = Object.assign(exec.vu.metrics.tags, buildTags(this.rpc || RPC));
   }
@@ -103,13 +103,14 @@ class Client {
     if (call.headers !== this.mirrored) this.mirror(call.headers);
     const response = httpPost(this.url, HEAD + id + call.tail, params);
     this.response = response;
-    // The last ok answer but for its id: nothing else need be looked at.
+    // If the answer equals the last ok answer except for its id, it is ok.
     const { before, after } = call;
     if (after !== null && response.status === 200 && response.body === before + id + after) return FINE;
-    return judge(response, id, call, this.stateless);
+    return classifyFast(response, id, call, this.stateless);
   }
 
-  // True when nothing is left on the server. 404: gone already; 405: it keeps none to delete.
+  // Returns true if no session is left on the server. 404: it has ended already; 405: the server has no
+  // sessions to delete.
   close(timeoutMs) {
     if (this.sessionId === null) return true;
     this.params.tags = buildTags(this.rpc || 'close');
@@ -117,7 +118,7 @@ class Client {
     this.response = http.del(this.url, null, this.params);
     const { status } = this.response;
     const gone = (status >= 200 && status < 300) || status === 404 || status === 405;
-    if (gone) journalClosed(this);
+    if (gone) logClosed(this);
     return gone;
   }
 
@@ -135,7 +136,7 @@ class Client {
     return http.post(this.url, body, this.params);
   }
 
-  // Puts on the headers that repeat what is in the body, in place of the request's before.
+  // Sets the headers that repeat parts of the body, and removes those of the previous request.
   mirror(headers) {
     for (const name of Object.keys(this.mirrored)) delete this.headers[name];
     Object.assign(this.headers, headers);
@@ -143,13 +144,13 @@ class Client {
   }
 }
 
-// The handshake era: initialize agrees on a revision and may begin a session, which DELETE ends.
+// The handshake era: initialize negotiates a revision and may begin a session, which DELETE ends.
 class Session extends Client {
   constructor(target, rpc) {
     super(target, 'initialize', rpc);
   }
 
-  // initialize + notifications/initialized; `onFirst` sees the first answer's outcome.
+  // Sends initialize and notifications/initialized; `onFirst` gets the outcome of the first answer.
   open(timeoutMs, onFirst = null) {
     const params = { protocolVersion: this.protocol, capabilities: {}, clientInfo: CLIENT };
     const outcome = this.request('initialize', params, timeoutMs);
@@ -157,12 +158,13 @@ class Session extends Client {
     if (outcome !== OK) return outcome;
     const { result } = this.answer;
     this.server = result.serverInfo || {};
-    if (typeof result.protocolVersion === 'string') this.protocol = result.protocolVersion.slice(0, LONGEST_REVISION);
+    const { protocolVersion } = result;
+    if (typeof protocolVersion === 'string') this.protocol = protocolVersion.slice(0, MAX_REVISION_LENGTH);
     this.headers['MCP-Protocol-Version'] = this.protocol;
     this.sessionId = findHeader(this.response.headers, 'mcp-session-id');
     if (this.sessionId !== null) {
       this.headers['Mcp-Session-Id'] = this.sessionId;
-      journalOpened(this);
+      logOpened(this);
     }
     const body = '{"jsonrpc":"2.0","method":"notifications/initialized"}';
     this.response = this.post('notifications/initialized', body, timeoutMs);
@@ -170,8 +172,8 @@ class Session extends Client {
   }
 }
 
-// The stateless era: every request carries revision, client and capabilities, and headers repeat
-// its method and name (MCP 2026-07-28, Streamable HTTP, Request Metadata).
+// The stateless era: every request contains revision, client and capabilities, and headers repeat its
+// method and name (MCP 2026-07-28, Streamable HTTP, Request Metadata).
 class Stateless extends Client {
   constructor(target, rpc) {
     super(target, 'server/discover', rpc);
@@ -179,7 +181,7 @@ class Stateless extends Client {
     this.meta = buildMeta(this.protocol);
   }
 
-  // server/discover, as of a client that is new to the server; it leaves nothing there.
+  // Sends server/discover like a client that is new to the server; it creates no state there.
   open(timeoutMs, onFirst = null) {
     const outcome = this.request('server/discover', {}, timeoutMs);
     if (onFirst) onFirst(outcome, this.response);
@@ -202,7 +204,7 @@ function buildMeta(protocol) {
   };
 }
 
-// A value as a header can carry it (MCP 2026-07-28, Streamable HTTP, Value Encoding).
+// Encodes a value for a header (MCP 2026-07-28, Streamable HTTP, Value Encoding).
 function encodeHeader(value) {
   const plain = /^[\x20-\x7e]*$/.test(value) && value.trim() === value;
   if (plain && !/^=\?base64\?.*\?=$/.test(value)) return value;

@@ -1,9 +1,9 @@
-// Which tool is called next with which arguments: a weighted, seeded draw from the tools' pools.
+// Chooses the next tool and its arguments: a weighted random choice with a seed.
 import { buildCall } from './mcp.js';
 import { buildRandom } from './random.js';
 
-// Weights are whole numbers: a table with a place for each unit makes a draw one look-up. What is left
-// of the random number behind its point draws the arguments.
+// Weights are whole numbers, so a table with one place per unit of weight needs one look-up per choice. The
+// fractional part of the random number chooses the arguments.
 export function buildMix(pools, protocol, seed, stream) {
   const random = buildRandom(seed, stream);
   const table = pools.flatMap(({ tool, weight, arguments: all, mirrored }) => {

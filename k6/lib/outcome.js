@@ -1,4 +1,4 @@
-// What became of a request: one word that rows, counters and thresholds share.
+// The outcome of a request: one word, used by rows, counters and thresholds.
 import { loneData, readAnswer } from './reply.js';
 
 export const OK = 'ok';
@@ -6,7 +6,7 @@ export const CAPACITY = 'capacity';
 export const UNAUTHORIZED = 'unauthorized';
 export const TIMEOUT = 'timeout';
 export const CUT_OFF = 'cut_off'; // unanswered when its slice ended, before its own time limit
-const INCOMPLETE = 'incomplete'; // a result of another type than complete: nothing was carried out
+const INCOMPLETE = 'incomplete'; // a result whose type is not `complete`: the tool was not run
 
 const CODES = ['validation_failed', 'unknown_entity', 'unknown_metric', 'ambiguous_term'].concat(
   ['internal_error', 'forbidden', '-32600', '-32601', '-32602', '-32603', 'other'],
@@ -14,18 +14,18 @@ const CODES = ['validation_failed', 'unknown_entity', 'unknown_metric', 'ambiguo
 const STATUSES = [301, 302, 307, 308, 400, 402, 403, 404, 405, 406, 408, 409, 410, 413, 415, 421]
   .concat([422, 500, 501, 502, 503, 504, 520, 522, 524], 'other');
 
-// Every reason there is: k6 sums a tagged series only when it was named beforehand.
+// All reasons of failures. k6 sums up a tagged series only if a threshold names it.
 export const REASONS = [CAPACITY, 'rate_limited', UNAUTHORIZED, TIMEOUT, CUT_OFF, 'connection']
   .concat(['rpc_error', INCOMPLETE, 'unparseable'])
   .concat(CODES.map((code) => `tool_error:${code}`))
   .concat(STATUSES.map((status) => `http_${status}`));
 
-// Time limits of k6: 1050 request, 1211 dial.
+// Error codes of k6: 1050 is a request timeout, 1211 a dial timeout.
 const TIMEOUT_CODES = [1050, 1211];
 
-// Classify the HTTP response to a JSON-RPC request by the `answer` in it, null where there is none.
-// In the stateless era a JSON-RPC error sets the status too, and a result says whether it is
-// complete; one that does not say is (MCP 2026-07-28, Overview, ResultType).
+// Classifies the HTTP response to a JSON-RPC request by its `answer`, which is null if there is none.
+// In the stateless era, a JSON-RPC error also sets the HTTP status, and a result has a type, which is
+// `complete` by default (MCP 2026-07-28, Overview, ResultType).
 export function classify(response, answer, stateless = false) {
   const { status } = response;
   if (status !== 200) {
@@ -39,15 +39,15 @@ export function classify(response, answer, stateless = false) {
   return isError === true ? classifyToolError(answer.result) : OK;
 }
 
-// As text: the keys of a message, those of its result, and what of these two there is.
+// A query that returns as text: the keys of a message, the keys of its result, and these two values if any.
 const SHAPE = '[@keys,result.@keys,result.isError,result.resultType]|@tostr';
-const KNOWN_SHAPES = new Set(); // plainly ok in every era
-const MOST_SHAPES = 1000;
-const LONGEST_KEPT = 4096;
+const KNOWN_SHAPES = new Set(); // ok in every era
+const MAX_SHAPES = 1000;
+const MAX_KEPT_LENGTH = 4096;
 
-// The same for the answer to a tool call, where cost counts; the client itself sees one that is the
-// last ok one but for its id. k6's native JSON, which takes nothing but a valid text, tells the shape
-// in a tenth of the time that JSON.parse takes; whatever is not plainly ok is parsed.
+// Does the same for the answer to a tool call, where speed matters. k6's native JSON accepts only valid
+// JSON and returns the shape in a tenth of the time of JSON.parse. An answer that is not clearly ok is
+// parsed. (The client compares an answer with the last ok one first.)
 export function classifyCall(response, id, call, stateless) {
   if (response.status !== 200) return classify(response, readAnswer(response, id), stateless);
   const { body } = response;
@@ -65,27 +65,27 @@ export function classifyCall(response, id, call, stateless) {
 
 function isShapeOk(shape) {
   if (KNOWN_SHAPES.has(shape)) return true;
-  if (!shape || !isPlainlyOk(JSON.parse(shape))) return false;
-  if (KNOWN_SHAPES.size < MOST_SHAPES) KNOWN_SHAPES.add(shape);
+  if (!shape || !isClearlyOk(JSON.parse(shape))) return false;
+  if (KNOWN_SHAPES.size < MAX_SHAPES) KNOWN_SHAPES.add(shape);
   return true;
 }
 
-// Keeps the text before and after an answer's own id, where that stands first or last in it.
+// Keeps the text before and after the id of an answer, if the id is its first or last member.
 function keepAnswer(body, data, id, call) {
   const first = `{"jsonrpc":"2.0","id":${id},"result":`;
   const last = `,"jsonrpc":"2.0","id":${id}}`;
   const [own, tail] = data.startsWith(first) ? [first, ',"result":'] : [last, '}'];
   if (own === last && !data.endsWith(last)) return false;
-  if (body.length > LONGEST_KEPT) return true;
+  if (body.length > MAX_KEPT_LENGTH) return true;
   const at = (own === first ? body.indexOf(own) : body.lastIndexOf(own)) + own.length - tail.length;
   call.before = body.substring(0, at - String(id).length);
   call.after = body.substring(at);
   return true;
 }
 
-// A key that stands twice would be read as the first here and as the last elsewhere; the keys of
-// what is no object are none or null.
-function isPlainlyOk([keys, inner, ...values]) {
+// Refuses duplicate keys: the query reads the first one, JSON.parse the last one. The keys of a value that
+// is not an object are null or an empty list.
+function isClearlyOk([keys, inner, ...values]) {
   if (keys.length !== 3 || !['jsonrpc', 'id', 'result'].every((key) => keys.includes(key))) return false;
   if (!inner || !inner.every((key) => typeof key === 'string')) return false;
   if (inner.length === 0 || new Set(inner).size !== inner.length) return false;
@@ -95,7 +95,7 @@ function isPlainlyOk([keys, inner, ...values]) {
   return values.length === expected.length && expected.every((it, index) => values[index] === it);
 }
 
-// Classify a response that carries no JSON-RPC answer: a notification's or a DELETE's.
+// Classifies a response without a JSON-RPC answer: to a notification or a DELETE.
 export function classifyPlain(response) {
   return response.status >= 200 && response.status < 300 ? OK : classifyStatus(response);
 }

@@ -1,9 +1,9 @@
-// Protocol revisions, their two eras, and how a target's is found out.
+// Protocol revisions, their two eras, and how to find out which one a target speaks.
 import { OK } from './outcome.js';
 
 export const AUTO = 'auto';
-export const STATELESS = 'stateless'; // every request carries what a handshake would agree on
-const HANDSHAKE = 'handshake'; // initialize, mostly a session, DELETE
+export const STATELESS = 'stateless'; // every request contains what a handshake would negotiate
+const HANDSHAKE = 'handshake'; // initialize, usually a session, DELETE
 
 // Oldest first.
 const REVISIONS = {
@@ -18,22 +18,22 @@ export const PROTOCOLS = [AUTO, ...REVISIONS[HANDSHAKE], ...REVISIONS[STATELESS]
 // Errors that only servers of the stateless era answer (MCP 2026-07-28, Overview, Error Codes).
 const STATELESS_ERRORS = [-32020, -32021, -32022];
 
-const NO_VERDICT = ['unauthorized', 'rate_limited', 'capacity', 'timeout', 'connection'];
+const INCONCLUSIVE = ['unauthorized', 'rate_limited', 'capacity', 'timeout', 'connection'];
 
 export function findEra(version) {
   return REVISIONS[STATELESS].includes(version) ? STATELESS : HANDSHAKE;
 }
 
-// Opens one client by the revision asked for and returns it, still open; throws one line.
-// Auto tries a stateless request first and goes back to the handshake unless the answer is one of
-// the stateless era (MCP 2026-07-28, Streamable HTTP, Backward Compatibility).
+// Returns an open client of the requested revision, or throws an error of one line. `auto` tries a
+// stateless request first and falls back to the handshake unless the answer belongs to the stateless era
+// (MCP 2026-07-28, Streamable HTTP, Backward Compatibility).
 export function negotiate(asked, build, timeoutMs) {
   if (asked !== AUTO) return connect(asked, build, timeoutMs);
   const client = build(NEWEST_STATELESS);
   const outcome = client.open(timeoutMs);
   const named = listNamed(client);
   if (outcome === OK && named.includes(NEWEST_STATELESS)) return client;
-  if (isNoVerdict(outcome)) fail(client, outcome);
+  if (isInconclusive(outcome)) fail(client, outcome);
   const legacy = named.some((it) => REVISIONS[HANDSHAKE].includes(it));
   if (isOfStatelessEra(client) && !legacy) fail(client, describe(client, outcome));
   return connect(NEWEST_HANDSHAKE, build, timeoutMs, true);
@@ -44,25 +44,25 @@ function connect(version, build, timeoutMs, orOlder = false) {
   const outcome = client.open(timeoutMs);
   if (outcome === OK && (orOlder || listNamed(client).includes(version))) return client;
   client.close(timeoutMs);
-  const hasVerdict = outcome === OK || isOfStatelessEra(client) || findEra(version) === STATELESS;
-  if (isNoVerdict(outcome) || !hasVerdict) fail(client, outcome);
+  const isConclusive = outcome === OK || isOfStatelessEra(client) || findEra(version) === STATELESS;
+  if (isInconclusive(outcome) || !isConclusive) fail(client, outcome);
   throw new Error(`the target does not speak ${version}: ${describe(client, outcome)}`);
 }
 
-function fail(client, words) {
-  throw new Error(`the probe of the target failed at ${client.opening}: ${words}`);
+function fail(client, reason) {
+  throw new Error(`the probe of the target failed at ${client.opening}: ${reason}`);
 }
 
-// An outage, or a refusal of the bearer, says nothing about the era.
-function isNoVerdict(outcome) {
-  return NO_VERDICT.includes(outcome) || outcome.startsWith('http_5');
+// An outage or a refused bearer does not show the era of a target.
+function isInconclusive(outcome) {
+  return INCONCLUSIVE.includes(outcome) || outcome.startsWith('http_5');
 }
 
 function isOfStatelessEra({ answer }) {
   return answer !== null && Boolean(answer.error) && STATELESS_ERRORS.includes(answer.error.code);
 }
 
-// The revisions that the target names in its answer, be it a result or an error.
+// Returns the revisions that the target names in its answer, whether result or error.
 function listNamed({ answer }) {
   const { result = {}, error = {} } = answer || {};
   const { supported } = error.data || {};
@@ -77,7 +77,7 @@ function describe(client, outcome) {
   return `it answers ${client.opening} with ${error ? `JSON-RPC error ${error.code}` : outcome}`;
 }
 
-// What a server says goes into one line of a message.
+// Makes text of a server safe for a message of one line.
 function clean(text) {
   return text.slice(0, 20).replace(/[^\w.-]/g, '?');
 }

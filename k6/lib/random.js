@@ -1,4 +1,4 @@
-// A seeded generator of numbers in [0, 1): the same seed and stream give the same ones in every run.
+// A random number generator for [0, 1): the same seed and stream give the same numbers in every run.
 
 const MODULUS = 4294967296;
 
@@ -11,7 +11,7 @@ export function buildRandom(seed, stream) {
   };
 }
 
-// Neighbouring seeds must not give neighbouring sequences (the finalizer of MurmurHash3).
+// Gives similar seeds different sequences (the finalizer of MurmurHash3).
 function scatter(number) {
   let mixed = number >>> 0;
   mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);

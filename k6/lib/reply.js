@@ -1,6 +1,6 @@
-// Reads JSON-RPC replies out of HTTP bodies: plain JSON or a stream of server-sent events.
+// Reads JSON-RPC replies from HTTP bodies: plain JSON or server-sent events.
 
-// The data of a body that is one JSON document or exactly one event on one line; else null.
+// Returns the data of a body that is one JSON document, or one event on one line; else null.
 export function loneData(body) {
   if (body === null) return null;
   const first = body.charCodeAt(0);
@@ -16,13 +16,13 @@ export function loneData(body) {
   return null;
 }
 
-// Data of every complete `message` event, by the rules of the HTML standard, section 9.2.6.
+// Returns the data of every complete `message` event (HTML standard, section 9.2.6).
 export function parseEvents(body) {
   const found = [];
   let type = '';
   let data = [];
   const lines = body.replace(/^\ufeff/, '').split(/\r\n|\n|\r/);
-  lines.pop(); // what follows the last line end is an unfinished line
+  lines.pop(); // the text after the last line end is incomplete
   for (const line of lines) {
     if (line === '') {
       if (data.length > 0 && (type === '' || type === 'message')) found.push(data.join('\n'));
@@ -40,24 +40,24 @@ export function parseEvents(body) {
   return found;
 }
 
-// The JSON-RPC response to request `id`, or null when the body holds none.
+// Returns the JSON-RPC response to request `id`, or null if the body has none.
 export function parseReply(body, id) {
   return findMessage(body, (message) => message.id === id && isResponse(message));
 }
 
-// The JSON-RPC answer in an HTTP response, whatever its status.
+// Returns the JSON-RPC answer in an HTTP response of any status.
 export function readAnswer(response, id) {
   return response.status === 200 ? parseReply(response.body, id) : parseRefusal(response.body, id);
 }
 
-// A refused request's error: where the id was not read, it has none or null (MCP 2026-07-28,
-// Overview, Error Responses).
+// Returns the error of a refused request. If the server could not read the id, the error has none or null
+// (MCP 2026-07-28, Overview, Error Responses).
 function parseRefusal(body, id) {
   const named = (message) => message.id === id || message.id === null || message.id === undefined;
   return findMessage(body, (message) => named(message) && isResponse(message) && message.error);
 }
 
-function findMessage(body, fits) {
+function findMessage(body, matches) {
   if (typeof body !== 'string') return null;
   const lone = loneData(body);
   const texts = lone !== null ? [lone] : /^\s*[{[]/.test(body) ? [body] : parseEvents(body);
@@ -68,7 +68,7 @@ function findMessage(body, fits) {
     } catch (_) {
       continue;
     }
-    const found = [].concat(parsed).find((message) => isObject(message) && fits(message));
+    const found = [].concat(parsed).find((message) => isObject(message) && matches(message));
     if (found) return found;
   }
   return null;

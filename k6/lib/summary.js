@@ -1,18 +1,18 @@
-// Writes summary.json: the shape of k6's --summary-export, plus what the rows need under `loadtest`.
+// Writes summary.json: k6's --summary-export format, and under `loadtest` what the rows need.
 import { CLIENTS } from './bearers.js';
-import { mostRate, share, summaryFile } from './env.js';
+import { maxRate, share, summaryFile } from './env.js';
 import { CAPACITY, REASONS } from './outcome.js';
 import { SCALE, hasOpenings, listReasons, packTrend } from './thresholds.js';
 
 const FILE = summaryFile();
-const MAX_FAILURE_SHARE = share('MAX_FAILURE_SHARE', 0.01);
+const MAX_FAILURE_SHARE = share('MAX_FAILURE_SHARE');
 
-// `slices` name the rows; what setup() returned says who answered and when the run began.
+// `slices` are the rows. setup() returned the target's name and version and when the run began.
 export function buildSummary(scenario, selectors, slices, tools = []) {
   return (data) => {
     const setup = data.setup_data || null;
     const own = { version: 1, scenario, slices, tools, clients: CLIENTS, server: setup && setup.server };
-    own.most_rate = mostRate();
+    own.most_rate = maxRate();
     own.scale = SCALE;
     own.began = setup && setup.began;
     own.elapsed_ms = setup && Date.now() - setup.began;
@@ -24,7 +24,7 @@ export function buildSummary(scenario, selectors, slices, tools = []) {
   };
 }
 
-// --summary-export writes a threshold as true when it was crossed.
+// In the format of --summary-export, a threshold is true if it was crossed.
 function flatten(metrics) {
   const flat = {};
   for (const [name, metric] of Object.entries(metrics)) {
@@ -39,19 +39,19 @@ function flatten(metrics) {
   return flat;
 }
 
-// The share of calls and openings that failed, in the shape of a k6 rate with a threshold. A full
-// house is the server's ceiling, not a failure. A call cut off by the end of its slice is one: it
-// waited for the whole drain time, and a server that stalls to the end must not look well.
+// Adds the share of calls and openings that failed, as a k6 rate with a threshold. `capacity` is not a
+// failure: the server has reached its session limit. `cut_off` is one: the call waited for the whole drain
+// time, and a server that stalls until the end must not look good.
 function addFailureShare(metrics, selector) {
   const count = (series) => (metrics[series] && metrics[series].count) || 0;
   const sum = (all) => all.reduce((total, series) => total + count(series), 0);
   const braced = selector && `{${selector}}`;
-  const bad = REASONS.filter((reason) => reason !== CAPACITY);
+  const failures = REASONS.filter((reason) => reason !== CAPACITY);
   let fails = count(`mcp_duration${braced}`);
-  let passes = sum(listReasons('mcp_failures', selector, bad));
+  let passes = sum(listReasons('mcp_failures', selector, failures));
   if (hasOpenings(selector)) {
     fails += count(`mcp_opening${braced}`);
-    passes += sum(listReasons('mcp_open_failures', selector, bad));
+    passes += sum(listReasons('mcp_open_failures', selector, failures));
   }
   const rate = passes + fails > 0 ? passes / (passes + fails) : 0;
   const thresholds = { [`rate<=${MAX_FAILURE_SHARE}`]: rate > MAX_FAILURE_SHARE };

@@ -1,5 +1,5 @@
-// k6 sums a tagged series only if a threshold names it, so every column of a row gets one.
-import { tells } from './env.js';
+// k6 sums up a tagged series only if a threshold names it, so every column of a row gets a threshold.
+import { printsHistograms } from './env.js';
 import { REASONS } from './outcome.js';
 
 const ALWAYS = { trend: ['max>=0'], counter: ['count>=0'] };
@@ -9,13 +9,13 @@ const RPCS = ['initialize', 'notifications/initialized', 'server/discover']
 
 const STATS = ['avg', 'min', 'med', 'max', 'p(50)', 'p(90)', 'p(95)', 'p(99)', 'count'];
 
-// Per cents of samples, evenly and finer at the tail. A k6 that is interrupted stops its VUs before they
-// print their last histograms: in a fleet its summary has the distribution too, as these percentiles.
+// Percentiles that describe the distribution, in steps of 1 and finer at the tail. An interrupted k6 stops
+// its VUs before they print their last histograms, so with several runners the summary has these as well.
 const CENTS = Array.from({ length: 99 }, (_, index) => index + 1);
-export const SCALE = tells() ? CENTS.concat([99.2, 99.4, 99.6, 99.8, 99.9, 99.95, 99.99]) : [];
+export const SCALE = printsHistograms() ? CENTS.concat([99.2, 99.4, 99.6, 99.8, 99.9, 99.95, 99.99]) : [];
 export const TREND_STATS = Array.from(new Set(STATS.concat(SCALE.map((cent) => `p(${cent})`))));
 
-// The values of a trend with its percentiles of the scale as one list.
+// Returns the values of a trend, with the percentiles of the scale as one list.
 export function packTrend(values) {
   const packed = {};
   for (const stat of STATS) packed[stat] = values[stat];
@@ -27,7 +27,7 @@ export function packTrend(values) {
 export function buildThresholds(selectors) {
   const thresholds = {};
   for (const rpc of RPCS) thresholds[`http_req_duration{rpc:${rpc}}`] = ALWAYS.trend;
-  // Of the whole scenario, whatever its rows are: who watches a run tells refusals from failures.
+  // For the whole scenario, whatever its rows are: the progress display shows refusals and failures.
   for (const counter of ['mcp_failures', 'mcp_open_failures']) {
     for (const series of listReasons(counter, '')) thresholds[series] = ALWAYS.counter;
   }
@@ -46,13 +46,13 @@ export function buildThresholds(selectors) {
   return thresholds;
 }
 
-// The series of a counter by reason, within one selector.
+// Returns the series of a counter for each reason, within one selector.
 export function listReasons(counter, selector, reasons = REASONS) {
   const start = selector ? `${counter}{${selector},reason:` : `${counter}{reason:`;
   return reasons.map((reason) => `${start}${reason}}`);
 }
 
-// Clients open for a whole stage or mix, neither for a tool nor for a frame.
+// Returns whether rows of a selector have openings: stages and whole scenarios do, tools and frames do not.
 export function hasOpenings(selector) {
   return selector === '' || selector.startsWith('stage:');
 }

@@ -14,6 +14,23 @@ from loadtest.k6.binary import K6Binary, find_k6
 from loadtest.k6.command import build_environment
 from loadtest.k6.process import find_error
 
+# The variables of all scripts, for the smallest run.
+SMALLEST_RUN = {
+    "CALL_TIMEOUT_SECONDS": "1",
+    "CLOSE_SECONDS": "1",
+    "DRAIN_SECONDS": "1",
+    "DURATION": "1",
+    "ITERATIONS": "1",
+    "MAX_FAILURE_SHARE": "0.01",
+    "MAX_SECONDS": "1",
+    "MCP_PROTOCOL": "auto",
+    "OPEN_SECONDS": "1",
+    "STAGES": "1",
+    "STAGE_SECONDS": "1",
+    "TOOL": "executeSQL",
+    "VUS": "1",
+}
+
 
 def inspect(binary: K6Binary, script: Path) -> None:
     """Have k6 load a script and its options; raise K6Error with its complaint."""
@@ -21,10 +38,9 @@ def inspect(binary: K6Binary, script: Path) -> None:
         bearer_file = Path(name) / "bearer.json"
         write_json(bearer_file, 2, {"bearers": [{"access_token": "none"}]}, private=True)
         write_text(Path(name) / "tools.json", NOVAMART.read_text(encoding="utf-8"))
-        knobs = {"ITERATIONS": "1", "VUS": "1", "STAGES": "1", "STAGE_SECONDS": "1"}
         environment = build_environment(
             os.environ,
-            knobs | {"DURATION": "1"},
+            SMALLEST_RUN,
             mcp_url="http://127.0.0.1/mcp",
             bearer_file=bearer_file,
             out_dir=Path(name),

@@ -334,11 +334,11 @@ def test_an_exception_in_a_script_is_a_failure_in_its_own_words(
     shutil.copytree(SCRIPTS, scripts)
     script = scripts / "tools.js"
     text = script.read_text(encoding="utf-8")
-    script.write_text(text.replace("  live(", "  null.live("), encoding="utf-8")
+    script.write_text(text.replace("  runSession(", "  null.runSession("), encoding="utf-8")
     monkeypatch.setattr("loadtest.k6.command.SCRIPTS", scripts)
     run = measure("tools", open_endpoint())
     assert run.result.outcome == "failed"
-    assert "Cannot read property 'live' of undefined or null" in str(run.result.reason)
+    assert "Cannot read property 'runSession' of undefined or null" in str(run.result.reason)
 
 
 def test_a_dead_target_and_a_refused_bearer_are_failures_in_one_line(

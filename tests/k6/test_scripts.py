@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.config.tool_table import NOVAMART
-from loadtest.k6.__main__ import inspect
+from loadtest.k6.__main__ import SMALLEST_RUN, inspect
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import SCRIPTS
 from tests.support.waiting import HANG_SECONDS
@@ -45,7 +45,7 @@ def test_only_one_module_reads_the_environment_and_nothing_is_imported_from_afar
         assert "from 'http" not in text, script
         assert "k6/x/" not in text, script
         assert "k6/experimental" not in text, script
-        assert ("console." in text) == (script.name == "journal.js"), script
+        assert ("console." in text) == (script.name == "log.js"), script
 
 
 @pytest.mark.parametrize("name", ["replies.js", "mix.js", "protocol.js"])
@@ -61,14 +61,11 @@ def test_the_library_does_as_its_own_tests_say(name: str, binary: K6Binary, echo
 
 
 GOOD = {
+    **SMALLEST_RUN,
     "MCP_URL": "http://127.0.0.1:1/mcp/ws",
     "SUMMARY_FILE": "summary.json",
     "TOOLS_FILE": str(NOVAMART),
-    "ITERATIONS": "1",
-    "VUS": "1",
     "STAGES": "1,2",
-    "STAGE_SECONDS": "1",
-    "DURATION": "1",
 }
 
 

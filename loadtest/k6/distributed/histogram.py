@@ -1,6 +1,6 @@
 """What the VUs of a fleet have seen, read from k6's log: histograms that can be added up.
 
-k6/lib/tally.js prints a line per VU every 30 s and at the end of each session:
+k6/lib/histograms.js prints a line per VU every 30 s and at the end of each session:
 `tally {"vu": 3, "serial": 1, "trends": {SERIES: [MOST, BUCKET, COUNT, …]}, "counts": {SERIES: n}}`.
 Bucket i holds what is at least 1.01^i and less than 1.01^(i+1) ms; buckets stand as distances from
 the one before. Series are named as k6 names them, such as `mcp_duration{stage:10}`.

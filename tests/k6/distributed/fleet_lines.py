@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 
 def list_buckets(samples: Iterable[float]) -> list[float]:
-    """Return samples in ms as `k6/lib/tally.js` lists them."""
+    """Return samples in ms as `k6/lib/histograms.js` lists them."""
     samples = list(samples)
     counts = Counter(math.floor(math.log(max(ms, 0.001)) / math.log(1.01)) for ms in samples)
     listed, last = [max(samples)], 0

@@ -1,23 +1,23 @@
-// What a VU has seen since it last told, by the names of k6's series: histograms and counts. Runners of
-// a fleet print it, and theirs are added up; percentiles could not be.
-import { tells } from './env.js';
-import { journalTally } from './journal.js';
+// What a VU measured since its last line in the log: histograms and counts, named like k6's series.
+// Several runners print them so that they can be added up, which is not possible with percentiles.
+import { printsHistograms } from './env.js';
+import { logHistograms } from './log.js';
 
-const EVERY_MS = 30000; // what a lost runner takes with it
-const LEAST_MS = 0.001;
-// Bucket i holds durations from 1.01^i ms up to 1.01^(i+1): its middle is off by half a percent at most.
+const PERIOD_MS = 30000; // a lost runner loses what it measured in this time
+const MIN_MS = 0.001;
+// Bucket i holds durations from 1.01^i ms to 1.01^(i+1) ms: its middle is off by at most 0.5 %.
 const PER_BUCKET = 1 / Math.log(1.01);
 const [log, floor] = [Math.log, Math.floor];
 
 class Histogram {
   constructor() {
-    this.most = 0;
+    this.max = 0;
     this.buckets = new Map();
   }
 
-  // [longest, bucket, count, buckets to the next, count, …]
+  // [maximum, bucket, count, distance to the next bucket, count, …]
   list() {
-    const listed = [this.most];
+    const listed = [this.max];
     let last = 0;
     for (const bucket of Array.from(this.buckets.keys()).sort((a, b) => a - b)) {
       listed.push(bucket - last, this.buckets.get(bucket));
@@ -27,7 +27,7 @@ class Histogram {
   }
 }
 
-// What belongs to one selector, such as `stage:10`; to the whole scenario with an empty one.
+// The samples of one selector, such as `stage:10`; an empty selector is the whole scenario.
 class Series {
   constructor(selector) {
     this.selector = selector;
@@ -37,8 +37,8 @@ class Series {
 
   add(metric, ms) {
     const histogram = this.trends[metric] || (this.trends[metric] = new Histogram());
-    if (ms > histogram.most) histogram.most = ms;
-    const bucket = floor(log(ms > LEAST_MS ? ms : LEAST_MS) * PER_BUCKET);
+    if (ms > histogram.max) histogram.max = ms;
+    const bucket = floor(log(ms > MIN_MS ? ms : MIN_MS) * PER_BUCKET);
     histogram.buckets.set(bucket, (histogram.buckets.get(bucket) || 0) + 1);
   }
 
@@ -52,8 +52,8 @@ class Series {
     return inner === '' ? metric : `${metric}{${inner}}`;
   }
 
-  // Hands over what there is.
-  take(trends, counts) {
+  // Moves everything into `trends` and `counts`.
+  moveTo(trends, counts) {
     for (const [metric, histogram] of Object.entries(this.trends)) {
       trends[this.name(metric)] = histogram.list();
     }
@@ -63,13 +63,13 @@ class Series {
   }
 }
 
-class Tally {
+class Histograms {
   constructor() {
-    this.serial = 0; // of this VU's tallies: one that is read twice counts once
-    this.due = Infinity; // when it tells again
+    this.serial = 0; // number of the printed line: a line that is read twice counts once
+    this.due = Infinity; // when the next line is due
     this.whole = new Series('');
     this.known = new Map([['', this.whole]]);
-    this.current = this.whole; // what is added to
+    this.current = this.whole; // gets the next samples
   }
 
   select(selector) {
@@ -79,26 +79,26 @@ class Tally {
     return series;
   }
 
-  // `share`, from 0 to 1, is the VU's place in a period: not all tell at one time.
+  // `share`, from 0 to 1, is the VU's place in a period, so that VUs do not print all at once.
   begin(selector, now, share) {
     this.select(selector);
-    this.due = now + EVERY_MS * share;
+    this.due = now + PERIOD_MS * share;
   }
 
-  tellIfDue(now) {
+  printIfDue(now) {
     if (now < this.due) return;
-    this.due += EVERY_MS;
-    this.tell();
+    this.due += PERIOD_MS;
+    this.print();
   }
 
-  tell() {
+  print() {
     const [trends, counts] = [{}, {}];
-    for (const series of this.known.values()) series.take(trends, counts);
+    for (const series of this.known.values()) series.moveTo(trends, counts);
     if (Object.keys(trends).length + Object.keys(counts).length === 0) return;
     this.serial += 1;
-    journalTally({ vu: __VU, serial: this.serial, trends, counts });
+    logHistograms({ vu: __VU, serial: this.serial, trends, counts });
   }
 }
 
-// Of this VU; null where k6 runs alone and sums up exactly by itself.
-export const tally = tells() ? new Tally() : null;
+// The histograms of this VU; null if k6 runs alone, because its own summary is exact.
+export const histograms = printsHistograms() ? new Histograms() : null;

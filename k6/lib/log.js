@@ -1,0 +1,15 @@
+// Lines that the scripts add to k6's log: each session as it opens and closes, so that sessions left by
+// an abort can be closed by their ids, and the histograms of the VUs where there are several runners.
+
+export function logOpened({ sessionId, protocol, bearer }) {
+  const { client = 0 } = bearer || {};
+  console.log(`session opened ${sessionId} ${client} ${protocol}`);
+}
+
+export function logClosed({ sessionId }) {
+  console.log(`session closed ${sessionId}`);
+}
+
+export function logHistograms(snapshot) {
+  console.log(`tally ${JSON.stringify(snapshot)}`);
+}
