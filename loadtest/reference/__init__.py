@@ -1,1 +1,1 @@
-"""The reference target: a real, embedded hosted MCP server to run load tests against."""
+"""The reference target: an embedded, real MCP server to run load tests against."""

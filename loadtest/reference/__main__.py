@@ -1,4 +1,4 @@
-"""`python -m loadtest.reference`: serve the reference target as a process of its own."""
+"""Serve the reference target as its own process: `python -m loadtest.reference`."""
 
 import argparse
 import gc
@@ -14,15 +14,21 @@ from loadtest.reference import knobs
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line: where to serve and keep state, and one flag per knob."""
+    """Return the parser of the command line: ports, state directory, and one flag per knob."""
     parser = argparse.ArgumentParser(
         prog="python -m loadtest.reference", description="Serve the reference target."
     )
-    parser.add_argument("--state-dir", type=Path, help="kept between runs (default: temporary)")
-    parser.add_argument("--port", type=int, default=0, help="API port; 0: last one, or any free")
-    parser.add_argument("--web-port", type=int, default=0, help="port of the pages")
     parser.add_argument(
-        "--prefer-port", type=int, default=0, help="API port, or any free one when it is busy"
+        "--state-dir", type=Path, help="folder for state between runs (default: temporary)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=0, help="API port (0: the last one, or a free one)"
+    )
+    parser.add_argument(
+        "--web-port", type=int, default=0, help="port of the pages (0: as for --port)"
+    )
+    parser.add_argument(
+        "--prefer-port", type=int, default=0, help="API port, or a free one if it is busy"
     )
     parser.add_argument(
         "--exit-with-stdin", action="store_true", help="stop when standard input ends"
@@ -32,9 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until SIGTERM, SIGINT or the end of standard input; returns the exit code.
+    """Serve until SIGTERM, SIGINT or the end of standard input; return the exit code.
 
-    Prints one JSON line when connections are accepted and one at the end.
+    Prints one JSON line when it accepts connections, and one at the end.
     """
     arguments = build_parser().parse_args(argv)
     stop = threading.Event()
@@ -52,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _serve(arguments: argparse.Namespace, stop: threading.Event) -> None:
     chosen = knobs.read_arguments(arguments)
-    # Imports make much that lives for ever: not scanning it saves a fifth of the start.
+    # Imported modules are never freed: not scanning them saves a fifth of the start-up time.
     gc.disable()
     from loadtest.reference.server import ReferenceTarget  # slow to import
 
@@ -68,7 +74,7 @@ def _serve(arguments: argparse.Namespace, stop: threading.Event) -> None:
         gc.freeze()
         gc.enable()
         stop.wait()
-        # Frozen modules would outlive the interpreter's own end, and DuckDB complains of that.
+        # Frozen modules would outlive the interpreter, and DuckDB reports an error then.
         gc.unfreeze()
     _say(
         open_sessions=target.open_sessions,

@@ -1,4 +1,4 @@
-"""What the target remembers of people, workspaces, clients and grants (SQLite)."""
+"""The database of users, workspaces, clients and grants (SQLite)."""
 
 import os
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _UPGRADES = {
         "ALTER TABLE users ADD COLUMN totp_enabled BOOLEAN NOT NULL DEFAULT 0",
     ),
 }
-"""What leads from a version of the file to the next one."""
+"""The statements that upgrade a version of the file to the next one."""
 
 
 class Base(DeclarativeBase):
@@ -37,7 +37,7 @@ class Base(DeclarativeBase):
 
 
 class User(Base):
-    """A person who can sign in; `totp_secret` asks for codes once it is enabled."""
+    """A user who can sign in; if `totp_enabled`, the sign-in needs a code of `totp_secret`."""
 
     __tablename__ = "users"
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
@@ -65,7 +65,7 @@ class SignIn(Base):
 
 
 class Workspace(Base):
-    """An organization, in the wire's words."""
+    """A workspace, which the API calls an organization."""
 
     __tablename__ = "workspaces"
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
@@ -75,7 +75,7 @@ class Workspace(Base):
 
 
 class Member(Base):
-    """Who belongs to a workspace, and as what."""
+    """A user's membership in a workspace, with its role."""
 
     __tablename__ = "members"
     workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
@@ -84,7 +84,7 @@ class Member(Base):
 
 
 class Entity(Base):
-    """One catalogued table of a workspace; a second demo import duplicates them all."""
+    """One table in a workspace's catalogue; a second demo import duplicates all of them."""
 
     __tablename__ = "entities"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -94,9 +94,9 @@ class Entity(Base):
 
 
 class Client(Base):
-    """An OAuth client (RFC 7591); `workspace_id` is set when it registered with a session.
+    """An OAuth client (RFC 7591); `workspace_id` is set if it was registered with a session.
 
-    `jwks` is a JSON Web Key Set as text. `management_hash` is of its registration access token.
+    `jwks` is a JSON Web Key Set as text; `management_hash` that of its registration access token.
     """
 
     __tablename__ = "clients"
@@ -125,9 +125,9 @@ class Consent(Base):
 
 
 class Grant(Base):
-    """A code, refresh token or access token, found by its hash.
+    """A code, refresh token or access token, stored by its hash.
 
-    `kind` is `code`, `refresh`, `access` (opaque) or `jwt` (kept only where it can be revoked).
+    `kind` is `code`, `refresh`, `access` (opaque) or `jwt` (stored only if it can be revoked).
     `family` ties a refresh token to its successors and to the access tokens issued with them.
     """
 
@@ -149,7 +149,7 @@ class Grant(Base):
 
 
 class SigningKey(Base):
-    """A private JWK; the newest one signs."""
+    """A private JWK; the newest one is used to sign."""
 
     __tablename__ = "signing_keys"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -157,7 +157,7 @@ class SigningKey(Base):
 
 
 class Setting(Base):
-    """A value that the target made once and keeps, such as the key of signed queries."""
+    """A value that the target makes once and keeps, such as the key of signed queries."""
 
     __tablename__ = "settings"
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -175,8 +175,8 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
 class Store:
     """The accounts database; raises `TargetError` for a file that is damaged or of another version.
 
-    Calls take well under a millisecond and run on the event loop's thread, which makes each of
-    them atomic against the others: a code cannot be spent twice.
+    Calls take less than a millisecond and run on the thread of the event loop, so each of them is
+    atomic: a code cannot be used twice.
     """
 
     def __init__(self, path: Path) -> None:
@@ -198,22 +198,22 @@ class Store:
         except DatabaseError:
             self.close()
             raise TargetError(
-                f"{path} is not a readable accounts database; delete it to start afresh"
+                f"{path} is not a readable accounts database: delete it to start with an empty one"
             ) from None
         if found != SCHEMA_VERSION:
             self.close()
             raise TargetError(
-                f"{path} has version {found}, this program knows {SCHEMA_VERSION}; delete it"
+                f"{path} has version {found}, but this program reads {SCHEMA_VERSION}: delete it"
             )
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
-        """A transaction: committed at the end, rolled back on an exception."""
+        """Open a transaction: commit it at the end, roll it back on an exception."""
         with Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def ensure_setting(self, name: str, fresh: str) -> str:
-        """The stored value of `name`, storing `fresh` if there is none."""
+        """Return the stored value of `name`; store `fresh` if there is none."""
         with self.begin() as db:
             row = db.get(Setting, name)
             if row is None:
@@ -222,7 +222,7 @@ class Store:
             return row.value
 
     def entity_names(self, workspace_id: str) -> tuple[str, ...]:
-        """Names of a workspace's entities in the order of their import, duplicates included."""
+        """Return a workspace's entity names in the order of import, including duplicates."""
         with self.begin() as db:
             query = select(Entity.name).where(Entity.workspace_id == workspace_id)
             return tuple(db.scalars(query.order_by(Entity.id)))

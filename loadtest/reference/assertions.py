@@ -1,4 +1,4 @@
-"""Client authentication by a signed assertion (RFC 7523 §2.2 and §3)."""
+"""Authenticate clients by a signed assertion (RFC 7523, sections 2.2 and 3)."""
 
 import base64
 import json
@@ -15,11 +15,11 @@ from loadtest.reference.tokens import Algorithms
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ("EdDSA", "ES256", "RS256")
 LONGEST_SECONDS = 600
-"""How far ahead an assertion may expire: its `jti` is remembered for so long."""
+"""The longest life of an assertion; its `jti` is remembered until it expires."""
 
 
 class Assertions:
-    """Checks assertions and remembers each until it expires, so that none works twice."""
+    """Check assertions and remember each until it expires, so that none can be used twice."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class Assertions:
         self._seen: dict[tuple[str, str], float] = {}
 
     def find_problem(self, client: Client, assertion: str, audiences: set[str]) -> str | None:
-        """What is wrong with the assertion, in words; None when it proves the client."""
+        """Return what is wrong with the assertion, or None if it proves the client."""
         try:
             keys = KeySet.import_key_set(json.loads(client.jwks or '{"keys": []}'))
             claims = jwt.decode(assertion, keys, registry=self._registry).claims
@@ -59,7 +59,7 @@ class Assertions:
 
 
 def read_subject(assertion: str) -> str:
-    """The client that an assertion claims to be from; unverified, empty when there is none."""
+    """Return the client ID in an assertion, without verifying it; empty if there is none."""
     try:
         part = assertion.split(".")[1]
         subject = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["sub"]

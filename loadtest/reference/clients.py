@@ -1,4 +1,4 @@
-"""Finding the client that a request speaks for, and checking that it is that client."""
+"""Find and authenticate the client that sends a request."""
 
 import base64
 import binascii
@@ -18,20 +18,20 @@ from loadtest.reference.tokens import hash_secret
 
 
 class Clients:
-    """Registered, given and document clients, found alike."""
+    """Find a client, whether it is registered, given, or described by a document."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._assertions = Assertions(deployment.clock)
 
-    async def find(self, client_id: str, *, anew: bool = False) -> Client | None:
-        """The client, or None; `anew` fetches the document of one that has one again.
+    async def find(self, client_id: str, *, refetch: bool = False) -> Client | None:
+        """Return the client or None; with `refetch`, fetch its document again if it has one.
 
-        Raises `DocumentError` for a document that cannot be had or does not fit.
+        Raises `DocumentError` for a document that cannot be fetched or is not valid.
         """
         knobs, store = self._deployment.knobs, self._deployment.store
         described = knobs.client_metadata_documents and is_document_url(client_id)
-        if not described or not anew:
+        if not described or not refetch:
             with store.begin() as db:
                 found = db.get(Client, client_id)
             if found is not None or not described:
@@ -41,7 +41,7 @@ class Clients:
             return db.merge(client)
 
     async def authenticate(self, request: Request, form: FormData) -> Client:
-        """The client that calls, by the method it is registered for (RFC 6749 §2.3.1)."""
+        """Authenticate the client by its registered method (RFC 6749, section 2.3.1)."""
         client_id, secret = read_field(form, "client_id"), read_field(form, "client_secret")
         assertion = read_field(form, "client_assertion")
         kind, _, encoded = request.headers.get("authorization", "").partition(" ")
@@ -65,10 +65,10 @@ class Clients:
         return client
 
     def _check_assertion(self, client: Client, form: FormData, assertion: str) -> None:
-        """Refuse an assertion that is of another type or not for us (RFC 7523 §3)."""
+        """Refuse an assertion of another type or for another audience (RFC 7523, section 3)."""
         if read_field(form, "client_assertion_type") != ASSERTION_TYPE:
             raise Refusal(oauth_error(401, "invalid_client", "no such client_assertion_type"))
-        # The issuer alone by newer advice, but many clients name the token endpoint.
+        # Newer advice allows only the issuer, but many clients name the token endpoint.
         audiences = {self._deployment.issuer, f"{self._deployment.auth_url}/oauth2/token"}
         problem = self._assertions.find_problem(client, assertion, audiences)
         if problem is not None:
@@ -76,13 +76,13 @@ class Clients:
 
 
 def read_field(form: FormData, name: str) -> str:
-    """A form's field as text, empty when it is absent or a file."""
+    """Return a field of a form as text; empty if it is absent or a file."""
     value = form.get(name)
     return value if isinstance(value, str) else ""
 
 
 def _read_basic(encoded: str) -> tuple[str, str]:
-    """The client_id and secret of an HTTP Basic value, both form-encoded (RFC 6749 §2.3.1)."""
+    """Return client_id and secret of a form-encoded Basic value (RFC 6749, section 2.3.1)."""
     try:
         text = base64.b64decode(encoded, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""The parts that every room of the reference target shares."""
+"""The state that all parts of the reference target share."""
 
 import random
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ SCOPES = ("openid", "profile", "email", "offline_access", "mcp:read", "mcp:write
 
 @dataclass(frozen=True)
 class Mail:
-    """A mail that was sent: to whom, and the link in it."""
+    """A mail that was sent: its recipient and its link."""
 
     to: str
     link: str = field(repr=False)
@@ -28,7 +28,7 @@ class Mail:
 
 @dataclass
 class Deployment:
-    """One running target: where it answers, what it remembers, how it was set to misbehave."""
+    """One running target: its addresses, its state and its knobs."""
 
     api_url: str
     web_url: str
@@ -53,14 +53,14 @@ class Deployment:
     revocations: int = 0
     mails: list[Mail] = field(default_factory=list)
     challenges: dict[str, str] = field(default_factory=dict)
-    """Hash of a cookie between password and one-time code → user."""
+    """Hash of the cookie between password and one-time code → user."""
     typed_codes: dict[str, int] = field(default_factory=dict)
-    """User → time step of the last one-time code: none is taken twice (RFC 6238 §5.2)."""
+    """User → time step of the last one-time code; each counts once (RFC 6238, section 5.2)."""
     verdicts: int = 0
-    """Grows when a bearer that was accepted before may not be any more."""
+    """Is increased when a bearer that was accepted before may now be refused."""
 
     def __post_init__(self) -> None:
-        """Load the keys and set every counter to zero."""
+        """Load the keys and set all counters to zero."""
         self.keys = Keyring(self.store, self.clock)
         self.limits = AccountLimits(self.clock)
         self.first_refusals = FirstRefusals(
@@ -68,53 +68,53 @@ class Deployment:
         )
         self.minted = Minute(self.clock)
         self.rng = random.Random(self.knobs.seed)  # noqa: S311 - misbehaviour, not secrets
-        # OWASP's least costly Argon2id setting: a sign-in takes some 20 ms of one core.
+        # OWASP's cheapest Argon2id setting: a sign-in takes about 20 ms of one core.
         self.hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
         self._entities: dict[str, tuple[str, ...]] = {}
 
     @property
     def grant_types(self) -> tuple[str, ...]:
-        """The grants that the token endpoint gives."""
+        """Return the grant types that the token endpoint supports."""
         return GRANT_TYPES if self.knobs.grant_types == "all" else (self.knobs.grant_types,)
 
     @property
     def auth_url(self) -> str:
-        """Below this lie the authorization server's endpoints."""
+        """Return the base URL of the authorization server's endpoints."""
         return f"{self.api_url}/api/auth"
 
     @property
     def issuer(self) -> str:
-        """The authorization server's issuer identifier (RFC 8414 §2)."""
+        """Return the authorization server's issuer identifier (RFC 8414, section 2)."""
         return self.auth_url if self.knobs.issuer_path else self.api_url
 
     @property
     def claimed_issuer(self) -> str:
-        """The issuer as access tokens name it; foreign when the knob says so."""
+        """Return the issuer in access tokens; a knob makes it a foreign one."""
         return self.foreign_issuer if self.knobs.wrong_issuer == "token" else self.issuer
 
     @property
     def foreign_issuer(self) -> str:
-        """An issuer that is not this one."""
+        """Return another server's issuer."""
         return f"{self.issuer}/other"
 
     @property
     def resource(self) -> str:
-        """The one protected resource: all workspaces share it (RFC 8707 §2)."""
+        """Return the protected resource, which all workspaces share (RFC 8707, section 2)."""
         at_root = self.knobs.resource_metadata == "root"
         return self.api_url if at_root else f"{self.api_url}/mcp"
 
     @property
     def knows_resources(self) -> bool:
-        """Whether resource indicators mean anything here; in revision 2025-03-26 they do not."""
+        """Return whether resource indicators are supported; MCP 2025-03-26 has none."""
         return self.knobs.resource_metadata != "nowhere"
 
     @property
     def pkce_method(self) -> str:
-        """The one PKCE method that works here (RFC 7636 §4.3)."""
+        """Return the only PKCE method that is accepted (RFC 7636, section 4.3)."""
         return "plain" if self.knobs.s256 == "plain" else "S256"
 
     def narrow_scope(self, scope: str) -> str:
-        """What is granted of the scope asked for."""
+        """Return the part of the requested scope that is granted."""
         if not self.knobs.granted_scope:
             return scope
         allowed = self.knobs.granted_scope.split()
@@ -122,22 +122,22 @@ class Deployment:
 
     @cached_property
     def query_key(self) -> bytes:
-        """The key that signs queries handed to the pages."""
+        """Return the key that signs the queries of the pages."""
         return self.store.ensure_setting("query_key", new_secret()).encode()
 
     def entity_names(self, workspace_id: str) -> tuple[str, ...]:
-        """A workspace's entities, kept in memory for the tools."""
+        """Return a workspace's entity names; keep them in memory for the tools."""
         found = self._entities.get(workspace_id)
         if found is None:
             found = self._entities[workspace_id] = self.store.entity_names(workspace_id)
         return found
 
     def forget_entities(self, workspace_id: str) -> None:
-        """Read a workspace's entities anew next time."""
+        """Read a workspace's entities from the database next time."""
         self._entities.pop(workspace_id, None)
 
     def is_revoked(self, bearer: str) -> bool:
-        """Whether a bearer of ours was revoked, where that ends it."""
+        """Return whether a bearer was revoked, if revocation has an effect."""
         if self.knobs.revoked_bearers == "accepted":
             return False
         with self.store.begin() as db:
@@ -145,9 +145,9 @@ class Deployment:
             return grant is not None and grant.used
 
     def forget_clients(self, client_ids: Sequence[str] | None = None) -> int:
-        """Forget these clients, or all that were not given from the start, with their grants.
+        """Delete these clients and their grants, or all clients except those given at the start.
 
-        Returns how many there were.
+        Returns their number.
         """
         with self.store.begin() as db:
             if client_ids is None:

@@ -1,4 +1,4 @@
-"""What the target says of itself: metadata of the resource and of its authorization server."""
+"""Serve the metadata of the resource and of its authorization server."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ from loadtest.reference.deployment import SCOPES, Deployment
 WELL_KNOWN = "/.well-known"
 RESOURCE_METADATA = f"{WELL_KNOWN}/oauth-protected-resource"
 MISMATCHES = {"host": "https://mcp.elsewhere.example/mcp", "path": "/mc"}
-"""A resource of another host, and one whose path is the beginning of ours and nothing more."""
+"""A resource on another host, and one whose path is only the beginning of ours."""
 
 
 class Discovery:
-    """The well-known documents and the keys, as far as the knobs let them be found."""
+    """Serve the well-known documents and the keys, at the places that the knobs allow."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
     def routes(self) -> list[Route]:
-        """Every route of this room."""
+        """Return the routes of this part."""
         places = [Route("/api/auth/jwks", self.jwks)]
         places += [Route(path, self.server_metadata) for path in self._server_paths()]
         match self._deployment.knobs.resource_metadata:
@@ -35,7 +35,7 @@ class Discovery:
         return places
 
     async def server_metadata(self, _request: Request) -> Response:
-        """Authorization server metadata (RFC 8414 §2, RFC 9207 §3)."""
+        """Serve authorization server metadata (RFC 8414, section 2; RFC 9207, section 3)."""
         deployment, knobs = self._deployment, self._deployment.knobs
         base = deployment.auth_url
         metadata: dict[str, Any] = {
@@ -69,7 +69,7 @@ class Discovery:
         return JSONResponse(metadata)
 
     async def resource_metadata(self, _request: Request) -> Response:
-        """Protected resource metadata (RFC 9728 §2), the same for every workspace."""
+        """Serve protected resource metadata (RFC 9728, section 2), the same for every workspace."""
         deployment = self._deployment
         resource = deployment.resource
         match deployment.knobs.resource_mismatch:
@@ -86,11 +86,11 @@ class Discovery:
         return JSONResponse(metadata)
 
     async def jwks(self, _request: Request) -> Response:
-        """The public keys (RFC 7517 §5)."""
+        """Serve the public keys (RFC 7517, section 5)."""
         return JSONResponse(self._deployment.keys.public_jwks())
 
     def _server_paths(self) -> list[str]:
-        """Where the metadata lie (RFC 8414 §3.1 and §5, OpenID Connect Discovery §4)."""
+        """Return the paths (RFC 8414, sections 3.1 and 5; OpenID Connect Discovery, section 4)."""
         path = "/api/auth" if self._deployment.knobs.issuer_path else ""
         inserted = f"{WELL_KNOWN}/oauth-authorization-server{path}"
         openid_inserted = f"{WELL_KNOWN}/openid-configuration{path}"
@@ -105,7 +105,7 @@ class Discovery:
 
 
 def build_challenge(deployment: Deployment, workspace_id: str, **members: str) -> str:
-    """The `WWW-Authenticate` value of the MCP edge (RFC 6750 §3, RFC 9728 §5.1)."""
+    """Return the edge's `WWW-Authenticate` value (RFC 6750, section 3; RFC 9728, section 5.1)."""
     knobs = deployment.knobs
     said = {"realm": "mcp", **members}
     if knobs.challenge != "bare" and knobs.resource_metadata != "nowhere":

@@ -1,4 +1,4 @@
-"""Client ID Metadata Documents: a client that is described by the document at its own URL."""
+"""Client ID Metadata Documents: the URL of a client's description is its client_id."""
 
 import asyncio
 import json
@@ -22,11 +22,11 @@ _METHODS = ("none", "private_key_jwt")
 
 
 class DocumentError(Exception):
-    """The document cannot be had or describes no client; says why."""
+    """The document cannot be fetched, or it does not describe a client."""
 
 
 class ClientDocument(ClientMetadata):
-    """The members of the document that matter here; it may hold no shared secret."""
+    """The members of the document that are used here; it must not contain a shared secret."""
 
     client_id: str
     token_endpoint_auth_method: str = "none"  # noqa: S105 - a method
@@ -35,10 +35,10 @@ class ClientDocument(ClientMetadata):
 
 
 def is_document_url(client_id: str) -> bool:
-    """Whether a client_id is the URL of a document that this target may fetch.
+    """Return whether a client_id is the URL of a document that this target may fetch.
 
-    It has a path, neither fragment nor user (draft-ietf-oauth-client-id-metadata-document §3),
-    and a loopback host: the target asks nobody beyond this machine, whatever a client says.
+    It has a path, no fragment, no user (draft-ietf-oauth-client-id-metadata-document, section 3)
+    and a loopback host: the target never sends a request beyond this machine.
     """
     try:
         parts = urlsplit(client_id)
@@ -56,7 +56,7 @@ def is_document_url(client_id: str) -> bool:
 
 
 async def fetch_client(url: str, now: float) -> Client:
-    """The client that the document at `url` describes; raises `DocumentError` for any other."""
+    """Return the client that the document at `url` describes, or raise `DocumentError`."""
     try:
         async with asyncio.timeout(FETCH_SECONDS):
             body = await _fetch(url)
@@ -66,7 +66,7 @@ async def fetch_client(url: str, now: float) -> Client:
 
 
 def parse_document(url: str, body: bytes, now: float) -> Client:
-    """Turn a document's text into a client; raises `DocumentError` where it may not be one."""
+    """Parse a document into a client; raise `DocumentError` if it does not describe one."""
     try:
         document = ClientDocument.model_validate_json(body)
     except ValidationError:
@@ -98,12 +98,12 @@ def parse_document(url: str, body: bytes, now: float) -> Client:
 
 
 async def _fetch(url: str) -> bytes:
-    """The body of a plain 200 in JSON; no redirect is followed, no proxy asked."""
+    """Fetch a JSON body with status 200; follow no redirect and use no proxy."""
     import httpx2  # slow to import, and seldom needed
 
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if url.startswith("https:"):
-        # Honours SSL_CERT_FILE: so a test's own certificate can be trusted.
+        # Uses SSL_CERT_FILE, so that a test's own certificate can be trusted.
         trust.load_default_certs()
     try:
         async with (

@@ -1,4 +1,4 @@
-"""The MCP edge: who may pass, which session is meant, and how replies are framed."""
+"""The MCP edge: check the bearer, find the session, and frame the replies."""
 
 import asyncio
 import importlib
@@ -22,7 +22,7 @@ from loadtest.reference.tools import Principal, Toolbox
 SESSION_HEADER = "mcp-session-id"
 STEP_UP_SCOPE = "mcp:write"
 _CACHED_BEARERS = 4096
-# What the knob `first_challenge` lets nobody do without a bearer.
+# The methods that need a bearer, by the knob `first_challenge`.
 _CHALLENGED = {
     "tools/list": frozenset({"tools/list", "tools/call"}),
     "tools/call": frozenset({"tools/call"}),
@@ -37,7 +37,7 @@ _REFUSALS = {
 
 @dataclass
 class _McpSession:
-    """An open session: whose it is, and since when nobody uses it (None while someone does)."""
+    """An open session: its workspace, its running requests, and since when it is idle."""
 
     workspace_id: str
     in_flight: int
@@ -47,8 +47,8 @@ class _McpSession:
 class McpEdge:
     """The ASGI application under `/mcp/`.
 
-    Checks bearer, scope, workspace and session in this order, then hands over to the SDK. A
-    session belongs to a workspace, not to a bearer: a renewed bearer goes on with it.
+    Checks bearer, scope, workspace and session in this order, then calls the SDK. A session
+    belongs to a workspace, not to a bearer, so a renewed bearer can use it too.
     """
 
     def __init__(self, deployment: Deployment, toolbox: Toolbox) -> None:
@@ -64,13 +64,13 @@ class McpEdge:
 
     @property
     def open_sessions(self) -> int:
-        """How many sessions are open now."""
+        """Return how many sessions are open."""
         return len(self._sessions)
 
     async def serve(self, stopped: asyncio.Event) -> None:
         """Run the SDK's session manager until `stopped`.
 
-        The SDK takes a second to import: that goes on beside the accounts, which answer already.
+        Importing the SDK takes a second, during which the accounts already answer.
         """
         load = importlib.import_module
         self._protocol = await asyncio.to_thread(load, "loadtest.reference.protocol")
@@ -151,7 +151,7 @@ class McpEdge:
     async def _find_principal(
         self, headers: Headers, workspace_id: str, receive: Receive
     ) -> tuple[Principal, Receive]:
-        """The caller, and what gives the request's body; anyone may do what the knob allows."""
+        """Return the caller and a `receive` for the body; a knob allows some requests to anyone."""
         challenged = _CHALLENGED.get(self._knobs.first_challenge)
         if challenged is None or (not challenged and "authorization" in headers):
             return self._check_bearer(headers, workspace_id), receive
@@ -164,7 +164,7 @@ class McpEdge:
         return anyone, receive
 
     def _check_bearer(self, headers: Headers, workspace_id: str) -> Principal:
-        """The verified caller; verdicts are kept until the bearer expires or the keys change."""
+        """Return the verified caller; cache it until the bearer expires or the keys change."""
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not bearer:
             raise Refusal(self._challenge("missing_bearer", "a bearer is required", workspace_id))
@@ -197,7 +197,7 @@ class McpEdge:
         )
 
     def _challenge(self, code: str, message: str, workspace_id: str) -> Response:
-        """A 401 that says where the resource's metadata lie, unless the knob hides it."""
+        """Return a 401 with the URL of the resource's metadata, unless a knob hides it."""
         response = rest_error(401, code, message)
         scope = {"scope": MCP_SCOPE} if self._knobs.challenge == "scope" else {}
         challenge = build_challenge(self._deployment, workspace_id, **scope)
@@ -205,7 +205,7 @@ class McpEdge:
         return response
 
     def _check_step_up(self, principal: Principal, workspace_id: str) -> None:
-        """Refuse a scope that is too narrow, and say which one is needed (RFC 6750 §3.1)."""
+        """Refuse a scope that is too narrow; name the required scope (RFC 6750, section 3.1)."""
         knob = self._knobs.step_up
         if knob == "never" or (knob == "once" and STEP_UP_SCOPE in principal.scopes):
             return
@@ -217,7 +217,7 @@ class McpEdge:
         raise Refusal(response)
 
     def _check_era(self, method: str, headers: Headers) -> str:
-        """Which era a request belongs to, by its version header; refuses one not spoken."""
+        """Return the era of a request by its version header; refuse an unsupported one."""
         version = headers.get("mcp-protocol-version")
         handshake = version is None or version in self._protocol.HANDSHAKE_VERSIONS
         era = "handshake" if handshake else "stateless"
@@ -229,7 +229,7 @@ class McpEdge:
         raise Refusal(transport_error(400, message))
 
     async def _stall(self) -> None:
-        """Hold the request while a stall lasts; stalls are timed from the first request."""
+        """Delay the request during a stall; the time of stalls counts from the first request."""
         knobs = self._knobs
         if not knobs.stall_seconds:
             return
@@ -243,7 +243,7 @@ class McpEdge:
             await asyncio.sleep(knobs.stall_seconds - since)
 
     def note_reply(self, method: str, session_id: str | None, workspace_id: str) -> None:
-        """Keep the list of sessions in step with a successful reply."""
+        """Update the list of sessions after a successful reply."""
         if session_id is None:
             return
         if method == "DELETE":
@@ -253,7 +253,7 @@ class McpEdge:
             self._sessions[session_id] = _McpSession(workspace_id, 0, now)
 
     async def _end_idle_sessions(self) -> None:
-        """End sessions that nobody used for the idle time; runs until cancelled."""
+        """End sessions that were idle for too long; run until cancelled."""
         limit_seconds = self._knobs.session_idle_seconds
         while limit_seconds:
             await asyncio.sleep(min(limit_seconds / 4, 1))
@@ -263,7 +263,7 @@ class McpEdge:
                     await self._end_session(session_id)
 
     async def _end_session(self, session_id: str) -> None:
-        """End a session the way a client would."""
+        """End a session as a client does."""
         self._sessions.pop(session_id, None)
         scope: Scope = {
             "type": "http",
@@ -283,16 +283,16 @@ class McpEdge:
 
     @property
     def keep_alive_seconds(self) -> float:
-        """Silence after which a pending reply sends a comment."""
+        """Return the silence after which a pending reply sends a comment."""
         seconds: float = self._knobs.keep_alive_seconds
         return seconds
 
 
 class _Relay:
-    """Carries one answer of the SDK to the wire, in the edge's own framing.
+    """Send one answer of the SDK in the edge's own framing.
 
-    A JSON reply becomes one SSE event; the SDK's 404 and 503 take the edge's dialect; a GET
-    stream's headers wait for its first event, as the product's do.
+    A JSON reply becomes one SSE event; the SDK's 404 and 503 get the edge's error format; the
+    headers of a GET stream wait for its first event, as in the product.
     """
 
     def __init__(
@@ -367,7 +367,7 @@ class _Relay:
         self._comments = asyncio.get_running_loop().create_task(self._comment())
 
     async def _comment(self) -> None:
-        """Commit to an event stream and send a comment, so that no proxy gives up waiting."""
+        """Start the event stream and send a comment, so that no proxy times out."""
         self._held = _event_stream_start(self._session_id())
         await self._release()
         body = b": keep-alive\n\n"
@@ -378,7 +378,7 @@ class _Relay:
         return Headers(scope=self._scope).get(SESSION_HEADER)
 
     def close(self) -> None:
-        """Send no more comments."""
+        """Stop sending comments."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -388,7 +388,7 @@ class _Relay:
 
 
 async def _peek_method(receive: Receive) -> tuple[str | None, Receive]:
-    """The JSON-RPC method of a request, and what gives its body once more."""
+    """Return the JSON-RPC method of a request, and a `receive` that returns its body again."""
     messages = [await receive()]
     while messages[-1].get("more_body"):
         messages.append(await receive())
@@ -405,13 +405,13 @@ async def _peek_method(receive: Receive) -> tuple[str | None, Receive]:
 
 
 def transport_error(status: int, message: str, code: int = -32000, **more: Any) -> JSONResponse:
-    """An error of the MCP transport: JSON-RPC with `id: null`."""
+    """Return an error of the MCP transport: JSON-RPC with `id: null`."""
     error = {"code": code, "message": message, **more}
     return JSONResponse({"jsonrpc": "2.0", "error": error, "id": None}, status)
 
 
 def _refuse_handshake(method: str, version: str | None, spoken: Sequence[str]) -> Response:
-    """What a server of the stateless era alone says to an older client, naming what it speaks.
+    """Return how a server of only the stateless era refuses an older client; it lists its versions.
 
     MCP 2026-07-28, Streamable HTTP, Server Validation and Earlier Streamable HTTP Revisions.
     """
@@ -425,7 +425,7 @@ def _refuse_handshake(method: str, version: str | None, spoken: Sequence[str]) -
 
 
 def _check_media_types(headers: Headers) -> None:
-    """Both reply types must be accepted, JSON must be sent (MCP transports, Sending Messages)."""
+    """Require both reply types in Accept, and JSON as body (MCP transports, Sending Messages)."""
     accepted = headers.get("accept", "")
     if "application/json" not in accepted or "text/event-stream" not in accepted:
         message = "Not Acceptable: Client must accept both application/json and text/event-stream"
@@ -451,7 +451,7 @@ def _full() -> Response:
 
 
 async def _drop(send: Send) -> None:
-    """Begin an answer and leave it: the server then closes the connection."""
+    """Start an answer and do not finish it, so that the server closes the connection."""
     headers = [(b"content-type", b"text/event-stream"), (b"content-length", b"1000")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"event: message", "more_body": True})

@@ -1,4 +1,4 @@
-"""The authorization server's back: token, revoke, introspect and userinfo."""
+"""The endpoints that clients call directly: token, revoke, introspect and userinfo."""
 
 import asyncio
 import base64
@@ -35,14 +35,14 @@ REFRESH_SECONDS = 30 * 86400
 
 
 class Grants:
-    """The endpoints that clients call themselves, form-encoded (RFC 6749 §3.2)."""
+    """Serve the endpoints that clients call directly, form-encoded (RFC 6749, section 3.2)."""
 
     def __init__(self, deployment: Deployment, clients: Clients) -> None:
         self._deployment = deployment
         self._clients = clients
 
     def routes(self) -> list[Route]:
-        """Every route of this room."""
+        """Return the routes of this part."""
         base = "/api/auth/oauth2"
         return [
             Route(f"{base}/token", self.token, methods=["POST"]),
@@ -52,7 +52,7 @@ class Grants:
         ]
 
     async def token(self, request: Request) -> Response:
-        """The token endpoint: code, refresh token or client credentials for an access token."""
+        """Exchange a code, a refresh token or client credentials for an access token."""
         await asyncio.sleep(self._deployment.knobs.token_delay_seconds)
         form = await _read_form(request)
         client = await self._clients.authenticate(request, form)
@@ -69,10 +69,10 @@ class Grants:
         return self._reply(self._grant_credentials(client, form))
 
     async def revoke(self, request: Request) -> Response:
-        """Revoke the family of a refresh token or of an opaque access token (RFC 7009 §2).
+        """Revoke the family of a refresh token or of an opaque access token (RFC 7009, section 2).
 
-        A JWT stays valid until it expires, for nothing is looked up when one is presented; with
-        the knob for it, it ends as well.
+        A JWT stays valid until it expires, because it is verified without a lookup; a knob ends it
+        too.
         """
         form = await _read_form(request)
         client = await self._clients.authenticate(request, form)
@@ -84,7 +84,7 @@ class Grants:
         return Response(status_code=200, headers=NO_STORE)
 
     async def introspect(self, request: Request) -> Response:
-        """Say what a token of the asking client is good for (RFC 7662 §2)."""
+        """Return the facts of a token of the requesting client (RFC 7662, section 2)."""
         form = await _read_form(request)
         client = await self._clients.authenticate(request, form)
         found = self._inspect(read_field(form, "token"))
@@ -93,7 +93,7 @@ class Grants:
         return JSONResponse({"active": True, **found}, headers=NO_STORE)
 
     async def userinfo(self, request: Request) -> Response:
-        """Who a token with openid was issued for (OpenID Connect Core §5.3)."""
+        """Return the user of a token with the openid scope (OpenID Connect Core, section 5.3)."""
         bearer = request.headers.get("authorization", "").partition(" ")[2]
         found = self._inspect(bearer) if bearer else None
         if found is None or "openid" not in str(found["scope"]).split():
@@ -111,7 +111,7 @@ class Grants:
         return JSONResponse(answer, headers=NO_STORE)
 
     def _reply(self, answer: dict[str, Any]) -> Response:
-        """A successful answer as the knob spoils it; what it tells of is issued all the same."""
+        """Return a successful answer; a knob damages it after the tokens are issued."""
         match self._deployment.knobs.token_replies:
             case "garbage":
                 return Response(b"{not json", media_type="application/json", headers=NO_STORE)
@@ -124,7 +124,7 @@ class Grants:
         return JSONResponse(answer, headers=NO_STORE)
 
     def _redeem_code(self, client: Client, form: FormData) -> dict[str, Any]:
-        """Exchange a code (RFC 6749 §4.1.3, RFC 7636 §4.6); every mistake burns it."""
+        """Exchange a code, once (RFC 6749, section 4.1.3; RFC 7636, section 4.6)."""
         with self._deployment.store.begin() as db:
             grant = db.get(Grant, hash_secret(read_field(form, "code")))
             if grant is None or grant.kind != "code" or grant.client_id != client.id:
@@ -145,7 +145,7 @@ class Grants:
             return self._issue(db, client, grant, audience)
 
     def _refresh(self, client: Client, form: FormData) -> dict[str, Any]:
-        """Rotate a refresh token; one that was used before ends its family (RFC 9700 §4.14.2)."""
+        """Rotate a refresh token; reuse revokes its family (RFC 9700, section 4.14.2)."""
         knob = self._deployment.knobs.refresh
         self._deployment.refreshes += 1
         if knob == "refused":
@@ -177,7 +177,7 @@ class Grants:
         return answer
 
     def _grant_credentials(self, client: Client, form: FormData) -> dict[str, Any]:
-        """A token for the client itself (RFC 6749 §4.4), for the workspace that it belongs to."""
+        """Issue a token for the client itself and its workspace (RFC 6749, section 4.4)."""
         if client.auth_method == "none":
             message = "a public client has no credentials of its own"
             raise Refusal(oauth_error(400, "unauthorized_client", message))
@@ -199,9 +199,9 @@ class Grants:
             return self._issue(db, client, grant, audience)
 
     def _check_resource(self, form: FormData) -> list[str]:
-        """The audiences asked for (RFC 8707 §2); none means an opaque token.
+        """Return the requested audiences (RFC 8707, section 2); none means an opaque token.
 
-        A server that knows no resource indicators issues every token for its one resource.
+        A server without resource indicators issues every token for its only resource.
         """
         if not self._deployment.knows_resources:
             return [self._deployment.resource]
@@ -219,7 +219,7 @@ class Grants:
         audience: list[str],
         narrowed: str | None = None,
     ) -> dict[str, Any]:
-        """The token response (RFC 6749 §5.1) for what `grant` allows."""
+        """Return the token response (RFC 6749, section 5.1) for a grant."""
         deployment = self._deployment
         now = int(deployment.clock())
         scope = narrowed or grant.scope
@@ -290,7 +290,7 @@ class Grants:
     def _sign(
         self, db: Session, client: Client, grant: Grant, audience: list[str], scope: str, now: int
     ) -> str:
-        """The access token as JWT; no `nbf` and, unless it can be revoked, no `jti`."""
+        """Return the access token as a JWT, without `nbf`; `jti` only if it can be revoked."""
         deployment = self._deployment
         audiences = list(audience)
         if "openid" in scope.split():
@@ -318,7 +318,7 @@ class Grants:
         return deployment.keys.sign(claims)
 
     def _inspect(self, token: str) -> dict[str, Any] | None:
-        """An access or refresh token's facts in the words of RFC 7662 §2.2, if it is active."""
+        """Return the facts of an active access or refresh token (RFC 7662, section 2.2)."""
         claims = self._deployment.keys.verify(token, self._deployment.claimed_issuer)
         if claims is not None and "azp" in claims:
             if self._deployment.is_revoked(token):
@@ -341,7 +341,7 @@ class Grants:
         }
 
     def _end_family(self, db: Session, family: str) -> None:
-        """Revoke everything that came of one authorization."""
+        """Revoke everything that was issued for one authorization."""
         db.execute(delete(Grant).where(Grant.family == family, Grant.kind == "access"))
         query = update(Grant).where(Grant.family == family)
         db.execute(query.values(used=True))
@@ -349,7 +349,7 @@ class Grants:
 
 
 async def _read_form(request: Request) -> FormData:
-    """The form; any other kind of body is refused."""
+    """Return the form; refuse any other kind of body."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != FORM:
         code = "UNSUPPORTED_MEDIA_TYPE"

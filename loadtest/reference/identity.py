@@ -1,4 +1,4 @@
-"""Who is signed in: session tokens as bearer or cookie, and request bodies."""
+"""Find the signed-in user by a session token, as bearer or cookie; read request bodies."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,7 +20,7 @@ SIGN_IN_SECONDS = 7 * 86400
 
 
 class Body(BaseModel):
-    """A JSON body; unknown members are ignored, types are not bent."""
+    """A JSON body; unknown members are ignored, and types are not converted."""
 
     model_config = ConfigDict(strict=True)
 
@@ -36,7 +36,7 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 
 @dataclass(frozen=True)
 class Identity:
-    """A signed-in user, and whether a cookie alone says so."""
+    """A signed-in user, and whether the request has only a cookie."""
 
     sign_in: SignIn
     user: User
@@ -44,7 +44,7 @@ class Identity:
 
 
 async def read_body(request: Request, kind: type[AnyBody]) -> AnyBody:
-    """The JSON body as `kind`; anything else is refused in the accounts dialect."""
+    """Return the JSON body as `kind`; refuse anything else in the accounts' error format."""
     try:
         return kind.model_validate_json(await request.body())
     except ValidationError as failure:
@@ -52,7 +52,7 @@ async def read_body(request: Request, kind: type[AnyBody]) -> AnyBody:
 
 
 def find_identity(deployment: Deployment, connection: HTTPConnection) -> Identity | None:
-    """Whoever the request's session token belongs to; a bearer goes before a cookie."""
+    """Return the user of the request's session token; a bearer wins over a cookie."""
     kind, _, bearer = connection.headers.get("authorization", "").partition(" ")
     by_cookie = kind.lower() != "bearer"
     token = connection.cookies.get(COOKIE, "") if by_cookie else bearer
@@ -67,7 +67,7 @@ def find_identity(deployment: Deployment, connection: HTTPConnection) -> Identit
 
 
 def require_identity(deployment: Deployment, request: Request) -> Identity:
-    """As `find_identity`, but nobody is refused in the accounts dialect."""
+    """Return the user as `find_identity`; refuse a request without one."""
     found = find_identity(deployment, request)
     if found is None:
         raise Refusal(account_error(401, "UNAUTHORIZED", "Unauthorized"))
@@ -75,7 +75,7 @@ def require_identity(deployment: Deployment, request: Request) -> Identity:
 
 
 def start_sign_in(deployment: Deployment, user: User) -> tuple[str, Identity]:
-    """Sign `user` in; the first workspace becomes active. Returns the token and the identity."""
+    """Sign `user` in and make the first workspace active; return the token and the identity."""
     token = new_secret()
     now = deployment.clock()
     with deployment.store.begin() as db:
@@ -92,12 +92,12 @@ def start_sign_in(deployment: Deployment, user: User) -> tuple[str, Identity]:
 
 
 def set_cookie(response: Response, token: str) -> None:
-    """Keep the session token in a cookie; it serves every port of the host (RFC 6265 §8.5)."""
+    """Set the session cookie, which all ports of the host share (RFC 6265, section 8.5)."""
     response.set_cookie(COOKIE, token, SIGN_IN_SECONDS, httponly=True, samesite="lax")
 
 
 def check_origin(deployment: Deployment, request: Request) -> None:
-    """Refuse a state-changing request that carries our cookies from nowhere or elsewhere."""
+    """Refuse a state-changing request with our cookies from a missing or another origin."""
     ours = {COOKIE, CHALLENGE_COOKIE} & request.cookies.keys()
     if request.method in ("GET", "HEAD", "OPTIONS") or not ours:
         return

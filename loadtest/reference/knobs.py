@@ -1,4 +1,4 @@
-"""Knobs that make the reference target misbehave; set by whoever starts it, never by a client."""
+"""Knobs that make the reference target misbehave; set at its start, never by a client."""
 
 import argparse
 import math
@@ -18,7 +18,7 @@ def _knob(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
 
 @dataclass(frozen=True)
 class Knobs:
-    """How the target deviates from a fast and faithful server; the defaults deviate in nothing.
+    """How the target deviates from a fast and correct server; the defaults do not deviate.
 
     Shares are probabilities from 0 to 1, drawn from one generator seeded with `seed`. Raises
     `UsageError` for a value outside its range.
@@ -30,80 +30,82 @@ class Knobs:
         "added to each tool call, in ms: none | constant:MS | bimodal:FAST,SLOW,SLOW_SHARE"
         " | heavy:MEDIAN,SIGMA (log-normal)",
     )
-    stall_seconds: float = _knob(0.0, "length of a stall: no MCP request is answered meanwhile")
+    stall_seconds: float = _knob(0.0, "length of a stall, during which no MCP request is answered")
     stall_at_seconds: float = _knob(0.0, "start of the first stall, counted from the first request")
     stall_every_seconds: float = _knob(0.0, "period of further stalls (0: only one)")
     error_share: float = _knob(0.0, "share of tool calls answered with internal_error")
-    drop_share: float = _knob(0.0, "share of session POSTs whose connection closes mid-answer")
-    session_cap: int = _knob(100, "MCP sessions open at once; the next one gets 503")
+    drop_share: float = _knob(
+        0.0, "share of session POSTs whose connection closes during the answer"
+    )
+    session_cap: int = _knob(100, "maximum of open MCP sessions; the next one gets 503")
     session_idle_seconds: float = _knob(0.0, "end a session idle for this long (0: never)")
     keep_alive_seconds: float = _knob(15.0, "silence before a keep-alive comment on a reply")
     access_token_seconds: int = _knob(3600, "life of an access token")
     deny_consent: bool = _knob(False, "answer every consent with access_denied")
     wrong_issuer: str = _knob(
-        "nowhere", "where a foreign issuer is named", ("nowhere", "response", "token")
+        "nowhere", "where another issuer is named", ("nowhere", "response", "token")
     )
     key_rotation: str = _knob(
         "never",
-        "sign each access token with a new key; kept: older keys stay in the JWKS,"
-        " dropped: they leave it and their bearers stop working",
+        "sign each access token with a new key; kept: older keys stay in the JWKS;"
+        " dropped: they are removed, and their bearers stop working",
         ("never", "kept", "dropped"),
     )
     challenge: str = _knob(
         "resource-metadata",
-        "what a 401 of the MCP edge says: where the metadata lie, nothing (bare Bearer),"
-        " or where they lie and the scope",
+        "what a 401 of the MCP edge contains: the metadata's URL, nothing (bare Bearer),"
+        " or the metadata's URL and the scope",
         ("resource-metadata", "bare", "scope"),
     )
     first_challenge: str = _knob(
         "initialize",
         "the first MCP request that needs a bearer: initialize and all others, tools/list and"
-        " tools/call, tools/call alone, or none",
+        " tools/call, only tools/call, or none",
         ("initialize", "tools/list", "tools/call", "never"),
     )
     resource_metadata: str = _knob(
         "path",
-        "where protected resource metadata are served: below the MCP path; at the root, the"
-        " origin being the resource; nowhere (revision 2025-03-26), resource indicators unknown",
+        "where protected resource metadata are served: below the MCP path; at the root, with the"
+        " origin as resource; nowhere (MCP 2025-03-26), without resource indicators",
         ("path", "root", "nowhere"),
     )
     resource_mismatch: str = _knob(
         "none",
-        "protected resource metadata name another host, or a path that begins ours",
+        "protected resource metadata name another host, or a path that is the beginning of ours",
         ("none", "host", "path"),
     )
-    issuer_path: bool = _knob(True, "an issuer with the path /api/auth, else the bare origin")
+    issuer_path: bool = _knob(True, "an issuer with the path /api/auth, else only the origin")
     server_metadata: str = _knob(
         "both",
-        "authorization server metadata: RFC 8414 inserted and OpenID appended (both), one form"
-        " only, or nowhere: /authorize, /token and /register at the origin instead",
+        "authorization server metadata: RFC 8414 inserted and OpenID appended (both), only one"
+        " form, or nowhere: /authorize, /token and /register at the origin instead",
         ("both", "inserted", "openid-appended", "openid-inserted", "nowhere"),
     )
     iss_parameter: str = _knob(
         "promised",
-        "iss in authorization responses: promised and sent, promised but withheld,"
-        " sent though unpromised, or absent altogether",
+        "iss in authorization responses: promised in the metadata and sent, promised but not sent,"
+        " sent but not promised, or neither",
         ("promised", "withheld", "unpromised", "absent"),
     )
     s256: str = _knob(
         "listed",
-        "PKCE methods in the metadata: S256, only plain, or no such member",
+        "PKCE methods in the metadata: S256, only plain, or none listed",
         ("listed", "plain", "absent"),
     )
     grant_types: str = _knob(
         "all",
-        "grants in the metadata and at the endpoints: all, or client credentials alone",
+        "grant types in the metadata and at the endpoints: all, or only client credentials",
         ("all", "client_credentials"),
     )
     registration: str = _knob("open", "dynamic client registration", ("open", "closed"))
     registration_auth: str = _knob(
         "as-asked",
-        "the token endpoint authentication that registration assigns; secrets come with it",
+        "the token endpoint authentication that registration assigns, with a secret if needed",
         ("as-asked", "client_secret_basic", "client_secret_post"),
     )
     redirect_ports: str = _knob(
         "any",
-        "ports of a loopback redirect URI: any (RFC 8252), or the registered one alone",
+        "ports of a loopback redirect URI: any (RFC 8252), or only the registered one",
         ("any", "registered"),
     )
     registration_management: bool = _knob(
@@ -112,40 +114,40 @@ class Knobs:
     client_metadata_documents: bool = _knob(
         False, "a loopback URL as client_id is fetched and describes the client"
     )
-    granted_scope: str = _knob("", "grant no scope but these, separated by spaces (empty: all)")
+    granted_scope: str = _knob("", "grant only these scopes, separated by spaces (empty: all)")
     step_up: str = _knob(
         "never",
-        "the MCP edge answers 403 insufficient_scope with a challenge: once, until a bearer has"
-        " mcp:write too, or always",
+        "the MCP edge answers 403 insufficient_scope with a challenge: once (until a bearer also"
+        " has mcp:write), or always",
         ("never", "once", "always"),
     )
     token_replies: str = _knob(
         "right",
-        "what a successful token request is answered with",
+        "the answer to a successful token request",
         ("right", "garbage", "html", "no-access-token", "dpop"),
     )
     token_delay_seconds: float = _knob(0.0, "time each token request takes")
     token_rate_limited: int = _knob(
         0,
-        "first requests for a token, a registration, a revocation and a sign-in, each, that"
-        " get 429",
+        "how many first requests for a token, a registration, a revocation and a sign-in each get"
+        " 429",
     )
     authorize_rate_limited: int = _knob(
-        0, "first authorization requests that get 429, which browsers do not show as a page"
+        0, "how many first authorization requests get 429, which browsers do not show as a page"
     )
     retry_after: str = _knob(
         "missing",
-        "Retry-After of the first 429s: missing, nonsense, a day (huge), or a second (right)",
+        "Retry-After of those 429s: missing, nonsense, a day (huge), or a second (right)",
         ("missing", "nonsense", "huge", "right"),
     )
     refresh: str = _knob(
         "rotates",
-        "a refresh token: is replaced by each use, is kept, or is always refused",
+        "a refresh token is replaced at each use, is kept, or is always refused",
         ("rotates", "kept", "refused"),
     )
     revoked_bearers: str = _knob(
         "accepted",
-        "a revoked access token: accepted until it expires, or refused by the MCP edge",
+        "a revoked access token is accepted until it expires, or refused by the MCP edge",
         ("accepted", "refused"),
     )
     clock_skew_seconds: int = _knob(0, "how far the server's clock is ahead (below 0: behind)")
@@ -160,51 +162,53 @@ class Knobs:
     account_limits: bool = _knob(True, "rate limits per IP and minute on accounts and OAuth")
     second_factor: str = _knob(
         "optional",
-        "what /api/v1/admin asks of an owner: a session, or an enrolled authenticator app",
+        "what /api/v1/admin requires of an owner: a session, or an enrolled authenticator app",
         ("optional", "required"),
     )
     email_verification: bool = _knob(
-        False, "nobody signs in before opening the link that sign-up mailed"
+        False, "a user must open a link in a mail before the first sign-in"
     )
-    sign_up_captcha: bool = _knob(False, "sign-up asks for a captcha that only a person solves")
-    tool_quota: bool = _knob(True, "weighted units a minute per workspace and client")
-    quota_units: int = _knob(60, "the quota's units a minute unless an owner raised it")
+    sign_up_captcha: bool = _knob(False, "sign-up asks for a captcha that only a person can solve")
+    tool_quota: bool = _knob(True, "a quota of weighted units per minute, workspace and client")
+    quota_units: int = _knob(60, "the quota in units per minute, unless an owner raised it")
     result_cache_seconds: float = _knob(
         0.0,
-        "for how long executeSQL answers the same statement without a scan (0: never)",
+        "how long executeSQL answers the same statement from a cache (0: never)",
     )
     race_share: float = _knob(0.0, "share of sign-ins that land on / instead of consent")
-    tour: bool = _knob(True, "cover / with the tour overlay")
-    page_delay_ms: int = _knob(0, "time the sign-in and consent pages take to be served")
+    tour: bool = _knob(True, "cover / with the overlay of the tour")
+    page_delay_ms: int = _knob(0, "delay of the sign-in and consent pages")
     eras: str = _knob(
-        "handshake", "protocol eras that are spoken", ("handshake", "stateless", "both")
+        "handshake", "protocol eras that are supported", ("handshake", "stateless", "both")
     )
 
     def __post_init__(self) -> None:
-        """Refuse values that no target could follow."""
+        """Refuse values out of range."""
         for spec in fields(self):
             value = getattr(self, spec.name)
             flag = flag_name(spec.name)
             choices = spec.metadata["choices"]
             if choices and value not in choices:
-                raise UsageError(f"{flag} is one of {', '.join(choices)}, not {value!r}")
+                raise UsageError(f"{flag} must be one of {', '.join(choices)}, not {value!r}")
             if spec.name.endswith("_share") and not 0 <= value <= 1:
-                raise UsageError(f"{flag} is a share from 0 to 1, not {value}")
+                raise UsageError(f"{flag} must be a share from 0 to 1, not {value}")
             if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"{flag} is a finite number of at least 0, not {value}")
+                raise UsageError(f"{flag} must be a finite number of at least 0, not {value}")
         for name in ("session_cap", "quota_units", "access_token_seconds", "keep_alive_seconds"):
             if getattr(self, name) <= 0:
-                raise UsageError(f"{flag_name(name)} is above 0, not {getattr(self, name)}")
+                raise UsageError(f"{flag_name(name)} must be above 0, not {getattr(self, name)}")
         for name in ("page_delay_ms", "token_rate_limited", "authorize_rate_limited"):
             if getattr(self, name) < 0:
-                raise UsageError(f"{flag_name(name)} is at least 0, not {getattr(self, name)}")
+                message = f"{flag_name(name)} must be at least 0, not {getattr(self, name)}"
+                raise UsageError(message)
         parse_latency(self.tool_latency)
 
     @property
     def default_endpoints(self) -> bool:
-        """Whether a client finds no metadata and falls back (MCP 2025-03-26 authorization §2.3.3).
+        """Return whether a client finds no metadata and uses the default endpoints.
 
-        Without resource metadata it looks for RFC 8414 metadata at the MCP server's origin only.
+        Without resource metadata, it looks for RFC 8414 metadata only at the MCP server's origin
+        (MCP 2025-03-26, authorization, section 2.3.3).
         """
         if self.server_metadata == "nowhere":
             return True
@@ -213,12 +217,12 @@ class Knobs:
 
 
 def flag_name(knob: str) -> str:
-    """The command-line flag of a knob."""
+    """Return the command-line flag of a knob."""
     return "--" + knob.replace("_", "-")
 
 
 def parse_latency(text: str) -> Sampler | None:
-    """Turn a latency knob into a function that draws seconds; None when nothing is added."""
+    """Return a function that draws seconds for a latency knob; None if nothing is added."""
     kind, _, rest = text.partition(":")
     try:
         numbers = [float(part) for part in rest.split(",")] if rest else []
@@ -235,13 +239,13 @@ def parse_latency(text: str) -> Sampler | None:
         case "heavy", [median, sigma] if usable and median > 0:
             return lambda rng: rng.lognormvariate(math.log(median / 1000), sigma)
     raise UsageError(
-        f"--tool-latency is none, constant:MS, bimodal:FAST,SLOW,SLOW_SHARE or"
+        f"--tool-latency must be none, constant:MS, bimodal:FAST,SLOW,SLOW_SHARE or"
         f" heavy:MEDIAN,SIGMA, not {text!r}"
     )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add one flag per knob to `parser`."""
+    """Add one flag per knob to the parser."""
     kinds = get_type_hints(Knobs)
     for spec in fields(Knobs):
         options: dict[str, Any] = {"default": spec.default, "help": spec.metadata["help"]}
@@ -256,5 +260,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_arguments(namespace: argparse.Namespace) -> Knobs:
-    """Read back what `add_arguments` added."""
+    """Return the knobs from the arguments that `add_arguments` defined."""
     return Knobs(**{spec.name: getattr(namespace, spec.name) for spec in fields(Knobs)})

@@ -1,4 +1,4 @@
-"""The NovaMart demo data: built once into a DuckDB file, then only read."""
+"""Build the NovaMart demo data into a DuckDB file once, then only read it."""
 
 import tempfile
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import duckdb
 
 ORDERS = 8000
 FILE_NAME = "novamart-1.duckdb"
-"""Carries the data's version: a change of `novamart.sql` takes the next number."""
+"""Contains the version of the data: increase it when `novamart.sql` changes."""
 
 
 @dataclass(frozen=True)
 class EntityCard:
-    """What the catalogue says of one table."""
+    """The catalogue entry of one table."""
 
     kind: str
     grain: str
@@ -24,7 +24,7 @@ class EntityCard:
 
 @dataclass(frozen=True)
 class Metric:
-    """A named calculation; one that yields a single cell has a `value`."""
+    """A named calculation; if its result is a single cell, the answer has a `value`."""
 
     label: str
     sql: str
@@ -103,9 +103,9 @@ _READ_ONLY: dict[str, Any] = {
 
 
 def open_novamart(folder: Path) -> duckdb.DuckDBPyConnection:
-    """Open `folder`'s NovaMart read-only and locked, building it first where it is not sound.
+    """Open the NovaMart file in `folder` read-only and locked; build it first if it is not usable.
 
-    The file is built under a temporary name and moved into place, so it is whole or absent.
+    The file is built under a temporary name and then renamed, so it is complete or absent.
     """
     path = folder / FILE_NAME
     if path.exists():
@@ -130,7 +130,7 @@ def _open_checked(path: Path) -> duckdb.DuckDBPyConnection:
 
 
 def build_novamart(path: Path) -> None:
-    """Write the NovaMart data to `path`: some 60,000 rows in 13 tables, always the same."""
+    """Write the NovaMart data to `path`: about 60,000 rows in 13 tables, always the same."""
     script = resources.files("loadtest.reference").joinpath("novamart.sql").read_text("utf-8")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".novamart.") as folder:
         built = Path(folder, path.name)
@@ -140,7 +140,7 @@ def build_novamart(path: Path) -> None:
 
 
 def read_dimensions(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, str]]]:
-    """Each table's columns as `{name, type, description}`, in the table's order."""
+    """Return each table's columns as `{name, type, description}`, in their order."""
     dimensions = {}
     for table in ENTITIES:
         columns = connection.table(table).description

@@ -1,7 +1,7 @@
-"""The authorization server's front: authorization and consent.
+"""The endpoints that the user's browser reaches: authorization and consent.
 
-The SDK's handlers are not used: they answer 201 where the product says 200, JSON where it
-redirects, and know neither pages, prompts nor opaque tokens.
+The SDK's handlers are not used: they answer 201 instead of the product's 200, and JSON instead of
+redirects, and they support no pages, prompts or opaque tokens.
 """
 
 import base64
@@ -34,21 +34,21 @@ CODE_SECONDS = 600
 
 
 class ConsentBody(Body):
-    """What the consent page posts."""
+    """The body that the consent page sends."""
 
     accept: bool
     oauth_query: str
 
 
 class AuthorizationServer:
-    """Authorize and consent, and the error page for requests that have nowhere to return to."""
+    """Serve authorization and consent, and the error page of requests that cannot return."""
 
     def __init__(self, deployment: Deployment, clients: Clients) -> None:
         self._deployment = deployment
         self._clients = clients
 
     def routes(self) -> list[Route]:
-        """Every route of this room."""
+        """Return the routes of this part."""
         base = "/api/auth"
         return [
             Route(f"{base}/error", self.error_page),
@@ -58,11 +58,11 @@ class AuthorizationServer:
         ]
 
     async def error_page(self, _request: Request) -> Response:
-        """Where a request goes that cannot be sent back to its client (RFC 6749 §4.1.2.1)."""
+        """Redirect to the error page of requests that cannot return (RFC 6749, section 4.1.2.1)."""
         return HTMLResponse("<!doctype html><title>Error</title><h1>This link does not work</h1>")
 
     async def public_client(self, request: Request) -> Response:
-        """What the consent page shows of a client."""
+        """Return what the consent page shows of a client."""
         require_identity(self._deployment, request)
         with self._deployment.store.begin() as db:
             client = db.get(Client, request.query_params.get("client_id", ""))
@@ -71,10 +71,10 @@ class AuthorizationServer:
         return JSONResponse({"client_id": client.id, "client_name": client.name})
 
     async def authorize(self, request: Request) -> Response:
-        """The authorization endpoint (RFC 6749 §4.1.1); always answers with a redirect."""
+        """Answer an authorization request (RFC 6749, section 4.1.1), always with a redirect."""
         params = dict(request.query_params)
         try:
-            client = await self._clients.find(params.get("client_id", ""), anew=True)
+            client = await self._clients.find(params.get("client_id", ""), refetch=True)
         except DocumentError as failure:
             return self._lost("invalid_client", str(failure))
         if client is None:
@@ -89,7 +89,7 @@ class AuthorizationServer:
         return _redirect(self._proceed(params, identity))
 
     async def consent(self, request: Request) -> Response:
-        """What the user decided on the consent page."""
+        """Accept the user's decision on the consent page."""
         identity = require_identity(self._deployment, request)
         body = await read_body(request, ConsentBody)
         params = self.read_query(body.oauth_query)
@@ -106,13 +106,13 @@ class AuthorizationServer:
         return JSONResponse({"redirect": True, "url": self._grant(params, identity)})
 
     def resume(self, oauth_query: str, identity: Identity) -> str:
-        """Where a page goes after its user has signed in."""
+        """Return the next URL after the user has signed in."""
         params = self.read_query(oauth_query)
         prompts = [value for value in params.get("prompt", "").split() if value != "login"]
         return self._proceed({**params, "prompt": " ".join(prompts)}, identity)
 
     def read_query(self, query: str) -> dict[str, str]:
-        """The parameters of a query that we signed; refused when forged or over 600 s old."""
+        """Return the parameters of a signed query; refuse a forged one or one older than 600 s."""
         params = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True))
         signature = params.pop("sig", "")
         expires_at = params.get("exp", "")
@@ -123,7 +123,7 @@ class AuthorizationServer:
         return params
 
     def _proceed(self, params: dict[str, str], identity: Identity | None) -> str:
-        """The next page, or the callback when nothing is left to ask (OpenID Connect §3.1.2.1)."""
+        """Return the next page, else the callback (OpenID Connect Core, section 3.1.2.1)."""
         prompts = params.get("prompt", "").split()
         if identity is None or "login" in prompts:
             if "none" in prompts:
@@ -141,7 +141,7 @@ class AuthorizationServer:
         return self._grant(params, identity)
 
     def _grant(self, params: dict[str, str], identity: Identity) -> str:
-        """The callback with a fresh code, or with the denial that a knob asks for."""
+        """Return the callback with a new code, or with a denial if a knob asks for that."""
         if self._deployment.knobs.deny_consent:
             return self._denied(params)
         scope = self._deployment.narrow_scope(self._scope(params))
@@ -173,7 +173,7 @@ class AuthorizationServer:
         return self._back(params, error="access_denied", error_description="the user said no")
 
     def _scope(self, params: Mapping[str, str]) -> str:
-        """The scope asked for; without one, all that the client is registered for."""
+        """Return the requested scope, by default all that the client is registered for."""
         if params.get("scope"):
             return params["scope"]
         with self._deployment.store.begin() as db:
@@ -195,9 +195,9 @@ class AuthorizationServer:
         return None
 
     def _back(self, params: Mapping[str, str], **answer: str) -> str:
-        """The client's redirect URI with `answer`, `state` and `iss` (RFC 9207 §2).
+        """Return the client's redirect URI with `answer`, `state` and `iss` (RFC 9207, section 2).
 
-        Without metadata a client cannot know the issuer, so none is named.
+        Without metadata, a client cannot know the issuer, so `iss` is omitted.
         """
         knobs = self._deployment.knobs
         wrong = knobs.wrong_issuer == "response"
@@ -226,7 +226,7 @@ class AuthorizationServer:
 
 
 def fits_redirect(given: str, registered: list[str], any_port: bool) -> bool:
-    """Whether `given` is registered; with `any_port` a loopback port is free (RFC 8252 §7.3)."""
+    """Return whether a URI is registered, `any_port` on loopback (RFC 8252, section 7.3)."""
     if given in registered or not any_port:
         return given in registered
     try:

@@ -1,4 +1,4 @@
-"""The pages on the web origin: sign-in, consent, and the front page with its tour."""
+"""Serve the pages of the web origin: sign-in, consent, and the front page with its tour."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ from loadtest.reference.identity import find_identity
 
 
 class Pages:
-    """Server-rendered pages that call the API from the browser, as the product's do."""
+    """Server-rendered pages that call the API from the browser, as in the product."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -22,7 +22,7 @@ class Pages:
         )
 
     def build_app(self) -> Starlette:
-        """The application of the web origin; unknown paths lead to the sign-in page."""
+        """Return the application of the web origin; unknown paths redirect to the sign-in page."""
         return Starlette(
             routes=[
                 Route("/login", self.sign_in),
@@ -35,17 +35,17 @@ class Pages:
         )
 
     async def sign_in(self, _request: Request) -> Response:
-        """The sign-in page; some of its visits lose the race to the front page."""
+        """Serve the sign-in page; with a knob, a share of the visits ends on the front page."""
         share = self._deployment.knobs.race_share
         loses = share > 0 and self._deployment.rng.random() < share
         return await self._render("login.html", loses_race=loses)
 
     async def second_factor(self, _request: Request) -> Response:
-        """The page that asks for a one-time code."""
+        """Serve the page that asks for a one-time code."""
         return await self._render("second_factor.html")
 
     async def consent(self, request: Request) -> Response:
-        """The consent page; needs a signed-in user."""
+        """Serve the consent page to a signed-in user."""
         identity = find_identity(self._deployment, request)
         if identity is None:
             return self._to_sign_in()
@@ -54,13 +54,13 @@ class Pages:
         return await self._render("consent.html")
 
     async def change_password(self, request: Request) -> Response:
-        """The page that asks for a new password, and then goes on with what was asked before."""
+        """Serve the page that asks for a new password, then continues the earlier request."""
         if find_identity(self._deployment, request) is None:
             return self._to_sign_in()
         return await self._render("change_password.html")
 
     async def front(self, request: Request) -> Response:
-        """The front page; needs a signed-in user."""
+        """Serve the front page to a signed-in user."""
         identity = find_identity(self._deployment, request)
         if identity is None:
             return self._to_sign_in()
@@ -70,7 +70,7 @@ class Pages:
         return await self._render("front.html", name=identity.user.name, tour=tour)
 
     async def elsewhere(self, _request: Request) -> Response:
-        """Any other path."""
+        """Redirect any other path to the sign-in page."""
         return self._to_sign_in()
 
     def _to_sign_in(self) -> Response:

@@ -1,4 +1,4 @@
-"""Sign-up, sign-in and organizations: `/api/auth` without OAuth."""
+"""Serve sign-up, sign-in and organizations: `/api/auth` without OAuth."""
 
 from functools import cached_property
 from typing import Any
@@ -33,7 +33,7 @@ CHALLENGE_SECONDS = 600
 
 
 class SignUpBody(Body):
-    """What sign-up takes."""
+    """The body of a sign-up."""
 
     email: str = Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")
     password: str
@@ -41,7 +41,7 @@ class SignUpBody(Body):
 
 
 class SignInBody(Body):
-    """What sign-in takes; `oauth_query` is the signed query of the sign-in page."""
+    """The body of a sign-in; `oauth_query` is the signed query of the sign-in page."""
 
     email: str
     password: str
@@ -49,20 +49,20 @@ class SignInBody(Body):
 
 
 class OrganizationBody(Body):
-    """What creating an organization takes."""
+    """The body that creates an organization."""
 
     name: str = Field(min_length=1)
     slug: str = Field(min_length=1)
 
 
 class ActiveBody(CamelBody):
-    """What choosing the active organization takes."""
+    """The body that chooses the active organization."""
 
     organization_id: str | None = None
 
 
 class People:
-    """The accounts routes; a sign-in with a signed query says where the page goes next."""
+    """The account routes; a sign-in with a signed query returns the next URL."""
 
     def __init__(self, deployment: Deployment, server: AuthorizationServer) -> None:
         self._deployment = deployment
@@ -70,7 +70,7 @@ class People:
         self._mailed: dict[str, str] = {}
 
     def routes(self) -> list[Route]:
-        """Every route of this room."""
+        """Return the routes of this part."""
         base = "/api/auth"
         return [
             Route(f"{base}/sign-up/email", self.sign_up, methods=["POST"]),
@@ -85,7 +85,7 @@ class People:
         ]
 
     async def sign_up(self, request: Request) -> Response:
-        """Make a user and sign in, or mail a link first where the knob says so."""
+        """Make a user and sign in; a knob first requires a link in a mail."""
         knobs = self._deployment.knobs
         if knobs.sign_up_captcha:
             raise Refusal(account_error(400, "MISSING_RESPONSE", "Missing CAPTCHA response"))
@@ -111,7 +111,7 @@ class People:
         return self.signed_in(user, None)
 
     async def sign_in(self, request: Request) -> Response:
-        """Check a password; unknown people and wrong passwords take the same time and answer."""
+        """Check a password; an unknown user and a wrong password take the same time and answer."""
         body = await read_body(request, SignInBody)
         with self._deployment.store.begin() as db:
             query = select(User).where(User.email == body.email.lower())
@@ -131,7 +131,7 @@ class People:
         )
 
     async def verify_email(self, request: Request) -> Response:
-        """Open the link of a mail: its address is known to be the user's from now on."""
+        """Open the link of a mail, which verifies the user's address."""
         address = hash_secret(request.query_params.get("token", ""))
         user_id = self._mailed.pop(address, None)
         if user_id is None:
@@ -151,7 +151,7 @@ class People:
         return response
 
     async def revoke_others(self, request: Request) -> Response:
-        """End every session of the user but this one."""
+        """End every other session of the user."""
         identity = require_identity(self._deployment, request)
         with self._deployment.store.begin() as db:
             theirs = SignIn.user_id == identity.user.id
@@ -159,7 +159,7 @@ class People:
         return JSONResponse({"status": True})
 
     async def get_session(self, request: Request) -> Response:
-        """The session and its user, or null."""
+        """Return the session and its user, or null."""
         identity = find_identity(self._deployment, request)
         if identity is None:
             return JSONResponse(None)
@@ -172,7 +172,7 @@ class People:
         return JSONResponse({"session": session, "user": _describe_user(identity.user)})
 
     async def create_organization(self, request: Request) -> Response:
-        """Make a workspace owned by the user and active in this session."""
+        """Make a workspace that the user owns and that is active in this session."""
         identity = require_identity(self._deployment, request)
         body = await read_body(request, OrganizationBody)
         with self._deployment.store.begin() as db:
@@ -190,7 +190,7 @@ class People:
         return JSONResponse(_describe_workspace(workspace))
 
     async def list_organizations(self, request: Request) -> Response:
-        """The user's workspaces."""
+        """Return the user's workspaces."""
         identity = require_identity(self._deployment, request)
         with self._deployment.store.begin() as db:
             query = (
@@ -202,7 +202,7 @@ class People:
             return JSONResponse([_describe_workspace(workspace) for workspace in db.scalars(query)])
 
     async def set_active(self, request: Request) -> Response:
-        """Choose the session's workspace; somebody else's leaves it without one."""
+        """Set the session's workspace; one of other users clears it."""
         identity = require_identity(self._deployment, request)
         body = await read_body(request, ActiveBody)
         with self._deployment.store.begin() as db:
@@ -218,7 +218,7 @@ class People:
 
     @cached_property
     def _decoy(self) -> str:
-        """A hash that no password is checked against in earnest."""
+        """Return a hash that is checked only to take the same time."""
         return self._deployment.hasher.hash("nobody's password")
 
     def _fits(self, hashed: str, password: str) -> bool:
@@ -234,7 +234,7 @@ class People:
         self._deployment.mails.append(Mail(user.email, link))
 
     def _challenge(self, user: User) -> Response:
-        """Ask for a one-time code: no token, and a cookie that says who has the password."""
+        """Ask for a one-time code; the cookie identifies the user whose password was right."""
         secret = new_secret()
         self._deployment.challenges[hash_secret(secret)] = user.id
         response = JSONResponse({"twoFactorRedirect": True, "twoFactorMethods": ["totp"]})
@@ -244,7 +244,7 @@ class People:
         return response
 
     def signed_in(self, user: User, oauth_query: str | None) -> Response:
-        """Start a session; a signed query says where the page goes next."""
+        """Start a session; with a signed query, return the next URL."""
         token, identity = start_sign_in(self._deployment, user)
         answer: dict[str, Any] = {"token": token, "user": _describe_user(user)}
         if oauth_query is not None:

@@ -1,4 +1,4 @@
-"""The MCP server proper: the official SDK's, with the toolbox behind it."""
+"""The MCP server of the official SDK, with our toolbox."""
 
 import logging
 from typing import Any
@@ -14,16 +14,16 @@ from loadtest.reference.tools import Principal, Toolbox
 HANDSHAKE_VERSIONS = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
 STATELESS_VERSIONS = MODERN_PROTOCOL_VERSIONS
 PRINCIPAL_KEY = "loadtest.principal"
-"""Where the edge leaves the caller in the ASGI scope."""
+"""The key of the caller in the ASGI scope."""
 
 
 def build_manager(deployment: Deployment, toolbox: Toolbox) -> StreamableHTTPSessionManager:
-    """The SDK's session manager over our tools, both eras.
+    """Return the SDK's session manager with our tools, for both eras.
 
-    It answers in JSON: the edge frames replies as one SSE event, several times cheaper than an
-    event stream of the SDK's for each call.
+    It answers in JSON, which the edge frames as one SSE event; that is several times cheaper than
+    an event stream of the SDK for each call.
     """
-    # The SDK logs a line with the session's id for each refusal that the edge reports anyway.
+    # For each refusal that the edge reports anyway, the SDK logs a line with the session's id.
     logging.getLogger("mcp.server").setLevel(logging.ERROR)
     tools = types.ListToolsResult(
         tools=[
@@ -45,7 +45,7 @@ def build_manager(deployment: Deployment, toolbox: Toolbox) -> StreamableHTTPSes
     async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> Any:
         principal: Principal = ctx.request.scope[PRINCIPAL_KEY]
         result = await toolbox.call(principal, params.name, params.arguments)
-        # Required by the stateless era; the SDK leaves it out of a handshake-era reply.
+        # The stateless era requires it; the SDK omits it in replies of the handshake era.
         return {**result, "resultType": "complete"}
 
     server: Server[Any] = Server(

@@ -21,7 +21,7 @@ PATH = "/api/auth/oauth2/register"
 
 
 class ClientMetadata(Body):
-    """Client metadata (RFC 7591 §2), the members that matter here."""
+    """The members of client metadata (RFC 7591, section 2) that are used here."""
 
     redirect_uris: list[str] = Field(default_factory=list)
     client_name: str = "MCP client"
@@ -33,13 +33,13 @@ class ClientMetadata(Body):
 
 
 class Registration:
-    """The registration endpoint, and what each registered client may do with its own entry."""
+    """Serve the registration endpoint, and let each registered client manage its own entry."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
     def routes(self) -> list[Route]:
-        """Every route of this room."""
+        """Return the routes of this part."""
         places = [Route(PATH, self.register, methods=["POST"])]
         if self._deployment.knobs.registration_management:
             methods = ["GET", "DELETE"]
@@ -47,9 +47,9 @@ class Registration:
         return places
 
     async def register(self, request: Request) -> Response:
-        """Register a client (RFC 7591 §3); it keeps a secret only with a session bearer.
+        """Register a client (RFC 7591, section 3); it gets a secret only with a session bearer.
 
-        The knob for the authentication method gives every client a secret instead.
+        With the knob for the authentication method, every client gets a secret.
         """
         deployment, knobs = self._deployment, self._deployment.knobs
         if knobs.registration == "closed":
@@ -91,7 +91,7 @@ class Registration:
         return JSONResponse(answer, 200, headers=NO_STORE)
 
     async def manage(self, request: Request) -> Response:
-        """Read or delete the client that the registration access token is of (RFC 7592 §2)."""
+        """Read or delete the client of a registration access token (RFC 7592, section 2)."""
         token = request.headers.get("authorization", "").partition(" ")[2]
         with self._deployment.store.begin() as db:
             client = db.get(Client, request.path_params["client_id"])
@@ -107,7 +107,7 @@ class Registration:
         return JSONResponse(answer, headers=NO_STORE)
 
     def _describe(self, client: Client) -> dict[str, Any]:
-        """The client information response (RFC 7591 §3.2.1) without any secret."""
+        """Return the client information response (RFC 7591, section 3.2.1) without secrets."""
         answer: dict[str, Any] = {
             "client_id": client.id,
             "client_id_issued_at": int(client.created_at),
@@ -129,7 +129,7 @@ class Registration:
 def find_metadata_problem(
     metadata: ClientMetadata, methods: tuple[str, ...]
 ) -> tuple[str, str] | None:
-    """The error and its description for metadata that no flow here could use (RFC 7591 §3.2.2)."""
+    """Return error and description for unusable metadata, else None (RFC 7591, section 3.2.2)."""
     unknown = set((metadata.scope or "").split()) - set(SCOPES)
     if not set(metadata.grant_types) <= set(GRANT_TYPES) or not metadata.grant_types:
         return "invalid_client_metadata", "a grant type is not supported"
@@ -146,7 +146,7 @@ def find_metadata_problem(
 
 
 def is_allowed_redirect(uri: str) -> bool:
-    """Whether a client may register `uri`: https, a scheme of its own, or loopback http."""
+    """Return whether a client may register `uri`: https, a private scheme, or loopback http."""
     try:
         parts = urlsplit(uri)
         _ = parts.port

@@ -1,4 +1,4 @@
-"""The three error dialects of the wire, and the limits that answer with 429."""
+"""Answers that several parts send: errors in three formats, and the 429s of rate limits."""
 
 import secrets
 import time
@@ -36,7 +36,7 @@ _RETRY_AFTER = {
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a failure
-    """A request that is answered with `response` instead of being carried out."""
+    """The request is refused with `response`."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.status_code)
@@ -44,49 +44,49 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a failure
 
 
 def account_error(status: int, code: str, message: str) -> JSONResponse:
-    """An error in the accounts dialect."""
+    """Return an error in the format of the accounts."""
     return JSONResponse({"message": message, "code": code}, status)
 
 
 def oauth_error(status: int, error: str, description: str) -> JSONResponse:
-    """An error of the token endpoint and its neighbours (RFC 6749 §5.2)."""
+    """Return an error in the format of the OAuth endpoints (RFC 6749, section 5.2)."""
     body = {"error": error, "error_description": description}
     return JSONResponse(body, status, headers=NO_STORE)
 
 
 def rest_error(status: int, error: str, message: str, **extra: str) -> JSONResponse:
-    """An error in the dialect of the REST routes and the MCP edge."""
+    """Return an error in the format of the REST routes and the MCP edge."""
     body = {"error": error, "message": message, "requestId": new_id(), **extra}
     return JSONResponse(body, status)
 
 
 def validation_error(failure: Any) -> JSONResponse:
-    """A pydantic failure in the accounts dialect; names fields, never their values."""
+    """Return a pydantic failure in the format of the accounts; name fields, never their values."""
     first = failure.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "body"
     return account_error(400, "VALIDATION_ERROR", f"[body.{where}] {first['msg']}")
 
 
 def new_id() -> str:
-    """A fresh random identifier, 24 characters."""
+    """Return a new random identifier of 24 characters."""
     return secrets.token_urlsafe(18)
 
 
 def iso_time(epoch_seconds: float) -> str:
-    """An instant as ISO 8601 UTC with milliseconds."""
+    """Return a time as ISO 8601 in UTC, with milliseconds."""
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_seconds))
     return f"{whole}.{int(epoch_seconds * 1000) % 1000:03d}Z"
 
 
 class Minute:
-    """Counts weighted events per key over a sliding minute."""
+    """Count weighted events per key in a sliding minute."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._events: dict[Any, deque[tuple[float, int]]] = {}
 
     def charge(self, key: Any, weight: int, limit: int) -> float:
-        """Charge `weight` to `key` and return 0, or charge nothing and return seconds to wait."""
+        """Charge `weight` and return 0, or, over the limit, return the seconds to wait."""
         now = self._clock()
         events = self._events.setdefault(key, deque())
         while events and events[0][0] <= now - 60:
@@ -103,14 +103,14 @@ class Minute:
 
 
 class FirstRefusals:
-    """Answers the first requests to each of a few paths with 429."""
+    """Answer the first requests to each of a few paths with 429."""
 
     def __init__(self, count: int, authorizations: int, retry_after: str) -> None:
         self._left = {**dict.fromkeys(FIRST_REFUSED, count), AUTHORIZE: authorizations}
         self._headers = _RETRY_AFTER[retry_after]
 
     def refuse(self, request: Request) -> Response | None:
-        """The 429 for this request, or None."""
+        """Return the 429 for this request, or None."""
         path = request.url.path
         if request.method == "OPTIONS" or not self._left.get(path):
             return None
@@ -119,13 +119,13 @@ class FirstRefusals:
 
 
 class AccountLimits:
-    """The per-IP limits of sign-in, sign-up, registration, token and authorize."""
+    """Limit sign-in, sign-up, registration, token and authorize requests per IP address."""
 
     def __init__(self, clock: Clock) -> None:
         self._minute = Minute(clock)
 
     def refuse(self, request: Request) -> Response | None:
-        """The 429 for this request, or None; its headers are as useless as the product's."""
+        """Return the 429 for this request, or None; its headers are as useless as the product's."""
         path = request.url.path
         limit = REQUESTS_PER_MINUTE.get(path)
         if limit is None or request.method == "OPTIONS":

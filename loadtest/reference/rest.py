@@ -1,4 +1,4 @@
-"""The REST routes under `/api`: health, demo data, passwords, OAuth clients and self-mint."""
+"""Serve the REST routes under `/api`: health, demo data, passwords, OAuth clients, self-mint."""
 
 import secrets
 
@@ -22,37 +22,37 @@ from loadtest.reference.tokens import WORKSPACE_CLAIM
 LOAD_TEST_CLIENT = "atlas-load-test"
 MOST_REQUESTS_PER_MINUTE = 3600
 MINT_SECONDS = (60, 300, 3600)
-"""Shortest, default and longest life of a self-minted bearer."""
+"""The shortest, default and longest life of a self-minted bearer."""
 MINTS_PER_MINUTE = 10
 
 
 class PasswordBody(CamelBody):
-    """What changing one's password takes."""
+    """The body that changes a password."""
 
     current_password: str
     new_password: str
 
 
 class RateLimitBody(CamelBody):
-    """What raising a client's quota takes."""
+    """The body that raises a client's quota."""
 
     requests_per_minute: int
 
 
 class MintBody(CamelBody):
-    """What self-mint takes."""
+    """The body of a self-mint."""
 
     ttl_seconds: int = MINT_SECONDS[1]
 
 
 class Rest:
-    """The REST routes; errors come as `{error, message, requestId}`."""
+    """The REST routes; errors have the form `{error, message, requestId}`."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
     def routes(self) -> list[Route]:
-        """Every route of this room."""
+        """Return the routes of this part."""
         clients = "/api/v1/admin/oauth-clients"
         return [
             Route("/api/health", self.health),
@@ -65,11 +65,11 @@ class Rest:
         ]
 
     async def health(self, _request: Request) -> Response:
-        """Say that the target is up."""
+        """Answer that the target is up."""
         return JSONResponse({"status": "ok"})
 
     async def use_demo(self, request: Request) -> Response:
-        """Attach NovaMart to the active workspace; once more duplicates every entity."""
+        """Attach NovaMart to the active workspace; a second call duplicates every entity."""
         workspace_id = self._require_workspace(self._require(request), "no_organization")
         connection_id = new_id()
         with self._deployment.store.begin() as db:
@@ -86,7 +86,7 @@ class Rest:
         return JSONResponse(answer, 201)
 
     async def change_password(self, request: Request) -> Response:
-        """Replace the user's password, which also lifts an administrator's demand to do so."""
+        """Change the user's password, which also fulfils an administrator's demand to do so."""
         identity = self._require(request, may_owe_password=True)
         self._require_second_factor(identity)
         body = await self._read(request, PasswordBody)
@@ -106,7 +106,7 @@ class Rest:
         return JSONResponse({"success": True})
 
     async def set_rate_limit(self, request: Request) -> Response:
-        """Raise a client's quota; only its workspace's owner may, before its first call."""
+        """Raise a client's quota: for owners of its workspace, and before its first call."""
         identity = self._require_owner(request)
         body = await self._read(request, RateLimitBody)
         if not 1 <= body.requests_per_minute <= MOST_REQUESTS_PER_MINUTE:
@@ -120,7 +120,7 @@ class Rest:
         return JSONResponse(answer)
 
     async def list_clients(self, request: Request) -> Response:
-        """The OAuth clients that were registered with a session of this workspace."""
+        """Return the OAuth clients that were registered with a session of this workspace."""
         identity = self._require_owner(request)
         with self._deployment.store.begin() as db:
             theirs = Client.workspace_id == identity.sign_in.workspace_id
@@ -138,7 +138,7 @@ class Rest:
         return JSONResponse({"clients": listed})
 
     async def revoke_client(self, request: Request) -> Response:
-        """Delete a client of the workspace with its tokens; a JWT lives on until it expires."""
+        """Delete a client of the workspace and its tokens; a JWT stays valid until it expires."""
         identity = self._require_owner(request)
         client_id = request.path_params["client_id"]
         with self._deployment.store.begin() as db:
@@ -206,7 +206,7 @@ class Rest:
         return identity
 
     def _require_owner(self, request: Request) -> Identity:
-        """An owner of the session's workspace, with a second factor where the knob says so."""
+        """Return an owner of the session's workspace; a knob also requires a second factor."""
         identity = self._require(request)
         workspace_id = identity.sign_in.workspace_id
         with self._deployment.store.begin() as db:
@@ -224,7 +224,7 @@ class Rest:
 
     @staticmethod
     def _find_client(db: Session, identity: Identity, client_id: str) -> Client:
-        """The client, if it was registered with a session of the identity's workspace."""
+        """Return a client that was registered with a session of the same workspace."""
         client = db.get(Client, client_id)
         if client is None or client.workspace_id != identity.sign_in.workspace_id:
             raise Refusal(rest_error(404, "not_found", "no such client in this workspace"))

@@ -1,4 +1,4 @@
-"""One-time codes of an authenticator app: enrolling one, and the second half of a sign-in."""
+"""One-time codes of an authenticator app: enrol one, and finish a sign-in with one."""
 
 import base64
 import secrets
@@ -25,18 +25,18 @@ from loadtest.reference.replies import Refusal, account_error
 from loadtest.reference.tokens import hash_secret
 
 BACKUP_CODES = 10
-# Codes of the step before and after are taken too (RFC 6238 §5.2).
+# Codes of the steps before and after are accepted too (RFC 6238, section 5.2).
 LEEWAY_STEPS = 1
 
 
 class EnableBody(Body):
-    """What enrolling takes."""
+    """The body of an enrolment."""
 
     password: str
 
 
 class CodeBody(Body):
-    """What verifying a code takes; `oauth_query` is the signed query of the sign-in page."""
+    """The body that verifies a code; `oauth_query` is the signed query of the sign-in page."""
 
     code: str
     oauth_query: str | None = None
@@ -50,7 +50,7 @@ class SecondFactor:
         self._people = people
 
     def routes(self) -> list[Route]:
-        """Every route of this room."""
+        """Return the routes of this part."""
         base = "/api/auth/two-factor"
         return [
             Route(f"{base}/enable", self.enable, methods=["POST"]),
@@ -58,7 +58,7 @@ class SecondFactor:
         ]
 
     async def enable(self, request: Request) -> Response:
-        """Give the user a new secret, which asks for codes once one of them was verified."""
+        """Give the user a new secret; it is enabled when a code of it is verified."""
         user = require_identity(self._deployment, request).user
         body = await read_body(request, EnableBody)
         try:
@@ -77,7 +77,7 @@ class SecondFactor:
         return JSONResponse({"totpURI": uri, "backupCodes": backups})
 
     async def verify(self, request: Request) -> Response:
-        """Take a code once: it ends a sign-in, or an enrolment by whoever is signed in."""
+        """Accept a code once; it finishes a sign-in, or the enrolment of the signed-in user."""
         deployment = self._deployment
         body = await read_body(request, CodeBody)
         challenge = hash_secret(request.cookies.get(CHALLENGE_COOKIE, ""))

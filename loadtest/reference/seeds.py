@@ -1,4 +1,4 @@
-"""People and clients who exist from the start."""
+"""Users and clients that exist from the start."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ from loadtest.reference.tokens import hash_secret
 
 @dataclass(frozen=True)
 class SeedUser:
-    """A user who exists from the start, as an administrator would create one.
+    """A user that exists from the start, as if an administrator had created it.
 
-    With a `workspace` slug the user owns that workspace, with NovaMart attached. `locked` refuses
-    the right password with a word to the administrator. `totp_secret` (base32, or an otpauth URI)
-    is of an authenticator app that is enrolled already.
+    With a `workspace` slug, the user owns that workspace, with NovaMart attached. If `locked`, even
+    the right password is refused. `totp_secret` (base32 or an otpauth URI) is that of an
+    authenticator app that is already enrolled.
     """
 
     email: str
@@ -40,11 +40,11 @@ class SeedUser:
 
 @dataclass(frozen=True)
 class SeedClient:
-    """An OAuth client that was registered by hand; given once more, it is replaced.
+    """An OAuth client that was registered by hand; seeding it again replaces it.
 
-    It authenticates with its `secret` (`auth_method` says how: basic unless told otherwise), with
-    the keys in `jwks` (RFC 7523), or not at all. Its own tokens are for the `workspace` of that
-    slug, which is made, with NovaMart and without members, where there is none. Raises
+    It authenticates with its `secret` (by `auth_method`, by default basic), with the keys in `jwks`
+    (RFC 7523), or not at all. Its own tokens are for the `workspace` with that slug, which is made,
+    with NovaMart and without members, if it does not exist. Raises
     `UsageError` for a client that could not authenticate.
     """
 
@@ -59,7 +59,7 @@ class SeedClient:
     name: str = "Given client"
 
     def __post_init__(self) -> None:
-        """Refuse what does not fit together."""
+        """Refuse a combination that cannot authenticate."""
         usual = "private_key_jwt" if self.jwks else "client_secret_basic" if self.secret else "none"
         method = self.auth_method or usual
         fits = {
@@ -77,7 +77,7 @@ class SeedClient:
 
 
 def seed_user(deployment: Deployment, seed: SeedUser) -> None:
-    """Make `seed` unless the user exists already."""
+    """Make the user unless it already exists."""
     now = deployment.clock()
     with deployment.store.begin() as db:
         if db.scalars(select(User.id).where(User.email == seed.email.lower())).first():
@@ -100,7 +100,7 @@ def seed_user(deployment: Deployment, seed: SeedUser) -> None:
 
 
 def seed_clients(deployment: Deployment, seeds: Sequence[SeedClient]) -> None:
-    """Make or replace the clients, and know from now on that nobody registered them."""
+    """Make or replace the clients, and remember that they were given, not registered."""
     now = deployment.clock()
     with deployment.store.begin() as db:
         for seed in seeds:
@@ -124,7 +124,7 @@ def seed_clients(deployment: Deployment, seeds: Sequence[SeedClient]) -> None:
 
 
 def _list_auth_methods(deployment: Deployment, seeds: Sequence[SeedClient]) -> tuple[str, ...]:
-    """The methods that some client here can really use, for the metadata."""
+    """Return the authentication methods that a client can use here, for the metadata."""
     knobs = deployment.knobs
     assigned: list[str] = []
     if knobs.registration == "open":
@@ -142,7 +142,7 @@ def _find_workspace(db: Session, slug: str, now: float) -> Workspace:
 
 
 def _make_workspace(db: Session, slug: str, now: float) -> Workspace:
-    """A workspace with NovaMart attached."""
+    """Make a workspace with NovaMart attached."""
     workspace = Workspace(name=slug, slug=slug, created_at=now)
     db.add(workspace)
     db.flush()

@@ -1,4 +1,4 @@
-"""The reference target as a whole: its sockets, its thread and its state directory."""
+"""Run the reference target: its sockets, its thread and its state directory."""
 
 import asyncio
 import logging
@@ -57,16 +57,16 @@ _STOP_SECONDS = 10
 _DEFAULT_ENDPOINTS = {
     f"/{name}": f"/api/auth/oauth2/{name}" for name in ("authorize", "token", "register")
 }
-"""Where a client goes that found no metadata (MCP 2025-03-26 authorization §2.3.3)."""
+"""What a client without metadata uses (MCP 2025-03-26, authorization, section 2.3.3)."""
 
 
 class ReferenceTarget:
     """A running target; use it as a context manager or call `start` and `stop`.
 
-    It serves from a thread of its own on two loopback sockets that it bound itself. `port` and
-    `web_port` are exact (0: any free one); `preferred_port` falls back to a free one when busy.
-    Without `state_dir` nothing outlives it. Raises `TargetError` when a port or the state
-    directory cannot be had. `clock` (epoch seconds) times every limit and expiry. `users` and
+    It serves from its own thread on two loopback sockets that it binds itself. `port` and
+    `web_port` are exact (0: any free port); if `preferred_port` is busy, a free port is used.
+    Without `state_dir`, no state is kept. Raises `TargetError` if a port or the state directory
+    cannot be used. `clock` (epoch seconds) times every limit and expiry. `users` and
     `clients` exist from the start.
     """
 
@@ -116,7 +116,7 @@ class ReferenceTarget:
         self.stop()
 
     def start(self) -> None:
-        """Open the state, bind, and return once connections are accepted."""
+        """Open the state, bind the sockets, and return when connections are accepted."""
         try:
             self._start()
         except BaseException:
@@ -124,7 +124,7 @@ class ReferenceTarget:
             raise
 
     def stop(self) -> None:
-        """Stop serving, end every session and give back sockets, files and the state directory."""
+        """Stop serving, end all sessions, and release sockets, files and the state directory."""
         if self._thread is not None and self._server is not None:
             self._server.should_exit = True
             self._thread.join(_STOP_SECONDS)
@@ -147,80 +147,80 @@ class ReferenceTarget:
 
     @property
     def open_sessions(self) -> int:
-        """MCP sessions open now; after `stop`, those that were left open."""
+        """Return the number of open MCP sessions; after `stop`, of those that were left open."""
         return self._edge.open_sessions
 
     @property
     def requests(self) -> int:
-        """HTTP requests answered so far, on both origins."""
+        """Return the number of HTTP requests so far, on both origins."""
         return self._deployment.requests
 
     @property
     def tool_calls(self) -> int:
-        """Tool calls received so far."""
+        """Return the number of tool calls so far."""
         return self._deployment.tool_calls
 
     @property
     def scans(self) -> int:
-        """Statements of executeSQL that the database answered, not the cache of results."""
+        """Return the number of executeSQL statements that the database answered, not the cache."""
         return self._deployment.scans
 
     @property
     def quota_refusals(self) -> int:
-        """Tool calls refused by the quota so far, each a row of the product's audit log."""
+        """Return the number of tool calls that the quota refused so far."""
         return self._deployment.quota_refusals
 
     @property
     def registrations(self) -> int:
-        """Clients registered so far, those forgotten since included."""
+        """Return the number of registered clients so far, including deleted ones."""
         return self._deployment.registrations
 
     @property
     def refreshes(self) -> int:
-        """Requests with a refresh token so far, refused ones included."""
+        """Return the number of requests with a refresh token so far, including refused ones."""
         return self._deployment.refreshes
 
     @property
     def refresh_reuses(self) -> int:
-        """Times that a rotated refresh token was sent again."""
+        """Return how often a rotated refresh token was sent again."""
         return self._deployment.refresh_reuses
 
     @property
     def revocations(self) -> int:
-        """Revocation requests so far that named a token of the asking client."""
+        """Return the number of revocation requests so far for a token of the requesting client."""
         return self._deployment.revocations
 
     @property
     def tasks(self) -> int:
-        """Tasks on the target's event loop: what a leak would make grow."""
+        """Return the number of tasks on the target's event loop, which a leak would increase."""
         return len(asyncio.all_tasks(self._loop))
 
     @property
     def mails(self) -> list[Mail]:
-        """Mails sent so far, the newest last."""
+        """Return the mails that were sent so far, the newest last."""
         return list(self._deployment.mails)
 
     def sign_ins(self) -> list[SignIn]:
-        """Every signed-in session."""
+        """Return all signed-in sessions."""
         with self._deployment.store.begin() as db:
             return list(db.scalars(select(SignIn).order_by(SignIn.created_at)))
 
     def users(self) -> list[User]:
-        """Everyone who has an account."""
+        """Return all users."""
         with self._deployment.store.begin() as db:
             return list(db.scalars(select(User).order_by(User.created_at)))
 
     def clients(self) -> list[Client]:
-        """Every OAuth client that is known: registered, given, or described by a document."""
+        """Return all OAuth clients: registered, given, or described by a document."""
         with self._deployment.store.begin() as db:
             return list(db.scalars(select(Client).order_by(Client.created_at)))
 
     def forget_clients(self) -> int:
-        """Forget every client but those given from the start; returns how many there were."""
+        """Delete all clients except those given at the start; return their number."""
         return self._deployment.forget_clients()
 
     def workspaces(self) -> list[Workspace]:
-        """Every workspace."""
+        """Return all workspaces."""
         with self._deployment.store.begin() as db:
             return list(db.scalars(select(Workspace).order_by(Workspace.created_at)))
 
@@ -257,7 +257,7 @@ class ReferenceTarget:
             raise TargetError(f"the reference target did not start: {self._failure}")
 
     def _bind(self, folder: Path) -> None:
-        """Bind both sockets: the ports asked for, else those of last time, else free ones."""
+        """Bind both sockets: to the requested ports, else to the last ones, else to free ones."""
         record = folder / PORTS_FILE
         last = {"api": 0, "web": 0}
         if record.exists():
@@ -306,7 +306,7 @@ class ReferenceTarget:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that says when it accepts connections."""
+    """A uvicorn server that sets an event when it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, ready: threading.Event) -> None:
         super().__init__(config)
@@ -318,7 +318,7 @@ class _Server(uvicorn.Server):
 
 
 class _Origins:
-    """Sends a request to the API, the MCP edge or the pages, by port and path."""
+    """Route a request to the API, the MCP edge or the pages, by port and path."""
 
     def __init__(self, deployment: Deployment, edge: McpEdge, web_port: int) -> None:
         self._deployment = deployment
@@ -347,7 +347,7 @@ def _build_api(deployment: Deployment) -> Starlette:
     clients = Clients(deployment)
     server = AuthorizationServer(deployment, clients)
     people = People(deployment, server)
-    rooms = (
+    parts = (
         Discovery(deployment),
         Registration(deployment),
         server,
@@ -367,7 +367,7 @@ def _build_api(deployment: Deployment) -> Starlette:
         return rest_error(failure.status_code, code, failure.detail)
 
     return Starlette(
-        routes=[route for room in rooms for route in room.routes()],
+        routes=[route for part in parts for route in part.routes()],
         middleware=[
             Middleware(
                 CORSMiddleware,
@@ -383,7 +383,7 @@ def _build_api(deployment: Deployment) -> Starlette:
 
 
 class _Gate:
-    """Applies origin rules and rate limits to `/api/auth` before its routes are reached."""
+    """Apply origin rules and rate limits to `/api/auth` before its routes."""
 
     def __init__(self, app: ASGIApp, deployment: Deployment) -> None:
         self._app = app
@@ -407,12 +407,12 @@ class _Gate:
 
 
 def _skew(clock: Clock, seconds: int) -> Clock:
-    """A clock that is off by so much."""
+    """Return a clock that is ahead by this many seconds."""
     return (lambda: clock() + seconds) if seconds else clock
 
 
 def _dated(send: Send, clock: Clock) -> Send:
-    """A `send` that adds a Date header by `clock` (RFC 9110 §6.6.1)."""
+    """Return a `send` that adds a Date header from `clock` (RFC 9110, section 6.6.1)."""
 
     async def dated(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -424,16 +424,16 @@ def _dated(send: Send, clock: Clock) -> Send:
 
 
 def _is_a_bug(record: logging.LogRecord) -> bool:
-    """Whether uvicorn reports an exception of ours; dropped connections are asked for."""
+    """Return whether a log record is about a bug; dropped connections are intended."""
     kind = record.exc_info[0] if record.exc_info else None
     return kind is not None and not issubclass(kind, asyncio.CancelledError)
 
 
 def _bind(exact: int, wish: int) -> socket.socket:
-    """A listening-ready loopback socket on `exact`, or on `wish` or any free port."""
+    """Return a bound loopback socket on `exact`, else on `wish`, else on a free port."""
     candidates = [exact] if exact else [wish, 0]
     for candidate in candidates:
-        # asyncio turns off Nagle's algorithm only where the protocol is named: 40 ms a reply.
+        # asyncio disables Nagle's algorithm (40 ms per reply) only if the protocol is given.
         bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -443,7 +443,7 @@ def _bind(exact: int, wish: int) -> socket.socket:
             bound.close()
             if exact:
                 reason = failure.strerror
-                raise TargetError(f"port {exact} cannot be had on {HOST}: {reason}") from None
+                raise TargetError(f"port {exact} cannot be used on {HOST}: {reason}") from None
         except OverflowError:
             bound.close()
             raise TargetError(f"{candidate} is not a port") from None
@@ -453,7 +453,7 @@ def _bind(exact: int, wish: int) -> socket.socket:
 
 
 def _lock(folder: Path) -> FileLock:
-    """Hold `folder` for this process; the lock goes with the process, however it ends."""
+    """Lock `folder` for this process; the lock ends with the process."""
     lock = FileLock(folder / "lock", timeout=0, thread_local=False)
     try:
         lock.acquire()

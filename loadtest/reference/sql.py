@@ -1,4 +1,4 @@
-"""Read-only SQL over the NovaMart file, checked and bounded by DuckDB's own means."""
+"""Run read-only SQL on the NovaMart file, checked and limited by DuckDB itself."""
 
 import asyncio
 import datetime
@@ -19,14 +19,14 @@ MAX_ROWS = 1000
 MAX_SQL_CHARACTERS = 20_000
 QUERY_SECONDS = 10.0
 TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "repeat"})
-"""Table functions that read nothing but their arguments; every other one is refused."""
+"""Table functions that read only their arguments; all others are refused."""
 
 _WIDE = ("BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT", "BIGNUM")
 _CACHED_PLANS = 512
 
 
 class ToolError(Exception):
-    """A tool call that is answered with `isError` and a code."""
+    """The tool call is answered with `isError` and a code."""
 
     def __init__(self, code: str, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class ToolError(Exception):
 
 @dataclass(frozen=True)
 class Rows:
-    """A result as JSON can carry it: at most 1,000 rows, wide and decimal numbers as strings."""
+    """A result for JSON: at most 1,000 rows, with large integers and decimals as strings."""
 
     columns: list[str]
     rows: list[dict[str, Any]]
@@ -46,7 +46,7 @@ class Rows:
 
 @dataclass
 class _Job:
-    """A query under way; `interrupt` does nothing once it has ended."""
+    """A running query; `interrupt` does nothing after its end."""
 
     cursor: duckdb.DuckDBPyConnection | None = None
 
@@ -57,10 +57,10 @@ class _Job:
 
 
 class SqlEngine:
-    """Runs SELECT statements on worker threads, one DuckDB cursor each.
+    """Run SELECT statements on worker threads, each with its own DuckDB cursor.
 
-    The connection is read-only, closed to files and network, and its configuration is locked;
-    DuckDB's parser says what a statement is and what it reads. Raises `ToolError` with
+    The connection is read-only, without access to files and network, and its configuration is
+    locked; DuckDB's parser finds out what a statement is and reads. Raises `ToolError` with
     `validation_failed` or `unknown_entity`.
     """
 
@@ -73,7 +73,7 @@ class SqlEngine:
         self.dimensions = read_dimensions(connection)
 
     async def run(self, sql: str, tables: frozenset[str]) -> Rows:
-        """Run one statement that may read `tables` only; at most `query_seconds` long."""
+        """Run one statement that may read only `tables`, for at most `query_seconds`."""
         loop = asyncio.get_running_loop()
         job = _Job()
         timer = loop.call_later(self._query_seconds, job.interrupt)
@@ -84,7 +84,7 @@ class SqlEngine:
             job.interrupt()
 
     def close(self) -> None:
-        """End the workers and close the file; a query still running ends within its limit."""
+        """Stop the workers and close the file; a running query ends within its limit."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._connection.close()
         del self._connection  # DuckDB complains on stderr of one that outlives the interpreter
@@ -117,7 +117,7 @@ class SqlEngine:
             job.cursor = None
 
     def _read_tables(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
-        """The tables that `sql` reads; refuses anything but one SELECT over tables."""
+        """Return the tables that `sql` reads; refuse anything but one SELECT."""
         found = self._tables.get(sql)
         if found is None:
             try:
@@ -169,7 +169,7 @@ def _parse_tables(cursor: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]
 
 
 def _walk(node: Any) -> Iterator[dict[str, Any]]:
-    """Every object in a JSON tree, without recursion: statements nest as deep as they like."""
+    """Yield every object in a JSON tree, without recursion, because statements may nest deeply."""
     pending = [node]
     while pending:
         current = pending.pop()
@@ -181,7 +181,7 @@ def _walk(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def _is_file(name: str) -> bool:
-    """Whether DuckDB would take a table's name for a file or an address."""
+    """Return whether DuckDB would treat a table's name as a file or an address."""
     return "/" in name or name.endswith((".csv", ".tsv", ".parquet", ".json", ".jsonl", ".ndjson"))
 
 
@@ -192,7 +192,7 @@ def _fetch_rows(cursor: duckdb.DuckDBPyConnection) -> Rows:
     try:
         fetched = cursor.fetchmany(MAX_ROWS + 1)
     except duckdb.InvalidInputException:
-        # Values with a time zone need a library that is not a dependency of ours.
+        # Values with a time zone need a library that we do not depend on.
         raise ToolError(
             "validation_failed",
             "a column cannot be read",
@@ -209,7 +209,7 @@ def _fetch_rows(cursor: duckdb.DuckDBPyConnection) -> Rows:
 
 
 def to_json(value: Any) -> Any:
-    """A DuckDB value as JSON carries it; what is not JSON's own becomes a string."""
+    """Return a DuckDB value for JSON; types that JSON lacks become strings."""
     match value:
         case None | bool() | str():
             return value

@@ -20,7 +20,7 @@ WORKSPACES_CLAIM = "https://atlas.useatlas.dev/workspace_ids"
 
 
 class Algorithms(JWSRegistry):
-    """Speaks the algorithms named; `EdDSA`, as RFC 9864 deprecates it, is what the wire uses."""
+    """Support only the given algorithms, also `EdDSA`, which RFC 9864 deprecates."""
 
     def __init__(self, *names: str) -> None:
         super().__init__()
@@ -33,17 +33,17 @@ class Algorithms(JWSRegistry):
 
 
 def new_secret() -> str:
-    """A fresh opaque token, 256 bits."""
+    """Return a new opaque token of 256 bits."""
     return secrets.token_urlsafe(32)
 
 
 def hash_secret(secret: str) -> str:
-    """The form in which an opaque token is stored."""
+    """Return the hash under which an opaque token is stored."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 class Keyring:
-    """The target's Ed25519 keys, kept in the store so that bearers survive a restart."""
+    """The target's Ed25519 keys, stored in the database so that bearers survive a restart."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._clock = clock
@@ -56,7 +56,7 @@ class Keyring:
                 self.rotate(db, keep=True)
 
     def rotate(self, db: Session, *, keep: bool) -> None:
-        """Sign with a new key from now on; `keep` leaves the older ones in the JWKS."""
+        """Sign with a new key from now on; with `keep`, the older ones stay in the JWKS."""
         key = OKPKey.generate_key(
             "Ed25519", {"use": "sig", "alg": "EdDSA", "kid": secrets.token_urlsafe(12)}
         )
@@ -68,17 +68,17 @@ class Keyring:
         self.generation += 1
 
     def public_jwks(self) -> dict[str, Any]:
-        """The JSON Web Key Set (RFC 7517 §5), public parts only."""
+        """Return the public parts of the JSON Web Key Set (RFC 7517, section 5)."""
         return {"keys": [key.as_dict(private=False) for key in self._keys]}
 
     def sign(self, claims: dict[str, Any]) -> str:
-        """A JWT over `claims` by the newest key."""
+        """Return a JWT of the claims, signed with the newest key."""
         key = self._keys[-1]
         header = {"alg": "EdDSA", "kid": key.kid, "typ": "JWT"}
         return jwt.encode(header, claims, key, registry=self._registry)
 
     def verify(self, token: str, issuer: str, audience: str | None = None) -> dict[str, Any] | None:
-        """The claims of a JWT of ours that has not expired, else None; expiry has no leeway."""
+        """Return the claims of our JWT if it has not expired, without leeway; else None."""
         try:
             claims: dict[str, Any] = jwt.decode(
                 token, KeySet(self._keys), registry=self._registry

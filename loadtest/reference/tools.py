@@ -1,4 +1,4 @@
-"""The four tools over a workspace's NovaMart data, their failures and their quota."""
+"""The four tools for a workspace's NovaMart data, with their failures and their quota."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Principal:
-    """Who calls: what a verified bearer says."""
+    """The caller, from a verified bearer."""
 
     workspace_id: str | None
     client_id: str
@@ -68,7 +68,7 @@ class ExecuteSQL(_Arguments):
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool's arguments, its weight in the quota and what carries it out."""
+    """A tool: its arguments, its weight in the quota, and the function that runs it."""
 
     arguments: type[_Arguments]
     weight: int
@@ -76,7 +76,7 @@ class Tool:
     run: Callable[[Principal, Any], Awaitable[Result]]
 
     def input_schema(self) -> dict[str, Any]:
-        """JSON Schema of the arguments, without the noise of titles."""
+        """Return the JSON Schema of the arguments, without titles."""
         schema = self.arguments.model_json_schema()
         schema.pop("title")
         schema.pop("description")
@@ -86,7 +86,7 @@ class Tool:
 
 
 class Toolbox:
-    """Carries out tool calls; every failure is a result, never an exception."""
+    """Run tool calls; every failure is a result, never an exception."""
 
     def __init__(self, deployment: Deployment, engine: SqlEngine) -> None:
         self._deployment = deployment
@@ -104,7 +104,7 @@ class Toolbox:
         }
 
     async def call(self, principal: Principal, name: str, arguments: Any) -> Result:
-        """The `CallToolResult` of one call, as a dict without `isError` when it succeeded."""
+        """Run one call; return its `CallToolResult` as a dict, with `isError` if it failed."""
         self._deployment.tool_calls += 1
         tool = self.tools.get(name)
         if tool is None:
@@ -123,13 +123,13 @@ class Toolbox:
         return {**_text(body), "structuredContent": body} if tool.structured else _text(body)
 
     def _charge(self, principal: Principal, weight: int) -> None:
-        """Charge the sliding minute of the workspace and client, or refuse the call."""
+        """Charge the quota of the workspace and client, or refuse the call."""
         if not self._deployment.knobs.tool_quota:
             return
         key = (principal.workspace_id, principal.client_id)
         limit = self._limits.get(key)
         if limit is None:
-            # Read at a client's first call and kept: a raise after it comes too late.
+            # Read at a client's first call and kept, so a later raise has no effect.
             with self._deployment.store.begin() as db:
                 client = db.get(Client, principal.client_id)
             raised = client.requests_per_minute if client else None
@@ -145,7 +145,7 @@ class Toolbox:
             )
 
     async def _misbehave(self) -> None:
-        """Add the latency and the failures that the knobs ask for."""
+        """Add the latency and the failures of the knobs."""
         rng = self._deployment.rng
         if self._latency is not None:
             await asyncio.sleep(self._latency(rng))
@@ -217,7 +217,7 @@ class Toolbox:
         return {"explanation": arguments.explanation, **_table(result)}
 
     async def _find_rows(self, principal: Principal, sql: str) -> Rows:
-        """The rows of a statement: those of a moment ago where the knob says so, else of a scan."""
+        """Return the rows of a statement, from a cache if a knob allows it, else from a scan."""
         key, now = (principal.workspace_id, sql), self._deployment.clock()
         kept = self._results.get(key)
         if kept is not None and now - kept[0] < self._deployment.knobs.result_cache_seconds:

@@ -112,7 +112,7 @@ def credentials(visitor: Visitor, client_id: str, **changes: Any) -> dict[str, A
         return {"data": {"client_id": client_id, "client_secret": SECRET}}
     if client_id == "public":
         return {"data": {"client_id": client_id}}
-    # Encoded as RFC 6749 §2.3.1 wants it: the secret holds a colon and a slash.
+    # Encoded as RFC 6749, section 2.3.1 wants it: the secret holds a colon and a slash.
     return {"data": {}, "auth": (client_id, "a%20secret%3A%20for%20tests%2Fonly")}
 
 
@@ -403,8 +403,8 @@ def test_forgotten_clients_are_unknown_and_given_ones_stay(launch: Launch, join:
         assert error_of(answer) == (401, "invalid_client")
     assert visitor.refresh("public", kept["refresh_token"]).status_code == 200
     assert visitor.mcp(tokens["access_token"]).initialize().status_code == 200
-    anew = visitor.register()["client_id"]
-    assert visitor.redeem(anew, visitor.code(anew)).status_code == 200
+    again = visitor.register()["client_id"]
+    assert visitor.redeem(again, visitor.code(again)).status_code == 200
     assert target.registrations == 2
 
 

@@ -125,7 +125,7 @@ def test_a_bad_knob_is_one_line_and_exit_code_2(start: Start) -> None:
     process = start("--error-share", "2")
     _, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 2
-    assert err == "--error-share is a share from 0 to 1, not 2.0\n"
+    assert err == "--error-share must be a share from 0 to 1, not 2.0\n"
 
 
 def test_knobs_are_flags(start: Start) -> None:
