@@ -120,7 +120,7 @@ def test_the_chain_ends_with_tables_and_a_second_run_skips_what_is_still_good(
 
     code, output = run_inv(checkout, "mint")
     assert code == 0, output
-    assert "provision   was there" in output
+    assert "provision   already there" in output
     assert "mint        was there" in output
     assert "target" not in output
 

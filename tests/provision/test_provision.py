@@ -111,7 +111,7 @@ def test_two_runs_that_race_attach_the_data_once(place: Make) -> None:
     with second[0] as process:
         out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, err
-    assert "was there: NovaMart data (13 entities)" in out
+    assert "already there: NovaMart data (13 entities)" in out
     assert here.count_entities() == 13
 
 
