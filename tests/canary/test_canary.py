@@ -316,7 +316,7 @@ def temporary() -> Iterator[Path]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not watch.PROC.exists(), reason="no command lines to look at")
-def test_no_secret_shows_but_in_the_files_that_are_for_it(
+def test_secrets_appear_only_in_the_files_for_them(
     checkout: Path,
     browser_choice: BrowserChoice,
     temporary: Path,
@@ -428,7 +428,7 @@ def kind_of(finder: Finder, value: str) -> set[str]:
     return {name for name, values in finder.values.items() if value in values}
 
 
-def test_a_secret_in_an_argument_list_or_in_the_environment_of_k6_is_seen(tmp_path: Path) -> None:
+def test_a_secret_in_an_argument_list_or_in_the_environment_of_k6_is_found(tmp_path: Path) -> None:
     canary = secrets.token_hex(16)
     finder = Finder()
     finder.add("canary", canary)

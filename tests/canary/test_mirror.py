@@ -154,7 +154,7 @@ def list_posted(github: GithubServer) -> Iterator[str]:
 
 
 @pytest.mark.timeout(900)
-def test_no_secret_comes_back_from_a_server_that_quotes_all_that_it_is_sent(
+def test_no_secret_comes_back_from_a_server_that_quotes_every_request(
     stage: Stage, tap: Tap, tmp_path: Path, checkout: Path
 ) -> None:
     with serve_github() as github:

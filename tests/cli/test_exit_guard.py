@@ -93,7 +93,7 @@ def assert_all_gone(family: list[psutil.Process]) -> None:
     assert alive == []
 
 
-def test_the_chain_ends_with_tables_and_a_second_run_skips_what_is_still_good(
+def test_the_chain_ends_with_tables_and_a_second_run_skips_what_is_still_valid(
     checkout: Path,
 ) -> None:
     code, output = run_inv(checkout, "loadtest", *SMALL)
@@ -221,7 +221,7 @@ def run_json(checkout: Path, *arguments: str) -> tuple[int, dict[str, Any], str]
     return done.returncode, document, done.stderr
 
 
-def test_a_run_for_machines_is_one_document_and_k6_writes_what_else_was_asked_for(
+def test_json_output_is_one_document_and_k6_writes_its_other_outputs(
     checkout: Path,
 ) -> None:
     chosen = ("--scenarios", "cold-start,tools", "--out", "csv={scenario}.csv")
@@ -240,7 +240,7 @@ def test_a_run_for_machines_is_one_document_and_k6_writes_what_else_was_asked_fo
     assert "written to" in said
 
 
-def test_an_interrupted_run_for_machines_is_a_document_too(checkout: Path) -> None:
+def test_the_json_output_of_an_interrupted_run_is_a_document_too(checkout: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "invoke", "k6", *LONG, "--json"],
         cwd=checkout,
@@ -259,7 +259,7 @@ def test_an_interrupted_run_for_machines_is_a_document_too(checkout: Path) -> No
     assert any(row["kind"] == "stage" and row["ok"] for row in document["rows"])
 
 
-def test_a_second_run_is_refused_while_the_first_goes_on(checkout: Path) -> None:
+def test_a_second_run_is_refused_during_the_first(checkout: Path) -> None:
     with start_inv(checkout, "k6", *LONG) as (process, read_to):
         read_to("sessions: 2 sessions")
         read_to("sessions: 2 sessions")  # k6 has its bearer by now

@@ -315,7 +315,7 @@ def test_an_odd_table_of_tools_ends_a_task_in_one_line(place: Place, data: st.Da
 
 
 @pytest.mark.parametrize("flags", ["'", '"', "\\", "--nope", "--port x", "--error-share nan", "\0"])
-def test_odd_flags_of_the_target_end_it_in_one_line(place: Place, flags: str) -> None:
+def test_odd_options_of_the_target_end_it_in_one_line(place: Place, flags: str) -> None:
     code, _ = place.run("target", "--flags", flags)
     assert code in {2, 11}
 
@@ -368,7 +368,7 @@ def test_a_damaged_summary_of_k6_is_an_error_that_names_it(
 
 @tries(150)
 @given(data=st.data())
-def test_a_damaged_payload_of_a_comment_is_skipped_or_judged(data: st.DataObject) -> None:
+def test_a_damaged_payload_of_a_comment_is_skipped_or_compared(data: st.DataObject) -> None:
     run = entry(1)
     body = {"run": asdict(run.run), "rows": [asdict(row) for row in run.rows]}
     good = json.dumps(body | {"confirmed": [["tools", "tool", "all", "p50"]], "accepted": False})
@@ -389,7 +389,7 @@ def test_a_damaged_payload_of_a_comment_is_skipped_or_judged(data: st.DataObject
 
 @tries(100)
 @given(names=st.lists(odd_texts.map(lambda text: text[:300]), min_size=1, max_size=3))
-def test_an_archive_with_odd_names_is_refused_or_unpacked_whole(
+def test_an_archive_with_odd_names_is_refused_or_unpacked_completely(
     tmp_path_factory: pytest.TempPathFactory, names: list[str]
 ) -> None:
     folder = tmp_path_factory.mktemp("archive")

@@ -95,7 +95,7 @@ def test_a_run_for_one_environment_never_touches_another(inv: Inv, checkout: Pat
     assert not (checkout / ".loadtest").exists()
 
 
-def test_what_is_left_in_the_docs_without_an_issue_is_told_with_what_to_set_first(
+def test_without_an_issue_the_message_about_tbd_cells_says_what_to_set(
     inv: Inv,
 ) -> None:
     done = inv("docs-update", "--check")
@@ -180,7 +180,7 @@ def test_an_output_that_is_full_is_one_line(checkout: Path) -> None:
         *(("--list",), ("--help", "loadtest"), ("loadtest", "--help")),
     ],
 )
-def test_a_reader_that_has_read_enough_ends_a_task_or_a_listing_without_a_word(
+def test_a_closed_pipe_ends_a_task_or_a_listing_silently(
     checkout: Path, arguments: tuple[str, ...], variables: dict[str, str]
 ) -> None:
     ours, theirs = os.pipe()
@@ -195,7 +195,7 @@ def test_a_reader_that_has_read_enough_ends_a_task_or_a_listing_without_a_word(
     "variables",
     [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}],
 )
-def test_words_that_a_console_cannot_show_are_shown_otherwise(
+def test_characters_that_a_console_cannot_show_are_escaped(
     checkout: Path, variables: dict[str, str]
 ) -> None:
     options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "variables": variables}
@@ -229,7 +229,7 @@ def test_something_else_in_the_place_of_a_file_is_one_line(inv: Inv, checkout: P
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_file_that_may_not_grow_as_on_a_full_disk_is_one_line(checkout: Path) -> None:
+def test_a_file_that_cannot_grow_as_on_a_full_disk_is_one_line(checkout: Path) -> None:
     def keep_files_small() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
 
@@ -257,7 +257,7 @@ def test_the_doctor_names_what_a_hosted_environment_lacks(inv: Inv) -> None:
     assert "missing before a run: target, credentials" in done.stderr
 
 
-def test_the_doctor_is_content_with_the_reference_target(inv: Inv) -> None:
+def test_the_doctor_finds_nothing_missing_for_the_reference_target(inv: Inv) -> None:
     done = inv("doctor")
     assert done.returncode == 0, done.stdout
     assert "k6 1." in done.stdout

@@ -24,7 +24,7 @@ def table(words: str) -> Table:
 
 @pytest.mark.parametrize("make", [str, Text, table])
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_servers_words_bring_no_control_sequence(make: object, is_terminal: bool) -> None:
+def test_text_from_a_server_cannot_print_control_sequences(make: object, is_terminal: bool) -> None:
     assert callable(make)
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=is_terminal, width=200)
@@ -40,7 +40,7 @@ def test_text_keeps_its_lines_and_tabs() -> None:
     assert strip_controls("a\tb\nc\x1bd · é …") == "a\tb\nc d · é …"
 
 
-def test_a_stream_lets_a_secret_through_only_where_that_is_meant() -> None:
+def test_only_a_plain_stream_prints_a_secret() -> None:
     secret, shown = secrets.token_hex(12), io.StringIO()
     learn(secret)
     stream = open_redacting(shown)

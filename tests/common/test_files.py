@@ -10,7 +10,7 @@ from loadtest.state.bearers import read_bearers
 from loadtest.state.clients import ClientStore
 
 
-def test_what_holds_secrets_is_refused_once_others_may_read_it(tmp_path: Path) -> None:
+def test_a_file_with_secrets_is_refused_if_others_can_read_it(tmp_path: Path) -> None:
     for name, read in (("bearer.json", read_bearers), ("clients.json", read_clients)):
         path = tmp_path / name
         write_json(path, 1, {}, private=True)
@@ -19,7 +19,7 @@ def test_what_holds_secrets_is_refused_once_others_may_read_it(tmp_path: Path) -
             read(path)
 
 
-def test_what_holds_secrets_is_out_of_git_s_sight() -> None:
+def test_git_ignores_files_with_secrets() -> None:
     names = (".env", ".loadtest/prod/bearer.json", ".loadtest/prod/credentials.env")
     command = ["git", "check-ignore", *names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -30,14 +30,14 @@ def read_clients(path: Path) -> object:
     return ClientStore(path).read()
 
 
-def test_a_private_file_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+def test_a_private_file_is_readable_only_by_its_owner(tmp_path: Path) -> None:
     folder = ensure_private_dir(tmp_path / "state")
     write_text(folder / "secret", "x", private=True)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / "secret").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_text(path, "old")
     with pytest.raises(UnicodeEncodeError):
@@ -70,6 +70,6 @@ def test_a_foreign_file_is_an_error_that_names_it(tmp_path: Path, text: str, wor
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_file_is_an_error_and_no_empty_default(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_not_an_empty_default(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="does not exist"):
         read_json(tmp_path / "a.json", 1, ResultsError)

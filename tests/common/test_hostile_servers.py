@@ -106,7 +106,7 @@ def test_a_webhook_is_bounded() -> None:
         )
 
 
-def test_github_is_bounded_and_not_asked_again_for_what_is_too_long() -> None:
+def test_github_is_bounded_and_an_answer_that_is_too_long_is_not_requested_again() -> None:
     with HostileServer(gzip_bomb(1024)) as server:
         variables = {
             "GITHUB_API_URL": server.url,

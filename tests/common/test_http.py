@@ -54,7 +54,7 @@ def measure_growth() -> int:
 
 
 @both
-def test_an_honest_answer_arrives_whole(ask: Ask) -> None:
+def test_an_ordinary_answer_arrives_complete(ask: Ask) -> None:
     with HostileServer(lambda _: iter([send_json({"fine": "x" * MIB})])) as server:
         assert ask(server.url, PATIENT_SECONDS).json() == {"fine": "x" * MIB}
     assert server.seen[0].headers["accept-encoding"] == "identity"
@@ -62,7 +62,7 @@ def test_an_honest_answer_arrives_whole(ask: Ask) -> None:
 
 @both
 @pytest.mark.parametrize("hostile", [endless_body, gzip_bomb(1024)])
-def test_an_answer_ends_at_the_cap_packed_or_not(ask: Ask, hostile: Answer) -> None:
+def test_an_answer_ends_at_the_limit_compressed_or_not(ask: Ask, hostile: Answer) -> None:
     before = measure_growth()
     with HostileServer(hostile) as server, pytest.raises(BodyError) as caught:
         ask(server.url, PATIENT_SECONDS)
@@ -72,14 +72,14 @@ def test_an_answer_ends_at_the_cap_packed_or_not(ask: Ask, hostile: Answer) -> N
 
 @both
 @pytest.mark.parametrize("hostile", [trickling_head, trickling_body, endless_keep_alives])
-def test_a_byte_now_and_then_does_not_prolong_a_request(ask: Ask, hostile: Answer) -> None:
+def test_single_bytes_do_not_extend_the_deadline_of_a_request(ask: Ask, hostile: Answer) -> None:
     with HostileServer(hostile) as server, pytest.raises(httpx2.ReadTimeout) as caught:
         ask(server.url, SECONDS)
     assert explain(caught.value) == "no complete answer in time"
 
 
 @both
-def test_a_packed_document_is_unpacked_within_the_cap(ask: Ask) -> None:
+def test_a_compressed_document_is_decompressed_within_the_limit(ask: Ask) -> None:
     body = b"{" + b" " * (MOST_BYTES - 2) + b"}"
     packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
     packed = packer.compress(body) + packer.flush()
@@ -97,7 +97,9 @@ def test_a_packed_document_is_unpacked_within_the_cap(ask: Ask) -> None:
     ("encoding", "words"),
     [(b"br", "it has a compression that was not requested"), (b"gzip", "its gzip is damaged")],
 )
-def test_what_cannot_be_unpacked_is_one_line(ask: Ask, encoding: bytes, words: str) -> None:
+def test_a_body_that_cannot_be_decompressed_is_one_line(
+    ask: Ask, encoding: bytes, words: str
+) -> None:
     def answer(_: Request) -> Iterator[bytes]:
         yield OK + b"Content-Encoding: " + encoding + b"\r\nContent-Length: 4\r\n\r\nnone"
 

@@ -32,7 +32,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         *("0x7f.1", "0177.0.0.1", "0"),
     ],
 )
-def test_every_spelling_of_this_machine_is_known(host: str) -> None:
+def test_every_spelling_of_this_machine_is_loopback(host: str) -> None:
     assert is_loopback(host)
 
 
@@ -69,7 +69,7 @@ def test_remote_hosts_are_reached_through_the_proxy_and_loopback_never(
         assert find_proxy(f"http://{host}:8080/mcp") is None
 
 
-def test_one_proxy_may_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_proxy_is_used_for_every_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", "http://proxy:3128")
     assert find_proxy("https://example.com") == "http://proxy:3128"
 
@@ -86,16 +86,14 @@ def test_a_socks_proxy_is_one_line_that_names_the_variable(
 
 
 @pytest.mark.parametrize("address", ["ftp://proxy", "http://", "http://[", "http://proxy:none"])
-def test_what_is_not_the_address_of_a_proxy_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, address: str
-) -> None:
+def test_a_wrong_proxy_address_is_one_line(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", address)
     with pytest.raises(ConfigError, match=r"^HTTPS_PROXY is not the address of a proxy"):
         find_proxy("https://example.com")
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
-def test_a_child_sees_what_is_passed_on_by_name_and_reaches_loopback_directly(name: str) -> None:
+def test_a_child_gets_only_named_variables_and_reaches_loopback_directly(name: str) -> None:
     variables = {
         "PATH": "/bin",
         "HTTP_PROXY": "http://proxy:3128",

@@ -60,7 +60,7 @@ WRITINGS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("writing", WRITINGS)
-def test_no_piece_of_a_secret_is_left_however_it_is_written(writing: str) -> None:
+def test_no_piece_of_a_secret_stays_in_any_spelling(writing: str) -> None:
     password = f"{secrets.token_hex(12)} <\"&'+%/ü>{secrets.token_hex(12)}"
     bearer = ".".join(secrets.token_urlsafe(size) for size in (27, 300, 64))
     finder = Finder()
@@ -96,7 +96,7 @@ def test_text_without_secrets_stays_as_it_is() -> None:
     assert redact(text) == text
 
 
-def test_a_secret_string_is_known_from_its_first_moment() -> None:
+def test_a_secret_string_is_redacted_as_soon_as_it_exists() -> None:
     made = SecretStr(secrets.token_hex(12))
     assert redact(f"said {made.get_secret_value()}") == "said ***"
     assert made.get_secret_value() not in repr(made)
@@ -112,7 +112,7 @@ def try_bearer(mcp_url: str) -> None:
 
 
 @pytest.mark.parametrize("visit", [greet, try_bearer, discover])
-def test_the_id_of_a_session_is_known_to_whoever_opens_one(visit: Callable[[str], object]) -> None:
+def test_the_id_of_an_opened_session_is_redacted(visit: Callable[[str], object]) -> None:
     session = secrets.token_hex(16)
 
     def answer(_: Request) -> Iterator[bytes]:
@@ -124,7 +124,7 @@ def test_the_id_of_a_session_is_known_to_whoever_opens_one(visit: Callable[[str]
     assert redact(f"no session {session}") == "no session ***"
 
 
-def test_the_backup_codes_of_an_authenticator_are_known() -> None:
+def test_the_backup_codes_of_an_authenticator_are_redacted() -> None:
     backups = [f"{secrets.token_hex(3)[:5]}-{secrets.token_hex(3)[:5]}" for _ in range(10)]
     uri = f"otpauth://totp/x?secret={base64.b32encode(secrets.token_bytes(20)).decode()}"
 
@@ -136,7 +136,7 @@ def test_the_backup_codes_of_an_authenticator_are_known() -> None:
     assert redact(f"used up: {', '.join(backups)}") == f"used up: {', '.join(['***'] * 10)}"
 
 
-def test_a_plain_word_and_a_short_secret_are_not_looked_for() -> None:
+def test_a_plain_word_and_a_short_secret_are_not_redacted() -> None:
     for weak in ("staging", "password", "Performance", "s3cret", "a"):
         assert not is_hidable(weak)
         learn(weak)
@@ -144,12 +144,12 @@ def test_a_plain_word_and_a_short_secret_are_not_looked_for() -> None:
     assert is_hidable("Passw0rd")
 
 
-def test_a_one_time_code_is_found_only_as_a_number_of_its_own() -> None:
+def test_a_one_time_code_is_redacted_only_as_a_whole_number() -> None:
     learn_code("123456")
     assert redact("code 123456, run 91234567, 123456 ms") == "code ***, run 91234567, *** ms"
 
 
-def test_of_a_webhook_its_path_is_secret_and_its_host_is_not() -> None:
+def test_the_path_of_a_webhook_is_secret_and_its_host_is_not() -> None:
     path = f"T024/{secrets.token_hex(12)}"
     learn(f"https://hooks.example.com/services/{path}")
     said = redact(
@@ -174,7 +174,7 @@ def test_json_stays_json_and_keeps_its_numbers() -> None:
     assert cleaned == {"p95": 12.5, "ok": True, "none": None, "code:***": ["***", {"text": "a***"}]}
 
 
-def test_a_token_of_nobody_is_hidden_too() -> None:
+def test_an_unknown_jwt_is_redacted_too() -> None:
     head = base64.urlsafe_b64encode(b'{"alg":"none"}').decode().rstrip("=")
     assert redact(f"took {head}.{head}.sig") == "took ***"
 
@@ -199,7 +199,7 @@ def test_json_that_was_cut_off_is_redacted_as_text(tmp_path: Path) -> None:
     assert cut.read_text() == '{"metrics": "***", "more'
 
 
-def test_what_was_learned_twice_is_kept_once() -> None:
+def test_a_secret_that_is_learned_twice_is_kept_once() -> None:
     secret = secrets.token_hex(16)
     learn(secret, secret, None, "")
     learn(secret)

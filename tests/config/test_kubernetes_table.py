@@ -53,7 +53,7 @@ BAD: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in GOOD.items() for v in values])
-def test_what_kubernetes_takes_is_taken(name: str, value: object) -> None:
+def test_what_kubernetes_accepts_is_accepted(name: str, value: object) -> None:
     assert build(**{name: value})
 
 
@@ -64,7 +64,7 @@ def test_what_kubernetes_would_refuse_is_refused_by_name(name: str, value: objec
     assert {error["loc"][0] for error in caught.value.errors()} == {name}
 
 
-def test_the_example_of_loadtest_toml_is_a_table_with_each_of_its_settings() -> None:
+def test_the_example_in_loadtest_toml_has_every_setting() -> None:
     text = (ROOT / "loadtest.toml").read_text(encoding="utf-8")
     lines = text.partition("# [environment.prod.kubernetes]\n")[2].partition("\n\n")[0]
     example = "\n".join(line.removeprefix("# ") for line in lines.splitlines())
@@ -73,7 +73,7 @@ def test_the_example_of_loadtest_toml_is_a_table_with_each_of_its_settings() -> 
     )
 
 
-def test_a_fault_is_named_by_its_place_in_the_file(tmp_path: Path) -> None:
+def test_the_message_names_the_place_of_a_fault(tmp_path: Path) -> None:
     text = (ROOT / "loadtest.toml").read_text(encoding="utf-8")
     table = '[environment.prod.kubernetes]\nnamespace = "Load"\n'
     (tmp_path / "loadtest.toml").write_text(f"{text}\n{table}", encoding="utf-8")

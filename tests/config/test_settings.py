@@ -33,13 +33,13 @@ def test_the_default_is_the_reference_target_with_the_smoke_profile(root: Path) 
     assert settings.profile.sessions.stages == (1, 5, 10)
 
 
-def test_prod_takes_its_own_default_profile(root: Path) -> None:
+def test_prod_has_its_own_default_profile(root: Path) -> None:
     settings = load_settings(root, "prod", process_env={})
     assert settings.profile_name == "full"
     assert settings.profile.scheduled_seconds() == 5 * 300 + 300
 
 
-def test_a_flag_wins_over_a_variable_and_a_variable_over_the_env_file(root: Path) -> None:
+def test_an_option_wins_over_a_variable_and_a_variable_over_the_env_file(root: Path) -> None:
     (root / ".env").write_text("VUS=2\nSTAGES=1,2\nDURATION=7\n")
     settings = load_settings(
         root, knobs={"VUS": "4", "STAGES": None}, process_env={"VUS": "3", "STAGES": "1,3"}
@@ -62,7 +62,7 @@ def test_every_wrong_knob_is_reported_at_once_by_name(root: Path) -> None:
     assert all(name in message for name in knobs)
 
 
-def test_the_protocol_is_a_flag_a_variable_or_the_environments_own(root: Path) -> None:
+def test_the_protocol_is_an_option_a_variable_or_the_environments_own(root: Path) -> None:
     config_file = root / loading.CONFIG_FILE
     text = config_file.read_text(encoding="utf-8")
     assert load_settings(root, "prod", process_env={}).protocol == "auto"
@@ -77,7 +77,7 @@ def test_the_protocol_is_a_flag_a_variable_or_the_environments_own(root: Path) -
     assert "PROTOCOL must be one of auto" in refuse(root, process_env={"PROTOCOL": "2024-11-05"})
 
 
-def test_tools_are_a_flag_a_table_of_the_environment_or_novamarts(root: Path) -> None:
+def test_tools_are_an_option_a_table_of_the_environment_or_novamarts(root: Path) -> None:
     assert load_settings(root, "prod", process_env={}).tools.source == "novamart"
     config_file = root / loading.CONFIG_FILE
     text = config_file.read_text(encoding="utf-8").replace('tools = "novamart"\n', "")
@@ -102,7 +102,7 @@ def test_tools_are_a_flag_a_table_of_the_environment_or_novamarts(root: Path) ->
     assert message == f"TOOL: {file} has only a, b; set TOOLS to another table"
 
 
-def test_an_environments_tools_may_lie_in_a_file_beside_the_settings(root: Path) -> None:
+def test_an_environments_tools_may_be_in_a_file_beside_the_settings(root: Path) -> None:
     (root / "mine.json").write_text('{"tools": {"a": {"weight": 1, "arguments": [{}]}}}')
     config_file = root / loading.CONFIG_FILE
     text = config_file.read_text(encoding="utf-8")
@@ -113,7 +113,7 @@ def test_an_environments_tools_may_lie_in_a_file_beside_the_settings(root: Path)
     assert message.startswith("mine.json has no tools")
 
 
-def test_equal_stages_are_refused_because_rows_are_keyed_by_them(root: Path) -> None:
+def test_equal_stages_are_refused_because_they_are_the_keys_of_rows(root: Path) -> None:
     assert "stages must differ" in refuse(root, knobs={"STAGES": "5,5"}, process_env={})
 
 
@@ -122,13 +122,13 @@ def test_a_knob_above_the_limit_is_refused(root: Path) -> None:
     assert "max_vus is 200, requested 201" in message
 
 
-def test_a_reference_target_never_sees_the_credentials_of_a_hosted_one(root: Path) -> None:
+def test_a_reference_target_never_gets_the_credentials_of_a_hosted_one(root: Path) -> None:
     hosted = {"LOADTEST_EMAIL": "me@example.com", "LOADTEST_PASSWORD": "not for local"}
     assert load_settings(root, "local", process_env=hosted).credentials.email is None
     assert load_settings(root, "prod", process_env=hosted).credentials.email == "me@example.com"
 
 
-def test_credentials_kept_for_another_user_do_not_count(root: Path) -> None:
+def test_stored_credentials_of_another_user_are_not_used(root: Path) -> None:
     kept = root / settings.STATE_DIR / "prod" / settings.CREDENTIALS_FILE
     kept.parent.mkdir(parents=True)
     kept.write_text("LOADTEST_EMAIL=a@example.com\nLOADTEST_PASSWORD=x\nLOADTEST_WORKSPACE_ID=w\n")
@@ -175,7 +175,7 @@ def test_an_origin_loses_its_slash_and_loopback_may_be_plain_http() -> None:
     assert parse_base_url("http://127.0.0.1:8000") == "http://127.0.0.1:8000"
 
 
-def test_a_broken_line_of_the_env_file_is_named_by_number_not_by_content(root: Path) -> None:
+def test_a_wrong_line_of_the_env_file_is_named_by_number_not_by_content(root: Path) -> None:
     (root / ".env").write_text("# fine\nLOADTEST_PASSWORD swordfish\n")
     message = refuse(root, process_env={})
     assert "line 2" in message
@@ -197,7 +197,7 @@ def test_a_wrong_configuration_file_is_named(root: Path, text: str, words: str) 
     assert loading.CONFIG_FILE in message
 
 
-def test_an_unknown_key_is_refused_by_its_place(root: Path) -> None:
+def test_an_unknown_key_is_refused_with_its_place(root: Path) -> None:
     path = root / loading.CONFIG_FILE
     path.write_text(path.read_text().replace("max_vus = 500", "max_vuz = 500"))
     assert "environment.local.limits.max_vuz" in refuse(root, process_env={})
@@ -223,7 +223,7 @@ def test_an_env_file_reads_back_as_written(values: dict[str, str]) -> None:
     "name",
     ["..", ".", "", "runs", "RUNS", "browser.json", "url-x", "a/b", "a\\\\b", "ä", "-x", "a b"],
 )
-def test_an_environment_is_not_named_after_something_else_in_the_state_folder(
+def test_an_environment_cannot_have_the_name_of_another_file_in_the_state_folder(
     root: Path, name: str
 ) -> None:
     config_file = root / loading.CONFIG_FILE
@@ -232,7 +232,7 @@ def test_an_environment_is_not_named_after_something_else_in_the_state_folder(
     assert "an environment" in refuse(root, process_env={})
 
 
-def test_the_state_of_a_typed_address_lies_apart_by_its_host_and_a_hash(root: Path) -> None:
+def test_an_address_has_its_own_state_folder_by_host_and_hash(root: Path) -> None:
     addresses = (
         *("https://mcp.example.com/a", "https://mcp.example.com/b", "http://[::1]:8020/mcp"),
         *("https://staging/mcp", "https://runs/mcp", "https://url-x/mcp"),
@@ -249,7 +249,7 @@ def test_the_state_of_a_typed_address_lies_apart_by_its_host_and_a_hash(root: Pa
     ["https://../mcp", "https://.", "http://[::1", "https://a]b/mcp", "https://[x]/", "mcp", "",
      "https://x:99999/mcp", "https://x:0", "https://\ud800.example/", "https://\u00e4.example/"],
 )  # fmt: skip
-def test_what_is_no_address_is_refused_in_one_line(root: Path, address: str) -> None:
+def test_a_wrong_address_is_refused_in_one_line(root: Path, address: str) -> None:
     words = "--mcp-url is not an address"
     assert words in refuse(root, process_env={}, mcp_url=address)
     if address:

@@ -108,7 +108,7 @@ def test_any_other_cell_stays(cell: str, mdx: bool) -> None:
     ],
 )
 @pytest.mark.parametrize("mdx", [True, False])
-def test_what_is_no_table_body_stays(page: str, mdx: bool) -> None:
+def test_cells_outside_table_bodies_stay(page: str, mdx: bool) -> None:
     assert rewrite_page(page, LINK, mdx=mdx).text == page
 
 
@@ -130,7 +130,7 @@ def test_what_is_no_table_body_stays(page: str, mdx: bool) -> None:
         "<Note>\n      ```\n" + table("| a | TBD |", indent="      ") + "      ```\n</Note>\n",
     ],
 )
-def test_code_of_mdx_stays(page: str) -> None:
+def test_mdx_code_stays(page: str) -> None:
     assert rewrite_page(page, LINK).text == page
 
 
@@ -212,12 +212,12 @@ def test_no_other_block_is_a_header(header: str) -> None:
     assert rewrite_page(page, LINK).text == page
 
 
-def test_a_lone_tag_ends_a_table_of_markdown() -> None:
+def test_a_tag_alone_on_its_line_ends_a_markdown_table() -> None:
     page = table("| a | TBD |") + "<br/>\n| b | TBD |\n"
     assert len(rewrite_page(page, LINK, mdx=False).cells) == 1
 
 
-def test_an_export_ends_a_table_of_mdx_and_a_component_may_be_called_pre() -> None:
+def test_an_export_ends_an_mdx_table_and_a_component_may_be_named_pre() -> None:
     page = (
         table("| a | TBD |") + "export const x = 1\n\n<Pre>\n" + table("| b | TBD |") + "</Pre>\n"
     )
@@ -239,7 +239,7 @@ def test_line_ends_and_byte_order_mark_stay(newline: str, bom: str) -> None:
     "page",
     ["text\n\n{/* open\n", "text\n\n<Note\n  a='b\n", "text\n\nexport const a = [\n\n1\n"],
 )
-def test_what_is_never_closed_is_named_by_its_line(page: str) -> None:
+def test_the_message_names_the_line_of_what_is_never_closed(page: str) -> None:
     with pytest.raises(DocsError, match=r"^line 3: .*MDX cannot read"):
         rewrite_page(page + table("| a | TBD |"), LINK)
 
@@ -311,7 +311,7 @@ def test_rewriting_twice_is_rewriting_once(page: str, mdx: bool) -> None:
 
 
 @given(PAGES, st.booleans())
-def test_outside_of_changed_cells_every_character_stays(page: str, mdx: bool) -> None:
+def test_every_character_outside_the_changed_cells_stays(page: str, mdx: bool) -> None:
     try:
         result = rewrite_page(page, MARK, mdx=mdx)
     except DocsError:

@@ -59,7 +59,7 @@ def test_permissions_and_symbolic_links_stay(page: Path) -> None:
     assert page.stat().st_mode & 0o777 == 0o755
 
 
-def test_without_tracking_issue_the_preview_lies_in_the_run_folder(page: Path) -> None:
+def test_without_a_tracking_issue_the_preview_is_in_the_run_folder(page: Path) -> None:
     settings = settings_for(page.parents[1], {})
     run_dir = page.parents[1] / "run"
     (update,) = update_docs(settings, run_dir)
@@ -70,19 +70,19 @@ def test_without_tracking_issue_the_preview_lies_in_the_run_folder(page: Path) -
     assert "not changed; preview with links:" in update.describe()
 
 
-def test_with_tracking_issue_the_page_itself_is_updated(page: Path) -> None:
+def test_with_a_tracking_issue_the_page_itself_is_updated(page: Path) -> None:
     variables = {"LOADTEST_TRACKING_ISSUE": "7", "GITHUB_REPOSITORY": "o/r"}
     update_docs(settings_for(page.parents[1], variables), page.parents[1] / "run")
     assert page.read_bytes() == LINKED
     assert not (page.parents[1] / "run").exists()
 
 
-def test_without_issue_and_run_it_says_what_to_set(page: Path) -> None:
+def test_without_issue_and_run_the_message_says_what_to_set(page: Path) -> None:
     with pytest.raises(DocsError, match="LOADTEST_TRACKING_ISSUE is not set"):
         update_docs(settings_for(page.parents[1], {}))
 
 
-def test_previews_of_pages_with_one_name_are_kept_apart(tmp_path: Path) -> None:
+def test_previews_of_pages_with_the_same_name_differ(tmp_path: Path) -> None:
     pages = [tmp_path / "a" / "speed.mdx", tmp_path / "b" / "speed.mdx"]
     for path in pages:
         path.parent.mkdir()
@@ -92,7 +92,7 @@ def test_previews_of_pages_with_one_name_are_kept_apart(tmp_path: Path) -> None:
     assert names == ["a-speed.mdx", "b-speed.mdx"]
 
 
-def test_a_fault_in_one_page_leaves_all_pages_alone(page: Path) -> None:
+def test_a_fault_in_one_page_changes_no_page(page: Path) -> None:
     missing = page.with_name("missing.mdx")
     with pytest.raises(DocsError, match=r"missing\.mdx does not exist: correct docs_pages"):
         update_pages([page, missing], LINK)
@@ -112,7 +112,7 @@ def test_an_unreadable_page_is_named(page: Path, content: bytes, message: str) -
         update_pages([page], LINK)
 
 
-def test_a_directory_is_no_page(page: Path) -> None:
+def test_a_directory_is_not_a_page(page: Path) -> None:
     with pytest.raises(DocsError, match="cannot be read: Is a directory"):
         update_pages([page.parent], LINK)
 

@@ -110,7 +110,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
     assert {link for link in list_links(document) if not leads_somewhere(link, document)} == set()
 
 
-def test_every_page_that_a_message_names_is_there() -> None:
+def test_every_page_that_a_message_names_exists() -> None:
     sources = [*(ROOT / "loadtest").rglob("*.py"), ROOT / "loadtest.toml"]
     text = "".join(path.read_text(encoding="utf-8") for path in sources)
     named = set(re.findall(r"\b((?:docs/|README)[\w/-]*\.md\b(?!x)(?:#[\w-]+)?)", text))
@@ -129,13 +129,13 @@ def test_every_exit_code_is_explained() -> None:
     assert explained == list_exit_codes()
 
 
-def test_every_exit_code_that_a_line_points_from_has_its_section() -> None:
+def test_every_exit_code_that_a_line_links_has_its_section() -> None:
     pointed = {f"exit-{code}" for code in list_exit_codes() - SIGNALS - {0}}
     anchors = list_anchors(ROOT / "docs/reference/exit-codes.md")
     assert {anchor for anchor in anchors if re.match(r"exit-\d", anchor)} == pointed
 
 
-def test_every_message_that_is_explained_is_one_of_ours() -> None:
+def test_every_explained_message_exists_in_the_code() -> None:
     said = "\0".join(list_texts())
     tables = re.findall(r"^\| message \|.*\n((?:\|.*\n)+)", EXIT_CODES, re.MULTILINE)
     cells = [row.split("|")[1] for table in tables for row in table.splitlines()]
@@ -202,9 +202,7 @@ def test_every_example_of_a_command_has_a_task_and_options_that_exist(document: 
 
 
 @pytest.mark.parametrize(("document", "text"), list_examples("toml"))
-def test_every_example_of_settings_is_one_that_the_settings_take(
-    document: Path, text: str, tmp_path: Path
-) -> None:
+def test_every_example_of_settings_is_valid(document: Path, text: str, tmp_path: Path) -> None:
     for table in FENCE.findall(document.read_text(encoding="utf-8")):
         if table[0] == "json":
             (tmp_path / "tools.json").write_text(table[1])
@@ -219,11 +217,11 @@ def test_every_example_of_settings_is_one_that_the_settings_take(
 
 
 @pytest.mark.parametrize(("document", "text"), list_examples("json"))
-def test_every_example_of_a_tool_table_is_one(document: Path, text: str) -> None:
+def test_every_example_of_a_tool_table_is_valid(document: Path, text: str) -> None:
     assert parse_table(json.loads(text), document.name).tools
 
 
-def test_the_workflow_is_called_as_it_wants_to_be() -> None:
+def test_the_documented_call_of_the_workflow_is_valid() -> None:
     yaml = YAML(typ="safe")
     called = yaml.load(ROOT / ".github" / "workflows" / "load-test-mcp.yml")
     takes = called["on"]["workflow_call"]
@@ -236,7 +234,7 @@ def test_the_workflow_is_called_as_it_wants_to_be() -> None:
     assert set(re.findall(r"^\| `([a-z-]+)` \|", WORKFLOW, re.MULTILINE)) == takes["outputs"].keys()
 
 
-def test_the_pictures_are_there_small_and_of_no_machine() -> None:
+def test_the_pictures_exist_are_small_and_show_no_machine() -> None:
     pictures = [ROOT / path for path in re.findall(r'<img src="([^"]+)"', README)]
     assert len(pictures) == 3
     for picture in pictures:

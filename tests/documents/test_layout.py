@@ -57,7 +57,7 @@ def test_the_layout_names_every_folder_and_module_at_the_top_and_no_other() -> N
     assert named == list_packages(ROOT / "loadtest") | modules
 
 
-def test_every_path_of_the_layout_is_there() -> None:
+def test_every_path_of_the_layout_exists() -> None:
     assert {path for path in read_layout() if not (ROOT / path).exists()} == set()
 
 
@@ -85,12 +85,12 @@ def test_the_guide_names_every_nox_session_and_no_other() -> None:
     assert named == set(list_sessions())
 
 
-def test_every_path_that_the_guide_names_is_there() -> None:
+def test_every_path_that_the_guide_names_exists() -> None:
     paths = set(re.findall(r"`([\w.-]+(?:/[\w.-]*)+)`", GUIDE))
     assert {path for path in paths if not Path(ROOT, path).exists()} == set()
 
 
-def test_the_changelog_begins_with_the_version_that_is_here() -> None:
+def test_the_changelog_begins_with_the_current_version() -> None:
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## \[([^\]]+)\]", changes, re.MULTILINE)
     assert next(name for name in headings if name != "Unreleased") == __version__

@@ -53,7 +53,7 @@ def test_every_measurement_that_is_cited_was_made() -> None:
     assert set(re.findall(r"\bM\d+\b", PAGE)) == set(made)
 
 
-def test_its_configuration_is_taken() -> None:
+def test_its_configuration_is_valid() -> None:
     (text,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     settings = tomllib.loads(text)
     profile = Profile(**settings["profile"]["huge"])

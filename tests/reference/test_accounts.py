@@ -39,7 +39,9 @@ def test_a_body_that_is_not_json_is_refused(visitor: Visitor) -> None:
     assert error_of(response) == (400, "VALIDATION_ERROR")
 
 
-def test_sign_in_tells_nobody_whether_the_user_or_the_password_was_wrong(visitor: Visitor) -> None:
+def test_sign_in_does_not_reveal_whether_the_user_or_the_password_was_wrong(
+    visitor: Visitor,
+) -> None:
     def sign_in(email: str, password: str) -> tuple[int, str]:
         body = {"email": email, "password": password}
         response = visitor.post("/api/auth/sign-in/email", body, signed_in=False)
@@ -64,7 +66,7 @@ def test_a_new_organization_is_listed_and_active_in_later_sign_ins(visitor: Visi
     assert visitor.post("/api/auth/organization/list", {}).status_code == 405
 
 
-def test_choosing_a_foreign_organization_clears_the_active_one(
+def test_choosing_an_organization_of_others_clears_the_active_one(
     launch: Launch, join: type[Visitor]
 ) -> None:
     target = launch()
@@ -121,7 +123,7 @@ def test_an_administrators_user_must_change_the_password_first(launch: Launch) -
         assert http.post("/api/auth/sign-in/email", json=body).status_code == 200
 
 
-def test_a_locked_account_is_told_apart_from_a_wrong_password(launch: Launch) -> None:
+def test_a_locked_account_is_distinguished_from_a_wrong_password(launch: Launch) -> None:
     seed = SeedUser("locked@novamart.example", PASSWORD, locked=True)
     target = launch(users=[seed])
     for password, refusal in (
@@ -134,7 +136,9 @@ def test_a_locked_account_is_told_apart_from_a_wrong_password(launch: Launch) ->
         assert not answer.cookies
 
 
-def test_who_owes_a_new_password_is_led_to_its_page(launch: Launch, join: type[Visitor]) -> None:
+def test_a_user_who_must_change_the_password_is_redirected_to_its_page(
+    launch: Launch, join: type[Visitor]
+) -> None:
     seed = SeedUser("new@novamart.example", PASSWORD, workspace="seeded")
     target = launch(users=[seed])
     ada = join(target)
@@ -213,7 +217,7 @@ def test_self_mint_gives_a_bearer_of_the_workspace(visitor: Visitor) -> None:
     assert claims["exp"] - claims["iat"] == 300
 
 
-def test_self_mint_takes_the_bearer_only_and_sane_lives_only(visitor: Visitor) -> None:
+def test_self_mint_accepts_only_a_bearer_and_only_lifetimes_in_range(visitor: Visitor) -> None:
     mint = "/api/v1/me/load-test/mcp-token"
     for ttl in (59, 3601, "300"):
         assert error_of(visitor.post(mint, {"ttlSeconds": ttl})) == (400, "invalid_body")
@@ -223,9 +227,7 @@ def test_self_mint_takes_the_bearer_only_and_sane_lives_only(visitor: Visitor) -
     assert error_of(visitor.http.post(mint, json={})) == (401, "bearer_required")
 
 
-def test_self_mint_is_limited_and_says_when_to_come_back(
-    launch: Launch, join: type[Visitor]
-) -> None:
+def test_self_mint_is_limited_and_sends_retry_after(launch: Launch, join: type[Visitor]) -> None:
     visitor = join(launch())
     for _ in range(10):
         visitor.mint()
@@ -243,7 +245,7 @@ def test_self_mint_can_be_closed(
     assert refused.headers["content-type"].startswith("text/plain" if status == 404 else "app")
 
 
-def test_no_secret_lies_in_clear_in_the_accounts_database(
+def test_the_accounts_database_has_no_secret_in_clear(
     launch: Launch, join: type[Visitor], tmp_path: Path
 ) -> None:
     target = launch()

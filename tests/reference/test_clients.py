@@ -151,7 +151,7 @@ def test_every_method_that_works_is_advertised(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("client_id", CONFIDENTIAL)
-def test_a_given_client_gets_a_bearer_of_its_own_for_its_workspace(
+def test_a_given_client_gets_its_own_bearer_for_its_workspace(
     visitor: Visitor, client_id: str
 ) -> None:
     tokens = own_token(visitor, client_id).json()
@@ -167,7 +167,7 @@ def test_a_given_client_gets_a_bearer_of_its_own_for_its_workspace(
 
 
 @pytest.mark.parametrize("client_id", ["public", *CONFIDENTIAL])
-def test_a_given_client_redeems_refreshes_and_revokes_by_its_own_method_only(
+def test_a_given_client_redeems_refreshes_and_revokes_only_by_its_own_method(
     visitor: Visitor, client_id: str
 ) -> None:
     form = {
@@ -218,9 +218,7 @@ def test_a_given_client_redeems_refreshes_and_revokes_by_its_own_method_only(
     ],
     ids=str,
 )
-def test_an_assertion_that_does_not_fit_proves_nothing(
-    visitor: Visitor, changes: dict[str, Any]
-) -> None:
+def test_a_wrong_assertion_does_not_authenticate(visitor: Visitor, changes: dict[str, Any]) -> None:
     assert error_of(own_token(visitor, "ES256", **changes)) == (401, "invalid_client")
 
 
@@ -237,7 +235,7 @@ def test_an_assertion_works_once_and_the_token_endpoint_may_be_its_audience(
     assert error_of(refused) == (401, "invalid_client")
 
 
-def test_a_public_client_and_one_without_workspace_get_no_use_out_of_their_own_token(
+def test_a_public_client_and_one_without_workspace_cannot_use_their_own_token(
     visitor: Visitor,
 ) -> None:
     assert error_of(own_token(visitor, "public")) == (400, "unauthorized_client")
@@ -324,7 +322,7 @@ def test_a_document_may_name_keys_instead_of_a_secret(visitor: Visitor, host: Do
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_document_that_does_not_fit_is_refused(
+def test_a_wrong_document_is_refused(
     visitor: Visitor, host: DocumentHost, changes: dict[str, Any], reason: str
 ) -> None:
     page = visitor.authorize(host.serve("/bad.json", **changes))
@@ -334,7 +332,7 @@ def test_a_document_that_does_not_fit_is_refused(
     assert reason in answer["error_description"]
 
 
-def test_a_document_is_fetched_from_this_machine_only_and_without_detours(
+def test_a_document_is_fetched_only_from_this_machine_and_without_redirects(
     visitor: Visitor, host: DocumentHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refusal(url: str) -> str:
@@ -364,7 +362,7 @@ def test_a_document_is_fetched_from_this_machine_only_and_without_detours(
     assert "takes longer" in refusal(f"{host.url}/slow")
 
 
-def test_a_document_may_come_by_https_from_a_server_that_is_trusted(
+def test_a_document_may_come_over_https_from_a_trusted_server(
     visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate = write_certificate(tmp_path / "certificate.pem")
@@ -375,7 +373,7 @@ def test_a_document_may_come_by_https_from_a_server_that_is_trusted(
         assert visitor.redeem(url, visitor.code(url)).status_code == 200
 
 
-def test_a_url_is_no_client_unless_the_knob_says_so(
+def test_a_url_is_not_a_client_without_the_knob(
     launch: Launch, join: Any, host: DocumentHost
 ) -> None:
     visitor = join(launch(), demo=False)
@@ -386,7 +384,7 @@ def test_a_url_is_no_client_unless_the_knob_says_so(
     assert missing.status_code == 404
 
 
-def test_forgotten_clients_are_unknown_and_given_ones_stay(launch: Launch, join: Any) -> None:
+def test_deleted_clients_are_unknown_and_given_ones_stay(launch: Launch, join: Any) -> None:
     target = launch(clients=[SeedClient("public", redirect_uris=[REDIRECT])])
     visitor = join(target)
     client_id = visitor.register()["client_id"]

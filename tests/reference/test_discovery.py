@@ -53,7 +53,7 @@ def places_of(visitor: Visitor) -> set[str]:
         ({"resource_metadata": "root"}, ', resource_metadata="{api}{resource}"'),
     ],
 )
-def test_a_challenge_says_as_much_as_the_knobs_let_it(
+def test_the_knobs_set_what_a_challenge_contains(
     launch: Launch, knobs: dict[str, str], members: str
 ) -> None:
     target = launch(**knobs)
@@ -77,7 +77,7 @@ def test_at_the_root_the_whole_origin_is_the_resource(launch: Launch, join: Any)
     assert visitor.mcp(bearer).initialize().status_code == 200
 
 
-def test_without_resource_metadata_a_resource_indicator_means_nothing(
+def test_without_resource_metadata_a_resource_indicator_is_ignored(
     launch: Launch, join: Any
 ) -> None:
     visitor = join(launch(resource_metadata="nowhere"))
@@ -99,7 +99,7 @@ def test_without_resource_metadata_a_resource_indicator_means_nothing(
         ("absent", False, False),
     ],
 )
-def test_iss_is_promised_and_sent_as_told(
+def test_iss_is_promised_and_sent_by_its_knob(
     launch: Launch, join: Any, knob: str, promised: bool, sent: bool
 ) -> None:
     visitor = join(launch(iss_parameter=knob), demo=False)
@@ -114,7 +114,7 @@ def test_iss_is_promised_and_sent_as_told(
 @pytest.mark.parametrize(
     ("knob", "listed"), [("listed", ["S256"]), ("plain", ["plain"]), ("absent", None)]
 )
-def test_the_pkce_method_that_is_listed_is_the_one_that_works(
+def test_the_listed_pkce_method_works(
     launch: Launch, join: Any, knob: str, listed: list[str] | None
 ) -> None:
     visitor = join(launch(s256=knob), demo=False)
@@ -245,7 +245,7 @@ OPENID_APPENDED = f"/api/auth{OPENID}"
     ],
     ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
-def test_the_sdks_client_finds_its_way_wherever_the_metadata_lie(
+def test_the_sdks_client_finds_the_metadata_at_every_place(
     launch: Launch,
     join: Any,
     knobs: dict[str, Any],
@@ -278,7 +278,7 @@ def test_the_sdks_client_finds_its_way_wherever_the_metadata_lie(
     ],
     ids=lambda knobs: " ".join(knobs.values() if "iss_parameter" in knobs else knobs),
 )
-def test_the_sdks_client_copes_with_what_the_specification_allows(
+def test_the_sdks_client_accepts_what_the_specification_allows(
     launch: Launch, join: Any, knobs: dict[str, Any]
 ) -> None:
     assert walk(join(launch(**knobs), demo=False))[0] == [200]
@@ -307,7 +307,7 @@ def test_the_sdks_client_steps_up_when_the_challenge_names_a_scope(
     ],
     ids=lambda knobs: "=".join(*knobs.items()),
 )
-def test_the_sdks_client_refuses_a_server_that_is_not_to_be_trusted(
+def test_the_sdks_client_refuses_an_untrustworthy_server(
     launch: Launch, join: Any, knobs: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("CRITICAL")
@@ -331,7 +331,7 @@ def test_a_closed_registration_is_not_advertised_and_refuses(launch: Launch, joi
     assert visitor.target.clients() == []
 
 
-def test_a_server_for_machines_alone_names_one_grant_and_refuses_the_others(
+def test_a_server_with_only_client_credentials_refuses_other_grants(
     launch: Launch, join: type[Visitor]
 ) -> None:
     visitor = join(launch(grant_types="client_credentials"))

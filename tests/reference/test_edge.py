@@ -83,7 +83,7 @@ def test_no_usable_bearer_is_challenged_with_the_metadata_url(
     assert visitor.http.get(f"{where}/{visitor.workspace_id}").status_code == 200
 
 
-def test_a_bearer_ends_at_its_expiry_without_leeway(launch: Launch, join: type[Visitor]) -> None:
+def test_a_bearer_expires_without_leeway(launch: Launch, join: type[Visitor]) -> None:
     clock = Clock()
     client = join(launch(clock=clock)).mcp().open()
     clock.now = int(clock.now) + 299.9
@@ -182,7 +182,7 @@ def test_an_unknown_method_is_a_json_rpc_error_in_an_event(visitor: Visitor) -> 
     assert event["id"] == 7
 
 
-def test_the_cap_refuses_the_next_session_and_a_delete_frees_a_place_at_once(
+def test_the_cap_refuses_the_next_session_until_one_is_deleted(
     launch: Launch, join: type[Visitor]
 ) -> None:
     target = launch(session_cap=2)
@@ -284,7 +284,7 @@ def test_a_restarted_target_knows_bearers_but_no_sessions(
         ("never", []),
     ],
 )
-def test_the_first_request_that_needs_a_bearer_is_the_knobs_choice(
+def test_a_knob_sets_the_first_request_that_needs_a_bearer(
     launch: Launch, join: type[Visitor], first_challenge: str, challenged: list[str]
 ) -> None:
     client = join(launch(first_challenge=first_challenge)).mcp()

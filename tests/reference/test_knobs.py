@@ -37,7 +37,7 @@ def test_a_knob_out_of_range_is_named(given: dict[str, object]) -> None:
         Knobs(**given)  # type: ignore[arg-type]
 
 
-def test_latencies_are_drawn_as_asked_and_the_same_for_a_seed() -> None:
+def test_latencies_follow_the_knob_and_are_the_same_for_a_seed() -> None:
     def draw(text: str, count: int = 2000) -> list[float]:
         sampler = parse_latency(text)
         assert sampler is not None
@@ -62,7 +62,7 @@ def test_latency_is_added_to_tool_calls_only(launch: Launch, join: type[Visitor]
     assert time.monotonic() - start >= 0.25
 
 
-def test_a_stall_holds_back_every_mcp_request(launch: Launch, join: type[Visitor]) -> None:
+def test_a_stall_delays_every_mcp_request(launch: Launch, join: type[Visitor]) -> None:
     client = join(launch(stall_seconds=0.3)).mcp()
     start = time.monotonic()
     client.open()
@@ -70,7 +70,7 @@ def test_a_stall_holds_back_every_mcp_request(launch: Launch, join: type[Visitor
     assert client.http.get("/api/health").status_code == 200
 
 
-def test_stalls_come_back_with_their_period(launch: Launch, join: type[Visitor]) -> None:
+def test_stalls_repeat_with_their_period(launch: Launch, join: type[Visitor]) -> None:
     target = launch(stall_seconds=0.1, stall_at_seconds=0.1, stall_every_seconds=0.2)
     client = join(target).mcp().open()
     start = time.monotonic()
@@ -91,7 +91,9 @@ def test_a_share_of_tool_calls_fails(launch: Launch, join: type[Visitor]) -> Non
     assert all("internal_error" in result["content"][0]["text"] for result in failed)
 
 
-def test_a_share_of_connections_drops_mid_answer(launch: Launch, join: type[Visitor]) -> None:
+def test_a_share_of_connections_closes_during_the_answer(
+    launch: Launch, join: type[Visitor]
+) -> None:
     client = join(launch(drop_share=0.5)).mcp()
     opened = client.initialize()
     client.headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
@@ -114,7 +116,7 @@ def test_a_silent_reply_is_kept_alive_by_comments(launch: Launch, join: type[Vis
     assert response.headers["content-type"] == "text/event-stream"
 
 
-def test_an_access_token_lives_as_long_as_told(launch: Launch, join: type[Visitor]) -> None:
+def test_a_knob_sets_the_life_of_an_access_token(launch: Launch, join: type[Visitor]) -> None:
     visitor = join(launch(access_token_seconds=90))
     client_id = visitor.register()["client_id"]
     tokens = visitor.redeem(client_id, visitor.code(client_id)).json()
@@ -128,13 +130,13 @@ def test_consent_can_be_denied_for_everyone(launch: Launch, join: type[Visitor])
     assert query_of(visitor.decide(page).json()["url"])["error"] == "access_denied"
 
 
-def test_a_foreign_issuer_can_answer(launch: Launch, join: type[Visitor]) -> None:
+def test_another_issuer_can_be_named_in_the_response(launch: Launch, join: type[Visitor]) -> None:
     visitor = join(launch(wrong_issuer="response"))
     page = visitor.authorize(visitor.register()["client_id"])
     assert query_of(visitor.decide(page).json()["url"])["iss"] == f"{visitor.issuer}/other"
 
 
-def test_a_foreign_issuer_can_sign_tokens(launch: Launch, join: type[Visitor]) -> None:
+def test_another_issuer_can_be_named_in_tokens(launch: Launch, join: type[Visitor]) -> None:
     visitor = join(launch(wrong_issuer="token"))
     assert claims_of(visitor.mint())["iss"] == f"{visitor.issuer}/other"
 
@@ -166,7 +168,7 @@ def test_the_edge_can_refuse_everything(
     assert ("correctApiUrl" in refused.json()) == (status == 421)
 
 
-def test_the_stateless_era_is_spoken_when_asked_for(launch: Launch, join: type[Visitor]) -> None:
+def test_the_stateless_era_is_supported_with_the_knob(launch: Launch, join: type[Visitor]) -> None:
     visitor = join(launch(eras="both"))
     client = visitor.mcp()
     assert event_of(client.initialize())["result"]["protocolVersion"] == "2025-11-25"
@@ -186,7 +188,7 @@ def test_the_stateless_era_is_spoken_when_asked_for(launch: Launch, join: type[V
     assert "mcp-session-id" not in found.headers
 
 
-def test_the_handshake_era_can_be_left_out(launch: Launch, join: type[Visitor]) -> None:
+def test_the_handshake_era_can_be_disabled(launch: Launch, join: type[Visitor]) -> None:
     client = join(launch(eras="stateless")).mcp()
     headless = client.initialize()
     client.headers["MCP-Protocol-Version"] = "2025-11-25"
@@ -199,7 +201,9 @@ def test_the_handshake_era_can_be_left_out(launch: Launch, join: type[Visitor]) 
     assert client.delete().status_code == 405
 
 
-def test_the_race_and_the_tour_are_in_the_pages(launch: Launch, join: type[Visitor]) -> None:
+def test_knobs_put_the_race_and_the_tour_into_the_pages(
+    launch: Launch, join: type[Visitor]
+) -> None:
     target = launch(race_share=1, tour=False)
     assert "const losesRace = true" in httpx.get(f"{target.web_url}/login").text
     visitor = join(target)

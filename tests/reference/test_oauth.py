@@ -74,7 +74,7 @@ def test_resource_metadata_always_name_the_shared_resource(visitor: Visitor, suf
     assert metadata["scopes_supported"] == ["mcp:read", "mcp:write", "offline_access"]
 
 
-def test_nothing_of_this_is_served_on_the_web_origin(visitor: Visitor) -> None:
+def test_the_web_origin_serves_no_metadata(visitor: Visitor) -> None:
     web = visitor.target.web_url
     for path in ("/api/health", "/.well-known/oauth-protected-resource/mcp", "/mcp/x", "/"):
         response = httpx.get(web + path)
@@ -111,7 +111,9 @@ def test_unusable_client_metadata_are_refused(
     assert error_of(response) == (400, error)
 
 
-def test_signed_out_leads_to_sign_in_and_then_to_consent(visitor: Visitor, client_id: str) -> None:
+def test_a_signed_out_user_is_redirected_to_sign_in_and_then_to_consent(
+    visitor: Visitor, client_id: str
+) -> None:
     page = visitor.authorize_signed_out(client_id)
     assert page.startswith(f"{visitor.target.web_url}/login?")
     body = {"email": visitor.email, "password": PASSWORD, "oauth_query": page.partition("?")[2]}
@@ -119,7 +121,7 @@ def test_signed_out_leads_to_sign_in_and_then_to_consent(visitor: Visitor, clien
     assert answer["url"].startswith(f"{visitor.target.web_url}/oauth2/consent?")
 
 
-def test_consent_is_asked_once_and_every_callback_names_the_issuer(
+def test_consent_is_requested_once_and_every_callback_names_the_issuer(
     visitor: Visitor, client_id: str
 ) -> None:
     page = visitor.authorize(client_id)
@@ -156,7 +158,7 @@ def test_prompts_are_honoured(visitor: Visitor, client_id: str) -> None:
     assert answer["url"].startswith(REDIRECT)
 
 
-def test_a_bad_client_or_redirect_goes_to_the_issuers_error_page(
+def test_a_wrong_client_or_redirect_uri_ends_on_the_issuers_error_page(
     visitor: Visitor, client_id: str
 ) -> None:
     for page in (
@@ -180,7 +182,7 @@ def test_a_bad_client_or_redirect_goes_to_the_issuers_error_page(
         ({"resource": "http://127.0.0.1/other"}, "invalid_target"),
     ],
 )
-def test_other_errors_come_to_the_redirect_uri(
+def test_other_errors_are_sent_to_the_redirect_uri(
     visitor: Visitor, client_id: str, changes: dict[str, str], error: str
 ) -> None:
     answer = query_of(visitor.authorize(client_id, **changes))
@@ -189,7 +191,7 @@ def test_other_errors_come_to_the_redirect_uri(
     assert answer["iss"] == visitor.issuer
 
 
-def test_any_loopback_port_fits_one_registration(visitor: Visitor, client_id: str) -> None:
+def test_one_registration_allows_any_loopback_port(visitor: Visitor, client_id: str) -> None:
     other = "http://127.0.0.1:54321/callback"
     code = visitor.code(client_id, redirect_uri=other)
     assert visitor.redeem(client_id, code, redirect_uri=other).status_code == 200
@@ -262,7 +264,7 @@ def test_without_resource_the_token_is_opaque_and_the_mcp_endpoint_refuses_it(
         {"redirect_uri": "http://127.0.0.1:1/callback"},
     ],
 )
-def test_a_mistake_burns_the_code(
+def test_a_mistake_uses_up_the_code(
     visitor: Visitor, client_id: str, mistake: dict[str, str]
 ) -> None:
     code = visitor.code(client_id)
@@ -270,7 +272,7 @@ def test_a_mistake_burns_the_code(
     assert error_of(visitor.redeem(client_id, code)) == (401, "invalid_grant")
 
 
-def test_a_code_works_once_and_for_its_client_only(visitor: Visitor, client_id: str) -> None:
+def test_a_code_works_once_and_only_for_its_client(visitor: Visitor, client_id: str) -> None:
     code = visitor.code(client_id)
     other = visitor.register()["client_id"]
     assert error_of(visitor.redeem(other, code)) == (401, "invalid_grant")
@@ -287,7 +289,7 @@ def test_a_code_expires(launch: Launch, join: type[Visitor]) -> None:
     assert error_of(visitor.redeem(client_id, code)) == (401, "invalid_grant")
 
 
-def test_the_token_endpoint_takes_forms_only(visitor: Visitor, client_id: str) -> None:
+def test_the_token_endpoint_accepts_only_forms(visitor: Visitor, client_id: str) -> None:
     token = "/api/auth/oauth2/token"
     response = visitor.http.post(token, json={"grant_type": "authorization_code"})
     assert error_of(response) == (415, "UNSUPPORTED_MEDIA_TYPE")
@@ -322,7 +324,7 @@ def test_a_client_without_the_refresh_grant_gets_no_refresh_token(visitor: Visit
     assert "refresh_token" not in visitor.redeem(client_id, visitor.code(client_id)).json()
 
 
-def test_a_revoked_refresh_token_is_worth_nothing(visitor: Visitor, client_id: str) -> None:
+def test_a_revoked_refresh_token_is_refused(visitor: Visitor, client_id: str) -> None:
     token = visitor.redeem(client_id, visitor.code(client_id)).json()["refresh_token"]
     form = {"token": token, "token_type_hint": "refresh_token", "client_id": client_id}
     for _ in range(2):
@@ -330,7 +332,7 @@ def test_a_revoked_refresh_token_is_worth_nothing(visitor: Visitor, client_id: s
     assert error_of(visitor.refresh(client_id, token)) == (401, "invalid_grant")
 
 
-def test_introspection_and_userinfo_know_jwt_and_opaque_tokens(
+def test_introspection_and_userinfo_accept_jwt_and_opaque_tokens(
     visitor: Visitor, client_id: str
 ) -> None:
     for resource in (visitor.resource, ""):

@@ -79,7 +79,7 @@ def test_denying_leads_to_the_callback_too(page: Page, visitor: Visitor) -> None
     assert query_of(callback.value.url)["error"] == "access_denied"
 
 
-def test_a_lost_race_lands_on_the_front_page_and_the_cookie_leads_back(
+def test_a_lost_race_ends_on_the_front_page_and_the_cookie_leads_back(
     page: Page, launch: Launch, join: type[Visitor]
 ) -> None:
     target = launch(race_share=1)
@@ -97,7 +97,7 @@ def test_a_lost_race_lands_on_the_front_page_and_the_cookie_leads_back(
     expect(page.get_by_role("button", name="Approve")).to_be_enabled()
 
 
-def test_an_old_request_says_so_instead_of_staying_silent(page: Page, visitor: Visitor) -> None:
+def test_an_expired_request_shows_a_message(page: Page, visitor: Visitor) -> None:
     page.goto(sign_in_url(visitor))
     sign_in(page, visitor)
     page.get_by_role("button", name="Approve").wait_for()
@@ -117,7 +117,7 @@ def test_a_locked_account_is_named_in_the_alert(
     expect(page.get_by_role("alert")).to_contain_text("account is locked")
 
 
-def test_a_password_that_must_change_is_changed_on_the_way_to_consent(
+def test_a_password_that_must_be_changed_is_changed_before_consent(
     page: Page, launch: Launch, join: type[Visitor]
 ) -> None:
     seed = SeedUser("new@novamart.example", PASSWORD, workspace="seeded")

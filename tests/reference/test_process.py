@@ -58,7 +58,7 @@ def ready_line(process: subprocess.Popen[str]) -> dict[str, Any]:
     return facts
 
 
-def test_it_says_when_it_is_ready_and_ends_with_its_input(start: Start) -> None:
+def test_it_prints_when_it_is_ready_and_ends_with_its_input(start: Start) -> None:
     process = start("--exit-with-stdin")
     facts = ready_line(process)
     assert set(facts) == {"version", "api_url", "web_url", "pid"}
@@ -112,7 +112,7 @@ def test_a_busy_port_is_one_line_and_exit_code_11(start: Start) -> None:
         assert f"port {port}" in err
 
 
-def test_a_preferred_port_is_taken_when_free_and_left_when_busy(launch: Launch) -> None:
+def test_a_preferred_port_is_used_if_it_is_free(launch: Launch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         elsewhere = launch(preferred_port=port)
@@ -191,7 +191,7 @@ def test_damaged_state_is_refused_by_name(
         ReferenceTarget(state_dir=tmp_path).start()
 
 
-def test_state_of_the_first_version_is_taken_over(
+def test_state_of_the_first_version_is_upgraded(
     launch: Launch, join: type[Visitor], tmp_path: Path
 ) -> None:
     first = launch()
@@ -219,7 +219,7 @@ def test_state_of_a_newer_version_is_refused(launch: Launch, tmp_path: Path) -> 
         launch()
 
 
-def test_a_stopped_target_gives_everything_back(launch: Launch, join: type[Visitor]) -> None:
+def test_a_stopped_target_releases_everything(launch: Launch, join: type[Visitor]) -> None:
     target = launch()
     join(target).mcp().open()
     target.stop()

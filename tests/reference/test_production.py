@@ -35,7 +35,9 @@ def answer_challenge(http: httpx.Client, code: str, **headers: str) -> httpx.Res
     return http.post(VERIFY, json={"code": code}, headers=headers)
 
 
-def test_admin_routes_ask_an_owner_for_a_second_factor(launch: Launch, join: type[Visitor]) -> None:
+def test_admin_routes_require_a_second_factor_of_an_owner(
+    launch: Launch, join: type[Visitor]
+) -> None:
     clock = Clock()
     visitor = join(launch(second_factor="required", clock=clock))
     client_id = visitor.register(signed_in=True)["client_id"]
@@ -63,7 +65,7 @@ def test_an_enabled_secret_that_was_never_verified_asks_for_no_code(visitor: Vis
     assert error_of(visitor.post(VERIFY, {"code": "12345"})) == (401, "INVALID_CODE")
 
 
-def test_a_sign_in_with_an_authenticator_takes_a_code_with_cookies_from_the_pages_origin(
+def test_a_sign_in_with_an_authenticator_needs_a_code_with_cookies_from_the_pages_origin(
     launch: Launch, join: type[Visitor]
 ) -> None:
     clock = Clock()
@@ -89,7 +91,9 @@ def test_a_sign_in_with_an_authenticator_takes_a_code_with_cookies_from_the_page
     assert visitor.http.post("/api/auth/sign-out", headers={"Origin": web}).status_code == 200
 
 
-def test_a_code_is_taken_once_and_only_around_its_time(launch: Launch, join: type[Visitor]) -> None:
+def test_a_code_is_accepted_once_and_only_around_its_time(
+    launch: Launch, join: type[Visitor]
+) -> None:
     clock = Clock()
     target = launch(clock=clock)
     codes = Totp(enroll(join(target), clock), clock)
@@ -120,7 +124,7 @@ def test_an_authenticator_may_be_enrolled_from_the_start(launch: Launch) -> None
     assert answer.json()["twoFactorRedirect"] is True
 
 
-def test_nobody_signs_in_before_the_mailed_link_was_opened(launch: Launch) -> None:
+def test_a_user_cannot_sign_in_before_opening_the_mailed_link(launch: Launch) -> None:
     target = launch(email_verification=True)
     body = {"email": "new@novamart.example", "password": PASSWORD, "name": "New"}
     with httpx.Client(base_url=target.api_url, verify=NO_TLS) as http:
@@ -169,7 +173,7 @@ def test_an_owner_lists_and_revokes_the_clients_of_the_workspace(visitor: Visito
     assert claims_of(tokens["access_token"])["azp"] == client
 
 
-def test_revoking_other_sessions_ends_all_but_the_asking_one(
+def test_revoking_other_sessions_ends_all_but_the_requesting_one(
     launch: Launch, join: type[Visitor]
 ) -> None:
     target: ReferenceTarget = launch()
@@ -188,9 +192,7 @@ def test_revoking_other_sessions_ends_all_but_the_asking_one(
 
 
 @pytest.mark.parametrize("knob", ["missing", "right"])
-def test_the_first_revocation_meets_a_rate_limit_as_the_knob_says(
-    launch: Launch, knob: str
-) -> None:
+def test_a_knob_rate_limits_the_first_revocation(launch: Launch, knob: str) -> None:
     target = launch(token_rate_limited=1, retry_after=knob)
     form = {"token": "unknown", "client_id": "unknown"}
     with httpx.Client(base_url=target.api_url, verify=NO_TLS) as http:

@@ -30,7 +30,7 @@ CHALLENGE = (
         ("dpop", "application/json"),
     ],
 )
-def test_a_token_reply_can_be_of_no_use_and_has_burnt_the_code(
+def test_a_token_reply_can_be_useless_and_uses_up_the_code(
     launch: Launch, join: Any, knob: str, kind: str
 ) -> None:
     visitor = join(launch(token_replies=knob), demo=False)
@@ -48,7 +48,7 @@ def test_a_token_reply_can_be_of_no_use_and_has_burnt_the_code(
     assert error_of(visitor.redeem(client_id, code)) == (401, "invalid_grant")
 
 
-def test_a_token_request_takes_as_long_as_told(launch: Launch, join: Any) -> None:
+def test_a_knob_delays_a_token_request(launch: Launch, join: Any) -> None:
     visitor = join(launch(token_delay_seconds=0.2), demo=False)
     client_id = visitor.register()["client_id"]
     answer = visitor.redeem(client_id, visitor.code(client_id))
@@ -60,7 +60,7 @@ def test_a_token_request_takes_as_long_as_told(launch: Launch, join: Any) -> Non
     ("retry_after", "value"),
     [("missing", None), ("nonsense", "soon"), ("huge", "86400"), ("right", "1")],
 )
-def test_the_first_requests_of_a_sign_in_are_told_to_come_back(
+def test_a_knob_rate_limits_the_first_requests_of_a_sign_in(
     launch: Launch, join: Any, retry_after: str, value: str | None
 ) -> None:
     target = launch(token_rate_limited=2, retry_after=retry_after)
@@ -73,7 +73,7 @@ def test_the_first_requests_of_a_sign_in_are_told_to_come_back(
     assert target.registrations == 0
 
 
-def test_the_first_authorizations_can_be_refused_with_what_no_browser_shows(
+def test_the_first_authorizations_can_get_a_429_that_browsers_do_not_show(
     launch: Launch, join: Any
 ) -> None:
     visitor = join(launch(authorize_rate_limited=2, retry_after="nonsense"), demo=False)
@@ -91,7 +91,7 @@ def test_default_endpoints_share_the_limits(launch: Launch, join: Any) -> None:
     assert visitor.post("/api/auth/oauth2/register", {}).status_code == 400
 
 
-def test_fewer_scopes_can_be_granted_than_asked_for(launch: Launch, join: Any) -> None:
+def test_fewer_scopes_can_be_granted_than_requested(launch: Launch, join: Any) -> None:
     visitor = join(launch(granted_scope="offline_access mcp:write openid"))
     client_id = visitor.register()["client_id"]
     tokens = visitor.redeem(client_id, visitor.code(client_id)).json()
@@ -172,7 +172,7 @@ def test_every_refresh_can_be_refused(launch: Launch, join: Any) -> None:
 
 
 @pytest.mark.parametrize(("knob", "status"), [("accepted", 200), ("refused", 401)])
-def test_a_revoked_bearer_ends_as_the_knob_says(
+def test_a_knob_decides_whether_a_revoked_bearer_is_refused(
     launch: Launch, join: Any, knob: str, status: int
 ) -> None:
     target = launch(revoked_bearers=knob)
@@ -194,9 +194,7 @@ def test_a_revoked_bearer_ends_as_the_knob_says(
 
 
 @pytest.mark.parametrize("skew", [-90, 3600])
-def test_a_clock_that_is_off_shows_in_tokens_and_in_the_date(
-    launch: Launch, join: Any, skew: int
-) -> None:
+def test_a_clock_skew_shows_in_tokens_and_in_the_date(launch: Launch, join: Any, skew: int) -> None:
     clock = Clock()
     visitor = join(launch(clock=clock, clock_skew_seconds=skew))
     answer = visitor.post("/api/v1/me/load-test/mcp-token", {})

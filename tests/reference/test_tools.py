@@ -37,7 +37,7 @@ def test_list_entities_names_the_thirteen(client: McpClient) -> None:
     assert body_of(client.call("listEntities", filter="ORDER"))["count"] == 4
 
 
-def test_describe_entity_takes_a_name_or_names(client: McpClient) -> None:
+def test_describe_entity_accepts_a_name_or_names(client: McpClient) -> None:
     body = body_of(client.call("describeEntity", name="orders"))
     assert body["found"] is True
     assert set(body["entity"]) == {"table", "name", "type", "grain", "description", "dimensions"}
@@ -191,7 +191,7 @@ UNSAFE = [
 
 
 @pytest.mark.parametrize("sql", UNSAFE, ids=lambda sql: sql[:40] or "empty")
-def test_what_is_not_one_reading_select_is_refused_and_does_nothing(
+def test_anything_but_one_reading_select_is_refused_and_does_nothing(
     client: McpClient, tmp_path: Path, sql: str
 ) -> None:
     file = tmp_path / "table.csv"
@@ -230,11 +230,11 @@ def test_an_unknown_table_is_an_unknown_entity(client: McpClient, sql: str) -> N
         "FROM orders SELECT count(*) AS n",
     ],
 )
-def test_ordinary_ways_to_say_select_are_understood(client: McpClient, sql: str) -> None:
+def test_ordinary_forms_of_select_are_accepted(client: McpClient, sql: str) -> None:
     assert client.query(sql)["rows"] == [{"n": "8000"}]
 
 
-def test_a_query_without_end_is_interrupted_and_others_go_on(
+def test_an_endless_query_is_interrupted_and_others_continue(
     launch: Launch, join: type[Visitor]
 ) -> None:
     client = join(launch(query_seconds=0.3)).mcp().open()
@@ -259,7 +259,9 @@ def test_twelve_queries_a_minute_and_refusals_are_free(launch: Launch, join: typ
     assert "rows" in client.query("SELECT 1")
 
 
-def test_the_window_slides_and_weighs_each_tool(launch: Launch, join: type[Visitor]) -> None:
+def test_the_quota_counts_a_sliding_minute_with_a_weight_per_tool(
+    launch: Launch, join: type[Visitor]
+) -> None:
     clock = Clock()
     client = join(launch(clock=clock)).mcp().open()
     for _ in range(19):
@@ -314,7 +316,7 @@ def test_the_data_are_the_same_every_time(data_file: Path, tmp_path: Path) -> No
         assert sums[0] == sums[1]
 
 
-def test_a_statement_asked_a_moment_ago_is_answered_without_a_scan(
+def test_a_repeated_statement_is_answered_without_a_scan(
     launch: Launch, join: type[Visitor]
 ) -> None:
     clock = Clock()
@@ -332,7 +334,7 @@ def test_a_statement_asked_a_moment_ago_is_answered_without_a_scan(
     assert target.scans == 3
 
 
-def test_each_refusal_of_the_quota_is_written_down(launch: Launch, join: type[Visitor]) -> None:
+def test_each_refusal_by_the_quota_is_counted(launch: Launch, join: type[Visitor]) -> None:
     target = launch(quota_units=5)
     client = join(target).mcp().open()
     client.query("SELECT 1 AS one")

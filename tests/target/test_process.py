@@ -14,7 +14,7 @@ SECRETS = (
 )
 
 
-def test_the_reference_target_sees_no_secret_of_our_environment(
+def test_the_reference_target_gets_no_secret_of_our_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     value = secrets.token_urlsafe(24)

@@ -12,7 +12,7 @@ from tests.workflows.job_runner import Runner, read_workflow
 WORKFLOW = read_workflow("ci.yml")
 
 
-def test_every_session_it_runs_is_one_of_the_noxfile() -> None:
+def test_every_session_that_ci_runs_is_in_the_noxfile() -> None:
     functions = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body
     known = {node.name for node in functions if isinstance(node, ast.FunctionDef)}
     sessions = WORKFLOW["jobs"]["session"]["strategy"]["matrix"]["session"]
@@ -28,7 +28,7 @@ def test_every_session_it_runs_is_one_of_the_noxfile() -> None:
         ("skipped", "failure"),
     ],
 )
-def test_the_required_job_runs_always_and_passes_only_when_every_session_did(
+def test_the_required_job_always_runs_and_passes_only_if_every_session_passed(
     tmp_path: Path, result: str, outcome: str
 ) -> None:
     runner = Runner(

@@ -22,7 +22,7 @@ FUNCTIONS = {"always": lambda: True}
         ("always() && github.run_id == '7'", True),
     ],
 )
-def test_what_it_knows_has_the_value_that_github_gives(text: str, value: Any) -> None:
+def test_a_supported_expression_has_the_value_that_github_gives(text: str, value: Any) -> None:
     assert evaluate(text, CONTEXTS, FUNCTIONS) == value
 
 
@@ -42,11 +42,11 @@ def test_what_it_knows_has_the_value_that_github_gives(text: str, value: Any) ->
         "",
     ],
 )
-def test_what_it_does_not_know_is_refused(text: str) -> None:
+def test_an_unsupported_expression_is_refused(text: str) -> None:
     with pytest.raises(ExpressionError):
         evaluate(text, CONTEXTS, FUNCTIONS)
 
 
-def test_a_value_is_put_into_a_text_as_it_is() -> None:
+def test_a_value_is_inserted_into_a_text_unchanged() -> None:
     contexts = {"inputs": {"env": "${{ github.token }}"}}
     assert fill_in("a ${{inputs.env}} b", contexts, {}) == "a ${{ github.token }} b"

@@ -94,7 +94,7 @@ class Recording(HostedRunner):
 
 
 @pytest.mark.parametrize("there", [(), NEEDED[1:2], NEEDED[2:], NEEDED[:4]])
-def test_all_missing_secrets_are_named_before_anything_is_brought(
+def test_all_missing_secrets_are_named_before_anything_is_installed(
     tmp_path: Path, there: tuple[str, ...]
 ) -> None:
     runner = HostedRunner(tmp_path, secrets={name: SECRETS[name] for name in there})
@@ -110,7 +110,7 @@ def test_all_missing_secrets_are_named_before_anything_is_brought(
     assert runner.artifacts == {}
 
 
-def test_with_all_secrets_the_check_says_nothing(tmp_path: Path) -> None:
+def test_with_all_secrets_the_check_prints_nothing(tmp_path: Path) -> None:
     runner = Refusing(tmp_path, secrets=SECRETS)
     first, second, *rest = runner.run().values()
     assert (first.outcome, first.output) == ("success", "")
@@ -150,7 +150,7 @@ def test_each_input_reaches_the_work_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_hostile_input_is_only_ever_one_word(tmp_path: Path, text: str) -> None:
+def test_a_hostile_input_is_always_one_word(tmp_path: Path, text: str) -> None:
     runner = Recording(tmp_path, dict.fromkeys(INPUTS, text), SECRETS)
     steps = runner.run()
     arguments, variables = runner.read_given()
@@ -161,7 +161,7 @@ def test_a_hostile_input_is_only_ever_one_word(tmp_path: Path, text: str) -> Non
     assert text not in "".join(step.output for step in steps.values())
 
 
-def test_dispatching_and_calling_take_the_same() -> None:
+def test_dispatching_and_calling_have_the_same_inputs() -> None:
     called = WORKFLOW["on"]["workflow_call"]["inputs"]
     assert {name: (spec["type"], spec.get("default")) for name, spec in called.items()} == {
         name: (spec["type"], spec.get("default")) for name, spec in INPUTS.items()
@@ -200,19 +200,19 @@ def test_runs_of_one_target_wait_for_each_other_and_share_its_secrets(tmp_path: 
         assert runner.fill_in(JOB["environment"]["name"]) == f"loadtest-{target}"
 
 
-def test_nothing_is_permitted_but_what_a_run_needs() -> None:
+def test_only_what_a_run_needs_is_permitted() -> None:
     assert WORKFLOW["permissions"] == {}
     assert JOB["permissions"] == {"contents": "read", "issues": "write", "actions": "read"}
 
 
-def test_no_step_but_the_work_step_is_handed_a_secret() -> None:
+def test_only_the_work_step_gets_secrets() -> None:
     for step in (step for step in JOB["steps"] if step["name"] != WORK):
         for value in (step.get("env", {}) | step.get("with", {})).values():
             assert "token" not in str(value)
             assert "secrets." not in str(value) or str(value).endswith(" != '' }}")
 
 
-def test_a_caller_gets_what_the_work_step_puts_out() -> None:
+def test_a_caller_gets_the_outputs_of_the_work_step() -> None:
     handed = {name: f"${{{{ steps.loadtest.outputs.{name} }}}}" for name in OUTPUTS}
     assert JOB["outputs"] == handed
     called = WORKFLOW["on"]["workflow_call"]["outputs"]
@@ -255,7 +255,7 @@ def find_leaks(runner: HostedRunner, texts: Mapping[str, str]) -> dict[str, set[
 
 
 @mark_whole_job
-def test_a_run_on_a_new_machine_keeps_all_that_it_measured_and_no_secret(
+def test_a_run_on_a_new_machine_keeps_all_results_and_no_secret(
     tmp_path: Path,
     cache: Path,
     serve: Callable[..., ReferenceTarget],
@@ -313,7 +313,7 @@ def find_late_seed(share: float) -> int:
 
 
 @mark_whole_job
-def test_a_scenario_that_fails_fails_the_job_and_loses_no_other(
+def test_a_failed_scenario_fails_the_job_and_the_others_are_kept(
     tmp_path: Path,
     cache: Path,
     serve: Callable[..., ReferenceTarget],
@@ -362,7 +362,7 @@ def test_a_target_that_is_down_fails_the_job_and_is_reported(
 
 
 @mark_whole_job
-def test_an_environment_that_is_not_there_fails_in_one_line_and_leaves_nothing(
+def test_an_unknown_environment_fails_in_one_line_and_leaves_nothing(
     tmp_path: Path, cache: Path
 ) -> None:
     runner = HostedRunner(tmp_path, {"env": HOSTILE[0]}, SECRETS, cache=cache)
