@@ -78,13 +78,12 @@ class Vitals:
         self._cpu_seconds = times.user + times.system
         self._peak_bytes = max(self._peak_bytes, memory.rss)
 
-    def describe(self, lateness_p95_ms: float | None) -> Generator:
+    def describe(self) -> Generator:
         """Return the figures of the whole run."""
         share = self._cpu_seconds / self._seconds / count_cpus() if self._seconds else 0.0
         return Generator(
             cpu_share=round(share, 3),
             peak_memory_mb=round(self._peak_bytes / 1e6, 1),
-            lateness_p95_ms=lateness_p95_ms,
         )
 
 

@@ -23,8 +23,8 @@ from loadtest.k6.open_sessions import OpenSession, close_sessions, note_writer, 
 from loadtest.k6.plan import RunPlan
 from loadtest.k6.process import find_error, kill, start, stop, watch
 from loadtest.k6.progress import NoWatcher, Watcher
-from loadtest.k6.summary import Server, build_rows, find_crossed, parse_summary
-from loadtest.results.run import Outcome, Row, ScenarioResult, begin_scenario
+from loadtest.k6.summary import Server, Summary, build_rows, find_crossed, parse_summary
+from loadtest.results.run import Generator, Outcome, Row, ScenarioResult, begin_scenario
 from loadtest.results.run_folder import RunFolder, write_rows, write_run
 from loadtest.state.bearers import read_bearers
 
@@ -153,24 +153,14 @@ def run_scenario(
             except (KeyboardInterrupt, SystemExit) as caught:  # asked twice: do not wait for it
                 interruption = caught
                 kill(process)
-    sessions_left, caught_late = _close_left(plan.state_dir, plan.bearer_file, out_dir)
+    sessions = settle_log(plan.state_dir, out_dir / "k6.log")
+    left, caught_late = close_opened(plan.state_dir, plan.bearer_file, sessions)
     redact_folder(out_dir)
+    finished = _read_back(scenario, out_dir, process.returncode, vitals)
     interruption = caught_late or interruption
-    result, rows, server = _read_back(scenario, out_dir, process.returncode, vitals)
-    result = replace(result, started=started, ended=utc_now(), sessions_left=sessions_left)
-    if interruption is not None:
-        result = replace(result, outcome="interrupted", reason="stopped by a signal")
-    elif broken_off is not None or guard.reason is not None:
-        result = replace(result, outcome="aborted", reason=guard.reason or broken_off)
-    watcher.end(result)
-    return ScenarioRun(result, rows, server, interruption)
-
-
-def _close_left(
-    state_dir: Path, bearer_file: Path, out_dir: Path
-) -> tuple[int, BaseException | None]:
-    """Close what k6 left open; return how much stays, and the interruption that cut it short."""
-    return close_opened(state_dir, bearer_file, settle_log(state_dir, out_dir / "k6.log"))
+    finished = conclude(finished, started, left, interruption, guard.reason or broken_off)
+    watcher.end(finished.result)
+    return finished
 
 
 def close_opened(
@@ -186,38 +176,64 @@ def close_opened(
         return len(sessions), caught
 
 
-def _read_back(
-    scenario: str, out_dir: Path, exit_code: int, vitals: Vitals
-) -> tuple[ScenarioResult, tuple[Row, ...], Server | None]:
+def _read_back(scenario: str, out_dir: Path, exit_code: int, vitals: Vitals) -> ScenarioRun:
     log = (out_dir / "k6.log").read_text(encoding="utf-8", errors="replace")
-    result = ScenarioResult(scenario, _name_outcome(exit_code), exit_code)
+    result = ScenarioResult(scenario, name_outcome(exit_code, log), exit_code)
     if result.outcome in {"failed", "aborted"}:
         result = replace(result, reason=find_error(log) or f"k6 ended with {exit_code}")
-    elif "source=stacktrace" in log:
-        result = replace(result, outcome="failed", reason=find_error(log))
     try:
         summary = parse_summary(out_dir / "summary.json", scenario)
-        rows = build_rows(summary)
+        return read_figures(result, summary, vitals.describe())
     except ResultsError as failure:
         reason = f"{result.reason}; {failure}" if result.outcome == "failed" else str(failure)
-        return replace(result, outcome="failed", reason=reason), (), None
-    crossed = find_crossed(summary)
-    if crossed and result.outcome == "ok":  # ours, not k6's
-        result = replace(result, outcome="thresholds crossed")
-    lateness = summary.metrics.get("mcp_generator_lateness", {})
-    generator = vitals.describe(lateness["p(95)"] if lateness.get("count") else None)
-    result = replace(result, crossed=crossed, generator=generator)
-    return result, rows, summary.loadtest.server
+        return ScenarioRun(replace(result, outcome="failed", reason=reason))
 
 
-def _name_outcome(exit_code: int) -> Outcome:
-    outcomes: dict[int, Outcome] = {
+def name_outcome(exit_code: int | None, log: str) -> Outcome:
+    """Return how a k6 ended; one that was lost has no exit code, and is named elsewhere."""
+    outcomes: dict[int | None, Outcome] = {
+        None: "ok",
         EXIT_OK: "ok",
         EXIT_THRESHOLDS: "thresholds crossed",
         EXIT_INTERRUPTED: "interrupted",
         EXIT_ABORTED: "aborted",
     }
-    return outcomes.get(exit_code, "failed")
+    outcome = outcomes.get(exit_code, "failed")
+    return "failed" if outcome != "aborted" and "source=stacktrace" in log else outcome
+
+
+def read_figures(result: ScenarioResult, summary: Summary, usage: Generator) -> ScenarioRun:
+    """Return a scenario with its rows, crossed thresholds, and how late its calls were."""
+    crossed = find_crossed(summary)
+    lateness = summary.metrics.get("mcp_generator_lateness", {})
+    if lateness.get("count"):
+        usage = replace(usage, lateness_p95_ms=lateness["p(95)"])
+    if crossed and result.outcome == "ok":
+        result = replace(result, outcome="thresholds crossed")
+    result = replace(result, crossed=crossed, generator=usage)
+    return ScenarioRun(result, build_rows(summary), summary.loadtest.server)
+
+
+def conclude(
+    finished: ScenarioRun,
+    started: str,
+    sessions_left: int,
+    interruption: BaseException | None,
+    broken_off: str | None,
+    failure: str | None = None,
+) -> ScenarioRun:
+    """Return a scenario that is over: why it was stopped counts for more than how k6 ended.
+
+    `failure` is of the engine, once the load had begun.
+    """
+    result = replace(finished.result, started=started, ended=utc_now(), sessions_left=sessions_left)
+    if interruption is not None:
+        result = replace(result, outcome="interrupted", reason="stopped by a signal")
+    elif failure is not None:
+        result = replace(result, outcome="failed", reason=failure)
+    elif broken_off is not None and result.outcome != "aborted":
+        result = replace(result, outcome="aborted", reason=broken_off)
+    return replace(finished, result=result, interruption=interruption)
 
 
 def _keep(folder: RunFolder, finished: ScenarioRun) -> RunFolder:

@@ -62,12 +62,11 @@ def test_the_figures_of_a_process_are_taken_while_it_runs() -> None:
     while time.process_time() < until:
         pass
     vitals.look()
-    found = vitals.describe(3.0)
+    found = vitals.describe()
     assert found.cpu_share is not None
     assert found.cpu_share > 0
     assert found.peak_memory_mb is not None
     assert found.peak_memory_mb > 10
-    assert found.lateness_p95_ms == 3.0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from loadtest.common.redaction import redact_folder
 from loadtest.errors import K6Error, ResultsError
 from loadtest.k6.command import bound_seconds, build_script_env, list_phases
 from loadtest.k6.distributed.histogram import Histogram, Tally
-from loadtest.k6.distributed.merge import describe, merge
+from loadtest.k6.distributed.merge import merge
 from loadtest.k6.distributed.protocol import Fleet, Launch, Order, RunnerState
 from loadtest.k6.distributed.runner_log import RunnerLog, fill_gaps, find_faults, is_told
 from loadtest.k6.health import AbortRule
@@ -20,8 +20,15 @@ from loadtest.k6.open_sessions import OpenSession, log_file, open_log, settle_lo
 from loadtest.k6.plan import RunPlan
 from loadtest.k6.process import find_error
 from loadtest.k6.progress import Live, NoWatcher, Phase, Watcher
-from loadtest.k6.scenario import EXIT_ABORTED, EXIT_OK, EXIT_THRESHOLDS, ScenarioRun, close_opened
-from loadtest.k6.summary import Summary, build_rows, find_crossed
+from loadtest.k6.scenario import (
+    EXIT_ABORTED,
+    ScenarioRun,
+    close_opened,
+    conclude,
+    name_outcome,
+    read_figures,
+)
+from loadtest.k6.summary import Summary
 from loadtest.results.run import Generator, Outcome, RunnerFault, ScenarioResult
 
 TALLIES_VERSION = 1
@@ -58,19 +65,14 @@ def run_fleet(
     finally:
         sessions = _settle(plan.state_dir, out_dir, order.parallelism)
     left, caught_late = close_opened(plan.state_dir, plan.bearer_file, sessions)
-    interruption = caught_late or watch.interruption
     finished = _read_back(order, watch.states, logs, out_dir, plan.profile.max_failure_share)
-    result = replace(finished.result, started=started, ended=utc_now(), sessions_left=left)
-    if interruption is not None:
-        result = replace(result, outcome="interrupted", reason="stopped by a signal")
-    elif watch.failure is not None:
-        result = replace(result, outcome="failed", reason=watch.failure)
-    elif watch.broken_off is not None and result.outcome != "aborted":
-        result = replace(result, outcome="aborted", reason=watch.broken_off)
+    interruption = caught_late or watch.interruption
+    finished = conclude(finished, started, left, interruption, watch.broken_off, watch.failure)
+    result = finished.result
     if watch.slow is not None:
         result = replace(result, reason="; ".join(filter(None, (result.reason, watch.slow))))
     watcher.end(result)
-    return replace(finished, result=result, interruption=interruption)
+    return replace(finished, result=result)
 
 
 def build_order(plan: RunPlan, scenario: str, renewal_url: str | None = None) -> Order:
@@ -273,11 +275,7 @@ def _read_back(
         return ScenarioRun(result, regions=regions)
     merged = merge(told, whole, max_failure_share)
     write_text(out_dir / "summary.json", merged.model_dump_json(indent=1))
-    crossed = find_crossed(merged)
-    if outcome == "ok" and crossed:
-        result = replace(result, outcome="thresholds crossed")
-    result = replace(result, crossed=crossed, generator=_measure(states, whole))
-    return ScenarioRun(result, build_rows(merged), merged.loadtest.server, regions=regions)
+    return replace(read_figures(result, merged, _measure(states)), regions=regions)
 
 
 def _judge(
@@ -285,9 +283,9 @@ def _judge(
 ) -> tuple[Outcome, str | None]:
     """Return how the fleet did: as badly as its worst runner, but for thresholds of a share."""
     lost = [fault.describe() for fault in faults if fault.state == "lost"]
-    found = [_name_outcome(state, text) for state, text in zip(states, texts, strict=True)]
+    found = [name_outcome(state.exit_code, text) for state, text in zip(states, texts, strict=True)]
     worst: Outcome
-    for worst in ("aborted", "failed"):
+    for worst in ("aborted", "failed", "interrupted"):
         if worst in found:
             place = found.index(worst)
             state = states[place]
@@ -296,22 +294,13 @@ def _judge(
     return ("failed", "; ".join(lost)) if lost else ("ok", None)
 
 
-def _name_outcome(state: RunnerState, text: str) -> Outcome:
-    if state.exit_code == EXIT_ABORTED:
-        return "aborted"
-    fine = state.exit_code in {None, EXIT_OK, EXIT_THRESHOLDS}
-    return "ok" if fine and "source=stacktrace" not in text else "failed"
-
-
-def _measure(states: Sequence[RunnerState], tally: Tally) -> Generator:
-    """Return what the fleet took in all, and how late its calls were by its own fault."""
+def _measure(states: Sequence[RunnerState]) -> Generator:
+    """Return what the runners took in all, as far as that is known."""
     shares = [state.cpu_share for state in states if state.cpu_share is not None]
     memory = [state.peak_memory_mb for state in states if state.peak_memory_mb is not None]
-    lateness = tally.trends.get("mcp_generator_lateness")
     return Generator(
         cpu_share=round(sum(shares), 3) if shares else None,
         peak_memory_mb=round(sum(memory), 1) if memory else None,
-        lateness_p95_ms=describe(lateness)["p(95)"] if lateness else None,
     )
 
 

@@ -78,7 +78,7 @@ class Segments:
         self, number: int, process: subprocess.Popen[bytes], vitals: Vitals
     ) -> RunnerState:
         vitals.look()
-        taken = vitals.describe(None)
+        taken = vitals.describe()
         state = partial(
             RunnerState, number, cpu_share=taken.cpu_share, peak_memory_mb=taken.peak_memory_mb
         )
