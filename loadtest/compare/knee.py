@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from loadtest.results.history import pick_latency
-from loadtest.results.run import Outcome, Percentiles, Row, Run
+from loadtest.results.run import REFUSALS, Outcome, Percentiles, Row, Run
 
 Percentile = Literal["p50", "p95", "p99"]
 
 MIN_SAMPLES: Mapping[Percentile, int] = {"p50": 30, "p95": 300, "p99": 1000}
-# Refusals say where a limit lies, not that something went wrong.
-REFUSALS = frozenset({"capacity", "rate_limited"})
 HOLD_MIN_RATE_SHARE = 0.9
 HOLD_MAX_SLOWDOWN = 2.0
 # As in a profile that does not say; runs of earlier versions may not have it among their knobs.

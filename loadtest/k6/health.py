@@ -15,12 +15,10 @@ from typing import Self
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
 from loadtest.k6.progress import Live
-from loadtest.results.run import Generator
+from loadtest.results.run import REFUSALS, Generator
 
 ABORT_SHARE = 0.5
 ABORT_SECONDS = 30.0
-# Refusals that say where a limit lies, not that the target is down.
-LIMITS = ("capacity", "rate_limited")
 # Of the memory that there is: past the first k6 is asked to end, past the second it is killed.
 MEMORY_SHARE = 0.5
 MOST_MEMORY_SHARE = 0.75
@@ -45,7 +43,7 @@ class AbortRule:
 
     def judge(self, live: Live, now: float) -> str | None:
         """Return why to stop, by the counts at `now` (monotonic seconds); None to go on."""
-        down = live.failures - sum(live.reasons.get(reason, 0) for reason in LIMITS)
+        down = live.failures - sum(live.reasons.get(reason, 0) for reason in REFUSALS)
         self._moments.append(_Moment(now, live.requests, down))
         # The window reaches back to the last moment that lies at least that long ago.
         while len(self._moments) > 1 and now - self._moments[1].at >= ABORT_SECONDS:

@@ -15,19 +15,16 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from loadtest.common.console import Console, say
-from loadtest.results.run import ScenarioResult
+from loadtest.results.run import REASONS, ScenarioResult
 
 PLAIN_EVERY_SECONDS = 10.0
 POLL_EVERY_SECONDS = 1.0
 POLL_SHARE = 0.02  # of the time, at most: reading percentiles makes k6 sort
 POLL_TIMEOUT_SECONDS = 2.0
 RATE_WINDOW_SECONDS = 5.0
-# Calls and openings that failed, and the reasons that are told apart while k6 runs.
+# Calls and openings that failed, and the reasons that are shown while k6 runs.
 COUNTERS = ("mcp_failures", "mcp_open_failures")
-REASONS = (
-    *("capacity", "rate_limited", "unauthorized", "timeout", "connection", "cut_off"),
-    *("rpc_error", "unparseable", "tool_error:internal_error"),
-)
+SHOWN_REASONS = (*REASONS, "tool_error:internal_error")
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ def _is_api(port: int) -> bool:
 def _fetch_reasons(connection: http.client.HTTPConnection) -> dict[str, int]:
     found = {
         reason: sum(_fetch_count(connection, f"{name}{{reason:{reason}}}") for name in COUNTERS)
-        for reason in REASONS
+        for reason in SHOWN_REASONS
     }
     return {reason: count for reason, count in found.items() if count}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator
 
@@ -12,7 +12,26 @@ from loadtest.config.models import Engine
 
 SCENARIOS = ("cold-start", "sessions", "tools")
 
+# How a scenario ended.
 Outcome = Literal["ok", "thresholds crossed", "aborted", "interrupted", "failed", "not run"]
+
+# Why a call failed, in the words of k6/lib/outcome.js, which adds `tool_error:<code>` and
+# `http_<status>`. `incomplete` is a result of another type than complete; `cut_off` had no answer
+# when its slice ended, before its own time limit.
+Reason = Literal[
+    "capacity",
+    "rate_limited",
+    "unauthorized",
+    "timeout",
+    "cut_off",
+    "connection",
+    "rpc_error",
+    "incomplete",
+    "unparseable",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+# They show where a limit is, not that something went wrong.
+REFUSALS: tuple[Reason, ...] = ("capacity", "rate_limited")
 
 # Above either, the figures say more of the generator than of the target.
 MOST_CPU_SHARE = 0.85
@@ -40,10 +59,7 @@ class Row:
     """One line of a table: a frame of the cold start, a stage of the ladder, or a tool.
 
     Of kind `opening` are the sessions opened for the stage (or mix, `all`) of that name.
-    `failures` counts the calls that were not ok by reason (`tool_error:<code>`, `rpc_error`,
-    `http_<status>`, `timeout`, `connection`, `unparseable`, `unauthorized`, `capacity`,
-    `rate_limited`, `incomplete`: a result of another type than complete, and `cut_off`: unanswered
-    when the slice ended, before its own time limit).
+    `failures` counts the calls that failed by `Reason`, `tool_error:<code>` or `http_<status>`.
     `count` = `ok` + all failures: calls made. Rates are calls/s over `seconds`, the time the slice
     lasted; `offered_rate` is None in a closed loop; calls due but never made are the gap between
     `offered_rate` and `achieved_rate`. `duration` is the call as the client saw it; `response` is
