@@ -9,6 +9,7 @@ from invoke.context import Context
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
+from loadtest.config.knobs import KNOBS
 from loadtest.context import ROOT
 
 HELP = {
@@ -57,23 +58,11 @@ HELP = {
     "port": "Port on this machine (default: the port used last, else a free one)",
     "flags": "More options of `python -m loadtest.reference`, as one quoted string",
 }
-KNOBS = (
-    "protocol",
-    "clients",
-    "iterations",
-    "stages",
-    "stage_seconds",
-    "tools",
-    "tool",
-    "vus",
-    "duration",
-    "target_rps",
-)
 
 
 def pick_knobs(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the knobs among a task's options, by the names of their variables."""
-    return {name.upper(): given[name] for name in KNOBS}
+    """Return the knobs among a task's options."""
+    return {name: given[name] for name in KNOBS}
 
 
 def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:

@@ -14,6 +14,7 @@ from loadtest.common.files import check_private, read_whole
 from loadtest.common.parsing import check_text, parse_count, parse_url
 from loadtest.common.redaction import SecretStr, learn_variables
 from loadtest.config.env_file import parse_env_file
+from loadtest.config.knobs import KNOBS, PROFILE_KNOBS, describe_knob, name_variable
 from loadtest.config.models import PROTOCOLS, ConfigTable, Environment, Limits, Profile
 from loadtest.config.settings import CREDENTIALS_FILE, STATE_DIR, Credentials, Settings
 from loadtest.config.tool_table import NOVAMART, ToolTable, list_names, parse_table, read_table
@@ -23,19 +24,6 @@ CONFIG_VERSION = 1
 CONFIG_FILE = "loadtest.toml"
 # Prefix of the state folder of an address given by --mcp-url; no environment may use it.
 URL_PREFIX = "url-"
-
-# Variable (and, in lower case with dashes, option) → table and key of the knob in a profile.
-KNOBS: Mapping[str, tuple[str, str]] = {
-    "ITERATIONS": ("cold_start", "iterations"),
-    "STAGES": ("sessions", "stages"),
-    "STAGE_SECONDS": ("sessions", "stage_seconds"),
-    "TOOL": ("sessions", "tool"),
-    "VUS": ("tools", "vus"),
-    "DURATION": ("tools", "duration_seconds"),
-    "TARGET_RPS": ("tools", "target_rps"),
-}
-
-OWN_VARIABLES = frozenset({*KNOBS, "CLIENTS", "PROTOCOL", "TOOLS"})
 
 _T = TypeVar("_T")
 
@@ -71,11 +59,11 @@ def load_settings(
 ) -> Settings:
     """Load the settings from `loadtest.toml`, `.env`, the process environment and the options.
 
-    `knobs` maps variable names (`STAGES`, `STAGE_SECONDS`, …) to text; an option wins over the
-    process environment, which wins over `.env`, which wins over the profile. `mcp_url` is an MCP
-    endpoint that replaces the environment's own: it has its own state folder, and takes pages,
-    scope and claims only from an environment that is named. Raises ConfigError that lists every
-    fault by name, never by value.
+    `knobs` maps names (`stages`, `stage_seconds`, …) to text. An option wins over the process
+    environment (`LOADTEST_STAGES`, …), which wins over `.env`, which wins over the profile.
+    `mcp_url` is an MCP endpoint that replaces the environment's own: it has its own state folder,
+    and takes pages, scope and claims only from an environment that is named. Raises ConfigError
+    that lists every fault by name, never by value.
     """
     file = _parse_file(root / CONFIG_FILE)
     variables = _read_variables(root, process_env)
@@ -86,11 +74,9 @@ def load_settings(
         base_url, environment = _point_at(mcp_url, environment, named=environment_name is not None)
         name = _name_url(base_url + environment.mcp_path)
     profile_key = profile_name or variables.get("LOADTEST_PROFILE") or environment.default_profile
-    given = (knobs or {}).get("TOOLS") or variables.get("TOOLS")
-    tools = _load_tools(root, name, environment, given)
-    profile = _apply_knobs(
-        _pick(file.profile, profile_key, "profile", "--profile"), variables, knobs or {}, tools
-    )
+    given = _read_knobs(variables, knobs or {})
+    tools = _load_tools(root, name, environment, given.get("tools"))
+    profile = _apply_knobs(_pick(file.profile, profile_key, "profile", "--profile"), given, tools)
     _check_limits(name, environment.limits, profile)
     hosted = environment.target == "hosted"
     return Settings(
@@ -103,10 +89,10 @@ def load_settings(
         credentials=_load_credentials(
             root / STATE_DIR / name / CREDENTIALS_FILE, variables if hosted else {}
         ),
-        clients=_parse_clients(environment, variables, knobs or {}),
-        protocol=_parse_protocol(environment, variables, knobs or {}),
+        clients=_parse_clients(given.get("clients") or str(environment.clients)),
+        protocol=_parse_protocol(given.get("protocol") or environment.protocol),
         tools=tools,
-        tools_assumed=environment.tools is None and not given,
+        tools_assumed=environment.tools is None and "tools" not in given,
         tracking_issue=variables.get("LOADTEST_TRACKING_ISSUE") or None,
         repository=variables.get("GITHUB_REPOSITORY") or None,
         docs_pages=tuple(root / page for page in file.docs_pages),
@@ -165,7 +151,7 @@ def _read_variables(root: Path, process_env: Mapping[str, str] | None) -> dict[s
         try:
             check_text(value)
         except ValueError as failure:
-            if name.startswith(("LOADTEST_", "GITHUB_", "K6_")) or name in OWN_VARIABLES:
+            if name.startswith(("LOADTEST_", "GITHUB_", "K6_")):
                 raise ConfigError(f"{name}: {failure}") from None
     return found
 
@@ -200,22 +186,21 @@ def _name_url(mcp_url: str) -> str:
     return f"{URL_PREFIX}{host}-{hashlib.sha256(mcp_url.encode()).hexdigest()[:12]}"
 
 
-def _parse_clients(
-    environment: Environment, variables: Mapping[str, str], flags: Mapping[str, str | None]
-) -> int:
-    text = flags.get("CLIENTS") or variables.get("CLIENTS") or str(environment.clients)
+def _read_knobs(variables: Mapping[str, str], flags: Mapping[str, str | None]) -> dict[str, str]:
+    given = {knob: flags.get(knob) or variables.get(name_variable(knob)) for knob in KNOBS}
+    return {knob: text for knob, text in given.items() if text}
+
+
+def _parse_clients(text: str) -> int:
     try:
         return parse_count(text)
     except ValueError:
-        raise ConfigError("CLIENTS must be a whole number above 0") from None
+        raise ConfigError(f"{describe_knob('clients')} must be a whole number above 0") from None
 
 
-def _parse_protocol(
-    environment: Environment, variables: Mapping[str, str], flags: Mapping[str, str | None]
-) -> str:
-    text = flags.get("PROTOCOL") or variables.get("PROTOCOL") or environment.protocol
+def _parse_protocol(text: str) -> str:
     if text not in PROTOCOLS:
-        raise ConfigError(f"PROTOCOL must be one of {', '.join(PROTOCOLS)}")
+        raise ConfigError(f"{describe_knob('protocol')} must be one of {', '.join(PROTOCOLS)}")
     return text
 
 
@@ -230,27 +215,23 @@ def _load_tools(root: Path, name: str, environment: Environment, given: str | No
     return read_table(root / str(environment.tools), str(environment.tools))
 
 
-def _apply_knobs(
-    profile: Profile,
-    variables: Mapping[str, str],
-    flags: Mapping[str, str | None],
-    tools: ToolTable,
-) -> Profile:
+def _apply_knobs(profile: Profile, given: Mapping[str, str], tools: ToolTable) -> Profile:
     """Return the profile with every knob from an option or variable."""
     data: dict[str, Any] = profile.model_dump()
-    for name, (table, key) in KNOBS.items():
-        text = flags.get(name) or variables.get(name)
-        if text:
-            data[table][key] = tuple(text.split(",")) if name == "STAGES" else text
+    for name, (table, key) in PROFILE_KNOBS.items():
+        if name in given:
+            text = given[name]
+            data[table][key] = tuple(text.split(",")) if name == "stages" else text
     tool = data["sessions"]["tool"] = data["sessions"]["tool"] or next(iter(tools.tools))
     faults = []
     if tool not in tools.tools:
         known = list_names(tools.tools)
-        faults.append(f"TOOL: {tools.source} has only {known}; set TOOLS to another table")
+        text = f"{tools.source} has only {known}; set --tools to another table"
+        faults.append(f"{describe_knob('tool')}: {text}")
     try:
         made = Profile.model_validate(data)
     except ValidationError as failure:
-        names = {".".join(place): name for name, place in KNOBS.items()}
+        names = {".".join(place): describe_knob(knob) for knob, place in PROFILE_KNOBS.items()}
         faults += [
             f"{names.get(place := '.'.join(map(str, error['loc'][:2])), place)}: {error['msg']}"
             for error in failure.errors(include_url=False, include_input=False)

@@ -26,6 +26,7 @@ from loadtest.k6.scenario import RunScenario, ScenarioRun, run_scenario
 from loadtest.results.run import Row
 from loadtest.state.bearers import Bearer, read_bearers, write_bearers
 from loadtest.target.process import serve_reference
+from tests.k6.running import name_knobs
 
 _T = TypeVar("_T")
 QUIET = ("--no-tool-quota", "--no-account-limits", "--session-cap", "1000")
@@ -49,7 +50,7 @@ class Place:
     ) -> ScenarioRun:
         """Run a scenario by one k6, or by so many segments."""
         binary = find_k6({**os.environ, "K6_BIN": str(self.k6)} if self.k6 else os.environ)
-        variables = {"PATH": os.environ["PATH"], **knobs}
+        variables = {"PATH": os.environ["PATH"], **name_knobs(knobs)}
         settings = load_settings(ROOT, "local", "smoke", process_env=variables)
         runners = Runners("segments", segments) if segments else Runners()
         plan = build_plan(

@@ -62,7 +62,7 @@ def bench_traffic() -> Table:
 
 
 def _run(place: Place, seconds: int) -> _Traffic:
-    knobs = {"STAGES": str(SESSIONS), "STAGE_SECONDS": str(seconds)}
+    knobs = {"LOADTEST_STAGES": str(SESSIONS), "LOADTEST_STAGE_SECONDS": str(seconds)}
     variables = {"PATH": os.environ["PATH"], **knobs}
     settings = load_settings(ROOT, "local", "smoke", process_env=variables)
     settings = replace(settings, root=place.folder)

@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tasks
-from loadtest.cli.options import KNOBS
 from loadtest.compare.judgement import judge
+from loadtest.config.knobs import KNOBS, name_variable
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.context import ROOT
 from loadtest.errors import LoadtestError
@@ -250,7 +250,7 @@ VARIABLES = (
     *("LOADTEST_TRACKING_ISSUE", "LOADTEST_WEBHOOK_URL", "GITHUB_REPOSITORY", "GITHUB_ACTIONS"),
     *("GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT", "GITHUB_SERVER_URL", "GITHUB_OUTPUT"),
     *("GITHUB_STEP_SUMMARY", "K6_BIN", "COLUMNS", "NO_COLOR", "SSL_CERT_FILE"),
-    *(name.upper() for name in KNOBS),
+    *map(name_variable, KNOBS),
 )
 
 
@@ -310,8 +310,8 @@ def test_an_odd_table_of_tools_ends_a_task_in_one_line(place: Place, data: st.Da
     good = json.dumps({"version": 1, "tools": {"look": pool, "find": pool}})
     path = place.root / "tools.json"
     path.write_bytes(data.draw(damaged_documents(good)))
-    place.run("k6", *STAGING, TOOLS=str(path))
-    place.run("k6", "--render", *STAGING, TOOLS=str(path))
+    place.run("k6", *STAGING, LOADTEST_TOOLS=str(path))
+    place.run("k6", "--render", *STAGING, LOADTEST_TOOLS=str(path))
 
 
 @pytest.mark.parametrize("flags", ["'", '"', "\\", "--nope", "--port x", "--error-share nan", "\0"])

@@ -40,9 +40,13 @@ def test_prod_has_its_own_default_profile(root: Path) -> None:
 
 
 def test_an_option_wins_over_a_variable_and_a_variable_over_the_env_file(root: Path) -> None:
-    (root / ".env").write_text("VUS=2\nSTAGES=1,2\nDURATION=7\n")
+    (root / ".env").write_text(
+        "LOADTEST_VUS=2\nLOADTEST_STAGES=1,2\nLOADTEST_DURATION=7\nDURATION=8\n"
+    )
     settings = load_settings(
-        root, knobs={"VUS": "4", "STAGES": None}, process_env={"VUS": "3", "STAGES": "1,3"}
+        root,
+        knobs={"vus": "4", "stages": None},
+        process_env={"LOADTEST_VUS": "3", "LOADTEST_STAGES": "1,3", "DURATION": "9"},
     )
     assert settings.profile.tools.vus == 4
     assert settings.profile.sessions.stages == (1, 3)
@@ -57,9 +61,9 @@ def test_an_unknown_environment_and_profile_are_named_with_the_known_ones(root: 
 
 
 def test_every_wrong_knob_is_reported_at_once_by_name(root: Path) -> None:
-    knobs = {"STAGES": "1,x", "VUS": "0", "TOOL": "rm"}
+    knobs = {"stages": "1,x", "vus": "0", "tool": "rm"}
     message = refuse(root, knobs=knobs, process_env={})
-    assert all(name in message for name in knobs)
+    assert all(f"--{name} (LOADTEST_{name.upper()})" in message for name in knobs)
 
 
 def test_the_protocol_is_an_option_a_variable_or_the_environments_own(root: Path) -> None:
@@ -69,12 +73,14 @@ def test_the_protocol_is_an_option_a_variable_or_the_environments_own(root: Path
     head = "[environment.prod]\n"
     config_file.write_text(text.replace(head, f'{head}protocol = "2025-06-18"\n'))
     assert load_settings(root, "prod", process_env={}).protocol == "2025-06-18"
-    given = {"PROTOCOL": "2025-11-25"}
+    given = {"LOADTEST_PROTOCOL": "2025-11-25"}
     settings = load_settings(root, "prod", process_env=given)
     assert (settings.protocol, find_unit(settings.protocol)) == ("2025-11-25", "session")
-    settings = load_settings(root, "prod", knobs={"PROTOCOL": "2026-07-28"}, process_env=given)
+    settings = load_settings(root, "prod", knobs={"protocol": "2026-07-28"}, process_env=given)
     assert (settings.protocol, find_unit(settings.protocol)) == ("2026-07-28", "client")
-    assert "PROTOCOL must be one of auto" in refuse(root, process_env={"PROTOCOL": "2024-11-05"})
+    assert "(LOADTEST_PROTOCOL) must be one of auto" in refuse(
+        root, process_env={"LOADTEST_PROTOCOL": "2024-11-05"}
+    )
 
 
 def test_tools_are_an_option_a_table_of_the_environment_or_novamarts(root: Path) -> None:
@@ -93,13 +99,15 @@ def test_tools_are_an_option_a_table_of_the_environment_or_novamarts(root: Path)
     file = root / "mine.json"
     file.write_text('{"tools": {"a": {"weight": 1, "arguments": [{}]}, "b": '
                     '{"weight": 1, "arguments": [{}]}}}')  # fmt: skip
-    given = {"TOOLS": str(file)}
-    settings = load_settings(root, "prod", knobs={"TOOL": "b"}, process_env=given)
+    given = {"LOADTEST_TOOLS": str(file)}
+    settings = load_settings(root, "prod", knobs={"tool": "b"}, process_env=given)
     assert (settings.tools.source, settings.profile.sessions.tool) == (str(file), "b")
     assert settings.list_tools(("sessions",)) == ("b",)
     assert settings.list_tools(("sessions", "tools")) == ("a", "b")
-    message = refuse(root, environment_name="prod", knobs={"TOOL": "c"}, process_env=given)
-    assert message == f"TOOL: {file} has only a, b; set TOOLS to another table"
+    message = refuse(root, environment_name="prod", knobs={"tool": "c"}, process_env=given)
+    assert message == (
+        f"--tool (LOADTEST_TOOL): {file} has only a, b; set --tools to another table"
+    )
 
 
 def test_an_environments_tools_may_be_in_a_file_beside_the_settings(root: Path) -> None:
@@ -114,11 +122,11 @@ def test_an_environments_tools_may_be_in_a_file_beside_the_settings(root: Path) 
 
 
 def test_equal_stages_are_refused_because_they_are_the_keys_of_rows(root: Path) -> None:
-    assert "stages must differ" in refuse(root, knobs={"STAGES": "5,5"}, process_env={})
+    assert "stages must differ" in refuse(root, knobs={"stages": "5,5"}, process_env={})
 
 
 def test_a_knob_above_the_limit_is_refused(root: Path) -> None:
-    message = refuse(root, environment_name="prod", knobs={"STAGES": "1,201"}, process_env={})
+    message = refuse(root, environment_name="prod", knobs={"stages": "1,201"}, process_env={})
     assert "max_vus is 200, requested 201" in message
 
 

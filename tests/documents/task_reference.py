@@ -6,8 +6,8 @@ import runpy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from loadtest.cli.options import KNOBS
 from loadtest.common.files import write_text
+from loadtest.config.knobs import KNOBS, name_variable
 from loadtest.context import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "tasks.md"
@@ -25,7 +25,7 @@ def render_reference() -> str:
         part for task, name in named for part in _render_task(task, name, options[name], KNOBS)
     ]
     every = {option.name: option for name in options for option in options[name]}
-    knobs = [(*_render_option(every[name]), f"`{name.upper()}`") for name in KNOBS]
+    knobs = [(*_render_option(every[name]), f"`{name_variable(name)}`") for name in KNOBS]
     parts += ["## Knobs", _render_table(("option", "", "variable"), knobs)]
     return "\n".join(f"{part}\n" for part in parts)
 

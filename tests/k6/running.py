@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import psutil
 
 from loadtest.common.clock import utc_now
 from loadtest.common.redaction import SecretStr
+from loadtest.config.knobs import KNOBS, name_variable
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
 from loadtest.context import ROOT
@@ -52,9 +53,16 @@ class Endpoint:
     bearer_file: Path
 
 
+def name_knobs(given: Mapping[str, str]) -> dict[str, str]:
+    """Return variables in which `STAGES` and other knobs have their prefix."""
+    return {
+        name_variable(name) if name.lower() in KNOBS else name: text for name, text in given.items()
+    }
+
+
 def build_settings(**knobs: str) -> Settings:
-    """Return settings of the local environment, shortened, with the knobs given."""
-    variables = {"PATH": os.environ["PATH"], **SHORT, **knobs}
+    """Return settings of the local environment, shortened, with these knobs."""
+    variables = {"PATH": os.environ["PATH"], **name_knobs(SHORT | knobs)}
     settings = load_settings(ROOT, "local", "smoke", process_env=variables)
     return replace(settings, root=state_root)
 

@@ -7,16 +7,18 @@ import tomllib
 from loadtest.config.loading import load_settings
 from loadtest.context import ROOT
 from loadtest.k6.run_facts import describe_load
+from tests.k6.running import name_knobs
 
 
 def test_a_run_says_first_how_much_it_is_about_to_send() -> None:
-    knobs = {"STAGES": "2,3", "STAGE_SECONDS": "60", "VUS": "4", "DURATION": "30"}
+    knobs = name_knobs({"STAGES": "2,3", "STAGE_SECONDS": "60", "VUS": "4", "DURATION": "30"})
     settings = load_settings(ROOT, "local", "smoke", process_env=knobs)
     assert describe_load(settings.profile, ("sessions", "tools"), "session") == (
         "2, 3 sessions for 60 s each, 1 call/s per session, 300 calls; "
         "tool mix by 4 for 30 s, as fast as it is answered; about 3 min"
     )
-    settings = load_settings(ROOT, "local", "smoke", process_env={**knobs, "TARGET_RPS": "7"})
+    knobs["LOADTEST_TARGET_RPS"] = "7"
+    settings = load_settings(ROOT, "local", "smoke", process_env=knobs)
     assert (
         describe_load(settings.profile, ("tools",), "session")
         == "tool mix by 4 for 30 s, 210 calls; about 35 s"
@@ -24,7 +26,7 @@ def test_a_run_says_first_how_much_it_is_about_to_send() -> None:
 
 
 def test_cold_starts_are_not_said_to_take_no_time() -> None:
-    settings = load_settings(ROOT, "local", "smoke", process_env={"ITERATIONS": "100"})
+    settings = load_settings(ROOT, "local", "smoke", process_env={"LOADTEST_ITERATIONS": "100"})
     assert describe_load(settings.profile, ("cold-start",), "session") == (
         "100 cold starts by 4; 10 min at most for the cold starts"
     )

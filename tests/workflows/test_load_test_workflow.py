@@ -11,6 +11,7 @@ from shlex import quote
 
 import pytest
 
+from loadtest.config.knobs import name_variable
 from loadtest.config.settings import Settings
 from loadtest.reference.server import ReferenceTarget
 from tests.canary.leaks import Finder
@@ -146,7 +147,8 @@ def test_each_input_reaches_the_work_step(tmp_path: Path) -> None:
     flags = ("env", "profile", "scenarios", "protocol")
     assert arguments == ["-s", "loadtest", "--", *(f"--{name}={name}!" for name in flags)]
     knobs = [name for name in INPUTS if name not in flags]
-    assert {name: variables[name.upper()] for name in knobs} == {name: f"{name}!" for name in knobs}
+    given = {name: variables[name_variable(name)] for name in knobs}
+    assert given == {name: f"{name}!" for name in knobs}
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -156,7 +158,7 @@ def test_a_hostile_input_is_always_one_word(tmp_path: Path, text: str) -> None:
     arguments, variables = runner.read_given()
     flags = [f"--{name}={text}" for name in ("env", "profile", "scenarios", "protocol")]
     assert arguments == ["-s", "loadtest", "--", *flags]
-    assert variables["STAGES"] == text
+    assert variables["LOADTEST_STAGES"] == text
     assert not list(tmp_path.rglob("pwned"))
     assert text not in "".join(step.output for step in steps.values())
 

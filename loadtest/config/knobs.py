@@ -1,0 +1,25 @@
+"""The knobs of a run: each is an option and a variable."""
+
+from collections.abc import Mapping
+
+# Knob → its place in a profile.
+PROFILE_KNOBS: Mapping[str, tuple[str, str]] = {
+    "iterations": ("cold_start", "iterations"),
+    "stages": ("sessions", "stages"),
+    "stage_seconds": ("sessions", "stage_seconds"),
+    "tool": ("sessions", "tool"),
+    "vus": ("tools", "vus"),
+    "duration": ("tools", "duration_seconds"),
+    "target_rps": ("tools", "target_rps"),
+}
+KNOBS = ("protocol", "clients", "tools", *PROFILE_KNOBS)
+
+
+def name_variable(knob: str) -> str:
+    """Return the variable of a knob; its prefix keeps a CI's own `DURATION` out of a run."""
+    return f"LOADTEST_{knob.upper()}"
+
+
+def describe_knob(knob: str) -> str:
+    """Return how a message names a knob."""
+    return f"--{knob.replace('_', '-')} ({name_variable(knob)})"
