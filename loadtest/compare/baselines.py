@@ -24,9 +24,9 @@ def find_fault(entry: Entry, scenario: str) -> str | None:
     if result is not None and result.outcome in _FAULTS:
         return _FAULTS[result.outcome]
     if result is not None and result.generator is not None and result.generator.is_bottleneck():
-        return "was held up by the load generator"
+        return "was limited by its load generator"
     if result is not None and result.faults:
-        return "was short of a load generator"
+        return "had a runner that was lost, late or partial"
     return "was rate limited" if is_rate_limited(entry.rows, scenario) else None
 
 
@@ -57,7 +57,7 @@ def find_peers(
     peers = tuple(other for other in alike if find_fault(other, scenario) is None)
     if not peers:
         newest = alike[-1]
-        return (), f"no run to compare with: {newest.run.run_id} {find_fault(newest, scenario)}"
+        return (), f"no earlier run is usable: {newest.run.run_id} {find_fault(newest, scenario)}"
     return peers, None
 
 
@@ -71,7 +71,7 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
     if scenario != "cold-start":
         yield "tool table", run.knobs.get("tool_table")
     held = (row.held_rate for row in entry.rows if row.scenario == scenario)
-    yield "held at calls/s", next(filter(None, held), None)
+    yield "calls/s limit", next(filter(None, held), None)
     yield "protocol", run.target.protocol_version
     yield "era", run.target.era
     yield "clients", run.clients
@@ -81,11 +81,11 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
 
 
 def _describe_difference(other: Entry, scenario: str, conditions: Mapping[str, Any]) -> str:
-    """Name what differs: `unlike RUN: vus 4, was 2`."""
+    """Name what differs: `unlike run ID: vus 4, was 2`."""
     before = dict(_list_conditions(other, scenario))
     names = [name for name in {**conditions, **before} if conditions.get(name) != before.get(name)]
     words = (f"{name} {_show(conditions, name)}, was {_show(before, name)}" for name in names)
-    return f"unlike {other.run.run_id}: {'; '.join(words)}"
+    return f"unlike run {other.run.run_id}: {'; '.join(words)}"
 
 
 def _show(conditions: Mapping[str, Any], name: str) -> str:

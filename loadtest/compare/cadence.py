@@ -20,15 +20,15 @@ def check_cadence(
     times = list(_list_times(entries, environment))
     if not times:
         raise HistoryError(
-            f"no run of {environment} in the history, and one is due every {_days(cadence_days)}: "
-            "look whether the workflow runs, then start it"
+            f"the history has no run of {environment}; one is due every {_days(cadence_days)}: "
+            "check that the workflow runs, then start it"
         )
     age = now - max(times)
     if age > timedelta(days=cadence_days) + GRACE:
         raise HistoryError(
-            f"the newest run of {environment} is {_days(age.days)} old, and one is due every "
-            f"{_days(cadence_days)}: look whether the schedule is still on (GitHub stops it after "
-            "60 days without a commit), then start the workflow"
+            f"the newest run of {environment} is {_days(age.days)} old; one is due every "
+            f"{_days(cadence_days)}: check that the schedule is still enabled (GitHub disables it "
+            "after 60 days without a commit), then start the workflow"
         )
     return max(times)
 
@@ -44,7 +44,7 @@ def describe_gap(entry: Entry, earlier: Iterable[Entry], cadence_days: int | Non
     if before is None or now - before <= timedelta(days=cadence_days) + GRACE:
         return None
     return (
-        f"No run for {_days((now - before).days)} before this one, and one is due every "
+        f"No run for {_days((now - before).days)} before this one; one is due every "
         f"{_days(cadence_days)}."
     )
 

@@ -143,13 +143,13 @@ def _find_break(
         rejected=rejected,
         attempts=refused.count if rejected else 0,
         limited=sum(row.failures.get("rate_limited", 0) for row in (stage, opening) if row),
-        failed=failed if failed > _find_limit(run) * stage.count else None,
+        failed=failed if failed > find_failure_limit(run) * stage.count else None,
         no_data=latency is None,
     )
     return None if found == Break(stage) else found
 
 
-def _find_limit(run: Run) -> float:
+def find_failure_limit(run: Run) -> float:
     """Return the share of failed calls that the run's profile allows."""
     limit = run.knobs.get("max_failure_share")
     return float(limit) if isinstance(limit, int | float) else HOLD_MAX_FAILURE_SHARE

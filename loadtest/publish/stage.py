@@ -151,7 +151,7 @@ def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: 
     _note_regressions(chain, settings, judged)
     if failure is not None:
         command = f"inv report --env {settings.environment_name} --run-id {run_id}"
-        raise ReportError(f"{failure}. Not posted; this posts it: {command}")
+        raise ReportError(f"{failure}. Not posted; to post it: {command}")
 
 
 def _note_regressions(chain: Chain, settings: Settings, judged: "Judged") -> None:
@@ -204,7 +204,7 @@ def history(
     from loadtest.report.markdown import write_readable
 
     if [check, accept is not None, as_page, as_csv].count(True) > 1:
-        raise UsageError("--check, --accept, --html and --csv go one at a time")
+        raise UsageError("use only one of --check, --accept, --html and --csv")
     name, cadence_days = settings.environment_name, settings.environment.cadence_days
     if check and cadence_days is None:
         raise ConfigError(f"environment {name} has no cadence_days in loadtest.toml: set it")
@@ -218,12 +218,12 @@ def history(
     if check:
         assert cadence_days is not None
         newest = check_cadence(entries, name, cadence_days, datetime.now(UTC))
-        chain.say("history", f"the newest run of {name} is of {newest:%Y-%m-%d %H:%M} UTC: in time")
+        chain.say("history", f"the newest run of {name} began {newest:%Y-%m-%d %H:%M} UTC: on time")
     elif accept is not None:
         entry = find_entry(entries, accept)
         delivery.accept(settings, tracker, entry)
         figures = f"{len(entry.confirmed)} figure{'s' * (len(entry.confirmed) != 1)}"
-        chain.say("history", f"{entry.run.run_id}: the new baseline of {figures}")
+        chain.say("history", f"{entry.run.run_id} is the new baseline of {figures}")
     elif as_page:
         path = write_readable(settings.state_dir / "history.html", render_history_page(entries))
         chain.say("history", f"written to {path.relative_to(settings.root)}")

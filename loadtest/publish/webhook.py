@@ -27,7 +27,7 @@ def call_webhook(url: str, line: str) -> None:
     except (httpx2.HTTPError, httpx2.InvalidURL) as failure:
         reason = explain(failure)
         raise ReportError(
-            f"{WEBHOOK_VARIABLE} does not answer ({reason}): correct it, or have it mended"
+            f"{WEBHOOK_VARIABLE} does not answer ({reason}): correct it, or have it fixed"
         ) from None
     if not answer.is_success:
         raise ReportError(f"{WEBHOOK_VARIABLE} answers HTTP {answer.status_code}: correct it")

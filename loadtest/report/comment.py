@@ -14,6 +14,7 @@ from loadtest.report.markdown import (
     MARKS,
     MARKS_LEGEND,
     escape,
+    render_accept,
     render_chart,
     render_grid,
     render_sheet,
@@ -23,10 +24,10 @@ from loadtest.results.run_folder import RunFolder
 
 # What is left out where a comment would be too long, the first of these first.
 CUTS = (
-    "knobs and machine",
+    "how this was measured",
     "failures by reason",
     "trend",
-    "rows that are no worse",
+    "rows that are not worse",
     "notes",
     "tables",
     "regressions in detail",
@@ -133,24 +134,24 @@ def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -
     """Yield what follows verdict and facts, in the order in which it is read."""
     if "regressions in detail" not in cuts:
         yield "\n".join(_render_news(remark) for remark in report.news)
-        yield shield(report.advice)
+        yield render_accept(report.accept_command) if report.accept_command else ""
     if "notes" not in cuts:
         yield "\n>\n".join(f"> {shield(note)}" for note in (*report.caveats, *notes))
     if "tables" not in cuts:
         for sheet in report.sheets:
-            yield _render_sheet(sheet, whole="rows that are no worse" not in cuts)
+            yield _render_sheet(sheet, whole="rows that are not worse" not in cuts)
     if "trend" not in cuts and report.trend:
         yield render_chart(report.trend)
     if "failures by reason" not in cuts:
         yield _render_failures(report)
-    if "knobs and machine" not in cuts:
+    if "how this was measured" not in cuts:
         yield _render_conditions(report)
     if "tables" not in cuts and any(sheet.rows for sheet in report.sheets):
         legend = [shield(line) for line in report.legend]
         legend += [MARKS_LEGEND] if report.is_compared() else []
         yield f"<sub>{' '.join(legend)}</sub>"
     if cuts:
-        yield f"<sub>Too long for a comment, and left out: {', '.join(cuts)}.</sub>"
+        yield f"<sub>Left out to keep the comment short enough: {', '.join(cuts)}.</sub>"
 
 
 def _render_sheet(sheet: Sheet, *, whole: bool) -> str:
@@ -183,7 +184,7 @@ def _render_conditions(report: Report) -> str:
     rows = [(name, shield(text)) for name, text in facts]
     rows.append(("knobs", shield(report.knobs, MOST_KNOBS)))
     grid = render_grid(("Fact", "Value"), (False, False), rows, compact=True)
-    return _fold("Knobs, k6, machine", grid)
+    return _fold("How this was measured", grid)
 
 
 def _fold(summary: str, text: str) -> str:

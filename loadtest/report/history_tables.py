@@ -22,6 +22,7 @@ from loadtest.report.content.changes import describe_server
 from loadtest.report.content.formatting import (
     NO_DATA,
     THIN,
+    WORSE,
     format_change,
     format_figure,
     format_ms,
@@ -38,11 +39,12 @@ SHOWN_RUNS = 20
 SPARK_RUNS = 40
 SPARK_LEAST_SPAN = 0.25
 SHORTEST_SHA = 4
-RUN_COLUMNS = ("run", "day", "SHA", "outcome", "holds", "p95", "first", "calls/s")
+RUN_COLUMNS = ("run", "day", "SHA", "outcome", "most", "p95", "first", "calls/s")
 FIRST_NUMBER = 4
 RUNS_LEGEND = (
-    "holds: sessions at the knee, and their p95. first: p50 to first dispatch.",
-    "calls/s: of the tool-call mix. Times in ms. not valid: generator too slow.",
+    "most: most sessions sustained, and their p95. first: p50 to first dispatch.",
+    "calls/s: of the tool-call mix. Latency in ms. over limits: too many failures.",
+    "not valid: the load generator was the bottleneck.",
 )
 _BARS = "▁▂▃▄▅▆▇█"
 _STYLES: Mapping[Status, str] = {"worse": "bold yellow", "better": "green", "thin": "dim"}
@@ -87,13 +89,15 @@ def _list_runs(entries: Sequence[Entry]) -> str:
         return "the history is empty"
     names = [clean(entry.run.run_id) for entry in reversed(entries)]
     more = f" and {len(names) - SHOWN_NAMES} older" if len(names) > SHOWN_NAMES else ""
-    return f"there are last, previous, a SHA, or {', '.join(names[:SHOWN_NAMES])}{more}"
+    return (
+        f"use last, previous, the start of a SHA, or one of: {', '.join(names[:SHOWN_NAMES])}{more}"
+    )
 
 
 def render_pair(before: Entry, after: Entry) -> Group:
     """Return two runs side by side: every figure of both, and how it changed."""
     if before.run.run_id == after.run.run_id:
-        raise UsageError(f"both are run {clean(after.run.run_id)}: name two runs")
+        raise UsageError(f"both names mean run {clean(after.run.run_id)}: name two different runs")
     judgement = compare_pair(before, after)
     parts: list[RenderableType] = [_render_runs(before, after)]
     if server := describe_server(before.run, after.run):
@@ -103,7 +107,7 @@ def render_pair(before: Entry, after: Entry) -> Group:
         if comparison.previous is None:
             parts.append(Text(f"Not comparable: {clean(str(comparison.reason))}.", style="yellow"))
             continue
-        table = _build_table("what", "before", "after", "change", numeric=(1, 2, 3))
+        table = _build_table("figure", "before", "after", "change", numeric=(1, 2, 3))
         for cell, change in judgement.changes.items():
             if cell.scenario != comparison.scenario:
                 continue
@@ -119,8 +123,8 @@ def render_pair(before: Entry, after: Entry) -> Group:
             )
         parts.append(table)
     legend = (
-        "!: more than 25 % worse; of failures, a percentage point and more than chance.\n"
-        "~: too few calls to tell."
+        f"!: over {WORSE} worse; failures: by at least one percentage point, and not by chance.\n"
+        f"{THIN} too few calls for a steady value."
     )
     parts.append(Text(legend, style="dim"))
     return Group(*parts)
@@ -132,7 +136,12 @@ def render_history(entries: Sequence[Entry]) -> Group:
     for title, runs in group_runs(entries):
         parts.append(Text(f"\n{title}" if parts else title, style="bold"))
         if len(runs) > SHOWN_RUNS:
-            parts.append(Text(f"and {len(runs) - SHOWN_RUNS} older: --csv has them", style="dim"))
+            parts.append(
+                Text(
+                    f"{len(runs) - SHOWN_RUNS} older runs are not shown; --csv lists all",
+                    style="dim",
+                )
+            )
         table = _build_table(*RUN_COLUMNS, numeric=range(FIRST_NUMBER, len(RUN_COLUMNS)), gap=0)
         for entry in runs[-SHOWN_RUNS:]:
             table.add_row(*(Text(text) for text in build_line(entry)))

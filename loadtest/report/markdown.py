@@ -9,7 +9,7 @@ from loadtest.common.files import write_text
 from loadtest.common.redaction import redact
 from loadtest.compare.judgement import BOLD, Judgement, Status
 from loadtest.errors import ReportError
-from loadtest.report.content.formatting import WORSE
+from loadtest.report.content.formatting import describe_marks
 from loadtest.report.content.report import build_report
 from loadtest.report.content.tables import Sheet, TableCell
 from loadtest.report.content.trend import Trend
@@ -23,12 +23,7 @@ _CHART_STYLE = (
     '"themeVariables": {"xyChart": {"plotColorPalette": "#2f81f7"}}}}%%'
 )
 MARKS: Mapping[Status | None, str] = {"confirmed": "❗", "suspected": "👀", "accepted": "☑️"}
-MARKS_LEGEND = (
-    f"In brackets: the change (pp: percentage points). **Bold**: more than {WORSE} worse than the "
-    "previous comparable run. Compared with the usual level instead: a regression that is "
-    + ", ".join(f"{status} {mark}" for status, mark in MARKS.items())
-    + "."
-)
+MARKS_LEGEND = describe_marks("In brackets", "**Bold**", MARKS)
 
 
 def escape(text: str) -> str:
@@ -47,7 +42,7 @@ def render_markdown(
     parts = [f"# Load test {escape(report.run_id)}", f"**{escape(report.verdict.text)}**"]
     if report.news:
         parts.append("\n".join(f"- {escape(remark.text)}" for remark in report.news))
-        parts += [escape(report.advice)] if report.advice else []
+        parts += [render_accept(report.accept_command)] if report.accept_command else []
     if report.comparison:
         parts.append(escape(report.comparison.text))
     parts += [f"> {escape(caveat)}" for caveat in report.caveats]
@@ -86,6 +81,11 @@ def write_readable(path: Path, text: str) -> Path:
     except OSError as failure:
         raise ReportError(f"{path} cannot be written: {failure.strerror}") from None
     return path
+
+
+def render_accept(command: str) -> str:
+    """Return the command that accepts a regression; it is one line, so it cannot end the block."""
+    return f"Intended? Make it the new baseline:\n\n```sh\n{command}\n```"
 
 
 def render_sheet(

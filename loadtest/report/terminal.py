@@ -1,6 +1,6 @@
 """A report for a terminal."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from rich import box
@@ -9,26 +9,27 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.compare.judgement import Judgement
-from loadtest.report.content.formatting import NO_DATA, WORSE
+from loadtest.compare.judgement import Judgement, Status
+from loadtest.report.content.formatting import NO_DATA, describe_marks
 from loadtest.report.content.report import build_report
 from loadtest.report.content.tables import Sheet, TableCell
 from loadtest.results.run_folder import RunFolder
 
 TERMINAL_WIDTH = 80
 _LEVEL_STYLES = {"good": "bold green", "warning": "bold yellow", "bad": "bold red"}
-_MARKS = {"worse": "!", "suspected": "?", "confirmed": "!!", "accepted": "="}
+_MARKS: Mapping[Status | None, str] = {
+    "worse": "!",
+    "suspected": "?",
+    "confirmed": "!!",
+    "accepted": "=",
+}
 _MARK_STYLES = {
     "worse": "bold yellow",
     "suspected": "bold yellow",
     "confirmed": "bold red",
     "better": "green",
 }
-MARKS_LEGEND = (
-    f"Below a figure is its change (pp: percentage points). !: more than {WORSE} worse than the "
-    "previous comparable run. Compared with the usual level instead: a regression that is "
-    "confirmed !!, suspected ?, accepted =."
-)
+MARKS_LEGEND = describe_marks("Below a figure", _MARKS["worse"], _MARKS)
 
 
 def render_terminal(folder: RunFolder, judgement: Judgement | None = None) -> Group:
@@ -47,8 +48,8 @@ def render_terminal(folder: RunFolder, judgement: Judgement | None = None) -> Gr
     parts += [
         Text(remark.text, _MARK_STYLES.get(remark.status or "", "")) for remark in report.news
     ]
-    if report.advice:
-        parts.append(Text(report.advice))
+    if report.accept_command:
+        parts.append(Text(f"Intended? Make it the new baseline: {report.accept_command}"))
     for sheet in report.sheets:
         parts += _render_sheet(sheet)
     marks = [MARKS_LEGEND] if report.is_compared() else []
@@ -91,7 +92,7 @@ def _write(cell: TableCell, *, marks_only: bool = False) -> str:
     """Return a cell on as many lines as make it narrow: its text, and below it the change."""
     text = cell.text.replace(" ", "\n") if cell.text == NO_DATA else cell.text
     change = "" if marks_only else cell.change.replace(" %", "%").replace(" pp", "pp")
-    below = change + _MARKS.get(cell.status or "", "")
+    below = change + _MARKS.get(cell.status, "")
     return f"{text}\n{below}" if below else text
 
 

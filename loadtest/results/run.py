@@ -223,5 +223,5 @@ def plan_scenarios(names: Sequence[str]) -> tuple[ScenarioResult, ...]:
 
 def begin_scenario(name: str) -> ScenarioResult:
     """Return what a run says of a scenario while it is at work, and for ever if it is killed."""
-    reason = "it was at work when this was written: it is still, or its process was killed"
+    reason = "it was running when this was written: it still runs, or its process was killed"
     return ScenarioResult(name, "interrupted", reason=reason, started=utc_now())

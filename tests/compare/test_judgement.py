@@ -52,25 +52,25 @@ def test_an_unchanged_run_is_the_same_in_every_cell() -> None:
     ("changes", "words"),
     [
         ({"environment": "staging"}, "first run"),
-        ({"profile": "smoke"}, "unlike run-002: profile standard, was smoke"),
-        ({"clients": 4}, "unlike run-002: clients 1, was 4"),
+        ({"profile": "smoke"}, "unlike run run-002: profile standard, was smoke"),
+        ({"clients": 4}, "unlike run run-002: clients 1, was 4"),
         (
             {"engine": "segments", "generators": 4},
-            "unlike run-002: engine local, was segments; generators 1, was 4",
+            "unlike run run-002: engine local, was segments; generators 1, was 4",
         ),
-        ({"regions": ("eu-west-1",)}, "unlike run-002: regions none, was eu-west-1"),
+        ({"regions": ("eu-west-1",)}, "unlike run run-002: regions none, was eu-west-1"),
         (
             {"target": replace(RUN.target, protocol_version="2026-07-28", era="stateless")},
-            "unlike run-002: protocol 2025-11-25, was 2026-07-28; era handshake, was stateless",
+            "unlike run run-002: protocol 2025-11-25, was 2026-07-28; era handshake, was stateless",
         ),
         ({"knobs": {**RUN.knobs, "sessions": {"stages": [1]}}}, None),
         (
             {"knobs": {**RUN.knobs, "tools": {"vus": 5, "duration_seconds": 120}}},
-            "unlike run-002: vus 50, was 5",
+            "unlike run run-002: vus 50, was 5",
         ),
         (
             {"knobs": {**RUN.knobs, "tool_table": "other (ffffffff)"}},
-            "unlike run-002: tool table novamart (0a1b2c3d), was other (ffffffff)",
+            "unlike run run-002: tool table novamart (0a1b2c3d), was other (ffffffff)",
         ),
         ({"target": replace(RUN.target, host="other.example.com", server_version="2")}, None),
         ({"git_sha": "f" * 40, "k6_version": "2.2.0"}, None),
@@ -87,7 +87,7 @@ def test_a_loop_that_was_held_is_not_compared_with_a_free_one() -> None:
         replace(row, held_rate=50.0) if row.scenario == "tools" else row for row in free.rows
     )
     assert reason(judge(later, [replace(free, rows=rows)]), "tools") == (
-        "unlike run-002: held at calls/s none, was 50.0"
+        "unlike run run-002: calls/s limit none, was 50.0"
     )
 
 
@@ -95,7 +95,7 @@ def test_a_knob_of_another_scenario_does_not_matter() -> None:
     other = {**RUN.knobs, "sessions": {**RUN.knobs["sessions"], "stages": [1]}}
     judgement = judge(entry(3), [entry(2, knobs=other)])
     assert reason(judgement, "tools") is None
-    assert reason(judgement, "sessions") == "unlike run-002: stages [10, 50], was [1]"
+    assert reason(judgement, "sessions") == "unlike run run-002: stages [10, 50], was [1]"
 
 
 def test_a_run_is_compared_with_its_like_however_far_back() -> None:
@@ -120,15 +120,15 @@ LATE = RunnerFault(2, "late", "it began 7.3 s after the first")
         ({"outcome": "failed"}, "failed"),
         ({"outcome": "aborted"}, "was aborted"),
         ({"outcome": "interrupted"}, "was interrupted"),
-        ({"outcome": "ok", "generator": BUSY}, "was held up by the load generator"),
-        ({"outcome": "ok", "faults": (LATE,)}, "was short of a load generator"),
+        ({"outcome": "ok", "generator": BUSY}, "was limited by its load generator"),
+        ({"outcome": "ok", "faults": (LATE,)}, "had a runner that was lost, late or partial"),
     ],
 )
 def test_a_run_that_went_wrong_is_no_baseline_and_is_judged_of_nothing(
     result: dict[str, Any], word: str
 ) -> None:
     wrong = entry(1, 2.0, scenarios=outcomes(**result))
-    assert reason(judge(entry(2), [wrong])) == f"no run to compare with: run-001 {word}"
+    assert reason(judge(entry(2), [wrong])) == f"no earlier run is usable: run-001 {word}"
     assert reason(judge(entry(2), [entry(0), wrong])) is None
     judgement = judge(wrong, [entry(0)])
     assert reason(judgement) == f"this run {word}"
@@ -142,7 +142,7 @@ def test_a_rate_limited_scenario_is_compared_with_nothing() -> None:
     rows = (replace(row, ok=row.count - 100, failures=limited) for row in run.rows)
     run = replace(run, rows=tuple(rows))
     assert reason(judge(run, [entry(0)])) == "this run was rate limited"
-    assert reason(judge(entry(2), [run])) == "no run to compare with: run-001 was rate limited"
+    assert reason(judge(entry(2), [run])) == "no earlier run is usable: run-001 was rate limited"
 
 
 def test_a_scenario_that_did_not_run_says_so() -> None:

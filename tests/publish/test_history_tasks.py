@@ -75,12 +75,12 @@ def test_a_regression_is_accepted_once_it_is_named(inv: Inv, runs_dir: Path) -> 
     keep_judgement(path, replace(slow, confirmed=frozenset({cell("p50")})))
     code, said = inv("history", "--env", "prod", "--accept", "nothing")
     assert code == 2
-    assert "no run 'nothing': there are last, previous, a SHA, or run-008, " in said
+    assert "no run 'nothing': use last, previous, the start of a SHA, or one of: run-008, " in said
     code, said = inv("history", "--env", "prod", "--accept", "run-007")
     assert code == 2
     assert "run-007 has no confirmed regression to accept" in said
     code, said = inv("history", "--env", "prod", "--accept", "last")
-    assert (code, said) == (0, "history     run-008: the new baseline of 1 figure\n")
+    assert (code, said) == (0, "history     run-008 is the new baseline of 1 figure\n")
     assert "1 accepted regression: executeSQL p50." in (path / "report.md").read_text()
     assert "Regressed" not in (path / "report.html").read_text()
     code, said = inv("report", "--env", "prod")
@@ -97,7 +97,7 @@ def test_two_runs_stand_side_by_side(inv: Inv, runs_dir: Path) -> None:
     assert "suspected" not in said
     code, said = inv("compare", "last", "last", "--env", "prod")
     assert code == 2
-    assert "both are run run-001: name two runs" in said
+    assert "both names mean run run-001: name two different runs" in said
     code, said = inv("compare", "last", "previous")
     assert code == 2
     assert "there is no last run: the history is empty" in said
@@ -136,4 +136,4 @@ def test_accepting_takes_no_label_off_that_another_environment_has_put_on(
 def test_one_thing_is_done_at_a_time(inv: Inv, options: tuple[str, ...]) -> None:
     code, said = inv("history", *options)
     assert code == 2
-    assert "--check, --accept, --html and --csv go one at a time" in said
+    assert "use only one of --check, --accept, --html and --csv" in said

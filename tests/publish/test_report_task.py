@@ -56,7 +56,7 @@ def test_a_run_is_judged_by_the_issue_posted_once_and_posted_again_in_place(
     assert code == 0, said
     assert "posted: https://github.com/octo/loadtest/issues/12#issuecomment-" in said
     body = issue.comments[-1].body
-    assert body.startswith("✅ **Holds 50 sessions")
+    assert body.startswith("✅ **Sustained all 50 sessions")
     assert "Compared with run run-005" in body
     assert read_newest(issue) == entry(6)
     assert {"report.md", "report.html", "judgement.json"} <= {file.name for file in path.iterdir()}
@@ -99,7 +99,7 @@ def test_one_run_far_outside_is_suspected_and_alerts_nobody(
     assert "tools/tool/executeSQL/p50" in document["suspected"]
     assert (document["confirmed"], document["accepted"]) == ([], [])
     assert heard == []
-    assert "3 suspected regressions, which the next run confirms or not" in issue.comments[-1].body
+    assert "3 suspected regressions (the next run decides)" in issue.comments[-1].body
     assert read_newest(issue).suspected == suspect(8).suspected
     assert issue.labels == ["load-test-history"]
 
@@ -145,10 +145,10 @@ def test_a_confirmed_regression_alerts_until_it_is_accepted(
     assert code == 0, said
     assert read_newest(issue).accepted
     accepted = issue.comments[-1].body
-    assert accepted.startswith("✅ **Holds 50 sessions")
+    assert accepted.startswith("✅ **Sustained all 50 sessions")
     assert "3 accepted regressions: executeSQL p50, " in accepted.splitlines()[0]
     assert "since run run-007" in accepted
-    assert "If that is to stay" not in accepted
+    assert "Intended?" not in accepted
     assert "accepted regressions" in (runs_dir / "run-008" / "report.md").read_text()
     assert issue.labels == ["load-test-history"]
     assert json.loads((runs_dir / "run-008" / "judgement.json").read_text())["accepted"]
@@ -286,7 +286,7 @@ def test_a_run_that_is_named_comes_from_its_artifact_and_knows_its_environment(
     assert "artifact loadtest-778-1 of octo/loadtest: HTTP 404: there is no such" in said
     code, said = inv("report", "--run-id", "../777-2", **github.variables)
     assert code == 17
-    assert "is not of GitHub Actions" in said
+    assert "was not made by GitHub Actions" in said
 
 
 def test_a_dry_run_prints_the_comment_and_touches_nothing(
@@ -297,7 +297,7 @@ def test_a_dry_run_prints_the_comment_and_touches_nothing(
     before = sorted(path.rglob("*"))
     code, said = inv("report", "--env", "prod", "--dry-run", **github.variables)
     assert code == 0, said
-    assert said.startswith("✅ **Holds 50 sessions")
+    assert said.startswith("✅ **Sustained all 50 sessions")
     assert "Compared with run run-003" in said
     assert sorted(path.rglob("*")) == before
     assert {call.method for call in github.calls} == {"GET"}
@@ -327,7 +327,7 @@ def test_forged_and_missing_reports_are_told_in_the_comment(
     assert code == 0, said
     body = issue.comments[-1].body
     assert "Compared with run run-003" in body
-    assert "No run for 17 days before this one, and one is due every 7 days." in body
+    assert "No run for 17 days before this one; one is due every 7 days." in body
     assert body.count("is skipped: it is by stranger") == 5
     assert "2 more were skipped." in body
 

@@ -183,7 +183,7 @@ def slowed() -> Judged:
 
 def incomparable() -> Judged:
     rows = (*COLD_START, *LADDER, *TOOLS)
-    reason = "unlike 20260727T120000Z-0000001: vus 50, was 20"
+    reason = "unlike run 20260727T120000Z-0000001: vus 50, was 20"
     return judged(folder(rows), weekly(rows, 3), reasons={"tools": reason})
 
 
@@ -228,7 +228,7 @@ def hostile_history() -> Judged:
         run,
         [replace(each, url="javascript:alert(1)") for each in before],
         statuses=statuses,
-        reasons={"sessions": f"unlike {run.run.git_sha}"},
+        reasons={"sessions": f"unlike run {run.run.git_sha}"},
     )
 
 

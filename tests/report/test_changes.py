@@ -66,7 +66,7 @@ def test_a_change_reads_as_the_figure_moved(figure: str, change: Change | None, 
 def test_the_verdict_tells_the_change_of_its_p95_and_counts_what_is_confirmed() -> None:
     verdict = build_verdict(good().folder, good().judgement)
     assert verdict.level == "good"
-    assert verdict.text.startswith("Holds 100 sessions at 100 calls/s; p95 25 ms (+3 %).")
+    assert verdict.text.startswith("Sustained all 100 sessions (100 calls/s, p95 25 ms, +3 %), ")
     verdict = build_verdict(regressed().folder, regressed().judgement)
     assert verdict.level == "bad"
     assert (
@@ -90,14 +90,14 @@ def test_of_many_regressions_the_worst_are_told_in_full() -> None:
     case = judged(folder(rows), weekly(rows, 2), statuses=dict.fromkeys(cells, "confirmed"))
     news = build_report(case.folder, case.judgement).news
     assert len(news) == 11
-    assert news[-1].text == "And 5 more."
+    assert news[-1].text == "5 more regressions are marked in the tables."
 
 
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        ("worse", "1 figure is more than 25 % worse than before, within the usual spread"),
-        ("suspected", "1 suspected regression, which the next run confirms or not"),
+        ("worse", "1 figure is over 25 % worse than in the last run; that may be noise"),
+        ("suspected", "1 suspected regression (the next run decides)"),
     ],
 )
 def test_a_run_that_is_worse_as_a_whole_is_no_good_news_before_it_is_confirmed(
@@ -115,7 +115,7 @@ def test_a_run_that_is_worse_as_a_whole_is_no_good_news_before_it_is_confirmed(
 def test_the_worst_is_said_first() -> None:
     case = regressed()
     text = build_verdict(case.folder, case.judgement).text
-    said = ("3 confirmed", "At 100 sessions: 102 of 4,200 calls failed", "1 suspected", "1 figure")
+    said = ("3 confirmed", "Did not sustain 100 sessions", "1 suspected", "1 figure")
     places = [text.index(words) for words in said]
     assert places == sorted(places)
     news = [remark.status for remark in build_report(case.folder, case.judgement).news]
@@ -130,8 +130,8 @@ def test_what_was_accepted_is_called_so_and_is_no_alarm() -> None:
     assert "confirmed regression" not in verdict.text
     report = build_report(case.folder, case.judgement)
     assert [remark.status for remark in report.news].count("accepted") == 3
-    assert report.news[1].text.endswith(", confirmed by two runs in a row, accepted.")
-    assert report.advice == ""
+    assert report.news[1].text.endswith(". Confirmed: second run in a row; accepted.")
+    assert report.accept_command == ""
 
 
 def test_what_improved_and_another_version_of_the_server_are_said() -> None:
@@ -139,20 +139,20 @@ def test_what_improved_and_another_version_of_the_server_are_said() -> None:
     verdict = build_verdict(case.folder, case.judgement)
     assert verdict.level == "good"
     assert "1 regression is gone: executeSQL p95." in verdict.text
-    assert "1 figure is more than 25 % better than before: executeSQL p50." in verdict.text
+    assert "1 figure is over 25 % better than in the last run: executeSQL p50." in verdict.text
     comparison = build_report(case.folder, case.judgement).comparison
     assert comparison is not None
-    assert comparison.text.endswith("The server is now atlas 1.5.0, and was atlas 1.4.0.")
+    assert comparison.text.endswith("The server is now atlas 1.5.0 (was atlas 1.4.0).")
 
 
 def test_a_drift_is_told_with_its_run_and_with_levels_that_were_measured() -> None:
     case = regressed()
     (said,) = (
-        each for each in build_report(case.folder, case.judgement).news if "drift" in each.text
+        each for each in build_report(case.folder, case.judgement).news if "level" in each.text
     )
     assert said.text == (
-        "runMetric p50: 1240 ms, usually 1042 ms (+19 %), at 1240 ms since run "
-        "20260608T120000Z-0000008, confirmed as a drift."
+        "runMetric p50: 1240 ms (+19 %), at about 1240 ms since run 20260608T120000Z-0000008; "
+        "before that, 1042 ms. Confirmed: the level has changed."
     )
     assert said.url == case.earlier[6].url
 
@@ -162,7 +162,7 @@ def test_without_a_judgement_nothing_is_said_of_earlier_runs() -> None:
     assert build_report(run).comparison is None
     remark = build_report(run, Judgement()).comparison
     assert remark is not None
-    assert remark.text == "First run: nothing to compare it with."
+    assert remark.text == "First run: there is nothing to compare it with."
 
 
 def test_what_one_scenario_is_compared_with_stands_there_and_what_most_are_on_top() -> None:
@@ -181,7 +181,7 @@ def test_what_one_scenario_is_compared_with_stands_there_and_what_most_are_on_to
 
 def test_a_row_that_is_no_more_is_named() -> None:
     report = build_report(zeros().folder, zeros().judgement)
-    assert report.sheets[2].remark == "No longer there: gone."
+    assert report.sheets[2].remark == "No longer measured: gone."
 
 
 def test_where_changes_do_not_fit_a_terminal_the_marks_stay() -> None:
@@ -190,7 +190,7 @@ def test_where_changes_do_not_fit_a_terminal_the_marks_stay() -> None:
     case = judged(folder(rows), weekly(rows, 1, factor=0.000012), statuses={cell: "confirmed"})
     text = draw(render_terminal(case.folder, case.judgement), 80)
     assert max(len(line) for line in text.splitlines()) <= 80
-    ladder = text.split("Concurrent sessions")[1].split("Times in ms")[0]
+    ladder = text.split("Concurrent sessions")[1].split("Latency in ms")[0]
     assert "%" not in ladder
     assert ladder.count("!!") == 1
 

@@ -74,7 +74,7 @@ def limit(run: Entry) -> Entry:
 def test_a_rate_limited_run_is_not_ok_and_holds_nothing() -> None:
     limited = limit(entry(1))
     line = dict(zip(RUN_COLUMNS, build_line(limited), strict=True))
-    assert (line["outcome"], line["holds"]) == ("rate limited", "-")
+    assert (line["outcome"], line["most"]) == ("rate limited", "-")
     assert "rate limited" in draw(render_pair(entry(0), limited))
 
 
@@ -96,7 +96,7 @@ def test_the_outcome_of_a_run_is_the_worst_that_is_to_be_said_of_it() -> None:
 def test_another_version_of_the_server_is_said_between_two_runs() -> None:
     target = replace(RUN.target, server_version="1.5.0")
     text = draw(render_pair(entry(0), entry(1, target=target)))
-    assert "The server is now atlas 1.5.0, and was atlas 1.4.0." in text
+    assert "The server is now atlas 1.5.0 (was atlas 1.4.0)." in text
 
 
 def test_the_table_of_runs_is_as_reviewed() -> None:
@@ -113,7 +113,7 @@ def test_two_runs_are_compared_in_the_order_given() -> None:
     runs = weeks(3)
     assert "before  run-002" in draw(render_pair(runs[2], runs[0]))
     assert "Not comparable" not in draw(render_pair(runs[2], runs[0]))
-    with pytest.raises(UsageError, match="both are run run-001: name two runs"):
+    with pytest.raises(UsageError, match="both names mean run run-001: name two different runs"):
         render_pair(runs[1], runs[1])
 
 
@@ -134,7 +134,7 @@ def test_an_empty_history_says_how_to_start_one() -> None:
 def test_a_long_history_shows_its_newest_runs_and_fits_80_columns() -> None:
     runs = [entry(number, run_id=f"20260803T1200{number:02}Z-1a2b3c4") for number in range(50)]
     text = draw(render_history(runs))
-    assert "and 30 older" in text
+    assert "30 older runs are not shown" in text
     assert "20260803T120029Z" not in text
     assert "20260803T120049Z-1a2b3c4" in text
     assert max(len(line) for line in text.splitlines()) <= 80
@@ -173,13 +173,13 @@ def test_a_run_that_is_not_there_is_answered_with_those_that_are(name: str) -> N
         find_entry(weeks(12), name)
     message = str(caught.value)
     assert message.startswith("no run '")
-    assert "there are last, previous, a SHA, or run-011, run-010" in message
+    assert "use last, previous, the start of a SHA, or one of: run-011, run-010" in message
     assert message.endswith("run-002 and 2 older")
     assert "\n" not in message
 
 
 def test_previous_needs_two_runs() -> None:
-    with pytest.raises(UsageError, match="there is no previous run: there are"):
+    with pytest.raises(UsageError, match="there is no previous run: use last, "):
         find_entry(weeks(1), "previous")
     with pytest.raises(UsageError, match="there is no last run: the history is empty"):
         find_entry((), "last")

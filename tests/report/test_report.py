@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from loadtest.errors import ReportError
 from loadtest.report.content.formatting import NO_DATA, format_ms, format_rate, format_share
 from loadtest.report.content.report import build_report
-from loadtest.report.content.verdict import build_verdict
+from loadtest.report.content.verdict import build_verdict, describe_excess
 from loadtest.report.content.wording import format_reasons
 from loadtest.report.markdown import render_markdown, write_report
 from loadtest.report.terminal import render_terminal
@@ -103,7 +103,7 @@ def test_missing_percentiles_read_as_no_data_and_never_as_zero() -> None:
 def test_a_percentile_of_too_few_calls_is_marked_thin(ok: int, cells: tuple[str, ...]) -> None:
     report = build_report(folder((row("tools", "tool", "executeSQL", ok, 31.0),)))
     assert tuple(cell.text for cell in report.sheets[2].rows[0][-3:]) == cells
-    assert any(line.startswith("~ thin") for line in report.legend) == ("~" in "".join(cells))
+    assert any(line.startswith("~ too few") for line in report.legend) == ("~" in "".join(cells))
 
 
 def of(name: str) -> Callable[[], RunFolder]:
@@ -116,37 +116,38 @@ def of(name: str) -> Callable[[], RunFolder]:
         (
             of("good"),
             "good",
-            "Holds 100 sessions at 100 calls/s; p95 25 ms. No stage broke. "
-            "0 failures in 21,643 calls.",
+            "Sustained all 100 sessions (100 calls/s, p95 25 ms), the most that was tested. "
+            "None of 21,643 calls failed.",
         ),
         (
             of("broken-ladder"),
             "warning",
-            "Over its limits: concurrent sessions, 325 failures in 15,660 calls (2.1 %). Holds 100 "
-            "sessions at 100 calls/s; p95 25 ms. At 200 sessions: 100 of 200 rejected at the "
-            "session cap (50 %); 325 of 6,000 calls failed (5.4 %); 94.6 of 200 calls/s ok "
-            "(47.3 %); p95 106 ms, 6.6 times that of 1 session.",
+            "Too many failures in concurrent sessions: 325 of 15,660 calls (2.1 %, limit 1 %). "
+            "Sustained 100 sessions (100 calls/s, p95 25 ms). Did not sustain 200 sessions: 100 of "
+            "200 refused by the session cap (50 %); 325 of 6,000 calls failed (5.4 %); 94.6 of 200 "
+            "calls/s succeeded (47.3 %); p95 106 ms, 6.6 times that of 1 session.",
         ),
         (
             of("interrupted"),
             "warning",
             "Interrupted: the numbers of concurrent sessions are partial. Not run: tool-call mix. "
-            "Holds 1 session at 1.0 calls/s; p95 ~16 ms. At 10 sessions: under way when the run "
-            "was interrupted. 0 failures in 260 calls.",
+            "Sustained 1 session (1.0 calls/s, p95 ~16 ms). Did not sustain 10 sessions: the run "
+            "was interrupted in this stage. None of 260 calls failed.",
         ),
         (
             of("failed"),
             "bad",
-            "Failed: concurrent sessions: the probe met HTTP 503. Failed: tool-call mix: the probe "
-            "met HTTP 503. Nothing to say about concurrent sessions: no stage was measured.",
+            "Failed in concurrent sessions: the probe met HTTP 503. Failed in tool-call mix: the "
+            "probe met HTTP 503. No stage of concurrent sessions was measured.",
         ),
         (
             of("rate-limited"),
             "warning",
-            "Not valid for latency: calls were rate limited, 50 % in concurrent sessions, 96.9 % "
-            "in tool-call mix. Have the client's quota on the target raised, then run again. "
-            "No stage holds. At 1 session: 30 of 60 rate limited (50 %); 0.50 of 1.0 calls/s ok "
-            "(50 %). 1 failure and 5,230 refusals in 10,073 calls (under 0.1 % and 51.9 %).",
+            "The latencies are not valid, because calls were rate limited: 50 % in concurrent "
+            "sessions, 96.9 % in tool-call mix. Raise the client's quota on the target, then run "
+            "again. No stage was sustained. Did not sustain 1 session: 30 of 60 rate limited "
+            "(50 %); 0.50 of 1.0 calls/s succeeded (50 %). 1 of 10,073 calls failed (under 0.1 %). "
+            "5,230 of 10,073 calls were refused by a cap or a quota (51.9 %).",
         ),
         (
             of("empty"),
@@ -162,23 +163,23 @@ def test_the_verdict_says_the_worst_first(
     assert (verdict.level, verdict.text) == (level, text)
 
 
-def test_an_interrupted_ladder_does_not_claim_that_no_stage_broke() -> None:
+def test_an_interrupted_ladder_does_not_claim_that_every_stage_was_tested() -> None:
     outcomes = {"sessions": ScenarioResult("sessions", "interrupted")}
     text = build_verdict(folder(LADDER[:2], outcomes=outcomes)).text
-    assert "No stage broke of those measured." in text
+    assert "Sustained 10 sessions (10.0 calls/s, p95 17 ms), the most that was measured." in text
 
 
-def test_a_lower_stage_that_broke_is_not_hidden_by_a_higher_one_that_holds() -> None:
+def test_a_lower_stage_that_broke_is_not_hidden_by_a_higher_one_that_was_sustained() -> None:
     verdict = build_verdict(folder((stage(1, 9.0), stage(10, 40.0), stage(50, 10.0))))
     assert verdict.level == "warning"
-    assert "Holds 50 sessions" in verdict.text
-    assert "Below that, at 10 sessions: p95 69 ms, 4.4 times that of 1 session." in verdict.text
+    assert "Sustained 50 sessions (" in verdict.text
+    assert "Did not sustain 10 sessions: p95 69 ms, 4.4 times that of 1 session." in verdict.text
 
 
 def test_thresholds_crossed_without_a_failure_are_named() -> None:
     crossed = ScenarioResult("tools", "thresholds crossed", 99, crossed=("refused: rate<0.01",))
     text = build_verdict(folder(TOOLS, outcomes={"tools": crossed})).text
-    assert text.startswith("Over its limits: tool-call mix, refused: rate<0.01.")
+    assert text.startswith("Thresholds crossed in tool-call mix: refused: rate<0.01.")
 
 
 def test_a_scenario_that_was_not_asked_for_is_no_warning() -> None:
@@ -191,19 +192,26 @@ def test_a_failure_count_is_said_once() -> None:
     failing = row("tools", "tool", "executeSQL", 97, 31.0, failures={"timeout": 3})
     crossed = ScenarioResult("tools", "thresholds crossed", 99, crossed=("x",))
     alone = build_verdict(folder((failing,), scenarios=(crossed,))).text
-    assert alone == "Over its limits: tool-call mix, 3 failures in 100 calls (3 %)."
+    assert alone == "Too many failures in tool-call mix: 3 of 100 calls (3 %, limit 1 %)."
     # Failures elsewhere are counted in all, since no sentence names them.
     others = (stage(1, 9.0), row("sessions", "stage", "10", 97, 9.0, failures={"timeout": 2}))
     text = build_verdict(folder(others, (failing,), outcomes={"tools": crossed})).text
-    assert "3 failures in 100 calls" in text
-    assert " 5 failures in " in text
+    assert "3 of 100 calls" in text
+    assert " 5 of 259 calls failed" in text
+
+
+def test_a_row_over_the_limit_is_named_where_the_scenario_as_a_whole_kept_it() -> None:
+    failing = stage(10, 9.0, failures={"timeout": 30})
+    outcomes = {"sessions": ScenarioResult("sessions", "thresholds crossed", 99)}
+    run = folder((stage(1, 9.0), failing, stage(100, 9.0)), outcomes=outcomes)
+    assert describe_excess(run, "sessions") == ("30 of 600 calls at 10 sessions (5 %, limit 1 %)")
 
 
 def test_an_aborted_run_says_why_and_that_its_numbers_are_partial() -> None:
     why = "60% of the requests of the last 30 s failed"
     aborted = ScenarioResult("tools", "aborted", 105, reason=why)
     run = folder(LADDER, TOOLS, outcomes={"tools": aborted})
-    assert build_verdict(run).text.startswith(f"Aborted: tool-call mix: {why}.")
+    assert build_verdict(run).text.startswith(f"Aborted in tool-call mix: {why}.")
     assert "The numbers are partial." in render_markdown(run)
 
 
@@ -213,25 +221,24 @@ def test_a_generator_that_was_the_bottleneck_is_named_instead_of_the_target() ->
     run = folder(LADDER, TOOLS, outcomes={"sessions": late, "tools": busy})
     verdict = build_verdict(run)
     assert verdict.level == "warning"
-    assert (
-        "in concurrent sessions the load generator made its calls late, p95 230 ms" in verdict.text
-    )
-    assert "in tool-call mix the load generator took 93 % of its processors" in verdict.text
-    assert "at most 93 % of the processors, 210 MB, p95 230 ms late" in render_markdown(run)
+    bottleneck = "The load generator was the bottleneck in"
+    assert f"{bottleneck} concurrent sessions (calls sent late: p95 230 ms): " in verdict.text
+    assert f"{bottleneck} tool-call mix (93 % CPU): these numbers say nothing" in verdict.text
+    assert "at most 93 % CPU, 210 MB memory, calls sent 230 ms late (p95)" in render_markdown(run)
 
 
 def test_a_quota_met_in_the_mix_leaves_the_ladder_valid() -> None:
     limited = (row("tools", "tool", "executeSQL", 97, 31.0, failures={"rate_limited": 3}),)
     text = build_verdict(folder(LADDER, limited)).text
-    assert "rate limited, 3 % in tool-call mix." in text
-    assert "Holds 100 sessions" in text
+    assert "rate limited: 3 % in tool-call mix." in text
+    assert "Sustained all 100 sessions" in text
     one_per_cent = (row("tools", "tool", "executeSQL", 99, 31.0, failures={"rate_limited": 1}),)
     assert build_verdict(folder(LADDER, one_per_cent)).level == "good"
 
 
 def test_an_aggregate_row_is_not_counted_again() -> None:
-    assert "in 11,983 calls" in build_verdict(folder(TOOLS)).text
-    assert "in 11,983 calls" in build_verdict(folder(TOOLS[-1:])).text
+    assert "None of 11,983 calls failed." in build_verdict(folder(TOOLS)).text
+    assert "None of 11,983 calls failed." in build_verdict(folder(TOOLS[-1:])).text
 
 
 def test_the_aggregate_stands_below_the_tools() -> None:
@@ -240,7 +247,7 @@ def test_the_aggregate_stands_below_the_tools() -> None:
 
 
 def test_one_machine_for_both_is_said_for_loopback_targets_only() -> None:
-    assert any("shared one machine" in text for text in build_report(smoke()).caveats)
+    assert any("ran on the same machine" in text for text in build_report(smoke()).caveats)
     for host in ("localhost:1", "127.0.0.1:8080", "[::1]:8080"):
         assert build_report(folder(target=Target(host))).caveats
     assert not build_report(folder(target=Target("api.example.com:443"))).caveats
@@ -250,8 +257,8 @@ def test_a_loop_that_the_environment_held_is_no_measure_of_the_target() -> None:
     held = replace(row("tools", "tool", "all", 600, 31.0), held_rate=50.0)
     (caveat,) = build_report(folder((held,))).caveats
     assert caveat == (
-        "Tool-call mix: held at 50.0 calls/s by the environment's max_rps. The rate is that "
-        "limit's, not the target's."
+        "Tool-call mix: the environment's max_rps limited the rate to 50.0 calls/s. The target "
+        "may sustain more."
     )
 
 
@@ -259,8 +266,8 @@ def test_the_stateless_era_has_clients_instead_of_sessions() -> None:
     target = Target("api.example.com", "atlas", "2", "2026-07-28", "stateless")
     turned_away = row("sessions", "opening", "200", 100, 40.0, failures={"timeout": 3})
     report = build_report(folder(COLD_START, (*LADDER, turned_away), target=target))
-    assert report.verdict.text.startswith("Holds 100 clients")
-    assert "clients opened at stage 200: 3 timeouts, of 103" in report.sheets[1].details
+    assert report.verdict.text.startswith("Sustained all 100 clients")
+    assert "opening 200 clients: 3 timeouts (of 103)" in report.sheets[1].details
     assert report.sheets[1].title == "Concurrent clients"
     assert report.sheets[1].columns[0].header == "clients"
 
@@ -268,7 +275,7 @@ def test_the_stateless_era_has_clients_instead_of_sessions() -> None:
 def test_an_open_loop_mix_shows_what_was_offered_and_the_time_from_the_schedule() -> None:
     report = build_report(folder((row("tools", "tool", "all", 600, 31.0, offered=10.0),)))
     assert [column.header for column in report.sheets[2].columns] == [
-        *("tool", "offered/s", "ok/s", "ok", "not ok"),
+        *("tool", "offered/s", "ok/s", "ok", "failed"),
         *("call p50", "call p95", "call p99", "due p50", "due p95", "due p99"),
     ]
 
@@ -343,7 +350,7 @@ def test_failures_are_named_in_words() -> None:
         "new_reason": 1,
     }
     assert format_reasons(failures) == (
-        "100 rejected at the session cap, 12 tool errors internal_error, 3 x HTTP 502, 2 timeouts, "
+        "100 refused by the session cap, 12 tool errors internal_error, 3 x HTTP 502, 2 timeouts, "
         "1 new_reason, 1 unreadable reply"
     )
     assert format_reasons({}) == ""

@@ -341,7 +341,7 @@ def test_a_failed_scenario_fails_the_job_and_the_others_are_kept(
     assert outcomes == {"cold-start": "ok", "tools": "thresholds crossed"}
     assert files.keys() >= {"report.md", "cold-start/rows.json", "tools/rows.json"}
     (comment,) = issue.comments
-    assert "Over its limits: " in comment.body.splitlines()[0]
+    assert "Too many failures in " in comment.body.splitlines()[0]
 
 
 @mark_whole_job

@@ -50,8 +50,8 @@ def fetch_run_artifact(
     number = re.fullmatch(r"([1-9]\d{0,17})-[1-9]\d{0,3}", run_id, re.ASCII)
     if number is None:
         raise ReportError(
-            f"run {run_id!r} is not of GitHub Actions (<GITHUB_RUN_ID>-<attempt>), so that its "
-            "folder is where it was made and nowhere else"
+            f"run {run_id!r} was not made by GitHub Actions (<GITHUB_RUN_ID>-<attempt>): its "
+            "folder exists only where it was made"
         )
     name = f"loadtest-{run_id}"
     github = open_github(settings.variables, f"artifact {name}", PERMISSION, pause)
@@ -84,7 +84,9 @@ def _find_artifact(github: Github, number: int, name: str) -> Artifact:
         ARTIFACTS, "actions.list_workflow_run_artifacts", run_id=number, name=name
     ).artifacts
     if not listed:
-        raise GithubRefusal(f"{github.repository_url}/actions/runs/{number} has none: {_KEPT}")
+        raise GithubRefusal(
+            f"{github.repository_url}/actions/runs/{number} has no artifact: {_KEPT}"
+        )
     if listed[0].expired:
         raise GithubRefusal(_REMEDIES[410])
     return listed[0]
@@ -100,7 +102,7 @@ def _find_address(github: Github, artifact: Artifact, where: str) -> str:
                 raise
             if refusal.location and is_sealed(refusal.location):
                 return refusal.location
-        raise GithubRefusal(f"{github.api_url} does not say where it lies")
+        raise GithubRefusal(f"{github.api_url} does not name its address")
 
 
 def _download(address: str, archive: Path) -> None:
@@ -121,7 +123,7 @@ def _download(address: str, archive: Path) -> None:
                 )
             for chunk in answer.iter_raw():
                 if file.tell() + len(chunk) > MOST_PACKED:
-                    raise GithubRefusal("it is larger than a run ever is: it is not unpacked")
+                    raise GithubRefusal("it is too large for a run: it was not unpacked")
                 file.write(chunk)
     except (httpx2.HTTPError, httpx2.InvalidURL) as failure:
         words = f"its download failed ({explain(failure)}): try again later"
@@ -151,7 +153,7 @@ def _unpack(archive: Path, folder: Path, where: str) -> None:
 def _check_members(members: Sequence[ZipInfo], where: str) -> None:
     size = sum(member.file_size for member in members)
     if len(members) > MOST_MEMBERS or size > MOST_UNPACKED:
-        raise ReportError(f"{where} is larger than a run ever is: it is not unpacked")
+        raise ReportError(f"{where} is too large for a run: it was not unpacked")
     for member in members:
         # As Windows reads it, a name leads astray by both kinds of slash, and by a drive.
         path = PureWindowsPath(member.filename)
@@ -168,7 +170,7 @@ def _check_members(members: Sequence[ZipInfo], where: str) -> None:
             and member.compress_type in {ZIP_STORED, ZIP_DEFLATED}
         ):
             raise ReportError(
-                f"{where} holds {member.filename!r}, as no run does: it is not unpacked"
+                f"{where} contains {member.filename!r}, which no run has: it was not unpacked"
             )
 
 
@@ -177,6 +179,6 @@ def _check_run(folder: Path, where: str) -> None:
         run_id = read_run_folder(folder).run.run_id
     except ResultsError as failure:
         words = str(failure).replace(f"{folder}/", "")
-        raise ReportError(f"{where} is no run folder: {words}") from None
+        raise ReportError(f"{where} is not a run folder: {words}") from None
     if run_id != folder.name:
         raise ReportError(f"{where} is the folder of another run: {run_id!r}")

@@ -12,9 +12,9 @@ _MAY_NOT = (
     f"GITHUB_TOKEN may not do this: it needs the permission '{PERMISSION}' (in a workflow "
     "`permissions: issues: write`)"
 )
-_OTHER = "name another issue in LOADTEST_TRACKING_ISSUE, or none, and one is found or opened"
+_OTHER = "name another issue in LOADTEST_TRACKING_ISSUE, or remove it to find or open one"
 _OF_ISSUE = {
-    301: f"it was transferred to another repository (its address leads there): {_OTHER}",
+    301: f"it was transferred to another repository (its address redirects there): {_OTHER}",
     403: _MAY_NOT,
     404: "there is no such issue, or GITHUB_TOKEN cannot see it: correct LOADTEST_TRACKING_ISSUE "
     f"or GITHUB_REPOSITORY, or give the token the permission '{PERMISSION}'",
@@ -25,8 +25,8 @@ _OF_REPOSITORY = {
     403: _MAY_NOT,
     404: "GITHUB_REPOSITORY does not exist, or GITHUB_TOKEN cannot see it or its issues: it needs "
     f"the permission '{PERMISSION}'",
-    410: "issues are switched off in this repository: switch them on in its settings, or report "
-    "to another one by GITHUB_REPOSITORY",
+    410: "issues are disabled in this repository: enable them in its settings, or name "
+    "another repository in GITHUB_REPOSITORY",
 }
 
 
@@ -48,7 +48,7 @@ def _explain(github: Github, number: int | None, refusal: GithubRefusal) -> str:
     if refusal.status == 403 and "locked" in words:
         return f"{where} is locked: unlock it, or {_OTHER}"
     if refusal.status == 403 and "comments" in words:
-        return f"{where} is full for ever: {_OTHER}"
+        return f"{where} is full and takes no more comments: {_OTHER}"
     if refusal.status == 410 and "disabled" in words:
         return refusal.explain(where, _OF_REPOSITORY)
     return refusal.explain(where, _OF_ISSUE)

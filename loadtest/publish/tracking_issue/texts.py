@@ -11,31 +11,31 @@ _LINK = "<!-- mcp-loadtest {kind}={number} -->"
 def build_body(predecessor: int | None) -> str:
     """Return what a tracking issue says of itself."""
     text = (
-        "Each run of the load test is one comment here; the newest comes last.\n"
+        "Each run of the load test is one comment on this issue. The newest comment is the last.\n"
         "\n"
-        "- The first line is the verdict. Tables follow: a row per stage or tool, with percentiles "
-        "in milliseconds, and the change against the previous comparable run in the cell.\n"
-        "- **Bold** is more than 25 % worse than that run. A *suspected* regression also "
-        "stands out from the spread of the runs before, a *confirmed* one in more than one run; "
-        "it alone fails the job and sets the label `regressed`, and it is no baseline until the "
-        "command below it was typed.\n"
-        "- A run that failed is here too, with its reason and the label `failed`.\n"
+        "- The first line is the verdict. The tables have a row per stage or tool, with latency "
+        "in milliseconds and, in brackets, the change since the previous comparable run.\n"
+        "- **Bold** figures are over 25 % worse. A *suspected* regression is also outside the "
+        "usual spread of earlier runs. A *confirmed* regression was there in more than one run. "
+        "Only a confirmed one fails the job and sets the label `regressed`. It does not become "
+        "the baseline until you run the command in its comment.\n"
+        "- A run that failed is listed with its reason, and sets the label `failed`.\n"
         "\n"
-        "This issue is also the database: each comment carries its run's figures, hidden, and "
-        "later runs are compared with them. They are believed only of comments by the account that "
-        "writes the reports, so discuss freely; but deleting a report takes its run out of the "
-        "history. The label `load-test-history` is how the issue is found."
+        "This issue is also the database: each comment contains the figures of its run as hidden "
+        "text, and later runs are compared with them. Only comments by the reporting account are "
+        "read back, so feel free to discuss here. Do not delete a report: its run would be missing "
+        "from the history. Keep the label `load-test-history`: it is how this issue is found."
     )
     if predecessor is None:
         return text
     link = _LINK.format(kind="predecessor", number=predecessor)
-    return f"Earlier runs are on #{predecessor}.\n\n{text}\n\n{link}"
+    return f"Earlier runs are in #{predecessor}.\n\n{text}\n\n{link}"
 
 
 def build_successor_comment(successor: int) -> str:
     """Return what the last comment of a tracking issue says."""
     link = _LINK.format(kind="successor", number=successor)
-    return f"This issue is nearly full: the history goes on in #{successor}.\n\n{link}"
+    return f"This issue is nearly full: the history continues in #{successor}.\n\n{link}"
 
 
 def find_link(kind: str, text: str | None) -> int | None:

@@ -46,7 +46,7 @@ MOST_CHARS = 60_000
 LEAST_ROOM = 5_000
 # What GitHub asks for between two writes.
 BETWEEN_WRITES_SECONDS = 1.0
-NOT_KEPT = "<sub>Too many figures to keep: later runs are not compared with this one.</sub>"
+NOT_KEPT = "<sub>This run has too many figures to store: later runs are not compared with it.</sub>"
 
 _T = TypeVar("_T")
 
@@ -85,8 +85,8 @@ class Tracker:
         body = text.rstrip() + _pack(entry)
         if len(body) > MOST_CHARS:
             raise ReportError(
-                f"the comment of run {entry.run.run_id} has {len(body):,} characters, and no more "
-                f"than {MOST_CHARS:,} are posted: look into the run folder instead"
+                f"the comment of run {entry.run.run_id} has {len(body):,} characters, over the "
+                f"limit of {MOST_CHARS:,}: read the report in the run folder instead"
             )
         found = self._find_comment(entry.run)
         if found is not None:
@@ -144,9 +144,10 @@ class Tracker:
 
     def _decode(self, comment: Comment) -> Entry:
         if not self._library.is_ours(comment.user):
-            author = comment.user.login if comment.user else "an account that is no more"
+            author = comment.user.login if comment.user else "a deleted account"
             raise PayloadError(
-                f"it is by {author}, and only the Actions bot and this token's account are believed"
+                f"it is by {author}; only comments by the Actions bot and by this token's account "
+                "are read"
             )
         entry = decode_entry(comment.body, comment.html_url)
         assert entry is not None
@@ -262,7 +263,7 @@ class Tracker:
         return replace(issue, labels=labels)
 
     def _ensure_label(self, name: str) -> None:
-        about = "Set and taken off by the load test"
+        about = "Set and removed by the load test"
         try:
             self._write(
                 LABEL_MADE, "issues.create_label", name=name, color=COLOURS[name], description=about
@@ -318,6 +319,6 @@ def _check_stored(comment: Comment, body: str) -> None:
         stored = None
     if stored is None or stored != decode_entry(body):
         raise ReportError(
-            f"{comment.html_url} was written, but GitHub stored something else: later runs are not "
-            "compared with it; post it again"
+            f"{comment.html_url} was written, but GitHub stored something else. Post it again, or "
+            "later runs are not compared with it"
         )

@@ -2,17 +2,24 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtest.compare.judgement import REGRESSED, Change, Comparison, Judgement, Status
+from loadtest.compare.regressions import Evidence
 from loadtest.report.content.formatting import WORSE, format_change, format_figure
 from loadtest.report.content.wording import clean, name_cell
 from loadtest.results.history import Cell, Entry
 from loadtest.results.run import Run
 from loadtest.results.run_folder import RunFolder
 
-FIRST_RUN = "First run: nothing to compare it with."
+FIRST_RUN = "First run: there is nothing to compare it with."
+_EVIDENCE: Mapping[Evidence | None, str] = {
+    "two runs in a row": "second run in a row",
+    "three runs in a row": "third run in a row",
+    "drift": "the level has changed",
+    None: "outside the usual spread",
+}
 MOST_NAMED = 3
 MOST_TOLD = 10
 
@@ -71,7 +78,7 @@ def describe_server(before: Run, after: Run) -> str:
         for run in (before, after)
     ]
     changed = names[0] != names[1] and all(names)
-    return f"The server is now {names[1]}, and was {names[0]}." if changed else ""
+    return f"The server is now {names[1]} (was {names[0]})." if changed else ""
 
 
 def rank_cells(judgement: Judgement, *statuses: Status) -> list[tuple[Cell, Change]]:
@@ -91,7 +98,7 @@ def rank_cells(judgement: Judgement, *statuses: Status) -> list[tuple[Cell, Chan
 def describe_regressions(folder: RunFolder, judgement: Judgement, status: Status) -> Iterator[str]:
     """Yield one sentence that counts the regressions of a status and names the worst."""
     cells = [cell for cell, _ in rank_cells(judgement, status)]
-    after = ", which the next run confirms or not" if status == "suspected" else ""
+    after = " (the next run decides)" if status == "suspected" else ""
     yield from _count(folder, cells, f"{status} regression{'s' * (len(cells) != 1)}{after}")
 
 
@@ -99,7 +106,7 @@ def describe_worse(folder: RunFolder, judgement: Judgement) -> Iterator[str]:
     """Yield one sentence that counts what is bold and within the usual spread."""
     cells = [cell for cell, _ in rank_cells(judgement, "worse")]
     are = "figure is" if len(cells) == 1 else "figures are"
-    what = f"{are} more than {WORSE} worse than before, within the usual spread"
+    what = f"{are} over {WORSE} worse than in the last run; that may be noise"
     yield from _count(folder, cells, what)
 
 
@@ -107,7 +114,7 @@ def describe_better(folder: RunFolder, judgement: Judgement) -> Iterator[str]:
     """Yield one sentence that counts what improved, and names what improved most."""
     cells = [cell for cell, _ in rank_cells(judgement, "better")[::-1]]
     are = "figure is" if len(cells) == 1 else "figures are"
-    yield from _count(folder, cells, f"{are} more than {WORSE} better than before")
+    yield from _count(folder, cells, f"{are} over {WORSE} better than in the last run")
 
 
 def describe_gone(folder: RunFolder, judgement: Judgement) -> Iterator[str]:
@@ -130,31 +137,31 @@ def describe_news(folder: RunFolder, judgement: Judgement) -> Iterator[Remark]:
     for cell, change in regressed[:MOST_TOLD]:
         yield _describe_regression(folder, cell, change)
     if len(regressed) > MOST_TOLD:
-        yield Remark(f"And {len(regressed) - MOST_TOLD} more.")
+        yield Remark(f"{len(regressed) - MOST_TOLD} more regressions are marked in the tables.")
 
 
 def _describe_regression(folder: RunFolder, cell: Cell, change: Change) -> Remark:
     """Say what a figure is and was, since which run, and what shows it."""
     finding, figure = change.finding, cell.figure
     now, before = (format_figure(figure, each) for each in (change.value, change.before or 0.0))
-    parts = [
-        f"{name_cell(folder, cell)}: {now}, usually {before} ({format_change(figure, change)})"
-    ]
+    moved = f"{name_cell(folder, cell)}: {now} ({format_change(figure, change)})"
     since = finding.since if finding else None
-    if finding and since:
-        level = format_figure(figure, finding.after)
-        about = f"at {level} " if finding.evidence == "drift" else ""
-        parts.append(f"{about}since {_name_run(since)}")
-    shown = f" by {finding.evidence}" if finding and finding.evidence else ""
-    shown = " as a drift" if finding and finding.evidence == "drift" else shown
-    parts.append(f"confirmed{shown}" if change.status != "suspected" else "suspected")
-    parts += ["accepted"] if change.status == "accepted" else []
-    return Remark(f"{', '.join(parts)}.", since.url if since else None, change.status)
+    run = f" since {_name_run(since)}" if since else ""
+    if finding and finding.evidence == "drift":
+        moved += f", at about {format_figure(figure, finding.after)}{run}; before that, {before}"
+    else:
+        moved += f", usually {before}{f',{run}' if run else ''}"
+    shown = _EVIDENCE[finding.evidence if finding else None]
+    label = "suspected" if change.status == "suspected" else "confirmed"
+    after = "; accepted" if change.status == "accepted" else ""
+    text = f"{moved}. {label.capitalize()}: {shown}{after}."
+    return Remark(text, since.url if since else None, change.status)
 
 
 def _name_run(entry: Entry) -> str:
-    """Return a run's id, with its day and commit where they are no part of it."""
+    """Return a run's id, with its day and commit unless the id contains them."""
     run = entry.run
-    day = "" if run.started[:10].replace("-", "") in run.run_id else f" of {run.started[:10]}"
+    day = "" if run.started[:10].replace("-", "") in run.run_id else run.started[:10]
     sha = (run.git_sha or "")[:7]
-    return clean(f"run {run.run_id}{day}{f', {sha}' if sha and sha not in run.run_id else ''}")
+    facts = ", ".join(filter(None, (day, sha if sha not in run.run_id else "")))
+    return clean(f"run {run.run_id}{f' ({facts})' if facts else ''}")

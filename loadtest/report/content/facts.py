@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from loadtest.report.content.formatting import (
     NO_DATA,
+    add_ms,
     format_count,
     format_ms,
     format_rate,
@@ -23,12 +24,12 @@ def build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     run = folder.run
     target = run.target
     server = " ".join(filter(None, (target.server_name, target.server_version)))
-    protocol = target.protocol_version or NO_DATA
+    protocol = target.protocol_version or "unknown"
     machine = ", ".join(flatten({k: v for k, v in run.machine.items() if k != SHARED}))
     yield "time", _format_time(run.started, run.ended)
-    yield "git SHA", run.git_sha or "none: not a git checkout"
+    yield "git SHA", run.git_sha or "none (not a git checkout)"
     yield "environment", run.environment
-    yield "target", f"{target.host}, {server or 'server did not say its name'}"
+    yield "target", f"{target.host}, {server or 'unnamed server'}"
     yield "protocol", f"{protocol} ({target.era} era)" if target.era else protocol
     yield "profile", run.profile
     if run.clients != 1:
@@ -37,9 +38,9 @@ def build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     yield "machine", machine or NO_DATA
     if run.generators != 1 or run.engine != "local":
         where = f", in {', '.join(run.regions)}" if run.regions else ""
-        yield "generators", f"{format_count(run.generators)} ({run.engine}){where}"
+        yield "load generators", f"{format_count(run.generators)} ({run.engine}){where}"
     if generators := [result.generator for result in run.scenarios if result.generator]:
-        yield "generator", _describe_load(generators)
+        yield "use of the load generator", _describe_load(generators)
     if run.run_url:
         yield "workflow run", run.run_url
     yield "run folder", "/".join(folder.path.parts[-3:])
@@ -56,18 +57,18 @@ def build_caveats(folder: RunFolder) -> Iterator[str]:
         or host.startswith("127.")
     ):
         yield (
-            "Target and load generator shared one machine: these numbers measure both together, "
-            "and say little about a hosted target."
+            "Target and load generator ran on the same machine. These numbers measure both "
+            "together and say little about a hosted target."
         )
     for row in folder.rows:
         if row.held_rate is not None:
             yield (
-                f"{name_scenario(row.scenario).capitalize()}: held at {format_rate(row.held_rate)} "
-                "calls/s by the environment's max_rps. The rate is that limit's, not the target's."
+                f"{name_scenario(row.scenario).capitalize()}: the environment's max_rps limited "
+                f"the rate to {format_rate(row.held_rate)} calls/s. The target may sustain more."
             )
     for title, result in list_results(folder):
         if result.sessions_left:
-            yield f"{name_units(folder, result.sessions_left)} not seen closed in {title}."
+            yield f"{name_units(folder, result.sessions_left)} could not be closed in {title}."
 
 
 def _describe_load(generators: Sequence[Generator]) -> str:
@@ -76,9 +77,9 @@ def _describe_load(generators: Sequence[Generator]) -> str:
     memory = [item.peak_memory_mb for item in generators if item.peak_memory_mb is not None]
     lateness = [item.lateness_p95_ms for item in generators if item.lateness_p95_ms is not None]
     parts = [
-        *([f"{format_share(max(shares))} of the processors"] if shares else []),
-        *([f"{max(memory):.0f} MB"] if memory else []),
-        *([f"p95 {format_ms(max(lateness))} ms late"] if lateness else []),
+        *([f"{format_share(max(shares))} CPU"] if shares else []),
+        *([f"{max(memory):.0f} MB memory"] if memory else []),
+        *([f"calls sent {add_ms(format_ms(max(lateness)))} late (p95)"] if lateness else []),
     ]
     return f"at most {', '.join(parts)}" if parts else NO_DATA
 

@@ -1,8 +1,9 @@
 """Figures as text, the same in every medium."""
 
 import math
+from collections.abc import Mapping
 
-from loadtest.compare.judgement import WORSE_SHARE, Change
+from loadtest.compare.judgement import REGRESSED, WORSE_SHARE, Change, Status
 from loadtest.compare.knee import Percentile, is_thin
 from loadtest.results.history import Figure
 from loadtest.results.run import Percentiles, Row
@@ -87,6 +88,16 @@ def format_change(figure: Figure, change: Change | None) -> str:
     if change.before <= 0 < change.value:
         return "from 0"
     return _sign(f"{apart / change.before * 100 if apart else 0:+,.0f}", "%")
+
+
+def describe_marks(place: str, worse: str, marks: Mapping[Status | None, str]) -> str:
+    """Return the legend of changes and marks, each as a medium shows it."""
+    names = ", ".join(f"{marks[status]} {status}" for status in REGRESSED)
+    return (
+        f"{place}: the change since the previous comparable run (pp: percentage points). "
+        f"{worse}: over {WORSE} worse. Regressions: {names}; their change is from the usual level "
+        "(the median of earlier runs)."
+    )
 
 
 def _sign(number: str, unit: str) -> str:

@@ -27,7 +27,7 @@ from loadtest.results.run_folder import RunFolder
 class Report:
     """Everything a rendering shows; plain text, not yet escaped for any medium.
 
-    `comparison`, `news` (regressions) and what to do about them are of a run that was judged.
+    `comparison`, `news` (regressions) and `accept_command` exist only for a run that was compared.
     """
 
     run_id: str
@@ -39,7 +39,7 @@ class Report:
     legend: tuple[str, ...]
     comparison: Remark | None = None
     news: tuple[Remark, ...] = ()
-    advice: str = ""
+    accept_command: str = ""
     trend: Trend | None = None
 
     def is_compared(self) -> bool:
@@ -66,7 +66,7 @@ def build_report(
     for scenario in SCENARIOS:
         sheet = build_sheet(folder, scenario, judged.changes, brief=brief)
         gone = ", ".join(list_gone(folder, judged, scenario))
-        lost = f"No longer there: {gone}." if gone else None
+        lost = f"No longer measured: {gone}." if gone else None
         sheets.append(
             replace(
                 sheet,
@@ -83,9 +83,9 @@ def build_report(
         knobs=clean(", ".join(flatten(run.knobs)) or NO_DATA),
         caveats=tuple(build_caveats(folder)),
         sheets=tuple(sheets),
-        legend=tuple(build_legend(sheets)),
+        legend=tuple(build_legend(folder, sheets)),
         comparison=None if judgement is None else comparison,
         news=tuple(describe_news(folder, judged)),
-        advice=f"If that is to stay: {command}" if rank_cells(judged, "confirmed") else "",
+        accept_command=command if rank_cells(judged, "confirmed") else "",
         trend=build_trend(folder, judged, earlier),
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtest.compare.judgement import Change, Status
-from loadtest.compare.knee import MIN_SAMPLES, pick_stages
+from loadtest.compare.knee import MIN_SAMPLES, count_refused, pick_stages
 from loadtest.report.content.changes import Remark
 from loadtest.report.content.formatting import (
     NO_DATA,
@@ -16,14 +16,16 @@ from loadtest.report.content.formatting import (
     format_rate,
     format_share,
 )
+from loadtest.report.content.verdict import describe_excess
 from loadtest.report.content.wording import (
     TITLES,
     clean,
     end_sentence,
     format_reasons,
     name_calls,
+    name_row,
+    name_scenario,
     name_unit,
-    name_units,
 )
 from loadtest.results.history import Cell, Figure, is_aggregate
 from loadtest.results.run import Row, ScenarioResult
@@ -78,7 +80,7 @@ def build_sheet(
     first = {"cold-start": "step", "tools": "tool"}.get(scenario, f"{name_unit(folder)}s")
     headers = tuple((_list_brief if brief else _list_full)(scenario, rows))
     columns = (Column(header, header.replace(" ", "\n").replace("/", "\n/")) for header in headers)
-    cells = (_build_cells(row, changes) for row in rows)
+    cells = (_build_cells(row, changes, brief=brief) for row in rows)
     return Sheet(
         title,
         (Column(first, first, numeric=scenario == "sessions"), *columns),
@@ -86,7 +88,7 @@ def build_sheet(
             (TableCell(clean(row.name)), *(found[header] for header in headers))
             for row, found in zip(rows, cells, strict=True)
         ),
-        remark=_describe_outcome(result, has_rows=bool(rows)),
+        remark=_describe_outcome(folder, result, has_rows=bool(rows)),
         details=tuple(_describe_details(folder, scenario, rows, openings)),
     )
 
@@ -96,7 +98,7 @@ def _list_full(scenario: str, rows: Sequence[Row]) -> Iterator[str]:
         yield "offered/s"
     if scenario != "cold-start":
         yield "ok/s"
-    yield from ("ok", "not ok", *(f"call {name}" for name in PERCENTILES))
+    yield from ("ok", "failed", *(f"call {name}" for name in PERCENTILES))
     if scenario == "sessions" or any(row.response is not None for row in rows):
         yield from (f"due {name}" for name in PERCENTILES)
 
@@ -105,11 +107,11 @@ def _list_brief(scenario: str, _rows: Sequence[Row]) -> Iterator[str]:
     yield from PERCENTILES
     if scenario != "cold-start":
         yield "calls/s"
-    yield "calls not ok"
+    yield "failed"
 
 
-def _build_cells(row: Row, changes: Mapping[Cell, Change]) -> dict[str, TableCell]:
-    """Return the cells of one row by header, of the full and of the brief table."""
+def _build_cells(row: Row, changes: Mapping[Cell, Change], *, brief: bool) -> dict[str, TableCell]:
+    """Return the cells of one row by header."""
 
     def judged(figure: Figure, text: str) -> TableCell:
         change = changes.get(Cell(row.scenario, row.kind, row.name, figure))
@@ -119,17 +121,16 @@ def _build_cells(row: Row, changes: Mapping[Cell, Change]) -> dict[str, TableCel
     if row.count and row.seconds:
         rate = format_rate(row.ok_rate)
     kept = row.offered_rate is None or offered == rate or rate == NO_DATA
-    ok, failed, share = NO_DATA, NO_DATA, NO_DATA
+    ok, failed = NO_DATA, NO_DATA
     if row.count:
-        ok, failed = format_count(row.ok), format_count(bad)
-        share = format_share(bad / row.count)
+        ok = format_count(row.ok)
+        failed = format_share(bad / row.count) if brief else format_count(bad)
     cells = {
         "offered/s": TableCell("" if row.offered_rate is None else offered),
         "ok/s": judged("rate", rate),
         "calls/s": judged("rate", rate if kept else f"{rate} of {offered}"),
         "ok": TableCell(ok),
-        "not ok": judged("failed", failed),
-        "calls not ok": judged("failed", share),
+        "failed": judged("failed", failed),
     }
     for name in PERCENTILES:
         call = format_cell(row, row.duration, name)
@@ -140,13 +141,17 @@ def _build_cells(row: Row, changes: Mapping[Cell, Change]) -> dict[str, TableCel
     return cells
 
 
-def _describe_outcome(result: ScenarioResult | None, *, has_rows: bool) -> str | None:
+def _describe_outcome(
+    folder: RunFolder, result: ScenarioResult | None, *, has_rows: bool
+) -> str | None:
     if result is None:
-        return "No data: not part of this run."
+        return "Not part of this run."
     reason = f": {clean(result.reason)}" if result.reason else ""
+    excess = describe_excess(folder, result.name)
+    crossed = f"Thresholds crossed: {clean(', '.join(result.crossed))}."
     words = {
         "ok": "" if has_rows else "No data.",
-        "thresholds crossed": f"Thresholds crossed: {clean(', '.join(result.crossed))}.",
+        "thresholds crossed": f"Too many failures: {excess}." if excess else crossed,
         "interrupted": end_sentence(f"Interrupted{reason}") + " The numbers are partial.",
         "aborted": end_sentence(f"Aborted{reason}") + " The numbers are partial.",
         "failed": end_sentence(f"Failed{reason}"),
@@ -162,33 +167,45 @@ def _describe_details(
     for row in rows:
         reasons = format_reasons(row.failures)
         if reasons and not (is_aggregate(row) and len(rows) > 1):
-            numbered = scenario == "sessions" and row.name.isdecimal()
-            name = name_units(folder, int(row.name)) if numbered else clean(row.name)
-            yield f"{name}: {reasons}, of {name_calls(row.count)}"
+            yield f"{name_row(folder, row)}: {reasons} (of {name_calls(row.count)})"
     for row in openings:
         reasons = format_reasons(row.failures)
         if reasons:
-            where = f" at stage {clean(row.name)}" if scenario == "sessions" else ""
-            yield f"{name_unit(folder)}s opened{where}: {reasons}, of {format_count(row.count)}"
+            what = name_row(folder, row) if scenario == "sessions" else f"{name_unit(folder)}s"
+            yield f"opening {what}: {reasons} (of {format_count(row.count)})"
 
 
-def build_legend(sheets: Sequence[Sheet]) -> Iterator[str]:
+def build_legend(folder: RunFolder, sheets: Sequence[Sheet]) -> Iterator[str]:
     """Yield the lines that explain the columns in use; marks are explained by each medium."""
     headers = {column.header for sheet in sheets for column in sheet.columns if sheet.rows}
     cells = [cell for sheet in sheets for row in sheet.rows for cell in row]
-    how = ". call: from sending it to its answer"
+    how = ". call: counted from sending"
     if "p50" in headers:
-        how = ", from when they were due by a schedule, else from sending them"
+        how = f", counted from {_describe_start(folder)}"
     elif "due p50" in headers:
-        how += "; due: from when the schedule asked for it"
-    yield f"Times in ms (s where marked) of calls answered ok{how}."
+        how += "; due: counted from the scheduled time"
+    yield f"Latency in ms (s where marked) of successful calls{how}."
     if "calls/s" in headers:
-        yield "calls/s: of calls answered ok."
+        yield "calls/s: successful calls per second."
+    if any(count_refused(row) for row in folder.rows if row.kind != "opening"):
+        yield "failed: includes calls that were refused by a cap or a quota."
     if any(cell.text.startswith(THIN) for cell in cells):
         p50, p95, p99 = (f"{MIN_SAMPLES[name]:,}" for name in PERCENTILES)
-        yield f"{THIN} thin: too few calls behind it (p50 needs {p50}, p95 {p95}, p99 {p99})."
+        yield (f"{THIN} too few calls for a steady value (p50 needs {p50}, p95 {p95}, p99 {p99}).")
     if "due p50" in headers:
         yield (
-            "A stage holds at 90 % or more of its offered rate in ok calls, failures within the "
-            "profile's limit, a due p95 below twice the smallest stage's, and no refusal."
+            "A stage is sustained if at least 90 % of its offered calls succeed, failures stay "
+            "within the profile's limit, its due p95 is below twice that of the smallest stage, "
+            "and nothing is refused."
         )
+
+
+def _describe_start(folder: RunFolder) -> str:
+    """Say from when latency is counted: by scenario where they differ."""
+    measured = [row for row in folder.rows if row.ok and row.kind != "opening"]
+    scheduled = {row.scenario for row in measured if row.response}
+    sent = [name for name in TITLES if name in {row.scenario for row in measured} - scheduled]
+    if not scheduled:
+        return "sending"
+    names = " and ".join(map(name_scenario, sent))
+    return f"their scheduled time{f' ({names}: from sending)' if sent else ''}"

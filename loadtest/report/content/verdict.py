@@ -10,6 +10,7 @@ from loadtest.compare.knee import (
     Knee,
     count_failed,
     count_refused,
+    find_failure_limit,
     find_knee,
     is_rate_limited,
     measure_rate_limited,
@@ -36,8 +37,7 @@ from loadtest.report.content.wording import (
     end_sentence,
     list_results,
     name_calls,
-    name_failures,
-    name_refusals,
+    name_row,
     name_scenario,
     name_units,
 )
@@ -105,8 +105,8 @@ def _describe_failed(folder: RunFolder) -> Iterator[str]:
         yield "No scenario ran."
     for title, result in list_results(folder):
         if result.outcome in {"failed", "aborted"}:
-            word = result.outcome.capitalize()
-            yield f"{word}: {title}: {end_sentence(result.reason or 'no reason given')}"
+            reason = end_sentence(result.reason or "no reason given")
+            yield f"{result.outcome.capitalize()} in {title}: {reason}"
 
 
 def _describe_partial(folder: RunFolder) -> Iterator[str]:
@@ -119,7 +119,7 @@ def _describe_partial(folder: RunFolder) -> Iterator[str]:
     for title, result in list_results(folder):
         if result.faults and result.outcome != "failed":
             faults = "; ".join(fault.describe() for fault in result.faults)
-            yield f"Short of load generators: in {title} {end_sentence(faults)}"
+            yield f"Not every runner did its whole share in {title}: {end_sentence(faults)}"
 
 
 def _describe_rate_limited(folder: RunFolder) -> Iterator[str]:
@@ -131,8 +131,8 @@ def _describe_rate_limited(folder: RunFolder) -> Iterator[str]:
     ]
     if shares:
         yield (
-            f"Not valid for latency: calls were rate limited, {', '.join(shares)}. Have the "
-            "client's quota on the target raised, then run again."
+            f"The latencies are not valid, because calls were rate limited: {', '.join(shares)}. "
+            "Raise the client's quota on the target, then run again."
         )
 
 
@@ -144,12 +144,12 @@ def _describe_generator(folder: RunFolder) -> Iterator[str]:
         late = generator.lateness_p95_ms
         faults = []
         if generator.cpu_share is not None and generator.cpu_share > MOST_CPU_SHARE:
-            faults.append(f"took {format_share(generator.cpu_share)} of its processors")
+            faults.append(f"{format_share(generator.cpu_share)} CPU")
         if late is not None and late > MOST_LATENESS_MS:
-            faults.append(f"made its calls late, p95 {format_ms(late)} ms")
+            faults.append(f"calls sent late: p95 {add_ms(format_ms(late))}")
         yield (
-            f"Generator-bound: in {title} the load generator {' and '.join(faults)}. Do not blame "
-            "the target; use a larger machine or a smaller profile."
+            f"The load generator was the bottleneck in {title} ({', '.join(faults)}): these "
+            "numbers say nothing about the target. Use a larger machine or a smaller profile."
         )
 
 
@@ -157,12 +157,30 @@ def _describe_crossed(folder: RunFolder) -> Iterator[str]:
     for title, result in list_results(folder):
         if not _has_crossed(result):
             continue
-        failed, calls = _count_failures(_leaves(folder.rows, result.name))
-        what = f"{name_failures(failed)} in {name_calls(calls)}"
-        if failed:
-            yield f"Over its limits: {title}, {what} ({format_share(failed / calls)})."
+        if failures := describe_excess(folder, result.name):
+            yield f"Too many failures in {title}: {failures}."
         else:
-            yield f"Over its limits: {title}, {', '.join(result.crossed) or what}."
+            yield f"Thresholds crossed in {title}: {', '.join(result.crossed) or NO_DATA}."
+
+
+def describe_excess(folder: RunFolder, scenario: str) -> str:
+    """Return how many calls of a scenario failed, against the limit; empty where it was kept.
+
+    Where the scenario as a whole kept the limit, its worst row is named.
+    """
+    leaves = _leaves(folder.rows, scenario)
+    limit = find_failure_limit(folder.run)
+    failed, calls = _count_failures(leaves)
+    where = ""
+    if calls and failed <= limit * calls:
+        worst = max(
+            (row for row in leaves if row.count), key=lambda row: count_failed(row) / row.count
+        )
+        failed, calls, where = count_failed(worst), worst.count, f" at {name_row(folder, worst)}"
+    if failed <= limit * calls:
+        return ""
+    shares = f"{format_share(failed / calls)}, limit {format_share(limit)}"
+    return f"{format_count(failed)} of {name_calls(calls)}{where} ({shares})"
 
 
 def _has_crossed(result: ScenarioResult) -> bool:
@@ -172,28 +190,27 @@ def _has_crossed(result: ScenarioResult) -> bool:
 def _describe_knee(folder: RunFolder, knee: Knee | None, judgement: Judgement) -> tuple[bool, str]:
     """Return whether something good is said, and the sentences that say it."""
     if knee is None:
-        return False, "Nothing to say about concurrent sessions: no stage was measured."
+        return False, "No stage of concurrent sessions was measured."
     held = int(knee.holds.name) if knee.holds else 0
     below = [fault for fault in knee.breaks if int(fault.stage.name) < held]
     above = [fault for fault in knee.breaks if int(fault.stage.name) > held]
     sentences = []
     if knee.holds is None:
-        sentences.append("No stage holds.")
+        sentences.append("No stage was sustained.")
     else:
-        rate = format_rate(knee.holds.ok_rate)
+        rate = f"{format_rate(knee.holds.ok_rate)} calls/s"
         cell = Cell(knee.holds.scenario, knee.holds.kind, knee.holds.name, "p95")
         change = format_change("p95", judgement.changes.get(cell))
-        p95 = f"{_p95(knee.holds)} ({change})" if change else _p95(knee.holds)
-        sentences.append(f"Holds {name_units(folder, held)} at {rate} calls/s; {p95}.")
-    sentences += [f"Below that, {_describe_break(folder, fault)}" for fault in below]
-    if above:
-        sentences.append(f"A{_describe_break(folder, above[0])[1:]}")
-    elif knee.holds is not None and not below:
-        whole = any(
+        figures = ", ".join(filter(None, (rate, _p95(knee.holds), change)))
+        is_top = not above and not below
+        is_whole = any(
             result.name == "sessions" and result.outcome in {"ok", "thresholds crossed"}
             for result in folder.run.scenarios
         )
-        sentences.append("No stage broke." if whole else "No stage broke of those measured.")
+        every = "all " if is_top and is_whole and held > 1 else ""
+        most = f", the most that was {'tested' if is_whole else 'measured'}" if is_top else ""
+        sentences.append(f"Sustained {every}{name_units(folder, held)} ({figures}){most}.")
+    sentences += [_describe_break(folder, fault) for fault in (*below, *above[:1])]
     if knee.unjudged and knee.holds is not None:
         sentences.append("Too few calls to say whether latency grows with sessions.")
     return knee.holds is not None and not below, " ".join(sentences)
@@ -204,26 +221,26 @@ def _describe_break(folder: RunFolder, fault: Break) -> str:
     stage = fault.stage
     reasons = []
     if fault.unfinished:
-        reasons.append(f"under way when the run {_ENDINGS.get(fault.unfinished, 'ended')}")
+        reasons.append(f"the run {_ENDINGS.get(fault.unfinished, 'ended')} in this stage")
     if fault.rejected:
-        reasons.append(_count(fault.rejected, fault.attempts, "rejected at the session cap"))
+        reasons.append(_count(fault.rejected, fault.attempts, "refused by the session cap"))
     if fault.limited:
         reasons.append(_count(fault.limited, stage.count, "rate limited"))
     if fault.failed:
         reasons.append(_count(fault.failed, stage.count, "calls failed"))
     if fault.no_data:
-        reasons.append("no call was answered ok" if stage.count else NO_DATA)
+        reasons.append("no call succeeded" if stage.count else NO_DATA)
     if fault.rate_share is not None:
         reasons.append(
-            f"{format_rate(stage.ok_rate)} of {format_rate(stage.offered_rate)} calls/s ok "
-            f"({format_share(fault.rate_share)})"
+            f"{format_rate(stage.ok_rate)} of {format_rate(stage.offered_rate)} calls/s "
+            f"succeeded ({format_share(fault.rate_share)})"
         )
     if fault.slowdown is not None:
         reasons.append(
             f"{_p95(stage)}, {format_rate(fault.slowdown)} times that of "
             f"{name_units(folder, int(smallest.name))}"
         )
-    return f"at {name_units(folder, int(stage.name))}: {'; '.join(reasons)}."
+    return f"Did not sustain {name_units(folder, int(stage.name))}: {'; '.join(reasons)}."
 
 
 def _count(part: int, whole: int, what: str) -> str:
@@ -259,12 +276,9 @@ def _describe_not_ok(folder: RunFolder) -> Iterator[str]:
     refused = sum(map(count_refused, leaves))
     crossed = {result.name for result in folder.run.scenarios if _has_crossed(result)}
     unnamed, _ = _count_failures([row for row in leaves if row.scenario not in crossed])
-    counts = []
-    if unnamed or not failed:
-        counts.append((name_failures(failed), failed))
+    if calls and not failed:
+        yield f"None of {name_calls(calls)} failed."
+    elif unnamed:
+        yield f"{_count(failed, calls, 'calls failed')}."
     if refused:
-        counts.append((name_refusals(refused), refused))
-    if calls and counts:
-        names = " and ".join(name for name, _ in counts)
-        shares = " and ".join(format_share(count / calls) for _, count in counts if count)
-        yield f"{names} in {name_calls(calls)}{f' ({shares})' if shares else ''}."
+        yield f"{_count(refused, calls, 'calls were refused by a cap or a quota')}."

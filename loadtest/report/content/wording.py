@@ -7,7 +7,7 @@ from typing import Any
 
 from loadtest.report.content.formatting import format_count
 from loadtest.results.history import Cell
-from loadtest.results.run import ScenarioResult
+from loadtest.results.run import Row, ScenarioResult
 from loadtest.results.run_folder import RunFolder
 
 TITLES = {
@@ -23,7 +23,7 @@ _REASONS = {
     "incomplete": ("incomplete result", "incomplete results"),
     "unparseable": ("unreadable reply", "unreadable replies"),
     "unauthorized": ("unauthorized", "unauthorized"),
-    "capacity": ("rejected at the session cap", "rejected at the session cap"),
+    "capacity": ("refused by the session cap", "refused by the session cap"),
     "rate_limited": ("rate limited", "rate limited"),
     "cut_off": ("cut off at the end", "cut off at the end"),
 }
@@ -52,16 +52,6 @@ def name_calls(count: int) -> str:
     return f"{format_count(count)} call{'s' * (count != 1)}"
 
 
-def name_failures(count: int) -> str:
-    """Return "1 failure", "1,200 failures"."""
-    return f"{format_count(count)} failure{'s' * (count != 1)}"
-
-
-def name_refusals(count: int) -> str:
-    """Return "1 refusal", "1,200 refusals"."""
-    return f"{format_count(count)} refusal{'s' * (count != 1)}"
-
-
 def name_unit(folder: RunFolder) -> str:
     """Return what a ladder counts: the stateless era has no sessions, but clients at work."""
     return "client" if folder.run.target.era == "stateless" else "session"
@@ -70,6 +60,12 @@ def name_unit(folder: RunFolder) -> str:
 def name_units(folder: RunFolder, count: int) -> str:
     """Return "1 session", "200 clients"."""
     return f"{format_count(count)} {name_unit(folder)}{'s' * (count != 1)}"
+
+
+def name_row(folder: RunFolder, row: Row) -> str:
+    """Return which line of a table is meant: "executeSQL", "100 sessions"."""
+    is_stage = row.scenario == "sessions" and row.name.isdecimal()
+    return name_units(folder, int(row.name)) if is_stage else clean(row.name)
 
 
 def name_scenario(scenario: str) -> str:

@@ -1,11 +1,11 @@
-"""What was not ok, by reason: counted once, over all scenarios."""
+"""The failed calls by reason: each counted once, over all scenarios."""
 
 from collections import Counter
 from collections.abc import Iterator
 
 from loadtest.report.content.formatting import format_count, format_share
 from loadtest.report.content.tables import Column, Sheet, TableCell
-from loadtest.report.content.wording import TITLES, clean, format_reasons, name_units
+from loadtest.report.content.wording import TITLES, format_reasons, name_row
 from loadtest.report.html.vega import Axis, Chart, draw, find_ticks, layer, shorten
 from loadtest.results.history import is_aggregate
 from loadtest.results.run import Row
@@ -46,9 +46,11 @@ def build_failures(folder: RunFolder) -> Chart | None:
         right=MARGIN * 2,
         top=0,
     )
-    more = f" The {MOST_REASONS} commonest are drawn." if len(counts) > MOST_REASONS else ""
-    kinds = f"{len(counts)} kind{'s' * (len(counts) != 1)}"
-    says = f"{format_count(counts.total())} not ok, of {kinds}.{more}"
+    more = (
+        f" The chart shows the {MOST_REASONS} most frequent." if len(counts) > MOST_REASONS else ""
+    )
+    reasons = f"{len(counts)} reason{'s' * (len(counts) != 1)}"
+    says = f"{format_count(counts.total())} failed, for {reasons}.{more}"
     return Chart("Failures by reason", says, picture, _build_data(folder, found))
 
 
@@ -66,13 +68,11 @@ def _list_failures(folder: RunFolder) -> Iterator[tuple[Row, str, int]]:
 
 
 def _build_data(folder: RunFolder, found: list[tuple[Row, str, int]]) -> Sheet:
-    texts = ("scenario", "where", "what", "of all")
-    columns = tuple(Column(text, text, numeric=text == "of all") for text in texts)
+    texts = ("scenario", "where", "reason", "share")
+    columns = tuple(Column(text, text, numeric=text == "share") for text in texts)
     rows = []
     for row, reason, count in found:
-        name = clean(row.name)
-        if row.scenario == "sessions" and row.name.isdecimal():
-            name = name_units(folder, int(row.name))
+        name = name_row(folder, row)
         where = f"opening {name}" if row.kind == "opening" else name
         cells = (TITLES.get(row.scenario, row.scenario), where, format_reasons({reason: count}))
         rows.append(tuple(map(TableCell, (*cells, format_share(count / row.count)))))

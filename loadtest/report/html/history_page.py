@@ -162,7 +162,7 @@ def _describe(series: Series) -> str:
         day = clean(series.entries[start].run.started[:10])
         change = format_change(figure, Change(after, "same", before))
         texts = (format_figure(figure, level) for level in (before, after))
-        parts.append(f"level moved from {' to '.join(texts)} ({change}) on {day}")
+        parts.append(f"level changed from {' to '.join(texts)} ({change}) on {day}")
     count = sum(series.cell in entry.confirmed for entry in series.entries)
     if count:
         parts.append(f"{count} run{'s' * (count != 1)} with a confirmed regression")

@@ -52,9 +52,9 @@ def _build_latency(
     layers += _draw_lines(lines, {name: name for name in lines}, y)
     last = stages[-1]
     says = (
-        f"Response time against concurrent {unit}: "
-        f"{', '.join(f'{name} {add_ms(text)}' for name, text in ends.items())} "
-        f"at {name_units(folder, int(last.name))}. {_describe_knee(folder, knee)}"
+        f"Response time by number of concurrent {unit}; at {name_units(folder, int(last.name))}: "
+        f"{', '.join(f'{name} {add_ms(text)}' for name, text in ends.items())}. "
+        f"{_describe_knee(folder, knee)}"
     )
     return Chart("Latency", says, draw(layers, _scale_x(stages, unit), y, HEIGHT), data)
 
@@ -76,8 +76,8 @@ def _build_throughput(
     last = stages[-1]
     asked = f" of {format_rate(last.offered_rate)} offered" if last.offered_rate else ""
     says = (
-        f"Ok calls a second against concurrent {unit}: {format_rate(last.ok_rate)}{asked} "
-        f"at {name_units(folder, int(last.name))}."
+        f"Successful calls per second by number of concurrent {unit}; at "
+        f"{name_units(folder, int(last.name))}: {format_rate(last.ok_rate)}{asked}."
     )
     x = _scale_x(stages, unit, RATE_RIGHT)
     return Chart("Throughput", says, draw(layers, x, y, HEIGHT, right=RATE_RIGHT), data)
@@ -121,15 +121,15 @@ def _mark_knee(
         yield layer("rect", [span], "shade")
     rule = {"x": at, "y": y.low, "y2": y.high}
     yield layer("rule", [rule], "quiet", strokeDash=[2, 3])
-    label = {"x": at, "y": y.high, "label": f"holds {name_units(folder, at)}"}
+    label = {"x": at, "y": y.high, "label": f"sustained: {name_units(folder, at)}"}
     side = "right" if at > end / 2 else "left"
     yield layer("text", [label], "text", align=side, dy=-7, fontWeight=600)
 
 
 def _describe_knee(folder: RunFolder, knee: Knee | None) -> str:
     if knee is None or knee.holds is None:
-        return "No stage holds."
-    return f"Holds {name_units(folder, int(knee.holds.name))}."
+        return "No stage was sustained."
+    return f"Sustained: {name_units(folder, int(knee.holds.name))}."
 
 
 def _scale_x(stages: Sequence[Row], unit: str, right: int = RIGHT) -> Axis:

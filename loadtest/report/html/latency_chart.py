@@ -26,7 +26,7 @@ MOST_NAME = 24
 LEAST_MS = 0.01
 # Beyond this ratio a linear axis shows the slowest row alone.
 LOG_RATIO = 30
-_HEADERS = ("calls ok", "p50", "p90", "p95", "p99", "max")
+_HEADERS = ("ok", "p50", "p90", "p95", "p99", "max")
 
 
 def build_spread(folder: RunFolder, scenario: str, title: str) -> Chart | None:
@@ -73,9 +73,9 @@ def build_spread(folder: RunFolder, scenario: str, title: str) -> Chart | None:
     y = Axis(0, height, "", shown=False)
     picture = draw(layers, x, y, height, left=MARGIN, right=2 * MARGIN, top=0)
     says = (
-        "Dot: p50; thick to p95, thin to p99, hairline to the slowest call"
-        f"{'; the scale is logarithmic' if x.log else ''}. Only these percentiles are kept of a "
-        "run, so no more of its distribution is drawn."
+        "Dot: p50. Thick bar: up to p95. Thin bar: up to p99. Hairline: up to the slowest call. "
+        f"{'Logarithmic scale. ' if x.log else ''}A run keeps only these percentiles, so the chart "
+        "shows no more of its distribution."
     )
     return Chart(title, says, picture, _build_data(scenario, rows))
 
@@ -91,7 +91,7 @@ def _build_data(scenario: str, rows: Sequence[Row]) -> Sheet:
         cells |= {name: format_cell(row, row.duration, name) for name in PERCENTILES}
         texts = (_name(row), format_count(row.ok), *(cells[name] for name in _HEADERS[1:]))
         lines.append(tuple(map(TableCell, texts)))
-    return Sheet("Times in ms of calls answered ok", columns, tuple(lines))
+    return Sheet("Latency in ms of successful calls", columns, tuple(lines))
 
 
 def _describe(row: Row, latency: Percentiles) -> str:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from loadtest.compare.judgement import BOLD, Judgement, Status
 from loadtest.compare.knee import find_knee
-from loadtest.report.content.formatting import WORSE, format_change, format_figure
+from loadtest.report.content.formatting import describe_marks, format_change, format_figure
 from loadtest.report.content.report import Report, build_report
 from loadtest.report.content.tables import Column, Sheet, TableCell
 from loadtest.report.content.wording import is_address, name_calls, name_cell, name_units
@@ -38,15 +38,11 @@ from loadtest.results.history import Entry
 from loadtest.results.run_folder import RunFolder
 
 _FIRST_SENTENCE = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
-MARKS_LEGEND = (
-    f"Beside a figure is its change (pp: percentage points). Bold: more than {WORSE} worse than "
-    "the previous comparable run. Compared with the usual level instead: a regression that is "
-    "confirmed ▲, suspected △, accepted ✓."
-)
 MARKS: Mapping[Status | None, str] = {"confirmed": "▲", "suspected": "△", "accepted": "✓"}
+MARKS_LEGEND = describe_marks("Beside a figure", "Bold", MARKS)
 TREND_LEGEND = (
-    "The band is the level that runs belong to, a dashed line where that level changed, a red "
-    "diamond a confirmed regression."
+    "Grey band: the level of the runs. Dashed line: where the level changed. Red diamond: a "
+    "confirmed regression."
 )
 
 
@@ -149,7 +145,7 @@ def _describe_no_failure(folder: RunFolder) -> str:
         return "No call was made."
     if folder.run.outcome() in {"ok", "thresholds crossed"}:
         return "No call failed."
-    return f"Of {name_calls(calls)} that were counted none failed; the run did not end as planned."
+    return f"None of {name_calls(calls)} failed, but the run did not end as planned."
 
 
 def _rank_tile(tile: Tile) -> int:
@@ -161,7 +157,7 @@ def _build_tiles(folder: RunFolder, judgement: Judgement) -> Iterator[Tile]:
     knee = find_knee(folder.run, folder.rows)
     if knee is not None:
         held = name_units(folder, int(knee.holds.name)) if knee.holds else "no stage"
-        yield Tile("holds", TableCell(held))
+        yield Tile("sustained", TableCell(held))
     figures = Entry(folder.run, folder.rows).figures
     for cell in pick_key_cells(folder):
         if cell in figures:

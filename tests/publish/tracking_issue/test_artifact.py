@@ -155,8 +155,8 @@ def test_a_run_of_another_machine_has_no_artifact(
     github: GithubServer, fetch: Fetch, runs_dir: Path, run_id: str
 ) -> None:
     assert fail(fetch, runs_dir, run_id) == (
-        f"run {run_id!r} is not of GitHub Actions (<GITHUB_RUN_ID>-<attempt>), so that its folder "
-        "is where it was made and nowhere else"
+        f"run {run_id!r} was not made by GitHub Actions (<GITHUB_RUN_ID>-<attempt>): its "
+        "folder exists only where it was made"
     )
     assert not github.calls
 
@@ -180,8 +180,8 @@ def test_a_run_that_is_not_there_and_one_without_its_artifact_are_told(
     upload(github, b"")
     github.artifacts.pop()
     assert fail(fetch, runs_dir) == (
-        f"{WHERE}: https://github.com/octo/loadtest/actions/runs/17654321098 has none: GitHub "
-        "keeps it for 30 days"
+        f"{WHERE}: https://github.com/octo/loadtest/actions/runs/17654321098 has no artifact: "
+        "GitHub keeps it for 30 days"
     )
 
 
@@ -253,7 +253,7 @@ def test_nothing_is_fetched_from_where_others_may_read_along(
 ) -> None:
     upload(github, b"")
     github.refuse("GET zip", 302, message="", location=address)
-    told = f"{WHERE}: {github.api_url} does not say where it lies"
+    told = f"{WHERE}: {github.api_url} does not name its address"
     assert fail(fetch, runs_dir) == told
 
 
@@ -269,14 +269,14 @@ def test_an_archive_that_is_too_large_is_not_read_to_its_end(
     github: GithubServer, fetch: Fetch, runs_dir: Path
 ) -> None:
     upload(github, bytes(MOST_PACKED + 1))
-    told = f"{WHERE}: it is larger than a run ever is: it is not unpacked"
+    told = f"{WHERE}: it is too large for a run: it was not unpacked"
     assert fail(fetch, runs_dir) == told
 
 
 def test_an_archive_of_too_many_files_or_of_a_bomb_is_not_unpacked(
     github: GithubServer, fetch: Fetch, runs_dir: Path
 ) -> None:
-    told = f"{WHERE} is larger than a run ever is: it is not unpacked"
+    told = f"{WHERE} is too large for a run: it was not unpacked"
     upload(github, pack({f"{place}.log": b"" for place in range(MOST_MEMBERS + 1)}))
     assert fail(fetch, runs_dir) == told
     bomb = pack({"run.json": b"{}", "k6.log": bytes(3_141_592)})
@@ -293,7 +293,7 @@ def test_a_bomb_that_lies_about_its_size_does_not_unpack(
     assert fail(fetch, runs_dir) == f"{WHERE} is damaged: it was not unpacked"
     # Even with a checksum that fits what is left.
     upload(github, packed.replace(word(zlib.crc32(bomb)), word(zlib.crc32(bytes(100)))))
-    assert fail(fetch, runs_dir).startswith(f"{WHERE} is no run folder: run.json cannot be read")
+    assert fail(fetch, runs_dir).startswith(f"{WHERE} is not a run folder: run.json cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_a_file_that_would_lie_outside_is_refused(
     github: GithubServer, fetch: Fetch, runs_dir: Path, made: Path, name: str
 ) -> None:
     upload(github, pack({**read_files(made), name: b"{}"}))
-    told = f"{WHERE} holds {name!r}, as no run does: it is not unpacked"
+    told = f"{WHERE} contains {name!r}, which no run has: it was not unpacked"
     assert fail(fetch, runs_dir) == told
 
 
@@ -323,14 +323,14 @@ def test_a_link_or_a_device_is_refused(
         link.external_attr = (kind | 0o777) << 16
         archive.writestr(link, "/etc/hosts")
     upload(github, packed.getvalue())
-    told = f"{WHERE} holds 'run.json', as no run does: it is not unpacked"
+    told = f"{WHERE} contains 'run.json', which no run has: it was not unpacked"
     assert fail(fetch, runs_dir) == told
 
 
 def test_what_is_encrypted_or_packed_in_another_way_is_refused(
     github: GithubServer, fetch: Fetch, runs_dir: Path
 ) -> None:
-    told = f"{WHERE} holds 'run.json', as no run does: it is not unpacked"
+    told = f"{WHERE} contains 'run.json', which no run has: it was not unpacked"
     packed = io.BytesIO()
     with ZipFile(packed, "w", ZIP_BZIP2) as archive:
         archive.writestr("run.json", b"{}")
@@ -355,7 +355,9 @@ def test_a_member_without_a_name_is_refused(
     github: GithubServer, fetch: Fetch, runs_dir: Path, name: str
 ) -> None:
     upload(github, pack({name: b""}))
-    assert fail(fetch, runs_dir) == f"{WHERE} holds {name!r}, as no run does: it is not unpacked"
+    assert (
+        fail(fetch, runs_dir) == f"{WHERE} contains {name!r}, which no run has: it was not unpacked"
+    )
 
 
 def test_a_damaged_archive_is_told_wherever_the_damage_is(
@@ -374,10 +376,10 @@ def test_what_is_no_run_folder_or_that_of_another_run_is_told(
     github: GithubServer, fetch: Fetch, runs_dir: Path, made: Path
 ) -> None:
     upload(github, pack({f"{RUN_ID}/run.json": b"{}"}))
-    assert fail(fetch, runs_dir) == f"{WHERE} is no run folder: run.json does not exist"
+    assert fail(fetch, runs_dir) == f"{WHERE} is not a run folder: run.json does not exist"
     upload(github, pack({**read_files(made), "tools/rows.json": b'{"version": 1}'}))
     assert fail(fetch, runs_dir).startswith(
-        f"{WHERE} is no run folder: tools/rows.json is damaged at rows: "
+        f"{WHERE} is not a run folder: tools/rows.json is damaged at rows: "
     )
     another = (made / "run.json").read_bytes().replace(b"098-2", b"098-3")
     upload(github, pack({**read_files(made), "run.json": another}))

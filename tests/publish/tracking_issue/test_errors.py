@@ -22,7 +22,7 @@ MAY_NOT = (
     f"HTTP 403: GITHUB_TOKEN may not do this: it needs the permission {PERMISSION} (in a workflow "
     "`permissions: issues: write`)"
 )
-OTHER = "name another issue in LOADTEST_TRACKING_ISSUE, or none, and one is found or opened"
+OTHER = "name another issue in LOADTEST_TRACKING_ISSUE, or remove it to find or open one"
 SECONDARY = "You have exceeded a secondary rate limit."
 
 
@@ -167,8 +167,8 @@ def test_the_limit_of_one_request_is_not_that_of_all(
         ),
         (
             *("POST issues", 410, "Issues has been disabled in this repository."),
-            "HTTP 410: issues are switched off in this repository: switch them on in its settings, "
-            "or report to another one by GITHUB_REPOSITORY",
+            "HTTP 410: issues are disabled in this repository: enable them in its settings, "
+            "or name another repository in GITHUB_REPOSITORY",
         ),
         (
             *("GET issues", 301, "Moved Permanently"),
@@ -198,8 +198,8 @@ def test_what_is_refused_of_the_repository_is_one_line_with_its_remedy(
         ("POST comments", 403, "Resource not accessible by personal access token", MAY_NOT),
         (
             *("GET 7", 410, "Issues are disabled for this repo"),
-            "HTTP 410: issues are switched off in this repository: switch them on in its settings, "
-            "or report to another one by GITHUB_REPOSITORY",
+            "HTTP 410: issues are disabled in this repository: enable them in its settings, "
+            "or name another repository in GITHUB_REPOSITORY",
         ),
     ],
 )
@@ -231,8 +231,8 @@ def test_an_issue_that_is_no_more_is_told_with_its_remedy(
     assert told == f"{ISSUE}: HTTP 410: it was deleted: {OTHER}"
     github.add_issue(7, gone=301)
     assert fail(new_tracker, LOADTEST_TRACKING_ISSUE="7") == (
-        f"{ISSUE}: HTTP 301: it was transferred to another repository (its address leads there): "
-        f"{OTHER}"
+        f"{ISSUE}: HTTP 301: it was transferred to another repository (its address "
+        f"redirects there): {OTHER}"
     )
 
 
@@ -253,7 +253,7 @@ def test_an_issue_that_filled_up_meanwhile_is_told_with_its_remedy(
         github.add_comment(7, "I would like to add.", "a-stranger")
     with pytest.raises(ReportError) as failure:
         tracker.post(full_run(), "Holds.")
-    assert str(failure.value) == f"{ISSUE} is full for ever: {OTHER}"
+    assert str(failure.value) == f"{ISSUE} is full and takes no more comments: {OTHER}"
     assert len(issue.comments) == MOST_COMMENTS
 
 

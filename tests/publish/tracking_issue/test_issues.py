@@ -78,10 +78,12 @@ def test_an_issue_that_is_nearly_full_gets_a_successor_and_both_say_so(
     posted = tracker.post(full_run(), "Holds.")
     new = github.issues[4]
     assert (posted.issue, posted.created) == (4, True)
-    assert new.body.startswith("Earlier runs are on #3.\n")
+    assert new.body.startswith("Earlier runs are in #3.\n")
     assert new.labels == [LABEL]
     assert [find_run_id(comment.body) for comment in new.comments] == ["17654321098-1"]
-    assert old.comments[-1].body.startswith("This issue is nearly full: the history goes on in #4.")
+    assert old.comments[-1].body.startswith(
+        "This issue is nearly full: the history continues in #4."
+    )
     assert old.labels == ["bug"]
     for variables in ({}, {"LOADTEST_TRACKING_ISSUE": "3"}):
         later = new_tracker(**variables)

@@ -37,7 +37,7 @@ def test_the_first_post_opens_the_issue_with_its_label_and_text(
     issue = github.issues[1]
     assert issue.title == "MCP load-test results history"
     assert issue.labels == [LABEL]
-    assert "Each run of the load test is one comment here" in issue.body
+    assert "Each run of the load test is one comment on this issue" in issue.body
     (comment,) = issue.comments
     assert comment.body == f"Holds 100 sessions.\n\n{encode_entry(full_run())}"
     assert posted.url.endswith(f"/octo/loadtest/issues/1#issuecomment-{comment.id}")
@@ -236,12 +236,12 @@ def test_a_payload_by_a_stranger_a_damaged_and_a_newer_one_are_skipped_by_a_line
     reading = new_tracker().read_recent()
     assert list_ids(reading.entries) == ["run-1"]
     assert [line.partition("#issuecomment-")[2] for line in reading.skipped] == [
-        "9002 is skipped: it is by a-stranger, and only the Actions bot and this token's account "
-        "are believed",
+        "9002 is skipped: it is by a-stranger; only comments by the Actions bot and by this "
+        "token's account are read",
         "9003 is skipped: its payload is damaged",
         "9004 is skipped: its payload has version 2, newer than 1: update this checkout",
-        "9005 is skipped: it is by an account that is no more, and only the Actions bot and this "
-        "token's account are believed",
+        "9005 is skipped: it is by a deleted account; only comments by the Actions bot and by this "
+        "token's account are read",
     ]
 
 

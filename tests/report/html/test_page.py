@@ -30,6 +30,7 @@ BLOCKS = {
     "dd",
     "caption",
     "summary",
+    "pre",
     "text",
     "title",
     "desc",
@@ -114,7 +115,7 @@ def test_every_chart_has_a_name_a_description_and_its_figures() -> None:
     assert len(figures) == 13
     for figure in figures:
         assert re.search(r'<svg role="img" [^>]*><title>[^<]+</title><desc>[^<]+</desc>', figure)
-        assert "<summary>Figures behind it</summary>" in figure
+        assert "<summary>Show the figures</summary>" in figure
         assert figure.count("<tbody>") == 1
     ids = [attributes["id"] for _, attributes in Reader(page).tags if "id" in attributes]
     assert ids == []
@@ -146,25 +147,25 @@ def test_a_stage_without_data_is_no_point_and_the_rest_is_drawn() -> None:
 
 
 def test_where_the_ladder_holds_is_written_into_its_charts() -> None:
-    assert PAGES["regressed"]().count(">holds 50 sessions</text>") == 2
-    assert PAGES["stateless"]().count(">holds 100 clients</text>") == 2
+    assert PAGES["regressed"]().count(">sustained: 50 sessions</text>") == 2
+    assert PAGES["stateless"]().count(">sustained: 100 clients</text>") == 2
     assert "holds" not in PAGES["failed"]()
 
 
 def test_a_level_that_moved_is_told_with_its_day() -> None:
     page = PAGES["moved"]()
-    assert "level moved from 17 ms to 25 ms (+43 %) on 2026-04-20" in page
+    assert "level changed from 17 ms to 25 ms (+43 %) on 2026-04-20" in page
 
 
 def test_a_drift_that_was_judged_begins_a_level() -> None:
     words = " ".join(Reader(PAGES["regressed"]()).lines)
     assert "runMetric p50" in words
-    assert "level moved from 1042 ms to 1240 ms (+19 %) on 2026-06-08" in words
+    assert "level changed from 1042 ms to 1240 ms (+19 %) on 2026-06-08" in words
 
 
 def test_what_is_confirmed_begins_a_level_in_the_run_in_which_it_came() -> None:
     words = " ".join(Reader(PAGES["regressed"]()).lines)
-    assert "level moved from 74 ms to 104 ms (+40 %) on 2026-07-27" in words
+    assert "level changed from 74 ms to 104 ms (+40 %) on 2026-07-27" in words
 
 
 def test_the_worst_stands_first_on_a_page() -> None:
@@ -185,8 +186,8 @@ def test_a_run_that_failed_or_was_rate_limited_claims_no_more_than_it_measured()
     assert "p: No call failed." in Reader(PAGES["compared"]()).lines
     limited = PAGES["rate-limited"]()
     assert ">no stage<" in limited
-    assert "5,230 refusals in 10,073 calls" in limited
-    assert "holds 100" not in limited.lower()
+    assert "5,230 of 10,073 calls were refused" in limited
+    assert "sustained: 100" not in limited.lower()
 
 
 def test_of_many_regressions_the_worst_are_drawn_and_the_leading_figures_all_the_same() -> None:
