@@ -4,17 +4,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
 from loadtest.github.workflow_commands import build_mask
 from loadtest.mint.oauth.refresh import refresh_slots
-from loadtest.mint.oauth.request import ClientRequest, Endpoint, MintRequest, Timings, ToolCall
+from loadtest.mint.oauth.request import ClientRequest, Endpoint, Timings, ToolCall
 from loadtest.mint.options import MintOptions
 from loadtest.state.bearers import Bearer
 from loadtest.state.clients import ClientStore
 from loadtest.target.rest_client import find_second_factor, open_session
+
+if TYPE_CHECKING:
+    from loadtest.mint.browser.session import SignInRequest
 
 SELF_MINT_TTL_SECONDS = (60, 3600)
 # Who a client is that signs in as itself, beside its secret or key.
@@ -77,7 +81,7 @@ def mint_slots(order: Order, slots: tuple[int, ...]) -> tuple[dict[int, Bearer],
 def mint_pool(
     client: ClientRequest,
     slots: tuple[int, ...],
-    build_sign_in: Callable[[tuple[int, ...]], MintRequest],
+    build_sign_in: Callable[[tuple[int, ...]], "SignInRequest"],
     *,
     refresh: bool = True,
 ) -> tuple[dict[int, Bearer], Timings]:
@@ -90,7 +94,7 @@ def mint_pool(
     bearers = refresh_slots(client, slots) if refresh else {}
     lacking = tuple(slot for slot in slots if slot not in bearers)
     if lacking:
-        from loadtest.mint.oauth.authorization_code import sign_in_slots
+        from loadtest.mint.browser.session import sign_in_slots
 
         signed_in, timings = sign_in_slots(build_sign_in(lacking), lacking)
         bearers |= dict(zip(lacking, signed_in, strict=True))
@@ -114,8 +118,9 @@ def _build_client(order: Order) -> ClientRequest:
     )
 
 
-def _build_sign_in(order: Order, client: ClientRequest, slots: tuple[int, ...]) -> MintRequest:
+def _build_sign_in(order: Order, client: ClientRequest, slots: tuple[int, ...]) -> "SignInRequest":
     from loadtest.mint.browser.launcher import find_choice
+    from loadtest.mint.browser.session import SignInRequest
     from loadtest.mint.oauth.registration import register_with_session
 
     settings = order.settings
@@ -130,8 +135,9 @@ def _build_sign_in(order: Order, client: ClientRequest, slots: tuple[int, ...]) 
             register_with_session(client, *who, slots, scope, second_factor=second_factor)
 
     register(slots, environment.scope)
-    return MintRequest(
-        **{spec.name: getattr(client, spec.name) for spec in fields(client)},
+    return SignInRequest(
+        **{spec.name: getattr(client, spec.name) for spec in fields(client)}
+        | {"register": register},
         email=email,
         password=password,
         browser=find_choice(settings.browser_record),
@@ -139,7 +145,6 @@ def _build_sign_in(order: Order, client: ClientRequest, slots: tuple[int, ...]) 
         sign_in_origins=settings.find_sign_in_origins(),
         headed=order.options.headed,
         slow_ms=order.options.slow_ms,
-        register=register,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import LoadtestError, MintError, ProvisionError, ReportError
 from loadtest.github.client import GithubRefusal, open_github
-from loadtest.mint.oauth import authorization_code
+from loadtest.mint.oauth import sdk
 from loadtest.mint.oauth.discovery import discover
 from loadtest.publish.webhook import call_webhook
 from loadtest.target import mcp_client
@@ -86,7 +86,7 @@ def test_pages_of_tools_that_are_each_slow_are_bounded_together(
 def test_looking_for_an_authorization_server_is_bounded(
     answer: Answer, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authorization_code, "REQUEST_SECONDS", SECONDS if "time" in words else 60.0)
+    monkeypatch.setattr(sdk, "REQUEST_SECONDS", SECONDS if "time" in words else 60.0)
     with HostileServer(answer) as server:
         said = refuse(MintError, lambda: discover(f"{server.url}/mcp"))
     assert said.startswith("mint failed at discovery: ")

@@ -16,8 +16,9 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Environment, Limits, Pages
 from loadtest.errors import MintError
 from loadtest.mint.browser.launcher import BrowserChoice
+from loadtest.mint.browser.session import SignInRequest
 from loadtest.mint.oauth.non_interactive import MachineClient, mint_by_client_credentials
-from loadtest.mint.oauth.request import MintRequest, Timings
+from loadtest.mint.oauth.request import Timings
 from loadtest.mint.oauth.revocation import revoke_all
 from loadtest.mint.pool import mint_pool
 from loadtest.state.bearers import Bearer, read_bearers, write_bearers
@@ -64,14 +65,14 @@ class ForeignServer(BaseModel):
         return Observed.model_validate(httpx.get(f"{self.origin}/observed").json())
 
 
-def mint(request: MintRequest) -> tuple[Bearer, Timings]:
+def mint(request: SignInRequest) -> tuple[Bearer, Timings]:
     """Mint for one client: by refresh where that does, else by the browser."""
     bearers, timings = mint_pool(request, (0,), lambda _: request)
     return bearers[0], timings
 
 
 Serve = Callable[..., ForeignServer]
-RequestFor = Callable[..., MintRequest]
+RequestFor = Callable[..., SignInRequest]
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def read_line(process: "subprocess.Popen[str]") -> str:
 def request_for(browser_choice: BrowserChoice, tmp_path: Path) -> RequestFor:
     """Ask for a bearer of one of a server's MCP endpoints."""
 
-    def build(server: ForeignServer, path: str = "/mcp", **changes: Any) -> MintRequest:
+    def build(server: ForeignServer, path: str = "/mcp", **changes: Any) -> SignInRequest:
         environment = Environment(
             target="hosted",
             default_profile="smoke",
@@ -132,7 +133,7 @@ def request_for(browser_choice: BrowserChoice, tmp_path: Path) -> RequestFor:
             workspace_claim=server.workspace_claim,
             pages=PAGES,
         )
-        return MintRequest(
+        return SignInRequest(
             mcp_url=server.origin + path,
             environment=environment.model_copy(update=changes),
             email=server.login,
@@ -146,11 +147,11 @@ def request_for(browser_choice: BrowserChoice, tmp_path: Path) -> RequestFor:
     return build
 
 
-def give_client(request: MintRequest, server: ForeignServer, client_id: str) -> MintRequest:
+def give_client(request: SignInRequest, server: ForeignServer, client_id: str) -> SignInRequest:
     return replace(request, client_id=client_id, client_secret=server.secrets[client_id])
 
 
-def refuse(request: MintRequest) -> MintError:
+def refuse(request: SignInRequest) -> MintError:
     with pytest.raises(MintError) as caught:
         mint(request)
     assert request.password.get_secret_value() not in str(caught.value)

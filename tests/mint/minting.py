@@ -7,7 +7,8 @@ from typing import Any
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Environment, Limits
 from loadtest.mint.browser.launcher import BrowserChoice
-from loadtest.mint.oauth.request import MintRequest, Timings
+from loadtest.mint.browser.session import SignInRequest
+from loadtest.mint.oauth.request import Timings
 from loadtest.mint.pool import mint_pool
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedClient, SeedUser
@@ -51,7 +52,7 @@ def build_request(
     tell: Callable[[str], None] = lambda _: None,
     environment: dict[str, Any] | None = None,
     **changes: Any,
-) -> MintRequest:
+) -> SignInRequest:
     """Return a request to mint for the seeded user's workspace."""
     (workspace,) = (found for found in target.workspaces() if found.slug == SLUG)
     arguments: dict[str, Any] = {
@@ -64,10 +65,10 @@ def build_request(
         "browser": browser,
         "state_dir": state_dir,
     }
-    return MintRequest(**(arguments | changes))
+    return SignInRequest(**(arguments | changes))
 
 
-def mint(request: MintRequest) -> tuple[Bearer, Timings]:
+def mint(request: SignInRequest) -> tuple[Bearer, Timings]:
     """Mint for one client: by refresh where that does, else by the browser."""
     bearers, timings = mint_pool(request, (0,), lambda _: request)
     return bearers[0], timings

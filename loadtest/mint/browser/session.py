@@ -3,20 +3,62 @@
 import asyncio
 import time
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loadtest.common.redaction import learn
+from loadtest.common.redaction import SecretStr, learn
 from loadtest.errors import BrowserError, MintError
+from loadtest.mint.browser.driver import run
 from loadtest.mint.browser.failure_capture import keep_evidence
-from loadtest.mint.browser.launcher import answered, open_browser
+from loadtest.mint.browser.launcher import BrowserChoice, answered, open_browser
 from loadtest.mint.browser.sign_in import SignInFlow
+from loadtest.mint.oauth.authorization_code import mint_slot
 from loadtest.mint.oauth.callback import Callback
-from loadtest.mint.oauth.request import MintRequest, Timings
+from loadtest.mint.oauth.request import ClientRequest, Timings
+from loadtest.state.bearers import Bearer
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, Page
 
 COOKIE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignInRequest(ClientRequest):
+    """Whom to sign in, and how.
+
+    `sign_in_origins` are where credentials may be typed, beside the servers' own; `slow_ms` slows
+    the browser down for a person who watches (`headed`).
+    """
+
+    email: str
+    password: SecretStr
+    browser: BrowserChoice
+    totp_secret: SecretStr | None = None
+    sign_in_origins: frozenset[str] = frozenset()
+    headed: bool = False
+    slow_ms: float = 0.0
+
+
+def sign_in_slots(
+    request: SignInRequest, slots: tuple[int, ...]
+) -> tuple[tuple[Bearer, ...], Timings]:
+    """Mint a verified bearer per slot through the browser, and say where the time went.
+
+    Raises MintError and BrowserError.
+    """
+    return run(_sign_in_slots(request, slots))
+
+
+async def _sign_in_slots(
+    request: SignInRequest, slots: tuple[int, ...]
+) -> tuple[tuple[Bearer, ...], Timings]:
+    began = time.monotonic()
+    timings = Timings()
+    async with SignInBrowser(request, timings, len(slots)) as browser:
+        bearers = tuple([await mint_slot(request, slot, browser.sign_in) for slot in slots])
+    timings.total_seconds = time.monotonic() - began
+    return bearers, timings
 
 
 class SignInBrowser:
@@ -25,7 +67,7 @@ class SignInBrowser:
     One context for all: who signed in for the first client need not type a password again.
     """
 
-    def __init__(self, request: MintRequest, timings: Timings, sign_ins: int) -> None:
+    def __init__(self, request: SignInRequest, timings: Timings, sign_ins: int) -> None:
         self._request = request
         self._timings = timings
         self._left = sign_ins
@@ -89,7 +131,7 @@ class SignInBrowser:
             request.password,
             request.tell,
             totp_secret=request.totp_secret,
-            origins=origins,
+            origins=origins | request.sign_in_origins,
             workspace=(request.workspace_id,) if request.workspace_id else (),
         )
         try:

@@ -6,12 +6,13 @@ from typing import Any
 
 import httpx2
 
-from loadtest.common.http import explain
+from loadtest.common.http import explain, open_client
 from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import SecretStr, learn
 from loadtest.errors import MintError
 from loadtest.mint.oauth.exchange import check_secure, describe_refusal, parse_object
 from loadtest.mint.oauth.request import (
+    REQUEST_SECONDS,
     SESSION_HEADER,
     Endpoint,
     Grant,
@@ -27,6 +28,12 @@ UNKNOWN_LIFE_SECONDS = 300.0
 # Scopes that ask the authorization server for something, and are not the resource's to grant.
 NOT_OF_THE_RESOURCE = frozenset({"offline_access", "openid", "profile", "email"})
 TELL_SKEW_SECONDS = 5.0
+
+
+def accept(endpoint: Endpoint, grant: Grant) -> Bearer:
+    """Verify what the flow was given."""
+    with open_client(REQUEST_SECONDS) as http:
+        return check_grant(endpoint, grant, http)
 
 
 def check_grant(

@@ -1,13 +1,8 @@
-"""The authorization-code flow: the MCP SDK speaks OAuth, Chromium signs in, we check the result."""
+"""The authorization-code flow: the MCP SDK speaks OAuth, a browser signs in, we check the token."""
 
 import asyncio
-import logging
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-import httpx2
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.auth.utils import extract_scope_from_www_auth, union_scopes
 from mcp.shared.auth import (
@@ -16,41 +11,23 @@ from mcp.shared.auth import (
     OAuthClientMetadata,
 )
 
-from loadtest.common.http import open_async_client, open_client
-from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.config.models import parse_origin
 from loadtest.errors import MintError
-from loadtest.mint.browser.driver import run
-from loadtest.mint.browser.session import SignInBrowser
-from loadtest.mint.oauth.acceptance import check_grant
+from loadtest.mint.oauth.acceptance import accept
 from loadtest.mint.oauth.callback import Callback, listen
 from loadtest.mint.oauth.challenge import ask_endpoint
 from loadtest.mint.oauth.exchange import Exchange
-from loadtest.mint.oauth.request import (
-    REQUEST_SECONDS,
-    UNKNOWN_CLIENT,
-    Endpoint,
-    Grant,
-    MintRequest,
-    Timings,
-    build_client_metadata,
-)
+from loadtest.mint.oauth.request import UNKNOWN_CLIENT, ClientRequest, build_client_metadata
+from loadtest.mint.oauth.sdk import FixedScope, open_sdk_client, take_grant
 from loadtest.mint.oauth.storage import SlotStorage
-from loadtest.mint.oauth.transport import PatientTransport
 from loadtest.state.bearers import Bearer
 from loadtest.state.clients import ClientStore
 
+# Goes from an authorization URL to the callback; types credentials at these origins only.
+SignIn = Callable[[str, Callback, frozenset[str]], Awaitable[None]]
 # How often a refusal for want of scope is answered by asking for more.
 STEP_UPS = 2
-
-
-class FixedScope(OAuthClientMetadata):
-    """Client metadata whose scope stays as given: the SDK would ask for all on offer."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name != "scope":
-            super().__setattr__(name, value)
 
 
 class _WantsScopeError(Exception):
@@ -61,33 +38,12 @@ class _WantsScopeError(Exception):
         self.refusal = refusal
 
 
-def sign_in_slots(
-    request: MintRequest, slots: tuple[int, ...]
-) -> tuple[tuple[Bearer, ...], Timings]:
-    """Mint a verified bearer per slot through the browser, and say where the time went.
+async def mint_slot(request: ClientRequest, slot: int, sign_in: SignIn) -> Bearer:
+    """Mint for one client, starting over where that is the cure.
 
     Follows the MCP authorization specification (2025-03-26 to 2026-07-28): RFC 9728 and RFC 8414
     discovery, RFC 7591 registration (once per client and issuer), RFC 7636 S256, RFC 9207 `iss`,
-    RFC 8707 `resource`. Raises MintError, whose message names the step, and BrowserError.
-    """
-    # The SDK logs a traceback of what it also raises, with state and token replies in it.
-    logging.getLogger("mcp.client.auth.oauth2").disabled = True
-    return run(_sign_in_slots(request, slots))
-
-
-async def _sign_in_slots(
-    request: MintRequest, slots: tuple[int, ...]
-) -> tuple[tuple[Bearer, ...], Timings]:
-    began = time.monotonic()
-    timings = Timings()
-    async with SignInBrowser(request, timings, len(slots)) as browser:
-        bearers = tuple([await _mint_slot(request, slot, browser) for slot in slots])
-    timings.total_seconds = time.monotonic() - began
-    return bearers, timings
-
-
-async def _mint_slot(request: MintRequest, slot: int, browser: SignInBrowser) -> Bearer:
-    """Mint for one client, starting over where that is the cure.
+    RFC 8707 `resource`. Raises MintError, whose message names the step.
 
     A registration that the server has forgotten is made anew, once. A code exchange that met a
     rate limit is never repeated; after a wait a new code is asked for. Want of scope (RFC 6750,
@@ -103,7 +59,7 @@ async def _mint_slot(request: MintRequest, slot: int, browser: SignInBrowser) ->
         storage = SlotStorage(store, slot, _build_given_client(request), exchange, request.hide)
         is_ours = storage.remembered is not None and request.client_id is None
         try:
-            return await _run_flow(request, storage, exchange, browser, scope)
+            return await _run_flow(request, storage, exchange, sign_in, scope)
         except _WantsScopeError as wanting:
             if not step_ups:
                 raise wanting.refusal from None
@@ -127,15 +83,15 @@ async def _mint_slot(request: MintRequest, slot: int, browser: SignInBrowser) ->
 
 
 async def _run_flow(
-    request: MintRequest,
+    request: ClientRequest,
     storage: SlotStorage,
     exchange: Exchange,
-    browser: SignInBrowser,
+    sign_in: SignIn,
     scope: str | None,
 ) -> Bearer:
     # Servers that do not know RFC 8252, section 7.3, take the registered port alone.
     async with listen(storage.redirect_port) as callback:
-        provider = build_provider(request, storage, callback, exchange, browser, scope)
+        provider = build_provider(request, storage, callback, exchange, sign_in, scope)
         async with open_sdk_client(request.tell, exchange) as client:
             answer = await ask_endpoint(client, request.mcp_url, provider, exchange, request.call)
             try:
@@ -152,37 +108,12 @@ async def _run_flow(
     return bearer
 
 
-def accept(endpoint: Endpoint, grant: Grant) -> Bearer:
-    """Verify what the flow was given."""
-    with open_client(REQUEST_SECONDS) as http:
-        return check_grant(endpoint, grant, http)
-
-
-@asynccontextmanager
-async def open_sdk_client(
-    tell: Callable[[str], None],
-    exchange: Exchange,
-    transport: httpx2.AsyncBaseTransport | None = None,
-) -> AsyncIterator[httpx2.AsyncClient]:
-    """Open a client that waits out rate limits and lets `exchange` see what crosses."""
-    hooks: dict[str, list[Callable[..., Any]]] = {
-        "request": [exchange.note_request],
-        "response": [exchange.note_response],
-    }
-    async with open_async_client(
-        REQUEST_SECONDS,
-        transport=transport or PatientTransport(tell),
-        event_hooks=hooks,
-    ) as client:
-        yield client
-
-
 def build_provider(
-    request: MintRequest,
+    request: ClientRequest,
     storage: SlotStorage,
     callback: Callback,
     exchange: Exchange,
-    browser: SignInBrowser,
+    sign_in: SignIn,
     scope: str | None,
 ) -> OAuthClientProvider:
     """Hand the SDK our browser as its redirect handler and our listener as its callback."""
@@ -195,7 +126,7 @@ def build_provider(
             context.client_info.token_endpoint_auth_method = _pick_method(request, exchange)
         callback.expect(authorization_url)
         exchange.step = "sign-in"
-        await browser.sign_in(authorization_url, callback, _expected_origins(request, exchange))
+        await sign_in(authorization_url, callback, _expected_origins(request, exchange))
         exchange.step = "callback"
 
     async def take_answer() -> AuthorizationCodeResult:
@@ -224,7 +155,7 @@ def build_provider(
     return provider
 
 
-def _build_given_client(request: MintRequest) -> OAuthClientInformationFull | None:
+def _build_given_client(request: ClientRequest) -> OAuthClientInformationFull | None:
     if request.client_id is None:
         return None
     secret = request.client_secret
@@ -235,44 +166,11 @@ def _build_given_client(request: MintRequest) -> OAuthClientInformationFull | No
     )
 
 
-def _pick_method(request: MintRequest, exchange: Exchange) -> str:
+def _pick_method(request: ClientRequest, exchange: Exchange) -> str:
     return request.environment.client_auth or exchange.pick_secret_method()
 
 
-def _expected_origins(request: MintRequest, exchange: Exchange) -> frozenset[str]:
-    """Return where credentials may be typed: the servers' own origins, and those configured."""
+def _expected_origins(request: ClientRequest, exchange: Exchange) -> frozenset[str]:
+    """Return where credentials may be typed: the servers' own origins."""
     known = [request.mcp_url, exchange.metadata.get("issuer"), exchange.authorization_endpoint]
-    return request.sign_in_origins | {parse_origin(str(url)) for url in known if url}
-
-
-def take_grant(
-    request: Endpoint, provider: OAuthClientProvider, exchange: Exchange, answer: httpx2.Response
-) -> Grant:
-    """Return the token that the endpoint took; raise MintError where it took none."""
-    tokens = provider.context.current_tokens
-    if tokens is None:
-        said = exchange.describe_refusal() or f"HTTP {answer.status_code}"
-        hint = "; if it needs none: LOADTEST_BEARER=none inv mint --via given"
-        words = f"{request.mcp_url} asked for no bearer: {said}{hint * answer.is_success}"
-        raise MintError(words, "discovery")
-    access_token = SecretStr(tokens.access_token)
-    request.hide(access_token)
-    exchange.step = "verification"
-    if answer.status_code in {401, 403}:
-        refusal = exchange.describe_refusal()
-        raise MintError(
-            f"{request.mcp_url} refuses the new bearer: {refusal}",
-            exchange.step,
-            code=exchange.refusal_code,
-        )
-    info = provider.context.client_info
-    return Grant(
-        access_token=access_token,
-        via="browser",
-        audience=provider.context.get_resource_url(),
-        metadata=exchange.metadata,
-        scope=tokens.scope,
-        life_seconds=tokens.expires_in,
-        client_id=info.client_id if info else None,
-        skew_seconds=exchange.skew_seconds,
-    )
+    return frozenset(parse_origin(str(url)) for url in known if url)

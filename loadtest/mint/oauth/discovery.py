@@ -1,7 +1,6 @@
 """What an MCP endpoint says of its authorization, asked without registering or signing in."""
 
 import asyncio
-import logging
 from dataclasses import dataclass
 
 from mcp.client.auth import OAuthClientProvider
@@ -13,10 +12,10 @@ from mcp.shared.auth import (
 from pydantic import AnyUrl
 
 from loadtest.errors import MintError
-from loadtest.mint.oauth.authorization_code import open_sdk_client
 from loadtest.mint.oauth.callback import CALLBACK_PATH
 from loadtest.mint.oauth.challenge import ask_endpoint
 from loadtest.mint.oauth.exchange import Exchange
+from loadtest.mint.oauth.sdk import open_sdk_client
 from loadtest.mint.oauth.storage import Unkept
 
 # Exists nowhere: with a client at hand the SDK registers none.
@@ -55,7 +54,6 @@ class _Reached(Exception):  # noqa: N818 (it ends the flow where we want it to e
 
 def discover(mcp_url: str) -> Discovered:
     """Follow the specification's discovery up to the browser; raise MintError where it ends."""
-    logging.getLogger("mcp.client.auth.oauth2").disabled = True
     return asyncio.run(_discover(mcp_url))
 
 

@@ -1,7 +1,6 @@
 """Ways to a bearer without a browser: a given one, client credentials, the target's self-mint."""
 
 import asyncio
-import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +18,11 @@ from loadtest.common.files import read_whole
 from loadtest.common.http import open_client
 from loadtest.common.redaction import SecretStr, learn
 from loadtest.errors import ConfigError
-from loadtest.mint.oauth.acceptance import check_taken
-from loadtest.mint.oauth.authorization_code import FixedScope, accept, open_sdk_client, take_grant
+from loadtest.mint.oauth.acceptance import accept, check_taken
 from loadtest.mint.oauth.challenge import ask_endpoint
 from loadtest.mint.oauth.exchange import Exchange
 from loadtest.mint.oauth.request import REQUEST_SECONDS, Endpoint
+from loadtest.mint.oauth.sdk import FixedScope, open_sdk_client, take_grant
 from loadtest.mint.oauth.storage import Unkept
 from loadtest.state.bearers import Bearer, parse_claims
 
@@ -46,7 +45,6 @@ class MachineClient:
 
 def mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient) -> Bearer:
     """Get a token for the client itself (MCP extension "OAuth client credentials")."""
-    logging.getLogger("mcp.client.auth.oauth2").disabled = True
     return asyncio.run(_mint_by_client_credentials(endpoint, machine))
 
 

@@ -3,13 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Environment
-
-if TYPE_CHECKING:
-    from loadtest.mint.browser.launcher import BrowserChoice
 
 CLIENT_NAME = "mcp-loadtest"
 REQUEST_SECONDS = 30.0
@@ -48,32 +45,15 @@ class Endpoint:
 class ClientRequest(Endpoint):
     """Which OAuth client mints; `state_dir` holds what is remembered of it.
 
-    `client_id`, `client_secret` and its `issuer` are a client that was given to us.
+    `client_id`, `client_secret` and its `issuer` are a client that was given to us. `register`
+    registers clients for slots that have none, with a scope, where a session may do so; the flow
+    registers what then is lacking.
     """
 
     state_dir: Path
     client_id: str | None = None
     client_secret: SecretStr | None = None
     issuer: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class MintRequest(ClientRequest):
-    """Whom to sign in, and how.
-
-    `register` registers clients for slots that have none, with a scope, where a session may do
-    so; the flow registers what then is lacking. `sign_in_origins` are where credentials may be
-    typed, beside the servers' own; `slow_ms` slows the browser down for a person who watches
-    (`headed`).
-    """
-
-    email: str
-    password: SecretStr
-    browser: "BrowserChoice"
-    totp_secret: SecretStr | None = None
-    sign_in_origins: frozenset[str] = frozenset()
-    headed: bool = False
-    slow_ms: float = 0.0
     register: Callable[[tuple[int, ...], str | None], None] = lambda _slots, _scope: None
 
 

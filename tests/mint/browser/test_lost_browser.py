@@ -20,9 +20,9 @@ from loadtest.common.redaction import SecretStr
 from loadtest.errors import BrowserError, LoadtestError
 from loadtest.mint.browser.driver import run
 from loadtest.mint.browser.launcher import BrowserChoice
-from loadtest.mint.browser.session import SignInBrowser
+from loadtest.mint.browser.session import SignInBrowser, SignInRequest
 from loadtest.mint.oauth.callback import listen
-from loadtest.mint.oauth.request import MintRequest, Timings
+from loadtest.mint.oauth.request import Timings
 from tests.mint.browser.page_server import Page, PageServer, Reply, Visit, finish, page, to
 from tests.mint.minting import build_environment
 from tests.support.waiting import HANG_SECONDS
@@ -82,7 +82,7 @@ def sign_in(
 ) -> Outcome:
     """Sign in through a story; see that no process and no file of a browser is left."""
     outcome = Outcome()
-    request = MintRequest(
+    request = SignInRequest(
         mcp_url="http://127.0.0.1/mcp",
         environment=build_environment(),
         workspace_id=None,

@@ -12,7 +12,7 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings
 from loadtest.errors import BrowserError, MintError
 from loadtest.mint.browser.launcher import BrowserChoice
-from loadtest.mint.oauth.request import MintRequest
+from loadtest.mint.browser.session import SignInRequest
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer
 from tests.mint.minting import mint
@@ -26,14 +26,14 @@ Provisioned = Callable[[ReferenceTarget], Settings]
 @pytest.fixture
 def request_for(
     provisioned: Provisioned, browser_choice: BrowserChoice, tmp_path: Path
-) -> Callable[[ReferenceTarget], MintRequest]:
-    def build(target: ReferenceTarget) -> MintRequest:
+) -> Callable[[ReferenceTarget], SignInRequest]:
+    def build(target: ReferenceTarget) -> SignInRequest:
         settings = provisioned(target)
         who = settings.credentials
         assert who.email is not None
         assert who.password is not None
         assert who.workspace_id is not None
-        return MintRequest(
+        return SignInRequest(
             mcp_url=settings.build_mcp_url(target.api_url, who.workspace_id),
             environment=settings.environment,
             email=who.email,
@@ -47,7 +47,7 @@ def request_for(
     return build
 
 
-RequestFor = Callable[[ReferenceTarget], MintRequest]
+RequestFor = Callable[[ReferenceTarget], SignInRequest]
 
 
 def call_initialize(bearer: Bearer) -> httpx.Response:
@@ -70,7 +70,7 @@ def call_initialize(bearer: Bearer) -> httpx.Response:
     )
 
 
-def refuse(request: MintRequest) -> MintError:
+def refuse(request: SignInRequest) -> MintError:
     with pytest.raises(MintError) as caught:
         mint(request)
     assert "\n" not in str(caught.value)

@@ -16,11 +16,11 @@ from pydantic import AnyUrl
 from loadtest.errors import MintError
 from loadtest.mint.oauth import refresh
 from loadtest.mint.oauth.acceptance import check_grant
-from loadtest.mint.oauth.authorization_code import open_sdk_client, take_grant
 from loadtest.mint.oauth.challenge import ask_endpoint
 from loadtest.mint.oauth.exchange import Exchange
 from loadtest.mint.oauth.refresh import refresh_slots
 from loadtest.mint.oauth.request import ClientRequest, Endpoint
+from loadtest.mint.oauth.sdk import open_sdk_client, take_grant
 from loadtest.mint.oauth.storage import SlotStorage
 from loadtest.mint.oauth.verification import Expected, verify
 from loadtest.state.bearers import parse_claims

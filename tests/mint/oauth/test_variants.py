@@ -17,11 +17,11 @@ from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.context import ROOT
 from loadtest.errors import MintError
 from loadtest.mint.browser.launcher import BrowserChoice
+from loadtest.mint.browser.session import SignInRequest
 from loadtest.mint.oauth.discovery import discover
 from loadtest.mint.oauth.exchange import MACHINES_ALONE
 from loadtest.mint.oauth.non_interactive import take_given
 from loadtest.mint.oauth.request import (
-    MintRequest,
     ToolCall,
     build_initialize,
     build_requests_after_initialize,
@@ -37,7 +37,7 @@ from tests.reference.documents import host_documents
 
 pytestmark = pytest.mark.slow
 
-Start = Callable[..., tuple[ReferenceTarget, MintRequest]]
+Start = Callable[..., tuple[ReferenceTarget, SignInRequest]]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def start(
             request: dict[str, Any] | None = None,
             user: dict[str, Any] | None = None,
             **knobs: Any,
-        ) -> tuple[ReferenceTarget, MintRequest]:
+        ) -> tuple[ReferenceTarget, SignInRequest]:
             target = running.enter_context(build_target(clients, user, new_state(), **knobs))
             state = tmp_path / "state"
             made = build_request(
@@ -88,7 +88,7 @@ def call_tool(bearer: Bearer) -> httpx.Response:
     return answer
 
 
-def refuse(request: MintRequest) -> MintError:
+def refuse(request: SignInRequest) -> MintError:
     with pytest.raises(MintError) as caught:
         mint(request)
     assert "\n" not in str(caught.value)
@@ -274,14 +274,14 @@ def test_a_refresh_needs_no_browser_and_rotates(start: Start) -> None:
     assert (request.state_dir / "clients.json").read_text() != before
 
 
-def change_token_endpoint(request: MintRequest, url: str) -> None:
+def change_token_endpoint(request: SignInRequest, url: str) -> None:
     path = request.state_dir / "clients.json"
     body = json.loads(path.read_text())
     body["clients"][0]["metadata"]["token_endpoint"] = url
     path.write_text(json.dumps(body))
 
 
-def read_refresh_token(request: MintRequest) -> str | None:
+def read_refresh_token(request: SignInRequest) -> str | None:
     found = ClientStore(request.state_dir / "clients.json").find(0, None)
     assert found is not None
     return found.refresh_token

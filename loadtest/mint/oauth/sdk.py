@@ -1,0 +1,79 @@
+"""The MCP SDK's OAuth client, as every grant that asks the MCP endpoint first uses it."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+from mcp.client.auth import OAuthClientProvider
+from mcp.shared.auth import OAuthClientMetadata
+
+from loadtest.common.http import open_async_client
+from loadtest.common.redaction import SecretStr
+from loadtest.errors import MintError
+from loadtest.mint.oauth.exchange import Exchange
+from loadtest.mint.oauth.request import REQUEST_SECONDS, Endpoint, Grant
+from loadtest.mint.oauth.transport import PatientTransport
+
+
+class FixedScope(OAuthClientMetadata):
+    """Client metadata whose scope stays as given: the SDK would ask for all on offer."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "scope":
+            super().__setattr__(name, value)
+
+
+@asynccontextmanager
+async def open_sdk_client(
+    tell: Callable[[str], None],
+    exchange: Exchange,
+    transport: httpx2.AsyncBaseTransport | None = None,
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """Open a client that waits out rate limits and lets `exchange` see what crosses."""
+    # The SDK logs a traceback of what it also raises, with state and token replies in it.
+    logging.getLogger("mcp.client.auth.oauth2").disabled = True
+    hooks: dict[str, list[Callable[..., Any]]] = {
+        "request": [exchange.note_request],
+        "response": [exchange.note_response],
+    }
+    async with open_async_client(
+        REQUEST_SECONDS,
+        transport=transport or PatientTransport(tell),
+        event_hooks=hooks,
+    ) as client:
+        yield client
+
+
+def take_grant(
+    request: Endpoint, provider: OAuthClientProvider, exchange: Exchange, answer: httpx2.Response
+) -> Grant:
+    """Return the token that the endpoint took; raise MintError where it took none."""
+    tokens = provider.context.current_tokens
+    if tokens is None:
+        said = exchange.describe_refusal() or f"HTTP {answer.status_code}"
+        hint = "; if it needs none: LOADTEST_BEARER=none inv mint --via given"
+        words = f"{request.mcp_url} asked for no bearer: {said}{hint * answer.is_success}"
+        raise MintError(words, "discovery")
+    access_token = SecretStr(tokens.access_token)
+    request.hide(access_token)
+    exchange.step = "verification"
+    if answer.status_code in {401, 403}:
+        refusal = exchange.describe_refusal()
+        raise MintError(
+            f"{request.mcp_url} refuses the new bearer: {refusal}",
+            exchange.step,
+            code=exchange.refusal_code,
+        )
+    info = provider.context.client_info
+    return Grant(
+        access_token=access_token,
+        via="browser",
+        audience=provider.context.get_resource_url(),
+        metadata=exchange.metadata,
+        scope=tokens.scope,
+        life_seconds=tokens.expires_in,
+        client_id=info.client_id if info else None,
+        skew_seconds=exchange.skew_seconds,
+    )
