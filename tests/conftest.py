@@ -65,7 +65,7 @@ def _get_timeout(item: pytest.Item) -> float:
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the redactor know no secret of the test before: each is a process of its own."""
-    monkeypatch.setattr(redaction, "known", redaction.Known())
+    monkeypatch.setattr(redaction, "known", redaction.SecretIndex())
 
 
 @pytest.fixture(scope="session")

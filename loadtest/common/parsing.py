@@ -33,7 +33,7 @@ def parse_count(text: str, least: int = 1) -> int:
     return int(text)
 
 
-def tidy_words(text: str, most_chars: int) -> str:
+def tidy_text(text: str, most_chars: int) -> str:
     """Return text from a server as one printable line of at most this length."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= most_chars else f"{line[: most_chars - 1]}…"

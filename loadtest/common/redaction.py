@@ -78,7 +78,7 @@ SecretText = Annotated[str, pydantic.AfterValidator(_learn_text)]
 
 
 @dataclass
-class Known:
+class SecretIndex:
     """An index of secrets: `places` maps a gram, in squeezed lower case, to secrets and offsets."""
 
     values: set[str] = field(default_factory=set)
@@ -120,7 +120,7 @@ class Known:
         return (begin, end) if is_whole or is_piece else (at, at)
 
 
-known = Known()
+known = SecretIndex()
 
 
 def learn(*secrets: str | None) -> None:

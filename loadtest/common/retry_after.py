@@ -16,7 +16,7 @@ def parse_retry_after(text: str | None) -> float | None:
     return float(text) if 1 <= int(text) <= LONGEST_WAIT_SECONDS else None
 
 
-class Answer(Protocol):
+class HttpAnswer(Protocol):
     """The part of an HTTP answer that is needed here."""
 
     @property
@@ -28,35 +28,35 @@ class Answer(Protocol):
         """Return the headers; their names ignore case."""
 
 
-_Answer = TypeVar("_Answer", bound=Answer)
+_Answer = TypeVar("_Answer", bound=HttpAnswer)
 
 
 class RateLimit:
     """Decides how long to wait before one request is repeated after a 429."""
 
-    def __init__(self, what: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, what: str, say: Callable[[str], None]) -> None:
         self._what = what
-        self._tell = tell
+        self._say = say
         self._waits = iter(RATE_WAITS_SECONDS)
 
-    def find_wait(self, answer: Answer) -> float | None:
+    def find_wait(self, answer: HttpAnswer) -> float | None:
         """Return how many seconds to wait before the next try; None if this answer is final."""
         usual = next(self._waits, None) if answer.status_code == 429 else None
         if usual is None:
             return None
         seconds = parse_retry_after(answer.headers.get("retry-after")) or usual
-        self._tell(f"{self._what} is rate limited: waiting {seconds:.0f} s")
+        self._say(f"{self._what} is rate limited: waiting {seconds:.0f} s")
         return seconds
 
 
 def wait_out(
     ask: Callable[[], _Answer],
     what: str,
-    tell: Callable[[str], None],
+    say: Callable[[str], None],
     pause: Callable[[float], None] = time.sleep,
 ) -> _Answer:
     """Call `ask` until the answer is not a 429 or the waits are used up; return the answer."""
-    limit = RateLimit(what, tell)
+    limit = RateLimit(what, say)
     answer = ask()
     while (seconds := limit.find_wait(answer)) is not None:
         pause(seconds)

@@ -31,7 +31,7 @@ class Certificate:
     protocol: str
 
 
-def is_sealed(url: str) -> bool:
+def is_secure(url: str) -> bool:
     """Return whether nobody can read the traffic to a URL: https, or this machine itself."""
     with suppress(ValueError):
         parts = urlsplit(url)

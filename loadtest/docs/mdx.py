@@ -21,7 +21,7 @@ _LONE_TAG = HTML_SEQUENCES[-1][0]
 
 
 @dataclass(frozen=True)
-class Cell:
+class Placeholder:
     """One placeholder: its line (from 1), the row's first cell, the column's header, its text."""
 
     line: int
@@ -76,7 +76,7 @@ def _table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
             token.map, token.children = [line, line + 1], []
             token.content = was = state.src[slice(*cell)]
             row, column = (_unescape_pipes(state, place) for place in (cells[0], header))
-            token.meta = {"span": cell, "cell": Cell(line + 1, row, column, was)}
+            token.meta = {"span": cell, "cell": Placeholder(line + 1, row, column, was)}
         line += 1
     state.line = line
     return True

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from loadtest.common.files import write_text
 from loadtest.config.settings import Settings
-from loadtest.docs.mdx import Cell
+from loadtest.docs.mdx import Placeholder
 from loadtest.docs.placeholders import Rewrite, rewrite_page, split_lines
 from loadtest.errors import DocsError
 
@@ -24,7 +24,7 @@ class PageUpdate:
     """The result for one page; `written` is the page, its preview, or None if not written."""
 
     path: Path
-    cells: tuple[Cell, ...]
+    cells: tuple[Placeholder, ...]
     diff: str
     written: Path | None = None
 

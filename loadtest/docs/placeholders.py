@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markdown_it.token import Token
 
-from loadtest.docs.mdx import Cell, build_parser
+from loadtest.docs.mdx import Placeholder, build_parser
 
 _NEWLINE = re.compile(r"\r\n?|\n")
 _UNIT = r"s|sec|µs|us|ns|min|rps|qps|(?:calls|req|requests)/(?:s|sec|min)|calls|sessions"
@@ -20,7 +20,7 @@ class Rewrite:
     """A page with its placeholders linked, and the cells that were placeholders."""
 
     text: str
-    cells: tuple[Cell, ...]
+    cells: tuple[Placeholder, ...]
 
 
 def rewrite_page(text: str, link: str, *, mdx: bool = True) -> Rewrite:
@@ -33,7 +33,7 @@ def rewrite_page(text: str, link: str, *, mdx: bool = True) -> Rewrite:
     if "|" in link or "\n" in link:
         raise ValueError("a link in a table cell cannot contain a pipe or a line break")
     origin = _Origin(text)
-    cells: list[Cell] = []
+    cells: list[Placeholder] = []
     pieces: list[str] = []
     done = 0
     for start, end, cell in _find_placeholders(origin.source, mdx=mdx):
@@ -72,7 +72,7 @@ class _Origin:
         return self.page[line] + offset - self.parsed[line]
 
 
-def _find_placeholders(source: str, *, mdx: bool) -> Iterator[tuple[int, int, Cell]]:
+def _find_placeholders(source: str, *, mdx: bool) -> Iterator[tuple[int, int, Placeholder]]:
     """Yield the start, end and cell of every placeholder, in the order of the page."""
     for token in build_parser(mdx).parse(source):
         if "cell" in token.meta and _is_placeholder(token.children or []):

@@ -27,7 +27,7 @@ from loadtest.publish.tracking_issue.tracker import find_tracker
 from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer, find_soonest, parse_claims, read_bearers
 from loadtest.state.run_lock import lock_environment
-from loadtest.target.mcp_client import Greeting, Workspace
+from loadtest.target.mcp_client import Greeting, WorkspaceClient
 from loadtest.target.process import check_reachable
 
 if TYPE_CHECKING:
@@ -39,15 +39,15 @@ SKEW_WARN_SECONDS = 5
 # A Date header has whole seconds, and some servers update theirs once a second.
 SKEW_RESOLUTION_SECONDS = 2
 CERTIFICATE_WARN_DAYS = 14
-REFUSALS = frozenset({401, 403})
+REFUSED_STATUSES = frozenset({401, 403})
 NO_WORKSPACE = "none-yet"
 MINT_AGAIN = "inv mint --via browser makes a new one"
 
-State = Literal["ok", "later", "warn", "missing"]
+CheckState = Literal["ok", "later", "warn", "missing"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One line of the doctor's table, with what to do if it is not ok.
 
     `later`: a stage of the chain will make it. `warn`: a run starts anyway. `missing`: no run
@@ -55,44 +55,46 @@ class Finding:
     """
 
     what: str
-    state: State
+    state: CheckState
     detail: str
     remedy: str = ""
 
     @property
-    def cause(self) -> tuple[State, str, str]:
+    def cause(self) -> tuple[CheckState, str, str]:
         """Return what findings with the same cause have in common."""
         return self.state, self.detail, self.remedy
 
 
 def examine(
-    settings: Settings, base_url: str | None, tell: Callable[[str], None] = lambda _: None
-) -> Iterator[Finding]:
+    settings: Settings, base_url: str | None, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Check]:
     """Check everything that a run needs; create nothing, register nothing, sign in nowhere.
 
     `base_url` is the target's origin, or None while there is no target to check.
     """
-    yield Finding("settings", "ok", f"{settings.environment_name}, profile {settings.profile_name}")
-    yield _look(
+    yield Check("settings", "ok", f"{settings.environment_name}, profile {settings.profile_name}")
+    yield _examine_program(
         "browser",
         lambda: find_choice(settings.browser_record).describe(),
         "nox -s mint installs one",
     )
-    yield _look("k6", lambda: find_k6(settings.variables).describe(), "nox -s k6 installs one")
+    yield _examine_program(
+        "k6", lambda: find_k6(settings.variables).describe(), "nox -s k6 installs one"
+    )
     is_up = False
-    for finding in _look_at_target(settings, base_url):
+    for finding in _examine_target(settings, base_url):
         is_up = finding.state in {"ok", "warn"} and base_url is not None
         yield finding
-    yield _look_at_credentials(settings)
-    yield from _look_at_authorization(settings, base_url if is_up else None, tell)
-    yield from _look_at_bearers(settings, base_url if is_up else None)
-    yield _look_at_sessions(settings)
-    yield _look_at_report(settings)
+    yield _examine_credentials(settings)
+    yield from _examine_authorization(settings, base_url if is_up else None, say)
+    yield from _examine_bearers(settings, base_url if is_up else None)
+    yield _examine_sessions(settings)
+    yield _examine_report(settings)
     if settings.environment.kubernetes is not None:
-        yield _look_at_cluster(settings, settings.environment.kubernetes)
+        yield _examine_cluster(settings, settings.environment.kubernetes)
 
 
-def can_look(settings: Settings) -> bool:
+def has_valid_bearer(settings: Settings) -> bool:
     """Return whether a bearer is valid; without one, the reference target need not be started."""
     try:
         bearers = read_bearers(settings.bearer_file)
@@ -101,21 +103,21 @@ def can_look(settings: Settings) -> bool:
     return any(bearer.seconds_left() > 0 for bearer in bearers)
 
 
-def _look_at_report(settings: Settings) -> Finding:
+def _examine_report(settings: Settings) -> Check:
     """Check where reports go by reading the tracking issue, not by writing to it."""
     if settings.is_reference():
-        return Finding("report", "ok", "stays on this machine, as for every reference target")
+        return Check("report", "ok", "stays on this machine, as for every reference target")
     try:
         tracker = find_tracker(settings)
         address = tracker.find_address() if tracker else None
     except (ConfigError, ReportError) as failure:
-        return Finding("report", "missing", str(failure), "see docs/reference/settings.md")
+        return Check("report", "missing", str(failure), "see docs/reference/settings.md")
     if tracker is None:
-        return Finding("report", "ok", "stays on this machine: GITHUB_REPOSITORY is not set")
-    return Finding("report", "ok", f"posted on {address or 'an issue that the first run opens'}")
+        return Check("report", "ok", "stays on this machine: GITHUB_REPOSITORY is not set")
+    return Check("report", "ok", f"posted on {address or 'an issue that the first run opens'}")
 
 
-def _look_at_cluster(settings: Settings, where: Kubernetes) -> Finding:
+def _examine_cluster(settings: Settings, where: Kubernetes) -> Check:
     """Check that the cluster answers and has the operator, but not what a run may do there."""
     from loadtest.k6.kubernetes.client import open_cluster
     from loadtest.k6.kubernetes.objects import check_operator
@@ -124,52 +126,52 @@ def _look_at_cluster(settings: Settings, where: Kubernetes) -> Finding:
         with open_cluster(where, settings.variables) as cluster:
             check_operator(cluster)
     except K6Error as failure:
-        return Finding("cluster", "warn", str(failure), "only --engine kubernetes needs it")
-    return Finding(
+        return Check("cluster", "warn", str(failure), "only --engine kubernetes needs it")
+    return Check(
         "cluster", "ok", f"{cluster.name}, namespace {where.namespace}: has the k6-operator"
     )
 
 
-def _look(what: str, describe: Callable[[], str], remedy: str) -> Finding:
+def _examine_program(what: str, describe: Callable[[], str], remedy: str) -> Check:
     try:
-        return Finding(what, "ok", describe())
+        return Check(what, "ok", describe())
     except LoadtestError as failure:
-        return Finding(what, "missing", str(failure), remedy)
+        return Check(what, "missing", str(failure), remedy)
 
 
-def _look_at_target(settings: Settings, base_url: str | None) -> Iterator[Finding]:
+def _examine_target(settings: Settings, base_url: str | None) -> Iterator[Check]:
     """Check that the target answers, then its TLS."""
     if settings.is_reference() and base_url is None:
-        yield Finding("target", "ok", "the reference target, started for the run")
-        yield Finding("TLS", "ok", "none: plain http, only on this machine")
+        yield Check("target", "ok", "the reference target, started for the run")
+        yield Check("TLS", "ok", "none: plain http, only on this machine")
         return
     try:
         check_hosted(settings, "LOADTEST_BASE_URL")
         assert base_url is not None
         certificate = check_reachable(base_url)
     except CertificateError as failure:
-        yield Finding("target", "ok", f"{base_url} accepts connections")
-        yield Finding("TLS", "missing", str(failure), _find_certificate_remedy(str(failure)))
+        yield Check("target", "ok", f"{base_url} accepts connections")
+        yield Check("TLS", "missing", str(failure), _find_certificate_remedy(str(failure)))
         return
     except ConfigError as failure:
-        yield Finding("target", "missing", str(failure), "see docs/reference/settings.md")
+        yield Check("target", "missing", str(failure), "see docs/reference/settings.md")
         return
     except TargetError as failure:
-        yield Finding("target", "missing", str(failure), "start it, or correct LOADTEST_BASE_URL")
+        yield Check("target", "missing", str(failure), "start it, or correct LOADTEST_BASE_URL")
         return
     whose = "the reference target, " if settings.is_reference() else ""
-    yield Finding("target", "ok", f"{whose}{base_url} answers")
+    yield Check("target", "ok", f"{whose}{base_url} answers")
     if certificate is None:
-        yield Finding("TLS", "ok", "none: plain http, only on this machine")
+        yield Check("TLS", "ok", "none: plain http, only on this machine")
         return
     detail = (
         f"{certificate.protocol}, certificate by {certificate.issuer}, "
         f"valid for {int(certificate.days_left)} days"
     )
     if certificate.days_left < CERTIFICATE_WARN_DAYS:
-        yield Finding("TLS", "warn", detail, "renew the certificate on the server")
+        yield Check("TLS", "warn", detail, "renew the certificate on the server")
     else:
-        yield Finding("TLS", "ok", detail)
+        yield Check("TLS", "ok", detail)
 
 
 def _find_certificate_remedy(message: str) -> str:
@@ -180,25 +182,23 @@ def _find_certificate_remedy(message: str) -> str:
     return "if the certificate authority is your own, set SSL_CERT_FILE to its certificates (PEM)"
 
 
-def _look_at_credentials(settings: Settings) -> Finding:
+def _examine_credentials(settings: Settings) -> Check:
     who = settings.credentials
     if settings.environment.provision == "none":
-        return _look_at_given_credentials(settings)
+        return _examine_given_credentials(settings)
     if who.email and who.password and who.workspace_id:
-        return _look_at_password(who, f"{who.email}, workspace {who.workspace_id}")
+        return _examine_password(who, f"{who.email}, workspace {who.workspace_id}")
     try:
         check_hosted(settings, "LOADTEST_EMAIL")
     except LoadtestError as failure:
         remedy = "set it to the e-mail address of the load-test user; provision creates the user"
-        return Finding("credentials", "missing", str(failure), remedy)
+        return Check("credentials", "missing", str(failure), remedy)
     have = {"user": who.email, "password": who.password, "workspace": who.workspace_id}
     lacking = ", ".join(name for name, value in have.items() if not value)
-    return Finding(
-        "credentials", "later", f"no {lacking} yet", "inv provision makes what is missing"
-    )
+    return Check("credentials", "later", f"no {lacking} yet", "inv provision makes what is missing")
 
 
-def _look_at_given_credentials(settings: Settings) -> Finding:
+def _examine_given_credentials(settings: Settings) -> Check:
     """Check what provision does not make here: a user, and a workspace if the path needs one."""
     who = settings.credentials
     have = {"LOADTEST_EMAIL": who.email, "LOADTEST_PASSWORD": who.password}
@@ -207,27 +207,27 @@ def _look_at_given_credentials(settings: Settings) -> Finding:
     lacking = ", ".join(name for name, value in have.items() if not value)
     if lacking:
         remedy = "set them; with LOADTEST_BEARER or a client secret, mint needs no user"
-        return Finding("credentials", "later", f"no {lacking}", remedy)
-    return _look_at_password(who, f"{who.email}, nothing to provision")
+        return Check("credentials", "later", f"no {lacking}", remedy)
+    return _examine_password(who, f"{who.email}, nothing to provision")
 
 
-def _look_at_password(who: Credentials, detail: str) -> Finding:
+def _examine_password(who: Credentials, detail: str) -> Check:
     """Check that the password can be redacted from a server's messages."""
     if who.password is None or is_hidable(who.password.get_secret_value()):
-        return Finding("credentials", "ok", detail)
+        return Check("credentials", "ok", detail)
     remedy = f"choose one of at least {LEAST_SECRET} characters that is not a plain word"
     detail = "the password is too short or plain to be redacted when a server quotes it"
-    return Finding("credentials", "warn", detail, remedy)
+    return Check("credentials", "warn", detail, remedy)
 
 
-def _look_at_authorization(
-    settings: Settings, base_url: str | None, tell: Callable[[str], None]
-) -> Iterator[Finding]:
+def _examine_authorization(
+    settings: Settings, base_url: str | None, say: Callable[[str], None]
+) -> Iterator[Check]:
     """Check the authorization server, its clock, and the page where a browser would sign in."""
     lines = ("authorization", "clock", "sign-in page")
     if base_url is None:
         _, blocked = _find_endpoint(settings, base_url)
-        yield from (Finding(what, "later", *blocked) for what in lines)
+        yield from (Check(what, "later", *blocked) for what in lines)
         return
     workspace_id = settings.credentials.workspace_id
     # Without a bearer, most servers send the same challenge for a workspace that does not exist.
@@ -239,18 +239,18 @@ def _look_at_authorization(
     except LoadtestError as failure:
         if workspace_id is None and "{workspace_id}" in settings.environment.mcp_path:
             detail = f"cannot be checked without a workspace: {failure}"
-            yield from (Finding(what, "later", detail, "inv provision makes one") for what in lines)
+            yield from (Check(what, "later", detail, "inv provision makes one") for what in lines)
             return
         remedy = "fix the server's OAuth metadata; if it has none: inv mint --via given"
-        yield Finding("authorization", "missing", str(failure), remedy)
+        yield Check("authorization", "missing", str(failure), remedy)
         yield from (
-            Finding(what, "later", "no authorization server", "fix authorization first")
+            Check(what, "later", "no authorization server", "fix authorization first")
             for what in lines[1:]
         )
         return
-    yield Finding("authorization", "ok", found.describe())
-    yield _look_at_clock(found.skew_seconds)
-    yield _look_at_sign_in_page(settings, mcp_url, found, tell)
+    yield Check("authorization", "ok", found.describe())
+    yield _examine_clock(found.skew_seconds)
+    yield _examine_sign_in_page(settings, mcp_url, found, say)
 
 
 def _find_endpoint(settings: Settings, base_url: str | None) -> tuple[str | None, tuple[str, str]]:
@@ -263,21 +263,21 @@ def _find_endpoint(settings: Settings, base_url: str | None) -> tuple[str | None
         return None, ("no workspace yet", "inv provision makes one")
 
 
-def _look_at_clock(skew_seconds: float) -> Finding:
+def _examine_clock(skew_seconds: float) -> Check:
     if abs(skew_seconds) < SKEW_RESOLUTION_SECONDS:
-        return Finding("clock", "ok", f"within {SKEW_RESOLUTION_SECONDS} s of the server's")
+        return Check("clock", "ok", f"within {SKEW_RESOLUTION_SECONDS} s of the server's")
     side = "behind" if skew_seconds > 0 else "ahead of"
     detail = f"{abs(skew_seconds):.0f} s {side} the server's"
     if abs(skew_seconds) > SKEW_LIMIT_SECONDS:
-        return Finding("clock", "missing", detail, "set this machine's clock (NTP)")
+        return Check("clock", "missing", detail, "set this machine's clock (NTP)")
     if abs(skew_seconds) > SKEW_WARN_SECONDS:
-        return Finding("clock", "warn", f"{detail}, tolerated", "set this machine's clock (NTP)")
-    return Finding("clock", "ok", detail)
+        return Check("clock", "warn", f"{detail}, tolerated", "set this machine's clock (NTP)")
+    return Check("clock", "ok", detail)
 
 
-def _look_at_sign_in_page(
-    settings: Settings, mcp_url: str, found: "Discovered", tell: Callable[[str], None]
-) -> Finding:
+def _examine_sign_in_page(
+    settings: Settings, mcp_url: str, found: "Discovered", say: Callable[[str], None]
+) -> Check:
     from loadtest.mint.browser.sign_in_probe import build_authorization_url, fetch_sign_in_page
 
     what = "sign-in page"
@@ -285,22 +285,22 @@ def _look_at_sign_in_page(
         configured = settings.find_sign_in_origins()
         client_id, redirect_uri = _find_client(settings, found)
     except LoadtestError as failure:
-        return Finding(what, "missing", str(failure), "correct what it names")
+        return Check(what, "missing", str(failure), "correct what it names")
     url = found.authorization_url
     if client_id is not None:
         url = build_authorization_url(url, client_id, settings.environment.scope, redirect_uri)
     own = _find_origins(mcp_url, found.issuer, url)
     try:
-        page = fetch_sign_in_page(url, own | configured, tell)
+        page = fetch_sign_in_page(url, own | configured, say)
     except MintError as failure:
         return _explain_refusal(settings, failure, is_known=client_id is not None)
     whose = "allowed by sign_in_origins" if page.origin in configured else "the server's own"
     if page.has_form:
-        return Finding(what, "ok", f"a form at {page.origin}, {whose}")
+        return Check(what, "ok", f"a form at {page.origin}, {whose}")
     if page.has_scripts:
-        return Finding(what, "ok", f"{page.origin}, {whose}; its form is made by scripts")
+        return Check(what, "ok", f"{page.origin}, {whose}; its form is made by scripts")
     remedy = "inv mint --headed shows what a person sees"
-    return Finding(what, "warn", f"{page.origin}, {whose}: no form on it", remedy)
+    return Check(what, "warn", f"{page.origin}, {whose}: no form on it", remedy)
 
 
 def _find_origins(*urls: str) -> frozenset[str]:
@@ -328,140 +328,138 @@ def _find_client(settings: Settings, found: "Discovered") -> tuple[str | None, s
     return ours.client.client_id, ours.client.redirect_uri
 
 
-def _explain_refusal(settings: Settings, failure: MintError, *, is_known: bool) -> Finding:
+def _explain_refusal(settings: Settings, failure: MintError, *, is_known: bool) -> Check:
     """Explain why the page was not shown; a server shows it only to clients that it knows."""
     what = "sign-in page"
     if failure.reason == "unexpected_origin":
         remedy = "if it is yours, add it to LOADTEST_SIGN_IN_ORIGINS or sign_in_origins"
-        return Finding(what, "missing", failure.message, remedy)
+        return Check(what, "missing", failure.message, remedy)
     if failure.reason == "rate_limited":
-        return Finding(what, "warn", failure.message, "wait a minute, then try again")
+        return Check(what, "warn", failure.message, "wait a minute, then try again")
     if not is_known:
         detail = f"not shown to an unregistered client: {failure.message}"
-        return Finding(what, "later", detail, "inv mint registers a client")
+        return Check(what, "later", detail, "inv mint registers a client")
     if failure.code is not None and settings.find_variable("LOADTEST_CLIENT_ID") is None:
-        return Finding(
+        return Check(
             what, "later", failure.message, "inv mint registers a new client where that helps"
         )
-    return Finding(what, "missing", failure.message, "inv mint --headed shows what a person sees")
+    return Check(what, "missing", failure.message, "inv mint --headed shows what a person sees")
 
 
-def _look_at_bearers(settings: Settings, base_url: str | None) -> Iterator[Finding]:
+def _examine_bearers(settings: Settings, base_url: str | None) -> Iterator[Check]:
     """Check the bearers on disk, and whether the endpoint accepts them."""
     try:
         bearers = read_bearers(settings.bearer_file)[: settings.clients]
     except LoadtestError as failure:
-        yield Finding("bearer", "missing", str(failure), f"rm {settings.bearer_file}; inv mint")
+        yield Check("bearer", "missing", str(failure), f"rm {settings.bearer_file}; inv mint")
         bearers = ()
     else:
-        yield _look_at_life(settings, bearers)
+        yield _examine_life(settings, bearers)
     live = tuple(bearer for bearer in bearers if bearer.seconds_left() > 0)
     greeting = None
     mcp_url, blocked = _find_endpoint(settings, base_url)
     if mcp_url is None or not live:
         reason = blocked if mcp_url is None else ("no valid bearer", "inv mint makes one")
-        yield from (Finding(what, "later", *reason) for what in ("endpoint", "workspace", "tools"))
+        yield from (Check(what, "later", *reason) for what in ("endpoint", "workspace", "tools"))
     elif any(bearer.mcp_url != mcp_url for bearer in live):
         reason = (f"the bearer is for {live[0].mcp_url}", "inv mint makes one for this endpoint")
-        yield from (Finding(what, "later", *reason) for what in ("endpoint", "workspace", "tools"))
+        yield from (Check(what, "later", *reason) for what in ("endpoint", "workspace", "tools"))
     else:
         finding, greeting = _greet(mcp_url, live)
         yield finding
-        yield _look_at_workspace(settings, live)
-        yield _look_at_tools(settings, greeting)
-    yield _look_at_quota(settings, live, greeting)
+        yield _examine_workspace(settings, live)
+        yield _examine_tools(settings, greeting)
+    yield _examine_quota(settings, live, greeting)
 
 
-def _look_at_life(settings: Settings, bearers: tuple[Bearer, ...]) -> Finding:
+def _examine_life(settings: Settings, bearers: tuple[Bearer, ...]) -> Check:
     if not bearers:
-        return Finding("bearer", "later", "none yet", "inv mint makes one")
+        return Check("bearer", "later", "none yet", "inv mint makes one")
     minutes = find_soonest(bearers).seconds_left() / 60
     if len(bearers) < settings.clients:
         detail = f"{len(bearers)} of {settings.clients} clients have one"
-        return Finding("bearer", "later", detail, "inv mint makes the others")
+        return Check("bearer", "later", detail, "inv mint makes the others")
     if minutes <= 0:
-        return Finding("bearer", "later", "expired", "inv mint makes a new one")
+        return Check("bearer", "later", "expired", "inv mint makes a new one")
     scheduled = settings.profile.scheduled_seconds() / 60
     detail = f"valid for {minutes:.0f} min, {len(bearers)} in all"
     if minutes < scheduled:
         detail += f"; the profile takes {scheduled:.0f} min"
-        return Finding("bearer", "later", detail, "inv mint makes one that outlives it")
-    return Finding("bearer", "ok", detail)
+        return Check("bearer", "later", detail, "inv mint makes one that outlives it")
+    return Check("bearer", "ok", detail)
 
 
-def _greet(mcp_url: str, bearers: tuple[Bearer, ...]) -> tuple[Finding, Greeting | None]:
+def _greet(mcp_url: str, bearers: tuple[Bearer, ...]) -> tuple[Check, Greeting | None]:
     """Open and close a session with every bearer."""
     greeting = None
     for bearer in bearers:
-        workspace = Workspace(mcp_url, bearer.access_token, lambda _: None)
+        workspace = WorkspaceClient(mcp_url, bearer.access_token, lambda _: None)
         try:
             greeting = workspace.greet()
         except ProvisionError as failure:
-            refused = workspace.refusal_status in REFUSALS
+            refused = workspace.refusal_status in REFUSED_STATUSES
             remedy = "fix the server, or correct LOADTEST_BASE_URL and mcp_path"
             remedy = MINT_AGAIN if refused else remedy
-            return Finding("endpoint", "missing", str(failure), remedy), None
+            return Check("endpoint", "missing", str(failure), remedy), None
     assert greeting is not None
     detail = f"{greeting.server} accepts the bearer, revision {greeting.protocol}"
-    return Finding("endpoint", "ok", detail), greeting
+    return Check("endpoint", "ok", detail), greeting
 
 
-def _look_at_workspace(settings: Settings, bearers: tuple[Bearer, ...]) -> Finding:
+def _examine_workspace(settings: Settings, bearers: tuple[Bearer, ...]) -> Check:
     """Compare the workspace in each bearer with the configured one."""
     claim = settings.environment.workspace_claim
     configured = settings.credentials.workspace_id
     if claim is None or configured is None:
-        return Finding("workspace", "ok", "none is configured for this endpoint")
+        return Check("workspace", "ok", "none is configured for this endpoint")
     for bearer in bearers:
         claims = parse_claims(bearer.access_token.get_secret_value())
         if claims is None:
             detail = f"the bearer is opaque: no {claim} to compare"
-            return Finding("workspace", "missing", detail, MINT_AGAIN)
+            return Check("workspace", "missing", detail, MINT_AGAIN)
         if claims.get(claim) != configured:
             detail = f"the bearer is for {claims.get(claim)}, not for {configured}"
             remedy = f"inv provision makes {configured} the active one; then {MINT_AGAIN}"
-            return Finding("workspace", "missing", detail, remedy)
-    return Finding("workspace", "ok", f"{configured}, the same in the bearer")
+            return Check("workspace", "missing", detail, remedy)
+    return Check("workspace", "ok", f"{configured}, the same in the bearer")
 
 
-def _look_at_tools(settings: Settings, greeting: Greeting | None) -> Finding:
+def _examine_tools(settings: Settings, greeting: Greeting | None) -> Check:
     if greeting is None:
-        return Finding(
-            "tools", "later", "not listed for a refused bearer", "fix the endpoint first"
-        )
+        return Check("tools", "later", "not listed for a refused bearer", "fix the endpoint first")
     needed = set(settings.list_tools(SCENARIOS)) | set(settings.list_tools(("sessions",)))
     missing = sorted(needed - greeting.tools)
     if missing:
         remedy = "add these tools to the server, or run only --scenarios cold-start"
         detail = f"the profile calls tools that the server lacks: {', '.join(missing)}"
-        return Finding("tools", "missing", detail, remedy)
-    return Finding(
+        return Check("tools", "missing", detail, remedy)
+    return Check(
         "tools", "ok", f"all {len(needed)} that the profile calls, of {len(greeting.tools)}"
     )
 
 
-def _look_at_quota(
+def _examine_quota(
     settings: Settings, bearers: tuple[Bearer, ...], greeting: Greeting | None
-) -> Finding:
+) -> Check:
     """Compare what a client may spend per minute with what the profile needs."""
     policy = greeting.policy if greeting is not None else None
     try:
         known = [bearer.client_id for bearer in bearers]
         allowances = find_allowances(settings, known, policy)
     except LoadtestError as failure:
-        return Finding("quota", "missing", str(failure), "inv provision writes it again")
+        return Check("quota", "missing", str(failure), "inv provision writes it again")
     if allowances:
         is_final = len(bearers) >= settings.clients  # minting can still raise a quota
         findings = [_compare_quota(settings, each, is_final=is_final) for each in allowances]
         return max(findings, key=lambda finding: ("ok", "warn", "missing").index(finding.state))
     if settings.is_reference():
-        return Finding("quota", "ok", "none: the run starts the reference target without one")
-    return Finding(
+        return Check("quota", "ok", "none: the run starts the reference target without one")
+    return Check(
         "quota", "ok", "none known; if there is one, set [environment.*.quota] in loadtest.toml"
     )
 
 
-def _compare_quota(settings: Settings, allowance: Allowance, *, is_final: bool) -> Finding:
+def _compare_quota(settings: Settings, allowance: Allowance, *, is_final: bool) -> Check:
     profile, clients, units = settings.profile, settings.clients, allowance.units
     demand = Demand(profile, settings.tools, allowance.quota)
     peak = demand.find_peak_units(clients)
@@ -469,7 +467,7 @@ def _compare_quota(settings: Settings, allowance: Allowance, *, is_final: bool) 
     shared = f"with {clients} client{'' if clients == 1 else 's'}"
     if peak > units:
         refused = max(demand.find_refused(clients, units).values())
-        return Finding(
+        return Check(
             "quota",
             "missing" if is_final and refused > MOSTLY else "warn",
             f"{allowed}; the profile spends {peak:,} {shared}: calls will be refused",
@@ -477,26 +475,26 @@ def _compare_quota(settings: Settings, allowance: Allowance, *, is_final: bool) 
         )
     if profile.tools.target_rps is None:
         rate = demand.find_mix_rate(clients, units)
-        return Finding(
+        return Check(
             "quota",
             "warn",
             f"{allowed}; the ladder spends {peak:,} {shared}; the mix depends on the target's "
             "speed",
             f"--target-rps {rate:g} or less, or --fit-quota",
         )
-    return Finding("quota", "ok", f"{allowed}; the profile spends {peak:,} {shared}")
+    return Check("quota", "ok", f"{allowed}; the profile spends {peak:,} {shared}")
 
 
-def _look_at_sessions(settings: Settings) -> Finding:
+def _examine_sessions(settings: Settings) -> Check:
     """Check for sessions that a dead run left open; those of a current run do not count."""
     try:
         left = len(find_left(settings.state_dir))
         if not left:
-            return Finding("sessions", "ok", "none left open by an earlier run")
+            return Check("sessions", "ok", "none left open by an earlier run")
         with lock_environment(settings.state_dir, settings.environment_name):
             detail = f"{left} left open by an earlier run"
-            return Finding("sessions", "later", detail, "inv k6 or inv doctor --close closes them")
+            return Check("sessions", "later", detail, "inv k6 or inv doctor --close closes them")
     except BusyError as failure:
-        return Finding("sessions", "ok", str(failure))
+        return Check("sessions", "ok", str(failure))
     except LoadtestError as failure:
-        return Finding("sessions", "missing", str(failure), "delete that file")
+        return Check("sessions", "missing", str(failure), "delete that file")

@@ -18,11 +18,11 @@ def doctor(chain: Chain, settings: Settings, *, close: bool = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from loadtest.doctor.checks import can_look, examine
+    from loadtest.doctor.checks import examine, has_valid_bearer
     from loadtest.state.run_lock import lock_environment
 
     base_url = settings.base_url
-    if settings.is_reference() and can_look(settings):
+    if settings.is_reference() and has_valid_bearer(settings):
         base_url = chain.open_target(settings)
     if close:
         with lock_environment(settings.state_dir, settings.environment_name):

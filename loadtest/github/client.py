@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from loadtest.common.redaction import SecretStr, redact, redact_json
-from loadtest.common.tls import is_sealed
+from loadtest.common.tls import is_secure
 from loadtest.errors import ConfigError
 
 API_URL = "https://api.github.com"
@@ -217,7 +217,7 @@ def open_github(
         found.append("GITHUB_REPOSITORY is missing")
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         found.append("GITHUB_REPOSITORY is not of the form owner/name")
-    if not is_sealed(api_url):
+    if not is_secure(api_url):
         found.append("GITHUB_API_URL must be https")
     found += faults
     if found:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from loadtest.common.files import write_json, write_text
-from loadtest.common.parsing import tidy_words
+from loadtest.common.parsing import tidy_text
 from loadtest.common.redaction import redact_folder
 from loadtest.config.models import PROTOCOLS
 from loadtest.config.settings import Settings
@@ -199,7 +199,7 @@ def _check_arguments(table: ToolTable, listed: dict[str, ListedTool]) -> None:
             for fault in _find_faults(listed[name].input_schema, arguments):
                 raise ConfigError(
                     f"{table.source}: tool {name}, arguments[{index}] are not what the target's "
-                    f"schema asks for: {tidy_words(fault, MOST_QUOTED)}"
+                    f"schema asks for: {tidy_text(fault, MOST_QUOTED)}"
                 )
 
 
@@ -233,7 +233,7 @@ def _check_answers(table: ToolTable, answers: Sequence[_Answer]) -> list[str]:
     """Return the tools that met a rate limit; raise with the answer of one that failed."""
     for answer in answers:
         if answer.outcome not in {"ok", "rate_limited"}:
-            said = tidy_words(answer.said, MOST_QUOTED)
+            said = tidy_text(answer.said, MOST_QUOTED)
             raise K6Error(
                 f"preflight: tool {answer.tool} fails ({answer.outcome}): "
                 f"{said} (mend its arguments in {table.source}, or the target)"

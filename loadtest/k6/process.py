@@ -11,7 +11,7 @@ import threading
 import time
 from typing import IO, Any
 
-from loadtest.common.parsing import tidy_words
+from loadtest.common.parsing import tidy_text
 from loadtest.errors import K6Error
 from loadtest.k6.command import STOP_SECONDS
 from loadtest.k6.health import AbortRule, Vitals
@@ -103,5 +103,5 @@ def find_error(log: str) -> str | None:
         if match is not None:
             text = (match[1] or match[2]).replace('\\"', '"')
             line = re.split(r"\\n", text)[0].removeprefix("GoError: ").removeprefix("Error: ")
-            return tidy_words(line, MOST_QUOTED)
+            return tidy_text(line, MOST_QUOTED)
     return None

@@ -36,7 +36,7 @@ from loadtest.state.credentials import (
     Known,
 )
 from loadtest.state.quotas import MOST_REQUESTS_PER_MINUTE, ensure_quota
-from loadtest.target.mcp_client import Workspace
+from loadtest.target.mcp_client import WorkspaceClient
 from loadtest.target.rest_client import (
     Accounts,
     EmailNotVerifiedError,
@@ -46,18 +46,18 @@ from loadtest.target.rest_client import (
     find_second_factor,
 )
 
-RECORD_VERSION = 1
+PROVISION_VERSION = 1
 RECORD_SECONDS = 3600
-LOCK_SECONDS = 600.0
+LOCK_WAIT_SECONDS = 600.0
 # The longest time that an import from a killed run can still take on the server.
 IMPORT_SECONDS = 120.0
 IMPORT_POLL_SECONDS = 10.0
 BASE_URL = "LOADTEST_BASE_URL"
-HANDED_FILE = "handed.json"
+REPOSITORIES_FILE = "handed.json"
 OWNED_FILE = "owned.json"
 
 
-class _Place(TypedDict):
+class _RepositoryAddress(TypedDict):
     api_url: str
     repository: str
 
@@ -78,11 +78,11 @@ class _Data(TypedDict):
 
 _Record = TypedDict("_Record", {"for": dict[str, str | None], "verified_at": float})
 _RECORD, _DATA, _TEXT = TypeAdapter(_Record), TypeAdapter(_Data), TypeAdapter(str)
-_CLIENTS, _HANDED = TypeAdapter(list[_Registration]), TypeAdapter(list[_Place])
+_CLIENTS, _REPOSITORIES = TypeAdapter(list[_Registration]), TypeAdapter(list[_RepositoryAddress])
 
 
 @dataclass(frozen=True)
-class Step:
+class ProvisionStep:
     """One thing that provisioning needs, and its state as text: *already there*, *made*, …
 
     `lasts` marks a credential that could not be removed.
@@ -102,7 +102,7 @@ class Provisioned:
     """The credentials and the workspace, and the steps that provisioning took."""
 
     credentials: Credentials
-    steps: tuple[Step, ...]
+    steps: tuple[ProvisionStep, ...]
 
 
 def was_verified(settings: Settings) -> bool:
@@ -110,7 +110,7 @@ def was_verified(settings: Settings) -> bool:
     path = settings.state_dir / "provision.json"
     if not path.exists() or NEXT in parse_env_file(settings.credentials_file):
         return False
-    body = read_valid(path, RECORD_VERSION, _RECORD, ProvisionError)
+    body = read_valid(path, PROVISION_VERSION, _RECORD, ProvisionError)
     age_seconds = time.time() - body["verified_at"]
     return 0 <= age_seconds < RECORD_SECONDS and body["for"] == _subject(
         settings.base_url, settings.credentials
@@ -126,7 +126,7 @@ def _subject(base_url: str | None, credentials: Credentials) -> dict[str, str | 
 def provision(
     settings: Settings,
     base_url: str,
-    tell: Callable[[str], None],
+    say: Callable[[str], None],
     *,
     github_secrets: bool = False,
     enroll_totp: bool = False,
@@ -141,7 +141,7 @@ def provision(
     where the target does not mint a bearer for that. `enroll_totp` enrols an authenticator app for
     the user. Raises ProvisionError and ConfigError.
     """
-    work = _Work(settings, base_url, tell, pause, github_secrets, clock)
+    work = Provisioner(settings, base_url, say, pause, github_secrets, clock)
     with work.lock():
         return work.provision(bearer, enroll_totp=enroll_totp)
 
@@ -149,14 +149,14 @@ def provision(
 def rotate(
     settings: Settings,
     base_url: str,
-    tell: Callable[[str], None],
+    say: Callable[[str], None],
     *,
     github_secrets: bool = False,
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.time,
-) -> Step:
+) -> ProvisionStep:
     """Change the password on the server and everywhere it is stored, or nowhere."""
-    work = _Work(settings, base_url, tell, pause, github_secrets, clock)
+    work = Provisioner(settings, base_url, say, pause, github_secrets, clock)
     with work.lock():
         return work.rotate()
 
@@ -164,18 +164,18 @@ def rotate(
 def teardown(
     settings: Settings,
     base_url: str | None,
-    tell: Callable[[str], None],
+    say: Callable[[str], None],
     *,
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.time,
-) -> tuple[Step, ...]:
+) -> tuple[ProvisionStep, ...]:
     """Remove what we made on the server and in GitHub, list what stays, delete the local files.
 
     Credentials that still work are kept, and so are the files whose content mint could not revoke.
     `base_url` is None for a reference target, whose state is local. Raises TargetError while
     another process serves that state.
     """
-    work = _Work(settings, base_url or "", tell, pause, github_secrets=False, clock=clock)
+    work = Provisioner(settings, base_url or "", say, pause, github_secrets=False, clock=clock)
     check_own(settings.state_dir)
     with work.lock():
         steps = work.remove_all() if base_url else ()
@@ -199,7 +199,7 @@ def _is_in_actions(settings: Settings) -> bool:
     return settings.variables.get("GITHUB_ACTIONS") == "true"
 
 
-def _wipe(settings: Settings, kept: tuple[str, ...]) -> Iterator[Step]:
+def _wipe(settings: Settings, kept: tuple[str, ...]) -> Iterator[ProvisionStep]:
     """Remove the environment's own files except those in `kept`; list what stays."""
     target = settings.state_dir / "target"
     if target.is_dir():
@@ -213,23 +213,23 @@ def _wipe(settings: Settings, kept: tuple[str, ...]) -> Iterator[Step]:
     what = f"local files of environment {settings.environment_name}"
     if settings.is_reference():
         what += ", including the target's users and workspaces"
-    yield Step(what, "removed")
+    yield ProvisionStep(what, "removed")
     for path in remove_empty(settings.state_dir):
         state = "kept (its content still works)" if path.name in kept else "left (not made by us)"
-        yield Step(str(path.relative_to(settings.root)), state)
+        yield ProvisionStep(str(path.relative_to(settings.root)), state)
 
 
 @dataclass
-class _Work:
+class Provisioner:
     """One run of provisioning, which holds the lock of its environment."""
 
     settings: Settings
     base_url: str
-    tell: Callable[[str], None]
+    say: Callable[[str], None]
     pause: Callable[[float], None]
     github_secrets: bool
     clock: Callable[[], float] = time.time
-    steps: list[Step] = field(default_factory=list)
+    steps: list[ProvisionStep] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Prepare what all steps share; send nothing."""
@@ -246,12 +246,13 @@ class _Work:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self.tell("another process is provisioning this environment: waiting for it")
+            self.say("another process is provisioning this environment: waiting for it")
             try:
-                lock.acquire(timeout=LOCK_SECONDS)
+                lock.acquire(timeout=LOCK_WAIT_SECONDS)
             except Timeout:
                 raise ProvisionError(
-                    f"another process has held {lock.lock_file} for {LOCK_SECONDS:.0f} s: stop it"
+                    f"another process has held {lock.lock_file} for {LOCK_WAIT_SECONDS:.0f} s: "
+                    "stop it"
                 ) from None
         try:
             yield
@@ -264,24 +265,24 @@ class _Work:
             for repository in self.open_repositories():
                 repository.fetch_names()
         with self.open_accounts() as accounts:
-            email, password, state = self.enter(accounts)
-            self.steps = [Step(f"user {email}", state)]
+            email, password, state = self.ensure_user(accounts)
+            self.steps = [ProvisionStep(f"user {email}", state)]
             if enroll_totp:
                 self.steps.append(self.ensure_authenticator(accounts, email, password))
             try:
-                workspace_id = self.furnish(accounts, email, bearer)
+                workspace_id = self.prepare_workspace(accounts, email, bearer)
             except PasswordChangeRequiredError:
-                password = self.change_owed(accounts, email, password)
-                workspace_id = self.furnish(accounts, email, bearer)
+                password = self.change_demanded_password(accounts, email, password)
+                workspace_id = self.prepare_workspace(accounts, email, bearer)
         if self.github_secrets:
-            self.hand_over(email, password, workspace_id)
+            self.store_secrets(email, password, workspace_id)
         credentials = Credentials(email, password, workspace_id, self.file.read().totp_secret)
         if not any(step.state == "not checked" for step in self.steps):
             body = {"for": _subject(self.settings.base_url, credentials)}
             self.write("provision.json", body | {"verified_at": time.time()})
         return Provisioned(credentials, tuple(self.steps))
 
-    def rotate(self) -> Step:
+    def rotate(self) -> ProvisionStep:
         with self.open_accounts() as accounts:
             known = self.file.read()
             password = self.sign_in(accounts, known)
@@ -294,10 +295,10 @@ class _Work:
             self.check_storable(places)
             (self.settings.state_dir / "provision.json").unlink(missing_ok=True)
             new = invent_password(self.hide)
-            change_password(accounts, known.email, password, new, places, self.tell)
+            change_password(accounts, known.email, password, new, places, self.say)
             if self.github_secrets:
                 self.remember_repositories(places.repositories)
-        return Step(f"new password of {known.email} ({self.describe(places)})", "made")
+        return ProvisionStep(f"new password of {known.email} ({self.describe(places)})", "made")
 
     def open_accounts(self) -> Accounts:
         second_factor = replace(
@@ -305,7 +306,7 @@ class _Work:
         )
         return Accounts(
             self.base_url,
-            self.tell,
+            self.say,
             second_factor=second_factor,
             hide=self.hide,
             pause=self.pause,
@@ -330,9 +331,9 @@ class _Work:
             # NEXT stays, so that the next run tries again.
             self.file.promote(password, others)
             self.file.keep({NEXT: password})
-            self.tell(f"the GitHub secret {PASSWORD} may be out of date: {failure}")
+            self.say(f"the GitHub secret {PASSWORD} may be out of date: {failure}")
 
-    def enter(self, accounts: Accounts) -> tuple[str, SecretStr, str]:
+    def ensure_user(self, accounts: Accounts) -> tuple[str, SecretStr, str]:
         """Sign in, else sign up; return the e-mail address, the password and the user's state."""
         email = self.file.read().email
         self.file.take_up(email)
@@ -340,7 +341,7 @@ class _Work:
         password = self.sign_in(accounts, known)
         if password is not None:
             return email, password, "already there"
-        password = known.passwords[0] if known.passwords else self.invent()
+        password = known.passwords[0] if known.passwords else self.create_password()
         try:
             made = accounts.sign_up(email, password)
         except NoAnswerError:
@@ -351,17 +352,17 @@ class _Work:
             kept = f" (its password is in {self.file.path})" if not known.passwords else ""
             raise EmailNotVerifiedError(f"{email} was made: {failure}{kept}") from None
         except ProvisionError:
-            self.forget_invented(known)
+            self.discard_password(known)
             raise
         if made:
             self.write(OWNED_FILE, {"user": email})
             return email, password, "made"
-        self.forget_invented(known)
+        self.discard_password(known)
         if known.passwords:
             raise ProvisionError(f"wrong password for {email}: correct {PASSWORD}")
         raise ProvisionError(f"{email} already has an account: set {PASSWORD} to its password")
 
-    def invent(self) -> SecretStr:
+    def create_password(self) -> SecretStr:
         """Return a password for a new user; store it before it is sent to the server."""
         places = Places(self.file, self.open_repositories() if self.github_secrets else ())
         self.check_durable(places)
@@ -370,7 +371,7 @@ class _Work:
         places.put({NEXT: password})
         return password
 
-    def forget_invented(self, known: Known) -> None:
+    def discard_password(self, known: Known) -> None:
         """Delete a password that was invented for a user that the server did not make."""
         if known.passwords:
             return
@@ -378,26 +379,30 @@ class _Work:
         for repository in self.open_repositories() if self.github_secrets else ():
             repository.delete(NEXT)
 
-    def change_owed(self, accounts: Accounts, email: str, password: SecretStr) -> SecretStr:
+    def change_demanded_password(
+        self, accounts: Accounts, email: str, password: SecretStr
+    ) -> SecretStr:
         """Set the new password that the server demands of a user whom an administrator made."""
-        self.tell("the server demands a new password first")
+        self.say("the server demands a new password first")
         places = Places(self.file, self.open_repositories())
         self.check_durable(places)
         typed = self.file.read().typed
         new = invent_password(self.hide)
-        change_password(accounts, email, password, new, places, self.tell)
-        self.steps.append(Step(f"new password ({self.describe(places)})", "made"))
+        change_password(accounts, email, password, new, places, self.say)
+        self.steps.append(ProvisionStep(f"new password ({self.describe(places)})", "made"))
         if typed is not None and not places.repositories:
-            self.tell(
+            self.say(
                 f"the value of {PASSWORD} no longer signs in: the password in {self.file.path} is "
                 "used instead"
             )
         return new
 
-    def ensure_authenticator(self, accounts: Accounts, email: str, password: SecretStr) -> Step:
+    def ensure_authenticator(
+        self, accounts: Accounts, email: str, password: SecretStr
+    ) -> ProvisionStep:
         """Enrol an authenticator app for the user, unless the sign-in just asked for a code."""
         if accounts.asked_for_code:
-            return Step(f"authenticator of {email}", "already there")
+            return ProvisionStep(f"authenticator of {email}", "already there")
         if self.file.read().totp_typed:
             raise ConfigError(
                 f"{TOTP_SECRET} is set, but {email} has no authenticator: unset it, then enrol one"
@@ -405,47 +410,47 @@ class _Work:
         places = Places(self.file, self.open_repositories())
         self.check_durable(places)
         enroll(accounts, password, places)
-        return Step(f"authenticator of {email} ({self.describe(places)})", "made")
+        return ProvisionStep(f"authenticator of {email} ({self.describe(places)})", "made")
 
-    def furnish(self, accounts: Accounts, email: str, bearer: SecretStr | None) -> str:
+    def prepare_workspace(self, accounts: Accounts, email: str, bearer: SecretStr | None) -> str:
         """Ensure the workspace, its data and our clients' quotas; check the four tools."""
         workspace_id, workspace_state = accounts.ensure_workspace(
             email, self.file.read().workspace_id
         )
-        journal = _Journal(self.settings.state_dir / "data.json", workspace_id)
+        record = _DataRecord(self.settings.state_dir / "data.json", workspace_id)
         if workspace_state == "made":
-            journal.note("none")
+            record.note("none")
         bearer = accounts.mint_short_bearer() or bearer
         self.file.keep({WORKSPACE_ID: workspace_id})
-        self.steps.append(Step(f"workspace {workspace_id}", workspace_state))
+        self.steps.append(ProvisionStep(f"workspace {workspace_id}", workspace_state))
         # Raise quotas before the first tool call: later is too late (wire contract, "quota").
         self.ensure_quotas(accounts)
         if bearer is None:
-            self.steps.append(self.ensure_data_unseen(accounts, journal))
+            self.steps.append(self.ensure_unread_data(accounts, record))
             return workspace_id
         mcp_url = self.settings.build_mcp_url(self.base_url, workspace_id)
-        workspace = Workspace(mcp_url, bearer, self.tell, self.pause)
-        names, state = self.ensure_data(accounts, journal, workspace)
-        self.steps.append(Step(f"NovaMart data ({len(names)} entities)", state))
+        workspace = WorkspaceClient(mcp_url, bearer, self.say, self.pause)
+        names, state = self.ensure_data(accounts, record, workspace)
+        self.steps.append(ProvisionStep(f"NovaMart data ({len(names)} entities)", state))
         workspace.check_tools(names)
         tools = "listEntities, describeEntity, runMetric, executeSQL"
-        self.steps.append(Step(tools, "answered"))
+        self.steps.append(ProvisionStep(tools, "answered"))
         return workspace_id
 
     def ensure_data(
-        self, accounts: Accounts, journal: "_Journal", workspace: Workspace
+        self, accounts: Accounts, record: "_DataRecord", workspace: WorkspaceClient
     ) -> tuple[list[str], str]:
         """Attach the data only if the workspace was checked and has none."""
         state = "already there"
-        names = self.await_import(journal, workspace)
+        names = self.await_import(record, workspace)
         if not names:
-            journal.note("attaching")
+            record.note("attaching")
             state = "made"
             try:
                 accounts.attach_data()
             except NoAnswerError as failure:
-                self.tell(f"{failure}: checking whether the data is attached anyway")
-                names = self.await_import(journal, workspace)
+                self.say(f"{failure}: checking whether the data is attached anyway")
+                names = self.await_import(record, workspace)
             else:
                 names = workspace.fetch_entity_names()
             if not names:
@@ -455,43 +460,44 @@ class _Work:
                 "the demo data is attached more than once, which breaks lookups: use a new "
                 "workspace"
             )
-        journal.note("attached")
+        record.note("attached")
         return names, state
 
-    def await_import(self, journal: "_Journal", workspace: Workspace) -> list[str]:
+    def await_import(self, record: "_DataRecord", workspace: WorkspaceClient) -> list[str]:
         """Return the entities' names; wait for an import that a killed run started."""
-        waits = int(journal.unsettled_seconds() / IMPORT_POLL_SECONDS)
+        waits = int(record.unsettled_seconds() / IMPORT_POLL_SECONDS)
         names = workspace.fetch_entity_names()
         while not names and waits > 0:
-            self.tell(f"an import may be running: checking again in {IMPORT_POLL_SECONDS:.0f} s")
+            self.say(f"an import may be running: checking again in {IMPORT_POLL_SECONDS:.0f} s")
             self.pause(IMPORT_POLL_SECONDS)
             names, waits = workspace.fetch_entity_names(), waits - 1
         return names
 
-    def ensure_data_unseen(self, accounts: Accounts, journal: "_Journal") -> Step:
+    def ensure_unread_data(self, accounts: Accounts, record: "_DataRecord") -> ProvisionStep:
         """Attach the data where it cannot be read, if the workspace is known to have none."""
-        match journal.state:
+        match record.state:
             case "attached":
-                return Step("NovaMart data, attached by an earlier run", "already there")
+                return ProvisionStep("NovaMart data, attached by an earlier run", "already there")
             case "none":
-                journal.note("attaching")
+                record.note("attaching")
                 accounts.attach_data()
-                journal.note("attached")
-                return Step("NovaMart data (not checked: the target has no self-mint)", "made")
-        self.tell(
+                record.note("attached")
+                what = "NovaMart data (not checked: the target has no self-mint)"
+                return ProvisionStep(what, "made")
+        self.say(
             "cannot check the data of this workspace (the target has no self-mint), and attaching "
             "it twice would damage it: run `inv mint`, then `inv provision --verify`"
         )
-        return Step("NovaMart data", "not checked")
+        return ProvisionStep("NovaMart data", "not checked")
 
     def ensure_quotas(self, accounts: Accounts) -> None:
         """Raise the quota of each client that mint has registered, before its first call."""
         for client_id in _read_client_ids(self.settings.clients_file):
             state = ensure_quota(accounts, self.settings.state_dir, client_id)
             what = f"quota of client {client_id}, {MOST_REQUESTS_PER_MINUTE} units per minute"
-            self.steps.append(Step(what, state))
+            self.steps.append(ProvisionStep(what, state))
 
-    def hand_over(self, email: str, password: SecretStr, workspace_id: str) -> None:
+    def store_secrets(self, email: str, password: SecretStr, workspace_id: str) -> None:
         """Write the credentials into the Actions secrets of every repository that has them."""
         values: dict[str, SecretStr | str] = {
             BASE_URL: self.base_url,
@@ -510,13 +516,13 @@ class _Work:
             repository.delete(*({NEXT} & names))
             state = "already there, written again" if set(values) <= names else "made"
             what = f"GitHub secrets of {repository.repository}: {', '.join(values)}"
-            self.steps.append(Step(what, state))
+            self.steps.append(ProvisionStep(what, state))
 
     def open_repositories(self) -> list[RepositorySecrets]:
         """Return the repositories whose secrets hold the credentials or will hold them."""
         found = [
             open_secrets(self.settings.variables, self.pause, **place)
-            for place in _read_handed(self.settings)
+            for place in _read_repositories(self.settings)
         ]
         if self.github_secrets:
             asked = open_secrets(self.settings.variables, self.pause)
@@ -531,7 +537,7 @@ class _Work:
             {"api_url": repository.api_url, "repository": repository.repository}
             for repository in repositories
         ]
-        self.write(HANDED_FILE, {"repositories": places})
+        self.write(REPOSITORIES_FILE, {"repositories": places})
 
     def check_durable(self, places: Places) -> None:
         """Refuse a new secret that would be lost with the disk of a CI runner."""
@@ -559,9 +565,9 @@ class _Work:
 
     def write(self, name: str, body: dict[str, object]) -> None:
         """Write a record of this environment."""
-        write_json(self.settings.state_dir / name, RECORD_VERSION, body, private=True)
+        write_json(self.settings.state_dir / name, PROVISION_VERSION, body, private=True)
 
-    def remove_all(self) -> tuple[Step, ...]:
+    def remove_all(self) -> tuple[ProvisionStep, ...]:
         """Remove user, workspace and secrets where possible; give the reason for the rest."""
         with self.open_accounts() as accounts:
             known = self.file.read()
@@ -572,7 +578,7 @@ class _Work:
                 password, why, lasts = None, str(failure), True
             if password is None:
                 reason = f"cannot be removed ({why})"
-                steps = [Step(f"user {known.email} and its workspaces", reason, lasts)]
+                steps = [ProvisionStep(f"user {known.email} and its workspaces", reason, lasts)]
             else:
                 steps = [
                     *self.remove_workspaces(accounts, known),
@@ -593,55 +599,56 @@ class _Work:
             yield from (self.file.path.name, OWNED_FILE)
         yield from (path.name for path in self.file.list_aside())
         if any(step.lasts for step in self.steps if step.what.startswith("GitHub")):
-            yield HANDED_FILE
+            yield REPOSITORIES_FILE
 
     def holds_credentials(self) -> bool:
         """Return whether the user's file holds a secret."""
         return bool(parse_env_file(self.file.path).keys() & {PASSWORD, NEXT, TOTP_SECRET})
 
-    def remove_workspaces(self, accounts: Accounts, known: Known) -> Iterator[Step]:
+    def remove_workspaces(self, accounts: Accounts, known: Known) -> Iterator[ProvisionStep]:
         """Remove the workspace that we made, with its data; check that it is gone."""
         for found in accounts.list_workspaces(known.email):
             what = f"workspace {found['id']} with its data"
             if found["slug"] != build_slug(known.email):
-                yield Step(what, "left (not made by us)")
+                yield ProvisionStep(what, "left (not made by us)")
                 continue
             reason = _attempt(lambda found=found: accounts.delete_workspace(found["id"]))  # type: ignore[misc]
             if reason is None and found in accounts.list_workspaces(known.email):
                 reason = "the server reported success, but it still exists"
-            yield Step(what, "removed" if reason is None else f"cannot be removed ({reason})")
+            state = "removed" if reason is None else f"cannot be removed ({reason})"
+            yield ProvisionStep(what, state)
 
-    def remove_user(self, accounts: Accounts, email: str, password: SecretStr) -> Step:
+    def remove_user(self, accounts: Accounts, email: str, password: SecretStr) -> ProvisionStep:
         """Remove the user if we made it; check that it is gone."""
         path = self.settings.state_dir / OWNED_FILE
         owned = (
-            read_valid(path, RECORD_VERSION, _TEXT, ProvisionError, "user")
+            read_valid(path, PROVISION_VERSION, _TEXT, ProvisionError, "user")
             if path.exists()
             else None
         )
         if owned != email:
-            return Step(f"user {email}", "left (not made by us)")
+            return ProvisionStep(f"user {email}", "left (not made by us)")
         reason = _attempt(lambda: accounts.delete_user(password))
         if reason is None and accounts.sign_in(email, password):
             reason = "the server reported success, but it still signs in"
         if reason is None:
-            return Step(f"user {email}", "removed")
-        return Step(f"user {email}", f"cannot be removed ({reason})", lasts=True)
+            return ProvisionStep(f"user {email}", "removed")
+        return ProvisionStep(f"user {email}", f"cannot be removed ({reason})", lasts=True)
 
-    def remove_secrets(self) -> Iterator[Step]:
+    def remove_secrets(self) -> Iterator[ProvisionStep]:
         """Remove the credentials from the GitHub secrets."""
-        for place in _read_handed(self.settings):
+        for place in _read_repositories(self.settings):
             what = f"GitHub secrets of {place['repository']}"
             try:
                 repository = open_secrets(self.settings.variables, self.pause, **place)
                 repository.delete(BASE_URL, EMAIL, PASSWORD, WORKSPACE_ID, NEXT, TOTP_SECRET)
             except LoadtestError as failure:
-                yield Step(what, f"cannot be removed ({failure})", lasts=True)
+                yield ProvisionStep(what, f"cannot be removed ({failure})", lasts=True)
             else:
-                yield Step(what, "removed")
+                yield ProvisionStep(what, "removed")
 
 
-class _Journal:
+class _DataRecord:
     """What was done with a workspace's data, so that a later run can continue a killed one."""
 
     def __init__(self, path: Path, workspace_id: str) -> None:
@@ -650,7 +657,7 @@ class _Journal:
         self.state: str | None = None
         self._since = 0.0
         if path.exists():
-            body = read_valid(path, RECORD_VERSION, _DATA, ProvisionError)
+            body = read_valid(path, PROVISION_VERSION, _DATA, ProvisionError)
             if body["workspace_id"] == workspace_id:
                 self.state, self._since = body["state"], body["since"]
 
@@ -658,7 +665,7 @@ class _Journal:
         """Record `none` (made by us, empty), `attaching` or `attached`."""
         self.state, self._since = state, time.time()
         body = {"workspace_id": self._workspace_id, "state": state, "since": self._since}
-        write_json(self._path, RECORD_VERSION, body, private=True)
+        write_json(self._path, PROVISION_VERSION, body, private=True)
 
     def unsettled_seconds(self) -> float:
         """Return how long an import that was started may still take."""
@@ -678,14 +685,14 @@ def _attempt(remove: Callable[[], str | None]) -> str | None:
 def _read_client_ids(path: Path) -> list[str]:
     """Return the OAuth clients that mint stored; mint itself reports a damaged file."""
     try:
-        clients = read_valid(path, RECORD_VERSION, _CLIENTS, ProvisionError, "clients")
+        clients = read_valid(path, PROVISION_VERSION, _CLIENTS, ProvisionError, "clients")
     except ProvisionError:
         return []
     return [each["client"]["client_id"] for each in clients]
 
 
-def _read_handed(settings: Settings) -> list[_Place]:
-    path = settings.state_dir / HANDED_FILE
+def _read_repositories(settings: Settings) -> list[_RepositoryAddress]:
+    path = settings.state_dir / REPOSITORIES_FILE
     if not path.exists():
         return []
-    return read_valid(path, RECORD_VERSION, _HANDED, ProvisionError, "repositories")
+    return read_valid(path, PROVISION_VERSION, _REPOSITORIES, ProvisionError, "repositories")

@@ -50,7 +50,7 @@ def change_password(
     current: SecretStr,
     new: SecretStr,
     places: Places,
-    tell: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> None:
     """Change the signed-in user's password, and sign in with the new one.
 
@@ -72,7 +72,7 @@ def change_password(
         try:
             repository.delete(NEXT)
         except LoadtestError as failure:
-            tell(f"secret {NEXT} stays in {repository.repository}: {failure}")
+            say(f"secret {NEXT} stays in {repository.repository}: {failure}")
 
 
 def _change_on_server(

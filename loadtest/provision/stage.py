@@ -47,7 +47,7 @@ def provision(
         check_hosted(settings, *PROVISIONED)
     from loadtest.provision import provisioner as stage
 
-    def tell(text: str) -> None:
+    def say(text: str) -> None:
         chain.say("provision", text)
 
     if teardown:
@@ -57,22 +57,22 @@ def provision(
     verified = not acts and stage.was_verified(settings)
     if rotate:
         origin = chain.open_target(settings)
-        tell(stage.rotate(settings, origin, tell, github_secrets=github_secrets).describe())
+        say(stage.rotate(settings, origin, say, github_secrets=github_secrets).describe())
     if verified:
-        tell("already there, verified within the last hour")
+        say("already there, verified within the last hour")
     elif not rotate or verify or github_secrets:
         origin = chain.open_target(settings)
         bearer = _find_bearer(settings, origin)
         done = stage.provision(
             settings,
             origin,
-            tell,
+            say,
             github_secrets=github_secrets,
             enroll_totp=enroll_totp,
             bearer=bearer,
         )
         for step in done.steps:
-            tell(step.describe())
+            say(step.describe())
     if show:
         if not chain.console.is_terminal:
             print("warning: printing a password, and not to a terminal", file=sys.stderr)
@@ -83,7 +83,7 @@ def _tear_down(chain: Chain, settings: Settings, revoke: Callable[[], None]) -> 
     """Remove what can be removed; raise if a credential still works afterwards."""
     from loadtest.provision import provisioner as stage
 
-    def tell(text: str) -> None:
+    def say(text: str) -> None:
         chain.say("provision", text)
 
     # Revoke on the server first: the local files name what is to be revoked.
@@ -95,9 +95,9 @@ def _tear_down(chain: Chain, settings: Settings, revoke: Callable[[], None]) -> 
             unrevoked = failure
     local = settings.is_reference() or settings.environment.provision == "none"
     base_url = None if local else chain.open_target(settings)
-    steps = stage.teardown(settings, base_url, tell)
+    steps = stage.teardown(settings, base_url, say)
     for step in steps:
-        tell(step.describe())
+        say(step.describe())
     lasting = [step.what for step in steps if step.lasts]
     if lasting:
         kept = settings.state_dir.relative_to(settings.root)

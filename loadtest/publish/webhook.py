@@ -4,7 +4,7 @@ import httpx2
 
 from loadtest.common.http import explain, open_client
 from loadtest.common.redaction import redact
-from loadtest.common.tls import is_sealed
+from loadtest.common.tls import is_secure
 from loadtest.errors import ReportError
 
 WEBHOOK_VARIABLE = "LOADTEST_WEBHOOK_URL"
@@ -19,7 +19,7 @@ def call_webhook(url: str, line: str) -> None:
     services make mentions and links of what is in them, and a server's words may be in the line.
     """
     line = redact(line).translate(_HARMLESS)
-    if not is_sealed(url):
+    if not is_secure(url):
         raise ReportError(f"{WEBHOOK_VARIABLE} is not an https address: correct it")
     try:
         with open_client(WEBHOOK_SECONDS) as http:

@@ -29,7 +29,7 @@ from loadtest.reference.registration import LOOPBACK_HOSTS
 from loadtest.reference.replies import NO_STORE, Refusal, account_error, oauth_error
 from loadtest.reference.tokens import hash_secret, new_secret
 
-QUERY_SECONDS = 600
+SIGNED_QUERY_SECONDS = 600
 CODE_SECONDS = 600
 
 
@@ -210,7 +210,7 @@ class AuthorizationServer:
         return f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{query}"
 
     def _page(self, path: str, params: Mapping[str, str]) -> str:
-        expires_at = str(int(self._deployment.clock()) + QUERY_SECONDS)
+        expires_at = str(int(self._deployment.clock()) + SIGNED_QUERY_SECONDS)
         signed = {**params, "scope": self._scope(params), "exp": expires_at}
         signed["sig"] = self._sign_query(signed)
         return f"{self._deployment.web_url}{path}?{urlencode(signed)}"

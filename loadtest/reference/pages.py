@@ -12,7 +12,7 @@ from loadtest.reference.deployment import Deployment
 from loadtest.reference.identity import find_identity
 
 
-class Pages:
+class WebPages:
     """Server-rendered pages that call the API from the browser, as in the product."""
 
     def __init__(self, deployment: Deployment) -> None:

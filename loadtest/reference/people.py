@@ -61,7 +61,7 @@ class ActiveBody(CamelBody):
     organization_id: str | None = None
 
 
-class People:
+class AccountRoutes:
     """The account routes; a sign-in with a signed query returns the next URL."""
 
     def __init__(self, deployment: Deployment, server: AuthorizationServer) -> None:

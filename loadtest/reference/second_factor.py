@@ -20,7 +20,7 @@ from loadtest.reference.identity import (
     read_body,
     require_identity,
 )
-from loadtest.reference.people import People
+from loadtest.reference.people import AccountRoutes
 from loadtest.reference.replies import Refusal, account_error
 from loadtest.reference.tokens import hash_secret
 
@@ -42,10 +42,10 @@ class CodeBody(Body):
     oauth_query: str | None = None
 
 
-class SecondFactor:
+class SecondFactorRoutes:
     """The routes of authenticator apps."""
 
-    def __init__(self, deployment: Deployment, people: People) -> None:
+    def __init__(self, deployment: Deployment, people: AccountRoutes) -> None:
         self._deployment = deployment
         self._people = people
 

@@ -36,12 +36,12 @@ from loadtest.reference.identity import check_origin
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.novamart import open_novamart
 from loadtest.reference.oauth import AuthorizationServer
-from loadtest.reference.pages import Pages
-from loadtest.reference.people import People
+from loadtest.reference.pages import WebPages
+from loadtest.reference.people import AccountRoutes
 from loadtest.reference.registration import Registration
 from loadtest.reference.replies import Clock, Refusal, rest_error
 from loadtest.reference.rest import Rest
-from loadtest.reference.second_factor import SecondFactor
+from loadtest.reference.second_factor import SecondFactorRoutes
 from loadtest.reference.seeds import SeedClient, SeedUser, seed_clients, seed_user
 from loadtest.reference.sql import QUERY_SECONDS, SqlEngine
 from loadtest.reference.tools import Toolbox
@@ -324,7 +324,7 @@ class _Origins:
         self._deployment = deployment
         self._edge = edge
         self._web_port = web_port
-        self._web = Pages(deployment).build_app()
+        self._web = WebPages(deployment).build_app()
         self._api = _build_api(deployment)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -346,14 +346,14 @@ class _Origins:
 def _build_api(deployment: Deployment) -> Starlette:
     clients = Clients(deployment)
     server = AuthorizationServer(deployment, clients)
-    people = People(deployment, server)
+    people = AccountRoutes(deployment, server)
     parts = (
         Discovery(deployment),
         Registration(deployment),
         server,
         Grants(deployment, clients),
         people,
-        SecondFactor(deployment, people),
+        SecondFactorRoutes(deployment, people),
         Rest(deployment),
     )
 

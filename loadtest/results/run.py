@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator
 
 from loadtest.common.clock import utc_now
-from loadtest.common.parsing import tidy_words
+from loadtest.common.parsing import tidy_text
 from loadtest.config.models import Engine
 
 SCENARIOS = ("cold-start", "sessions", "tools")
@@ -40,7 +40,7 @@ MOST_LATENESS_MS = 100.0
 MOST_NAME_CHARS = 200
 
 # What a server says of itself, wherever it is read.
-ServerName = Annotated[str, AfterValidator(lambda text: tidy_words(text, MOST_NAME_CHARS))]
+ServerName = Annotated[str, AfterValidator(lambda text: tidy_text(text, MOST_NAME_CHARS))]
 
 
 @dataclass(frozen=True)

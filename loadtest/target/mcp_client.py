@@ -29,7 +29,7 @@ MOST_TOOL_PAGES = 50
 MOST_TOOLS = 2000
 # Limit of one answer, and of the stream that stays open beside the calls.
 MOST_BYTES = 16 * 2**20
-LONGEST_WAIT_SECONDS = 61
+QUOTA_WINDOW_SECONDS = 61
 
 _T = TypeVar("_T")
 
@@ -47,7 +47,7 @@ class Greeting:
     policy: str | None
 
 
-class Workspace:
+class WorkspaceClient:
     """A workspace as an MCP client sees it; each method call is one MCP session.
 
     `refusal_status` is the HTTP status of the last answer if that was a refusal.
@@ -57,12 +57,12 @@ class Workspace:
         self,
         mcp_url: str,
         bearer: SecretStr,
-        tell: Callable[[str], None],
+        say: Callable[[str], None],
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._mcp_url = mcp_url
         self._bearer = bearer
-        self._tell = tell
+        self._say = say
         self._pause = pause
         self._refusal = ""
         self._policy: str | None = None
@@ -130,7 +130,7 @@ class Workspace:
             wait_seconds = _parse_wait(body.get("retry_after"))
             if not waits_left:
                 break
-            self._tell(f"{tool} is over the quota: waiting {wait_seconds:.0f} s")
+            self._say(f"{tool} is over the quota: waiting {wait_seconds:.0f} s")
             now = asyncio.get_running_loop().time()
             self._deadline.reschedule(now + wait_seconds + VISIT_SECONDS)
             await asyncio.to_thread(self._pause, wait_seconds)
@@ -246,6 +246,6 @@ def _quote(body: dict[str, Any]) -> str:
 
 
 def _parse_wait(given: object) -> float:
-    if isinstance(given, int | float) and 1 <= given <= LONGEST_WAIT_SECONDS:
+    if isinstance(given, int | float) and 1 <= given <= QUOTA_WINDOW_SECONDS:
         return float(given)
-    return LONGEST_WAIT_SECONDS
+    return QUOTA_WINDOW_SECONDS

@@ -29,7 +29,7 @@ SHORT_TTL_SECONDS = 600
 CODE_TRIES = 2
 ORIGIN_REFUSALS = frozenset({"INVALID_ORIGIN", "MISSING_OR_NULL_ORIGIN"})
 
-State = Literal["already there", "made"]
+WorkspaceState = Literal["already there", "made"]
 
 
 class NoAnswerError(ProvisionError):
@@ -87,7 +87,7 @@ class Accounts:
     def __init__(
         self,
         base_url: str,
-        tell: Callable[[str], None],
+        say: Callable[[str], None],
         *,
         second_factor: SecondFactor = SecondFactor(),
         hide: Callable[[SecretStr], None] = lambda _: None,
@@ -99,7 +99,7 @@ class Accounts:
         self._http = open_client(REQUEST_SECONDS, base_url=base_url)
         self._token = SecretStr("")
         self._second_factor = second_factor
-        self._tell = tell
+        self._say = say
         self._hide = hide
         self._pause = pause
         self._clock = clock
@@ -202,7 +202,7 @@ class Accounts:
         if answer.status_code != 200:
             raise ProvisionError(f"the password cannot be changed: {self._quote(answer)}")
 
-    def ensure_workspace(self, email: str, workspace_id: str | None) -> tuple[str, State]:
+    def ensure_workspace(self, email: str, workspace_id: str | None) -> tuple[str, WorkspaceState]:
         """Make the given workspace, or ours, the active one; create ours if it is missing."""
         slug = build_slug(email)
         # Make only a listed workspace active: another user's id would clear the active one.
@@ -365,7 +365,7 @@ class Accounts:
         for tries_left in range(CODE_TRIES - 1, -1, -1):
             wait_seconds = totp.fresh_in_seconds()
             if wait_seconds:
-                self._tell(f"waiting {wait_seconds:.0f} s for the next one-time code")
+                self._say(f"waiting {wait_seconds:.0f} s for the next one-time code")
                 self._pause(wait_seconds)
             code = totp.take()
             answer = post(code)
@@ -409,7 +409,7 @@ class Accounts:
 
         send = partial(self._send, method, path, body, timeout_seconds, headers)
         try:
-            answer = wait_out(send, path, self._tell, self._pause)
+            answer = wait_out(send, path, self._say, self._pause)
         except httpx2.HTTPError as failure:
             url = self._http.base_url.join(path)
             raise NoAnswerError(f"{url} does not answer ({explain(failure)})") from None
@@ -472,14 +472,14 @@ def open_session(
     email: str,
     password: SecretStr,
     workspace_id: str | None,
-    tell: Callable[[str], None],
+    say: Callable[[str], None],
     *,
     second_factor: SecondFactor = SecondFactor(),
     hide: Callable[[SecretStr], None] = lambda _: None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Accounts]:
     """Sign in a provisioned user, make its workspace active, and sign out at the end."""
-    with Accounts(base_url, tell, second_factor=second_factor, hide=hide, pause=pause) as accounts:
+    with Accounts(base_url, say, second_factor=second_factor, hide=hide, pause=pause) as accounts:
         if not accounts.sign_in(email, password):
             raise WrongPasswordError(f"wrong password for {email}: run `inv provision --verify`")
         accounts.ensure_workspace(email, workspace_id)

@@ -11,7 +11,7 @@ from loadtest.mint.oauth import sdk
 from loadtest.mint.oauth.discovery import discover
 from loadtest.publish.webhook import call_webhook
 from loadtest.target import mcp_client
-from loadtest.target.mcp_client import Workspace
+from loadtest.target.mcp_client import WorkspaceClient
 from loadtest.target.rest_client import Accounts
 from tests.support.github_server import REPOSITORY, TOKEN
 from tests.support.hostile_server import (
@@ -52,7 +52,7 @@ def test_a_list_of_tools_is_bounded(
 ) -> None:
     monkeypatch.setattr(mcp_client, "CALL_SECONDS", SECONDS if "timed" in words else 60.0)
     with HostileServer(speak_mcp(list_tools)) as server:
-        look = Workspace(f"{server.url}/mcp", SecretStr("none"), print)
+        look = WorkspaceClient(f"{server.url}/mcp", SecretStr("none"), print)
         assert words.lower() in refuse(ProvisionError, look.greet).lower()
 
 
@@ -66,7 +66,7 @@ def test_pages_of_tools_that_are_each_slow_are_bounded_together(
         yield from endless_pages(request)
 
     with HostileServer(speak_mcp(slow_pages)) as server:
-        look = Workspace(f"{server.url}/mcp", SecretStr("none"), print)
+        look = WorkspaceClient(f"{server.url}/mcp", SecretStr("none"), print)
         said = refuse(ProvisionError, look.greet)
     assert said.startswith(
         f"{server.url}/mcp is too slow: it has not answered all requests after 3 s"

@@ -27,7 +27,7 @@ from loadtest.common.redaction import (
 from loadtest.errors import LoadtestError
 from loadtest.mint.oauth.acceptance import list_tools
 from loadtest.mint.oauth.discovery import discover
-from loadtest.target.mcp_client import Workspace
+from loadtest.target.mcp_client import WorkspaceClient
 from loadtest.target.rest_client import Accounts
 from tests.canary.leaks import Finder
 from tests.support.hostile_server import HostileServer, Request, send_json
@@ -103,7 +103,7 @@ def test_a_secret_string_is_redacted_as_soon_as_it_exists() -> None:
 
 
 def greet(mcp_url: str) -> None:
-    Workspace(mcp_url, SecretStr("none"), print).greet()
+    WorkspaceClient(mcp_url, SecretStr("none"), print).greet()
 
 
 def try_bearer(mcp_url: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from loadtest.docs.mdx import Cell
+from loadtest.docs.mdx import Placeholder
 from loadtest.docs.placeholders import rewrite_page
 from loadtest.errors import DocsError
 
@@ -49,7 +49,7 @@ def test_a_placeholder_becomes_the_link(cell: str, mdx: bool) -> None:
     before = table(f"| executeSQL | {cell} |")
     result = rewrite_page(before, LINK, mdx=mdx)
     assert result.text == table(f"| executeSQL | {LINK} |")
-    assert result.cells == (Cell(3, "executeSQL", "p50", cell),)
+    assert result.cells == (Placeholder(3, "executeSQL", "p50", cell),)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.models import Quota
 from loadtest.config.settings import Credentials, Settings
 from loadtest.context import ROOT
-from loadtest.doctor.checks import Finding, examine
+from loadtest.doctor.checks import Check, examine
 from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.mint.oauth.discovery import REDIRECT_URI
 from loadtest.provision.provisioner import provision
@@ -46,7 +46,7 @@ LINES = (
 )
 
 
-def look(settings: Settings) -> dict[str, Finding]:
+def look(settings: Settings) -> dict[str, Check]:
     """Return the doctor's findings by name; each that is not ok has a remedy."""
     findings = list(examine(settings, settings.base_url))
     assert len({finding.what for finding in findings}) == len(findings)

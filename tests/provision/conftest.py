@@ -18,7 +18,7 @@ from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.settings import Settings
 from loadtest.context import ROOT
 from loadtest.provision import provisioner as stage
-from loadtest.provision.provisioner import Provisioned, Step
+from loadtest.provision.provisioner import Provisioned, ProvisionStep
 from loadtest.reference.accounts import (
     Client,
     Consent,
@@ -83,7 +83,7 @@ class Place:
             **options,
         )
 
-    def rotate(self, **options: Any) -> Step:
+    def rotate(self, **options: Any) -> ProvisionStep:
         """Rotate in this process."""
         settings = self.settings
         return stage.rotate(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from loadtest.common.network import is_loopback
-from loadtest.common.parsing import parse_json, tidy_words
+from loadtest.common.parsing import parse_json, tidy_text
 from loadtest.common.redaction import learn, learn_members, read_authorization, redact
-from loadtest.common.tls import is_sealed
+from loadtest.common.tls import is_secure
 from loadtest.config.models import parse_origin
 from loadtest.errors import MintError
 
@@ -160,7 +160,7 @@ def describe_refusal(status: int, body: Mapping[str, Any]) -> str:
     """Return a refusal's status and OAuth words, and nothing else of the reply."""
     words = (body.get(name) for name in ("error", "error_description"))
     said = (redact(text) for text in words if text and isinstance(text, str))
-    return ": ".join([f"HTTP {status}", *(tidy_words(text, MOST_QUOTED) for text in said)])
+    return ": ".join([f"HTTP {status}", *(tidy_text(text, MOST_QUOTED) for text in said)])
 
 
 def measure_skew(date: str | None, sent_at: float) -> float:
@@ -188,7 +188,7 @@ def check_secure(url: str, step: str, mcp_url: str) -> None:
     except ValueError:
         raise MintError("the server names an address that cannot be read", step) from None
     where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    if not is_sealed(url):
+    if not is_secure(url):
         raise MintError(f"{where} is not https: nothing is sent there", step)
     if is_loopback(parts.hostname or "") and not is_loopback(target.hostname or ""):
         raise MintError(

@@ -11,7 +11,7 @@ from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from loadtest.common.tls import is_sealed
+from loadtest.common.tls import is_secure
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, ResultsError
 from loadtest.github.client import Github, GithubRefusal, open_github
@@ -100,7 +100,7 @@ def _find_address(github: Github, artifact: Artifact, where: str) -> str:
         except GithubRefusal as refusal:
             if refusal.status != 302:
                 raise
-            if refusal.location and is_sealed(refusal.location):
+            if refusal.location and is_secure(refusal.location):
                 return refusal.location
         raise GithubRefusal(f"{github.api_url} does not name its address")
 

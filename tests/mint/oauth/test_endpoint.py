@@ -5,7 +5,7 @@ import pytest
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import ProvisionError
 from loadtest.target import mcp_client
-from loadtest.target.mcp_client import Workspace
+from loadtest.target.mcp_client import WorkspaceClient
 from tests.mint.browser.page_server import PageServer, Reply
 
 JSON = "application/json"
@@ -42,7 +42,7 @@ def test_what_is_no_greeting_is_one_line(
     if reply is STRANGE:
         monkeypatch.setattr(mcp_client, "CALL_SECONDS", 2.0)
     with PageServer({"/mcp": reply}) as server:
-        endpoint = Workspace(f"{server.origin}/mcp", SecretStr("a bearer"), print)
+        endpoint = WorkspaceClient(f"{server.origin}/mcp", SecretStr("a bearer"), print)
         with pytest.raises(ProvisionError) as caught:
             endpoint.greet()
     assert words in str(caught.value)

@@ -12,7 +12,7 @@ from loadtest.k6.binary import find_k6
 from loadtest.k6.preflight import check_target
 from loadtest.mint.browser.launcher import BrowserChoice
 from loadtest.state.bearers import write_bearers
-from loadtest.target.mcp_client import Workspace
+from loadtest.target.mcp_client import WorkspaceClient
 from loadtest.target.process import check_reachable
 from tests.mint.minting import build_request, build_target, mint
 from tests.support.github_server import GithubServer
@@ -43,7 +43,7 @@ def test_provisioning_minting_and_measuring_on_loopback_ask_no_proxy(
         check_reachable(target.api_url)
         request = build_request(target, browser_choice, tmp_path)
         bearer, _ = mint(request)
-        greeting = Workspace(request.mcp_url, bearer.access_token, print).greet()
+        greeting = WorkspaceClient(request.mcp_url, bearer.access_token, print).greet()
         bearer_file = tmp_path / "bearer.json"
         write_bearers(bearer_file, (bearer,))
         found = check_target(

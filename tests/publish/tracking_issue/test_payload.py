@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.common.parsing import tidy_words
+from loadtest.common.parsing import tidy_text
 from loadtest.common.redaction import SecretStr
 from loadtest.publish.tracking_issue.payload import (
     MOST_UNPACKED,
@@ -35,7 +35,7 @@ from tests.publish.tracking_issue.full_run import full_run
 finite = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 # As a server's own name is read.
-names = words.map(lambda text: tidy_words(text, MOST_NAME_CHARS))
+names = words.map(lambda text: tidy_text(text, MOST_NAME_CHARS))
 counts = st.integers(0, 10**9)
 knobs = st.recursive(
     st.none() | st.booleans() | counts | words,
