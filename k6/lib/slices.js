@@ -10,7 +10,8 @@ import { buildMix } from './mix.js';
 import { CUT_OFF, OK, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { CALL_LIMIT_MS, clock, findPace, newClient, waitUntil } from './run.js';
 
-// The parts of a slot around its calls: sessions open, calls in flight end, sessions close.
+// A slot, and its parts around the calls: sessions open, calls in flight end, sessions close.
+const SLOT_SECONDS = env.seconds('SLOT_SECONDS');
 const OPEN_SECONDS = env.seconds('OPEN_SECONDS');
 const DRAIN_SECONDS = env.seconds('DRAIN_SECONDS');
 const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS');
@@ -26,7 +27,7 @@ const [CALL_MS, FINE, addOk, wallClock] = [CALL_LIMIT_MS, OK, recordOk, Date.now
 // each other in slots that never overlap; `begins` counts seconds from the end of setup().
 export function buildSlice(name, vus, seconds, rate, index = 0) {
   env.checkLimits({ LIMIT_RPS: rate, LIMIT_SECONDS: (index + 1) * seconds });
-  return { name, vus, seconds, rate, begins: index * slotSeconds(seconds) + OPEN_SECONDS };
+  return { name, vus, seconds, rate, begins: index * SLOT_SECONDS + OPEN_SECONDS };
 }
 
 export function buildSliceScenario(slice) {
@@ -35,13 +36,9 @@ export function buildSliceScenario(slice) {
     vus: slice.vus,
     iterations: 1,
     startTime: `${Math.round((slice.begins - OPEN_SECONDS) * 1000)}ms`,
-    maxDuration: `${Math.round(slotSeconds(slice.seconds) * 1000)}ms`,
+    maxDuration: `${Math.round(SLOT_SECONDS * 1000)}ms`,
     gracefulStop: '0s',
   };
-}
-
-function slotSeconds(seconds) {
-  return OPEN_SECONDS + seconds + DRAIN_SECONDS + CLOSE_SECONDS;
 }
 
 // One session of a slice: opens, calls until the slice ends, closes. `selector` names the series of its

@@ -39,6 +39,7 @@ def build_knobs(scenario: str, profile: Profile, generators: int = 1) -> dict[st
         return knobs
     seconds = _slice_seconds(scenario, profile)
     knobs |= {
+        "SLOT_SECONDS": str(_slot_seconds(scenario, profile, generators)),
         "OPEN_SECONDS": str(find_open_seconds(scenario, profile, generators)),
         "DRAIN_SECONDS": str(_drain_seconds(seconds)),
         "CLOSE_SECONDS": str(CLOSE_SECONDS),
@@ -68,9 +69,7 @@ def build_phases(
     """Return what runs when; a cold start takes what it takes. `unit` is what the ladder counts."""
     if scenario == "cold-start":
         return (Phase(f"{profile.cold_start.iterations} cold starts", None),)
-    seconds = _slice_seconds(scenario, profile)
-    opening = find_open_seconds(scenario, profile, generators)
-    slot = opening + seconds + _drain_seconds(seconds) + CLOSE_SECONDS
+    slot = _slot_seconds(scenario, profile, generators)
     if scenario == "tools":
         return (Phase(_count(profile.tools.vus, unit), slot),)
     return tuple(Phase(_count(stage, unit), slot) for stage in profile.sessions.stages)
@@ -165,6 +164,13 @@ def _slice_seconds(scenario: str, profile: Profile) -> int:
     if scenario == "sessions":
         return profile.sessions.stage_seconds
     return profile.tools.duration_seconds
+
+
+def _slot_seconds(scenario: str, profile: Profile, generators: int) -> float:
+    """Return how long a slice takes in all: its sessions open, call, end their calls and close."""
+    seconds = _slice_seconds(scenario, profile)
+    opening = find_open_seconds(scenario, profile, generators)
+    return opening + seconds + _drain_seconds(seconds) + CLOSE_SECONDS
 
 
 def _drain_seconds(seconds: float) -> float:
