@@ -4,27 +4,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from pydantic import TypeAdapter
-from typing_extensions import TypedDict
-
-from loadtest.common.files import ensure_private_dir, read_valid, write_json
+from loadtest.common.files import ensure_private_dir, write_json
 from loadtest.common.redaction import SecretStr
 from loadtest.common.state_files import (
     LOCK_FILE,
-    STATE_FILES,
-    TARGET_FILES,
-    check_own,
-    remove_empty,
-    remove_known,
 )
-from loadtest.config.env_file import parse_env_file
 from loadtest.config.settings import Credentials, Settings
-from loadtest.errors import ConfigError, LoadtestError, ProvisionError, TargetError
+from loadtest.errors import ConfigError, ProvisionError
 from loadtest.github.secrets import RepositorySecrets, open_secrets
 from loadtest.github.workflow_commands import build_mask
 from loadtest.provision.enrollment import enroll
+from loadtest.provision.records import (
+    OWNED_FILE,
+    PROVISION_VERSION,
+    REPOSITORIES_FILE,
+    DataRecord,
+    build_subject,
+    read_client_ids,
+    read_repositories,
+)
 from loadtest.provision.rotation import Places, change_password, invent_password
 from loadtest.state.credentials import (
     EMAIL,
@@ -42,43 +41,12 @@ from loadtest.target.rest_client import (
     EmailNotVerifiedError,
     NoAnswerError,
     PasswordChangeRequiredError,
-    build_slug,
     find_second_factor,
 )
 
-PROVISION_VERSION = 1
-RECORD_SECONDS = 3600
 LOCK_WAIT_SECONDS = 600.0
-# The longest time that an import from a killed run can still take on the server.
-IMPORT_SECONDS = 120.0
 IMPORT_POLL_SECONDS = 10.0
 BASE_URL = "LOADTEST_BASE_URL"
-REPOSITORIES_FILE = "handed.json"
-OWNED_FILE = "owned.json"
-
-
-class _RepositoryAddress(TypedDict):
-    api_url: str
-    repository: str
-
-
-class _ClientOf(TypedDict):
-    client_id: str
-
-
-class _Registration(TypedDict):
-    client: _ClientOf
-
-
-class _Data(TypedDict):
-    workspace_id: str
-    state: str
-    since: float
-
-
-_Record = TypedDict("_Record", {"for": dict[str, str | None], "verified_at": float})
-_RECORD, _DATA, _TEXT = TypeAdapter(_Record), TypeAdapter(_Data), TypeAdapter(str)
-_CLIENTS, _REPOSITORIES = TypeAdapter(list[_Registration]), TypeAdapter(list[_RepositoryAddress])
 
 
 @dataclass(frozen=True)
@@ -103,24 +71,6 @@ class Provisioned:
 
     credentials: Credentials
     steps: tuple[ProvisionStep, ...]
-
-
-def was_verified(settings: Settings) -> bool:
-    """Return whether exactly these credentials were verified within the last hour."""
-    path = settings.state_dir / "provision.json"
-    if not path.exists() or NEXT in parse_env_file(settings.credentials_file):
-        return False
-    body = read_valid(path, PROVISION_VERSION, _RECORD, ProvisionError)
-    age_seconds = time.time() - body["verified_at"]
-    return 0 <= age_seconds < RECORD_SECONDS and body["for"] == _subject(
-        settings.base_url, settings.credentials
-    )
-
-
-def _subject(base_url: str | None, credentials: Credentials) -> dict[str, str | None]:
-    """Return what a verification is for; a reference target has no fixed origin."""
-    who = {"email": credentials.email, "workspace_id": credentials.workspace_id}
-    return {"base_url": base_url} | who
 
 
 def provision(
@@ -161,27 +111,6 @@ def rotate(
         return work.rotate()
 
 
-def teardown(
-    settings: Settings,
-    base_url: str | None,
-    say: Callable[[str], None],
-    *,
-    pause: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.time,
-) -> tuple[ProvisionStep, ...]:
-    """Remove what we made on the server and in GitHub, list what stays, delete the local files.
-
-    Credentials that still work are kept, and so are the files whose content mint could not revoke.
-    `base_url` is None for a reference target, whose state is local. Raises TargetError while
-    another process serves that state.
-    """
-    work = Provisioner(settings, base_url or "", say, pause, github_secrets=False, clock=clock)
-    check_own(settings.state_dir)
-    with work.lock():
-        steps = work.remove_all() if base_url else ()
-        return (*steps, *_wipe(settings, tuple(work.list_kept())))
-
-
 def render_credentials(settings: Settings) -> str:
     """Return the stored credentials as the lines of an env file, in clear."""
     known = CredentialsFile(settings).read()
@@ -197,26 +126,6 @@ def render_credentials(settings: Settings) -> str:
 
 def _is_in_actions(settings: Settings) -> bool:
     return settings.variables.get("GITHUB_ACTIONS") == "true"
-
-
-def _wipe(settings: Settings, kept: tuple[str, ...]) -> Iterator[ProvisionStep]:
-    """Remove the environment's own files except those in `kept`; list what stays."""
-    target = settings.state_dir / "target"
-    if target.is_dir():
-        from filelock import FileLock, Timeout
-
-        try:
-            FileLock(target / "lock").acquire(timeout=0).lock.release()
-        except Timeout:
-            raise TargetError(f"{target} is in use by a running target: stop it first") from None
-    remove_known(settings.state_dir, (*TARGET_FILES, *STATE_FILES), kept)
-    what = f"local files of environment {settings.environment_name}"
-    if settings.is_reference():
-        what += ", including the target's users and workspaces"
-    yield ProvisionStep(what, "removed")
-    for path in remove_empty(settings.state_dir):
-        state = "kept (its content still works)" if path.name in kept else "left (not made by us)"
-        yield ProvisionStep(str(path.relative_to(settings.root)), state)
 
 
 @dataclass
@@ -278,7 +187,7 @@ class Provisioner:
             self.store_secrets(email, password, workspace_id)
         credentials = Credentials(email, password, workspace_id, self.file.read().totp_secret)
         if not any(step.state == "not checked" for step in self.steps):
-            body = {"for": _subject(self.settings.base_url, credentials)}
+            body = {"for": build_subject(self.settings.base_url, credentials)}
             self.write("provision.json", body | {"verified_at": time.time()})
         return Provisioned(credentials, tuple(self.steps))
 
@@ -417,7 +326,7 @@ class Provisioner:
         workspace_id, workspace_state = accounts.ensure_workspace(
             email, self.file.read().workspace_id
         )
-        record = _DataRecord(self.settings.state_dir / "data.json", workspace_id)
+        record = DataRecord(self.settings.state_dir / "data.json", workspace_id)
         if workspace_state == "made":
             record.note("none")
         bearer = accounts.mint_short_bearer() or bearer
@@ -438,7 +347,7 @@ class Provisioner:
         return workspace_id
 
     def ensure_data(
-        self, accounts: Accounts, record: "_DataRecord", workspace: WorkspaceClient
+        self, accounts: Accounts, record: "DataRecord", workspace: WorkspaceClient
     ) -> tuple[list[str], str]:
         """Attach the data only if the workspace was checked and has none."""
         state = "already there"
@@ -463,7 +372,7 @@ class Provisioner:
         record.note("attached")
         return names, state
 
-    def await_import(self, record: "_DataRecord", workspace: WorkspaceClient) -> list[str]:
+    def await_import(self, record: "DataRecord", workspace: WorkspaceClient) -> list[str]:
         """Return the entities' names; wait for an import that a killed run started."""
         waits = int(record.unsettled_seconds() / IMPORT_POLL_SECONDS)
         names = workspace.fetch_entity_names()
@@ -473,7 +382,7 @@ class Provisioner:
             names, waits = workspace.fetch_entity_names(), waits - 1
         return names
 
-    def ensure_unread_data(self, accounts: Accounts, record: "_DataRecord") -> ProvisionStep:
+    def ensure_unread_data(self, accounts: Accounts, record: "DataRecord") -> ProvisionStep:
         """Attach the data where it cannot be read, if the workspace is known to have none."""
         match record.state:
             case "attached":
@@ -492,7 +401,7 @@ class Provisioner:
 
     def ensure_quotas(self, accounts: Accounts) -> None:
         """Raise the quota of each client that mint has registered, before its first call."""
-        for client_id in _read_client_ids(self.settings.clients_file):
+        for client_id in read_client_ids(self.settings.clients_file):
             state = ensure_quota(accounts, self.settings.state_dir, client_id)
             what = f"quota of client {client_id}, {MOST_REQUESTS_PER_MINUTE} units per minute"
             self.steps.append(ProvisionStep(what, state))
@@ -522,7 +431,7 @@ class Provisioner:
         """Return the repositories whose secrets hold the credentials or will hold them."""
         found = [
             open_secrets(self.settings.variables, self.pause, **place)
-            for place in _read_repositories(self.settings)
+            for place in read_repositories(self.settings)
         ]
         if self.github_secrets:
             asked = open_secrets(self.settings.variables, self.pause)
@@ -566,133 +475,3 @@ class Provisioner:
     def write(self, name: str, body: dict[str, object]) -> None:
         """Write a record of this environment."""
         write_json(self.settings.state_dir / name, PROVISION_VERSION, body, private=True)
-
-    def remove_all(self) -> tuple[ProvisionStep, ...]:
-        """Remove user, workspace and secrets where possible; give the reason for the rest."""
-        with self.open_accounts() as accounts:
-            known = self.file.read()
-            try:
-                password = self.sign_in(accounts, known)
-                why, lasts = "no known password works", self.holds_credentials()
-            except ProvisionError as failure:
-                password, why, lasts = None, str(failure), True
-            if password is None:
-                reason = f"cannot be removed ({why})"
-                steps = [ProvisionStep(f"user {known.email} and its workspaces", reason, lasts)]
-            else:
-                steps = [
-                    *self.remove_workspaces(accounts, known),
-                    self.remove_user(accounts, known.email, password),
-                ]
-        self.steps = [*steps, *self.remove_secrets()]
-        return tuple(self.steps)
-
-    def list_kept(self) -> Iterator[str]:
-        """Name the local files whose content still works on the server or at GitHub."""
-        if not self.settings.is_reference():
-            # What `inv revoke` left in these files could not be revoked.
-            yield from (self.settings.bearer_file.name, self.settings.clients_file.name)
-        if not self.base_url:
-            return
-        states = {step.what.split()[0]: step.state for step in self.steps}
-        if states["user"] != "removed" and self.holds_credentials():
-            yield from (self.file.path.name, OWNED_FILE)
-        yield from (path.name for path in self.file.list_aside())
-        if any(step.lasts for step in self.steps if step.what.startswith("GitHub")):
-            yield REPOSITORIES_FILE
-
-    def holds_credentials(self) -> bool:
-        """Return whether the user's file holds a secret."""
-        return bool(parse_env_file(self.file.path).keys() & {PASSWORD, NEXT, TOTP_SECRET})
-
-    def remove_workspaces(self, accounts: Accounts, known: Known) -> Iterator[ProvisionStep]:
-        """Remove the workspace that we made, with its data; check that it is gone."""
-        for found in accounts.list_workspaces(known.email):
-            what = f"workspace {found['id']} with its data"
-            if found["slug"] != build_slug(known.email):
-                yield ProvisionStep(what, "left (not made by us)")
-                continue
-            reason = _attempt(lambda found=found: accounts.delete_workspace(found["id"]))  # type: ignore[misc]
-            if reason is None and found in accounts.list_workspaces(known.email):
-                reason = "the server reported success, but it still exists"
-            state = "removed" if reason is None else f"cannot be removed ({reason})"
-            yield ProvisionStep(what, state)
-
-    def remove_user(self, accounts: Accounts, email: str, password: SecretStr) -> ProvisionStep:
-        """Remove the user if we made it; check that it is gone."""
-        path = self.settings.state_dir / OWNED_FILE
-        owned = (
-            read_valid(path, PROVISION_VERSION, _TEXT, ProvisionError, "user")
-            if path.exists()
-            else None
-        )
-        if owned != email:
-            return ProvisionStep(f"user {email}", "left (not made by us)")
-        reason = _attempt(lambda: accounts.delete_user(password))
-        if reason is None and accounts.sign_in(email, password):
-            reason = "the server reported success, but it still signs in"
-        if reason is None:
-            return ProvisionStep(f"user {email}", "removed")
-        return ProvisionStep(f"user {email}", f"cannot be removed ({reason})", lasts=True)
-
-    def remove_secrets(self) -> Iterator[ProvisionStep]:
-        """Remove the credentials from the GitHub secrets."""
-        for place in _read_repositories(self.settings):
-            what = f"GitHub secrets of {place['repository']}"
-            try:
-                repository = open_secrets(self.settings.variables, self.pause, **place)
-                repository.delete(BASE_URL, EMAIL, PASSWORD, WORKSPACE_ID, NEXT, TOTP_SECRET)
-            except LoadtestError as failure:
-                yield ProvisionStep(what, f"cannot be removed ({failure})", lasts=True)
-            else:
-                yield ProvisionStep(what, "removed")
-
-
-class _DataRecord:
-    """What was done with a workspace's data, so that a later run can continue a killed one."""
-
-    def __init__(self, path: Path, workspace_id: str) -> None:
-        self._path = path
-        self._workspace_id = workspace_id
-        self.state: str | None = None
-        self._since = 0.0
-        if path.exists():
-            body = read_valid(path, PROVISION_VERSION, _DATA, ProvisionError)
-            if body["workspace_id"] == workspace_id:
-                self.state, self._since = body["state"], body["since"]
-
-    def note(self, state: str) -> None:
-        """Record `none` (made by us, empty), `attaching` or `attached`."""
-        self.state, self._since = state, time.time()
-        body = {"workspace_id": self._workspace_id, "state": state, "since": self._since}
-        write_json(self._path, PROVISION_VERSION, body, private=True)
-
-    def unsettled_seconds(self) -> float:
-        """Return how long an import that was started may still take."""
-        if self.state != "attaching":
-            return 0.0
-        return min(max(self._since + IMPORT_SECONDS - time.time(), 0), IMPORT_SECONDS)
-
-
-def _attempt(remove: Callable[[], str | None]) -> str | None:
-    """Remove one thing; return the reason if it could not be removed, such as no answer."""
-    try:
-        return remove()
-    except ProvisionError as failure:
-        return str(failure)
-
-
-def _read_client_ids(path: Path) -> list[str]:
-    """Return the OAuth clients that mint stored; mint itself reports a damaged file."""
-    try:
-        clients = read_valid(path, PROVISION_VERSION, _CLIENTS, ProvisionError, "clients")
-    except ProvisionError:
-        return []
-    return [each["client"]["client_id"] for each in clients]
-
-
-def _read_repositories(settings: Settings) -> list[_RepositoryAddress]:
-    path = settings.state_dir / REPOSITORIES_FILE
-    if not path.exists():
-        return []
-    return read_valid(path, PROVISION_VERSION, _REPOSITORIES, ProvisionError, "repositories")

@@ -45,7 +45,8 @@ def provision(
         )
     if provisions:
         check_hosted(settings, *PROVISIONED)
-    from loadtest.provision import provisioner as stage
+    from loadtest.provision import provisioner
+    from loadtest.provision.records import was_verified
 
     def say(text: str) -> None:
         chain.say("provision", text)
@@ -54,16 +55,16 @@ def provision(
         _tear_down(chain, settings, revoke)
         return
     acts = verify or rotate or github_secrets or enroll_totp
-    verified = not acts and stage.was_verified(settings)
+    verified = not acts and was_verified(settings)
     if rotate:
         origin = chain.open_target(settings)
-        say(stage.rotate(settings, origin, say, github_secrets=github_secrets).describe())
+        say(provisioner.rotate(settings, origin, say, github_secrets=github_secrets).describe())
     if verified:
         say("already there, verified within the last hour")
     elif not rotate or verify or github_secrets:
         origin = chain.open_target(settings)
         bearer = _find_bearer(settings, origin)
-        done = stage.provision(
+        done = provisioner.provision(
             settings,
             origin,
             say,
@@ -76,12 +77,12 @@ def provision(
     if show:
         if not chain.console.is_terminal:
             print("warning: printing a password, and not to a terminal", file=sys.stderr)
-        print(stage.render_credentials(settings), end="", file=open_plain(sys.stdout))
+        print(provisioner.render_credentials(settings), end="", file=open_plain(sys.stdout))
 
 
 def _tear_down(chain: Chain, settings: Settings, revoke: Callable[[], None]) -> None:
     """Remove what can be removed; raise if a credential still works afterwards."""
-    from loadtest.provision import provisioner as stage
+    from loadtest.provision.teardown import teardown
 
     def say(text: str) -> None:
         chain.say("provision", text)
@@ -95,7 +96,7 @@ def _tear_down(chain: Chain, settings: Settings, revoke: Callable[[], None]) -> 
             unrevoked = failure
     local = settings.is_reference() or settings.environment.provision == "none"
     base_url = None if local else chain.open_target(settings)
-    steps = stage.teardown(settings, base_url, say)
+    steps = teardown(settings, base_url, say)
     for step in steps:
         say(step.describe())
     lasting = [step.what for step in steps if step.lasts]

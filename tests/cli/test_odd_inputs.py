@@ -29,7 +29,7 @@ from loadtest.context import ROOT
 from loadtest.errors import LoadtestError
 from loadtest.k6.summary import build_rows, find_crossed, parse_summary
 from loadtest.mint.browser.launcher import read_choice
-from loadtest.provision.provisioner import _DataRecord, _read_repositories
+from loadtest.provision.records import DataRecord, read_repositories
 from loadtest.publish.tracking_issue.artifact import _unpack
 from loadtest.publish.tracking_issue.payload import decode_entry, encode_entry
 from loadtest.report.comment import render_comment
@@ -332,9 +332,9 @@ def test_an_odd_record_is_an_error_of_its_stage(place: Place, data: st.DataObjec
         if name == "browser.json":
             read_choice(path)
         elif name == "staging/handed.json":
-            _read_repositories(loaded)
+            read_repositories(loaded)
         else:
-            _DataRecord(path, "w").unsettled_seconds()
+            DataRecord(path, "w").unsettled_seconds()
 
 
 @tries(150)

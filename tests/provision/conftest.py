@@ -19,6 +19,7 @@ from loadtest.config.settings import Settings
 from loadtest.context import ROOT
 from loadtest.provision import provisioner as stage
 from loadtest.provision.provisioner import Provisioned, ProvisionStep
+from loadtest.provision.teardown import teardown
 from loadtest.reference.accounts import (
     Client,
     Consent,
@@ -95,7 +96,7 @@ class Place:
 
     def teardown(self) -> dict[str, str]:
         """Tear down in this process; return each thing with its state."""
-        steps = stage.teardown(
+        steps = teardown(
             *(self.settings, self.gate.url, self.said.append), pause=self.pause, clock=self.clock
         )
         return {step.what: step.state for step in steps}

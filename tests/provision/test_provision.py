@@ -10,7 +10,7 @@ from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.config.loading import load_settings
 from loadtest.errors import ConfigError, ProvisionError
-from loadtest.provision.provisioner import was_verified
+from loadtest.provision.records import was_verified
 from loadtest.reference.seeds import SeedUser
 from loadtest.target.mcp_client import QUOTA_WAITS
 from loadtest.target.rest_client import Accounts, open_session

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError
-from loadtest.provision.provisioner import was_verified
+from loadtest.provision.records import was_verified
 from loadtest.state.credentials import CredentialsFile
 from tests.provision.gate import Side
 from tests.support.github_server import REPOSITORY, GithubServer
