@@ -186,7 +186,7 @@ class Worker:
             said += tell_answer(address, 200 if is_reached else 0, error)
             code = 0 if is_reached else 28
         for line in said.encode().split(b"\n"):
-            container.say(stamp(), line)
+            container.write(stamp(), line)
         container.end()
         ended = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
         phase = "Failed" if code else "Succeeded"

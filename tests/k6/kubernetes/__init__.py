@@ -1,1 +1,1 @@
-"""Tests of the fleet on Kubernetes, and the stand-ins that they run."""
+"""Tests of runners in Kubernetes, with a loopback cluster and a stand-in for the operator."""

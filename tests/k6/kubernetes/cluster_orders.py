@@ -44,7 +44,7 @@ def load_profiles() -> dict[str, Profile]:
 
 
 def build_order(folder: Path, scenario: str, profile: Profile, **update: Any) -> Order:
-    """Return an order whose bearer lies in the folder; keywords replace its fields."""
+    """Return an order whose bearer file is in the folder; keywords replace its fields."""
     bearer_file = folder / "bearer.json"
     bearer = Bearer(SecretStr(TOKEN), time.time() + 3600, MCP_URL, "mcp:read", "session", "ws")
     write_bearers(bearer_file, [bearer, bearer])

@@ -1,4 +1,4 @@
-"""A loopback cluster with an operator, and the fleet that is launched there."""
+"""A loopback cluster with an operator, and runners that are started there."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from tests.k6.kubernetes.operator_stand_in import Operator, run_operator
 
 @pytest.fixture
 def kubernetes() -> Iterator[KubernetesServer]:
-    """Serve a cluster; whatever a test does there, nothing of it stays."""
+    """Serve a cluster; after each test it must be empty."""
     with serve_kubernetes() as server:
         yield server
         assert server.list_left() == []
@@ -34,7 +34,7 @@ def kubernetes() -> Iterator[KubernetesServer]:
 
 @pytest.fixture
 def operator(kubernetes: KubernetesServer, tmp_path: Path) -> Iterator[Operator]:
-    """Run what acts in that cluster, with a script of a second for the sessions."""
+    """Run the operator of that cluster; `sessions` is a script of one second."""
     with run_operator(kubernetes, find_k6(os.environ).path, tmp_path / "pods") as running:
         running.scripts["sessions.js"] = SCRIPT % 1
         yield running
@@ -42,7 +42,7 @@ def operator(kubernetes: KubernetesServer, tmp_path: Path) -> Iterator[Operator]
 
 @pytest.fixture
 def where() -> Kubernetes:
-    """Say where the environment's fleet runs."""
+    """Return where the runners of the environment run."""
     return Kubernetes(namespace=NAMESPACE, context=CONTEXT, start_seconds=60)
 
 
@@ -56,7 +56,7 @@ def cluster(kubernetes: KubernetesServer, where: Kubernetes, tmp_path: Path) -> 
 
 @pytest.fixture
 def order(tmp_path: Path) -> Order:
-    """Order two runners of one scenario."""
+    """Return an order for two runners of one scenario."""
     logs = tuple(tmp_path / f"k6-{number}.log" for number in (1, 2))
     profile = load_profiles()["smoke"]
     folder = tmp_path / "bearer"
@@ -67,7 +67,7 @@ def order(tmp_path: Path) -> Order:
 def launch(
     cluster: Cluster, order: Order, where: Kubernetes
 ) -> Iterator[Callable[..., ClusterFleet]]:
-    """Launch fleets, with the order changed as given; they are closed with the test."""
+    """Return a function that starts runners with a changed order; they end with the test."""
     fleets: list[ClusterFleet] = []
 
     def build(bounds: Bounds = BOUNDS, start_seconds: int = 60, **changes: object) -> ClusterFleet:

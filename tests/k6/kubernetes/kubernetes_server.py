@@ -1,4 +1,4 @@
-"""A loopback Kubernetes API: objects with owners, pods' logs as streams, and its ways to refuse."""
+"""A loopback Kubernetes API: objects with owners, logs of pods as streams, and refusals."""
 
 import json
 import threading
@@ -18,13 +18,13 @@ NAMESPACE = "load-tests"
 CONTEXT = "perf"
 TOKEN = "a cluster token canary"
 USER = "ci"
-# Of the runners' service account: it may do what its Role says.
+# The token of the runners' service account, which has the rights of its Role.
 RUNNER_TOKEN = "a runner's token canary"
 FOREGROUND = "foregroundDeletion"
-# How often what nobody owns any more is looked for; the operator is faster.
+# How often objects without an owner are collected; the operator is faster.
 COLLECT_SECONDS = 0.05
 
-# By group: what is served, and of which kind it is.
+# By group: the resources that are served, and their kinds.
 KINDS: dict[str, dict[str, str]] = {
     "": {
         "configmaps": "ConfigMap",
@@ -53,7 +53,7 @@ Thing = dict[str, Any]
 
 
 class RefusalError(Exception):
-    """An answer in the API server's own shape; `plain` is how it speaks of unknown paths."""
+    """An error in the format of the API server; `plain` is its format for unknown paths."""
 
     def __init__(self, code: int, message: str, *, plain: bool = False) -> None:
         super().__init__(message)
@@ -73,7 +73,7 @@ class RefusalError(Exception):
 
 
 class Place(NamedTuple):
-    """What a path names; `name` and `part` (such as `log`) are empty for a whole collection."""
+    """The parts of a path; `name` and `part` (such as `log`) are empty for a collection."""
 
     group: str
     version: str
@@ -84,12 +84,12 @@ class Place(NamedTuple):
 
     @property
     def resource(self) -> str:
-        """The resource as messages have it."""
+        """The resource as it appears in messages."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
 class Cut(NamedTuple):
-    """Ends a log stream after so many bytes: by a closed connection, or as if it were whole."""
+    """Ends a log stream after a number of bytes: with a closed connection, or as if complete."""
 
     after: int
     clean: bool = False
@@ -97,9 +97,9 @@ class Cut(NamedTuple):
 
 @dataclass
 class Container:
-    """What runs in a pod: its output so far, and how it is told to end.
+    """A container of a pod: its output so far, and how to terminate it.
 
-    `lines` are of (timestamp, text, whether the line ends with it), as a node keeps them.
+    `lines` have a timestamp, a text, and whether the line ends there, as on a node.
     """
 
     lines: list[tuple[str, bytes, bool]] = field(default_factory=list)
@@ -107,20 +107,20 @@ class Container:
     terminate: Callable[[], None] = lambda: None
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def say(self, stamp: str, text: bytes, *, whole: bool = True) -> None:
+    def write(self, stamp: str, text: bytes, *, whole: bool = True) -> None:
         """Add to the log."""
         with self.changed:
             self.lines.append((stamp, text, whole))
             self.changed.notify_all()
 
     def end(self) -> None:
-        """Nothing more is said."""
+        """End the log."""
         with self.changed:
             self.running = False
             self.changed.notify_all()
 
     def follow(self, since: str) -> Iterator[bytes]:
-        """Give the log with timestamps as a kubelet does: one a line, even of one in pieces."""
+        """Yield the log like a kubelet: one timestamp per line, even for a line in pieces."""
         at, at_start = 0, True
         while True:
             with self.changed:
@@ -136,7 +136,7 @@ class Container:
 
 
 class KubernetesServer:
-    """Where it listens, what it holds, and how it is told to refuse; one namespace, one user."""
+    """A server with one namespace and one user; attributes make it refuse requests."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -146,9 +146,9 @@ class KubernetesServer:
         self.has_operator = True
         self.has_namespace = True
         self.knows_token = True
-        self.is_web_page = False  # as of a proxy that wants a sign-in
-        self.lost_fields: tuple[str, ...] = ()  # of a TestRun, as an older operator loses them
-        self.keeps_pods = False  # as nodes do that are slow
+        self.is_web_page = False  # like the sign-in page of a proxy
+        self.lost_fields: tuple[str, ...] = ()  # of a TestRun, which an older operator drops
+        self.keeps_pods = False  # like slow nodes
         self.cuts: list[Cut] = []
         self.on_create: Callable[[Thing], None] = lambda _: None
         self._forbidden: set[tuple[str, str]] = set()
@@ -165,7 +165,7 @@ class KubernetesServer:
             thread.start()
 
     def close(self) -> None:
-        """Stop answering and give the port back."""
+        """Stop the server and release the port."""
         self._ending.set()
         self._server.shutdown()
         self._server.server_close()
@@ -186,28 +186,28 @@ class KubernetesServer:
         return path
 
     def forbid(self, verb: str, resource: str) -> None:
-        """Let the user not do this, as a missing Role would."""
+        """Refuse this to the user, as if a Role were missing."""
         self._forbidden.add((verb, resource))
 
     def refuse(self, verb: str, plural: str, code: int, message: str) -> None:
-        """Answer such requests so, and do nothing."""
+        """Answer such requests with an error."""
         self._refusals[f"{verb} {plural}"] = RefusalError(code, message)
 
     def list_things(self, plural: str) -> list[Thing]:
-        """Return what there is of a kind."""
+        """Return all objects of a kind."""
         with self.lock:
             return [*self.things.get(plural, {}).values()]
 
     def find(self, plural: str, name: str) -> Thing | None:
-        """Return a thing by its name."""
+        """Return an object by its name."""
         with self.lock:
             return self.things.get(plural, {}).get(name)
 
     def list_left(self) -> list[str]:
-        """Return what stays there and should not, once what nobody owns is gone; events may."""
+        """Return the objects that remain after collection, without events."""
         with self.lock:
             while self._collect():
-                """Until nothing goes any more."""
+                """Wait until nothing more is collected."""
             return [
                 f"{plural}/{name}"
                 for plural, named in self.things.items()
@@ -216,7 +216,7 @@ class KubernetesServer:
             ]
 
     def add(self, plural: str, thing: Thing, *, age_seconds: float = 0) -> Thing:
-        """Put a thing there, as old as is said."""
+        """Add an object of that age."""
         created = datetime.now(UTC) - timedelta(seconds=age_seconds)
         thing = json.loads(json.dumps(thing))
         thing["metadata"] |= {
@@ -229,14 +229,14 @@ class KubernetesServer:
         return thing
 
     def change(self, plural: str, name: str, patch: Thing) -> None:
-        """Merge a patch into a thing (RFC 7396), unless it is gone."""
+        """Merge a patch into an object (RFC 7396), if it exists."""
         with self.lock:
             found = self.find(plural, name)
             if found is not None:
                 _merge(found, json.loads(json.dumps(patch)))
 
     def delete(self, plural: str, name: str, *, foreground: bool = False) -> None:
-        """Delete a thing, a pod once it has ended; what it owns is collected after or before it."""
+        """Delete an object, and what it owns after or before it; a pod goes once it has ended."""
         with self.lock:
             found = self.find(plural, name)
             if found is None:
@@ -320,7 +320,7 @@ class KubernetesServer:
         return found
 
     def open_log(self, url: str, authorization: str) -> Iterator[bytes] | None:
-        """Return a pod's log as a stream; None when the request is about something else."""
+        """Return a pod's log as a stream; None if the request is for something else."""
         parts = urlsplit(url)
         if not parts.path.endswith("/log"):
             return None
@@ -455,7 +455,7 @@ class KubernetesServer:
                 self.wfile.write(b"0\r\n\r\n")
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler
 

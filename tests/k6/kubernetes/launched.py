@@ -1,4 +1,4 @@
-"""How tests look at a fleet: bounds that a loaded machine keeps, and waiting for its runners."""
+"""How tests watch runners: time limits for a busy machine, and waiting for states."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from loadtest.k6.kubernetes.test_run import ClusterFleet
 from tests.support.waiting import HANG_SECONDS
 
 BOUNDS = Bounds(poll=0.05, stuck=0.2, silence=5.0)
-# Two VUs, one a runner, print a line now and then; whatever happens, a summary ends it.
+# Two VUs, one per runner, print a line from time to time. A summary ends the log in any case.
 SCRIPT = """
 import { sleep } from 'k6';
 export const options = { vus: 2, duration: '%ss' };
@@ -27,7 +27,7 @@ export function handleSummary() {
 }
 """
 
-# Reads the Secret as the scenarios do, and tells what it found there.
+# Reads the Secret like the scenarios do, and prints what it found.
 READER = """
 import encoding from 'k6/encoding';
 import http from 'k6/http';
@@ -49,7 +49,7 @@ States = tuple[RunnerState, ...]
 
 
 def watch(fleet: ClusterFleet, until: Callable[[States], bool]) -> States:
-    """Look at a fleet until its runners are as wanted."""
+    """Poll until the runners are in the wanted states."""
     deadline = time.monotonic() + HANG_SECONDS
     while not until(states := fleet.look()):
         assert time.monotonic() < deadline, states
@@ -58,12 +58,12 @@ def watch(fleet: ClusterFleet, until: Callable[[States], bool]) -> States:
 
 
 def are(*phases: str) -> Callable[[States], bool]:
-    """Wait for these phases, runner by runner."""
+    """Return whether the runners have these phases."""
     return lambda states: tuple(state.phase for state in states) == phases
 
 
 def find_fault(fleet: ClusterFleet) -> str:
-    """Return why a fleet does not go on."""
+    """Return the error of runners that cannot start or go on."""
     with pytest.raises(K6Error) as caught:
         watch(fleet, lambda _: False)
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""The Jobs and Services that the k6-operator (v1.6) makes of a TestRun."""
+"""The Jobs and Services that the k6-operator (v1.6) creates for a TestRun."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ CHECK = 'test -f "$1" || { echo "no script at $1"; exit 1; }; shift; exec "$@"'
 
 
 def build_command(test_run: Thing, number: int) -> list[str]:
-    """Return how runner `number` is started: a shell looks for the local script first.
+    """Return the command of runner `number`: a shell checks for the local script first.
 
     Without `args`, a second shell runs k6 by a command line of one word, as `arguments` need it.
     """
@@ -34,7 +34,7 @@ def build_command(test_run: Thing, number: int) -> list[str]:
 
 
 def build_runner_job(test_run: Thing, number: int) -> Thing:
-    """Return the Job of runner `number`, from 1 on."""
+    """Return the Job of runner `number`, counted from 1."""
     name, spec = test_run["metadata"]["name"], test_run["spec"]
     runner = spec["runner"]
     as_in_pod = ("tolerations", "topologySpreadConstraints", "nodeSelector", "imagePullSecrets")
@@ -59,7 +59,7 @@ def build_runner_job(test_run: Thing, number: int) -> Thing:
 
 
 def build_runner_service(test_run: Thing, number: int) -> Thing:
-    """Return the Service by which operator and starter reach runner `number`."""
+    """Return the Service with which operator and starter reach runner `number`."""
     of = test_run["metadata"]
     labels = {"app": "k6", "k6_cr": of["name"], "runner": "true"}
     return {
@@ -78,14 +78,14 @@ def build_runner_service(test_run: Thing, number: int) -> Thing:
 
 
 def build_owner(owner: Thing) -> Thing:
-    """Return the reference by which what was made for an object belongs to it."""
+    """Return a reference to the owner of an object."""
     reference = {key: owner["metadata"][key] for key in ("name", "uid")}
     reference |= {"apiVersion": owner["apiVersion"], "kind": owner["kind"]}
     return reference | {"controller": True, "blockOwnerDeletion": True}
 
 
 def tell_answer(address: str, code: int, error: str = "") -> str:
-    """Return what one curl of the starter prints: the answer, and on its own line how it went.
+    """Return what one curl of the starter prints: the answer, and a line with the result.
 
     A code has three digits, be it 000 for no answer; the next curl goes on in the same line.
     """
@@ -98,7 +98,7 @@ def tell_answer(address: str, code: int, error: str = "") -> str:
 
 
 def build_starter_job(test_run: Thing) -> Thing:
-    """Return the Job that tells the runners to go."""
+    """Return the Job that starts the runners."""
     starter = test_run["spec"]["starter"]
     container = {
         "name": "k6-curl",

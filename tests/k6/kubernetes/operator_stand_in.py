@@ -1,4 +1,4 @@
-"""What acts in the loopback cluster: the k6-operator's part, and a node that runs the real k6."""
+"""A stand-in for the k6-operator, and a node that runs the real k6, in the loopback cluster."""
 
 import random
 import threading
@@ -24,7 +24,7 @@ REGION_LABEL = "topology.kubernetes.io/region"
 
 
 class Operator:
-    """Takes up TestRuns as the k6-operator does; its knobs are what goes wrong on the way."""
+    """Runs TestRuns like the k6-operator; its attributes make something fail."""
 
     def __init__(self, server: KubernetesServer, k6: Path, folder: Path) -> None:
         self.server = server
@@ -32,31 +32,31 @@ class Operator:
         self.folder = folder
         self.runners: dict[int, Runner] = {}
         self.commands: list[list[str]] = []
-        self.dies_at: str | None = None  # the stage at which it acts no more
+        self.dies_at: str | None = None  # the stage at which it stops acting
         self.gives_up = False
-        self.is_cut_off = False  # from the runners' ports
+        self.is_cut_off = False  # cannot reach the runners' ports
         self.most_services: int | None = None
-        self.unready: set[int] = set()  # runners that no probe finds ready
-        self.unreached: set[int] = set()  # runners that the starter does not reach
+        self.unready: set[int] = set()  # runners that never become ready
+        self.unreached: set[int] = set()  # runners that the starter cannot reach
         self.starter_is_idle = False
         self.starter_is_mute = False
-        self.starter_waits = threading.Event()  # with its first call, until it is set
+        self.starter_waits = threading.Event()  # the starter waits for it before its first call
         self.starter_waits.set()
-        self.kills: dict[int, str] = {}  # before the starter's first call: whom, and why
-        self.call_order: list[int] | None = None  # of the starter; by chance, if none is given
+        self.kills: dict[int, str] = {}  # killed before the starter's first call, with the reason
+        self.call_order: list[int] | None = None  # of the starter; random if None
         self.refuses_pods: str | None = None
         self.refuses_starter: str | None = None
         self.waiting: dict[str, tuple[str, str]] = {}  # by the end of a pod's job
         self.unplaced: str | None = None
         self.regions = {"1": "eu-west-1", "2": "us-east-1"}  # by the end of a pod's job
-        self.scripts: dict[str, str] = {}  # instead of the ConfigMap's, by path
+        self.scripts: dict[str, str] = {}  # by path, in place of those in the ConfigMap
         self.has_started = threading.Event()
         self._ending = threading.Event()
         self._threads: list[threading.Thread] = []
         server.on_create = self._take_up
 
     def close(self) -> None:
-        """End every process and thread."""
+        """End all processes and threads."""
         self._ending.set()
         self.starter_waits.set()
         for runner in self.runners.values():
@@ -65,23 +65,23 @@ class Operator:
             thread.join(HANG_SECONDS)
 
     def kill(self, number: int, reason: str) -> None:
-        """Kill a runner as the kernel or the kubelet does; its pod says why."""
+        """Kill a runner like the kernel or the kubelet; its pod has the reason."""
         self.runners[number].killed_for = reason
         self.runners[number].kill()
 
     def lose_node(self, number: int) -> None:
-        """Take a runner's node away: its pod stays as it was, but for what is said of the node."""
+        """Remove a runner's node: its pod keeps its state, with the reason NodeLost."""
         runner = self.runners[number]
         runner.lost = True
         runner.kill()
         self._change_status(self._find_pod(number), {"reason": "NodeLost"})
 
     def delete_pod(self, number: int) -> None:
-        """Have somebody else delete a runner's pod."""
+        """Delete a runner's pod, like another user."""
         self.server.delete("pods", self._find_pod(number))
 
     def resume(self, number: int) -> bool:
-        """Start a paused runner by its API, as the starter does."""
+        """Start a paused runner with its API, like the starter."""
         return self.runners[number].resume()
 
     def _take_up(self, thing: Thing) -> None:
@@ -94,7 +94,7 @@ class Operator:
         thread.start()
 
     def _operate(self, test_run: Thing) -> None:
-        """Act by its stage while there is a TestRun; that it is being deleted does not matter."""
+        """Act on the stage as long as the TestRun exists, even while it is being deleted."""
         name, uid = test_run["metadata"]["name"], test_run["metadata"]["uid"]
         acts: dict[str, Callable[[Thing], None]] = {
             "": self._initialize,
@@ -121,7 +121,7 @@ class Operator:
                 self._make_job(test_run, str(number), spec["runner"])
                 self._run_pod(test_run, number)
             if not self._make_service(test_run, number):
-                return  # and tries again, as after any error
+                return  # and try again, as after any error
         self._set_stage(test_run, "created")
 
     def _start(self, test_run: Thing) -> None:
@@ -146,7 +146,7 @@ class Operator:
         self.server.change("testruns", test_run["metadata"]["name"], {"status": {"stage": stage}})
 
     def _make_job(self, test_run: Thing, end: str, part: Thing) -> None:
-        """Make a job and, as its controller does, the pod of it that the namespace takes."""
+        """Create a Job and, like its controller, its pod if the namespace accepts it."""
         name = test_run["metadata"]["name"]
         job = f"{name}-{end}"
         labels = {**part.get("metadata", {}).get("labels", {}), "app": "k6", "k6_cr": name}
@@ -177,7 +177,7 @@ class Operator:
             )
 
     def _make_service(self, test_run: Thing, number: int) -> bool:
-        """Make a runner's Service; return whether there is one, or a quota forbids it."""
+        """Create a runner's Service; return False if a quota forbids it."""
         service = build_runner_service(test_run, number)
         service["metadata"]["ownerReferences"] = [build_owner(test_run)]
         service["spec"]["clusterIP"] = _find_address(number)
@@ -209,7 +209,7 @@ class Operator:
         self.server.add("events", event)
 
     def _run_starter(self, pod: Thing, numbers: list[int]) -> None:
-        """Call runner after runner; the last one's exit code is the starter's."""
+        """Call one runner after another; the exit code is that of the last call."""
         container = self.server.containers[pod["metadata"]["uid"]] = Container()
         self._change_status(pod["metadata"]["name"], {"phase": "Running"})
         for number, reason in self.kills.items():
@@ -225,7 +225,7 @@ class Operator:
             code = 0 if is_reached else 28
         self.has_started.set()
         for line in said.encode().split(b"\n") if not self.starter_is_mute else ():
-            container.say(stamp(), line)
+            container.write(stamp(), line)
         container.end()
         ended = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
         self._change_status(
@@ -237,7 +237,7 @@ class Operator:
         )
 
     def _run_pod(self, test_run: Thing, number: int) -> None:
-        """Run a runner's k6 as the operator has it run, in folders instead of mounts."""
+        """Run a runner's k6 like the operator, with folders in place of mounts."""
         name, part = test_run["metadata"]["name"], test_run["spec"]["runner"]
         pod = self.server.find("pods", f"{name}-{number}-abcde")
         if pod is None or str(number) in self.waiting or self.unplaced is not None:
@@ -251,7 +251,7 @@ class Operator:
                 {"token": RUNNER_TOKEN, "ca.crt": ""},
                 self.scripts,
             )
-        except LookupError:  # what it reads has gone with its TestRun
+        except LookupError:  # its ConfigMap or Secret was removed with its TestRun
             return
         command = build_command(test_run, number)
         self.commands.append(command)
@@ -263,7 +263,7 @@ class Operator:
         self._spawn(self._await_end, pod["metadata"]["name"], runner)
 
     def _probe(self, pod_name: str, number: int, runner: Runner) -> None:
-        """Find a runner ready once k6 answers, as a kubelet does."""
+        """Mark a runner as ready once k6 answers, like a kubelet."""
         while runner.process.poll() is None and not self._ending.wait(TICK_SECONDS):
             if number not in self.unready and runner.ask("GET"):
                 with self.server.lock:
@@ -318,13 +318,13 @@ def _list_numbers(test_run: Thing) -> range:
 
 
 def _find_address(number: int) -> str:
-    """Return where a runner's Service listens: it has no name there."""
+    """Return the address of a runner's Service."""
     return f"10.96.0.{100 + number}"
 
 
 @contextmanager
 def run_operator(server: KubernetesServer, k6: Path, folder: Path) -> Iterator[Operator]:
-    """Have TestRuns taken up for the length of the block."""
+    """Run an operator inside the block."""
     operator = Operator(server, k6, folder)
     try:
         yield operator

@@ -1,4 +1,4 @@
-"""A pod's container as a process: what is mounted, what its k6 says, how its API is asked."""
+"""A pod's container as a process: its mounts, its log, and requests to the API of its k6."""
 
 import base64
 import contextlib
@@ -20,7 +20,7 @@ import psutil
 from tests.k6.kubernetes.kubernetes_server import Container, Thing
 from tests.support.waiting import HANG_SECONDS
 
-# As a container runtime does: longer lines are kept in pieces, each stream's by its own reader.
+# Like a container runtime: longer lines are split, and each stream has its own reader.
 PIECE_BYTES = 16384
 START = {"data": {"attributes": {"paused": False}, "id": "default", "type": "status"}}
 
@@ -29,9 +29,9 @@ Read = Callable[[str, str], dict[str, str]]
 
 
 class Runner:
-    """A container's process, and its log; its k6 listens on a port of its own instead of 6565.
+    """A container's process and log; its k6 listens on a free port instead of 6565.
 
-    As in a container, the signal to end reaches the first process alone.
+    As in a container, SIGTERM reaches only the first process.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Runner:
         self.lost = False
         own = {**places, "k6": k6}
         self.process = subprocess.Popen(
-            [_place(word, own).replace("0.0.0.0:6565", "127.0.0.1:0") for word in command],
+            [_replace_paths(word, own).replace("0.0.0.0:6565", "127.0.0.1:0") for word in command],
             env={"PATH": os.environ["PATH"]}
-            | {key: _place(value, places) for key, value in environment.items()},
+            | {key: _replace_paths(value, places) for key, value in environment.items()},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -67,14 +67,14 @@ class Runner:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def wait(self) -> int:
-        """Return the exit code as a container runtime tells it, once all is said."""
+        """Wait for the end of the log; return the exit code in a container runtime's form."""
         code = self.process.wait()
         for reader in self._readers:
             reader.join(HANG_SECONDS)
         return code if code >= 0 else 128 - code
 
     def ask(self, method: str, body: str | None = None) -> bool:
-        """Tell whether k6's API says yes."""
+        """Return whether k6's API accepts a request."""
         port = self._find_port()
         if port is None:
             return False
@@ -85,7 +85,7 @@ class Runner:
         return False
 
     def resume(self) -> bool:
-        """Start the paused k6, as the starter does."""
+        """Start the paused k6, like the starter."""
         return self.ask("PATCH", json.dumps(START))
 
     def _find_port(self) -> int | None:
@@ -105,7 +105,7 @@ def mount(
     projected: Mapping[str, str],
     scripts: Mapping[str, str],
 ) -> dict[str, Path]:
-    """Fill a folder for each mount; return them by the path in the container.
+    """Fill a folder for each mount; return the folders by their paths in the container.
 
     `projected` is what a projected volume holds, `scripts` what a ConfigMap's files are instead.
     """
@@ -130,7 +130,7 @@ def mount(
 
 
 def build_environment(runner: Thing, read: Read, url: str) -> dict[str, str]:
-    """Return a container's variables; `url` is the cluster's own address, which it alone knows."""
+    """Return a container's variables; `url` replaces the address of the API server."""
     environment = {}
     for each in runner["env"]:
         source = each.get("valueFrom", {})
@@ -144,7 +144,7 @@ def build_environment(runner: Thing, read: Read, url: str) -> dict[str, str]:
 
 
 def build_status(state: Thing, name: str = "k6", *, ready: bool = False) -> Thing:
-    """Return a container's status, as a kubelet gives it; a probe has to find it ready."""
+    """Return the status of a container in a kubelet's form."""
     return {
         "name": name,
         "image": "loopback/k6",
@@ -155,11 +155,11 @@ def build_status(state: Thing, name: str = "k6", *, ready: bool = False) -> Thin
     }
 
 
-def _place(word: str, places: Mapping[str, Path]) -> str:
-    """Put the folders of this machine where a word, or a command line, names a container's."""
+def _replace_paths(text: str, places: Mapping[str, Path]) -> str:
+    """Replace a container's paths in a text with the folders of this machine."""
     for path, folder in places.items():
-        word = re.sub(rf"(?<!\S){re.escape(path)}(?![^\s/])", lambda _: str(folder), word)  # noqa: B023
-    return word
+        text = re.sub(rf"(?<!\S){re.escape(path)}(?![^\s/])", lambda _: str(folder), text)  # noqa: B023
+    return text
 
 
 def _decode(value: str) -> str:
@@ -167,7 +167,7 @@ def _decode(value: str) -> str:
 
 
 def stamp() -> str:
-    """Return this moment as a container runtime writes it."""
+    """Return the current time in a container runtime's format."""
     seconds, rest = divmod(time.time_ns(), 10**9)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
@@ -176,4 +176,4 @@ def _keep_log(stream: IO[bytes], container: Container) -> None:
     with stream:
         while piece := stream.readline(PIECE_BYTES):
             whole = piece.endswith(b"\n")
-            container.say(stamp(), piece.removesuffix(b"\n"), whole=whole)
+            container.write(stamp(), piece.removesuffix(b"\n"), whole=whole)

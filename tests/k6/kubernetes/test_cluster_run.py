@@ -1,4 +1,4 @@
-"""The scenarios in a cluster, as a run has them there: real scripts, real k6, a real target."""
+"""Scenarios in a cluster, with the real scripts, k6 and target."""
 
 from base64 import b64decode
 from collections.abc import Callable
@@ -28,14 +28,14 @@ pytestmark = pytest.mark.slow
 
 
 class Killer(NoWatcher):
-    """Has a runner killed as soon as it was started."""
+    """Kills a runner as soon as it runs."""
 
     def __init__(self, operator: Operator, number: int) -> None:
         self._operator = operator
         self._number = number
 
     def tick(self, _: Live | None) -> None:
-        """Kill it, once it runs."""
+        """Kill the runner once it runs."""
         if self._operator.has_started.is_set():
             self._operator.kill(self._number, "OOMKilled")
 
@@ -48,12 +48,12 @@ def plan_two(root: Path, mcp_url: str, bearer_file: Path, **knobs: str) -> RunPl
 
 @pytest.fixture
 def engine(cluster: Cluster, where: Kubernetes) -> KubernetesEngine:
-    """Give the engine as a run has it."""
+    """Return the engine of a run."""
     return KubernetesEngine(cluster, "staging", where)
 
 
 @pytest.mark.parametrize("scenario", ["cold-start", "sessions", "tools"])
-def test_a_scenario_in_a_cluster_is_read_back_whole(
+def test_a_scenario_in_a_cluster_has_complete_results(
     serve: Callable[..., ReferenceTarget],
     operator: Operator,
     engine: KubernetesEngine,
@@ -71,7 +71,7 @@ def test_a_scenario_in_a_cluster_is_read_back_whole(
     assert all(row.ok == row.count > 0 for row in run.rows if row.kind != "tool"), run.rows
 
 
-def test_a_runner_that_is_lost_in_a_cluster_is_named_and_the_rest_kept(
+def test_a_lost_runner_is_named_and_the_figures_of_the_others_are_kept(
     serve: Callable[..., ReferenceTarget],
     operator: Operator,
     engine: KubernetesEngine,
@@ -92,7 +92,7 @@ def test_a_runner_that_is_lost_in_a_cluster_is_named_and_the_rest_kept(
     assert run.rows
 
 
-def test_pods_that_are_slow_to_go_are_a_warning_and_what_was_measured_counts(
+def test_pods_that_end_slowly_are_a_warning_and_the_run_counts(
     serve: Callable[..., ReferenceTarget],
     operator: Operator,
     kubernetes: KubernetesServer,
@@ -114,7 +114,7 @@ def test_pods_that_are_slow_to_go_are_a_warning_and_what_was_measured_counts(
     run = run_fleet(plan, "sessions", out_dir=out_dir, launch=start)
     assert run.result.outcome == "ok"
     assert run.result.reason == (
-        "mcp-loadtest-staging-sessions is deleted, but 3 pods are still there after 0 s: see "
+        "mcp-loadtest-staging-sessions is deleted, but 3 pods are still there after 0 s: check "
         f"`kubectl --context {CONTEXT} get pods -l k6_cr=mcp-loadtest-staging-sessions "
         f"-n {NAMESPACE}`"
     )
@@ -122,7 +122,7 @@ def test_pods_that_are_slow_to_go_are_a_warning_and_what_was_measured_counts(
     kubernetes.keeps_pods = False
 
 
-def test_a_fresh_bearer_reaches_runners_by_their_secret_alone(
+def test_a_fresh_bearer_reaches_runners_only_through_their_secret(
     launch: Callable[..., ClusterFleet], operator: Operator, order: Order
 ) -> None:
     operator.scripts["sessions.js"] = READER
@@ -138,10 +138,10 @@ def test_a_fresh_bearer_reaches_runners_by_their_secret_alone(
     said = log.read_text(encoding="utf-8")
     assert "another: 403" in said
     assert "canary" not in said
-    fleet.update_bearers([fresh])  # of a fleet that is gone, it is nobody's
+    fleet.update_bearers([fresh])  # ignored: the runners were removed
 
 
-def test_a_bearer_renewed_while_a_fleet_is_launched_is_put_into_its_secret(
+def test_a_bearer_that_is_renewed_while_runners_are_created_is_put_into_their_secret(
     operator: Operator, kubernetes: KubernetesServer, engine: KubernetesEngine, order: Order
 ) -> None:
     operator.dies_at = ""

@@ -1,4 +1,4 @@
-"""A whole run in a cluster as a user types it: real k6, real sign-in, a loopback Kubernetes."""
+"""A whole run in a cluster with the commands of a user: real k6, real sign-in, loopback cluster."""
 
 import base64
 import json
@@ -34,19 +34,19 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def target(serve: Callable[..., ReferenceTarget]) -> ReferenceTarget:
-    """Serve a hosted target whose bearers end within the minute."""
+    """Serve a hosted target whose bearers expire within a minute."""
     return serve(tool_quota=False, account_limits=False, access_token_seconds=40)
 
 
 @pytest.fixture(autouse=True)
 def _scripts(operator: Operator) -> None:
-    """Have the runners run what they are given, and nothing shorter."""
+    """Let the runners run the real scripts."""
     operator.scripts.clear()
 
 
 @pytest.fixture
 def start(checkout: Path, kubernetes: KubernetesServer, target: ReferenceTarget) -> Iterator[Start]:
-    """Start tasks for the environment staging, which has a cluster; they end with the test."""
+    """Return a function that starts a task for staging, which has a cluster."""
     config = checkout / CONFIG_FILE
     text = config.read_text(encoding="utf-8")
     config.unlink()
@@ -81,7 +81,7 @@ def start(checkout: Path, kubernetes: KubernetesServer, target: ReferenceTarget)
 
 @pytest.fixture
 def inv(start: Start) -> Inv:
-    """Run such a task to its end."""
+    """Return a function that runs such a task and waits for it."""
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         process = start(*arguments)
@@ -101,7 +101,7 @@ def read_bearers(checkout: Path) -> list[str]:
     return [entry["access_token"] for entry in json.loads(text)["bearers"]]
 
 
-def test_a_run_in_a_cluster_leaves_what_a_local_one_leaves_and_nothing_there(
+def test_a_run_in_a_cluster_writes_what_a_local_run_writes_and_leaves_the_cluster_empty(
     inv: Inv, checkout: Path, target: ReferenceTarget
 ) -> None:
     done = inv("k6", *FLEET, *SMALL, "--duration", "2")
@@ -126,7 +126,7 @@ def test_a_run_in_a_cluster_leaves_what_a_local_one_leaves_and_nothing_there(
     assert token not in done.stdout + done.stderr
 
 
-def test_a_bearer_that_ends_on_the_way_is_renewed_in_the_cluster(
+def test_a_bearer_that_expires_during_a_run_is_renewed_in_the_cluster(
     inv: Inv, checkout: Path, kubernetes: KubernetesServer, operator: Operator
 ) -> None:
     seen: list[str] = []
@@ -150,7 +150,7 @@ def test_a_bearer_that_ends_on_the_way_is_renewed_in_the_cluster(
     assert not [word for command in operator.commands for word in command if "eyJ" in word]
 
 
-def test_a_run_that_is_interrupted_keeps_what_it_has_and_leaves_nothing(
+def test_an_interrupted_run_keeps_its_figures_and_leaves_the_cluster_empty(
     start: Start, checkout: Path, operator: Operator, target: ReferenceTarget
 ) -> None:
     ladder = ("--scenarios", "sessions", "--stages", "1,2", "--stage-seconds", "60")
@@ -169,14 +169,14 @@ def test_a_run_that_is_interrupted_keeps_what_it_has_and_leaves_nothing(
     folder = read_run(checkout)
     (result,) = folder.run.scenarios
     assert (result.outcome, result.faults) == ("interrupted", ())
-    # One that was on its way as k6 stopped is of no row.
+    # A call in flight when k6 stopped is in no row.
     counted = sum(row.count for row in folder.rows if row.kind == "stage")
     assert target.tool_calls - called - 2 <= counted <= target.tool_calls - called
     assert operator.server.list_left() == []
     assert target.open_sessions == 0
 
 
-def test_a_run_without_a_way_to_its_cluster_ends_before_it_makes_anything(
+def test_a_run_without_a_kubeconfig_ends_before_it_creates_anything(
     inv: Inv, checkout: Path, target: ReferenceTarget
 ) -> None:
     (checkout / "kubeconfig").unlink()
@@ -188,7 +188,7 @@ def test_a_run_without_a_way_to_its_cluster_ends_before_it_makes_anything(
     assert not (checkout / ".loadtest" / "runs").exists()
 
 
-def test_what_a_run_would_make_is_shown_without_asking_anybody(
+def test_render_prints_the_objects_of_a_run_without_any_request(
     inv: Inv, checkout: Path, target: ReferenceTarget, kubernetes: KubernetesServer
 ) -> None:
     (checkout / "kubeconfig").unlink()
@@ -201,7 +201,7 @@ def test_what_a_run_would_make_is_shown_without_asking_anybody(
     assert kubernetes.list_left() == []
 
 
-def test_the_doctor_looks_at_the_cluster(inv: Inv, kubernetes: KubernetesServer) -> None:
+def test_the_doctor_checks_the_cluster(inv: Inv, kubernetes: KubernetesServer) -> None:
     assert "namespace load-tests: has the k6-operator" in flatten(inv("doctor").stdout)
     kubernetes.has_operator = False
     assert "has no k6-operator" in flatten(inv("doctor").stdout)

@@ -27,14 +27,14 @@ WHERE = Kubernetes(namespace=NAMESPACE)
 
 
 def fail(where: Kubernetes, **variables: str) -> str:
-    """Return why no cluster can be opened."""
+    """Return the error of opening a cluster."""
     with pytest.raises(K6Error) as caught:
         open_cluster(where, variables)
     return str(caught.value)
 
 
 def ask(cluster: Cluster) -> str:
-    """Return why the cluster cannot be asked."""
+    """Return the error of a request to the cluster."""
     with pytest.raises(K6Error) as caught, cluster, cluster.explaining():
         list(cluster.client.list(Pod))
     return str(caught.value)
@@ -42,7 +42,7 @@ def ask(cluster: Cluster) -> str:
 
 @pytest.fixture
 def change(kubernetes: KubernetesServer, tmp_path: Path) -> Callable[..., Path]:
-    """Write the kubeconfig with the cluster's or the user's entry changed."""
+    """Return a function that writes the kubeconfig with a changed cluster or user."""
 
     def write(kind: str, **changes: object) -> Path:
         path = kubernetes.write_config(tmp_path / "kubeconfig")
@@ -54,7 +54,7 @@ def change(kubernetes: KubernetesServer, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def test_the_current_context_is_taken_when_none_is_named(
+def test_the_current_context_is_used_if_none_is_configured(
     kubernetes: KubernetesServer, tmp_path: Path
 ) -> None:
     config = kubernetes.write_config(tmp_path / "kubeconfig")
@@ -63,7 +63,7 @@ def test_the_current_context_is_taken_when_none_is_named(
         assert list(cluster.client.list(Pod)) == []
 
 
-def test_a_cluster_on_this_machine_is_asked_without_a_proxy(
+def test_a_cluster_on_this_machine_is_reached_without_a_proxy(
     kubernetes: KubernetesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTPS_PROXY", "HTTP_PROXY"):
@@ -73,7 +73,7 @@ def test_a_cluster_on_this_machine_is_asked_without_a_proxy(
         assert list(cluster.client.list(Pod)) == []
 
 
-def test_the_usual_place_is_looked_at_without_kubeconfig(
+def test_the_default_file_is_used_without_the_variable_kubeconfig(
     kubernetes: KubernetesServer, tmp_path: Path
 ) -> None:
     (tmp_path / ".kube").mkdir()
@@ -177,7 +177,7 @@ def test_expired_credentials_are_reported(kubernetes: KubernetesServer, cluster:
 
 
 @pytest.mark.parametrize("version", ["v1beta1", "v1"])
-def test_a_credential_plugin_is_asked(change: Callable[..., Path], version: str) -> None:
+def test_a_credential_plugin_is_run(change: Callable[..., Path], version: str) -> None:
     credential = json.dumps({"kind": "ExecCredential", "status": {"token": TOKEN}})
     version = f"client.authentication.k8s.io/{version}"
     plugin = {"apiVersion": version, "command": "echo", "args": [credential]}
@@ -213,7 +213,7 @@ def test_a_server_that_is_not_a_cluster_is_reported(
         (trickling_body, 3.0, "cannot be reached at"),
     ],
 )
-def test_the_answer_of_a_cluster_is_bounded_in_bytes_and_time(
+def test_an_answer_of_a_cluster_is_limited_in_size_and_time(
     change: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     answer: Answer,
@@ -256,7 +256,7 @@ def ask_for_a_log(cluster: Cluster) -> None:
         by_plugin,
     ],
 )
-def test_a_credential_is_redacted_wherever_it_came_from(
+def test_a_credential_is_redacted_whatever_its_source(
     change: Callable[..., Path],
     tmp_path: Path,
     build: Callable[[str, Path], dict[str, object]],

@@ -1,4 +1,4 @@
-"""What Kubernetes is asked for: by its schemas, for every profile, and as reviewed."""
+"""The manifests: valid by the schemas for every profile, and equal to the reviewed files."""
 
 import os
 import re
@@ -37,7 +37,7 @@ from tests.k6.kubernetes.testrun_schema import find_faults
 GOLDEN = Path(__file__).parent / "golden"
 PROFILES = load_profiles()
 SMOKE = PROFILES["smoke"]
-# Of Kubernetes: what long-term clusters still run, and the newest that the package has.
+# Versions of Kubernetes: an old one that is still in use, and the newest in the package.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
 
@@ -50,18 +50,18 @@ def check_by_schema(manifests: Iterable[dict[str, Any]]) -> None:
 @pytest.mark.parametrize("where", [PLAIN, FULL], ids=["plain", "full"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_profile_s_manifests_are_what_the_schemas_take(
+def test_the_manifests_of_every_profile_are_valid(
     profile: str, scenario: str, where: Kubernetes, tmp_path: Path
 ) -> None:
     manifests = build_manifests(build_order(tmp_path, scenario, PROFILES[profile]), "prod", where)
     *others, test_run = manifests.list()
     assert find_faults(test_run) == []
     check_by_schema((*others, build_runner_job(test_run, 1), build_starter_job(test_run)))
-    # The definition of a TestRun leaves its metadata open; that of the others is the same.
+    # The schema of a TestRun does not check its metadata, but the others have the same.
     assert {str(manifest["metadata"]) for manifest in others} == {str(test_run["metadata"])}
 
 
-def test_a_field_that_the_operator_does_not_know_is_a_fault(tmp_path: Path) -> None:
+def test_a_field_that_is_unknown_to_the_operator_is_a_fault(tmp_path: Path) -> None:
     test_run = build_manifests(build_order(tmp_path, "tools", SMOKE), "prod", FULL).test_run
     test_run["spec"]["runner"]["tolerations"][0]["efect"] = "NoSchedule"
     test_run["spec"]["parallelism"] = "4"
@@ -70,7 +70,7 @@ def test_a_field_that_the_operator_does_not_know_is_a_fault(tmp_path: Path) -> N
     assert "'efect' was unexpected" in mistyped
 
 
-def test_the_client_s_account_is_what_the_schemas_take() -> None:
+def test_the_account_of_the_client_is_valid() -> None:
     check_by_schema(build_client_access("prod", FULL))
 
 
@@ -83,7 +83,7 @@ def compare(name: str, text: str) -> None:
 
 
 def shorten(manifests: Manifests) -> tuple[dict[str, Any], ...]:
-    """Leave out what changes with the scripts: their texts, and all of the library but one file."""
+    """Remove what changes with the scripts: their texts, and all of k6/lib but one file."""
     texts = {
         key: f"<{key}>"
         for key in manifests.config_map["data"]
@@ -96,7 +96,7 @@ def shorten(manifests: Manifests) -> tuple[dict[str, Any], ...]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_scenario_renders_as_reviewed(scenario: str, tmp_path: Path) -> None:
+def test_the_manifests_of_a_scenario_are_as_reviewed(scenario: str, tmp_path: Path) -> None:
     cases: dict[str, tuple[Kubernetes, dict[str, Any]]] = {
         "cold-start": (PLAIN, {"parallelism": 1, "renewal_url": None}),
         "sessions": (FULL, {}),
@@ -113,11 +113,11 @@ def test_a_scenario_renders_as_reviewed(scenario: str, tmp_path: Path) -> None:
     compare(f"{scenario}.yaml", render_manifests(shorten(manifests)))
 
 
-def test_the_client_s_account_renders_as_reviewed() -> None:
+def test_the_account_of_the_client_is_as_reviewed() -> None:
     compare("client.yaml", render_manifests(build_client_access("prod", FULL)))
 
 
-def test_what_is_rendered_reads_back_as_what_is_applied(tmp_path: Path) -> None:
+def test_rendered_manifests_equal_the_created_objects(tmp_path: Path) -> None:
     manifests = build_manifests(build_order(tmp_path, "sessions", PROFILES["full"]), "prod", FULL)
     read = list(yaml.safe_load_all(render_manifests(manifests.list())))
     masked = dict.fromkeys(manifests.secret["data"], "<masked>")
@@ -128,7 +128,7 @@ def test_what_is_rendered_reads_back_as_what_is_applied(tmp_path: Path) -> None:
     assert "*id" not in render_manifests(manifests.list())
 
 
-def test_one_runner_is_asked_for_as_any_number_is(tmp_path: Path) -> None:
+def test_one_runner_has_the_same_manifest_as_many(tmp_path: Path) -> None:
     one, many = (
         build_manifests(
             build_order(tmp_path, "sessions", SMOKE, parallelism=count), "prod", PLAIN
@@ -140,7 +140,7 @@ def test_one_runner_is_asked_for_as_any_number_is(tmp_path: Path) -> None:
     assert one == many
 
 
-def test_a_runner_without_renewal_gets_no_token_of_the_cluster(tmp_path: Path) -> None:
+def test_a_runner_without_renewal_gets_no_token(tmp_path: Path) -> None:
     order = build_order(tmp_path, "sessions", SMOKE, renewal_url=None)
     text = str(build_manifests(order, "prod", PLAIN).test_run)
     assert "serviceAccountToken'" not in text
@@ -181,7 +181,7 @@ def test_runners_are_spread_by_the_labels_that_the_operator_gives_them(
         ("influxdb=http://db.example/a,b", "--out influxdb: in a cluster"),
     ],
 )
-def test_an_output_that_no_runner_can_have_is_refused(
+def test_an_output_that_does_not_work_in_a_cluster_is_refused(
     output: str, words: str, tmp_path: Path
 ) -> None:
     order = build_order(tmp_path, "sessions", SMOKE, outputs=(output,))
@@ -191,7 +191,7 @@ def test_an_output_that_no_runner_can_have_is_refused(
     assert words in str(caught.value)
 
 
-def test_more_runners_than_the_starter_can_name_are_refused(tmp_path: Path) -> None:
+def test_more_runners_than_the_starter_can_call_are_refused(tmp_path: Path) -> None:
     build_manifests(build_order(tmp_path, "tools", SMOKE, parallelism=300), "prod", PLAIN)
     order = build_order(tmp_path, "tools", SMOKE, parallelism=301)
     with pytest.raises(
@@ -200,17 +200,17 @@ def test_more_runners_than_the_starter_can_name_are_refused(tmp_path: Path) -> N
         build_manifests(order, "prod", PLAIN)
 
 
-def test_manifests_can_be_read_before_there_is_a_bearer(tmp_path: Path) -> None:
+def test_manifests_can_be_rendered_without_a_bearer(tmp_path: Path) -> None:
     order = build_order(tmp_path, "sessions", SMOKE, bearer_file=tmp_path / "none.json")
     assert "bearer.json: <masked>" in render_manifests(build_manifests(order, "prod", PLAIN).list())
 
 
 ENVIRONMENTS = st.text(min_size=1, max_size=80) | st.from_regex(r"[a-z0-9-]{1,80}", fullmatch=True)
-LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1035, as services have it
+LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1035, as Services need it
 
 
 @given(ENVIRONMENTS)
-def test_names_of_any_environment_fit_whatever_the_operator_makes_of_them(name: str) -> None:
+def test_names_are_valid_with_every_suffix_of_the_operator(name: str) -> None:
     for scenario in SCENARIOS:
         made = build_name(name, scenario)
         for suffix in ("", "-9999", "-service-9999", "-starter", "-initializer"):
@@ -237,9 +237,9 @@ def test_different_environments_and_scenarios_never_share_a_name(names: set[str]
         ("-", "_"),
     ],
 )
-def test_names_that_would_be_written_alike_differ(one: str, other: str) -> None:
+def test_similar_environment_names_stay_different(one: str, other: str) -> None:
     assert build_short_name(one) != build_short_name(other)
 
 
-def test_a_short_plain_name_stays_as_it_is() -> None:
+def test_a_short_plain_name_is_not_changed() -> None:
     assert build_name("staging", "cold-start") == "mcp-loadtest-staging-cold-start"

@@ -1,4 +1,4 @@
-"""A log that comes in streams: whole lines, each once."""
+"""A log that arrives in several streams: whole lines, each once."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ NEXT = b"2026-11-26T12:00:00.000000002Z two \xe2\x80\xa8 and a half\n"
         [[bytes([byte]) for byte in FIRST + SAME + NEXT]],
     ],
 )
-def test_lines_come_whole_and_once_however_they_are_cut(
+def test_lines_are_copied_whole_and_once_wherever_a_stream_is_cut(
     tmp_path: Path, streams: list[list[bytes]]
 ) -> None:
     path = tmp_path / "k6.log"

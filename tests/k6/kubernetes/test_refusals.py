@@ -1,4 +1,4 @@
-"""What a cluster refuses, and what never starts there: one line with its remedy, and no rest."""
+"""Refusals of a cluster and failed starts: one line with its remedy, and nothing is left behind."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,14 +21,14 @@ Launching = Callable[..., ClusterFleet]
 
 
 def refuse(launch: Launching) -> str:
-    """Return why a fleet cannot be launched."""
+    """Return the error of creating runners."""
     with pytest.raises(K6Error) as caught:
         launch()
     return str(caught.value)
 
 
 def describe(number: int) -> str:
-    """Return how the user would look at a runner's pod."""
+    """Return the command that shows a runner's pod."""
     return f"{KUBECTL} describe pod {NAME}-{number}-abcde -n {NAMESPACE}"
 
 
@@ -78,7 +78,7 @@ def test_a_missing_permission_names_verb_resource_and_namespace(
     )
 
 
-def test_a_permission_that_is_taken_away_later_ends_the_fleet(
+def test_a_permission_that_is_withdrawn_later_ends_the_run(
     kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     fleet = launch()
@@ -91,7 +91,7 @@ def test_a_permission_that_is_taken_away_later_ends_the_fleet(
     )
 
 
-def test_rights_that_only_their_holder_may_grant(
+def test_a_permission_that_the_user_cannot_grant(
     kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     kubernetes.refuse(
@@ -130,7 +130,7 @@ def test_an_admission_webhook(kubernetes: KubernetesServer, launch: Launching) -
     )
 
 
-def test_what_is_invalid(kubernetes: KubernetesServer, launch: Launching) -> None:
+def test_an_invalid_object(kubernetes: KubernetesServer, launch: Launching) -> None:
     kubernetes.refuse("create", "configmaps", 422, 'ConfigMap "x" is invalid: []: Too long')
     assert refuse(launch) == (
         f'context {CONTEXT} refuses (422): ConfigMap "x" is invalid: []: Too long'
@@ -220,7 +220,7 @@ def test_a_quota_on_pods(operator: Operator, launch: Launching) -> None:
     )
 
 
-def test_a_namespace_whose_pods_must_be_safer(operator: Operator, launch: Launching) -> None:
+def test_a_namespace_with_a_stricter_pod_security(operator: Operator, launch: Launching) -> None:
     operator.refuses_pods = (
         'pods "x" is forbidden: violates PodSecurity "restricted:latest": seccompProfile'
     )
@@ -230,7 +230,7 @@ def test_a_namespace_whose_pods_must_be_safer(operator: Operator, launch: Launch
     )
 
 
-def test_refusals_of_an_earlier_run_are_not_this_ones(
+def test_refusals_of_an_earlier_run_are_ignored(
     operator: Operator, kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     operator.waiting["1"] = ("ContainerCreating", "")
@@ -255,12 +255,12 @@ def test_a_webhook_that_refuses_pods(operator: Operator, launch: Launching) -> N
     )
 
 
-def test_pods_that_are_tried_again_are_waited_for(operator: Operator, launch: Launching) -> None:
+def test_pods_that_may_be_accepted_later_are_awaited(operator: Operator, launch: Launching) -> None:
     operator.refuses_pods = "Internal error occurred: failed calling webhook: connection refused"
     assert find_fault(launch(start_seconds=1)).startswith("0 of 2 runners have a pod after 1 s: ")
 
 
-def test_events_that_may_not_be_read_leave_the_delay_to_tell(
+def test_without_permission_to_list_events_the_delay_is_reported(
     operator: Operator, kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     kubernetes.forbid("list", "events")
@@ -280,7 +280,7 @@ def test_a_runner_without_a_node(operator: Operator, launch: Launching) -> None:
     )
 
 
-def test_a_quota_on_services_is_named_and_the_operator_does_not_go_round_for_ever(
+def test_a_quota_on_services_is_named(
     operator: Operator, kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     operator.most_services = 1
@@ -297,7 +297,7 @@ def test_a_quota_on_services_is_named_and_the_operator_does_not_go_round_for_eve
     assert kubernetes.list_left() == []
 
 
-def test_an_operator_that_dies_before_it_makes_runners(
+def test_an_operator_that_dies_before_it_creates_runners(
     operator: Operator, launch: Launching
 ) -> None:
     operator.dies_at = "initialized"
@@ -352,7 +352,7 @@ def test_all_runners_that_the_starter_does_not_reach_are_named(
 
 
 @pytest.mark.slow
-def test_a_runner_that_was_not_started_is_named_by_its_address_where_services_may_not_be_listed(
+def test_without_permission_to_list_services_a_runner_is_named_by_its_address(
     operator: Operator, kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     operator.unreached = {2}
@@ -362,7 +362,7 @@ def test_a_runner_that_was_not_started_is_named_by_its_address_where_services_ma
 
 
 @pytest.mark.slow
-def test_a_starter_that_fails_without_a_word(operator: Operator, launch: Launching) -> None:
+def test_a_starter_that_fails_without_output(operator: Operator, launch: Launching) -> None:
     operator.unreached = {1, 2}
     operator.starter_is_mute = True
     assert find_fault(launch(start_seconds=600)) == (
@@ -372,7 +372,7 @@ def test_a_starter_that_fails_without_a_word(operator: Operator, launch: Launchi
 
 
 @pytest.mark.slow
-def test_a_starter_that_starts_nobody(operator: Operator, launch: Launching) -> None:
+def test_a_starter_that_starts_no_runner(operator: Operator, launch: Launching) -> None:
     operator.starter_is_idle = True
     message = find_fault(launch(start_seconds=8))
     assert message.startswith(
@@ -420,7 +420,7 @@ def test_a_script_that_does_not_load_is_quoted(operator: Operator, launch: Launc
     assert message.endswith("; the others cannot start without it")
 
 
-def test_a_cluster_that_falls_silent(
+def test_a_cluster_that_stops_answering(
     operator: Operator, kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     operator.waiting["1"] = ("ContainerCreating", "")
@@ -432,7 +432,7 @@ def test_a_cluster_that_falls_silent(
     kubernetes.knows_token = True
 
 
-def test_a_run_that_is_under_way_is_not_disturbed(
+def test_a_run_in_progress_is_not_disturbed(
     operator: Operator, kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     operator.dies_at = ""
@@ -453,7 +453,7 @@ def test_a_run_that_is_under_way_is_not_disturbed(
     ("scenario", "stage", "age_seconds"),
     [("sessions", "finished", 1), ("tools", "error", 1), ("sessions", "created", 3600)],
 )
-def test_what_a_run_that_died_has_left_is_removed_first(
+def test_objects_of_a_run_that_died_are_removed_first(
     operator: Operator,
     kubernetes: KubernetesServer,
     launch: Launching,
@@ -474,7 +474,7 @@ def test_what_a_run_that_died_has_left_is_removed_first(
     assert [thing["metadata"]["name"] for thing in kubernetes.list_things("secrets")] == [NAME]
 
 
-def test_runners_of_a_run_that_died_are_let_run(
+def test_running_runners_of_a_run_that_died_are_not_removed(
     kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     metadata = {"name": NAME, "labels": build_labels("staging", "sessions")}
@@ -495,7 +495,7 @@ def build_pod() -> dict[str, Any]:
     return {"kind": "Pod", "metadata": {"name": "p", "labels": labels}, "status": {}}
 
 
-def test_pods_of_an_earlier_run_that_do_not_go_are_named(
+def test_pods_of_an_earlier_run_that_do_not_end_are_named(
     kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     kubernetes.add("pods", build_pod())
@@ -508,7 +508,7 @@ def test_pods_of_an_earlier_run_that_do_not_go_are_named(
     kubernetes.delete("pods", "p")
 
 
-def test_what_was_left_without_a_test_run_is_replaced(
+def test_an_old_object_without_a_test_run_is_replaced(
     operator: Operator, kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     operator.dies_at = ""
@@ -520,7 +520,7 @@ def test_what_was_left_without_a_test_run_is_replaced(
     assert "old" not in found["data"]
 
 
-def test_what_is_just_being_made_is_left_alone(
+def test_a_new_object_without_a_test_run_is_not_touched(
     kubernetes: KubernetesServer, launch: Launching
 ) -> None:
     kubernetes.add("secrets", {"kind": "Secret", "metadata": {"name": NAME}, "data": {}})

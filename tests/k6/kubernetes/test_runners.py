@@ -1,4 +1,4 @@
-"""A fleet from its launch to its end: real k6 processes behind a loopback Kubernetes."""
+"""Runners from creation to removal: real k6 processes behind a loopback cluster."""
 
 import json
 import stat
@@ -20,15 +20,13 @@ Launching = Callable[..., ClusterFleet]
 
 
 def read_summary(log: Path) -> dict[str, str]:
-    """Return what a runner summed up."""
+    """Return the summary of a runner."""
     (line,) = (line for line in log.read_text(encoding="utf-8").splitlines() if line[0] == "{")
     summary: dict[str, str] = json.loads(line)
     return summary
 
 
-def test_the_runners_of_a_fleet_start_run_and_end(
-    launch: Launching, order: Order, operator: Operator
-) -> None:
+def test_runners_start_run_and_end(launch: Launching, order: Order, operator: Operator) -> None:
     fleet = launch()
     assert fleet.look() == (RunnerState(1, "pending"), RunnerState(2, "pending"))
     watch(fleet, are("running", "running"))
@@ -47,7 +45,7 @@ def test_the_runners_of_a_fleet_start_run_and_end(
     ]
 
 
-def test_nothing_of_a_fleet_stays(
+def test_no_object_remains_after_a_run(
     launch: Launching, kubernetes: KubernetesServer, operator: Operator
 ) -> None:
     operator.dies_at = ""
@@ -59,7 +57,7 @@ def test_nothing_of_a_fleet_stays(
     fleet.close()
 
 
-def test_runners_that_are_stopped_still_tell_their_summary(
+def test_stopped_runners_still_print_their_summary(
     launch: Launching, order: Order, operator: Operator, kubernetes: KubernetesServer
 ) -> None:
     operator.scripts["sessions.js"] = SCRIPT % 60
@@ -77,7 +75,7 @@ def test_runners_that_are_stopped_still_tell_their_summary(
     assert kubernetes.list_left() == []
 
 
-def test_a_fleet_that_never_started_is_stopped_at_once(
+def test_runners_that_never_started_are_stopped_at_once(
     launch: Launching, operator: Operator
 ) -> None:
     operator.dies_at = ""
@@ -89,14 +87,14 @@ def test_a_fleet_that_never_started_is_stopped_at_once(
 
 
 @pytest.mark.parametrize("clean", [False, True])
-def test_a_log_that_breaks_off_is_taken_up_where_it_was(
+def test_a_log_continues_where_its_stream_was_cut(
     launch: Launching,
     order: Order,
     operator: Operator,
     kubernetes: KubernetesServer,
     clean: bool,
 ) -> None:
-    # In the midst of a line, at its end, and within the summary.
+    # Inside a line, at its end, and inside the summary.
     kubernetes.cuts += [Cut(after, clean) for after in (1, 150, 300, 301, 700, 20000, 40000)]
     fleet = launch(parallelism=1, logs=order.logs[:1])
     watch(fleet, are("ended"))
@@ -106,7 +104,7 @@ def test_a_log_that_breaks_off_is_taken_up_where_it_was(
     assert order.logs[0].read_bytes() == said
 
 
-def test_a_region_is_unknown_where_pods_have_no_label_of_it(
+def test_the_region_is_unknown_if_pods_have_no_label_for_it(
     launch: Launching, operator: Operator
 ) -> None:
     operator.regions.clear()
@@ -115,7 +113,7 @@ def test_a_region_is_unknown_where_pods_have_no_label_of_it(
 
 
 @pytest.mark.parametrize("reason", ["OOMKilled", "Evicted"])
-def test_a_runner_that_is_killed_is_lost_and_the_others_go_on(
+def test_a_killed_runner_is_lost_and_the_others_continue(
     launch: Launching, order: Order, operator: Operator, reason: str
 ) -> None:
     operator.scripts["sessions.js"] = SCRIPT % 3
@@ -137,7 +135,7 @@ def test_a_runner_that_is_killed_is_lost_and_the_others_go_on(
     ],
     ids=["killed", "without a node", "deleted"],
 )
-def test_a_runner_that_ends_without_a_word_is_lost(
+def test_a_runner_without_a_summary_is_lost(
     launch: Launching,
     operator: Operator,
     strike: Callable[[Operator], None],
@@ -152,7 +150,7 @@ def test_a_runner_that_ends_without_a_word_is_lost(
     assert states[1] == RunnerState(2, "lost", exit_code, reason, "us-east-1")
 
 
-def test_a_log_that_cannot_be_written_ends_the_fleet(launch: Launching, tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_ends_the_run(launch: Launching, tmp_path: Path) -> None:
     gone = tmp_path / "gone" / "k6.log"
     fleet = launch(parallelism=1, logs=(gone,))
     assert find_fault(fleet) == f"{gone} cannot be written: No such file or directory"

@@ -1,4 +1,4 @@
-"""The scripts as a ConfigMap holds them, laid out again and loaded by the real k6."""
+"""The scripts of a ConfigMap, written to files again and loaded by the real k6."""
 
 import base64
 import os
@@ -20,7 +20,7 @@ PROFILES = load_profiles()
 
 
 def lay_out(manifests: Manifests, root: Path) -> dict[str, str]:
-    """Write a runner's volumes below a folder as a kubelet does; return where each is mounted."""
+    """Write a runner's volumes below a folder like a kubelet; return the mount points."""
     runner = manifests.test_run["spec"]["runner"]
     mounts = {mount["name"]: mount["mountPath"] for mount in runner["volumeMounts"]}
     for volume in runner["volumes"]:
@@ -61,7 +61,7 @@ def read_environment(manifests: Manifests, root: Path, mounts: dict[str, str]) -
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("profile", PROFILES)
-def test_k6_finds_each_import_file_and_variable_in_what_a_runner_is_given(
+def test_a_runner_has_every_import_file_and_variable_that_k6_needs(
     profile: str, scenario: str, tmp_path: Path
 ) -> None:
     manifests = build_manifests(build_order(tmp_path, scenario, PROFILES[profile]), "prod", FULL)
@@ -81,7 +81,7 @@ def test_k6_finds_each_import_file_and_variable_in_what_a_runner_is_given(
     assert '"scenarios"' in done.stdout
 
 
-def test_a_bundle_holds_one_script_the_whole_library_and_the_tools() -> None:
+def test_a_bundle_has_one_script_all_of_lib_and_the_tools() -> None:
     bundle = build_bundle("sessions", "{}")
     entries = {path for path in bundle if "/" not in path}
     assert entries == {"sessions.js", "tools.json"}
@@ -89,7 +89,7 @@ def test_a_bundle_holds_one_script_the_whole_library_and_the_tools() -> None:
     assert name_key("lib/env.js") == "lib.env.js"
 
 
-def test_a_bundle_holds_as_much_as_a_config_map_and_not_a_byte_more() -> None:
+def test_a_bundle_may_be_as_large_as_a_config_map_and_no_larger() -> None:
     scripts = sum(len(text.encode()) for text in build_bundle("tools", "").values())
     room = MAX_CONFIG_MAP_BYTES - scripts
     assert build_bundle("tools", "x" * room)

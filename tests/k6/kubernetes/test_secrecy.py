@@ -1,4 +1,4 @@
-"""What must not show, and what nobody may do: secrets, pods, and rights in the namespace."""
+"""Secrets stay in the Secret, pods are restricted, and rights are minimal."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ OUTPUTS = {
 
 
 def encode(text: str) -> Iterator[str]:
-    """Yield how a text shows: as it is, and in base64 whatever stands before it."""
+    """Yield a text as it is, and in base64 at each of the three offsets."""
     yield text
     for before in range(3):
         whole = base64.b64encode(b"x" * before + text.encode()).decode()
@@ -44,7 +44,7 @@ def encode(text: str) -> Iterator[str]:
         ("loopback-secret-path", False),
     ],
 )
-def test_a_secret_stands_in_the_secret_alone_and_is_never_rendered(
+def test_a_secret_is_only_in_the_secret_and_is_never_rendered(
     secret: str, needed: bool, tmp_path: Path
 ) -> None:
     manifests = build_manifests(build_order(tmp_path, "sessions", SMOKE, **OUTPUTS), "prod", FULL)
@@ -57,7 +57,7 @@ def test_a_secret_stands_in_the_secret_alone_and_is_never_rendered(
         assert form not in repr(manifests)
 
 
-def test_the_secret_holds_what_a_runner_needs_and_no_more(tmp_path: Path) -> None:
+def test_the_secret_has_what_a_runner_needs_and_no_more(tmp_path: Path) -> None:
     secret = build_manifests(
         build_order(tmp_path, "sessions", SMOKE, **OUTPUTS), "prod", FULL
     ).secret
@@ -75,7 +75,7 @@ def test_the_secret_holds_what_a_runner_needs_and_no_more(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["runner", "starter"])
-def test_a_pod_is_as_the_restricted_pod_security_standard_asks(kind: str, tmp_path: Path) -> None:
+def test_a_pod_meets_the_restricted_pod_security_standard(kind: str, tmp_path: Path) -> None:
     spec = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", FULL).test_run["spec"]
     pod, container = spec[kind]["securityContext"], spec[kind]["containerSecurityContext"]
     assert pod["runAsNonRoot"] is True
@@ -85,7 +85,7 @@ def test_a_pod_is_as_the_restricted_pod_security_standard_asks(kind: str, tmp_pa
     assert container["readOnlyRootFilesystem"] is True
 
 
-def test_a_runner_has_no_token_but_the_one_that_reads_its_own_secret(
+def test_the_only_token_of_a_runner_reads_its_own_secret(
     tmp_path: Path,
 ) -> None:
     manifests = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", FULL)
@@ -102,13 +102,13 @@ def test_a_runner_has_no_token_but_the_one_that_reads_its_own_secret(
     assert (subject["name"], manifests.role_binding["roleRef"]["name"]) == (name, name)
 
 
-def test_nobody_can_read_the_bearer_file_but_k6_s_own_user(tmp_path: Path) -> None:
+def test_only_the_user_of_k6_can_read_the_bearer_file(tmp_path: Path) -> None:
     runner = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", FULL).test_run[
         "spec"
     ]["runner"]
     (bearer,) = (volume for volume in runner["volumes"] if volume["name"] == "bearer")
     assert [item["mode"] for item in bearer["secret"]["items"]] == [0o400]
-    # A kubelet gives root's files to the group that it is told, and lets it read them.
+    # A kubelet makes files of root readable for the fsGroup.
     assert runner["securityContext"]["fsGroup"] == runner["securityContext"]["runAsGroup"]
     assert all(mount["readOnly"] for mount in runner["volumeMounts"])
 
@@ -125,14 +125,14 @@ def list_rights(role: dict[str, Any]) -> set[tuple[str, str, str, str]]:
     }
 
 
-def test_the_client_holds_every_right_that_it_hands_to_runners(tmp_path: Path) -> None:
+def test_the_client_has_every_right_that_it_gives_to_runners(tmp_path: Path) -> None:
     _, role, *_ = build_client_access("prod", FULL)
     for scenario in SCENARIOS:
         manifests = build_manifests(build_order(tmp_path, scenario, SMOKE), "prod", FULL)
         assert list_rights(manifests.role) <= list_rights(role)
 
 
-def test_the_client_may_make_what_a_run_applies_and_touch_it_by_name_alone(
+def test_the_client_may_create_the_objects_of_a_run_and_change_only_those(
     tmp_path: Path,
 ) -> None:
     _, role, *_ = build_client_access("prod", FULL)
@@ -154,7 +154,7 @@ def test_the_client_may_make_what_a_run_applies_and_touch_it_by_name_alone(
             assert (resource, verb) in looks | {("pods/log", "get")}
 
 
-def test_a_run_that_cleans_up_by_label_never_removes_the_client_s_account(tmp_path: Path) -> None:
+def test_a_run_never_removes_the_account_of_the_client(tmp_path: Path) -> None:
     ours = build_manifests(build_order(tmp_path, "tools", SMOKE), "prod", FULL).test_run[
         "metadata"
     ]["labels"]

@@ -1,4 +1,4 @@
-"""The k6-operator's own schema of a TestRun, held to as an API server does, and stricter.
+"""The k6-operator's schema of a TestRun, applied like an API server does, but more strictly.
 
 `testruns-crd.yaml.gz` is `config/crd/bases/k6.io_testruns.yaml` of grafana/k6-operator v1.6.
 """
@@ -16,26 +16,26 @@ CRD = Path(__file__).parent / "testruns-crd.yaml.gz"
 
 @cache
 def load_validator() -> Draft202012Validator:
-    """Return what refuses every field that the API server would prune or refuse."""
+    """Return a validator that refuses what the API server would drop or refuse."""
     definition = yaml.safe_load(gzip.decompress(CRD.read_bytes()))
     (version,) = definition["spec"]["versions"]
     assert version["name"] == "v1alpha1"
     schema = _close(version["schema"]["openAPIV3Schema"])
-    # Of its metadata a definition says nothing: an API server knows that of all objects.
+    # A definition does not describe metadata, because all objects have the same.
     schema["properties"]["metadata"]["additionalProperties"] = True
     schema["required"] = ["apiVersion", "kind", "metadata", "spec"]
     return Draft202012Validator(schema)
 
 
 def find_faults(test_run: dict[str, Any]) -> list[str]:
-    """Return each fault by its place and in words."""
+    """Return each fault with its path."""
     return [
         f"{fault.json_path}: {fault.message}" for fault in load_validator().iter_errors(test_run)
     ]
 
 
 def _close(schema: Any) -> Any:
-    """Return the schema with every object closed to fields that it does not name."""
+    """Return the schema with additionalProperties false for every object."""
     if isinstance(schema, list):
         return [_close(each) for each in schema]
     if not isinstance(schema, dict):
