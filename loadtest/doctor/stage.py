@@ -11,7 +11,7 @@ from loadtest.k6.stage import close_earlier_sessions, find_closing_bearers
 
 
 def doctor(chain: Chain, settings: Settings, *, close: bool = False) -> None:
-    """Print the findings; raise ConfigError if something that a run needs is missing.
+    """Print the checks; raise ConfigError if something that a run needs is missing.
 
     With `close`, first close the sessions that an earlier run left open, with the bearers on disk.
     """
@@ -30,9 +30,9 @@ def doctor(chain: Chain, settings: Settings, *, close: bool = False) -> None:
     colours = {"ok": "green", "later": "cyan", "warn": "yellow", "missing": "red"}
     table = Table("what", "state", "detail", box=None, pad_edge=False)
     missing = []
-    findings = examine(settings, base_url, lambda line: chain.say("doctor", line))
-    for (state, text, remedy), group in groupby(findings, lambda finding: finding.cause):
-        names = [finding.what for finding in group]
+    checks = examine(settings, base_url, lambda line: chain.say("doctor", line))
+    for (state, text, remedy), group in groupby(checks, lambda check: check.cause):
+        names = [check.what for check in group]
         # Redact before the text is wrapped: wrapping can split a secret over two lines.
         detail = Text(strip_controls(redact(text)))
         if remedy:

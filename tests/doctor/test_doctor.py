@@ -22,7 +22,8 @@ from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.models import Quota
 from loadtest.config.settings import Credentials, Settings
 from loadtest.context import ROOT
-from loadtest.doctor.checks import Check, examine
+from loadtest.doctor.check import Check
+from loadtest.doctor.checks import examine
 from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.mint.oauth.discovery import REDIRECT_URI
 from loadtest.provision.provisioner import provision

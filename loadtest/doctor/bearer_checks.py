@@ -1,0 +1,153 @@
+"""Check the bearers, and what the endpoint allows with them: workspace, tools and quota."""
+
+from collections.abc import Iterator
+
+from loadtest.config.settings import Settings
+from loadtest.doctor.check import Check, find_endpoint
+from loadtest.errors import LoadtestError, ProvisionError
+from loadtest.k6.quota_demand import MOSTLY, Allowance, Demand, find_allowances, list_cures
+from loadtest.results.run import SCENARIOS
+from loadtest.state.bearers import Bearer, find_soonest, parse_claims, read_bearers
+from loadtest.target.mcp_client import Greeting, WorkspaceClient
+
+REFUSED_STATUSES = frozenset({401, 403})
+MINT_AGAIN = "inv mint --via browser makes a new one"
+
+
+def examine_bearers(settings: Settings, base_url: str | None) -> Iterator[Check]:
+    """Check the bearers on disk, and whether the endpoint accepts them."""
+    try:
+        bearers = read_bearers(settings.bearer_file)[: settings.clients]
+    except LoadtestError as failure:
+        yield Check("bearer", "missing", str(failure), f"rm {settings.bearer_file}; inv mint")
+        bearers = ()
+    else:
+        yield _examine_life(settings, bearers)
+    live = tuple(bearer for bearer in bearers if bearer.seconds_left() > 0)
+    greeting = None
+    mcp_url, blocked = find_endpoint(settings, base_url)
+    if mcp_url is None or not live:
+        reason = blocked if mcp_url is None else ("no valid bearer", "inv mint makes one")
+        yield from (Check(what, "later", *reason) for what in ("endpoint", "workspace", "tools"))
+    elif any(bearer.mcp_url != mcp_url for bearer in live):
+        reason = (f"the bearer is for {live[0].mcp_url}", "inv mint makes one for this endpoint")
+        yield from (Check(what, "later", *reason) for what in ("endpoint", "workspace", "tools"))
+    else:
+        check, greeting = _greet(mcp_url, live)
+        yield check
+        yield _examine_workspace(settings, live)
+        yield _examine_tools(settings, greeting)
+    yield _examine_quota(settings, live, greeting)
+
+
+def _examine_life(settings: Settings, bearers: tuple[Bearer, ...]) -> Check:
+    if not bearers:
+        return Check("bearer", "later", "none yet", "inv mint makes one")
+    minutes = find_soonest(bearers).seconds_left() / 60
+    if len(bearers) < settings.clients:
+        detail = f"{len(bearers)} of {settings.clients} clients have one"
+        return Check("bearer", "later", detail, "inv mint makes the others")
+    if minutes <= 0:
+        return Check("bearer", "later", "expired", "inv mint makes a new one")
+    scheduled = settings.profile.scheduled_seconds() / 60
+    detail = f"valid for {minutes:.0f} min, {len(bearers)} in all"
+    if minutes < scheduled:
+        detail += f"; the profile takes {scheduled:.0f} min"
+        return Check("bearer", "later", detail, "inv mint makes one that outlives it")
+    return Check("bearer", "ok", detail)
+
+
+def _greet(mcp_url: str, bearers: tuple[Bearer, ...]) -> tuple[Check, Greeting | None]:
+    """Open and close a session with every bearer."""
+    greeting = None
+    for bearer in bearers:
+        workspace = WorkspaceClient(mcp_url, bearer.access_token, lambda _: None)
+        try:
+            greeting = workspace.greet()
+        except ProvisionError as failure:
+            refused = workspace.refusal_status in REFUSED_STATUSES
+            remedy = "fix the server, or correct LOADTEST_BASE_URL and mcp_path"
+            remedy = MINT_AGAIN if refused else remedy
+            return Check("endpoint", "missing", str(failure), remedy), None
+    assert greeting is not None
+    detail = f"{greeting.server} accepts the bearer, revision {greeting.protocol}"
+    return Check("endpoint", "ok", detail), greeting
+
+
+def _examine_workspace(settings: Settings, bearers: tuple[Bearer, ...]) -> Check:
+    """Compare the workspace in each bearer with the configured one."""
+    claim = settings.environment.workspace_claim
+    configured = settings.credentials.workspace_id
+    if claim is None or configured is None:
+        return Check("workspace", "ok", "none is configured for this endpoint")
+    for bearer in bearers:
+        claims = parse_claims(bearer.access_token.get_secret_value())
+        if claims is None:
+            detail = f"the bearer is opaque: no {claim} to compare"
+            return Check("workspace", "missing", detail, MINT_AGAIN)
+        if claims.get(claim) != configured:
+            detail = f"the bearer is for {claims.get(claim)}, not for {configured}"
+            remedy = f"inv provision makes {configured} the active one; then {MINT_AGAIN}"
+            return Check("workspace", "missing", detail, remedy)
+    return Check("workspace", "ok", f"{configured}, the same in the bearer")
+
+
+def _examine_tools(settings: Settings, greeting: Greeting | None) -> Check:
+    if greeting is None:
+        return Check("tools", "later", "not listed for a refused bearer", "fix the endpoint first")
+    needed = set(settings.list_tools(SCENARIOS)) | set(settings.list_tools(("sessions",)))
+    missing = sorted(needed - greeting.tools)
+    if missing:
+        remedy = "add these tools to the server, or run only --scenarios cold-start"
+        detail = f"the profile calls tools that the server lacks: {', '.join(missing)}"
+        return Check("tools", "missing", detail, remedy)
+    return Check(
+        "tools", "ok", f"all {len(needed)} that the profile calls, of {len(greeting.tools)}"
+    )
+
+
+def _examine_quota(
+    settings: Settings, bearers: tuple[Bearer, ...], greeting: Greeting | None
+) -> Check:
+    """Compare what a client may spend per minute with what the profile needs."""
+    policy = greeting.policy if greeting is not None else None
+    try:
+        known = [bearer.client_id for bearer in bearers]
+        allowances = find_allowances(settings, known, policy)
+    except LoadtestError as failure:
+        return Check("quota", "missing", str(failure), "inv provision writes it again")
+    if allowances:
+        is_final = len(bearers) >= settings.clients  # minting can still raise a quota
+        checks = [_compare_quota(settings, each, is_final=is_final) for each in allowances]
+        return max(checks, key=lambda check: ("ok", "warn", "missing").index(check.state))
+    if settings.is_reference():
+        return Check("quota", "ok", "none: the run starts the reference target without one")
+    return Check(
+        "quota", "ok", "none known; if there is one, set [environment.*.quota] in loadtest.toml"
+    )
+
+
+def _compare_quota(settings: Settings, allowance: Allowance, *, is_final: bool) -> Check:
+    profile, clients, units = settings.profile, settings.clients, allowance.units
+    demand = Demand(profile, settings.tools, allowance.quota)
+    peak = demand.find_peak_units(clients)
+    allowed = allowance.describe()
+    shared = f"with {clients} client{'' if clients == 1 else 's'}"
+    if peak > units:
+        refused = max(demand.find_refused(clients, units).values())
+        return Check(
+            "quota",
+            "missing" if is_final and refused > MOSTLY else "warn",
+            f"{allowed}; the profile spends {peak:,} {shared}: calls will be refused",
+            ", or ".join(list_cures(settings, demand, clients, units)),
+        )
+    if profile.tools.target_rps is None:
+        rate = demand.find_mix_rate(clients, units)
+        return Check(
+            "quota",
+            "warn",
+            f"{allowed}; the ladder spends {peak:,} {shared}; the mix depends on the target's "
+            "speed",
+            f"--target-rps {rate:g} or less, or --fit-quota",
+        )
+    return Check("quota", "ok", f"{allowed}; the profile spends {peak:,} {shared}")
