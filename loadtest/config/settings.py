@@ -62,19 +62,9 @@ class Settings:
         return self.state_dir / CREDENTIALS_FILE
 
     @property
-    def bearer_file(self) -> Path:
-        """Return the 0600 file that mint writes and k6 reads."""
-        return self.state_dir / "bearer.json"
-
-    @property
     def browser_record(self) -> Path:
         """Return the file that stores the choice of browser, for all environments."""
         return self.root / STATE_DIR / "browser.json"
-
-    @property
-    def clients_file(self) -> Path:
-        """Return the 0600 file that stores our registrations and refresh tokens."""
-        return self.state_dir / "clients.json"
 
     def build_mcp_url(self, base_url: str, workspace_id: str | None) -> str:
         """Return the MCP endpoint, with the workspace if the path contains one."""

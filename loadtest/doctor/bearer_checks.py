@@ -7,7 +7,7 @@ from loadtest.doctor.check import Check, find_endpoint
 from loadtest.errors import LoadtestError, ProvisionError
 from loadtest.k6.quota_demand import MOSTLY, Allowance, Demand, find_allowances, list_cures
 from loadtest.results.run import SCENARIOS
-from loadtest.state.bearers import Bearer, find_soonest, parse_claims, read_bearers
+from loadtest.state.bearers import Bearer, bearer_path, find_soonest, parse_claims, read_bearers
 from loadtest.target.mcp_client import Greeting, WorkspaceClient
 
 REFUSED_STATUSES = frozenset({401, 403})
@@ -16,10 +16,11 @@ MINT_AGAIN = "inv mint --via browser makes a new one"
 
 def examine_bearers(settings: Settings, base_url: str | None) -> Iterator[Check]:
     """Check the bearers on disk, and whether the endpoint accepts them."""
+    path = bearer_path(settings.state_dir)
     try:
-        bearers = read_bearers(settings.bearer_file)[: settings.clients]
+        bearers = read_bearers(path)[: settings.clients]
     except LoadtestError as failure:
-        yield Check("bearer", "missing", str(failure), f"rm {settings.bearer_file}; inv mint")
+        yield Check("bearer", "missing", str(failure), f"rm {path}; inv mint")
         bearers = ()
     else:
         yield _examine_life(settings, bearers)

@@ -14,7 +14,7 @@ from loadtest.k6.binary import find_k6
 from loadtest.k6.open_sessions import find_left
 from loadtest.mint.browser.launcher import find_choice
 from loadtest.publish.tracking_issue.tracker import find_tracker
-from loadtest.state.bearers import read_bearers
+from loadtest.state.bearers import bearer_path, read_bearers
 from loadtest.state.run_lock import lock_environment
 
 
@@ -50,7 +50,7 @@ def examine(
 def has_valid_bearer(settings: Settings) -> bool:
     """Return whether a bearer is valid; without one, the reference target need not be started."""
     try:
-        bearers = read_bearers(settings.bearer_file)
+        bearers = read_bearers(bearer_path(settings.state_dir))
     except LoadtestError:
         return False
     return any(bearer.seconds_left() > 0 for bearer in bearers)

@@ -111,7 +111,7 @@ def _find_client(settings: Settings, found: "Discovered") -> tuple[str | None, s
 
     given = settings.find_variable("LOADTEST_CLIENT_ID")
     document = settings.environment.client_metadata_url if found.takes_documents else None
-    remembered = ClientStore(settings.clients_file).read().get(0)
+    remembered = ClientStore(settings.state_dir).read().get(0)
     ours = remembered if remembered and remembered.issuer == found.issuer else None
     if given or document or ours is None:
         return given or document, None

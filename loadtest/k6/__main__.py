@@ -7,12 +7,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtest.common.files import write_json, write_text
+from loadtest.common.files import write_text
+from loadtest.common.redaction import SecretStr
 from loadtest.config.tool_table import NOVAMART
 from loadtest.errors import K6Error, UsageError
 from loadtest.k6.binary import K6Binary, find_k6
 from loadtest.k6.command import build_environment
 from loadtest.k6.process import find_error
+from loadtest.state.bearers import Bearer, bearer_path, write_bearers
 
 # The variables of all scripts, for the smallest run.
 SMALLEST_RUN = {
@@ -35,14 +37,15 @@ SMALLEST_RUN = {
 
 def inspect(binary: K6Binary, script: Path) -> None:
     """Have k6 load a script and its options; raise K6Error with its complaint."""
+    mcp_url = "http://127.0.0.1/mcp"
     with tempfile.TemporaryDirectory() as name:
-        bearer_file = Path(name) / "bearer.json"
-        write_json(bearer_file, 2, {"bearers": [{"access_token": "none"}]}, private=True)
+        bearer_file = bearer_path(Path(name))
+        write_bearers(bearer_file, [Bearer(SecretStr("none"), 0, mcp_url, scope="", via="given")])
         write_text(Path(name) / "tools.json", NOVAMART.read_text(encoding="utf-8"))
         environment = build_environment(
             os.environ,
             SMALLEST_RUN,
-            mcp_url="http://127.0.0.1/mcp",
+            mcp_url=mcp_url,
             bearer_file=bearer_file,
             out_dir=Path(name),
         )

@@ -9,6 +9,7 @@ from loadtest.config.models import Engine, Kubernetes, Limits, Profile, find_uni
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ToolTable
 from loadtest.k6.outputs import select_variables
+from loadtest.state.bearers import bearer_path
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def build_plan(
         limits=settings.environment.limits,
         mcp_url=mcp_url,
         host=find_host(settings, mcp_url),
-        bearer_file=settings.bearer_file,
+        bearer_file=bearer_path(settings.state_dir),
         state_dir=settings.state_dir,
         runners=runners or Runners(),
         outputs=outputs,

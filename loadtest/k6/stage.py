@@ -12,7 +12,7 @@ from loadtest.errors import MintError, UsageError
 from loadtest.mint.options import MintOptions
 from loadtest.mint.stage import ensure_bearers, is_renewable, renew_bearers
 from loadtest.provision.stage import PROVISIONED
-from loadtest.state.bearers import Bearer, find_soonest, read_bearers
+from loadtest.state.bearers import Bearer, bearer_path, find_soonest, read_bearers
 
 if TYPE_CHECKING:
     from loadtest.config.models import Profile
@@ -72,7 +72,9 @@ def k6(
     close_earlier_sessions(chain, settings, bearers)
     load = describe_load(settings.profile, chosen, find_unit(settings.protocol), runners.count)
     say(f"{load}{_describe_runners(runners)}, to {target.host}")
-    checked = check_target(settings, mcp_url, settings.bearer_file, chosen, binary=binary, tell=say)
+    checked = check_target(
+        settings, mcp_url, bearer_path(settings.state_dir), chosen, binary=binary, tell=say
+    )
     plan = build_plan(
         settings,
         chosen,
@@ -230,7 +232,7 @@ def find_closing_bearers(settings: Settings) -> tuple[Bearer, ...]:
 
     if settings.is_reference() or not find_left(settings.state_dir):
         return ()
-    bearers = read_bearers(settings.bearer_file)
+    bearers = read_bearers(bearer_path(settings.state_dir))
     if not bearers or find_soonest(bearers).seconds_left() <= 0:
         raise MintError("there is no fresh bearer to close sessions with: inv mint, then again")
     return bearers

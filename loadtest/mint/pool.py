@@ -164,7 +164,7 @@ def _serves_machines_alone(order: Order) -> bool:
         map(settings.find_variable, secrets)
     ):
         return False
-    if any(found.refresh_token for found in ClientStore(settings.clients_file).read().values()):
+    if any(found.refresh_token for found in ClientStore(settings.state_dir).read().values()):
         return False  # somebody has signed in there
     from loadtest.mint.oauth.discovery import discover
     from loadtest.mint.oauth.exchange import MACHINES_ALONE

@@ -14,6 +14,7 @@ from loadtest.mint.options import WAYS, MintOptions
 from loadtest.state.bearers import (
     SPARE_SECONDS,
     Bearer,
+    bearer_path,
     find_soonest,
     parse_claims,
     read_bearers,
@@ -51,7 +52,7 @@ def ensure_bearers(
     if needed_seconds is None:
         needed_seconds = settings.profile.scheduled_seconds() + SPARE_SECONDS
     with lock_state(settings.state_dir):
-        bearers = dict(enumerate(read_bearers(settings.bearer_file)[: settings.clients]))
+        bearers = dict(enumerate(read_bearers(bearer_path(settings.state_dir))[: settings.clients]))
         lacking = tuple(
             slot
             for slot in range(settings.clients)
@@ -65,7 +66,7 @@ def ensure_bearers(
             return tuple(bearers.values()), False
         made = _mint_anew(chain, settings, options, lacking, needed_seconds)
         pool = tuple(bearer for _, bearer in sorted({**bearers, **made}.items()))
-        write_bearers(settings.bearer_file, pool)
+        write_bearers(bearer_path(settings.state_dir), pool)
     short_seconds = needed_seconds - find_soonest(pool).seconds_left()
     if short_seconds > 0:
         short = (
@@ -95,7 +96,7 @@ def renew_bearers(
     With None all are minted anew: the target refuses those on disk.
     """
     with lock_state(settings.state_dir):
-        bearers = read_bearers(settings.bearer_file)
+        bearers = read_bearers(bearer_path(settings.state_dir))
         if needed_seconds is not None and find_soonest(bearers).seconds_left() > needed_seconds:
             return bearers
         way = bearers[0].via
@@ -103,7 +104,7 @@ def renew_bearers(
         slots = tuple(range(len(bearers)))
         made = _mint_anew(chain, settings, options, slots, needed_seconds or SPARE_SECONDS)
         pool = tuple(bearer for _, bearer in sorted(made.items()))
-        write_bearers(settings.bearer_file, pool)
+        write_bearers(bearer_path(settings.state_dir), pool)
     return pool
 
 
@@ -158,7 +159,7 @@ def revoke(chain: Chain, settings: Settings) -> None:
     chain.hold(settings)
     stays = [thing for thing in _revoke(chain, settings) if thing.state == "stays"]
     if stays:
-        files = [path.name for path in _minted_files(settings) if path.exists()]
+        files = [path.name for path in _find_minted_files(settings)]
         kept = f" (kept: {', '.join(files)})" if files else ""
         raise MintError(
             f"{len(stays)} of what mint left {'stay' if len(stays) > 1 else 'stays'} on the "
@@ -196,8 +197,10 @@ def _say_left(chain: Chain, settings: Settings) -> None:
 
     if settings.is_reference():
         return
-    clients = ClientStore(settings.clients_file).read().values()
-    bearers = [each for each in read_bearers(settings.bearer_file) if each.seconds_left() > 0]
+    clients = ClientStore(settings.state_dir).read().values()
+    bearers = [
+        each for each in read_bearers(bearer_path(settings.state_dir)) if each.seconds_left() > 0
+    ]
     counts = {
         "registered client": sum(not entry.given for entry in clients),
         "refresh token": sum(entry.refresh_token is not None for entry in clients),
@@ -212,8 +215,11 @@ def _say_left(chain: Chain, settings: Settings) -> None:
         chain.say("revoke", f"left on the server: {', '.join(words)}; `inv revoke` ends them")
 
 
-def _minted_files(settings: Settings) -> tuple[Path, Path]:
-    return settings.bearer_file, settings.clients_file
+def _find_minted_files(settings: Settings) -> list[Path]:
+    from loadtest.state.clients import ClientStore
+
+    paths = (bearer_path(settings.state_dir), ClientStore(settings.state_dir).path)
+    return [path for path in paths if path.exists()]
 
 
 def _revoke(chain: Chain, settings: Settings) -> "tuple[Undone, ...]":
@@ -224,7 +230,7 @@ def _revoke(chain: Chain, settings: Settings) -> "tuple[Undone, ...]":
     def tell(text: str) -> None:
         chain.say("revoke", text)
 
-    if not any(path.exists() for path in _minted_files(settings)):
+    if not _find_minted_files(settings):
         tell("nothing was there")
         return ()
     base_url = chain.open_target(settings) if settings.is_reference() else settings.base_url
@@ -239,7 +245,7 @@ def _revoke(chain: Chain, settings: Settings) -> "tuple[Undone, ...]":
         )
     with lock_state(settings.state_dir):
         undone = revoke_all(
-            *_minted_files(settings),
+            settings.state_dir,
             given_secret=settings.find_secret("LOADTEST_CLIENT_SECRET"),
             open_owner=open_owner,
             tell=tell,

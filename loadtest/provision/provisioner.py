@@ -7,9 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from loadtest.common.files import ensure_private_dir, write_json
 from loadtest.common.redaction import SecretStr
-from loadtest.common.state_files import (
-    LOCK_FILE,
-)
 from loadtest.config.settings import Credentials, Settings
 from loadtest.errors import ConfigError, ProvisionError
 from loadtest.github.secrets import RepositorySecrets, open_secrets
@@ -35,6 +32,9 @@ from loadtest.state.credentials import (
     Known,
 )
 from loadtest.state.quotas import MOST_REQUESTS_PER_MINUTE, ensure_quota
+from loadtest.state.removal import (
+    LOCK_FILE,
+)
 from loadtest.target.mcp_client import WorkspaceClient
 from loadtest.target.rest_client import (
     Accounts,
@@ -401,7 +401,7 @@ class Provisioner:
 
     def ensure_quotas(self, accounts: Accounts) -> None:
         """Raise the quota of each client that mint has registered, before its first call."""
-        for client_id in read_client_ids(self.settings.clients_file):
+        for client_id in read_client_ids(self.settings.state_dir):
             state = ensure_quota(accounts, self.settings.state_dir, client_id)
             what = f"quota of client {client_id}, {MOST_REQUESTS_PER_MINUTE} units per minute"
             self.steps.append(ProvisionStep(what, state))

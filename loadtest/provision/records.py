@@ -9,7 +9,8 @@ from typing_extensions import TypedDict
 from loadtest.common.files import read_valid, write_json
 from loadtest.config.env_file import parse_env_file
 from loadtest.config.settings import Credentials, Settings
-from loadtest.errors import ProvisionError
+from loadtest.errors import MintError, ProvisionError
+from loadtest.state.clients import ClientStore
 from loadtest.state.credentials import NEXT
 
 PROVISION_VERSION = 1
@@ -25,14 +26,6 @@ class RepositoryAddress(TypedDict):
     repository: str
 
 
-class _ClientOf(TypedDict):
-    client_id: str
-
-
-class _Registration(TypedDict):
-    client: _ClientOf
-
-
 class _Data(TypedDict):
     workspace_id: str
     state: str
@@ -41,7 +34,7 @@ class _Data(TypedDict):
 
 _Record = TypedDict("_Record", {"for": dict[str, str | None], "verified_at": float})
 _RECORD, _DATA, _TEXT = TypeAdapter(_Record), TypeAdapter(_Data), TypeAdapter(str)
-_CLIENTS, _REPOSITORIES = TypeAdapter(list[_Registration]), TypeAdapter(list[RepositoryAddress])
+_REPOSITORIES = TypeAdapter(list[RepositoryAddress])
 
 
 def was_verified(settings: Settings) -> bool:
@@ -88,13 +81,13 @@ class DataRecord:
         return min(max(self._since + IMPORT_SECONDS - time.time(), 0), IMPORT_SECONDS)
 
 
-def read_client_ids(path: Path) -> list[str]:
+def read_client_ids(state_dir: Path) -> list[str]:
     """Return the OAuth clients that mint stored; mint itself reports a damaged file."""
     try:
-        clients = read_valid(path, PROVISION_VERSION, _CLIENTS, ProvisionError, "clients")
-    except ProvisionError:
+        remembered = ClientStore(state_dir).read().values()
+    except MintError:
         return []
-    return [each["client"]["client_id"] for each in clients]
+    return [each.client.client_id for each in remembered]
 
 
 def read_repositories(settings: Settings) -> list[RepositoryAddress]:

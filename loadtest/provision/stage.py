@@ -8,7 +8,7 @@ from loadtest.common.console import open_plain
 from loadtest.config.settings import Settings, check_hosted
 from loadtest.context import Chain
 from loadtest.errors import MintError, ProvisionError, UsageError
-from loadtest.state.bearers import SPARE_SECONDS, read_bearers
+from loadtest.state.bearers import SPARE_SECONDS, bearer_path, read_bearers
 
 if TYPE_CHECKING:
     from loadtest.common.redaction import SecretStr
@@ -117,7 +117,7 @@ def _find_bearer(settings: Settings, base_url: str) -> "SecretStr | None":
         return None
     mcp_url = settings.build_mcp_url(base_url, workspace_id)
     try:
-        bearers = read_bearers(settings.bearer_file)
+        bearers = read_bearers(bearer_path(settings.state_dir))
     except MintError:
         return None
     fitting = (

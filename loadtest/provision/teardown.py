@@ -4,13 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 
 from loadtest.common.redaction import SecretStr
-from loadtest.common.state_files import (
-    STATE_FILES,
-    TARGET_FILES,
-    check_own,
-    remove_empty,
-    remove_known,
-)
 from loadtest.config.env_file import parse_env_file
 from loadtest.config.settings import Settings
 from loadtest.errors import LoadtestError, ProvisionError, TargetError
@@ -22,7 +15,16 @@ from loadtest.provision.records import (
     read_owner,
     read_repositories,
 )
+from loadtest.state.bearers import BEARER_FILE
+from loadtest.state.clients import CLIENTS_FILE
 from loadtest.state.credentials import EMAIL, NEXT, PASSWORD, TOTP_SECRET, WORKSPACE_ID, Known
+from loadtest.state.removal import (
+    STATE_FILES,
+    TARGET_FILES,
+    check_own,
+    remove_empty,
+    remove_known,
+)
 from loadtest.target.rest_client import Accounts, build_slug
 
 
@@ -94,7 +96,7 @@ class _Teardown(Provisioner):
         """Name the local files whose content still works on the server or at GitHub."""
         if not self.settings.is_reference():
             # What `inv revoke` left in these files could not be revoked.
-            yield from (self.settings.bearer_file.name, self.settings.clients_file.name)
+            yield from (BEARER_FILE, CLIENTS_FILE)
         if not self.base_url:
             return
         states = {step.what.split()[0]: step.state for step in self.steps}

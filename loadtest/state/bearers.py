@@ -1,17 +1,11 @@
 """The bearers on disk: one 0600 file that mint writes and k6 reads, one bearer per client."""
 
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from loadtest.errors import MintError
-
-if TYPE_CHECKING:
-    from loadtest.common.redaction import SecretStr
-
 import base64
+import json
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -19,7 +13,11 @@ from pydantic import TypeAdapter
 from loadtest.common.files import check_private, ensure_private_dir, read_valid, write_json
 from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import SecretStr
+from loadtest.errors import MintError
 
+# A bearer must outlive the scheduled time by this much: cold start, gaps and clean-up.
+SPARE_SECONDS = 120
+BEARER_FILE = "bearer.json"
 BEARER_VERSION = 2
 
 
@@ -55,6 +53,11 @@ def find_soonest(bearers: Sequence[Bearer]) -> Bearer:
     return min(bearers, key=lambda bearer: bearer.expires_at)
 
 
+def bearer_path(state_dir: Path) -> Path:
+    """Return the file that mint writes and k6 reads."""
+    return state_dir / BEARER_FILE
+
+
 def write_bearers(path: Path, bearers: Sequence[Bearer]) -> None:
     """Write the bearers atomically, readable by their owner alone."""
     ensure_private_dir(path.parent)
@@ -73,6 +76,15 @@ def read_bearers(path: Path) -> tuple[Bearer, ...]:
     return read_valid(path, BEARER_VERSION, _BEARERS, MintError, "bearers")
 
 
+def render_bearers(bearers: Iterable[Bearer], serial: int) -> str:
+    """Return what k6 reads of the file; `serial` distinguishes newer from older."""
+    entries = [
+        {"access_token": bearer.access_token.get_secret_value(), "expires_at": bearer.expires_at}
+        for bearer in bearers
+    ]
+    return json.dumps({"version": BEARER_VERSION, "serial": serial, "bearers": entries})
+
+
 def parse_claims(access_token: str) -> dict[str, Any] | None:
     """Return the claims of a JWT without verifying it; None for an opaque token."""
     parts = access_token.split(".")
@@ -84,7 +96,3 @@ def parse_claims(access_token: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return claims if isinstance(claims, dict) else None
-
-
-# A bearer must outlive the scheduled time by this much: cold start, gaps and clean-up.
-SPARE_SECONDS = 120

@@ -14,6 +14,7 @@ from loadtest.common.files import check_private, ensure_private_dir, read_valid,
 from loadtest.common.redaction import SecretText
 from loadtest.errors import MintError
 
+CLIENTS_FILE = "clients.json"
 CLIENTS_VERSION = 1
 
 
@@ -75,8 +76,8 @@ _SLOTS = TypeAdapter(list[_Slot])
 class ClientStore:
     """The file as a whole: slot 0 is the one client of a plain mint."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, state_dir: Path) -> None:
+        self.path = state_dir / CLIENTS_FILE
 
     def read(self) -> dict[int, Remembered]:
         """Return what is remembered, by slot."""

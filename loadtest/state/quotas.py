@@ -8,6 +8,7 @@ from loadtest.common.files import read_valid, write_json
 from loadtest.errors import ProvisionError
 from loadtest.target.rest_client import Accounts, SecondFactorRequiredError
 
+QUOTA_FILE = "quota.json"
 QUOTA_VERSION = 1
 # The most that the first user's server grants (wire contract, "quota").
 MOST_REQUESTS_PER_MINUTE = 3600
@@ -16,7 +17,7 @@ _RAISED = TypeAdapter(dict[str, int])
 
 def read_raised(state_dir: Path) -> dict[str, int]:
     """Return what each client may spend in a minute, of those whose quota was raised."""
-    path = state_dir / "quota.json"
+    path = state_dir / QUOTA_FILE
     if not path.exists():
         return {}
     return read_valid(path, QUOTA_VERSION, _RAISED, ProvisionError, "raised")
@@ -28,7 +29,6 @@ def ensure_quota(accounts: Accounts, state_dir: Path, client_id: str) -> str:
     `accounts` is signed in as an owner of the workspace that the client was registered with.
     Returns `made`, `already there`, or `not raised` with the server's words.
     """
-    path = state_dir / "quota.json"
     raised = read_raised(state_dir)
     if raised.get(client_id) == MOST_REQUESTS_PER_MINUTE:
         return "already there"
@@ -39,5 +39,5 @@ def ensure_quota(accounts: Accounts, state_dir: Path, client_id: str) -> str:
     if refusal is not None:
         return f"not raised ({refusal})"
     raised[client_id] = MOST_REQUESTS_PER_MINUTE
-    write_json(path, QUOTA_VERSION, {"raised": raised}, private=True)
+    write_json(state_dir / QUOTA_FILE, QUOTA_VERSION, {"raised": raised}, private=True)
     return "made"

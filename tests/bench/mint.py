@@ -22,6 +22,7 @@ from loadtest.mint.oauth.request import Timings
 from loadtest.mint.options import MintOptions
 from loadtest.mint.pool import Order, mint_slots
 from loadtest.provision.provisioner import provision
+from loadtest.state.bearers import bearer_path
 from loadtest.state.clients import ClientStore
 from loadtest.target.process import serve_reference
 from tests.bench.common import measure, run
@@ -74,7 +75,7 @@ def find_pages(place: Place) -> tuple[str, str, dict[str, str]]:
 
     who = place.settings.credentials
     assert who.password is not None
-    found = ClientStore(place.settings.clients_file).read()[0]
+    found = ClientStore(place.settings.state_dir).read()[0]
     query = urlencode(
         {
             "client_id": found.client.client_id,
@@ -136,7 +137,7 @@ def bench_refresh(table: Table) -> None:
     """`inv mint` as a whole process where the bearer is spent and a refresh token is there."""
     with open_place() as place:
         place.mint("browser")
-        root, bearer = place.settings.root, place.settings.bearer_file
+        root, bearer = place.settings.root, bearer_path(place.settings.state_dir)
 
         def refresh() -> None:
             bearer.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ def test_git_ignores_files_with_secrets() -> None:
 
 
 def read_clients(path: Path) -> object:
-    return ClientStore(path).read()
+    return ClientStore(path.parent).read()
 
 
 def test_a_private_file_is_readable_only_by_its_owner(tmp_path: Path) -> None:

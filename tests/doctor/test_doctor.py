@@ -28,7 +28,7 @@ from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.mint.oauth.discovery import REDIRECT_URI
 from loadtest.provision.provisioner import provision
 from loadtest.reference.server import ReferenceTarget
-from loadtest.state.bearers import Bearer, write_bearers
+from loadtest.state.bearers import Bearer, bearer_path, write_bearers
 from tests.provision.gate import open_gate
 from tests.support.certificates import build_server_tls
 from tests.support.github_server import REPOSITORY, GithubServer
@@ -89,7 +89,7 @@ def settings(ready: Settings, browser_choice: BrowserChoice, tmp_path: Path) -> 
 
 def keep(settings: Settings, bearer: Bearer, **changes: Any) -> None:
     """Write a bearer to disk."""
-    write_bearers(settings.bearer_file, (replace(bearer, **changes),))
+    write_bearers(bearer_path(settings.state_dir), (replace(bearer, **changes),))
 
 
 def register(settings: Settings, redirect_uri: str = REDIRECT_URI) -> None:
@@ -103,7 +103,7 @@ def register(settings: Settings, redirect_uri: str = REDIRECT_URI) -> None:
     url = f"{settings.base_url}/api/auth/oauth2/register"
     client = httpx.post(url, json=metadata).raise_for_status().json()
     entry = {"slot": 0, "client": client, "issuer": f"{settings.base_url}/api/auth"}
-    write_json(settings.clients_file, 1, {"clients": [entry]}, private=True)
+    write_json(settings.state_dir / "clients.json", 1, {"clients": [entry]}, private=True)
 
 
 def with_quota(settings: Settings, quota: Quota | None) -> Settings:
@@ -231,7 +231,7 @@ def test_a_refused_bearer_is_missing_with_the_server_s_message(
 ) -> None:
     head, _, _ = minted.access_token.get_secret_value().rpartition(".")
     bad = replace(minted, access_token=SecretStr(f"{head}.AAAA"))
-    write_bearers(settings.bearer_file, (minted, bad))
+    write_bearers(bearer_path(settings.state_dir), (minted, bad))
     found = look(replace(settings, clients=2))
     assert found["endpoint"].state == "missing"
     assert "HTTP 401: invalid_bearer" in found["endpoint"].detail
@@ -270,7 +270,7 @@ def test_a_bearer_for_another_endpoint_is_minted_again_later(
 
 def test_a_bearer_file_that_others_can_read_is_missing(settings: Settings, minted: Bearer) -> None:
     keep(settings, minted)
-    settings.bearer_file.chmod(0o644)
+    bearer_path(settings.state_dir).chmod(0o644)
     found = look(settings)["bearer"]
     assert found.state == "missing"
     assert "can be read by others" in found.detail

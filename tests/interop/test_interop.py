@@ -21,7 +21,7 @@ from loadtest.mint.oauth.non_interactive import MachineClient, mint_by_client_cr
 from loadtest.mint.oauth.request import Timings
 from loadtest.mint.oauth.revocation import revoke_all
 from loadtest.mint.pool import mint_pool
-from loadtest.state.bearers import Bearer, read_bearers, write_bearers
+from loadtest.state.bearers import Bearer, bearer_path, read_bearers, write_bearers
 from loadtest.state.clients import ClientStore
 
 READY_SECONDS = 30.0
@@ -285,18 +285,14 @@ def test_revoking_ends_the_grant_and_deletes_the_registration(
     server = serve_foreign()
     request = request_for(server)
     bearer, _ = mint(request)
-    bearer_file = request.state_dir / "bearer.json"
-    write_bearers(bearer_file, [bearer])
-    undone = {
-        each.what: each.state
-        for each in revoke_all(bearer_file, request.state_dir / "clients.json")
-    }
+    write_bearers(bearer_path(request.state_dir), [bearer])
+    undone = {each.what: each.state for each in revoke_all(request.state_dir)}
     assert undone["client 1's refresh token"] == "revoked"
     assert undone["client 1's registration"] == "deleted"
     seen = server.observe()
     assert (seen.revocations, seen.deletions) == (1, 1)
     # A JWT is good until it expires: it stays here as long as it does there.
-    assert read_bearers(bearer_file) == (bearer,)
+    assert read_bearers(bearer_path(request.state_dir)) == (bearer,)
 
 
 def test_a_registration_that_the_server_has_forgotten_is_made_anew_once(
@@ -305,7 +301,7 @@ def test_a_registration_that_the_server_has_forgotten_is_made_anew_once(
     server = serve_foreign()
     request = request_for(server, scope="mcp:read")
     first, _ = mint(request)
-    remembered = ClientStore(request.state_dir / "clients.json").read()[0]
+    remembered = ClientStore(request.state_dir).read()[0]
     assert remembered.management_url is not None
     assert remembered.management_token is not None
     token = remembered.management_token

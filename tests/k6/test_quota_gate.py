@@ -20,7 +20,7 @@ from loadtest.k6.options import check_fit
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import Row
 from loadtest.results.run_folder import read_run_folder
-from loadtest.state.bearers import write_bearers
+from loadtest.state.bearers import bearer_path, write_bearers
 from tests.provision.gate import open_gate
 from tests.support.self_mint import self_mint
 
@@ -46,7 +46,7 @@ def read_lines(chain: Chain) -> str:
 def prepare(settings: Settings, base_url: str, **knobs: Any) -> Settings:
     """Mint a bearer by the session, and give the settings with short knobs."""
     mcp_url = settings.build_mcp_url(base_url, settings.credentials.workspace_id)
-    write_bearers(settings.bearer_file, (replace(self_mint(settings), mcp_url=mcp_url),))
+    write_bearers(bearer_path(settings.state_dir), (replace(self_mint(settings), mcp_url=mcp_url),))
     profile = settings.profile
     tools = profile.tools.model_copy(update={"vus": 2, "duration_seconds": 8, **knobs})
     sessions = profile.sessions.model_copy(update={"stages": (1, 2), "stage_seconds": 10})

@@ -19,7 +19,7 @@ from loadtest.errors import MintError
 from loadtest.mint.options import MintOptions
 from loadtest.mint.stage import ensure_bearers, renew_bearers, revoke, revoke_after
 from loadtest.reference.server import ReferenceTarget
-from loadtest.state.bearers import parse_claims, write_bearers
+from loadtest.state.bearers import bearer_path, parse_claims, write_bearers
 from loadtest.state.clients import Client, ClientStore, Remembered
 from tests.support.waiting import HANG_SECONDS
 
@@ -57,7 +57,7 @@ def test_the_environments_way_is_that_of_a_run_and_of_its_renewal(
     assert claims["sub"].startswith("loadtest:")
     assert ensure_bearers(chain, settings, LEAST) == ((bearer,), False)
     assert [each.via for each in renew_bearers(chain, settings, None)] == ["session"]
-    write_bearers(settings.bearer_file, [replace(bearer, via="browser")])
+    write_bearers(bearer_path(settings.state_dir), [replace(bearer, via="browser")])
     (other,), made = ensure_bearers(chain, settings, LEAST)
     assert made
     assert other.via == "session"
@@ -82,7 +82,7 @@ def test_a_refresh_token_that_a_run_could_not_revoke_fails_it(
 ) -> None:
     settings = change(provisioned(serve(account_limits=False)), revoke_after=True)
     remembered = Remembered(client=Client(client_id="unknown"), refresh_token="r")
-    ClientStore(settings.clients_file).keep(0, remembered)
+    ClientStore(settings.state_dir).keep(0, remembered)
     chain.ending.exit_code = 99
     revoke_after(chain, settings)
     assert chain.ending.exit_code == 99
@@ -100,7 +100,7 @@ def test_what_a_run_leaves_is_said_in_numbers(
     for slot in range(2):
         client = Client(client_id=f"client-{slot}")
         remembered = Remembered(client=client, refresh_token="r")
-        ClientStore(settings.clients_file).keep(slot, remembered)
+        ClientStore(settings.state_dir).keep(slot, remembered)
     chain.sign_ins = 1
     revoke_after(chain, settings)
     said = read(chain)

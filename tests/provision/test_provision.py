@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.config.loading import load_settings
 from loadtest.errors import ConfigError, ProvisionError
 from loadtest.provision.records import was_verified
 from loadtest.reference.seeds import SeedUser
+from loadtest.state.clients import Client, ClientStore, Remembered
 from loadtest.target.mcp_client import QUOTA_WAITS
 from loadtest.target.rest_client import Accounts, open_session
 from tests.provision.gate import Side
@@ -260,8 +260,9 @@ def test_the_quota_of_a_client_registered_with_the_session_is_raised(place: Make
         ours = accounts.register_client_with_session(endpoint, metadata)
     with Accounts(here.gate.url, print) as nobody:
         foreign = nobody.register_client_with_session(endpoint, metadata)
-    clients = [{"client": {"client_id": each["client_id"]}} for each in (ours, foreign)]
-    write_json(settings.state_dir / "clients.json", 1, {"clients": clients}, private=True)
+    for slot, each in enumerate((ours, foreign)):
+        remembered = Remembered(client=Client(client_id=each["client_id"]))
+        ClientStore(settings.state_dir).keep(slot, remembered)
 
     def read_quota_steps() -> list[str]:
         return [step.state for step in here.provision().steps if step.what.startswith("quota")]

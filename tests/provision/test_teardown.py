@@ -6,10 +6,10 @@ import pytest
 from filelock import FileLock
 from sqlalchemy import delete
 
-from loadtest.common.files import write_json
 from loadtest.errors import ProvisionError, TargetError
 from loadtest.reference.accounts import Entity, Member, SignIn, User, Workspace
 from loadtest.reference.seeds import SeedUser
+from loadtest.state.clients import Client, ClientStore, Remembered
 from tests.support.github_server import REPOSITORY, GithubServer
 
 from .conftest import EMAIL, Place
@@ -134,8 +134,8 @@ def test_without_a_known_password_teardown_does_not_sign_in(place: Make, path: s
 def test_teardown_first_revokes_what_mint_left(place: Make) -> None:
     here = place()
     here.provision()
-    clients = [{"slot": 0, "client": {"client_id": "a-client"}, "refresh_token": "r"}]
-    write_json(here.settings.state_dir / "clients.json", 1, {"clients": clients}, private=True)
+    remembered = Remembered(client=Client(client_id="a-client"), refresh_token="r")
+    ClientStore(here.settings.state_dir).keep(0, remembered)
     code, out, err = here.run("--teardown")
     assert code == ProvisionError.exit_code
     assert "stays: client 1's refresh token" in out

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -19,14 +18,13 @@ from loadtest.k6.distributed.protocol import Order
 from loadtest.k6.kubernetes.script_bundle import TOOLS, build_bundle, name_key
 from loadtest.k6.outputs import FILES, build_output_flags
 from loadtest.results.run import SCENARIOS
-from loadtest.state.bearers import BEARER_VERSION, read_bearers
+from loadtest.state.bearers import BEARER_FILE, read_bearers, render_bearers
 
 Manifest = dict[str, Any]
 
 MANAGER = "mcp-loadtest"
 ENVIRONMENT_LABEL = "mcp-loadtest/environment"
 SCENARIO_LABEL = "mcp-loadtest/scenario"
-BEARER_KEY = "bearer.json"
 MASKED = "<masked>"
 # The operator adds `-service-<n>` to a name. The result is also a label: 63 characters at most.
 SHORT_NAME_CHARACTERS = 26
@@ -85,12 +83,6 @@ def build_labels(environment_name: str, scenario: str | None = None) -> dict[str
     return labels | ({SCENARIO_LABEL: scenario} if scenario else {})
 
 
-def render_bearers(bearers: Iterable[tuple[str, float]], serial: int) -> str:
-    """Return a bearer file for k6; a higher `serial` means newer tokens."""
-    entries = [{"access_token": token, "expires_at": expires} for token, expires in bearers]
-    return json.dumps({"version": BEARER_VERSION, "serial": serial, "bearers": entries})
-
-
 def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> Manifests:
     """Return the objects of one scenario; UsageError if no cluster can run it."""
     if order.parallelism > MAX_RUNNERS:
@@ -102,10 +94,7 @@ def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> M
     labels = build_labels(environment_name, order.scenario)
     metadata = {"name": name, "namespace": where.namespace, "labels": labels}
     bundle = build_bundle(order.scenario, order.tools)
-    tokens = [
-        (bearer.access_token.get_secret_value(), bearer.expires_at)
-        for bearer in read_bearers(order.bearer_file)
-    ]
+    bearers = read_bearers(order.bearer_file)
     secret_env = _build_secret_env(order)
     # All that runners may do is read their Secret, to get fresh bearers.
     read_secret = _build_rule("", ("secrets",), ("get",), (name,))
@@ -126,7 +115,7 @@ def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> M
             "type": "Opaque",
             "data": {
                 key: base64.b64encode(value.encode()).decode()
-                for key, value in {BEARER_KEY: render_bearers(tokens, 0), **secret_env}.items()
+                for key, value in {BEARER_FILE: render_bearers(bearers, 0), **secret_env}.items()
             },
         },
         test_run={
@@ -256,7 +245,7 @@ def _build_env(
         # A node splits long lines every 16 KiB. Lines of stderr could get between the pieces.
         "K6_LOG_OUTPUT": "stdout",
         "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
-        "MCP_BEARER_FILE": f"{BEARER_FOLDER}/{BEARER_KEY}",
+        "MCP_BEARER_FILE": f"{BEARER_FOLDER}/{BEARER_FILE}",
         "TOOLS_FILE": f"{SCRIPTS_FOLDER}/{TOOLS}",
     }
     if order.renewal_url is not None:
@@ -278,7 +267,7 @@ def _build_volumes(
     order: Order, where: Kubernetes, name: str, paths: Iterable[str]
 ) -> dict[str, list[Manifest]]:
     scripts = [{"key": name_key(path), "path": path} for path in paths]
-    bearer = [{"key": BEARER_KEY, "path": BEARER_KEY, "mode": 0o400}]
+    bearer = [{"key": BEARER_FILE, "path": BEARER_FILE, "mode": 0o400}]
     volumes: dict[str, Manifest] = {
         SCRIPTS_FOLDER: {"configMap": {"name": name, "items": scripts}},
         BEARER_FOLDER: {"secret": {"secretName": name, "items": bearer}},

@@ -18,10 +18,8 @@ from loadtest.errors import K6Error
 from loadtest.k6.distributed.protocol import Order, RunnerState
 from loadtest.k6.kubernetes.client import CLUSTER_ERRORS, Cluster, find_status
 from loadtest.k6.kubernetes.manifests import (
-    BEARER_KEY,
     build_labels,
     build_manifests,
-    render_bearers,
 )
 from loadtest.k6.kubernetes.objects import (
     STARTED_STAGES,
@@ -36,7 +34,7 @@ from loadtest.k6.kubernetes.pods import End, PodState, read_pod
 from loadtest.k6.kubernetes.startup import StartCheck, find_starter
 from loadtest.k6.process import find_error
 from loadtest.k6.scenario import EXIT_INTERRUPTED
-from loadtest.state.bearers import Bearer
+from loadtest.state.bearers import BEARER_FILE, Bearer, render_bearers
 
 
 @dataclass
@@ -132,9 +130,8 @@ class ClusterFleet:
         if self._ending.is_set():
             return
         self._serial += 1
-        tokens = ((bearer.access_token.get_secret_value(), bearer.expires_at) for bearer in bearers)
-        text = render_bearers(tokens, self._serial)
-        patch = {"data": {BEARER_KEY: base64.b64encode(text.encode()).decode()}}
+        text = render_bearers(bearers, self._serial)
+        patch = {"data": {BEARER_FILE: base64.b64encode(text.encode()).decode()}}
         with self._cluster.explaining():
             self._cluster.client.patch(
                 Secret, self._objects.name, patch, patch_type=PatchType.MERGE

@@ -55,7 +55,7 @@ async def mint_slot(request: ClientRequest, slot: int, sign_in: SignIn) -> Beare
     scope = request.environment.scope
     while True:
         exchange = Exchange(request.mcp_url)
-        store = ClientStore(request.state_dir / "clients.json")
+        store = ClientStore(request.state_dir)
         storage = SlotStorage(store, slot, _build_given_client(request), exchange, request.hide)
         is_ours = storage.remembered is not None and request.client_id is None
         try:

@@ -31,7 +31,7 @@ def refresh_slots(request: ClientRequest, slots: Iterable[int]) -> dict[int, Bea
 
 
 def _refresh(request: ClientRequest, slot: int) -> Bearer | None:
-    store = ClientStore(request.state_dir / "clients.json")
+    store = ClientStore(request.state_dir)
     found = store.find(slot, request.client_id)
     # A refresh token of another workspace would give a bearer for that one.
     if found is None or found.refresh_token is None or found.mcp_url != request.mcp_url:

@@ -33,7 +33,7 @@ def register_with_session(
     Where this cannot be done the flow registers without a session, as with any server; only a
     wrong password or code is raised, which another try might turn into a locked account.
     """
-    store = ClientStore(request.state_dir / "clients.json")
+    store = ClientStore(request.state_dir)
     lacking = [slot for slot in slots if store.find(slot, None) is None]
     if not lacking:
         return

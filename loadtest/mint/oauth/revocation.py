@@ -16,13 +16,13 @@ import httpx2
 from loadtest.common.http import explain, open_client
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import wait_out
-from loadtest.common.state_files import check_own, remove_known
 from loadtest.errors import ConfigError, MintError, ProvisionError
 from loadtest.mint.oauth.acceptance import list_tools
 from loadtest.mint.oauth.exchange import check_secure
 from loadtest.mint.oauth.request import CLIENT_NAME
-from loadtest.state.bearers import Bearer, read_bearers, write_bearers
+from loadtest.state.bearers import Bearer, bearer_path, read_bearers, write_bearers
 from loadtest.state.clients import ClientStore, Remembered
+from loadtest.state.removal import check_own, remove_known
 from loadtest.target.rest_client import Accounts
 
 REQUEST_SECONDS = 30.0
@@ -49,8 +49,7 @@ class Undone:
 
 
 def revoke_all(
-    bearer_file: Path,
-    clients_file: Path,
+    state_dir: Path,
     *,
     given_secret: SecretStr | None = None,
     open_owner: OpenOwner | None = None,
@@ -62,8 +61,8 @@ def revoke_all(
     `given_secret` is of a client that was given to us; `open_owner` signs in as an owner of the
     workspace, who may delete clients and end sessions where the server has its routes for that.
     """
-    check_own(bearer_file.parent)
-    store = ClientStore(clients_file)
+    check_own(state_dir)
+    store, bearer_file = ClientStore(state_dir), bearer_path(state_dir)
     remembered, bearers = store.read(), read_bearers(bearer_file)
     if not remembered and not bearers:
         return ()
@@ -81,8 +80,8 @@ def revoke_all(
         kept = tuple(bearer for bearer in bearers if not work.is_over(bearer))
     if kept:
         write_bearers(bearer_file, kept)
-    gone = (*[bearer_file.name] * (not kept), *[clients_file.name] * (not store.read()))
-    remove_known(bearer_file.parent, gone)
+    gone = (*[bearer_file.name] * (not kept), *[store.path.name] * (not store.read()))
+    remove_known(state_dir, gone)
     return tuple(work.undone)
 
 

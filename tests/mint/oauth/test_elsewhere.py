@@ -180,9 +180,9 @@ def test_what_is_remembered_is_not_sent_to_this_machine_either(
         management_url=f"{url}/register/client",
         management_token="canary token",
     )
-    store = ClientStore(tmp_path / "state" / "clients.json")
+    store = ClientStore(tmp_path / "state")
     store.keep(0, remembered)
     request = ClientRequest(MCP_URL, build_environment(), None, print, state_dir=store.path.parent)
     assert words(elsewhere) in refuse(refresh_slots, request, [0])
-    undone = [each.describe() for each in revoke_all(tmp_path / "bearer.json", store.path)]
+    undone = [each.describe() for each in revoke_all(store.path.parent)]
     assert json.dumps(undone).count("stays: ") == 2

@@ -119,7 +119,7 @@ async def run(server: Server, state: Path) -> None:
     provider = OAuthClientProvider(
         server_url=MCP_URL,
         client_metadata=OAuthClientMetadata(redirect_uris=[AnyUrl("http://127.0.0.1/callback")]),
-        storage=SlotStorage(ClientStore(state / "clients.json"), 0, None, exchange),
+        storage=SlotStorage(ClientStore(state), 0, None, exchange),
         redirect_handler=redirect,
         callback_handler=answer,
     )
@@ -160,7 +160,7 @@ def test_no_reply_to_a_refresh_makes_a_traceback(
         mcp_url=MCP_URL,
         audience=MCP_URL,
     )
-    ClientStore(request.state_dir / "clients.json").keep(0, remembered)
+    ClientStore(request.state_dir).keep(0, remembered)
     transport = httpx2.MockTransport(Server(data).answer_refresh)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(refresh, "open_client", lambda *_: httpx2.Client(transport=transport))

@@ -17,7 +17,7 @@ from loadtest.mint.oauth.revocation import Undone, count, revoke_all
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget
-from loadtest.state.bearers import Bearer, read_bearers, write_bearers
+from loadtest.state.bearers import Bearer, bearer_path, read_bearers, write_bearers
 from loadtest.state.clients import Client, ClientStore, Remembered
 from loadtest.target.rest_client import Accounts, open_session
 from tests.reference.visitor import PASSWORD, REDIRECT, Visitor
@@ -31,8 +31,17 @@ class Minted:
 
     target: ReferenceTarget
     visitor: Visitor
-    bearer_file: Path
-    clients_file: Path
+    state_dir: Path
+
+    @property
+    def bearer_file(self) -> Path:
+        """Return where the bearers are."""
+        return bearer_path(self.state_dir)
+
+    @property
+    def clients_file(self) -> Path:
+        """Return where the clients are."""
+        return ClientStore(self.state_dir).path
 
     def mint(self, slot: int = 0, *, with_session: bool = True, **changes: Any) -> Bearer:
         """Register a client and get tokens for it, as a mint does; keep them as it does."""
@@ -52,7 +61,7 @@ class Minted:
             management_url=client.get("registration_client_uri"),
             management_token=client.get("registration_access_token"),
         )
-        ClientStore(self.clients_file).keep(slot, remembered.model_copy(update=changes))
+        ClientStore(self.state_dir).keep(slot, remembered.model_copy(update=changes))
         bearer = self.build_bearer(tokens["access_token"], client_id=client_id)
         write_bearers(self.bearer_file, (*read_bearers(self.bearer_file), bearer))
         return bearer
@@ -76,7 +85,7 @@ class Minted:
 
     def revoke(self, **options: Any) -> dict[str, Undone]:
         """Revoke; return what became of each thing."""
-        undone = revoke_all(self.bearer_file, self.clients_file, **options)
+        undone = revoke_all(self.state_dir, **options)
         assert len(undone) == len({thing.what for thing in undone})
         return {thing.what: thing for thing in undone}
 
@@ -95,7 +104,7 @@ def start(tmp_path: Path, new_state: Callable[[], Path]) -> Iterator[Start]:
         target.start()
         visitor = Visitor(target, f"ada-{secrets.token_hex(4)}", demo=False)
         state = tmp_path / ".loadtest" / "staging"
-        made = Minted(target, visitor, state / "bearer.json", state / "clients.json")
+        made = Minted(target, visitor, state)
         running.append(made)
         return made
 
@@ -125,7 +134,7 @@ def test_a_bearer_that_the_server_still_takes_is_said_with_its_end_and_kept(star
     )
     assert not undone["bearer by browser"].lasts
     assert read_bearers(here.bearer_file) == (bearer,)
-    (kept,) = ClientStore(here.clients_file).read().values()
+    (kept,) = ClientStore(here.state_dir).read().values()
     assert kept.refresh_token is None
     assert kept.client.client_id == bearer.client_id
     assert here.target.open_sessions == 0
@@ -155,7 +164,7 @@ def test_an_owner_deletes_our_clients_and_ends_all_other_sessions(start: Start) 
     here.visitor.register(signed_in=True, client_name="somebody else's")
     body = {"email": here.visitor.email, "password": PASSWORD}
     here.visitor.post(SIGN_IN, body, signed_in=False)
-    undone = revoke_all(here.bearer_file, here.clients_file, open_owner=here.open_owner)
+    undone = revoke_all(here.state_dir, open_owner=here.open_owner)
     lines = [thing.describe() for thing in undone]
     for number in (1, 2):
         assert f"revoked: client {number}'s refresh token" in lines
@@ -267,7 +276,7 @@ def test_a_given_client_revokes_with_its_given_secret(start: Start, right: bool)
         refresh_token=tokens["refresh_token"],
         metadata={"revocation_endpoint": f"{visitor.issuer}/oauth2/revoke"},
     )
-    ClientStore(here.clients_file).keep(0, remembered)
+    ClientStore(here.state_dir).keep(0, remembered)
     undone = here.revoke(given_secret=SecretStr(secret if right else "another secret"))
     state = "revoked" if right else "stays"
     assert undone["client 1's refresh token"].state == state

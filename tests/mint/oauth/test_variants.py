@@ -282,7 +282,7 @@ def change_token_endpoint(request: SignInRequest, url: str) -> None:
 
 
 def read_refresh_token(request: SignInRequest) -> str | None:
-    found = ClientStore(request.state_dir / "clients.json").find(0, None)
+    found = ClientStore(request.state_dir).find(0, None)
     assert found is not None
     return found.refresh_token
 
@@ -352,7 +352,7 @@ def test_a_forgotten_registration_is_made_anew_once(start: Start) -> None:
 def test_a_rate_limit_without_a_sensible_retry_after_is_waited_out(
     start: Start, monkeypatch: pytest.MonkeyPatch, retry_after: str
 ) -> None:
-    for module in ("mint.flow", "patience"):
+    for module in ("mint.oauth.authorization_code", "common.retry_after"):
         monkeypatch.setattr(f"loadtest.{module}.RATE_WAITS_SECONDS", (0.01, 0.01))
     told: list[str] = []
     _, request = start(request={"tell": told.append}, token_rate_limited=1, retry_after=retry_after)

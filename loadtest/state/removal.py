@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from loadtest.errors import ConfigError
+from loadtest.state.bearers import BEARER_FILE
+from loadtest.state.clients import CLIENTS_FILE
+from loadtest.state.quotas import QUOTA_FILE
 
 LOCK_FILE = "provision.lock"
 # Relative to the environment's folder; `*` and `?` are those of a shell, within one folder.
 STATE_FILES = (
-    *("bearer.json", "clients.json", "credentials.env", "credentials-????????.env"),
-    *("provision.json", "data.json", "handed.json", "owned.json", "quota.json"),
+    *(BEARER_FILE, CLIENTS_FILE, "credentials.env", "credentials-????????.env"),
+    *("provision.json", "data.json", "handed.json", "owned.json", QUOTA_FILE),
     *("sessions.json", "k6.log", "k6-*.log", "tools-draft.json", "history.html"),
     *("holder.json", "run.lock", "mint.lock", LOCK_FILE),
     *("failures/*.txt", "failures/*.png"),
