@@ -125,7 +125,7 @@ def test_a_comment_that_github_would_not_take_is_not_sent(
 ) -> None:
     tracker = new_tracker()
     room = tracker.count_room(full_run())
-    with pytest.raises(ReportError, match=f"has {MOST_CHARS + 1:,} characters.* {MOST_CHARS:,} "):
+    with pytest.raises(ReportError, match=f"has {MOST_CHARS + 1:,} characters.* {MOST_CHARS:,}:"):
         tracker.post(full_run(), "x" * (room + 1))
     assert not github.calls
     assert tracker.post(full_run(), "x" * room).created
