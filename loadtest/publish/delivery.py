@@ -1,11 +1,11 @@
-"""A run's report: judged by the history, written beside the run, posted, and announced."""
+"""A run's report: prepared by the history, written beside the run, posted, and announced."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtest.compare.cadence import describe_gap
-from loadtest.compare.judgement import REGRESSED, Judgement, judge
+from loadtest.compare.comparison import REGRESSED, Comparison, compare_run
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, UsageError
 from loadtest.github.workflow_commands import write_outputs, write_summary
@@ -18,7 +18,7 @@ from loadtest.report.history_tables import as_folder
 from loadtest.report.html.page import write_page
 from loadtest.report.markdown import render_markdown, write_report
 from loadtest.results.history import Cell, Entry, Reading
-from loadtest.results.history_files import keep_judgement, read_entry, read_local_history
+from loadtest.results.history_files import keep_comparison, read_entry, read_local_history
 from loadtest.results.run_folder import RunFolder, read_run_folder
 
 # So many comments that had to be skipped are named one by one.
@@ -26,28 +26,28 @@ MOST_SKIPPED = 5
 
 
 @dataclass(frozen=True)
-class Judged:
+class PreparedReport:
     """A run beside the runs before it, oldest first.
 
-    `judgement` is None where the history could not be read: nothing is said of it then. `text` is
+    `comparison` is None where the history could not be read: nothing is said of it then. `text` is
     the comment, without the figures that ride in it. `others` are the runs that the history holds.
     """
 
     folder: RunFolder
     entry: Entry
     text: str
-    judgement: Judgement | None = None
+    comparison: Comparison | None = None
     earlier: tuple[Entry, ...] = ()
     others: tuple[Entry, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
         """Return what the run says in a few sentences."""
-        return build_verdict(self.folder, self.judgement)
+        return build_verdict(self.folder, self.comparison)
 
     def list_regressions(self) -> dict[str, list[str]]:
         """Return the names of the figures that are confirmed, suspected and accepted."""
-        changes = self.judgement.changes.items() if self.judgement else ()
+        changes = self.comparison.changes.items() if self.comparison else ()
         return {
             status: sorted(str(cell) for cell, change in changes if change.status == status)
             for status in REGRESSED
@@ -67,12 +67,12 @@ def read_history(settings: Settings, tracker: Tracker | None) -> Reading:
     return replace(reading, entries=tuple(entries))
 
 
-def judge_run(
+def prepare_report(
     settings: Settings,
     folder: RunFolder,
     tracker: Tracker | None,
     accepted: frozenset[Cell] | None = None,
-) -> Judged:
+) -> PreparedReport:
     """Compare a run with the history, and put what comes of it into words.
 
     `accepted` are regressions that are accepted from now on, beside those that were before.
@@ -81,53 +81,53 @@ def judge_run(
     run = folder.run
     others = tuple(entry for entry in reading.entries if entry.run.run_id != run.run_id)
     earlier = tuple(entry for entry in others if entry.run.started <= run.started)
-    judgement = judge(Entry(run, folder.rows), earlier)
+    comparison = compare_run(Entry(run, folder.rows), earlier)
     if accepted is None:
         accepted = _find_accepted(reading, folder)
     if accepted is not None:
-        judgement = judgement.accept(accepted)
+        comparison = comparison.accept(accepted)
     entry = Entry(
         run,
         folder.rows,
-        judgement.confirmed | (accepted or frozenset()),
+        comparison.confirmed | (accepted or frozenset()),
         accepted=accepted is not None,
-        suspected=judgement.suspected,
+        suspected=comparison.suspected,
     )
-    judged = Judged(folder, entry, "", judgement, earlier, others)
+    prepared = PreparedReport(folder, entry, "", comparison, earlier, others)
     text = render_comment(
         folder,
-        judgement,
+        comparison,
         earlier,
         most_chars=MOST_CHARS if tracker is None else tracker.count_room(entry),
         notes=tuple(_list_notes(settings, reading, entry, earlier)),
-        mention=settings.environment.mention if judged.is_bad_news else None,
+        mention=settings.environment.mention if prepared.is_bad_news else None,
         repository_url=None if tracker is None else tracker.repository_url,
     )
-    return replace(judged, text=text)
+    return replace(prepared, text=text)
 
 
-def leave_unjudged(folder: RunFolder) -> Judged:
+def prepare_without_history(folder: RunFolder) -> PreparedReport:
     """Put a run into words whose history cannot be read."""
-    return Judged(folder, Entry(folder.run, folder.rows), render_markdown(folder))
+    return PreparedReport(folder, Entry(folder.run, folder.rows), render_markdown(folder))
 
 
-def write_files(judged: Judged) -> tuple[Path, ...]:
-    """Write the report into the run folder, and of a judged run the page and the judgement.
+def write_files(prepared: PreparedReport) -> tuple[Path, ...]:
+    """Write the report into the run folder, and of a prepared run the page and the comparison.
 
     Returns what people may read.
     """
-    folder, judgement = judged.folder, judged.judgement
-    report = write_report(folder, judgement, judged.earlier)
-    if judgement is None:
+    folder, comparison = prepared.folder, prepared.comparison
+    report = write_report(folder, comparison, prepared.earlier)
+    if comparison is None:
         return (report,)
-    keep_judgement(folder.path, judged.entry)
-    return report, write_page(folder, judgement, judged.earlier)
+    keep_comparison(folder.path, prepared.entry)
+    return report, write_page(folder, comparison, prepared.earlier)
 
 
-def post(judged: Judged, tracker: Tracker) -> Posted:
+def post(prepared: PreparedReport, tracker: Tracker) -> Posted:
     """Write the run's comment, or write it again, and set the labels of the tracking issue."""
-    posted = tracker.post(judged.entry, judged.text)
-    _set_labels(tracker, (*judged.others, judged.entry))
+    posted = tracker.post(prepared.entry, prepared.text)
+    _set_labels(tracker, (*prepared.others, prepared.entry))
     return posted
 
 
@@ -137,27 +137,29 @@ def accept(settings: Settings, tracker: Tracker | None, entry: Entry) -> None:
         raise UsageError(f"run {entry.run.run_id} has no confirmed regression to accept")
     path = settings.runs_dir / entry.run.run_id
     folder = read_run_folder(path) if path.is_dir() else as_folder(entry)
-    judged = judge_run(settings, folder, tracker, entry.confirmed)
+    prepared = prepare_report(settings, folder, tracker, entry.confirmed)
     if path.is_dir():
-        write_files(judged)
+        write_files(prepared)
     if tracker is not None:
-        post(judged, tracker)
+        post(prepared, tracker)
 
 
-def announce(variables: Mapping[str, str], judged: Judged, url: str | None) -> Iterator[str]:
+def announce(
+    variables: Mapping[str, str], prepared: PreparedReport, url: str | None
+) -> Iterator[str]:
     """Tell the workflow run and, of bad news, the webhook; yield what did not work."""
-    run, verdict = judged.folder.run, judged.verdict.text
-    write_summary(variables, judged.text)
+    run, verdict = prepared.folder.run, prepared.verdict.text
+    write_summary(variables, prepared.text)
     outputs = {
         "run-id": run.run_id,
         "outcome": run.outcome(),
         "verdict": verdict,
-        "confirmed": str(len(judged.list_regressions()["confirmed"])),
+        "confirmed": str(len(prepared.list_regressions()["confirmed"])),
         "comment-url": url or "",
     }
     write_outputs(variables, outputs)
     webhook = variables.get(WEBHOOK_VARIABLE)
-    if webhook and judged.is_bad_news:
+    if webhook and prepared.is_bad_news:
         where = url or run.run_url or f"run {run.run_id}"
         try:
             call_webhook(webhook, f"Load test of {run.environment}: {verdict} {where}")

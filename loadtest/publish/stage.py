@@ -16,7 +16,7 @@ from loadtest.context import Chain
 from loadtest.errors import ConfigError, LoadtestError, ReportError, ResultsError, UsageError
 
 if TYPE_CHECKING:
-    from loadtest.publish.delivery import Judged
+    from loadtest.publish.delivery import PreparedReport
     from loadtest.results.history import Reading
     from loadtest.results.run import Run
     from loadtest.results.run_folder import RunFolder
@@ -54,9 +54,9 @@ def report(
             )
     if dry_run:
         tracker = find_tracker(settings, _pause(chain))
-        judged = delivery.judge_run(settings, folder, tracker)
-        print(strip_controls(judged.text))
-        _note_regressions(chain, settings, judged)
+        prepared = delivery.prepare_report(settings, folder, tracker)
+        print(strip_controls(prepared.text))
+        _note_regressions(chain, settings, prepared)
     else:
         _deliver(chain, settings, folder, as_json=as_json)
     if own is None and (folder.run.has_failed() or not folder.run.has_ended()):
@@ -129,37 +129,37 @@ def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: 
     run_id, failure, tracker, posted = folder.run.run_id, None, None, None
     try:
         tracker = find_tracker(settings, _pause(chain))
-        judged = delivery.judge_run(settings, folder, tracker)
+        prepared = delivery.prepare_report(settings, folder, tracker)
     except (ConfigError, ReportError) as refused:
-        tracker, failure, judged = None, refused, delivery.leave_unjudged(folder)
-    written = delivery.write_files(judged)
+        tracker, failure, prepared = None, refused, delivery.prepare_without_history(folder)
+    written = delivery.write_files(prepared)
     if not as_json:
-        chain.console.print(render_terminal(folder, judged.judgement))
+        chain.console.print(render_terminal(folder, prepared.comparison))
     names = " and ".join(path.name for path in written)
     chain.say("report", f"written to {folder.path.relative_to(settings.root)}: {names}")
     if tracker is not None:
         try:
-            posted = delivery.post(judged, tracker)
+            posted = delivery.post(prepared, tracker)
         except ReportError as refused:
             failure = refused
         else:
             chain.tracking_issue = str(posted.issue)
             chain.say("report", f"{'posted' if posted.created else 'updated'}: {posted.url}")
     url = posted.url if posted else None
-    for warning in delivery.announce(settings.variables, judged, url):
+    for warning in delivery.announce(settings.variables, prepared, url):
         chain.say("report", warning)
-    _note_regressions(chain, settings, judged)
+    _note_regressions(chain, settings, prepared)
     if failure is not None:
         command = f"inv report --env {settings.environment_name} --run-id {run_id}"
         raise ReportError(f"{failure}. Not posted; to post it: {command}")
 
 
-def _note_regressions(chain: Chain, settings: Settings, judged: "Judged") -> None:
+def _note_regressions(chain: Chain, settings: Settings, prepared: "PreparedReport") -> None:
     """Let confirmed regressions end the task; ours shares its machine, and proves nothing."""
     if not settings.is_reference():
-        chain.ending.regressions = judged.list_regressions()
-        if judged.entry.has_regressed():
-            chain.ending.note_regressions(judged.folder.run.run_id)
+        chain.ending.regressions = prepared.list_regressions()
+        if prepared.entry.has_regressed():
+            chain.ending.note_regressions(prepared.folder.run.run_id)
 
 
 def _pause(chain: Chain) -> Callable[[float], None]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from loadtest.compare.judgement import BOLD, Judgement
+from loadtest.compare.comparison import BOLD, Comparison
 from loadtest.report.content.changes import Remark
 from loadtest.report.content.report import Report, build_report
 from loadtest.report.content.tables import Sheet
@@ -48,7 +48,7 @@ _SHA = re.compile(r"[0-9a-f]{7,64}")
 
 def render_comment(
     folder: RunFolder,
-    judgement: Judgement,
+    comparison: Comparison,
     earlier: Sequence[Entry] = (),
     *,
     most_chars: int,
@@ -62,7 +62,7 @@ def render_comment(
     or a team to call; commits are linked to below `repository_url`. What would be too long loses
     its parts in the order of `CUTS`, until verdict and facts are left; then the verdict is cut.
     """
-    report = build_report(folder, judgement, earlier, brief=True)
+    report = build_report(folder, comparison, earlier, brief=True)
     call = f"cc @{escape(mention.removeprefix('@'))}" if mention else ""
     facts = _render_facts(folder, report, repository_url)
     for count in range(len(CUTS) + 1):
@@ -110,8 +110,8 @@ def _render_facts(folder: RunFolder, report: Report, repository_url: str | None)
         " · ".join(shown[name] for name in names if name in shown)
         for names in (_HEAD[:4], _HEAD[4:])
     ]
-    if report.comparison:
-        lines.append(_render_remark(report.comparison))
+    if report.compared_with:
+        lines.append(_render_remark(report.compared_with))
     return "\\\n".join(lines)
 
 
@@ -159,7 +159,7 @@ def _render_sheet(sheet: Sheet, *, whole: bool) -> str:
     rows = tuple(row for row in sheet.rows if whole or any(cell.status in BOLD for cell in row))
     parts = [
         shield(sheet.remark or ""),
-        _render_remark(sheet.comparison) if sheet.comparison else "",
+        _render_remark(sheet.compared_with) if sheet.compared_with else "",
         render_sheet(replace(sheet, rows=rows), _shield_name, compact=True) if rows else "",
     ]
     return "\n\n".join((f"#### {sheet.title}", *filter(None, parts))) if any(parts) else ""

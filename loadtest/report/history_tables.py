@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadtest.compare.baselines import find_fault, find_peers
-from loadtest.compare.judgement import Status, compare_pair
+from loadtest.compare.comparison import Status, compare_pair
 from loadtest.compare.knee import find_knee, is_rate_limited
 from loadtest.errors import UsageError
 from loadtest.report.content.changes import describe_server
@@ -98,18 +98,18 @@ def render_pair(before: Entry, after: Entry) -> Group:
     """Return two runs side by side: every figure of both, and how it changed."""
     if before.run.run_id == after.run.run_id:
         raise UsageError(f"both names mean run {clean(after.run.run_id)}: name two different runs")
-    judgement = compare_pair(before, after)
+    comparison = compare_pair(before, after)
     parts: list[RenderableType] = [_render_runs(before, after)]
     if server := describe_server(before.run, after.run):
         parts.append(Text(server))
-    for comparison in judgement.comparisons:
-        parts.append(Text(f"\n{TITLES[comparison.scenario]}", style="bold"))
-        if comparison.previous is None:
-            parts.append(Text(f"Not comparable: {clean(str(comparison.reason))}.", style="yellow"))
+    for baseline in comparison.baselines:
+        parts.append(Text(f"\n{TITLES[baseline.scenario]}", style="bold"))
+        if baseline.previous is None:
+            parts.append(Text(f"Not comparable: {clean(str(baseline.reason))}.", style="yellow"))
             continue
         table = _build_table("figure", "before", "after", "change", numeric=(1, 2, 3))
-        for cell, change in judgement.changes.items():
-            if cell.scenario != comparison.scenario:
+        for cell, change in comparison.changes.items():
+            if cell.scenario != baseline.scenario:
                 continue
             thin = THIN if change.status == "thin" else ""
             was = NO_DATA if change.before is None else format_figure(cell.figure, change.before)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loadtest.common.files import write_text
 from loadtest.common.redaction import redact
-from loadtest.compare.judgement import BOLD, Judgement, Status
+from loadtest.compare.comparison import BOLD, Comparison, Status
 from loadtest.errors import ReportError
 from loadtest.report.content.formatting import describe_marks
 from loadtest.report.content.report import build_report
@@ -35,16 +35,16 @@ def escape(text: str) -> str:
 
 
 def render_markdown(
-    folder: RunFolder, judgement: Judgement | None = None, earlier: Sequence[Entry] = ()
+    folder: RunFolder, comparison: Comparison | None = None, earlier: Sequence[Entry] = ()
 ) -> str:
     """Return `report.md`: whatever a server sent is escaped and cannot become markup."""
-    report = build_report(folder, judgement, earlier)
+    report = build_report(folder, comparison, earlier)
     parts = [f"# Load test {escape(report.run_id)}", f"**{escape(report.verdict.text)}**"]
     if report.news:
         parts.append("\n".join(f"- {escape(remark.text)}" for remark in report.news))
         parts += [render_accept(report.accept_command)] if report.accept_command else []
-    if report.comparison:
-        parts.append(escape(report.comparison.text))
+    if report.compared_with:
+        parts.append(escape(report.compared_with.text))
     parts += [f"> {escape(caveat)}" for caveat in report.caveats]
     facts = [*report.facts, ("knobs", report.knobs)]
     cells = [[escape(text) for text in fact] for fact in facts]
@@ -53,8 +53,8 @@ def render_markdown(
         parts.append(f"## {sheet.title}")
         if sheet.remark:
             parts.append(escape(sheet.remark))
-        if sheet.comparison:
-            parts.append(escape(sheet.comparison.text))
+        if sheet.compared_with:
+            parts.append(escape(sheet.compared_with.text))
         if sheet.rows:
             parts.append(render_sheet(sheet))
         if sheet.details:
@@ -68,10 +68,10 @@ def render_markdown(
 
 
 def write_report(
-    folder: RunFolder, judgement: Judgement | None = None, earlier: Sequence[Entry] = ()
+    folder: RunFolder, comparison: Comparison | None = None, earlier: Sequence[Entry] = ()
 ) -> Path:
     """Write `report.md` into the run folder and return its path."""
-    return write_readable(folder.path / "report.md", render_markdown(folder, judgement, earlier))
+    return write_readable(folder.path / "report.md", render_markdown(folder, comparison, earlier))
 
 
 def write_readable(path: Path, text: str) -> Path:

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.compare.judgement import Judgement, Status
+from loadtest.compare.comparison import Comparison, Status
 from loadtest.report.content.formatting import NO_DATA, describe_marks
 from loadtest.report.content.report import build_report
 from loadtest.report.content.tables import Sheet, TableCell
@@ -32,9 +32,9 @@ _MARK_STYLES = {
 MARKS_LEGEND = describe_marks("Below a figure", _MARKS["worse"], _MARKS)
 
 
-def render_terminal(folder: RunFolder, judgement: Judgement | None = None) -> Group:
+def render_terminal(folder: RunFolder, comparison: Comparison | None = None) -> Group:
     """Return verdict, facts and tables for a terminal of 80 columns or more."""
-    report = build_report(folder, judgement)
+    report = build_report(folder, comparison)
     facts = Table.grid(padding=(0, 2))
     for name, value in report.facts:
         facts.add_row(Text(name, style="dim"), Text(value))
@@ -43,8 +43,8 @@ def render_terminal(folder: RunFolder, judgement: Judgement | None = None) -> Gr
         Padding(facts, (1, 0, 0, 0)),
     ]
     parts += [Text(caveat, style="yellow") for caveat in report.caveats]
-    if report.comparison:
-        parts.append(Text(f"\n{report.comparison.text}"))
+    if report.compared_with:
+        parts.append(Text(f"\n{report.compared_with.text}"))
     parts += [
         Text(remark.text, _MARK_STYLES.get(remark.status or "", "")) for remark in report.news
     ]
@@ -61,8 +61,8 @@ def _render_sheet(sheet: Sheet) -> Iterator[RenderableType]:
     yield Text(f"\n{sheet.title}", style="bold")
     if sheet.remark:
         yield Text(sheet.remark, style="yellow")
-    if sheet.comparison:
-        yield Text(sheet.comparison.text)
+    if sheet.compared_with:
+        yield Text(sheet.compared_with.text)
     if sheet.rows:
         yield _render_table(sheet)
     for detail in sheet.details:

@@ -10,8 +10,8 @@ from loadtest.errors import ResultsError
 from loadtest.results.history import Cell, Entry, Reading
 from loadtest.results.run_folder import read_run_folder
 
-JUDGEMENT_FILE = "judgement.json"
-JUDGEMENT_VERSION = 1
+COMPARISON_FILE = "judgement.json"
+COMPARISON_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ def read_local_history(runs_dir: Path) -> Reading:
 def read_entry(path: Path) -> Entry:
     """Read one run folder, with what was judged of it if it was; raise ResultsError."""
     folder = read_run_folder(path)
-    kept = _read_kept(path / JUDGEMENT_FILE)
+    kept = _read_kept(path / COMPARISON_FILE)
     return Entry(folder.run, folder.rows, kept.confirmed, kept.accepted, suspected=kept.suspected)
 
 
-def keep_judgement(path: Path, entry: Entry) -> None:
+def keep_comparison(path: Path, entry: Entry) -> None:
     """Write down what was judged of the run; what was accepted stays so."""
-    accepted = entry.accepted or _read_kept(path / JUDGEMENT_FILE).accepted
+    accepted = entry.accepted or _read_kept(path / COMPARISON_FILE).accepted
     kept = _Kept(entry.confirmed, accepted, entry.suspected)
-    write_json(path / JUDGEMENT_FILE, JUDGEMENT_VERSION, _KEPT.dump_python(kept, mode="json"))
+    write_json(path / COMPARISON_FILE, COMPARISON_VERSION, _KEPT.dump_python(kept, mode="json"))
 
 
 def _read_kept(path: Path) -> _Kept:
     if not path.exists():
         return _Kept()
-    return read_valid(path, JUDGEMENT_VERSION, _KEPT, ResultsError)
+    return read_valid(path, COMPARISON_VERSION, _KEPT, ResultsError)

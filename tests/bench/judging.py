@@ -10,7 +10,7 @@ from statistics import median, quantiles
 
 from rich.table import Table
 
-from loadtest.compare.judgement import WORSE_SHARE, judge
+from loadtest.compare.comparison import WORSE_SHARE, compare_run
 from loadtest.compare.regressions import is_measured, is_worse
 from loadtest.results.history import Cell, Entry
 from tests.bench.histories import NOISES, Noise, Simulation, build_entry
@@ -125,10 +125,10 @@ def replay(runs: Iterable[Entry]) -> list[Alarms]:
     earlier: list[Entry] = []
     alarms = []
     for run in runs:
-        judgement = judge(run, earlier)
+        comparison = compare_run(run, earlier)
         worse = apply_bare_rule(run, earlier[-1]) if earlier else frozenset()
-        alarms.append(Alarms(worse, judgement.confirmed, judgement.suspected))
-        earlier.append(replace(run, confirmed=judgement.confirmed, suspected=judgement.suspected))
+        alarms.append(Alarms(worse, comparison.confirmed, comparison.suspected))
+        earlier.append(replace(run, confirmed=comparison.confirmed, suspected=comparison.suspected))
     return alarms
 
 

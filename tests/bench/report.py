@@ -17,7 +17,7 @@ RUNS = 500
 IMPORTS = """
 import sys
 from pathlib import Path
-from loadtest.compare.judgement import judge
+from loadtest.compare.comparison import compare_run
 from loadtest.report.comment import render_comment
 from loadtest.report.history_tables import as_folder
 from loadtest.report.html.page import render_history_page, render_page
@@ -28,9 +28,9 @@ entries = read_local_history(Path(sys.argv[1])).entries
 """
 REPORT = f"""{READ}
 *earlier, entry = entries
-folder, judgement = as_folder(entry), judge(entry, earlier)
-render_comment(folder, judgement, earlier, most_chars=60_000)
-page = render_page(folder, judgement, earlier)
+folder, comparison = as_folder(entry), compare_run(entry, earlier)
+render_comment(folder, comparison, earlier, most_chars=60_000)
+page = render_page(folder, comparison, earlier)
 """
 HISTORY = f"""{READ}
 page = render_history_page(entries)

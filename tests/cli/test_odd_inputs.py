@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tasks
-from loadtest.compare.judgement import judge
+from loadtest.compare.comparison import compare_run
 from loadtest.config.knobs import KNOBS, name_variable
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.context import ROOT
@@ -380,9 +380,9 @@ def test_a_damaged_payload_of_a_comment_is_skipped_or_compared(data: st.DataObje
         found = decode_entry(head + mark)
     if found is None:
         return
-    judgement = judge(found, (entry(0),))
+    comparison = compare_run(found, (entry(0),))
     folder = RunFolder(Path("x/.loadtest/runs/r"), found.run, found.rows)
-    render_comment(folder, judgement, (entry(0),), most_chars=60_000)
+    render_comment(folder, comparison, (entry(0),), most_chars=60_000)
     render_csv((entry(0), found))
     render_history((entry(0), found))
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from loadtest.compare.judgement import Judgement, judge
+from loadtest.compare.comparison import Comparison, compare_run
 from loadtest.results.history import Cell, Entry, Figure
 from loadtest.results.run import Percentiles, Row, Run, ScenarioResult, Target
 from loadtest.results.run_folder import create_run_folder, write_rows
@@ -89,18 +89,18 @@ def weeks(count: int) -> tuple[Entry, ...]:
     return tuple(entry(number) for number in range(count))
 
 
-def remember(run: Entry, judgement: Judgement) -> Entry:
+def remember(run: Entry, comparison: Comparison) -> Entry:
     """Return a run as the history keeps it."""
-    confirmed = run.confirmed or judgement.confirmed
-    return replace(run, confirmed=confirmed, suspected=judgement.suspected)
+    confirmed = run.confirmed or comparison.confirmed
+    return replace(run, confirmed=confirmed, suspected=comparison.suspected)
 
 
-def judge_all(runs: Sequence[Entry]) -> list[Judgement]:
+def compare_all(runs: Sequence[Entry]) -> list[Comparison]:
     """Judge each run against those before it, remembering what was confirmed."""
-    judgements: list[Judgement] = []
+    comparisons: list[Comparison] = []
     remembered: list[Entry] = []
     for run in runs:
-        judgement = judge(run, remembered)
-        remembered.append(remember(run, judgement))
-        judgements.append(judgement)
-    return judgements
+        comparison = compare_run(run, remembered)
+        remembered.append(remember(run, comparison))
+        comparisons.append(comparison)
+    return comparisons

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.results.history_files import keep_judgement
+from loadtest.results.history_files import keep_comparison
 from tests.compare.plain_runs import SQL, cell, entry, put, weeks
 from tests.publish.delivering import Inv, seed
 from tests.support.github_server import GithubServer
@@ -72,7 +72,7 @@ def test_a_regression_is_accepted_once_it_is_named(inv: Inv, runs_dir: Path) -> 
         put(runs_dir, each)
     slow = entry(8, {SQL: 1.6})
     path = put(runs_dir, slow)
-    keep_judgement(path, replace(slow, confirmed=frozenset({cell("p50")})))
+    keep_comparison(path, replace(slow, confirmed=frozenset({cell("p50")})))
     code, said = inv("history", "--env", "prod", "--accept", "nothing")
     assert code == 2
     assert "no run 'nothing': use last, previous, the start of a SHA, or one of: run-008, " in said

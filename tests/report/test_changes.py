@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.compare.judgement import Change, Comparison, Judgement, Status
+from loadtest.compare.comparison import Baseline, Change, Comparison, Status
 from loadtest.report.content.formatting import format_change
 from loadtest.report.content.report import build_report
 from loadtest.report.content.trend import MOST_RUNS, Trend, build_trend
@@ -12,12 +12,12 @@ from loadtest.report.content.verdict import build_verdict
 from loadtest.report.markdown import render_chart, render_markdown
 from loadtest.report.terminal import render_terminal
 from loadtest.results.history import Cell, Entry
-from tests.report.judged_runs import (
-    JUDGED,
+from tests.report.compared_runs import (
+    COMPARED,
     accepted,
+    compared,
     good,
     improved,
-    judged,
     regressed,
     weekly,
     zeros,
@@ -26,16 +26,16 @@ from tests.report.report_golden import compare, draw
 from tests.report.report_runs import COLD_START, LADDER, TOOLS, folder, stage
 
 
-@pytest.mark.parametrize("name", JUDGED)
+@pytest.mark.parametrize("name", COMPARED)
 def test_changes_in_report_md_are_as_reviewed(name: str) -> None:
-    case = JUDGED[name]()
-    compare(f"{name}.md", render_markdown(case.folder, case.judgement))
+    case = COMPARED[name]()
+    compare(f"{name}.md", render_markdown(case.folder, case.comparison))
 
 
-@pytest.mark.parametrize("name", JUDGED)
+@pytest.mark.parametrize("name", COMPARED)
 def test_changes_in_a_terminal_are_as_reviewed(name: str) -> None:
-    case = JUDGED[name]()
-    text = draw(render_terminal(case.folder, case.judgement), 80)
+    case = COMPARED[name]()
+    text = draw(render_terminal(case.folder, case.comparison), 80)
     compare(f"{name}.txt", text)
     assert max(len(line) for line in text.splitlines()) <= 80
 
@@ -64,10 +64,10 @@ def test_a_change_reads_as_the_figure_moved(figure: str, change: Change | None, 
 
 
 def test_the_verdict_tells_the_change_of_its_p95_and_counts_what_is_confirmed() -> None:
-    verdict = build_verdict(good().folder, good().judgement)
+    verdict = build_verdict(good().folder, good().comparison)
     assert verdict.level == "good"
     assert verdict.text.startswith("Sustained all 100 sessions (100 calls/s, p95 25 ms, +3 %), ")
-    verdict = build_verdict(regressed().folder, regressed().judgement)
+    verdict = build_verdict(regressed().folder, regressed().comparison)
     assert verdict.level == "bad"
     assert (
         "3 confirmed regressions: failures at 100 sessions, executeSQL p99, runMetric p50."
@@ -78,8 +78,8 @@ def test_the_verdict_tells_the_change_of_its_p95_and_counts_what_is_confirmed() 
 def test_more_regressions_than_one_can_read_are_counted() -> None:
     rows = (*COLD_START, *LADDER, *TOOLS)
     cells = [Cell("tools", "tool", tool.name, "p50") for tool in TOOLS]
-    case = judged(folder(rows), weekly(rows, 2), statuses=dict.fromkeys(cells, "confirmed"))
-    text = build_verdict(case.folder, case.judgement).text
+    case = compared(folder(rows), weekly(rows, 2), statuses=dict.fromkeys(cells, "confirmed"))
+    text = build_verdict(case.folder, case.comparison).text
     assert "5 confirmed regressions: " in text
     assert " and 2 more." in text
 
@@ -87,8 +87,8 @@ def test_more_regressions_than_one_can_read_are_counted() -> None:
 def test_of_many_regressions_the_worst_are_told_in_full() -> None:
     rows = (*COLD_START, *LADDER, *TOOLS)
     cells = [Cell("tools", "tool", tool.name, p) for tool in TOOLS for p in ("p50", "p95", "p99")]
-    case = judged(folder(rows), weekly(rows, 2), statuses=dict.fromkeys(cells, "confirmed"))
-    news = build_report(case.folder, case.judgement).news
+    case = compared(folder(rows), weekly(rows, 2), statuses=dict.fromkeys(cells, "confirmed"))
+    news = build_report(case.folder, case.comparison).news
     assert len(news) == 11
     assert news[-1].text == "5 more regressions are marked in the tables."
 
@@ -106,29 +106,29 @@ def test_a_run_that_is_worse_as_a_whole_is_no_good_news_before_it_is_confirmed(
     rows = (*COLD_START, *LADDER, *TOOLS)
     for name, level in (("all", "warning"), ("runMetric", "good")):
         found: dict[Cell, Status] = {Cell("tools", "tool", name, "p95"): status}
-        case = judged(folder(rows), weekly(rows, 5), statuses=found)
-        verdict = build_verdict(case.folder, case.judgement)
+        case = compared(folder(rows), weekly(rows, 5), statuses=found)
+        verdict = build_verdict(case.folder, case.comparison)
         assert verdict.level == level
         assert f"{said}: {'all tools' if name == 'all' else name} p95." in verdict.text
 
 
 def test_the_worst_is_said_first() -> None:
     case = regressed()
-    text = build_verdict(case.folder, case.judgement).text
+    text = build_verdict(case.folder, case.comparison).text
     said = ("3 confirmed", "Did not sustain 100 sessions", "1 suspected", "1 figure")
     places = [text.index(words) for words in said]
     assert places == sorted(places)
-    news = [remark.status for remark in build_report(case.folder, case.judgement).news]
+    news = [remark.status for remark in build_report(case.folder, case.comparison).news]
     assert news == ["confirmed", "confirmed", "confirmed", "suspected"]
 
 
 def test_what_was_accepted_is_called_so_and_is_no_alarm() -> None:
     case = accepted()
-    verdict = build_verdict(case.folder, case.judgement)
+    verdict = build_verdict(case.folder, case.comparison)
     assert verdict.level == "good"
     assert "3 accepted regressions: failures at 100 sessions" in verdict.text
     assert "confirmed regression" not in verdict.text
-    report = build_report(case.folder, case.judgement)
+    report = build_report(case.folder, case.comparison)
     assert [remark.status for remark in report.news].count("accepted") == 3
     assert report.news[1].text.endswith(". Confirmed: second run in a row; accepted.")
     assert report.accept_command == ""
@@ -136,19 +136,19 @@ def test_what_was_accepted_is_called_so_and_is_no_alarm() -> None:
 
 def test_what_improved_and_another_version_of_the_server_are_said() -> None:
     case = improved()
-    verdict = build_verdict(case.folder, case.judgement)
+    verdict = build_verdict(case.folder, case.comparison)
     assert verdict.level == "good"
     assert "1 regression is gone: executeSQL p95." in verdict.text
     assert "1 figure is over 25 % better than in the last run: executeSQL p50." in verdict.text
-    comparison = build_report(case.folder, case.judgement).comparison
-    assert comparison is not None
-    assert comparison.text.endswith("The server is now atlas 1.5.0 (was atlas 1.4.0).")
+    line = build_report(case.folder, case.comparison).compared_with
+    assert line is not None
+    assert line.text.endswith("The server is now atlas 1.5.0 (was atlas 1.4.0).")
 
 
 def test_a_drift_is_told_with_its_run_and_with_levels_that_were_measured() -> None:
     case = regressed()
     (said,) = (
-        each for each in build_report(case.folder, case.judgement).news if "level" in each.text
+        each for each in build_report(case.folder, case.comparison).news if "level" in each.text
     )
     assert said.text == (
         "runMetric p50: 1240 ms (+19 %), at about 1240 ms since run 20260608T120000Z-0000008; "
@@ -159,20 +159,20 @@ def test_a_drift_is_told_with_its_run_and_with_levels_that_were_measured() -> No
 
 def test_without_a_judgement_nothing_is_said_of_earlier_runs() -> None:
     run = good().folder
-    assert build_report(run).comparison is None
-    remark = build_report(run, Judgement()).comparison
+    assert build_report(run).compared_with is None
+    remark = build_report(run, Comparison()).compared_with
     assert remark is not None
     assert remark.text == "First run: there is nothing to compare it with."
 
 
 def test_what_one_scenario_is_compared_with_stands_there_and_what_most_are_on_top() -> None:
     case = good()
-    older = Comparison("tools", case.earlier[0])
-    comparisons = (*case.judgement.comparisons[:2], older)
-    report = build_report(case.folder, replace(case.judgement, comparisons=comparisons))
-    assert report.comparison is not None
-    assert "Compared with run 20260727T" in report.comparison.text
-    said = [sheet.comparison for sheet in report.sheets]
+    older = Baseline("tools", case.earlier[0])
+    baselines = (*case.comparison.baselines[:2], older)
+    report = build_report(case.folder, replace(case.comparison, baselines=baselines))
+    assert report.compared_with is not None
+    assert "Compared with run 20260727T" in report.compared_with.text
+    said = [sheet.compared_with for sheet in report.sheets]
     assert said[:2] == [None, None]
     assert said[2] is not None
     assert "Compared with run 20260427T" in said[2].text
@@ -180,15 +180,15 @@ def test_what_one_scenario_is_compared_with_stands_there_and_what_most_are_on_to
 
 
 def test_a_row_that_is_no_more_is_named() -> None:
-    report = build_report(zeros().folder, zeros().judgement)
+    report = build_report(zeros().folder, zeros().comparison)
     assert report.sheets[2].remark == "No longer measured: gone."
 
 
 def test_where_changes_do_not_fit_a_terminal_the_marks_stay() -> None:
     rows = (*COLD_START, stage(1, 9.0), stage(500, 12000.0, seconds=300))
     cell = Cell("sessions", "stage", "500", "p95")
-    case = judged(folder(rows), weekly(rows, 1, factor=0.000012), statuses={cell: "confirmed"})
-    text = draw(render_terminal(case.folder, case.judgement), 80)
+    case = compared(folder(rows), weekly(rows, 1, factor=0.000012), statuses={cell: "confirmed"})
+    text = draw(render_terminal(case.folder, case.comparison), 80)
     assert max(len(line) for line in text.splitlines()) <= 80
     ladder = text.split("Concurrent sessions")[1].split("Latency in ms")[0]
     assert "%" not in ladder
@@ -219,7 +219,7 @@ def test_a_chart_holds_only_what_mermaid_reads() -> None:
 def test_the_trend_is_of_the_last_runs_that_are_alike() -> None:
     case = good()
     unlike = weekly((*COLD_START, *LADDER), 3, environment="prod")
-    trend = build_trend(case.folder, case.judgement, (*case.earlier, *unlike))
+    trend = build_trend(case.folder, case.comparison, (*case.earlier, *unlike))
     assert trend is not None
     assert trend.title == "p95 at 100 sessions"
     assert len(trend.points) == MOST_RUNS
@@ -229,14 +229,14 @@ def test_the_trend_is_of_the_last_runs_that_are_alike() -> None:
 
 def test_the_trend_is_of_the_worst_confirmed_regression_where_there_is_one() -> None:
     case = regressed()
-    trend = build_trend(case.folder, case.judgement, case.earlier)
+    trend = build_trend(case.folder, case.comparison, case.earlier)
     assert trend is not None
     assert (trend.title, trend.unit) == ("failures at 100 sessions", "%")
     assert round(trend.points[-1][1], 1) == 2.4
 
 
 def test_a_first_run_has_no_trend() -> None:
-    assert build_trend(good().folder, Judgement(), ()) is None
+    assert build_trend(good().folder, Comparison(), ()) is None
 
 
 def test_a_run_reported_again_is_in_its_trend_once_and_last() -> None:
@@ -244,6 +244,6 @@ def test_a_run_reported_again_is_in_its_trend_once_and_last() -> None:
     again = Entry(case.folder.run, case.folder.rows)
     late = replace(case.folder.run, run_id="later", started="2026-08-10T12:00:00Z")
     earlier = (*case.earlier, again, Entry(late, case.folder.rows))
-    assert build_trend(case.folder, case.judgement, earlier) == build_trend(
-        case.folder, case.judgement, case.earlier
+    assert build_trend(case.folder, case.comparison, earlier) == build_trend(
+        case.folder, case.comparison, case.earlier
     )

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from loadtest.compare.judgement import Judgement
+from loadtest.compare.comparison import Comparison
 from loadtest.report.comment import CUTS, render_comment, shield
 from loadtest.results.history import Cell
-from tests.report.judged_runs import JUDGED, Judged, good, judged, regressed, weekly
+from tests.report.compared_runs import COMPARED, ComparedRun, compared, good, regressed, weekly
 from tests.report.report_golden import compare
 from tests.report.report_runs import COLD_START, LADDER, RUNS, folder, row
 
@@ -37,9 +37,9 @@ NASTY = (
 )
 
 
-def comment(case: Judged, most_chars: int = MOST, **details: object) -> str:
+def comment(case: ComparedRun, most_chars: int = MOST, **details: object) -> str:
     return render_comment(
-        *(case.folder, case.judgement, case.earlier),
+        *(case.folder, case.comparison, case.earlier),
         most_chars=most_chars,
         repository_url=REPOSITORY,
         **details,  # type: ignore[arg-type]
@@ -57,16 +57,16 @@ def read(page: str) -> str:
     return html.unescape(re.sub(r"<[^>]*>", "", page))
 
 
-@pytest.mark.parametrize("name", JUDGED)
+@pytest.mark.parametrize("name", COMPARED)
 def test_comments_are_as_reviewed(name: str) -> None:
-    compare(f"{name}.comment.md", comment(JUDGED[name]()))
+    compare(f"{name}.comment.md", comment(COMPARED[name]()))
 
 
 @pytest.mark.parametrize(
     "name", ["broken-ladder", "empty", "interrupted", "rate-limited", "short-of-runners"]
 )
 def test_comments_of_troubled_first_runs_are_as_reviewed(name: str) -> None:
-    text = render_comment(RUNS[name](), Judgement(), most_chars=MOST)
+    text = render_comment(RUNS[name](), Comparison(), most_chars=MOST)
     compare(f"{name}.comment.md", text)
 
 
@@ -82,7 +82,7 @@ def test_a_comment_says_what_was_skipped_and_whom_to_call_and_links_to_what_it_n
 
 def test_without_a_repository_the_commit_is_named_and_not_linked() -> None:
     case = good()
-    text = render_comment(case.folder, case.judgement, case.earlier, most_chars=MOST)
+    text = render_comment(case.folder, case.comparison, case.earlier, most_chars=MOST)
     assert "commit 1a2b3c4\n" in text.replace("\\\n", "\n")
 
 
@@ -91,7 +91,7 @@ def test_an_address_that_is_none_is_never_linked() -> None:
         case = good()
         run = replace(case.folder.run, run_url=address)
         earlier = tuple(replace(each, url=address) for each in case.earlier)
-        page = render(comment(judged(replace(case.folder, run=run), earlier)))
+        page = render(comment(compared(replace(case.folder, run=run), earlier)))
         assert re.findall('href="([^"]*)"', page) == [f"{REPOSITORY}/commit/{run.git_sha}"]
 
 
@@ -107,7 +107,7 @@ def test_regressions_have_a_sign_and_worse_cells_are_bold_and_no_other() -> None
     ]
 
 
-def crowded() -> Judged:
+def crowded() -> ComparedRun:
     """A run of 300 tools, each failing in its own way, one of them slower than before."""
     tools = tuple(
         row("tools", "tool", f"tool_{place}", 1200, 9.0, failures={f"tool_error:odd_{place}": 3})
@@ -115,7 +115,7 @@ def crowded() -> Judged:
     )
     everything = (*COLD_START, *LADDER, *tools)
     cell = Cell("tools", "tool", "tool_7", "p50")
-    return judged(folder(everything), weekly(everything, 9), statuses={cell: "confirmed"})
+    return compared(folder(everything), weekly(everything, 9), statuses={cell: "confirmed"})
 
 
 SIGNS: dict[str, str] = {
@@ -149,7 +149,7 @@ def test_what_is_too_long_loses_its_parts_in_the_order_that_is_told() -> None:
 
 @pytest.mark.parametrize("most_chars", [60_000, 30_000, 6_000, 2_000, 1_000, 500, 200, 50, 10])
 def test_a_comment_is_never_longer_than_allowed(most_chars: int) -> None:
-    for case in (crowded(), regressed(), JUDGED["hostile-history"]()):
+    for case in (crowded(), regressed(), COMPARED["hostile-history"]()):
         assert len(comment(case, most_chars, notes=("x" * 900,) * 40)) <= most_chars
 
 
@@ -188,16 +188,16 @@ def check_text_only(shielded: str, text: str) -> None:
 def test_no_name_breaks_the_comment_it_stands_in(nasty: str) -> None:
     """The page has the very elements that it has for a harmless name, and says the name."""
 
-    def build(name: str) -> Judged:
+    def build(name: str) -> ComparedRun:
         rows = (
             row("cold-start", "frame", name, 1200, 5.0),
             row("tools", "tool", name, 1200, 31.0, failures={f"tool_error:{name}": 2, name: 1}),
         )
         cell = Cell("tools", "tool", name, "p99")
         run = folder(rows, environment=name, knobs={name: name}, git_sha=name)
-        return judged(run, weekly(rows, 3, environment=name), statuses={cell: "confirmed"})
+        return compared(run, weekly(rows, 3, environment=name), statuses={cell: "confirmed"})
 
-    def tags(case: Judged) -> list[str]:
+    def tags(case: ComparedRun) -> list[str]:
         return re.findall(r"<(?!/?span)[^>]*>", render(comment(case)))
 
     assert tags(build(nasty)) == tags(build("harmless"))

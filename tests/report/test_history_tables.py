@@ -24,7 +24,7 @@ from loadtest.report.history_tables import (
 )
 from loadtest.results.history import Entry
 from loadtest.results.run import ScenarioResult
-from tests.compare.plain_runs import RUN, SQL, build_row, cell, entry, judge_all, remember, weeks
+from tests.compare.plain_runs import RUN, SQL, build_row, cell, compare_all, entry, remember, weeks
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = "=[bold]x[/] | <b>\n\x1b[31m"
@@ -50,8 +50,8 @@ def build_history() -> tuple[Entry, ...]:
     that met a quota.
     """
     runs = [*weeks(10), *(entry(number, {SQL: 1.6}) for number in range(10, 13))]
-    judged = zip(runs, judge_all(runs), strict=True)
-    kept = [remember(run, judgement) for run, judgement in judged]
+    compared = zip(runs, compare_all(runs), strict=True)
+    kept = [remember(run, comparison) for run, comparison in compared]
     kept[12] = replace(kept[12], accepted=True)
     failed = (ScenarioResult("sessions", "failed", 107, "the probe met HTTP 503"),)
     over = (ScenarioResult("tools", "thresholds crossed", 99),)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from loadtest.errors import ResultsError
-from loadtest.results.history_files import keep_judgement, read_entry, read_local_history
-from tests.compare.plain_runs import SQL, cell, entry, judge_all, put, remember, weeks
+from loadtest.results.history_files import keep_comparison, read_entry, read_local_history
+from tests.compare.plain_runs import SQL, cell, compare_all, entry, put, remember, weeks
 
 
 def test_no_folder_yet_is_an_empty_history(tmp_path: Path) -> None:
@@ -47,10 +47,10 @@ def test_what_was_confirmed_and_accepted_is_read_back(tmp_path: Path) -> None:
     assert read_entry(path).confirmed == frozenset()
     confirmed = frozenset({cell("p50"), cell("failed")})
     judged = replace(entry(0), confirmed=confirmed, suspected=frozenset({cell("p99")}))
-    keep_judgement(path, judged)
+    keep_comparison(path, judged)
     assert read_entry(path) == judged
-    keep_judgement(path, replace(judged, accepted=True))
-    keep_judgement(path, judged)
+    keep_comparison(path, replace(judged, accepted=True))
+    keep_comparison(path, judged)
     assert read_entry(path).accepted
     assert json.loads((path / "judgement.json").read_text())["version"] == 1
 
@@ -72,11 +72,11 @@ def test_a_judgement_of_another_shape_names_its_file(tmp_path: Path) -> None:
 
 def test_a_regression_alerts_run_after_run_until_it_is_accepted(tmp_path: Path) -> None:
     runs = [*weeks(10), *(entry(number, {SQL: 1.6}) for number in range(10, 14))]
-    for run, judgement in zip(runs, judge_all(runs), strict=True):
-        keep_judgement(put(tmp_path, run), remember(run, judgement))
+    for run, comparison in zip(runs, compare_all(runs), strict=True):
+        keep_comparison(put(tmp_path, run), remember(run, comparison))
     history = read_local_history(tmp_path).entries
     assert cell("p50") in history[-1].confirmed
-    keep_judgement(tmp_path / history[-1].run.run_id, replace(history[-1], accepted=True))
+    keep_comparison(tmp_path / history[-1].run.run_id, replace(history[-1], accepted=True))
     history = read_local_history(tmp_path).entries
-    judgements = judge_all([*history, entry(14, {SQL: 1.6})])
-    assert not judgements[-1].confirmed
+    comparisons = compare_all([*history, entry(14, {SQL: 1.6})])
+    assert not comparisons[-1].confirmed

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from loadtest.compare.judgement import REGRESSED, Change, Comparison, Judgement, Status
+from loadtest.compare.comparison import REGRESSED, Baseline, Change, Comparison, Status
 from loadtest.compare.regressions import Evidence
 from loadtest.report.content.formatting import WORSE, format_change, format_figure
 from loadtest.report.content.wording import clean, name_cell
@@ -36,24 +36,24 @@ class Remark:
     status: Status | None = None
 
 
-def describe_comparisons(
-    folder: RunFolder, judgement: Judgement
+def describe_baselines(
+    folder: RunFolder, comparison: Comparison
 ) -> tuple[Remark, dict[str, Remark]]:
     """Return what most scenarios are compared with, if any, and what is said of the others."""
-    remarks = {each.scenario: _describe(folder.run, each) for each in judgement.comparisons}
+    remarks = {each.scenario: _describe(folder.run, each) for each in comparison.baselines}
     if not remarks:
         return Remark(FIRST_RUN), {}
-    compared = [remarks[each.scenario] for each in judgement.comparisons if each.previous]
+    compared = [remarks[each.scenario] for each in comparison.baselines if each.previous]
     usual = Counter(compared or remarks.values()).most_common(1)[0][0]
     return usual, {name: remark for name, remark in remarks.items() if remark != usual}
 
 
-def list_gone(folder: RunFolder, judgement: Judgement, scenario: str) -> tuple[str, ...]:
+def list_gone(folder: RunFolder, comparison: Comparison, scenario: str) -> tuple[str, ...]:
     """Return the names of the rows that were there in the run compared with, and are no more."""
     there = {(row.kind, row.name) for row in folder.rows if row.scenario == scenario}
     return tuple(
         clean(row.name)
-        for each in judgement.comparisons
+        for each in comparison.baselines
         if each.scenario == scenario and each.previous is not None
         for row in each.previous.rows
         if row.scenario == scenario and row.count and row.kind != "opening"
@@ -61,14 +61,14 @@ def list_gone(folder: RunFolder, judgement: Judgement, scenario: str) -> tuple[s
     )
 
 
-def _describe(run: Run, comparison: Comparison) -> Remark:
-    if comparison.previous is not None:
-        text = f"Compared with {_name_run(comparison.previous)}."
-        server = describe_server(comparison.previous.run, run)
-        return Remark(f"{text} {server}".strip(), comparison.previous.url)
-    if comparison.reason == "first run":
+def _describe(run: Run, baseline: Baseline) -> Remark:
+    if baseline.previous is not None:
+        text = f"Compared with {_name_run(baseline.previous)}."
+        server = describe_server(baseline.previous.run, run)
+        return Remark(f"{text} {server}".strip(), baseline.previous.url)
+    if baseline.reason == "first run":
         return Remark(FIRST_RUN)
-    return Remark(f"Not comparable: {clean(comparison.reason or 'no reason given')}.")
+    return Remark(f"Not comparable: {clean(baseline.reason or 'no reason given')}.")
 
 
 def describe_server(before: Run, after: Run) -> str:
@@ -81,12 +81,12 @@ def describe_server(before: Run, after: Run) -> str:
     return f"The server is now {names[1]} (was {names[0]})." if changed else ""
 
 
-def rank_cells(judgement: Judgement, *statuses: Status) -> list[tuple[Cell, Change]]:
+def rank_cells(comparison: Comparison, *statuses: Status) -> list[tuple[Cell, Change]]:
     """Return the cells of these statuses in this order, and of each the worst first.
 
     Failures come before what is how many times worse.
     """
-    found = [item for item in judgement.changes.items() if item[1].status in statuses]
+    found = [item for item in comparison.changes.items() if item[1].status in statuses]
 
     def rank(item: tuple[Cell, Change]) -> tuple[int, float, Cell]:
         cell, change = item
@@ -95,31 +95,33 @@ def rank_cells(judgement: Judgement, *statuses: Status) -> list[tuple[Cell, Chan
     return sorted(found, key=rank)
 
 
-def describe_regressions(folder: RunFolder, judgement: Judgement, status: Status) -> Iterator[str]:
+def describe_regressions(
+    folder: RunFolder, comparison: Comparison, status: Status
+) -> Iterator[str]:
     """Yield one sentence that counts the regressions of a status and names the worst."""
-    cells = [cell for cell, _ in rank_cells(judgement, status)]
+    cells = [cell for cell, _ in rank_cells(comparison, status)]
     after = " (the next run decides)" if status == "suspected" else ""
     yield from _count(folder, cells, f"{status} regression{'s' * (len(cells) != 1)}{after}")
 
 
-def describe_worse(folder: RunFolder, judgement: Judgement) -> Iterator[str]:
+def describe_worse(folder: RunFolder, comparison: Comparison) -> Iterator[str]:
     """Yield one sentence that counts what is bold and within the usual spread."""
-    cells = [cell for cell, _ in rank_cells(judgement, "worse")]
+    cells = [cell for cell, _ in rank_cells(comparison, "worse")]
     are = "figure is" if len(cells) == 1 else "figures are"
     what = f"{are} over {WORSE} worse than in the last run; that may be noise"
     yield from _count(folder, cells, what)
 
 
-def describe_better(folder: RunFolder, judgement: Judgement) -> Iterator[str]:
+def describe_better(folder: RunFolder, comparison: Comparison) -> Iterator[str]:
     """Yield one sentence that counts what improved, and names what improved most."""
-    cells = [cell for cell, _ in rank_cells(judgement, "better")[::-1]]
+    cells = [cell for cell, _ in rank_cells(comparison, "better")[::-1]]
     are = "figure is" if len(cells) == 1 else "figures are"
     yield from _count(folder, cells, f"{are} over {WORSE} better than in the last run")
 
 
-def describe_gone(folder: RunFolder, judgement: Judgement) -> Iterator[str]:
+def describe_gone(folder: RunFolder, comparison: Comparison) -> Iterator[str]:
     """Yield one sentence that counts the regressions that are no longer there."""
-    cells = sorted(judgement.gone)
+    cells = sorted(comparison.gone)
     what = "regression is gone" if len(cells) == 1 else "regressions are gone"
     yield from _count(folder, cells, what)
 
@@ -131,9 +133,9 @@ def _count(folder: RunFolder, cells: Sequence[Cell], what: str) -> Iterator[str]
         yield f"{len(cells)} {what}: {names}{more}."
 
 
-def describe_news(folder: RunFolder, judgement: Judgement) -> Iterator[Remark]:
+def describe_news(folder: RunFolder, comparison: Comparison) -> Iterator[Remark]:
     """Yield the worst regressions, with the figures around them: what is confirmed comes first."""
-    regressed = rank_cells(judgement, *REGRESSED)
+    regressed = rank_cells(comparison, *REGRESSED)
     for cell, change in regressed[:MOST_TOLD]:
         yield _describe_regression(folder, cell, change)
     if len(regressed) > MOST_TOLD:

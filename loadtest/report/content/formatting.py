@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from loadtest.compare.judgement import REGRESSED, WORSE_SHARE, Change, Status
+from loadtest.compare.comparison import REGRESSED, WORSE_SHARE, Change, Status
 from loadtest.compare.knee import Percentile, is_thin
 from loadtest.results.history import Figure
 from loadtest.results.run import Percentiles, Row

@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from loadtest.compare.judgement import Judgement
+from loadtest.compare.comparison import Comparison
 from loadtest.report.content.changes import (
     Remark,
-    describe_comparisons,
+    describe_baselines,
     describe_news,
     list_gone,
     rank_cells,
@@ -27,7 +27,7 @@ from loadtest.results.run_folder import RunFolder
 class Report:
     """Everything a rendering shows; plain text, not yet escaped for any medium.
 
-    `comparison`, `news` (regressions) and `accept_command` exist only for a run that was compared.
+    Only a run that was compared has `compared_with`, `news` (regressions) and `accept_command`.
     """
 
     run_id: str
@@ -37,7 +37,7 @@ class Report:
     caveats: tuple[str, ...]
     sheets: tuple[Sheet, ...]
     legend: tuple[str, ...]
-    comparison: Remark | None = None
+    compared_with: Remark | None = None
     news: tuple[Remark, ...] = ()
     accept_command: str = ""
     trend: Trend | None = None
@@ -49,43 +49,43 @@ class Report:
 
 def build_report(
     folder: RunFolder,
-    judgement: Judgement | None = None,
+    comparison: Comparison | None = None,
     earlier: Sequence[Entry] = (),
     *,
     brief: bool = False,
 ) -> Report:
     """Put a run into words and cells, the same for every medium; in brief, in fewer columns.
 
-    Without a judgement nothing is said of earlier runs; an empty one is that of a first run.
-    `earlier` are the runs that it was judged by, oldest first: for the trend.
+    Without a comparison nothing is said of earlier runs; an empty one is that of a first run.
+    `earlier` are the runs that it was compared with, oldest first: for the trend.
     """
     run = folder.run
-    judged = judgement or Judgement()
-    comparison, others = describe_comparisons(folder, judged)
+    known = comparison or Comparison()
+    compared_with, others = describe_baselines(folder, known)
     sheets = []
     for scenario in SCENARIOS:
-        sheet = build_sheet(folder, scenario, judged.changes, brief=brief)
-        gone = ", ".join(list_gone(folder, judged, scenario))
+        sheet = build_sheet(folder, scenario, known.changes, brief=brief)
+        gone = ", ".join(list_gone(folder, known, scenario))
         lost = f"No longer measured: {gone}." if gone else None
         sheets.append(
             replace(
                 sheet,
                 remark=" ".join(filter(None, (sheet.remark, lost))) or None,
-                comparison=others.get(scenario) if sheet.rows else None,
+                compared_with=others.get(scenario) if sheet.rows else None,
             )
         )
     run_id = clean(run.run_id)
     command = shlex.join(["inv", "history", "--env", clean(run.environment), "--accept", run_id])
     return Report(
         run_id=run_id,
-        verdict=build_verdict(folder, judged),
+        verdict=build_verdict(folder, known),
         facts=tuple((name, clean(value)) for name, value in build_facts(folder)),
         knobs=clean(", ".join(flatten(run.knobs)) or NO_DATA),
         caveats=tuple(build_caveats(folder)),
         sheets=tuple(sheets),
         legend=tuple(build_legend(folder, sheets)),
-        comparison=None if judgement is None else comparison,
-        news=tuple(describe_news(folder, judged)),
-        accept_command=command if rank_cells(judged, "confirmed") else "",
-        trend=build_trend(folder, judged, earlier),
+        compared_with=None if comparison is None else compared_with,
+        news=tuple(describe_news(folder, known)),
+        accept_command=command if rank_cells(known, "confirmed") else "",
+        trend=build_trend(folder, known, earlier),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from loadtest.compare.judgement import Change, Status
+from loadtest.compare.comparison import Change, Status
 from loadtest.compare.knee import MIN_SAMPLES, count_refused, pick_stages
 from loadtest.report.content.changes import Remark
 from loadtest.report.content.formatting import (
@@ -54,14 +54,14 @@ class TableCell:
 class Sheet:
     """One scenario as a table: `remark` says how it went, `details` name failures by reason.
 
-    `comparison` says what it is compared with, where that is not what the report says of all.
+    `compared_with` says what it is compared with, where that is not what the report says of all.
     """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[TableCell, ...], ...]
     remark: str | None = None
-    comparison: Remark | None = None
+    compared_with: Remark | None = None
     details: tuple[str, ...] = ()
 
 
@@ -113,7 +113,7 @@ def _list_brief(scenario: str, _rows: Sequence[Row]) -> Iterator[str]:
 def _build_cells(row: Row, changes: Mapping[Cell, Change], *, brief: bool) -> dict[str, TableCell]:
     """Return the cells of one row by header."""
 
-    def judged(figure: Figure, text: str) -> TableCell:
+    def compared(figure: Figure, text: str) -> TableCell:
         change = changes.get(Cell(row.scenario, row.kind, row.name, figure))
         return TableCell(text, format_change(figure, change), change.status if change else None)
 
@@ -127,15 +127,15 @@ def _build_cells(row: Row, changes: Mapping[Cell, Change], *, brief: bool) -> di
         failed = format_share(bad / row.count) if brief else format_count(bad)
     cells = {
         "offered/s": TableCell("" if row.offered_rate is None else offered),
-        "ok/s": judged("rate", rate),
-        "calls/s": judged("rate", rate if kept else f"{rate} of {offered}"),
+        "ok/s": compared("rate", rate),
+        "calls/s": compared("rate", rate if kept else f"{rate} of {offered}"),
         "ok": TableCell(ok),
-        "failed": judged("failed", failed),
+        "failed": compared("failed", failed),
     }
     for name in PERCENTILES:
         call = format_cell(row, row.duration, name)
         due = format_cell(row, row.response, name)
-        cells[name] = judged(name, due if row.response else call)
+        cells[name] = compared(name, due if row.response else call)
         cells[f"call {name}"] = TableCell(call) if row.response else cells[name]
         cells[f"due {name}"] = cells[name] if row.response else TableCell(due)
     return cells

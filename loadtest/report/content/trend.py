@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtest.compare.baselines import find_peers
-from loadtest.compare.judgement import REGRESSED, Judgement
+from loadtest.compare.comparison import REGRESSED, Comparison
 from loadtest.compare.knee import find_knee
 from loadtest.report.content.changes import rank_cells
 from loadtest.report.content.wording import name_cell
@@ -25,9 +25,11 @@ class Trend:
     points: tuple[tuple[str, float], ...]
 
 
-def build_trend(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry]) -> Trend | None:
+def build_trend(
+    folder: RunFolder, comparison: Comparison, earlier: Sequence[Entry]
+) -> Trend | None:
     """Return how the worst regression came, else how the run's leading figure went."""
-    regressed = [cell for cell, _ in rank_cells(judgement, *REGRESSED)]
+    regressed = [cell for cell, _ in rank_cells(comparison, *REGRESSED)]
     cell = regressed[0] if regressed else pick_leading(folder)
     entry = Entry(folder.run, folder.rows)
     peers, _ = find_peers(entry, earlier, cell.scenario)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loadtest.compare.judgement import Judgement
+from loadtest.compare.comparison import Comparison
 from loadtest.compare.knee import (
     Break,
     Knee,
@@ -69,34 +69,34 @@ class Verdict:
     text: str
 
 
-def build_verdict(folder: RunFolder, judgement: Judgement | None = None) -> Verdict:
+def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Verdict:
     """Say what the run shows, the worst first."""
-    judgement = judgement or Judgement()
-    confirmed = describe_regressions(folder, judgement, "confirmed")
+    comparison = comparison or Comparison()
+    confirmed = describe_regressions(folder, comparison, "confirmed")
     bad = [*_describe_failed(folder), *confirmed]
     warnings = [*_describe_partial(folder), *_describe_crossed(folder)]
     warnings += [*_describe_rate_limited(folder), *_describe_generator(folder)]
     good: list[str] = []
     knee = find_knee(folder.run, folder.rows)
     if any(result.name == "sessions" for result in folder.run.scenarios):
-        holding, sentence = _describe_knee(folder, knee, judgement)
+        holding, sentence = _describe_knee(folder, knee, comparison)
         (good if holding else warnings).append(sentence)
-    watched = warnings if _is_telling(knee, judgement) else good
-    watched += describe_regressions(folder, judgement, "suspected")
-    watched += describe_worse(folder, judgement)
-    good += describe_regressions(folder, judgement, "accepted")
-    good += [*describe_gone(folder, judgement), *describe_better(folder, judgement)]
+    watched = warnings if _is_telling(knee, comparison) else good
+    watched += describe_regressions(folder, comparison, "suspected")
+    watched += describe_worse(folder, comparison)
+    good += describe_regressions(folder, comparison, "accepted")
+    good += [*describe_gone(folder, comparison), *describe_better(folder, comparison)]
     good += _describe_not_ok(folder)
     level: Level = "bad" if bad else "warning" if warnings else "good"
     return Verdict(level, clean(" ".join([*bad, *warnings, *good])))
 
 
-def _is_telling(knee: Knee | None, judgement: Judgement) -> bool:
+def _is_telling(knee: Knee | None, comparison: Comparison) -> bool:
     """Return whether the run as a whole is worse, and not just one of its many figures."""
     rows = [("tools", "tool", "all")]
     if knee is not None and knee.holds is not None:
         rows.append((knee.holds.scenario, knee.holds.kind, knee.holds.name))
-    changes = (judgement.changes.get(Cell(*row, figure)) for row in rows for figure in FIGURES)
+    changes = (comparison.changes.get(Cell(*row, figure)) for row in rows for figure in FIGURES)
     return any(change and change.status in {"worse", "suspected"} for change in changes)
 
 
@@ -187,7 +187,9 @@ def _has_crossed(result: ScenarioResult) -> bool:
     return result.outcome == "thresholds crossed"
 
 
-def _describe_knee(folder: RunFolder, knee: Knee | None, judgement: Judgement) -> tuple[bool, str]:
+def _describe_knee(
+    folder: RunFolder, knee: Knee | None, comparison: Comparison
+) -> tuple[bool, str]:
     """Return whether something good is said, and the sentences that say it."""
     if knee is None:
         return False, "No stage of concurrent sessions was measured."
@@ -200,7 +202,7 @@ def _describe_knee(folder: RunFolder, knee: Knee | None, judgement: Judgement) -
     else:
         rate = f"{format_rate(knee.holds.ok_rate)} calls/s"
         cell = Cell(knee.holds.scenario, knee.holds.kind, knee.holds.name, "p95")
-        change = format_change("p95", judgement.changes.get(cell))
+        change = format_change("p95", comparison.changes.get(cell))
         figures = ", ".join(filter(None, (rate, _p95(knee.holds), change)))
         is_top = not above and not below
         is_whole = any(

@@ -8,7 +8,7 @@ from statistics import median_low
 
 from loadtest.compare.baselines import find_peers
 from loadtest.compare.change_points import LEAST_LEVEL_RUNS
-from loadtest.compare.judgement import REGRESSED, Change, Judgement
+from loadtest.compare.comparison import REGRESSED, Change, Comparison
 from loadtest.compare.regressions import find_levels
 from loadtest.report.content.changes import rank_cells
 from loadtest.report.content.formatting import format_change, format_figure
@@ -59,15 +59,15 @@ class Series:
 
 
 def build_trends(
-    folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry]
+    folder: RunFolder, comparison: Comparison, earlier: Sequence[Entry]
 ) -> tuple[Chart, ...]:
     """Return a chart for each regression, the worst first, and the leading figures."""
-    regressed = [cell for cell, _ in rank_cells(judgement, *REGRESSED)]
+    regressed = [cell for cell, _ in rank_cells(comparison, *REGRESSED)]
     cells = dict.fromkeys((*regressed[:MOST_REGRESSED], *pick_key_cells(folder)))
-    entry = Entry(folder.run, folder.rows, confirmed=judgement.confirmed)
+    entry = Entry(folder.run, folder.rows, confirmed=comparison.confirmed)
     found = []
     for series in find_series(cells, entry, earlier):
-        finding = judgement.changes[series.cell].finding
+        finding = comparison.changes[series.cell].finding
         since = finding.since if finding and finding.evidence else None
         found.append(series.add_level(since) if since else series)
     return tuple(draw_trends(folder, found))

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from loadtest.compare.judgement import BOLD, Judgement, Status
+from loadtest.compare.comparison import BOLD, Comparison, Status
 from loadtest.compare.knee import find_knee
 from loadtest.report.content.formatting import describe_marks, format_change, format_figure
 from loadtest.report.content.report import Report, build_report
@@ -54,18 +54,18 @@ class Tile:
     cell: TableCell
 
 
-def render_page(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry] = ()) -> str:
+def render_page(folder: RunFolder, comparison: Comparison, earlier: Sequence[Entry] = ()) -> str:
     """Return `report.html`: the run in words, charts and tables, beside the runs before it."""
-    report = build_report(folder, judgement, earlier, brief=True)
-    full = {sheet.title: sheet for sheet in build_report(folder, judgement, earlier).sheets}
+    report = build_report(folder, comparison, earlier, brief=True)
+    full = {sheet.title: sheet for sheet in build_report(folder, comparison, earlier).sheets}
     return _render(
         "report.html",
         report=report,
         level=_name_level(folder, report),
         verdict=_FIRST_SENTENCE.split(report.verdict.text, 1),
-        tiles=sorted(_build_tiles(folder, judgement), key=_rank_tile),
+        tiles=sorted(_build_tiles(folder, comparison), key=_rank_tile),
         sections=list(_build_sections(folder, report, full)),
-        trends=build_trends(folder, judgement, earlier),
+        trends=build_trends(folder, comparison, earlier),
         failures=build_failures(folder),
         no_failure=_describe_no_failure(folder),
         compared=report.is_compared(),
@@ -112,9 +112,9 @@ def _trace(runs: Sequence[Entry]) -> tuple[Chart, ...]:
     )
 
 
-def write_page(folder: RunFolder, judgement: Judgement, earlier: Sequence[Entry] = ()) -> Path:
+def write_page(folder: RunFolder, comparison: Comparison, earlier: Sequence[Entry] = ()) -> Path:
     """Write `report.html` into the run folder and return its path."""
-    return write_readable(folder.path / "report.html", render_page(folder, judgement, earlier))
+    return write_readable(folder.path / "report.html", render_page(folder, comparison, earlier))
 
 
 def _name_level(folder: RunFolder, report: Report) -> str:
@@ -153,7 +153,7 @@ def _rank_tile(tile: Tile) -> int:
     return BOLD.index(tile.cell.status) if tile.cell.status in BOLD else len(BOLD)
 
 
-def _build_tiles(folder: RunFolder, judgement: Judgement) -> Iterator[Tile]:
+def _build_tiles(folder: RunFolder, comparison: Comparison) -> Iterator[Tile]:
     knee = find_knee(folder.run, folder.rows)
     if knee is not None:
         held = name_units(folder, int(knee.holds.name)) if knee.holds else "no stage"
@@ -161,7 +161,7 @@ def _build_tiles(folder: RunFolder, judgement: Judgement) -> Iterator[Tile]:
     figures = Entry(folder.run, folder.rows).figures
     for cell in pick_key_cells(folder):
         if cell in figures:
-            change = judgement.changes.get(cell)
+            change = comparison.changes.get(cell)
             said = format_change(cell.figure, change)
             text = format_figure(cell.figure, figures[cell])
             yield Tile(

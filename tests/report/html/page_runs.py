@@ -3,10 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from loadtest.compare.judgement import Judgement
+from loadtest.compare.comparison import Comparison
 from loadtest.report.html.page import render_history_page, render_page
 from loadtest.results.history import Entry
-from tests.report.judged_runs import JUDGED, Judged, entry, good, hostile_history, judged, regressed
+from tests.report.compared_runs import (
+    COMPARED,
+    ComparedRun,
+    compared,
+    entry,
+    good,
+    hostile_history,
+    regressed,
+)
 from tests.report.report_runs import COLD_START, LADDER, RUNS, TOOLS, folder, row
 
 NASTY = (
@@ -16,34 +24,34 @@ NASTY = (
 )
 
 
-def nasty() -> Judged:
+def nasty() -> ComparedRun:
     """A run whose every name is what a server should not send."""
     tools = (
         row("tools", "tool", name, 1500, 20.0 + 9 * place, failures={f"tool_error:{name}": 12})
         for place, name in enumerate(NASTY)
     )
-    return judged(folder(COLD_START, LADDER, tuple(tools), environment=NASTY[4]))
+    return compared(folder(COLD_START, LADDER, tuple(tools), environment=NASTY[4]))
 
 
-def moved() -> Judged:
+def moved() -> ComparedRun:
     """A run after thirty others, the last half of which stand higher."""
     rows = (*COLD_START, *LADDER, *TOOLS)
     weeks = range(30, 0, -1)
-    return judged(
+    return compared(
         folder(rows), [entry(rows, each, factor=0.7 if each > 15 else 1) for each in weeks]
     )
 
 
-def render(case: Judged) -> str:
-    return render_page(case.folder, case.judgement, case.earlier)
+def render(case: ComparedRun) -> str:
+    return render_page(case.folder, case.comparison, case.earlier)
 
 
-def first(name: str) -> Judged:
-    return Judged(RUNS[name](), (), Judgement())
+def first(name: str) -> ComparedRun:
+    return ComparedRun(RUNS[name](), (), Comparison())
 
 
-CASES: Mapping[str, Callable[[], Judged]] = {
-    **JUDGED,
+CASES: Mapping[str, Callable[[], ComparedRun]] = {
+    **COMPARED,
     "failed": lambda: first("failed"),
     "empty": lambda: first("empty"),
     "interrupted": lambda: first("interrupted"),
@@ -63,5 +71,5 @@ def history() -> str:
     runs: list[Entry] = []
     for case in (regressed(), hostile_history(), good()):
         run = replace(case.folder.run, run_id=f"{case.folder.run.run_id}-{len(runs)}")
-        runs += [*case.earlier, Entry(run, case.folder.rows, case.judgement.confirmed)]
+        runs += [*case.earlier, Entry(run, case.folder.rows, case.comparison.confirmed)]
     return render_history_page(runs)

@@ -13,8 +13,8 @@ from loadtest.report.html.history_page import build_trends
 from loadtest.report.html.page import render_history_page, render_page, write_page
 from loadtest.report.html.vega import find_log_ticks, find_ticks, set_apart, shorten
 from loadtest.results.history import Cell, Entry
+from tests.report.compared_runs import compared, good, regressed
 from tests.report.html.page_runs import PAGES, history
-from tests.report.judged_runs import good, judged, regressed
 from tests.report.report_runs import TOOLS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -197,8 +197,8 @@ def test_of_many_regressions_the_worst_are_drawn_and_the_leading_figures_all_the
         for tool in TOOLS[:-1]
         for figure in ("p50", "p95", "p99")
     ]
-    case = judged(case.folder, case.earlier, statuses=dict.fromkeys(cells, "confirmed"))
-    trends = build_trends(case.folder, case.judgement, case.earlier)
+    case = compared(case.folder, case.earlier, statuses=dict.fromkeys(cells, "confirmed"))
+    trends = build_trends(case.folder, case.comparison, case.earlier)
     assert len(trends) == 8 + 4
     assert trends[-1].title == "first dispatch p50"
 
@@ -210,9 +210,9 @@ def test_a_history_without_runs_says_how_to_begin() -> None:
 def test_a_page_is_written_beside_the_run(tmp_path: Path) -> None:
     case = good()
     folder = replace(case.folder, path=tmp_path)
-    path = write_page(folder, case.judgement, case.earlier)
+    path = write_page(folder, case.comparison, case.earlier)
     assert path == tmp_path / "report.html"
-    assert path.read_text(encoding="utf-8") == render_page(folder, case.judgement, case.earlier)
+    assert path.read_text(encoding="utf-8") == render_page(folder, case.comparison, case.earlier)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_long_names_are_cut_by_the_columns_they_take() -> None:
 
 def test_a_run_whose_regression_was_accepted_is_no_alarm_in_the_history() -> None:
     case = regressed()
-    entry = Entry(case.folder.run, case.folder.rows, case.judgement.confirmed)
+    entry = Entry(case.folder.run, case.folder.rows, case.comparison.confirmed)
     assert "3 confirmed ▲" in " ".join(Reader(render_history_page([entry])).lines)
     accepted = " ".join(Reader(render_history_page([replace(entry, accepted=True)])).lines)
     assert "accepted" in accepted

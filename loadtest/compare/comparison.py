@@ -31,7 +31,7 @@ WORSE_ERRORS = 3.0
 # same: within the rule. better, worse: beyond it; better than usual, too. suspected: outside the
 # spread of the last runs, but not yet for long enough. confirmed: a regression, not noise.
 # accepted: it was confirmed, and somebody made it the new baseline. thin: too few calls to know.
-# new: no baseline has it. incomparable: the scenario's comparison says why.
+# new: no baseline has it. incomparable: its scenario has no baseline, and `reason` says why.
 Status = Literal[
     "same",
     "better",
@@ -67,7 +67,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Baseline:
     """What one scenario is compared with: a run, or the reason why there is none."""
 
     scenario: str
@@ -76,13 +76,13 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Comparison:
     """All that comparing a run says; `confirmed` alone alerts.
 
     `gone` are the figures whose regression the run before had, and this one has no more.
     """
 
-    comparisons: tuple[Comparison, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
     changes: Mapping[Cell, Change] = field(default_factory=dict)
     gone: frozenset[Cell] = frozenset()
 
@@ -96,7 +96,7 @@ class Judgement:
         """Return the cells whose regression is suspected."""
         return self._pick("suspected")
 
-    def accept(self, confirmed: frozenset[Cell]) -> "Judgement":
+    def accept(self, confirmed: frozenset[Cell]) -> "Comparison":
         """Return this of a run whose regressions were accepted: these, and those found since."""
         cells = self.confirmed | confirmed
         changes = {
@@ -109,10 +109,10 @@ class Judgement:
         return frozenset(cell for cell, change in self.changes.items() if change.status in statuses)
 
 
-def judge(entry: Entry, earlier: Iterable[Entry]) -> Judgement:
+def compare_run(entry: Entry, earlier: Iterable[Entry]) -> Comparison:
     """Compare a run with earlier ones, oldest first and of any kind: like is compared with like."""
-    judgement, series = _compare(entry, tuple(earlier))
-    changes = dict(judgement.changes)
+    comparison, series = _compare(entry, tuple(earlier))
+    changes = dict(comparison.changes)
     findings = {each.cell: finding for each, finding in find_regressions(series)}
     gone = set()
     for each in series:
@@ -124,22 +124,22 @@ def judge(entry: Entry, earlier: Iterable[Entry]) -> Judgement:
             changes[cell] = replace(changes[cell], status="same")
         if finding is None and _is_back(each):
             gone.add(cell)
-    return replace(judgement, changes=changes, gone=frozenset(gone))
+    return replace(comparison, changes=changes, gone=frozenset(gone))
 
 
-def compare_pair(before: Entry, after: Entry) -> Judgement:
+def compare_pair(before: Entry, after: Entry) -> Comparison:
     """Compare two runs by the rule alone, in the order given; which came first does not matter."""
     if before.run.environment != after.run.environment:
         reason = f"environment {after.run.environment}, was {before.run.environment}"
-        return Judgement(tuple(Comparison(scenario, None, reason) for scenario in SCENARIOS))
+        return Comparison(tuple(Baseline(scenario, None, reason) for scenario in SCENARIOS))
     run = replace(before.run, started=after.run.started)
-    judgement, _ = _compare(after, [replace(before, run=run, confirmed=frozenset())])
-    return judgement
+    comparison, _ = _compare(after, [replace(before, run=run, confirmed=frozenset())])
+    return comparison
 
 
-def _compare(entry: Entry, earlier: Sequence[Entry]) -> tuple[Judgement, list[Series]]:
+def _compare(entry: Entry, earlier: Sequence[Entry]) -> tuple[Comparison, list[Series]]:
     """Compare a run by the rule alone, and return what it is to be judged by beside that."""
-    comparisons = []
+    baselines = []
     changes: dict[Cell, Change] = {}
     series: list[Series] = []
     for scenario in SCENARIOS:
@@ -147,7 +147,7 @@ def _compare(entry: Entry, earlier: Sequence[Entry]) -> tuple[Judgement, list[Se
         if not cells and all(result.name != scenario for result in entry.run.scenarios):
             continue
         found, reason = find_peers(entry, earlier, scenario)
-        comparisons.append(Comparison(scenario, found[-1] if found else None, reason))
+        baselines.append(Baseline(scenario, found[-1] if found else None, reason))
         rows = _index(entry, scenario)
         peers = [(peer, _index(peer, scenario)) for peer in found]
         for cell in cells:
@@ -155,7 +155,7 @@ def _compare(entry: Entry, earlier: Sequence[Entry]) -> tuple[Judgement, list[Se
             changes[cell] = _apply_rule(cell, value, row, peers)
             if peers and is_measured(row, cell.figure):
                 series.append(build_series(cell, value, row.count, peers))
-    return Judgement(tuple(comparisons), changes), series
+    return Comparison(tuple(baselines), changes), series
 
 
 def _is_better_than_usual(series: Series) -> bool:

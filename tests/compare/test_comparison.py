@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.compare.judgement import Judgement, judge
+from loadtest.compare.comparison import Comparison, compare_run
 from loadtest.results.history import FIGURES, Entry
 from loadtest.results.run import Generator, Run, RunnerFault, ScenarioResult, Target
 from tests.compare.plain_runs import (
@@ -16,15 +16,15 @@ from tests.compare.plain_runs import (
     SQL,
     build_row,
     cell,
+    compare_all,
     entry,
-    judge_all,
     remember,
     weeks,
 )
 
 
-def reason(judgement: Judgement, scenario: str = "tools") -> str | None:
-    (found,) = (each for each in judgement.comparisons if each.scenario == scenario)
+def reason(comparison: Comparison, scenario: str = "tools") -> str | None:
+    (found,) = (each for each in comparison.baselines if each.scenario == scenario)
     assert (found.previous is None) == (found.reason is not None)
     return found.reason
 
@@ -34,16 +34,16 @@ def outcomes(**changes: Any) -> tuple[ScenarioResult, ...]:
 
 
 def test_a_first_run_reads_as_one() -> None:
-    judgement = judge(entry(0), ())
-    assert reason(judgement) == "first run"
-    assert {change.status for change in judgement.changes.values()} == {"incomparable"}
-    assert not judgement.confirmed
+    comparison = compare_run(entry(0), ())
+    assert reason(comparison) == "first run"
+    assert {change.status for change in comparison.changes.values()} == {"incomparable"}
+    assert not comparison.confirmed
 
 
 def test_an_unchanged_run_is_the_same_in_every_cell() -> None:
-    judgement = judge(entry(9), weeks(9))
-    assert {change.status for change in judgement.changes.values()} == {"same"}
-    assert {each.previous.run.run_id for each in judgement.comparisons if each.previous} == {
+    comparison = compare_run(entry(9), weeks(9))
+    assert {change.status for change in comparison.changes.values()} == {"same"}
+    assert {each.previous.run.run_id for each in comparison.baselines if each.previous} == {
         "run-008"
     }
 
@@ -78,7 +78,7 @@ def test_an_unchanged_run_is_the_same_in_every_cell() -> None:
 )
 def test_only_like_is_compared_with_like(changes: dict[str, Any], words: str | None) -> None:
     earlier = [entry(number, **changes) for number in range(3)]
-    assert reason(judge(entry(3), earlier)) == words
+    assert reason(compare_run(entry(3), earlier)) == words
 
 
 def test_a_loop_that_was_held_is_not_compared_with_a_free_one() -> None:
@@ -86,28 +86,28 @@ def test_a_loop_that_was_held_is_not_compared_with_a_free_one() -> None:
     rows = tuple(
         replace(row, held_rate=50.0) if row.scenario == "tools" else row for row in free.rows
     )
-    assert reason(judge(later, [replace(free, rows=rows)]), "tools") == (
+    assert reason(compare_run(later, [replace(free, rows=rows)]), "tools") == (
         "unlike run run-002: calls/s limit none, was 50.0"
     )
 
 
 def test_a_knob_of_another_scenario_does_not_matter() -> None:
     other = {**RUN.knobs, "sessions": {**RUN.knobs["sessions"], "stages": [1]}}
-    judgement = judge(entry(3), [entry(2, knobs=other)])
-    assert reason(judgement, "tools") is None
-    assert reason(judgement, "sessions") == "unlike run run-002: stages [10, 50], was [1]"
+    comparison = compare_run(entry(3), [entry(2, knobs=other)])
+    assert reason(comparison, "tools") is None
+    assert reason(comparison, "sessions") == "unlike run run-002: stages [10, 50], was [1]"
 
 
 def test_a_run_is_compared_with_its_like_however_far_back() -> None:
-    judgement = judge(entry(3), [entry(1), entry(2, profile="smoke")])
-    (tools,) = (each for each in judgement.comparisons if each.scenario == "tools")
+    comparison = compare_run(entry(3), [entry(1), entry(2, profile="smoke")])
+    (tools,) = (each for each in comparison.baselines if each.scenario == "tools")
     assert tools.previous is not None
     assert tools.previous.run.run_id == "run-001"
 
 
 def test_a_run_reported_again_is_not_compared_with_itself_or_later_ones() -> None:
     runs = weeks(6)
-    assert judge(runs[3], runs).comparisons == judge(runs[3], runs[:3]).comparisons
+    assert compare_run(runs[3], runs).baselines == compare_run(runs[3], runs[:3]).baselines
 
 
 BUSY = Generator(cpu_share=0.99, peak_memory_mb=100.0)
@@ -128,12 +128,12 @@ def test_a_run_that_went_wrong_is_no_baseline_and_is_judged_of_nothing(
     result: dict[str, Any], word: str
 ) -> None:
     wrong = entry(1, 2.0, scenarios=outcomes(**result))
-    assert reason(judge(entry(2), [wrong])) == f"no earlier run is usable: run-001 {word}"
-    assert reason(judge(entry(2), [entry(0), wrong])) is None
-    judgement = judge(wrong, [entry(0)])
-    assert reason(judgement) == f"this run {word}"
-    assert judgement.changes[cell("p50")].status == "incomparable"
-    assert reason(judgement, "sessions") is None
+    assert reason(compare_run(entry(2), [wrong])) == f"no earlier run is usable: run-001 {word}"
+    assert reason(compare_run(entry(2), [entry(0), wrong])) is None
+    comparison = compare_run(wrong, [entry(0)])
+    assert reason(comparison) == f"this run {word}"
+    assert comparison.changes[cell("p50")].status == "incomparable"
+    assert reason(comparison, "sessions") is None
 
 
 def test_a_rate_limited_scenario_is_compared_with_nothing() -> None:
@@ -141,16 +141,18 @@ def test_a_rate_limited_scenario_is_compared_with_nothing() -> None:
     run = entry(1)
     rows = (replace(row, ok=row.count - 100, failures=limited) for row in run.rows)
     run = replace(run, rows=tuple(rows))
-    assert reason(judge(run, [entry(0)])) == "this run was rate limited"
-    assert reason(judge(entry(2), [run])) == "no earlier run is usable: run-001 was rate limited"
+    assert reason(compare_run(run, [entry(0)])) == "this run was rate limited"
+    assert (
+        reason(compare_run(entry(2), [run])) == "no earlier run is usable: run-001 was rate limited"
+    )
 
 
 def test_a_scenario_that_did_not_run_says_so() -> None:
     run = entry(1, scenarios=outcomes(outcome="not run"))
     run = replace(run, rows=tuple(row for row in run.rows if row.scenario != "tools"))
-    judgement = judge(run, [entry(0)])
-    assert reason(judgement) == "this run did not run"
-    assert cell("p50") not in judgement.changes
+    comparison = compare_run(run, [entry(0)])
+    assert reason(comparison) == "this run did not run"
+    assert cell("p50") not in comparison.changes
 
 
 def shaken(number: int, slower: float = 1.0) -> Entry:
@@ -160,38 +162,40 @@ def shaken(number: int, slower: float = 1.0) -> Entry:
 
 def test_a_quarter_worse_than_the_run_before_is_worse_where_that_is_usual() -> None:
     runs = [shaken(number) for number in range(12)]
-    change = judge(entry(12, {SQL: 1.2}), [*runs[:-1], entry(11, {SQL: 0.85})]).changes[cell("p95")]
+    change = compare_run(entry(12, {SQL: 1.2}), [*runs[:-1], entry(11, {SQL: 0.85})]).changes[
+        cell("p95")
+    ]
     assert change.status == "worse"
     assert change.ratio is not None
     assert change.ratio > 1.25
 
 
 def test_a_figure_far_outside_in_one_run_is_suspected_and_confirms_nothing() -> None:
-    judgement = judge(entry(12, {SQL: 3.0}), weeks(12))
-    change = judgement.changes[cell("p50")]
+    comparison = compare_run(entry(12, {SQL: 3.0}), weeks(12))
+    change = comparison.changes[cell("p50")]
     assert change.status == "suspected"
     assert change.before == 110.0
     assert change.finding is not None
     assert (change.finding.evidence, change.finding.since) == (None, None)
-    assert judgement.suspected == {cell(figure) for figure in ("p50", "p95", "p99")}
-    assert not judgement.confirmed
+    assert comparison.suspected == {cell(figure) for figure in ("p50", "p95", "p99")}
+    assert not comparison.confirmed
 
 
 def test_what_was_suspected_and_did_not_come_again_is_forgotten() -> None:
     runs = [*weeks(12), entry(12, {SQL: 1.8}), entry(13), entry(14, {SQL: 1.8})]
-    judgements = judge_all(runs)
-    assert judgements[13].changes[cell("p50")].status == "same"
-    assert judgements[14].changes[cell("p50")].status == "suspected"
-    assert not judgements[14].confirmed
+    comparisons = compare_all(runs)
+    assert comparisons[13].changes[cell("p50")].status == "same"
+    assert comparisons[14].changes[cell("p50")].status == "suspected"
+    assert not comparisons[14].confirmed
 
 
 @pytest.mark.parametrize("factor", [1.4, 4.0])
 def test_a_slowdown_of_all_figures_is_confirmed_by_a_third_run(factor: float) -> None:
     runs = [*weeks(12), *(entry(number, factor) for number in (12, 13, 14))]
-    *_, first, second, third = judge_all(runs)
-    for judgement in (first, second):
-        assert {each.scenario for each in judgement.suspected} == {"sessions", "tools"}
-        assert not judgement.confirmed
+    *_, first, second, third = compare_all(runs)
+    for comparison in (first, second):
+        assert {each.scenario for each in comparison.suspected} == {"sessions", "tools"}
+        assert not comparison.confirmed
     finding = third.changes[cell("p50")].finding
     assert finding is not None
     assert (finding.evidence, finding.runs) == ("three runs in a row", 3)
@@ -209,11 +213,13 @@ ALL = ("tools", "tool", "all")
 @pytest.mark.parametrize(("rate", "status"), [(75.1, "same"), (74.9, "worse"), (125.1, "better")])
 def test_a_rate_is_worse_when_more_than_a_quarter_is_lost(rate: float, status: str) -> None:
     before = [with_rate(entry(number), 100.0 - 30 * (number % 2)) for number in range(9)]
-    assert judge(with_rate(entry(9), rate), before).changes[cell("rate", ALL)].status == status
+    assert (
+        compare_run(with_rate(entry(9), rate), before).changes[cell("rate", ALL)].status == status
+    )
 
 
 def test_the_ratio_of_a_rate_is_oriented_too() -> None:
-    change = judge(with_rate(entry(1), 50.0), [with_rate(entry(0), 100.0)]).changes[
+    change = compare_run(with_rate(entry(1), 50.0), [with_rate(entry(0), 100.0)]).changes[
         cell("rate", ALL)
     ]
     assert (change.status, change.ratio) == ("suspected", 2.0)
@@ -222,7 +228,7 @@ def test_the_ratio_of_a_rate_is_oriented_too() -> None:
 def test_one_slow_tool_of_a_closed_loop_moves_no_rate_but_that_of_all() -> None:
     run = entry(9, {SQL: 1.6})
     rows = (replace(row, achieved_rate=row.achieved_rate * 0.6) for row in run.rows)
-    changes = judge(replace(run, rows=tuple(rows)), weeks(9)).changes
+    changes = compare_run(replace(run, rows=tuple(rows)), weeks(9)).changes
     tools = [each.name for each in changes if (each.scenario, each.figure) == ("tools", "rate")]
     assert tools == ["all"]
 
@@ -238,14 +244,14 @@ def test_one_jump_of_a_tail_is_not_confirmed() -> None:
     for row in run.rows:
         assert row.duration is not None
         rows.append(replace(row, duration=replace(row.duration, p99=row.duration.p99 * 5)))
-    judgement = judge(replace(run, rows=tuple(rows)), weeks(12))
-    assert judgement.changes[cell("p99")].status == "suspected"
-    assert not judgement.confirmed
+    comparison = compare_run(replace(run, rows=tuple(rows)), weeks(12))
+    assert comparison.changes[cell("p99")].status == "suspected"
+    assert not comparison.confirmed
 
 
 def test_a_step_of_30_percent_is_confirmed_by_the_second_run() -> None:
-    judgements = judge_all([*weeks(12), entry(12, {SQL: 1.3}), entry(13, {SQL: 1.3})])
-    finding = judgements[-1].changes[cell("p50")].finding
+    comparisons = compare_all([*weeks(12), entry(12, {SQL: 1.3}), entry(13, {SQL: 1.3})])
+    finding = comparisons[-1].changes[cell("p50")].finding
     assert finding is not None
     assert finding.evidence == "two runs in a row"
 
@@ -254,8 +260,8 @@ def test_a_step_of_30_percent_is_confirmed_by_the_second_run() -> None:
 def test_a_step_keeps_the_date_and_the_levels_of_the_run_in_which_it_came(step: float) -> None:
     runs = [*weeks(12), *(entry(number, {SQL: step}) for number in range(12, 40))]
     levels = {run.figures[cell("p50")] for run in runs}
-    for judgement in judge_all(runs)[13:]:
-        finding = judgement.changes[cell("p50")].finding
+    for comparison in compare_all(runs)[13:]:
+        finding = comparison.changes[cell("p50")].finding
         assert finding is not None
         assert finding.since is not None
         assert finding.since.run == runs[12].run
@@ -267,16 +273,16 @@ def test_a_step_keeps_the_date_and_the_levels_of_the_run_in_which_it_came(step: 
 
 def test_the_runs_in_which_a_regression_was_only_suspected_are_no_baselines() -> None:
     runs = [*weeks(2), *(entry(number, {SQL: 1.6}) for number in range(2, 12))]
-    for judgement in judge_all(runs)[3:]:
-        change = judgement.changes[cell("p50")]
+    for comparison in compare_all(runs)[3:]:
+        change = comparison.changes[cell("p50")]
         assert (change.status, change.before) == ("confirmed", 110.0)
 
 
 def test_a_step_of_15_percent_is_confirmed_as_a_drift_within_six_runs() -> None:
     runs = [*weeks(12), *(entry(number, {SQL: 1.15}) for number in range(12, 18))]
-    judgements = judge_all(runs)
-    assert not any(judgement.confirmed for judgement in judgements[:12])
-    finding = judgements[-1].changes[cell("p50")].finding
+    comparisons = compare_all(runs)
+    assert not any(comparison.confirmed for comparison in comparisons[:12])
+    finding = comparisons[-1].changes[cell("p50")].finding
     assert finding is not None
     assert finding.since is not None
     assert (finding.evidence, finding.since.run) == ("drift", runs[12].run)
@@ -290,10 +296,10 @@ def test_a_step_of_one_tool_is_seen_beneath_the_ups_and_downs_of_whole_runs() ->
         hour = hours[number % len(hours)]
         slower = {key: hour * (1.18 if number >= 18 and key == SQL else 1.0) for key in ROWS}
         runs.append(entry(number, slower))
-    judgements = judge_all(runs)
-    assert not any(judgement.confirmed for judgement in judgements[:18])
-    assert cell("p50") in judgements[-1].confirmed
-    assert {each.name for each in judgements[-1].confirmed} == {SQL[2]}
+    comparisons = compare_all(runs)
+    assert not any(comparison.confirmed for comparison in comparisons[:18])
+    assert cell("p50") in comparisons[-1].confirmed
+    assert {each.name for each in comparisons[-1].confirmed} == {SQL[2]}
 
 
 def test_a_slow_drift_of_15_percent_is_found_though_no_run_is_worse_than_the_one_before() -> None:
@@ -302,21 +308,21 @@ def test_a_slow_drift_of_15_percent_is_found_though_no_run_is_worse_than_the_one
         *(entry(20 + step, {SQL: 1 + 0.005 * step}) for step in range(30)),
         *(entry(number, {SQL: 1.15}) for number in range(50, 60)),
     ]
-    judgements = judge_all(runs)
-    assert all(judgement.changes[cell("p50")].status != "worse" for judgement in judgements)
-    finding = judgements[-1].changes[cell("p50")].finding
+    comparisons = compare_all(runs)
+    assert all(comparison.changes[cell("p50")].status != "worse" for comparison in comparisons)
+    finding = comparisons[-1].changes[cell("p50")].finding
     assert finding is not None
     assert finding.evidence == "drift"
     assert finding.since is not None
     assert "run-025" < finding.since.run.run_id < "run-045"
-    assert not any(judgement.confirmed for judgement in judgements[:20])
+    assert not any(comparison.confirmed for comparison in comparisons[:20])
 
 
 def test_a_confirmed_regression_stays_one_and_is_no_baseline() -> None:
     runs = [*weeks(12), *(entry(number, {SQL: 1.6}) for number in range(12, 40))]
-    judgements = judge_all(runs)
-    for judgement in judgements[13:]:
-        change = judgement.changes[cell("p50")]
+    comparisons = compare_all(runs)
+    for comparison in comparisons[13:]:
+        change = comparison.changes[cell("p50")]
         assert change.status == "confirmed"
         assert change.before == pytest.approx(110.0, rel=0.02)
 
@@ -328,26 +334,26 @@ def test_a_regression_that_went_away_is_no_longer_confirmed() -> None:
         entry(15),
         entry(16),
     ]
-    judgements = judge_all(runs)
-    assert cell("p50") in judgements[14].confirmed
-    assert not judgements[15].confirmed
-    assert judgements[15].gone == judgements[14].confirmed
-    assert not judgements[16].confirmed
-    assert not judgements[16].gone
+    comparisons = compare_all(runs)
+    assert cell("p50") in comparisons[14].confirmed
+    assert not comparisons[15].confirmed
+    assert comparisons[15].gone == comparisons[14].confirmed
+    assert not comparisons[16].confirmed
+    assert not comparisons[16].gone
 
 
 def test_what_is_better_than_usual_is_better_and_a_recovery_from_a_bad_day_is_not() -> None:
-    judgements = judge_all([*weeks(9), entry(9, {SQL: 0.6}), entry(10, 2.0), entry(11)])
-    assert judgements[9].changes[cell("p50")].status == "better"
-    assert {change.status for change in judgements[11].changes.values()} == {"same"}
+    comparisons = compare_all([*weeks(9), entry(9, {SQL: 0.6}), entry(10, 2.0), entry(11)])
+    assert comparisons[9].changes[cell("p50")].status == "better"
+    assert {change.status for change in comparisons[11].changes.values()} == {"same"}
 
 
 def test_a_regression_that_was_accepted_reads_as_accepted_and_is_still_known() -> None:
-    judgement = judge_all([*weeks(9), entry(9, {SQL: 1.6}), entry(10, {SQL: 1.6})])[-1]
-    accepted = judgement.accept(judgement.confirmed)
+    comparison = compare_all([*weeks(9), entry(9, {SQL: 1.6}), entry(10, {SQL: 1.6})])[-1]
+    accepted = comparison.accept(comparison.confirmed)
     assert accepted.changes[cell("p50")].status == "accepted"
-    assert accepted.confirmed == judgement.confirmed
-    other = judge(entry(10), weeks(9)).accept(frozenset({cell("p50")}))
+    assert accepted.confirmed == comparison.confirmed
+    other = compare_run(entry(10), weeks(9)).accept(frozenset({cell("p50")}))
     assert other.changes[cell("p50")].status == "accepted"
 
 
@@ -358,22 +364,22 @@ def test_an_accepted_regression_is_the_baseline_from_then_on() -> None:
     ]
     accepted = replace(regressed[1], accepted=True)
     earlier = [*weeks(12), regressed[0], accepted, regressed[2]]
-    judgement = judge(entry(15, {SQL: 1.6}), earlier)
-    assert not judgement.confirmed
-    assert judgement.changes[cell("p50")].before == accepted.figures[cell("p50")]
-    again = replace(entry(15, {SQL: 1.6}), confirmed=judgement.confirmed)
+    comparison = compare_run(entry(15, {SQL: 1.6}), earlier)
+    assert not comparison.confirmed
+    assert comparison.changes[cell("p50")].before == accepted.figures[cell("p50")]
+    again = replace(entry(15, {SQL: 1.6}), confirmed=comparison.confirmed)
     worse = [replace(entry(number, {SQL: 2.2})) for number in (16, 17)]
-    first = judge(worse[0], [*earlier, again])
-    second = judge(worse[1], [*earlier, again, remember(worse[0], first)])
+    first = compare_run(worse[0], [*earlier, again])
+    second = compare_run(worse[1], [*earlier, again, remember(worse[0], first)])
     assert cell("p50") in second.confirmed
 
 
 def test_a_percentile_of_too_few_calls_is_thin_on_either_side() -> None:
-    thin = judge(entry(1, {SQL: 3.0}, calls=200), [entry(0, calls=200)])
+    thin = compare_run(entry(1, {SQL: 3.0}, calls=200), [entry(0, calls=200)])
     assert thin.changes[cell("p50")].status == "suspected"
     assert thin.changes[cell("p95")].status == "thin"
     assert thin.changes[cell("p99")].status == "thin"
-    assert judge(entry(1, 3.0), [entry(0, calls=20)]).changes[cell("p50")].status == "thin"
+    assert compare_run(entry(1, 3.0), [entry(0, calls=20)]).changes[cell("p50")].status == "thin"
 
 
 def test_less_than_a_millisecond_is_never_worse() -> None:
@@ -381,26 +387,26 @@ def test_less_than_a_millisecond_is_never_worse() -> None:
     for number in range(14):
         row = build_row(SQL, 0.2 if number < 12 else 0.4)
         runs.append(replace(entry(number), rows=(row,)))
-    judgements = judge_all(runs)
-    assert judgements[12].changes[cell("p50")].status == "same"
-    assert judgements[12].changes[cell("p50")].ratio == 2.0
-    assert not judgements[13].confirmed
+    comparisons = compare_all(runs)
+    assert comparisons[12].changes[cell("p50")].status == "same"
+    assert comparisons[12].changes[cell("p50")].ratio == 2.0
+    assert not comparisons[13].confirmed
 
 
 def test_failures_are_compared_in_percentage_points() -> None:
-    change = judge(entry(1, failed=300), [entry(0, failed=6)]).changes[cell("failed")]
+    change = compare_run(entry(1, failed=300), [entry(0, failed=6)]).changes[cell("failed")]
     assert (change.status, change.ratio) == ("suspected", None)
     assert change.points == pytest.approx(4.9)
-    few = judge(entry(1, failed=30), [entry(0)]).changes[cell("failed")]
+    few = compare_run(entry(1, failed=30), [entry(0)]).changes[cell("failed")]
     assert few.status == "same"
-    chance = judge(entry(1, calls=40, failed=1), [entry(0, calls=40)]).changes[cell("failed")]
+    chance = compare_run(entry(1, calls=40, failed=1), [entry(0, calls=40)]).changes[cell("failed")]
     assert chance.status == "same"
     assert chance.points == pytest.approx(2.5)
 
 
 def test_failures_that_come_again_are_confirmed() -> None:
     runs = [*weeks(8), entry(8, failed=100), entry(9, failed=100)]
-    first, second = judge_all(runs)[-2:]
+    first, second = compare_all(runs)[-2:]
     assert first.changes[cell("failed")].status == "suspected"
     change = second.changes[cell("failed")]
     assert (change.status, change.before) == ("confirmed", 0.0)
@@ -408,18 +414,22 @@ def test_failures_that_come_again_are_confirmed() -> None:
 
 def test_a_cell_that_no_baseline_has_is_new_and_a_missing_one_is_left_out() -> None:
     earlier = replace(entry(0), rows=tuple(row for row in entry(0).rows if row.name != SQL[2]))
-    judgement = judge(entry(1), [earlier])
-    assert judgement.changes[cell("p50")].status == "new"
-    assert cell("p50") not in judge(earlier, [entry(-1)]).changes
+    comparison = compare_run(entry(1), [earlier])
+    assert comparison.changes[cell("p50")].status == "new"
+    assert cell("p50") not in compare_run(earlier, [entry(-1)]).changes
 
 
 def test_a_zero_has_no_ratio_and_is_still_distinguished() -> None:
     zero = replace(entry(0), rows=(build_row(SQL, 0.0),))
-    change = judge(replace(entry(1), rows=(build_row(SQL, 30.0),)), [zero]).changes[cell("p50")]
+    change = compare_run(replace(entry(1), rows=(build_row(SQL, 30.0),)), [zero]).changes[
+        cell("p50")
+    ]
     assert (change.before, change.ratio, change.status) == (0.0, None, "suspected")
-    back = judge(zero_again := replace(zero, run=entry(2).run), [entry(1)]).changes[cell("p50")]
+    back = compare_run(zero_again := replace(zero, run=entry(2).run), [entry(1)]).changes[
+        cell("p50")
+    ]
     assert (back.value, back.ratio, back.status) == (0.0, None, "better")
-    same = judge(zero_again, [zero]).changes[cell("p50")]
+    same = compare_run(zero_again, [zero]).changes[cell("p50")]
     assert (same.ratio, same.status) == (1.0, "same")
 
 
@@ -445,18 +455,18 @@ def any_entry(draw: st.DrawFn) -> Entry:
 def test_judging_never_raises_and_confirms_only_cells_of_the_run(
     run: Entry, earlier: list[Entry]
 ) -> None:
-    judgement = judge(run, earlier)
-    assert set(judgement.changes) == set(run.figures)
-    assert judgement.confirmed <= set(run.figures)
-    assert not judgement.suspected & judgement.confirmed
-    assert judgement.gone <= set(run.figures) - judgement.confirmed
+    comparison = compare_run(run, earlier)
+    assert set(comparison.changes) == set(run.figures)
+    assert comparison.confirmed <= set(run.figures)
+    assert not comparison.suspected & comparison.confirmed
+    assert comparison.gone <= set(run.figures) - comparison.confirmed
 
 
 @given(st.floats(0.2, 5.0))
 def test_slower_is_above_1_for_every_figure_and_faster_below(slower: float) -> None:
     run = entry(7, slower)
     rows = tuple(replace(row, achieved_rate=row.achieved_rate / slower) for row in run.rows)
-    changes = judge(replace(run, rows=rows), [entry(0)]).changes
+    changes = compare_run(replace(run, rows=rows), [entry(0)]).changes
     for each, change in changes.items():
         if each.figure != "failed" and change.status != "suspected":
             assert change.ratio == pytest.approx(slower)
@@ -471,7 +481,7 @@ def test_what_is_confirmed_does_not_hang_on_the_unit(scale: float, step: float) 
         for run in runs:
             rows = (build_row((r.scenario, r.kind, r.name), by * r.duration.p50) for r in run.rows)  # type: ignore[union-attr]
             made.append(replace(run, rows=tuple(rows)))
-        return [judgement.confirmed for judgement in judge_all(made)]
+        return [comparison.confirmed for comparison in compare_all(made)]
 
     runs = [*weeks(10), entry(10, {SQL: step}), entry(11, {SQL: step})]
     assert scaled(runs, 20.0) == scaled(runs, scale)

@@ -1,11 +1,11 @@
-"""Runs beside their history, and what was judged of them: one for each way in which that can go."""
+"""Runs beside their history, and how they compare: one for each way in which that can go."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
-from loadtest.compare.judgement import Change, Comparison, Judgement, Status
+from loadtest.compare.comparison import Baseline, Change, Comparison, Status
 from loadtest.compare.regressions import Finding, orient
 from loadtest.results.history import Cell, Entry
 from loadtest.results.run import SCENARIOS, Percentiles, Row, Target
@@ -27,12 +27,12 @@ NOISE = (1.0, 0.97, 1.04, 0.99, 1.06, 0.95, 1.01)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A run, the runs before it, and the judgement to be shown."""
+class ComparedRun:
+    """A run, the runs before it, and the comparison to be shown."""
 
     folder: RunFolder
     earlier: tuple[Entry, ...]
-    judgement: Judgement
+    comparison: Comparison
 
 
 def scale(found: Percentiles | None, factor: float) -> Percentiles | None:
@@ -68,7 +68,7 @@ def weekly(rows: Iterable[Row], runs: int, **changes: Any) -> tuple[Entry, ...]:
     return tuple(entry(rows, weeks_ago, **changes) for weeks_ago in range(runs, 0, -1))
 
 
-def judged(
+def compared(
     run: RunFolder,
     earlier: Iterable[Entry] = (),
     *,
@@ -76,8 +76,8 @@ def judged(
     reasons: Mapping[str, str] | None = None,
     drifts: Mapping[Cell, Finding] | None = None,
     gone: Iterable[Cell] = (),
-) -> Judged:
-    """Judge a run by hand: every figure is the same as before, but for the `statuses` given.
+) -> ComparedRun:
+    """Compare a run by hand: every figure is the same as before, but for the `statuses` given.
 
     `reasons` say of scenarios why they have nothing to be compared with. What is confirmed was so
     by the run before too, unless it is among the `drifts`.
@@ -105,19 +105,19 @@ def judged(
         else:
             ratio = orient(cell.figure, before, value)
             changes[cell] = Change(value, known, before, ratio, None, why)
-    comparisons = tuple(
-        Comparison(name, None, reasons[name]) if name in reasons else Comparison(name, earlier[-1])
+    baselines = tuple(
+        Baseline(name, None, reasons[name]) if name in reasons else Baseline(name, earlier[-1])
         for name in SCENARIOS
     )
-    return Judged(run, earlier, Judgement(comparisons, changes, frozenset(gone)))
+    return ComparedRun(run, earlier, Comparison(baselines, changes, frozenset(gone)))
 
 
-def good() -> Judged:
+def good() -> ComparedRun:
     rows = (*COLD_START, *LADDER, *TOOLS)
-    return judged(folder(rows), weekly(rows, 14))
+    return compared(folder(rows), weekly(rows, 14))
 
 
-def regressed() -> Judged:
+def regressed() -> ComparedRun:
     """Two confirmed by two runs, a drift, one suspected, a throughput that is a quarter worse."""
     rows = (*COLD_START, *LADDER, *TOOLS)
     quicker = replace(TOOLS[3], duration=scale(TOOLS[3].duration, 0.84))
@@ -135,7 +135,7 @@ def regressed() -> Judged:
         run_url="https://github.example/acme/atlas/actions/runs/42",
     )
     metric = Cell("tools", "tool", "runMetric", "p50")
-    return judged(
+    return compared(
         run,
         earlier,
         statuses={
@@ -150,18 +150,18 @@ def regressed() -> Judged:
     )
 
 
-def accepted() -> Judged:
+def accepted() -> ComparedRun:
     """What was confirmed is meant to stay."""
     case = regressed()
-    return replace(case, judgement=case.judgement.accept(frozenset()))
+    return replace(case, comparison=case.comparison.accept(frozenset()))
 
 
-def improved() -> Judged:
+def improved() -> ComparedRun:
     """A new version of the server: one tool is faster, and a regression of another is gone."""
     rows = (*COLD_START, *LADDER, *TOOLS)
     slower = (*COLD_START, *LADDER, replace(TOOLS[0], duration=scale(TOOLS[0].duration, 1.5)))
     earlier = (*weekly(rows, 4)[:-1], entry((*slower, *TOOLS[1:]), 1))
-    return judged(
+    return compared(
         folder(rows, target=replace(RUN.target, server_version="1.5.0")),
         earlier,
         statuses={Cell("tools", "tool", "executeSQL", "p50"): "better"},
@@ -169,7 +169,7 @@ def improved() -> Judged:
     )
 
 
-def slowed() -> Judged:
+def slowed() -> ComparedRun:
     """Everything is twice as slow, which may be a bad hour: it is suspected."""
     rows = (*COLD_START, *LADDER, *TOOLS)
     run = folder(rows)
@@ -178,16 +178,16 @@ def slowed() -> Judged:
         for cell in Entry(run.run, run.rows).figures
         if cell.figure in {"p50", "p95", "p99"}
     }
-    return judged(run, weekly(rows, 5, factor=0.5), statuses=cells)
+    return compared(run, weekly(rows, 5, factor=0.5), statuses=cells)
 
 
-def incomparable() -> Judged:
+def incomparable() -> ComparedRun:
     rows = (*COLD_START, *LADDER, *TOOLS)
     reason = "unlike run 20260727T120000Z-0000001: vus 50, was 20"
-    return judged(folder(rows), weekly(rows, 3), reasons={"tools": reason})
+    return compared(folder(rows), weekly(rows, 3), reasons={"tools": reason})
 
 
-def zeros() -> Judged:
+def zeros() -> ComparedRun:
     """Figures of nothing, before and now: 0/0, x/0, 0/x, and what was not there before."""
     none = Percentiles(0.0, 0.0, 0.0, 0.0, 0.0)
     bad = {"timeout": 30}
@@ -207,24 +207,24 @@ def zeros() -> Judged:
         row("tools", "tool", "never", 0, None, failures=bad),
         row("tools", "tool", "all", 0, None, seconds=0),
     )
-    return judged(folder(now), [entry(before, 1)])
+    return compared(folder(now), [entry(before, 1)])
 
 
-def stateless() -> Judged:
+def stateless() -> ComparedRun:
     target = Target("api.example.com", "atlas", "2.0.0", "2026-07-28", "stateless")
     rows = (*COLD_START, *LADDER, *TOOLS)
     status: dict[Cell, Status] = {Cell("sessions", "stage", "50", "p95"): "confirmed"}
-    return judged(folder(rows, target=target), weekly(rows, 5, target=target), statuses=status)
+    return compared(folder(rows, target=target), weekly(rows, 5, target=target), statuses=status)
 
 
-def hostile_history() -> Judged:
+def hostile_history() -> ComparedRun:
     run = hostile()
     alike = {"environment": run.run.environment, "knobs": run.run.knobs}
     before = weekly(run.rows, 3, factor=0.5, target=run.run.target, **alike)
     statuses: dict[Cell, Status] = {
         Cell("tools", "tool", run.rows[1].name, "p99"): "confirmed",
     }
-    return judged(
+    return compared(
         run,
         [replace(each, url="javascript:alert(1)") for each in before],
         statuses=statuses,
@@ -232,15 +232,15 @@ def hostile_history() -> Judged:
     )
 
 
-JUDGED: Mapping[str, Callable[[], Judged]] = {
+COMPARED: Mapping[str, Callable[[], ComparedRun]] = {
     "compared": good,
-    "first-run": lambda: judged(folder(COLD_START, LADDER, TOOLS)),
+    "first-run": lambda: compared(folder(COLD_START, LADDER, TOOLS)),
     "regressed": regressed,
     "accepted": accepted,
     "improved": improved,
     "slowed": slowed,
     "incomparable": incomparable,
-    "failed-later": lambda: judged(
+    "failed-later": lambda: compared(
         failed(),
         weekly(COLD_START, 2),
         reasons={"sessions": "this run failed", "tools": "this run failed"},
