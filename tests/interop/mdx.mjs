@@ -1,13 +1,13 @@
-// Pages as MDX and Markdown read them (npm: @mdx-js/mdx, remark-gfm): a JSON line in holds one, a
-// JSON line out its syntax tree, null if it does not compile. Ends with its stdin.
+// Parses pages with MDX and Markdown (npm: @mdx-js/mdx, remark-gfm). Reads one page per JSON line and
+// prints its syntax tree as a JSON line, null if it does not compile. Ends when stdin closes.
 
 import { createInterface } from 'node:readline';
 import { createProcessor } from '@mdx-js/mdx';
 import remarkFrontmatter from 'remark-frontmatter';
 import remarkGfm from 'remark-gfm';
 
-// Places change with the page; an expression's syntax tree says again what its text says.
-const LEFT = new Set(['data', 'position']);
+// Positions change with the page, and the syntax tree of an expression repeats its text.
+const IGNORED = new Set(['data', 'position']);
 const processors = Object.fromEntries(['md', 'mdx'].map((format) => [format, build(format)]));
 let tree;
 
@@ -18,7 +18,7 @@ for await (const line of createInterface({ input: process.stdin })) {
 
 function build(format) {
   const keep = () => (root) => {
-    tree = JSON.parse(JSON.stringify(root, (key, value) => (LEFT.has(key) ? undefined : value)));
+    tree = JSON.parse(JSON.stringify(root, (key, value) => (IGNORED.has(key) ? undefined : value)));
   };
   const frontmatter = [remarkFrontmatter, ['yaml', 'toml']];
   return createProcessor({ format, remarkPlugins: [frontmatter, remarkGfm, keep] });

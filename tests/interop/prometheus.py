@@ -1,4 +1,4 @@
-"""A real Prometheus: the machine's own, else the binary out of Debian's package, without root."""
+"""A real Prometheus: the installed one, else the binary of Debian's package, without root."""
 
 import re
 import shutil
@@ -26,20 +26,20 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A server that is up."""
+    """A running server."""
 
     url: str
 
     @property
     def variables(self) -> dict[str, str]:
-        """Return what tells k6 to write its samples here."""
+        """Return the variables with which k6 writes its samples to this server."""
         return {
             "K6_PROMETHEUS_RW_SERVER_URL": f"{self.url}/api/v1/write",
             "K6_PROMETHEUS_RW_TREND_AS_NATIVE_HISTOGRAM": "true",
         }
 
     def ask(self, expression: str) -> dict[tuple[str, ...], float]:
-        """Return what an expression is now, by its labels' values in the order of their names."""
+        """Return the values of an expression by their label values, ordered by label name."""
         answer = httpx.post(f"{self.url}/api/v1/query", data={"query": expression})
         body = answer.json()
         assert body["status"] == "success", body
@@ -50,13 +50,13 @@ class Prometheus:
 
 
 def describe_prometheus() -> str:
-    """Say in a line which Prometheus will run."""
+    """Return a line about which Prometheus will run."""
     own = shutil.which("prometheus")
     return own or f"none on PATH: {UNPACKED}, from Debian's package"
 
 
 def ensure_prometheus() -> Path:
-    """Return the machine's Prometheus, or Debian's, which is fetched and unpacked once."""
+    """Return the installed Prometheus, or Debian's, which is downloaded once."""
     own = shutil.which("prometheus")
     if own is not None:
         return Path(own)
@@ -72,7 +72,7 @@ def ensure_prometheus() -> Path:
 
 
 def _fetch_package(name: str, folder: Path) -> Path:
-    """Download a package; where apt's lists are missing or old, by lists of our own."""
+    """Download a package; if apt's lists are missing or old, fetch our own."""
     try:
         _run(["apt-get", "download", name], folder)
     except subprocess.CalledProcessError:
@@ -91,7 +91,7 @@ def _run(command: list[str], folder: Path) -> None:
 
 @contextmanager
 def serve_prometheus(binary: Path, folder: Path) -> Iterator[Prometheus]:
-    """Serve for the length of the block; data and configuration lie in the folder."""
+    """Serve inside the block, with data and configuration in the folder."""
     folder.mkdir()
     config = folder / "prometheus.yml"
     config.write_text("{}\n", encoding="utf-8")
@@ -117,7 +117,7 @@ def serve_prometheus(binary: Path, folder: Path) -> Iterator[Prometheus]:
 
 
 def _follow(log: Iterable[bytes], ready: "Future[str]") -> None:
-    """Tell the address that the system gave, once it is ready; read on to the end."""
+    """Pass on the address once the server is ready; read the log to its end."""
     said = ""
     for line in log:
         said += line.decode(errors="replace")

@@ -1,6 +1,6 @@
-// An authorization server that we did not write (npm: oidc-provider) and, on the same origin, an
-// MCP endpoint that takes its tokens. Prints one JSON line once it serves; ends with its stdin.
-// Arguments, if any, are the ways in which clients may authenticate at the token endpoint.
+// Another project's authorization server (npm: oidc-provider) and, on the same origin, an MCP endpoint
+// that accepts its tokens. Prints one JSON line when it is ready; ends when stdin closes. Arguments are
+// the client authentication methods of the token endpoint.
 
 import { randomBytes, randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -19,7 +19,7 @@ const WORKSPACE_ID = 'ws-interop';
 const METADATA = '/.well-known/oauth-protected-resource';
 const CLIENT_DOCUMENT = 'https://client.example/mcp-loadtest.json';
 
-// What each MCP endpoint is, to itself and to the authorization server.
+// The resource of each MCP endpoint, for itself and for the authorization server.
 const ENDPOINTS = {
   '/mcp': { resource: '/mcp', tokens: 'jwt' },
   '/opaque/mcp': { resource: '/opaque/mcp', tokens: 'opaque' },
@@ -27,7 +27,7 @@ const ENDPOINTS = {
   '/mislabelled/mcp': { resource: '/elsewhere', tokens: null },
 };
 
-// stdout belongs to the ready line; the package writes its notices there.
+// The package writes notices to stdout, which is reserved for the ready line.
 console.info = console.warn;
 
 process.stdin.on('close', () => process.exit(0)).resume();

@@ -14,7 +14,7 @@ from tests.support.waiting import HANG_SECONDS
 
 SUITE = Path(__file__).with_name("node_modules") / "@modelcontextprotocol" / "conformance" / "dist"
 CLIENT = Path(__file__).with_name("conformance_client.py")
-# The suite's only tool, and the only client metadata document that its server takes.
+# The suite's only tool, and the only client metadata document that its server accepts.
 ENVIRONMENT = """
 [environment.conformance]
 target = "hosted"
@@ -25,8 +25,8 @@ client_metadata_url = "https://conformance-test.local/client-metadata.json"
 limits = { max_vus = 10, max_rps = 10, max_duration_seconds = 60 }
 tools = { test-tool = { weight = 1, arguments = [{}] } }
 """
-# Ours speaks no cross-app access (an extension), and RFC 8414, section 3.3, forbids to use the
-# metadata of the first one, whose issuer is another than the one that they were asked for.
+# Our client does not support cross-app access (an extension). RFC 8414, section 3.3, forbids using
+# the metadata of the first scenario, because its issuer differs from the requested one.
 REFUSED = {
     "auth/2025-03-26-oauth-metadata-backcompat": "issuer mismatch",
     "auth/cross-app-access-complete-flow": "unsupported_grant_type",
@@ -59,7 +59,7 @@ Run = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def run(node: str, checkout: Path, tmp_path: Path) -> Run:
-    """Run a scenario; the suite starts a client by a command without spaces, in a shell."""
+    """Return a function that runs a scenario; the suite's client command has no spaces."""
     config = checkout / CONFIG_FILE
     text = config.read_text(encoding="utf-8") + ENVIRONMENT
     config.unlink()
@@ -85,7 +85,7 @@ def run(node: str, checkout: Path, tmp_path: Path) -> Run:
     return start
 
 
-def test_every_scenario_of_the_suite_is_tried(node: str) -> None:
+def test_every_scenario_of_the_suite_is_listed(node: str) -> None:
     listed = subprocess.run(
         [node, str(SUITE / "index.js"), "list", "--client"],
         capture_output=True,
@@ -97,13 +97,15 @@ def test_every_scenario_of_the_suite_is_tried(node: str) -> None:
 
 
 @pytest.mark.parametrize("scenario", ACCEPTED)
-def test_a_scenario_finds_our_client_conformant(run: Run, scenario: str) -> None:
+def test_our_client_conforms_in_a_scenario(run: Run, scenario: str) -> None:
     done = run(scenario)
     assert "OVERALL: PASSED" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("scenario", REFUSED)
-def test_a_server_that_we_refuse_is_refused_in_one_line(run: Run, scenario: str) -> None:
+def test_a_server_that_violates_the_standard_is_refused_in_one_line(
+    run: Run, scenario: str
+) -> None:
     said = run(scenario).stdout
     assert REFUSED[scenario] in said
     assert "Traceback" not in said

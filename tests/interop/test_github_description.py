@@ -37,7 +37,7 @@ SOURCES = Path(__file__).parents[2] / "loadtest"
 NAME = "urn:github"
 ENTRY = Entry(RUN, ())
 AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
-# What is read of an answer, as GitHub itself gives an example of it.
+# What we read from an answer, checked with GitHub's own examples.
 READ: dict[str, TypeAdapter[Any]] = {
     "users.get_authenticated": schemas.USER,
     "issues.list_for_repo": schemas.ISSUES,
@@ -56,67 +56,69 @@ NewTracker = Callable[..., Tracker]
 
 
 class Description:
-    """GitHub's description: what each operation may be sent, and what it answers."""
+    """GitHub's description of the requests and answers of each operation."""
 
     def __init__(self, text: str) -> None:
         found = json.loads(text, object_hook=_translate)
         self._registry: Any = Registry().with_resource(NAME, DRAFT4.create_resource(found))
-        # The plainest first: `public-key` is a secret's name only where nothing else is.
+        # Paths without parameters first: `public-key` could also be the name of a secret.
         paths = sorted(found["paths"].items(), key=lambda each: each[0].count("{"))
         self._paths = [
             (re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))), methods)
             for path, methods in paths
         ]
         self.operations = {
-            _name(said): said for _, methods in self._paths for said in methods.values()
+            _name(operation): operation
+            for _, methods in self._paths
+            for operation in methods.values()
         }
 
     def check(self, call: Call) -> str:
-        """Return which operation a call was for, once both it and its answer are as described."""
-        said = self._find(call)
-        parameters = [self.resolve(each) for each in said.get("parameters", ())]
+        """Check a call and its answer against the description; return the operation."""
+        operation = self._find(call)
+        parameters = [self.resolve(each) for each in operation.get("parameters", ())]
         assert call.query.keys() <= {each["name"] for each in parameters if each["in"] == "query"}
         if call.given:
-            self._validate(call.given, _pick_schema(self.resolve(said["requestBody"])))
+            self._validate(call.given, _pick_schema(self.resolve(operation["requestBody"])))
         status, body = call.answer.status, call.answer.body
-        answers = said["responses"]
+        answers = operation["responses"]
         if str(status) in answers:
             schema = _pick_schema(self.resolve(answers[str(status)]))
-        else:  # a refusal that any operation may answer with
+        else:  # an error that every operation may return
             assert status in {401, 403, 404}
             schema = {"$ref": f"{NAME}#/components/schemas/basic-error"}
         if schema is None:
             assert body is None
         else:
             self._validate(body, schema)
-        return _name(said)
+        return _name(operation)
 
     def list_examples(self, name: str) -> list[Any]:
-        """Return what GitHub gives as examples of an operation's answers."""
+        """Return GitHub's examples of an operation's answers."""
         answers = self.operations[name]["responses"]
         (answer,) = (each for status, each in answers.items() if status in {"200", "201"})
         examples = self.resolve(answer)["content"]["application/json"]["examples"].values()
         values = [self.resolve(self.resolve(each)["value"]) for each in examples]
-        # An example may itself be there by reference.
+        # An example may itself be a reference.
         return [each.get("value", each) if isinstance(each, dict) else each for each in values]
 
     def resolve(self, found: dict[str, Any]) -> Any:
-        """Return what is there, or there by reference."""
+        """Return an object, or what its reference points to."""
         if "$ref" not in found:
             return found
         return self._registry.resolver(NAME).lookup(found["$ref"]).contents
 
     def _find(self, call: Call) -> dict[str, Any]:
         fitting = [methods for pattern, methods in self._paths if pattern.fullmatch(call.path)]
-        said: dict[str, Any] = fitting[0][call.method.lower()]
-        return said
+        operation: dict[str, Any] = fitting[0][call.method.lower()]
+        return operation
 
     def _validate(self, body: Any, schema: Any) -> None:
         Draft4Validator(schema, registry=self._registry).validate(body)
 
 
 def _translate(found: dict[str, Any]) -> dict[str, Any]:
-    """Make JSON Schema of OpenAPI 3.0's own; a field that is not described is wrong."""
+    """Translate a schema of OpenAPI 3.0 to JSON Schema; undescribed fields are wrong."""
     if isinstance(found.get("$ref"), str):
         found["$ref"] = NAME + found["$ref"]
     if isinstance(found.get("properties"), dict) and found.get("type") == "object":
@@ -124,13 +126,13 @@ def _translate(found: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [{"type": "null"}, found]} if found.pop("nullable", False) is True else found
 
 
-def _name(said: dict[str, Any]) -> str:
-    """Return an operation's name as ghapi has it."""
-    return str(said["operationId"]).replace("/", ".").replace("-", "_")
+def _name(operation: dict[str, Any]) -> str:
+    """Return the name of an operation in ghapi."""
+    return str(operation["operationId"]).replace("/", ".").replace("-", "_")
 
 
-def _pick_schema(said: dict[str, Any]) -> Any:
-    return said["content"]["application/json"]["schema"] if "content" in said else None
+def _pick_schema(body: dict[str, Any]) -> Any:
+    return body["content"]["application/json"]["schema"] if "content" in body else None
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +159,7 @@ def report(github: GithubServer, new_tracker: NewTracker) -> None:
 
 
 def report_in_vain(github: GithubServer, new_tracker: NewTracker) -> None:
-    """Report where there is no issue, where it cannot be, and with a wrong token."""
+    """Report to a missing issue, to an impossible one, and with a wrong token."""
     for changes in ({"is_pull_request": True}, {"locked": True}, {"gone": 301}, {"gone": 410}):
         github.add_issue(2, **changes)
         with pytest.raises(ReportError):
@@ -168,7 +170,7 @@ def report_in_vain(github: GithubServer, new_tracker: NewTracker) -> None:
 
 
 def keep_secrets(github: GithubServer) -> None:
-    """Make a secret, replace it, delete it, and delete it again."""
+    """Create a secret, replace it, delete it, and delete it again."""
     secrets = open_secrets(github.variables)
     for value in ("first", "second"):
         secrets.put({"LOADTEST_PASSWORD": SecretStr(value)})
@@ -177,7 +179,7 @@ def keep_secrets(github: GithubServer) -> None:
 
 
 def fetch_artifacts(github: GithubServer, settings: Settings) -> None:
-    """Fetch an artifact that is damaged, one that expires meanwhile, and one of no run."""
+    """Fetch a damaged artifact, one that expires meanwhile, and one of no run."""
     github.artifacts = [Artifact(1, 7, "loadtest-7-1", b"no zip")]
     for run_id in ("7-1", "8-1"):
         with pytest.raises(ReportError):
@@ -187,7 +189,7 @@ def fetch_artifacts(github: GithubServer, settings: Settings) -> None:
         fetch_run_artifact(settings, "7-1", settings.runs_dir)
 
 
-def test_what_we_ask_and_the_loopback_github_answers_is_as_described(
+def test_our_requests_and_the_answers_of_the_loopback_github_are_as_described(
     github: GithubServer,
     new_tracker: NewTracker,
     github_settings: Callable[..., Settings],
@@ -210,7 +212,7 @@ def test_what_we_ask_and_the_loopback_github_answers_is_as_described(
     "change",
     [{"number": "1"}, {"user": {"login": ACCOUNT}}, {"comment_count": 3}, {"labels": None}],
 )
-def test_an_answer_that_github_would_not_give_is_found(
+def test_an_answer_that_github_would_not_give_is_detected(
     github: GithubServer, description: Description, change: dict[str, Any]
 ) -> None:
     github.add_issue(1)
@@ -221,7 +223,7 @@ def test_an_answer_that_github_would_not_give_is_found(
         description.check(call._replace(answer=good._replace(body=good.body | change)))
 
 
-def test_a_request_that_github_does_not_know_is_found(
+def test_a_request_that_is_unknown_to_github_is_detected(
     github: GithubServer, description: Description
 ) -> None:
     path = f"/repos/{REPOSITORY}/issues"
@@ -236,6 +238,6 @@ def test_a_request_that_github_does_not_know_is_found(
 
 
 @pytest.mark.parametrize("name", READ)
-def test_what_github_gives_as_an_example_is_read(description: Description, name: str) -> None:
+def test_the_examples_of_github_can_be_read(description: Description, name: str) -> None:
     for example in description.list_examples(name):
         READ[name].validate_json(json.dumps(example))

@@ -1,4 +1,4 @@
-"""The whole flow against an authorization server that we did not write (npm: oidc-provider)."""
+"""The whole flow against another project's authorization server (npm: oidc-provider)."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from loadtest.state.clients import ClientStore
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
-# The package's fields have placeholders instead of labels.
+# The package's fields have placeholders, but no labels.
 PAGES = Pages(
     email_label=("css=input[name=login]",),
     password_label=("css=input[name=password]",),
@@ -36,7 +36,7 @@ PAGES = Pages(
 
 
 class Observed(BaseModel):
-    """What the server has seen so far, and the MCP sessions that are still open.
+    """What the server has seen so far, and the open MCP sessions.
 
     A grant is told by its type and by how the client authenticated.
     """
@@ -66,7 +66,7 @@ class ForeignServer(BaseModel):
 
 
 def mint(request: SignInRequest) -> tuple[Bearer, Timings]:
-    """Mint for one client: by refresh where that does, else by the browser."""
+    """Mint for one client: refresh if possible, else sign in with the browser."""
     bearers, timings = mint_pool(request, (0,), lambda _: request)
     return bearers[0], timings
 
@@ -77,7 +77,7 @@ RequestFor = Callable[..., SignInRequest]
 
 @pytest.fixture
 def serve_foreign(node: str, tmp_path: Path) -> Iterator[Serve]:
-    """Start servers that take the client authentication methods given; they end with the test."""
+    """Return a function that starts a server with these client authentication methods."""
     with ExitStack() as running:
 
         def start(*client_auth: str) -> ForeignServer:
@@ -88,7 +88,7 @@ def serve_foreign(node: str, tmp_path: Path) -> Iterator[Serve]:
 
 @contextmanager
 def run_server(node: str, log: Path, client_auth: tuple[str, ...]) -> Iterator[ForeignServer]:
-    """Run the server for the length of the block; it ends when its standard input closes."""
+    """Run the server inside the block; it ends when its standard input closes."""
     command = [node, str(Path(__file__).with_name("server.mjs")), *client_auth]
     with (
         log.open("w", encoding="utf-8") as stderr,
@@ -109,7 +109,7 @@ def run_server(node: str, log: Path, client_auth: tuple[str, ...]) -> Iterator[F
 
 
 def read_line(process: "subprocess.Popen[str]") -> str:
-    """Return the ready line; empty when the process ended, or is killed for being late."""
+    """Return the ready line; empty if the process ended, or was late and killed."""
     assert process.stdout is not None
     with ThreadPoolExecutor(1) as pool:
         line = pool.submit(process.stdout.readline)
@@ -122,7 +122,7 @@ def read_line(process: "subprocess.Popen[str]") -> str:
 
 @pytest.fixture
 def request_for(browser_choice: BrowserChoice, tmp_path: Path) -> RequestFor:
-    """Ask for a bearer of one of a server's MCP endpoints."""
+    """Return a function that builds a request for a bearer of an MCP endpoint."""
 
     def build(server: ForeignServer, path: str = "/mcp", **changes: Any) -> SignInRequest:
         environment = Environment(
@@ -169,7 +169,7 @@ def test_a_bearer_is_minted_by_registration(serve_foreign: Serve, request_for: R
     assert (seen.registrations, seen.sessions) == (1, 0)
 
 
-def test_the_second_mint_refreshes_and_the_third_too(
+def test_the_second_and_the_third_mint_refresh(
     serve_foreign: Serve, request_for: RequestFor
 ) -> None:
     server = serve_foreign()
@@ -185,7 +185,7 @@ def test_the_second_mint_refreshes_and_the_third_too(
     assert (seen.registrations, seen.sessions) == (1, 0)
 
 
-def test_a_second_sign_in_uses_the_first_ones_registration_on_another_port(
+def test_a_second_sign_in_uses_the_first_registration_with_another_port(
     serve_foreign: Serve, request_for: RequestFor
 ) -> None:
     server = serve_foreign()
@@ -197,7 +197,7 @@ def test_a_second_sign_in_uses_the_first_ones_registration_on_another_port(
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
-def test_a_given_client_mints_and_refreshes_in_the_way_that_the_server_takes(
+def test_a_given_client_mints_and_refreshes_with_the_method_of_the_server(
     serve_foreign: Serve, request_for: RequestFor, method: str
 ) -> None:
     server = serve_foreign(method)
@@ -219,7 +219,7 @@ def test_a_client_id_metadata_document_needs_no_registration(
     assert server.observe().registrations == 0
 
 
-def test_an_opaque_token_is_taken_where_no_workspace_is_to_be_found_in_it(
+def test_an_opaque_token_is_accepted_if_it_need_not_name_a_workspace(
     serve_foreign: Serve, request_for: RequestFor
 ) -> None:
     server = serve_foreign()
@@ -229,7 +229,7 @@ def test_an_opaque_token_is_taken_where_no_workspace_is_to_be_found_in_it(
     assert 0 < bearer.seconds_left() <= 600
 
 
-def test_a_resource_that_the_server_does_not_know_is_refused_in_its_own_words(
+def test_an_unknown_resource_is_refused_with_the_server_s_message(
     serve_foreign: Serve, request_for: RequestFor
 ) -> None:
     failure = refuse(request_for(serve_foreign(), "/unknown/mcp"))
@@ -238,7 +238,7 @@ def test_a_resource_that_the_server_does_not_know_is_refused_in_its_own_words(
     assert "issues no tokens for that resource" in str(failure)
 
 
-def test_an_endpoint_that_calls_itself_another_resource_is_refused_before_any_registration(
+def test_an_endpoint_with_another_resource_is_refused_before_any_registration(
     serve_foreign: Serve, request_for: RequestFor
 ) -> None:
     server = serve_foreign()
@@ -248,7 +248,7 @@ def test_an_endpoint_that_calls_itself_another_resource_is_refused_before_any_re
     assert server.observe().registrations == 0
 
 
-def test_a_wrong_password_is_told_in_the_pages_own_words(
+def test_a_wrong_password_is_reported_with_the_message_of_the_page(
     serve_foreign: Serve, request_for: RequestFor
 ) -> None:
     server = serve_foreign()
@@ -259,7 +259,7 @@ def test_a_wrong_password_is_told_in_the_pages_own_words(
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "private_key_jwt"])
-def test_a_machine_mints_as_itself_by_secret_or_by_key(
+def test_client_credentials_work_with_a_secret_and_with_a_key(
     serve_foreign: Serve, request_for: RequestFor, tmp_path: Path, method: str
 ) -> None:
     server = serve_foreign()
@@ -291,11 +291,11 @@ def test_revoking_ends_the_grant_and_deletes_the_registration(
     assert undone["client 1's registration"] == "deleted"
     seen = server.observe()
     assert (seen.revocations, seen.deletions) == (1, 1)
-    # A JWT is good until it expires: it stays here as long as it does there.
+    # A JWT is valid until it expires, so it is kept until then.
     assert read_bearers(bearer_path(request.state_dir)) == (bearer,)
 
 
-def test_a_registration_that_the_server_has_forgotten_is_made_anew_once(
+def test_a_registration_that_the_server_has_forgotten_is_repeated_once(
     serve_foreign: Serve, request_for: RequestFor
 ) -> None:
     server = serve_foreign()

@@ -1,4 +1,4 @@
-"""What we ask of Kubernetes, by its own API server and controllers (Go: k8s.io/kubernetes)."""
+"""Our objects in Kubernetes' own API server and controllers (Go: k8s.io/kubernetes)."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def put_in(where: Kubernetes, namespace: str) -> Kubernetes:
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("profile", ["smoke", "standard", "full"])
-def test_every_manifest_is_known_to_its_last_field(
+def test_every_field_of_every_manifest_is_known(
     admin: httpx.Client, namespace: str, tmp_path: Path, profile: str, scenario: str, where: str
 ) -> None:
     order = build_order(tmp_path, scenario, load_profiles()[profile])
@@ -37,7 +37,7 @@ def test_every_manifest_is_known_to_its_last_field(
 
 
 def read_as_pod(job: Manifest) -> Manifest:
-    """Return the pod that a Job would make."""
+    """Return the pod that a Job would create."""
     template = job["spec"]["template"]
     metadata = {"namespace": job["metadata"]["namespace"], "generateName": "pod-"}
     return {
@@ -49,7 +49,7 @@ def read_as_pod(job: Manifest) -> Manifest:
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_every_pod_of_ours_is_a_restricted_one(
+def test_all_our_pods_are_restricted(
     admin: httpx.Client, namespace: str, tmp_path: Path, where: str
 ) -> None:
     order = build_order(tmp_path, "sessions", load_profiles()["full"])
@@ -61,7 +61,7 @@ def test_every_pod_of_ours_is_a_restricted_one(
         create(admin, read_as_pod(each), dryRun="All")
 
 
-def test_a_pod_that_is_not_restricted_is_refused_here(
+def test_a_pod_that_is_not_restricted_is_refused(
     admin: httpx.Client, namespace: str, tmp_path: Path
 ) -> None:
     order = build_order(tmp_path, "sessions", load_profiles()["full"])
@@ -74,8 +74,6 @@ def test_a_pod_that_is_not_restricted_is_refused_here(
     assert 'violates PodSecurity "restricted:latest"' in answer.json()["message"]
 
 
-def test_the_client_s_account_is_known_to_its_last_field(
-    admin: httpx.Client, namespace: str
-) -> None:
+def test_every_field_of_the_client_s_account_is_known(admin: httpx.Client, namespace: str) -> None:
     for manifest in build_client_access("prod", put_in(FULL, namespace)):
         create(admin, manifest)

@@ -1,4 +1,4 @@
-"""A fleet asked of a real Kubernetes: what is made, by whose rights, what goes, what is refused."""
+"""Runners in a real Kubernetes: objects, rights, removal and refusals."""
 
 import os
 import time
@@ -38,7 +38,7 @@ from tests.support.waiting import HANG_SECONDS
 
 BOUNDS = Bounds(poll=0.1, close=30.0, create=0.0)
 NAME = "mcp-loadtest-prod-sessions"
-# What belongs to a fleet; its TestRun comes last.
+# The objects of a scenario; its TestRun comes last.
 COLLECTIONS = (
     *("api/v1/configmaps", "api/v1/secrets", "api/v1/serviceaccounts", "api/v1/pods"),
     "api/v1/services",
@@ -49,14 +49,14 @@ COLLECTIONS = (
 
 @pytest.fixture
 def where(namespace: str) -> Kubernetes:
-    """Say where the fleet runs."""
+    """Return where the runners run."""
     update = {"namespace": namespace, "context": "loopback", "start_seconds": 30}
     return FULL.model_copy(update=update)
 
 
 @pytest.fixture
 def rights(admin: httpx.Client, where: Kubernetes) -> Manifest:
-    """Create the client's account and give it its Role, which is returned."""
+    """Create the client's account with its Role; return the Role."""
     account, role, binding = build_client_access("prod", where)
     for manifest in (account, role, binding):
         create(admin, manifest)
@@ -72,7 +72,7 @@ def cluster(kube_api: KubeApi, where: Kubernetes, rights: Manifest) -> Iterator[
 
 @pytest.fixture
 def order(tmp_path: Path) -> Order:
-    """Order two runners of one scenario."""
+    """Return an order for two runners of one scenario."""
     logs = tuple(tmp_path / f"k6-{number}.log" for number in (1, 2))
     profile = load_profiles()["smoke"]
     return build_order(tmp_path, "sessions", profile, parallelism=2, logs=logs)
@@ -83,7 +83,7 @@ Launch = Callable[..., ClusterFleet]
 
 @pytest.fixture
 def launch(cluster: Cluster, where: Kubernetes, order: Order) -> Iterator[Launch]:
-    """Launch fleets; they are closed with the test."""
+    """Return a function that starts runners; they end with the test."""
     with ExitStack() as running:
 
         def start(
@@ -101,14 +101,14 @@ def launch(cluster: Cluster, where: Kubernetes, order: Order) -> Iterator[Launch
 
 @pytest.fixture
 def worker(kube_api: KubeApi, where: Kubernetes, tmp_path: Path) -> Iterator[Worker]:
-    """Run what acts in a cluster."""
+    """Run the operator and a node of a cluster."""
     k6 = find_k6(os.environ).path
     with run_worker(kube_api, where.namespace, k6, tmp_path / "pods") as running:
         yield running
 
 
 def list_ours(admin: httpx.Client, namespace: str) -> list[Any]:
-    """Return what there is of a fleet."""
+    """Return the objects of a scenario."""
     found = []
     for collection in COLLECTIONS:
         version, _, plural = collection.rpartition("/")
@@ -122,7 +122,7 @@ def find_test_run(admin: httpx.Client, namespace: str) -> Any:
 
 
 def await_true(is_so: Callable[[], bool]) -> None:
-    """Give the controllers the time that they take."""
+    """Wait until the controllers have done their work."""
     deadline = time.monotonic() + HANG_SECONDS
     while not is_so():
         assert time.monotonic() < deadline
@@ -134,7 +134,7 @@ def list_pods(admin: httpx.Client, namespace: str) -> list[Any]:
 
 
 def let_run(admin: httpx.Client, namespace: str, parallelism: int) -> None:
-    """Say of every pod that it runs, once they are there."""
+    """Mark every pod as running, once all exist."""
     await_true(lambda: len(list_pods(admin, namespace)) == parallelism)
     status = {"phase": "Running", "containerStatuses": [build_status({"running": {}})]}
     for pod in list_pods(admin, namespace):
@@ -143,7 +143,7 @@ def let_run(admin: httpx.Client, namespace: str, parallelism: int) -> None:
 
 
 def set_quota(admin: httpx.Client, namespace: str, **hard: str) -> None:
-    """Bound what a namespace holds, and wait until that is in force."""
+    """Set a quota of a namespace, and wait until it is in force."""
     metadata = {"name": "small", "namespace": namespace}
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata}
     create(admin, {**quota, "spec": {"hard": hard}})
@@ -158,7 +158,7 @@ def open_as(kube_api: KubeApi, where: Kubernetes, account: str) -> Cluster:
     return open_cluster(where, {"KUBECONFIG": str(config)})
 
 
-def test_what_is_made_is_owned_by_its_test_run_and_goes_with_it(
+def test_all_objects_are_owned_by_the_test_run_and_deleted_with_it(
     admin: httpx.Client, launch: Launch, where: Kubernetes
 ) -> None:
     launch()
@@ -171,7 +171,9 @@ def test_what_is_made_is_owned_by_its_test_run_and_goes_with_it(
     await_true(lambda: not list_ours(admin, where.namespace))
 
 
-def test_nothing_of_a_fleet_stays(admin: httpx.Client, launch: Launch, where: Kubernetes) -> None:
+def test_no_object_remains_after_a_run(
+    admin: httpx.Client, launch: Launch, where: Kubernetes
+) -> None:
     fleet = launch()
     take_up(admin, find_test_run(admin, where.namespace))
     await_true(lambda: len(list_pods(admin, where.namespace)) == 2)
@@ -182,7 +184,7 @@ def test_nothing_of_a_fleet_stays(admin: httpx.Client, launch: Launch, where: Ku
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("worker")
-def test_an_operator_that_makes_runners_again_does_not_keep_its_test_run(
+def test_an_operator_that_creates_runners_again_does_not_keep_its_test_run(
     admin: httpx.Client, launch: Launch, where: Kubernetes
 ) -> None:
     set_quota(admin, where.namespace, services="1")
@@ -192,7 +194,7 @@ def test_an_operator_that_makes_runners_again_does_not_keep_its_test_run(
     await_true(lambda: not list_ours(admin, where.namespace))
 
 
-def test_what_a_dead_run_left_is_removed_by_the_next(
+def test_objects_of_a_run_that_died_are_removed_by_the_next(
     admin: httpx.Client, launch: Launch, where: Kubernetes, order: Order
 ) -> None:
     for manifest in build_manifests(order, "prod", where).list():
@@ -205,7 +207,7 @@ def test_what_a_dead_run_left_is_removed_by_the_next(
     assert len(owned) == 5
 
 
-def test_what_a_run_left_that_died_before_its_test_run_is_replaced(
+def test_objects_of_a_run_that_died_before_its_test_run_are_replaced(
     admin: httpx.Client, launch: Launch, where: Kubernetes, order: Order
 ) -> None:
     *others, _ = build_manifests(order, "prod", where).list()
@@ -216,7 +218,7 @@ def test_what_a_run_left_that_died_before_its_test_run_is_replaced(
     assert not made & left
 
 
-def test_a_run_that_is_under_way_is_left_alone(
+def test_a_run_in_progress_is_not_disturbed(
     admin: httpx.Client, launch: Launch, where: Kubernetes
 ) -> None:
     launch()
@@ -227,7 +229,7 @@ def test_a_run_that_is_under_way_is_left_alone(
 
 
 def list_rights(role: Manifest) -> set[Asked]:
-    """Return what a Role grants of this scenario's objects."""
+    """Return the rights of a Role for the objects of this scenario."""
     return {
         Asked(verb, group, resource, name)
         for rule in role["rules"]
@@ -257,11 +259,11 @@ def test_the_client_has_the_rights_that_a_run_needs_and_no_others(
     await_true(lambda: Asked("get", "", "pods/log", "") in asked())
     fleet.update_bearers(read_bearers(order.bearer_file))
     fleet.close()
-    # Services are listed for their addresses' names, where a runner was not started.
+    # Services are listed only if a runner was not started, to find it by its address.
     assert asked() | {Asked("list", "", "services", "")} == list_rights(rights)
 
 
-def test_a_right_that_is_taken_away_is_told(
+def test_a_right_that_is_withdrawn_is_reported(
     admin: httpx.Client, launch: Launch, rights: Manifest
 ) -> None:
     rights["rules"] = [rule for rule in rights["rules"] if "pods" not in rule["resources"]]
@@ -283,7 +285,7 @@ def test_a_quota_that_leaves_no_room_for_runners_is_named(
     )
 
 
-def test_a_quota_that_leaves_no_room_for_our_objects_is_named_and_the_others_removed(
+def test_a_quota_that_leaves_no_room_for_our_objects_is_named_and_nothing_remains(
     admin: httpx.Client, launch: Launch, where: Kubernetes
 ) -> None:
     set_quota(admin, where.namespace, secrets="0")
@@ -293,7 +295,7 @@ def test_a_quota_that_leaves_no_room_for_our_objects_is_named_and_the_others_rem
     await_true(lambda: not list_ours(admin, where.namespace))
 
 
-def test_a_namespace_that_takes_no_such_pods_is_named_with_its_reason(
+def test_a_namespace_that_refuses_the_pods_is_named_with_its_reason(
     admin: httpx.Client, launch: Launch, where: Kubernetes
 ) -> None:
     limit = {"type": "Container", "max": {"memory": "1Gi"}}
@@ -308,7 +310,7 @@ def test_a_namespace_that_takes_no_such_pods_is_named_with_its_reason(
     )
 
 
-def test_who_may_do_nothing_is_told_what_to_have_granted(
+def test_the_error_of_a_user_without_rights_names_the_missing_permission(
     kube_api: KubeApi, launch: Launch, where: Kubernetes
 ) -> None:
     with open_as(kube_api, where, "default") as stranger, pytest.raises(K6Error) as caught:
@@ -320,7 +322,7 @@ def test_who_may_do_nothing_is_told_what_to_have_granted(
     )
 
 
-def test_credentials_that_the_cluster_does_not_know_are_told(
+def test_unknown_credentials_are_reported(
     kube_api: KubeApi, launch: Launch, where: Kubernetes
 ) -> None:
     config = kube_api.write_kubeconfig("nobody", "no such token")
@@ -330,7 +332,7 @@ def test_credentials_that_the_cluster_does_not_know_are_told(
     assert str(caught.value).startswith("context loopback refuses the credentials")
 
 
-def test_a_namespace_that_is_not_there_is_told(
+def test_a_missing_namespace_is_reported(
     kube_api: KubeApi, launch: Launch, where: Kubernetes
 ) -> None:
     config = kube_api.folder / "admin.kubeconfig"
@@ -344,7 +346,7 @@ def test_a_namespace_that_is_not_there_is_told(
     )
 
 
-def test_a_cluster_without_the_operator_is_told(
+def test_a_cluster_without_the_operator_is_reported(
     binaries: Path, launch: Launch, where: Kubernetes
 ) -> None:
     with serve_kube_api(binaries) as bare:
@@ -356,7 +358,7 @@ def test_a_cluster_without_the_operator_is_told(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("worker")
-def test_a_scenario_is_run_by_a_real_kubernetes_and_read_back_whole(
+def test_a_scenario_in_a_real_kubernetes_has_complete_results(
     serve: Callable[..., ReferenceTarget],
     cluster: Cluster,
     admin: httpx.Client,

@@ -1,4 +1,4 @@
-"""Pages before and after, as MDX and GFM themselves read them (npm: @mdx-js/mdx, remark-gfm)."""
+"""Pages before and after an update, parsed by MDX and GFM (npm: @mdx-js/mdx, remark-gfm)."""
 
 import json
 import re
@@ -68,7 +68,7 @@ MDX_PAGES = {
 
 @pytest.fixture(scope="module")
 def read(node: str) -> Iterator[Read]:
-    """Read pages in one Node process; the tree of one that does not compile is empty."""
+    """Parse pages in one Node process; a page that does not compile has an empty tree."""
     with subprocess.Popen(
         [node, HERE / "mdx.mjs"],
         stdin=subprocess.PIPE,
@@ -167,7 +167,7 @@ INDENTS = st.sampled_from(["", "", "", "  ", "    ", "\t", "> ", "- "])
 
 
 def put_in(by: str, block: str) -> str:
-    """Return the block indented, closed by a blank line: readers differ on what is lazy."""
+    """Return the block indented, with a blank line after it: parsers differ on lazy lines."""
     text = by + indent(by.replace("-", " "), block)[len(by) :]
     return text + "\n" if by else text
 
@@ -184,7 +184,7 @@ GENERATED = st.lists(st.builds(put_in, INDENTS, BLOCKS), max_size=6).map("".join
     ],
 )
 @given(st.sampled_from(["md", "mdx"]), GENERATED)
-def test_generated_pages_are_read_alike(read: Read, form: str, page: str) -> None:
+def test_generated_pages_are_parsed_alike(read: Read, form: str, page: str) -> None:
     before = read(form, page)
     assume(before)
     assert read(form, update(form, page)) == link_cells(before)

@@ -12,7 +12,7 @@ from playwright.async_api import async_playwright
 from loadtest.mint.browser.launcher import BrowserChoice, launch
 
 MODULES = Path(__file__).with_name("node_modules")
-# The newest, and an older one: nobody tells which of them GitHub has.
+# The newest version and an older one, because GitHub does not publish which it uses.
 BUNDLES = {
     "newest": MODULES / "mermaid" / "dist" / "mermaid.min.js",
     "older": MODULES / "@mermaid-js" / "tiny" / "dist" / "mermaid.tiny.js",
@@ -41,7 +41,7 @@ DRAW = """async (chart) => {
 
 
 async def draw(choice: BrowserChoice, bundle: Path, chart: str) -> dict[str, Any]:
-    """Return what is to be seen of a chart; nothing may be fetched for it."""
+    """Return what a chart shows; drawing it must send no request."""
     fetched: list[str] = []
     async with async_playwright() as playwright:
         browser = await launch(playwright, choice)
@@ -83,5 +83,5 @@ def test_mermaid_draws_every_run_of_a_chart(
     assert "Syntax error" not in drawn["words"]
 
 
-def test_the_charts_drawn_are_those_of_every_kind() -> None:
+def test_the_charts_include_every_kind() -> None:
     assert {"compared", "regressed", "hostile-history"} <= CHARTS.keys()

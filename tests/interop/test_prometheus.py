@@ -1,4 +1,4 @@
-"""What runners write to a real Prometheus adds up; its percentiles are those of wide buckets."""
+"""Runners write to a real Prometheus: counts add up, percentiles come from wide buckets."""
 
 import json
 import math
@@ -25,7 +25,7 @@ CONSTANT = Path(__file__).with_name("scripts") / "constant.js"
 CONSTANT_SECONDS = 60.0
 RUNNERS = 2
 SERIES = "k6_mcp_duration_seconds"
-# From a bucket's begin to its end: k6 asks for 1.1 at most, and gets the next root of 2.
+# Ratio of a bucket's end to its begin: k6 requests 1.1 at most, and gets the next root of 2.
 GROWTH = 2 ** (1 / 8)
 
 
@@ -36,7 +36,7 @@ def binary() -> K6Binary:
 
 
 def list_durations(path: Path) -> list[float]:
-    """Return the samples that k6 wrote one by one, in ms."""
+    """Return the single samples that k6 wrote, in ms."""
     return [ms for _, ms in read_durations(path)]
 
 
@@ -50,7 +50,7 @@ def ask_percentile(prometheus: Prometheus, share: float) -> float:
 
 
 @pytest.mark.slow
-def test_what_runners_write_adds_up_and_our_own_percentiles_are_the_closer_ones(
+def test_counts_of_runners_add_up_and_our_percentiles_are_more_exact(
     prometheus: Prometheus, binary: K6Binary, tmp_path: Path
 ) -> None:
     settings = build_settings(VUS="4", DURATION="3", **prometheus.variables)
