@@ -16,6 +16,7 @@ import mcp.client  # noqa: F401
 import pytest
 
 from loadtest.common import redaction
+from loadtest.common.secret_index import SecretIndex
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.settings import Settings
 from loadtest.context import ROOT
@@ -65,7 +66,7 @@ def _get_timeout(item: pytest.Item) -> float:
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the redactor know no secret of the test before: each is a process of its own."""
-    monkeypatch.setattr(redaction, "known", redaction.SecretIndex())
+    monkeypatch.setattr(redaction, "known", SecretIndex())
 
 
 @pytest.fixture(scope="session")

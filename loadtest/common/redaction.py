@@ -6,19 +6,18 @@ or writes text calls `redact`.
 """
 
 import contextlib
-import html
 import json
 import re
 from base64 import b64decode
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 import pydantic
+
+from loadtest.common.escapes import has_escape, locate, unescape
+from loadtest.common.secret_index import SecretIndex, Span, fold, is_word, squeeze
 
 HIDDEN = "***"
 # Names of members, in forms and in JSON, whose values are secret.
@@ -34,30 +33,14 @@ VARIABLES = re.compile(
 )
 # Shorter secrets would be found by chance in other text. One-time codes are matched as numbers.
 LEAST_SECRET = 8
-# A piece is redacted from this length on: half of a short secret, 12 characters of a long one.
-LEAST_PIECE = 8
-MOST_PIECE = 12
-LONGEST_WORD = 15
-# Pieces are found by their grams. A piece of LEAST_PIECE characters contains a whole gram that
-# starts at a multiple of STRIDE, so only these offsets are checked.
-GRAM = 5
-STRIDE = LEAST_PIECE - GRAM + 1
 # How many levels of escapes are undone: JSON in a URL in HTML.
 DEPTH = 3
 CHUNK_CHARS = 1_000_000
 
-_ESCAPE = re.compile(
-    r"(?:%[0-9a-f]{2})+|&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,8});"
-    r"|(?:\\u[0-9a-f]{4})+|\\x[0-9a-f]{2}|\\[\"'/\\bfnrt]",
-    re.IGNORECASE,
-)
 _BASE64 = re.compile(r"[\w+/-]{16,}", re.ASCII)
 _URL_ALPHABET = str.maketrans("-_", "+/")
 # A JSON web token is always redacted, known or not. The browser uses this pattern too.
 JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}")
-_CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-
-Span = tuple[int, int]
 
 
 class SecretStr(pydantic.SecretStr):
@@ -77,49 +60,6 @@ def _learn_text(secret: str) -> str:
 SecretText = Annotated[str, pydantic.AfterValidator(_learn_text)]
 
 
-@dataclass
-class SecretIndex:
-    """An index of secrets: `places` maps a gram, in squeezed lower case, to secrets and offsets."""
-
-    values: set[str] = field(default_factory=set)
-    forms: list[tuple[str, str]] = field(default_factory=list)
-    places: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    codes: set[str] = field(default_factory=set)
-
-    def add(self, form: str) -> None:
-        """Add one form of a secret to the index."""
-        folded, number = _fold(form), len(self.forms)
-        self.forms.append((form, folded))
-        for offset in range(len(folded) - GRAM + 1):
-            self.places.setdefault(folded[offset : offset + GRAM], []).append((number, offset))
-
-    def find(self, text: str) -> Iterator[Span]:
-        """Yield the spans of secrets and their pieces in folded text."""
-        places, done = self.places, 0
-        offsets = range(0, len(text) - GRAM + 1, STRIDE)
-        for at in [at for at in offsets if text[at : at + GRAM] in places]:
-            if at >= done:
-                spans = [self._extend(text, at, *place) for place in places[text[at : at + GRAM]]]
-                begin, end = max(spans, key=lambda span: span[1] - span[0])
-                if end > begin:
-                    yield begin, end
-                    done = end
-
-    def _extend(self, text: str, at: int, number: int, offset: int) -> Span:
-        """Return the span around a gram where text and secret agree; empty if it is too short."""
-        form, folded = self.forms[number]
-        begin, first = at, offset
-        while begin > 0 and first > 0 and text[begin - 1] == folded[first - 1]:
-            begin, first = begin - 1, first - 1
-        end, last = at + GRAM, offset + GRAM
-        while end < len(text) and last < len(folded) and text[end] == folded[last]:
-            end, last = end + 1, last + 1
-        least = min(MOST_PIECE, max(LEAST_PIECE, (len(form) + 1) // 2))
-        is_whole = last - first == len(form)
-        is_piece = last - first >= least and not _is_word(form[first:last])
-        return (begin, end) if is_whole or is_piece else (at, at)
-
-
 known = SecretIndex()
 
 
@@ -135,7 +75,7 @@ def learn(*secrets: str | None) -> None:
                 known.values.add(value)
                 # As it is; with spaces as in a form; as UTF-8 bytes that were read as Latin-1.
                 latin = value.encode(errors="replace").decode("latin-1")
-                for form in {_squeeze(value), value.replace(" ", "+"), _squeeze(latin)}:
+                for form in {squeeze(value), value.replace(" ", "+"), squeeze(latin)}:
                     known.add(form)
 
 
@@ -167,8 +107,8 @@ def learn_code(code: str) -> None:
 
 def is_hidable(secret: str) -> bool:
     """Return whether a secret can be distinguished from ordinary words and numbers."""
-    squeezed = _squeeze(secret)
-    return len(squeezed) >= LEAST_SECRET and not _is_word(squeezed)
+    squeezed = squeeze(secret)
+    return len(squeezed) >= LEAST_SECRET and not is_word(squeezed)
 
 
 def redact(text: str) -> str:
@@ -231,14 +171,13 @@ def _replace(path: Path, texts: Iterable[str]) -> None:
 
 def _find_spans(text: str, depth: int) -> list[Span]:
     """Return the spans of secrets in a text, also of those that are escaped or encoded."""
-    found = list(known.find(_fold(_squeeze(text))))
+    found = list(known.find(fold(squeeze(text))))
     spans = _spread(text, found) if found else []
     if known.codes:
         spans += [match.span() for match in re.finditer(r"\d+", text) if match[0] in known.codes]
-    if depth and any(mark in text for mark in "%&\\") and _ESCAPE.search(text):
-        plain = _ESCAPE.sub(lambda match: _unescape(match[0]), text)
-        inner = _find_spans(plain, depth - 1)
-        spans += _locate(text, inner) if inner else []
+    if depth and has_escape(text):
+        inner = _find_spans(unescape(text), depth - 1)
+        spans += locate(text, inner) if inner else []
     else:
         decoded: dict[str, list[Span]] = {}
         for match in _BASE64.finditer(text):
@@ -261,56 +200,9 @@ def _decode(packed: str) -> Iterator[Span]:
         digits = packed[shift:].translate(_URL_ALPHABET)
         digits = digits[: len(digits) - (len(digits) % 4 == 1)]
         text = b64decode(digits + "=" * (-len(digits) % 4)).decode("latin-1")
-        found = list(known.find(_fold(_squeeze(text))))
+        found = list(known.find(fold(squeeze(text))))
         for begin, end in _spread(text, found) if found else ():
             yield shift + begin * 4 // 3, min(len(packed), shift - (-end * 4 // 3))
-
-
-def _locate(text: str, spans: Iterable[Span]) -> list[Span]:
-    """Return spans of unescaped text as spans of the text."""
-    # From each offset in `plain` on, both texts advance equally.
-    plain, source, done = [0], [0], 0
-    for match in _ESCAPE.finditer(text):
-        at, length = match.start(), plain[-1] + match.start() - done
-        for char, width in _read_escape(match[0]):
-            plain.append(length)
-            source.append(at)
-            length, at = length + len(char), at + width
-        plain.append(length)
-        source.append(match.end())
-        done = match.end()
-
-    def find(at: int) -> int:
-        index = bisect_right(plain, at) - 1
-        return source[index] + at - plain[index]
-
-    return [(find(begin), find(end)) for begin, end in spans]
-
-
-@lru_cache(maxsize=4096)
-def _unescape(escape: str) -> str:
-    return "".join(char for char, _ in _read_escape(escape))
-
-
-def _read_escape(escape: str) -> Iterator[tuple[str, int]]:
-    """Yield the characters of an escape, each with the length of its part of the escape."""
-    kind = escape[:2].lower()
-    if kind[0] == "%":
-        octets = bytes.fromhex(escape.replace("%", ""))
-        try:
-            yield from ((char, 3 * len(char.encode())) for char in octets.decode())
-        except UnicodeDecodeError:
-            yield from ((char, 3) for char in octets.decode("latin-1"))
-    elif kind == "\\u":
-        for at in range(0, len(escape), 6):
-            yield chr(int(escape[at + 2 : at + 6], 16)), 6
-    elif kind == "\\x":
-        yield chr(int(escape[2:], 16)), 4
-    elif kind[0] == "\\":
-        yield _CONTROLS.get(kind[1], kind[1]), 2
-    else:
-        char = html.unescape(escape)
-        yield char if len(char) == 1 else "?", len(escape)
 
 
 def _pick_secret_parts(url: str) -> Iterator[str]:
@@ -319,17 +211,3 @@ def _pick_secret_parts(url: str) -> Iterator[str]:
         parts = urlsplit(url)
         rest = [parts.password or "", *re.split(r"[/?&=#;]", url.partition(parts.netloc)[2])]
         yield from (unquote(part) for part in rest if "@" not in unquote(part))
-
-
-def _is_word(text: str) -> bool:
-    is_one = text.islower() or text.isupper() or text.istitle()
-    return text.isalpha() and is_one and len(text) <= LONGEST_WORD
-
-
-def _squeeze(text: str) -> str:
-    return "".join(text.split())
-
-
-def _fold(text: str) -> str:
-    """Return lower case of the same length: only U+0130 would become two characters."""
-    return text.replace("\u0130", "I").lower()
