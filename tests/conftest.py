@@ -29,8 +29,8 @@ from loadtest.reference.server import ReferenceTarget
 from tests.support.github_server import GithubServer, serve_github
 
 EMAIL = "loadtest@novamart.example"
-# What starts a browser or a k6.
-SLOW_FIXTURES = frozenset({"binary", "browser_choice", "operator"})
+# What starts a browser or a k6; and a checkout, in which each task is a process of its own.
+SLOW_FIXTURES = frozenset({"binary", "browser_choice", "checkout", "operator"})
 
 # A shell that starts us in the background has Ctrl-C ignored, by us and by all that we start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -50,7 +50,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what drives a browser or k6 as slow, and start the longest tests first."""
+    """Mark what starts a browser, a k6 or a task as slow, and start the longest tests first."""
     for item in items:
         if not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker("slow")

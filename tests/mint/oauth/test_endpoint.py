@@ -26,7 +26,7 @@ STRANGE = Reply('{"jsonrpc":"2.0","id":99,"result":{}}', content_type=JSON)
             "ValidationError in its answer",
             None,
         ),
-        (STRANGE, "timed out", None),
+        pytest.param(STRANGE, "timed out", None, marks=pytest.mark.slow),
         (Reply(status=302, location="http://127.0.0.1:9/"), "not followed", None),
         (Reply("down", 500), "HTTP 500", 500),
         (Reply('{"error":"invalid_bearer"}', 401, content_type=JSON), "HTTP 401: invalid_be", 401),
