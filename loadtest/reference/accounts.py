@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from loadtest.errors import TargetError
-from loadtest.reference.replies import new_id
+from loadtest.reference.responses import new_id
 
 SCHEMA_VERSION = 3
 _UPGRADES = {

@@ -9,7 +9,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from loadtest.reference.accounts import Client
-from loadtest.reference.replies import Clock
+from loadtest.reference.rate_limits import Clock
 from loadtest.reference.tokens import Algorithms
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

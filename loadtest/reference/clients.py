@@ -13,7 +13,7 @@ from loadtest.reference.accounts import Client
 from loadtest.reference.assertions import ASSERTION_TYPE, Assertions, read_subject
 from loadtest.reference.deployment import Deployment
 from loadtest.reference.documents import DocumentError, fetch_client, is_document_url
-from loadtest.reference.replies import Refusal, oauth_error
+from loadtest.reference.responses import Refusal, oauth_error
 from loadtest.reference.tokens import hash_secret
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import delete, select, update
 
 from loadtest.reference.accounts import Client, Consent, Grant, Store
 from loadtest.reference.knobs import Knobs
-from loadtest.reference.replies import AccountLimits, Clock, FirstRefusals, Minute
+from loadtest.reference.rate_limits import AccountLimits, Clock, FirstRefusals, Minute
 from loadtest.reference.tokens import Keyring, hash_secret, new_secret
 
 MCP_SCOPE = "mcp:read"

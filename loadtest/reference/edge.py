@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from loadtest.reference.deployment import MCP_SCOPE, Deployment
 from loadtest.reference.discovery import build_challenge
-from loadtest.reference.replies import Refusal, rest_error
+from loadtest.reference.responses import Refusal, rest_error
 from loadtest.reference.tokens import WORKSPACE_CLAIM
 from loadtest.reference.tools import Principal, Toolbox
 

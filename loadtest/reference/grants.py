@@ -16,13 +16,7 @@ from starlette.routing import Route
 from loadtest.reference.accounts import Client, Grant, Member, User
 from loadtest.reference.clients import Clients, read_field
 from loadtest.reference.deployment import Deployment
-from loadtest.reference.replies import (
-    NO_STORE,
-    Refusal,
-    account_error,
-    new_id,
-    oauth_error,
-)
+from loadtest.reference.responses import NO_STORE, Refusal, account_error, new_id, oauth_error
 from loadtest.reference.tokens import (
     WORKSPACE_CLAIM,
     WORKSPACES_CLAIM,

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from loadtest.reference.accounts import Member, SignIn, User
 from loadtest.reference.deployment import Deployment
-from loadtest.reference.replies import Refusal, account_error, validation_error
+from loadtest.reference.responses import Refusal, account_error, validation_error
 from loadtest.reference.tokens import hash_secret, new_secret
 
 COOKIE = "better-auth.session_token"

@@ -26,7 +26,7 @@ from loadtest.reference.identity import (
     require_identity,
 )
 from loadtest.reference.registration import LOOPBACK_HOSTS
-from loadtest.reference.replies import NO_STORE, Refusal, account_error, oauth_error
+from loadtest.reference.responses import NO_STORE, Refusal, account_error, oauth_error
 from loadtest.reference.tokens import hash_secret, new_secret
 
 SIGNED_QUERY_SECONDS = 600

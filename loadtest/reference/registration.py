@@ -12,7 +12,7 @@ from starlette.routing import Route
 from loadtest.reference.accounts import Client
 from loadtest.reference.deployment import GRANT_TYPES, SCOPES, Deployment
 from loadtest.reference.identity import Body, find_identity, read_body
-from loadtest.reference.replies import NO_STORE, Refusal, new_id, oauth_error
+from loadtest.reference.responses import NO_STORE, Refusal, new_id, oauth_error
 from loadtest.reference.tokens import hash_secret, new_secret
 
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post")

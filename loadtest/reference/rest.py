@@ -11,12 +11,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from loadtest.reference.account_routes import check_password
 from loadtest.reference.accounts import Client, Entity, Grant, Member, User
 from loadtest.reference.deployment import MCP_SCOPE, Deployment
 from loadtest.reference.identity import AnyBody, CamelBody, Identity, find_identity
 from loadtest.reference.novamart import ENTITIES
-from loadtest.reference.people import check_password
-from loadtest.reference.replies import Refusal, iso_time, new_id, rest_error
+from loadtest.reference.responses import Refusal, iso_time, new_id, rest_error
 from loadtest.reference.tokens import WORKSPACE_CLAIM
 
 LOAD_TEST_CLIENT = "atlas-load-test"

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from loadtest.common.totp import Totp
+from loadtest.reference.account_routes import AccountRoutes
 from loadtest.reference.accounts import User
 from loadtest.reference.deployment import Deployment
 from loadtest.reference.identity import (
@@ -20,8 +21,7 @@ from loadtest.reference.identity import (
     read_body,
     require_identity,
 )
-from loadtest.reference.people import AccountRoutes
-from loadtest.reference.replies import Refusal, account_error
+from loadtest.reference.responses import Refusal, account_error
 from loadtest.reference.tokens import hash_secret
 
 BACKUP_CODES = 10
@@ -45,9 +45,9 @@ class CodeBody(Body):
 class SecondFactorRoutes:
     """The routes of authenticator apps."""
 
-    def __init__(self, deployment: Deployment, people: AccountRoutes) -> None:
+    def __init__(self, deployment: Deployment, accounts: AccountRoutes) -> None:
         self._deployment = deployment
-        self._people = people
+        self._accounts = accounts
 
     def routes(self) -> list[Route]:
         """Return the routes of this part."""
@@ -92,7 +92,7 @@ class SecondFactorRoutes:
                 raise Refusal(account_error(401, "INVALID_CODE", "Invalid code"))
             user.totp_enabled = True
         deployment.challenges.pop(challenge, None)
-        response = self._people.signed_in(user, body.oauth_query)
+        response = self._accounts.signed_in(user, body.oauth_query)
         response.delete_cookie(CHALLENGE_COOKIE)
         return response
 

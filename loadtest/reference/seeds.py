@@ -13,7 +13,7 @@ from loadtest.reference.accounts import Client, Entity, Member, User, Workspace
 from loadtest.reference.deployment import SCOPES, Deployment
 from loadtest.reference.novamart import ENTITIES
 from loadtest.reference.registration import AUTH_METHODS
-from loadtest.reference.replies import new_id
+from loadtest.reference.responses import new_id
 from loadtest.reference.tokens import hash_secret
 
 

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loadtest.common import files
 from loadtest.errors import TargetError
+from loadtest.reference.account_routes import AccountRoutes
 from loadtest.reference.accounts import Client, SignIn, Store, User, Workspace
 from loadtest.reference.clients import Clients
 from loadtest.reference.deployment import Deployment, Mail
@@ -37,9 +38,9 @@ from loadtest.reference.knobs import Knobs
 from loadtest.reference.novamart import open_novamart
 from loadtest.reference.oauth import AuthorizationServer
 from loadtest.reference.pages import WebPages
-from loadtest.reference.people import AccountRoutes
+from loadtest.reference.rate_limits import Clock
 from loadtest.reference.registration import Registration
-from loadtest.reference.replies import Clock, Refusal, rest_error
+from loadtest.reference.responses import Refusal, rest_error
 from loadtest.reference.rest import Rest
 from loadtest.reference.second_factor import SecondFactorRoutes
 from loadtest.reference.seeds import SeedClient, SeedUser, seed_clients, seed_user
@@ -346,14 +347,14 @@ class _Origins:
 def _build_api(deployment: Deployment) -> Starlette:
     clients = Clients(deployment)
     server = AuthorizationServer(deployment, clients)
-    people = AccountRoutes(deployment, server)
+    accounts = AccountRoutes(deployment, server)
     parts = (
         Discovery(deployment),
         Registration(deployment),
         server,
         Grants(deployment, clients),
-        people,
-        SecondFactorRoutes(deployment, people),
+        accounts,
+        SecondFactorRoutes(deployment, accounts),
         Rest(deployment),
     )
 

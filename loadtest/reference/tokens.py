@@ -13,7 +13,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from loadtest.reference.accounts import SigningKey, Store
-from loadtest.reference.replies import Clock
+from loadtest.reference.rate_limits import Clock
 
 WORKSPACE_CLAIM = "https://atlas.useatlas.dev/workspace_id"
 WORKSPACES_CLAIM = "https://atlas.useatlas.dev/workspace_ids"

@@ -12,7 +12,8 @@ from loadtest.reference import novamart
 from loadtest.reference.accounts import Client
 from loadtest.reference.deployment import Deployment
 from loadtest.reference.knobs import parse_latency
-from loadtest.reference.replies import Minute, iso_time, new_id
+from loadtest.reference.rate_limits import Minute
+from loadtest.reference.responses import iso_time, new_id
 from loadtest.reference.sql import Rows, SqlEngine, ToolError
 
 _KEPT_RESULTS = 1000

@@ -25,7 +25,7 @@ from loadtest.reference.identity import (
     start_sign_in,
 )
 from loadtest.reference.oauth import AuthorizationServer
-from loadtest.reference.replies import Refusal, account_error, iso_time
+from loadtest.reference.responses import Refusal, account_error, iso_time
 from loadtest.reference.tokens import hash_secret, new_secret
 
 PASSWORD_CHARACTERS = (8, 128)
