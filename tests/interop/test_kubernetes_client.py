@@ -281,7 +281,7 @@ def test_a_quota_that_leaves_no_room_for_runners_is_named(
     fault = find_fault(fleet)
     assert fault.startswith(
         f"namespace {where.namespace} has no quota left (quota: small, requested: pods=1, used: "
-        "pods=1, limited: pods=1): see `kubectl --context loopback describe quota"
+        "pods=1, limited: pods=1): check `kubectl --context loopback describe quota"
     )
 
 
@@ -305,8 +305,8 @@ def test_a_namespace_that_refuses_the_pods_is_named_with_its_reason(
     fleet = launch()
     take_up(admin, find_test_run(admin, where.namespace))
     assert find_fault(fleet) == (
-        f"namespace {where.namespace} takes no runners (maximum memory usage per Container is "
-        "1Gi, but limit is 4Gi): have it allow them, or use another one"
+        f"namespace {where.namespace} does not accept the runners (maximum memory usage per "
+        "Container is 1Gi, but limit is 4Gi): have this changed, or use another namespace"
     )
 
 
@@ -317,8 +317,8 @@ def test_the_error_of_a_user_without_rights_names_the_missing_permission(
         launch(stranger)
     assert str(caught.value) == (
         "context loopback does not let you list testruns in namespace "
-        f"{where.namespace}: have it granted, until `kubectl --context loopback auth can-i list "
-        f"testruns.k6.io -n {where.namespace}` says yes"
+        f"{where.namespace}: ask for this permission, then check it with `kubectl --context "
+        f"loopback auth can-i list testruns.k6.io -n {where.namespace}`"
     )
 
 
@@ -341,8 +341,8 @@ def test_a_missing_namespace_is_reported(
     with open_cluster(nowhere, variables) as cluster, pytest.raises(K6Error) as caught:
         launch(cluster, nowhere)
     assert str(caught.value) == (
-        "context loopback has no namespace nowhere: make it by `kubectl --context loopback create "
-        "namespace nowhere`, or name another one"
+        "context loopback has no namespace nowhere: create it with `kubectl --context loopback "
+        "create namespace nowhere`, or configure another one"
     )
 
 
@@ -387,7 +387,7 @@ def test_a_runner_that_is_not_started_is_named_by_its_service(
     launch: Launch, worker: Worker
 ) -> None:
     worker.unreached = {f"{NAME}-2"}
-    assert find_fault(launch()).startswith("runner 2 of 2 was not started (Timed out): see that ")
+    assert find_fault(launch()).startswith("runner 2 of 2 was not started (Timed out): let the ")
 
 
 @pytest.mark.slow
@@ -405,6 +405,6 @@ def test_a_runner_may_read_the_fresh_bearer_and_no_other_secret(
     watch(fleet, lambda _: told in log.read_text(encoding="utf-8"))
     fleet.stop()
     assert fleet.look() == (RunnerState(1, "ended", EXIT_INTERRUPTED),)
-    said = log.read_text(encoding="utf-8")
-    assert "another: 403" in said
-    assert "canary" not in said
+    text = log.read_text(encoding="utf-8")
+    assert "another: 403" in text
+    assert "canary" not in text

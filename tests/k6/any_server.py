@@ -1,4 +1,4 @@
-"""An MCP server that is not NovaMart: the official SDK's, with tools of a test's choice."""
+"""An MCP server of the official SDK, with the tools that a test chooses."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 @dataclass(frozen=True)
 class AnyTool:
-    """A tool by its input schema, and what it answers: a text, or one that reports a failure."""
+    """A tool with its input schema and its answer: a text, or a failure with a text."""
 
     schema: Mapping[str, Any]
     answer: str = "fine"
@@ -27,7 +27,7 @@ class AnyTool:
 
 @dataclass
 class AnyServer:
-    """Serves tools on a loopback port for the length of a block.
+    """Serves tools on a loopback port inside a block.
 
     `called` keeps their arguments, `openers` the `Authorization` of each session's first request.
     """
@@ -66,7 +66,7 @@ class AnyServer:
 
     @property
     def open_sessions(self) -> int:
-        """Sessions that are open now."""
+        """The number of open sessions."""
         return len(self._manager._server_instances)
 
     async def _serve(self) -> None:
@@ -80,7 +80,7 @@ class AnyServer:
         await self._manager.handle_request(scope, receive, send)
 
     async def _list(self, _ctx: Any, params: Any) -> types.ListToolsResult:
-        """List one tool a page."""
+        """List one tool per page."""
         names = list(self.tools)
         index = int(params.cursor) if params is not None and params.cursor else 0
         page = [self._describe(name) for name in names[index : index + 1]]

@@ -17,7 +17,7 @@ ENTRIES = sorted(SCRIPTS.glob("*.js"))
 
 
 def run_k6(binary: K6Binary, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run k6 with the variables given and PATH alone."""
+    """Run k6 with only PATH and the given variables."""
     return subprocess.run(
         [str(binary.path), *arguments],
         env={"PATH": os.environ["PATH"], "HOME": str(HERE), **variables},
@@ -34,11 +34,11 @@ def test_k6_accepts_each_entry_script_and_its_options(script: Path, binary: K6Bi
 
 
 @pytest.mark.parametrize("script", ENTRIES, ids=lambda path: path.name)
-def test_an_entry_script_is_options_and_exec(script: Path) -> None:
+def test_an_entry_script_has_at_most_40_lines(script: Path) -> None:
     assert len(script.read_text(encoding="utf-8").splitlines()) <= 40
 
 
-def test_only_one_module_reads_the_environment_and_nothing_is_imported_from_afar() -> None:
+def test_one_module_reads_the_environment_and_one_writes_to_the_log() -> None:
     for script in SCRIPTS.rglob("*.js"):
         text = script.read_text(encoding="utf-8")
         assert ("__ENV[" in text) == (script.name == "env.js"), script
@@ -49,7 +49,7 @@ def test_only_one_module_reads_the_environment_and_nothing_is_imported_from_afar
 
 
 @pytest.mark.parametrize("name", ["replies.js", "mix.js", "protocol.js"])
-def test_the_library_does_as_its_own_tests_say(name: str, binary: K6Binary, echo_url: str) -> None:
+def test_the_scripts_that_test_the_library_pass(name: str, binary: K6Binary, echo_url: str) -> None:
     done = run_k6(
         *(binary, "run", "--quiet", "--no-usage-report", "--include-system-env-vars"),
         str(HERE / name),
@@ -117,7 +117,7 @@ def test_a_missing_or_malformed_variable_is_refused_by_name(
         ("tools", {"DURATION": "9", "LIMIT_SECONDS": "8"}, "LIMIT_SECONDS is 8, asked for 9"),
     ],
 )
-def test_what_is_over_the_environments_limits_is_refused_by_k6_too(
+def test_the_scripts_too_refuse_what_exceeds_the_limits_of_the_environment(
     script: str, changes: dict[str, str], words: str, binary: K6Binary, tmp_path: Path
 ) -> None:
     bearer = tmp_path / "bearer.json"
@@ -143,7 +143,7 @@ def test_what_is_over_the_environments_limits_is_refused_by_k6_too(
         '{"tools": {"a": {"weight": 1, "arguments": []}}}',
     ],
 )
-def test_a_table_of_tools_that_is_none_is_refused(
+def test_a_malformed_table_of_tools_is_refused(
     content: str, binary: K6Binary, tmp_path: Path
 ) -> None:
     table = tmp_path / "tools.json"
@@ -169,7 +169,7 @@ def test_a_table_of_tools_that_is_none_is_refused(
         '{"version": 2, "bearers": []}',
     ],
 )
-def test_a_bearer_file_that_is_not_one_is_refused_without_quoting_it(
+def test_a_malformed_bearer_file_is_refused_and_not_quoted(
     content: str, binary: K6Binary, tmp_path: Path
 ) -> None:
     bearer = tmp_path / "bearer.json"

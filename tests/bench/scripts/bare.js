@@ -1,4 +1,4 @@
-// The least that a k6 script can do: post a constant body and look at the status.
+// The smallest k6 script: posts a constant body and checks the status.
 import http from 'k6/http';
 
 export const options = { vus: Number(__ENV.VUS), duration: `${__ENV.DURATION}s` };

@@ -1,4 +1,4 @@
-// Samples of which every percentile is known: all are 100 ms.
+// Samples whose percentiles are known: all are 100 ms.
 import { Trend } from 'k6/metrics';
 
 const duration = new Trend('mcp_duration', true);

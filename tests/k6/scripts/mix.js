@@ -1,4 +1,4 @@
-// The mix is reproducible and keeps its weights.
+// The tool mix is reproducible and follows its weights.
 import { check } from 'k6';
 import * as env from '../../../k6/lib/env.js';
 import { buildMix } from '../../../k6/lib/mix.js';
@@ -15,7 +15,7 @@ export default function mix() {
   const calls = draw(1, 0, 10000);
   for (const { tool, weight } of pools) {
     const share = calls.filter((call) => call.tool === tool).length / calls.length;
-    check(share, { [`${tool} keeps its weight`]: (it) => Math.abs(it - weight / 100) < 0.02 });
+    check(share, { [`${tool} has its weight`]: (it) => Math.abs(it - weight / 100) < 0.02 });
   }
   const used = new Set(calls.map((call) => call.tail));
   const all = pools.flatMap((pool) => pool.arguments);
@@ -23,6 +23,6 @@ export default function mix() {
   const text = (list) => list.map((call) => call.tail).join();
   const first = text(draw(1, 0, 50));
   check(text(draw(1, 0, 50)), { 'the same seed gives the same calls': (it) => it === first });
-  check(text(draw(1, 1, 50)), { 'another VU makes other calls': (it) => it !== first });
+  check(text(draw(1, 1, 50)), { 'another VU gets other calls': (it) => it !== first });
   check(text(draw(2, 0, 50)), { 'another seed gives other calls': (it) => it !== first });
 }

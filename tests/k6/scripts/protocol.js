@@ -1,4 +1,4 @@
-// Which revision is spoken with which target: clients that only say what a target would answer.
+// Which revision is used with which target, tested with fake clients.
 import { check } from 'k6';
 import encoding from 'k6/encoding';
 import { buildCall } from '../../../k6/lib/mcp.js';
@@ -12,7 +12,7 @@ const refused = (code, data) => ['http_400', { error: { code, data } }];
 const unsupported = (...supported) => refused(-32022, { supported });
 const handshake = { initialize: initialized('2025-11-25') };
 
-// What is asked for; the target's answers, by method; what is found or said.
+// The requested revision; the target's answers by method; the negotiated revision or the error.
 const CASES = [
   ['auto', { 'server/discover': discovered('2026-07-28'), ...handshake }, '2026-07-28'],
   ['auto', { 'server/discover': discovered('2025-11-25'), ...handshake }, '2025-11-25'],
@@ -56,7 +56,7 @@ const CASES = [
     'the probe of the target failed at initialize: unauthorized'],
 ];
 
-// A client that is answered as told, and keeps what was opened and closed.
+// A fake client with these answers; it logs what was opened and closed.
 function buildFake(answers, log) {
   return (protocol) => {
     const opening = protocol === '2026-07-28' ? 'server/discover' : 'initialize';
@@ -93,7 +93,7 @@ export default function protocol() {
   const { headers, tail } = buildCall('2026-07-28', 'listEntities', { filter: 'x' });
   const { params } = JSON.parse(`{"id":1${tail}`);
   check(params._meta, {
-    'a stateless call carries its envelope': (meta) =>
+    'a stateless call contains its metadata': (meta) =>
       meta['io.modelcontextprotocol/protocolVersion'] === '2026-07-28' &&
       meta['io.modelcontextprotocol/clientInfo'].name === 'mcp-loadtest' &&
       typeof meta['io.modelcontextprotocol/clientCapabilities'] === 'object',

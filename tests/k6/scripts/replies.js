@@ -1,4 +1,4 @@
-// Replies of every shape and what the client makes of them; the fast way and the full parse agree.
+// Replies of every shape and their outcomes; the fast check and the full parse agree.
 import http from 'k6/http';
 import { check } from 'k6';
 import { buildCall } from '../../../k6/lib/mcp.js';
@@ -31,7 +31,7 @@ const CASES = [
   ['one event', 200, event(answer(OK)), 'ok'],
   ['id last', 200, event(tail), 'ok'],
   ['CRLF', 200, `event: message\r\ndata: ${answer(OK)}\r\n\r\n`, 'ok'],
-  ['CR alone', 200, `data: ${answer(OK)}\r\r`, 'ok'],
+  ['only CR', 200, `data: ${answer(OK)}\r\r`, 'ok'],
   ['no event field', 200, `data: ${answer(OK)}\n\n`, 'ok'],
   ['no space after the colon', 200, `data:${answer(OK)}\n\n`, 'ok'],
   ['an event id', 200, `id: 1\nevent: message\ndata: ${answer(OK)}\n\n`, 'ok'],
@@ -46,11 +46,11 @@ const CASES = [
   ['a comment after', 200, `${event(answer(OK))}: ping\n\n`, 'ok'],
   ['an empty event before', 200, `id: 0\nretry: 10\ndata:\n\n${event(answer(OK))}`, 'ok'],
   ['garbage in an event before', 200, `${event('{"jsonrpc":')}${event(answer(OK))}`, 'ok'],
-  ["another request's answer before", 200, event(answer(OK, 8)) + event(answer(OK)), 'ok'],
+  ["an answer to another request before", 200, event(answer(OK, 8)) + event(answer(OK)), 'ok'],
   ["the server's own request of the same id before", 200, event(request) + event(answer(OK)), 'ok'],
-  ["the server's own request of the same id alone", 200, event(request), 'unparseable'],
-  ['a notification alone', 200, event(notification), 'unparseable'],
-  ['comments alone', 200, ': ping\n\n: ping\n\n', 'unparseable'],
+  ["the server's own request of the same id only", 200, event(request), 'unparseable'],
+  ['a notification only', 200, event(notification), 'unparseable'],
+  ['comments only', 200, ': ping\n\n: ping\n\n', 'unparseable'],
   ['a tool error after a notification', 200,
     event(notification) + event(answer(failure('{"code":"forbidden"}'))), 'tool_error:forbidden'],
   ['an error after a notification', 200, event(notification) + event(error), 'rpc_error'],
@@ -101,7 +101,7 @@ const CASES = [
     'tool_error:other'],
   ['a tool error in plain text', 200, event(answer(failure('MCP error -32602: no such tool'))),
     'tool_error:-32602'],
-  ['a tool error of no known code', 200, event(answer(failure('{"code":"made_up"}'))),
+  ['a tool error with an unknown code', 200, event(answer(failure('{"code":"made_up"}'))),
     'tool_error:other'],
   ['a quota', 200, event(answer(failure('{"code":"rate_limited","retry_after":9}'))),
     'rate_limited'],
@@ -115,8 +115,8 @@ const CASES = [
   ['an id inside the result', 200,
     '{"jsonrpc":"2.0","result":{"content":[{"text":"x"}],"jsonrpc":"2.0","id":7}}', 'unparseable'],
   ['no version', 200, '{"id":7,"result":{"content":[]}}', 'unparseable'],
-  ['a result that is no object', 200, '{"jsonrpc":"2.0","id":7,"result":"ok"}', 'unparseable'],
-  ['garbage in good clothes', 200,
+  ['a result that is not an object', 200, '{"jsonrpc":"2.0","id":7,"result":"ok"}', 'unparseable'],
+  ['invalid JSON that looks valid', 200,
     '{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text" "text":"x"}]}}', 'unparseable'],
   ['a cut-off answer', 200, event(answer(OK).slice(0, -6)), 'unparseable'],
   ['an unfinished event', 200, `data: ${answer(OK)}\n`, 'unparseable'],
@@ -127,24 +127,24 @@ const CASES = [
   ['no bearer', 401, '{"error":"invalid_bearer"}', 'unauthorized'],
   ['a lost session', 404, '{"jsonrpc":"2.0","id":null,"error":{}}', 'http_404'],
   ['too many requests', 429, '', 'rate_limited'],
-  ['a full house', 503, '{"error": "too_many_sessions"}', 'capacity'],
+  ['all sessions taken', 503, '{"error": "too_many_sessions"}', 'capacity'],
   ['an outage', 503, '{"error":"region_unavailable"}', 'http_503'],
   ['a redirect', 307, '', 'http_307'],
-  ['a status of no name', 418, '', 'http_other'],
+  ['an unlisted status', 418, '', 'http_other'],
 ];
 
-// The same in the stateless era, where a reply may say more of itself.
+// The same in the stateless era, where a result has a type.
 const typed = (resultType) => answer({ ...OK, resultType });
 const refusal = (code, id = 7) => JSON.stringify({ jsonrpc: '2.0', id, error: { code, message: '' } });
 const STATELESS_CASES = [
   ['complete', 200, typed('complete'), 'ok'],
   ['complete, as an event', 200, event(typed('complete')), 'ok'],
-  ['no word of its type', 200, answer(OK), 'ok'],
-  ['input wanted', 200, typed('input_required'), 'incomplete'],
-  ['input wanted, as an event', 200, event(typed('input_required')), 'incomplete'],
-  ['input wanted, without content', 200, answer({ resultType: 'input_required' }), 'incomplete'],
-  ['a type of no known name', 200, typed('task'), 'incomplete'],
-  ['a type that is no name', 200, typed(null), 'incomplete'],
+  ['no type', 200, answer(OK), 'ok'],
+  ['input required', 200, typed('input_required'), 'incomplete'],
+  ['input required, as an event', 200, event(typed('input_required')), 'incomplete'],
+  ['input required, without content', 200, answer({ resultType: 'input_required' }), 'incomplete'],
+  ['an unknown type', 200, typed('task'), 'incomplete'],
+  ['a type that is not a string', 200, typed(null), 'incomplete'],
   ['an empty type', 200, typed(''), 'incomplete'],
   ['a type in an escaped key', 200,
     answer(OK).replace('}]}', '}],"result\\u0054ype":"input_required"}'), 'incomplete'],
@@ -156,7 +156,7 @@ const STATELESS_CASES = [
   ['a tool error', 200, answer(failure('{"code":"forbidden"}', { resultType: 'complete' })),
     'tool_error:forbidden'],
   ['bad arguments', 400, refusal(-32602), 'rpc_error'],
-  ['a method that is none', 404, refusal(-32601), 'rpc_error'],
+  ['an unknown method', 404, refusal(-32601), 'rpc_error'],
   ['a refusal before the id was read', 400, refusal(-32020, null), 'rpc_error'],
   ['a refusal without an id', 400, refusal(-32020, undefined), 'rpc_error'],
   ["another request's refusal", 400, refusal(-32020, 8), 'http_400'],
@@ -165,22 +165,22 @@ const STATELESS_CASES = [
   ['an outage', 503, refusal(-32603), 'http_503'],
 ];
 
-function judge(cases, stateless) {
-  const ways = {
+function checkCases(cases, stateless) {
+  const classifiers = {
     parsed: (response) => classify(response, readAnswer(response, 7), stateless),
     fast: (response) => classifyCall(response, 7, newCall(), stateless),
   };
   for (const [name, status, body, expected] of cases) {
     const headers = { 'X-Status': String(status) };
-    for (const [way, judgeBy] of Object.entries(ways)) {
-      const outcome = judgeBy(http.post(__ENV.ECHO_URL, body, { headers }));
-      const says = `${name}: ${way} says ${expected}`;
-      if (!check(outcome, { [says]: (it) => it === expected })) console.error(says, outcome);
+    for (const [kind, classifier] of Object.entries(classifiers)) {
+      const outcome = classifier(http.post(__ENV.ECHO_URL, body, { headers }));
+      const title = `${name}: ${kind} returns ${expected}`;
+      if (!check(outcome, { [title]: (it) => it === expected })) console.error(title, outcome);
     }
   }
 }
 
-// Replies that look right in part: whatever is done to one, the fast way says what the parse says.
+// Replies that are partly right: whatever the change, the fast check and the full parse agree.
 const PIECES = ['"id":8', '"id":7', '"id":"7"', '"jsonrpc":"1.0"', '"error":{}', '"error":null']
   .concat(['"method":"x"', '"result":{}', '"result":{"isError":true}', '"result":[]', '"isError":true'])
   .concat(['"isError":false', '"isError":"true"', '"is\\u0045rror":true', '"resultType":"task"'])
@@ -195,7 +195,7 @@ function vary() {
   const random = buildRandom(1, 1);
   const pick = (list) => list[Math.floor(random() * list.length)];
   let oks = 0;
-  const call = newCall(); // one for all: what it keeps of an answer must not speak for the next
+  const call = newCall(); // one for all: what it keeps of an answer must not affect the next
   for (let index = 0; index < VARIATIONS; index += 1) {
     let body = pick(BASES);
     for (let times = Math.floor(random() * 3); times > 0; times -= 1) body = change(body, random, pick);
@@ -206,14 +206,14 @@ function vary() {
     const parsed = classify(response, readAnswer(response, id), stateless);
     const fast = classifyCall(response, id, call, stateless);
     oks += parsed === 'ok';
-    const agree = { 'the fast way says what the parse says': (it) => it === parsed };
+    const agree = { 'the fast check and the full parse agree': (it) => it === parsed };
     if (!check(fast, agree)) console.error(parsed, fast, body);
   }
   check(call, { 'an answer was kept': ({ after }) => after !== null });
-  check(oks, { 'both kinds are among them': (it) => it > 100 && it < VARIATIONS - 100 });
+  check(oks, { 'there are ok answers and others': (it) => it > 100 && it < VARIATIONS - 100 });
 }
 
-// Puts a piece before or after a member, or takes a character away.
+// Inserts a piece before or after a member, or removes a character.
 function change(body, random, pick) {
   const places = [...body].map((it, index) => (it === '{' || it === ',' ? index : -1));
   const place = pick(places.filter((index) => index >= 0)) + 1;
@@ -223,8 +223,8 @@ function change(body, random, pick) {
 }
 
 export default function replies() {
-  judge(CASES, false);
-  judge(STATELESS_CASES, true);
+  checkCases(CASES, false);
+  checkCases(STATELESS_CASES, true);
   vary();
   check(parseEvents('data: a\ndata: b\n\n: c\n\ndata\n\n'), {
     'lines of data are joined': (events) => events.length === 2 && events[0] === 'a\nb',
