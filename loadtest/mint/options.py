@@ -7,7 +7,7 @@ from loadtest.common.parsing import parse_count
 from loadtest.config.models import Via
 from loadtest.errors import UsageError
 
-WAYS: tuple[Via, ...] = get_args(Via)
+MINT_GRANT_TYPES: tuple[Via, ...] = get_args(Via)
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ def parse_options(
     slow: str | None = None,
 ) -> MintOptions:
     """Read the options as typed; raise UsageError naming the one that is wrong."""
-    if via is not None and via not in WAYS:
-        raise UsageError(f"--via {via}: there are {', '.join(WAYS)}")
+    if via is not None and via not in MINT_GRANT_TYPES:
+        raise UsageError(f"--via {via}: there are {', '.join(MINT_GRANT_TYPES)}")
     return MintOptions(
-        via=next((way for way in WAYS if way == via), None),
+        via=next((name for name in MINT_GRANT_TYPES if name == via), None),
         ttl_seconds=_parse_seconds("--ttl", ttl),
         min_ttl_seconds=_parse_seconds("--min-ttl", min_ttl),
         headed=headed,

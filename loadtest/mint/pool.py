@@ -26,7 +26,7 @@ MACHINE_VARIABLES = ("LOADTEST_CLIENT_ID", "LOADTEST_ISSUER")
 
 
 @dataclass(frozen=True)
-class Order:
+class MintRequest:
     """What to mint: for which endpoint and how long, and whom to tell."""
 
     settings: Settings
@@ -57,24 +57,24 @@ class Order:
         return build_mask(self.settings.variables)
 
 
-def mint_slots(order: Order, slots: tuple[int, ...]) -> tuple[dict[int, Bearer], Timings]:
+def mint_slots(request: MintRequest, slots: tuple[int, ...]) -> tuple[dict[int, Bearer], Timings]:
     """Mint a bearer for each slot of the pool; return them and where the time went."""
     began = time.monotonic()
-    via: str = order.options.via or order.settings.environment.via
-    if via == "auto" and _serves_machines_alone(order):
+    via: str = request.options.via or request.settings.environment.via
+    if via == "auto" and _offers_client_credentials_only(request):
         via = "client-credentials"
     if via in {"auto", "browser"}:
-        client = _build_client(order)
+        client = _build_client(request)
         return mint_pool(
             client,
             slots,
-            lambda lacking: _build_sign_in(order, client, lacking),
+            lambda lacking: _build_sign_in(request, client, lacking),
             refresh=via == "auto",
         )
     if len(slots) > 1:
         raise ConfigError(f"--via {via} gives one and the same client: a pool needs the browser")
     # No browser, and but for `session` nobody to sign in.
-    bearer = _mint_by_session(order) if via == "session" else _mint_as_machine(order, via)
+    bearer = _mint_by_session(request) if via == "session" else _mint_without_user(request, via)
     return {slots[0]: bearer}, Timings(total_seconds=time.monotonic() - began)
 
 
@@ -102,15 +102,15 @@ def mint_pool(
     return bearers, timings
 
 
-def _build_client(order: Order) -> ClientRequest:
-    settings = order.settings
+def _build_client(request: MintRequest) -> ClientRequest:
+    settings = request.settings
     return ClientRequest(
-        mcp_url=order.mcp_url,
+        mcp_url=request.mcp_url,
         environment=settings.environment,
         workspace_id=settings.credentials.workspace_id,
-        tell=order.tell,
-        hide=order.hide,
-        call=order.call,
+        tell=request.tell,
+        hide=request.hide,
+        call=request.call,
         state_dir=settings.state_dir,
         client_id=settings.find_variable("LOADTEST_CLIENT_ID"),
         client_secret=settings.find_secret("LOADTEST_CLIENT_SECRET"),
@@ -118,19 +118,21 @@ def _build_client(order: Order) -> ClientRequest:
     )
 
 
-def _build_sign_in(order: Order, client: ClientRequest, slots: tuple[int, ...]) -> "SignInRequest":
+def _build_sign_in(
+    request: MintRequest, client: ClientRequest, slots: tuple[int, ...]
+) -> "SignInRequest":
     from loadtest.mint.browser.launcher import find_choice
     from loadtest.mint.browser.session import SignInRequest
     from loadtest.mint.oauth.registration import register_with_session
 
-    settings = order.settings
+    settings = request.settings
     email, password = _find_user(settings)
     environment = settings.environment
     registers = client.client_id is None and environment.client_metadata_url is None
 
     def register(slots: tuple[int, ...], scope: str | None) -> None:
         if environment.provision == "novamart" and registers:
-            who = (order.base_url, email, password)
+            who = (request.base_url, email, password)
             second_factor = find_second_factor(settings)
             register_with_session(client, *who, slots, scope, second_factor=second_factor)
 
@@ -143,8 +145,8 @@ def _build_sign_in(order: Order, client: ClientRequest, slots: tuple[int, ...]) 
         browser=find_choice(settings.browser_record),
         totp_secret=settings.credentials.totp_secret,
         sign_in_origins=settings.find_sign_in_origins(),
-        headed=order.options.headed,
-        slow_ms=order.options.slow_ms,
+        headed=request.options.headed,
+        slow_ms=request.options.slow_ms,
     )
 
 
@@ -156,9 +158,9 @@ def _find_user(settings: Settings) -> tuple[str, SecretStr]:
     return who.email, who.password
 
 
-def _serves_machines_alone(order: Order) -> bool:
+def _offers_client_credentials_only(request: MintRequest) -> bool:
     """Return whether the server offers client credentials alone, where we have such a client."""
-    settings = order.settings
+    settings = request.settings
     secrets = ("LOADTEST_CLIENT_SECRET", "LOADTEST_CLIENT_KEY_FILE")
     if not all(map(settings.find_variable, MACHINE_VARIABLES)) or not any(
         map(settings.find_variable, secrets)
@@ -167,31 +169,31 @@ def _serves_machines_alone(order: Order) -> bool:
     if any(found.refresh_token for found in ClientStore(settings.state_dir).read().values()):
         return False  # somebody has signed in there
     from loadtest.mint.oauth.discovery import discover
-    from loadtest.mint.oauth.exchange import MACHINES_ALONE
+    from loadtest.mint.oauth.exchange import CLIENT_CREDENTIALS_ONLY
 
     try:
-        discover(order.mcp_url)
+        discover(request.mcp_url)
     except MintError as failure:
-        return failure.reason == MACHINES_ALONE
+        return failure.reason == CLIENT_CREDENTIALS_ONLY
     return False
 
 
-def _mint_as_machine(order: Order, via: str) -> Bearer:
+def _mint_without_user(request: MintRequest, via: str) -> Bearer:
     from loadtest.mint.oauth.non_interactive import (
         MachineClient,
         mint_by_client_credentials,
         take_given,
     )
 
-    settings = order.settings
+    settings = request.settings
     workspace_id = settings.credentials.workspace_id
     endpoint = Endpoint(
-        order.mcp_url,
+        request.mcp_url,
         settings.environment,
         workspace_id,
-        order.tell,
-        hide=order.hide,
-        call=order.call,
+        request.tell,
+        hide=request.hide,
+        call=request.call,
     )
     if via == "given":
         given = settings.find_secret("LOADTEST_BEARER")
@@ -211,26 +213,26 @@ def _mint_as_machine(order: Order, via: str) -> Bearer:
     return mint_by_client_credentials(endpoint, client)
 
 
-def _mint_by_session(order: Order) -> Bearer:
+def _mint_by_session(request: MintRequest) -> Bearer:
     """Sign in over HTTP and have the target mint (wire contract, "Self-mint")."""
-    email, password = _find_user(order.settings)
-    workspace_id = order.settings.credentials.workspace_id
+    email, password = _find_user(request.settings)
+    workspace_id = request.settings.credentials.workspace_id
     if workspace_id is None:
         raise ConfigError("there is no workspace yet: type `inv provision` first")
     least, most = SELF_MINT_TTL_SECONDS
-    ttl_seconds = order.options.ttl_seconds or min(
-        most, max(least, round(order.needed_seconds) + 1)
+    ttl_seconds = request.options.ttl_seconds or min(
+        most, max(least, round(request.needed_seconds) + 1)
     )
     if not least <= ttl_seconds <= most:
         raise ConfigError(f"--ttl must be from {least} to {most} seconds")
     with open_session(
-        order.base_url,
+        request.base_url,
         email,
         password,
         workspace_id,
-        order.tell,
-        second_factor=find_second_factor(order.settings),
-        hide=order.hide,
+        request.tell,
+        second_factor=find_second_factor(request.settings),
+        hide=request.hide,
     ) as accounts:
         minted = accounts.self_mint(ttl_seconds)
     if minted is None:
@@ -241,7 +243,7 @@ def _mint_by_session(order: Order) -> Bearer:
     return Bearer(
         access_token=bearer,
         expires_at=time.time() + ttl_seconds,
-        mcp_url=order.mcp_url,
+        mcp_url=request.mcp_url,
         scope=str(reply.get("scope", "")),
         via="session",
         workspace_id=workspace_id,

@@ -10,7 +10,7 @@ from loadtest.config.settings import Settings, check_hosted
 from loadtest.context import Chain
 from loadtest.errors import BusyError, LoadtestError, MintError
 from loadtest.github.workflow_commands import build_mask
-from loadtest.mint.options import WAYS, MintOptions
+from loadtest.mint.options import MINT_GRANT_TYPES, MintOptions
 from loadtest.state.bearers import (
     SPARE_SECONDS,
     Bearer,
@@ -23,7 +23,10 @@ from loadtest.state.bearers import (
 from loadtest.state.mint_lock import lock_state
 
 if TYPE_CHECKING:
-    from loadtest.mint.oauth.revocation import Undone
+    from loadtest.mint.oauth.revocation import RevocationResult
+
+if TYPE_CHECKING:
+    pass
 
 
 def mint(chain: Chain, settings: Settings, options: MintOptions, *, print_claims: bool) -> None:
@@ -59,12 +62,12 @@ def ensure_bearers(
             if options.via not in {None, "auto"}
             or slot not in bearers
             or bearers[slot].seconds_left() < needed_seconds
-            or not _came_by(bearers[slot], options.via or settings.environment.via)
-            or not _is_for(chain, settings, bearers[slot])
+            or not _has_grant_type(bearers[slot], options.via or settings.environment.via)
+            or not _matches_target(chain, settings, bearers[slot])
         )
         if not lacking:
             return tuple(bearers.values()), False
-        made = _mint_anew(chain, settings, options, lacking, needed_seconds)
+        made = _mint_new(chain, settings, options, lacking, needed_seconds)
         pool = tuple(bearer for _, bearer in sorted({**bearers, **made}.items()))
         write_bearers(bearer_path(settings.state_dir), pool)
     short_seconds = needed_seconds - find_soonest(pool).seconds_left()
@@ -79,7 +82,7 @@ def ensure_bearers(
     return pool, True
 
 
-def _came_by(bearer: Bearer, via: str) -> bool:
+def _has_grant_type(bearer: Bearer, via: str) -> bool:
     return via in {"auto", bearer.via} or (via == "browser" and bearer.via == "refresh")
 
 
@@ -99,16 +102,17 @@ def renew_bearers(
         bearers = read_bearers(bearer_path(settings.state_dir))
         if needed_seconds is not None and find_soonest(bearers).seconds_left() > needed_seconds:
             return bearers
-        way = bearers[0].via
-        options = MintOptions(via=next((via for via in WAYS if via == way != "browser"), "auto"))
+        earlier = bearers[0].via
+        named = (via for via in MINT_GRANT_TYPES if via == earlier and via != "browser")
+        options = MintOptions(via=next(named, "auto"))
         slots = tuple(range(len(bearers)))
-        made = _mint_anew(chain, settings, options, slots, needed_seconds or SPARE_SECONDS)
+        made = _mint_new(chain, settings, options, slots, needed_seconds or SPARE_SECONDS)
         pool = tuple(bearer for _, bearer in sorted(made.items()))
         write_bearers(bearer_path(settings.state_dir), pool)
     return pool
 
 
-def _is_for(chain: Chain, settings: Settings, bearer: Bearer) -> bool:
+def _matches_target(chain: Chain, settings: Settings, bearer: Bearer) -> bool:
     """Return whether the bearer was minted for this target and workspace.
 
     A reference target that is not up yet is given the benefit of the doubt: it takes its old
@@ -121,21 +125,23 @@ def _is_for(chain: Chain, settings: Settings, bearer: Bearer) -> bool:
     return base_url is None or bearer.mcp_url == settings.build_mcp_url(base_url, workspace_id)
 
 
-def _mint_anew(
+def _mint_new(
     chain: Chain,
     settings: Settings,
     options: MintOptions,
     slots: tuple[int, ...],
     needed_seconds: float,
 ) -> dict[int, Bearer]:
-    from loadtest.mint.pool import Order, mint_slots
+    from loadtest.mint.pool import MintRequest, mint_slots
 
     base_url = chain.open_target(settings)
     mcp_url = settings.build_mcp_url(base_url, settings.credentials.workspace_id)
-    order = Order(settings, options, mcp_url, needed_seconds, lambda text: chain.say("mint", text))
-    made, timings = mint_slots(order, slots)
+    request = MintRequest(
+        settings, options, mcp_url, needed_seconds, lambda text: chain.say("mint", text)
+    )
+    made, timings = mint_slots(request, slots)
     chain.sign_ins += bool(timings.browser_seconds)
-    ways = ", ".join(dict.fromkeys(bearer.via for bearer in made.values()))
+    grant_types = ", ".join(dict.fromkeys(bearer.via for bearer in made.values()))
     count = f"{len(made)} bearers" if len(made) > 1 else "made"
     split = (
         f" (browser {timings.browser_seconds:.1f}, pages {timings.pages_seconds:.1f}, "
@@ -144,10 +150,8 @@ def _mint_anew(
         else ""
     )
     minutes = find_soonest(tuple(made.values())).seconds_left() / 60
-    chain.say(
-        "mint",
-        f"{count} by {ways} in {timings.total_seconds:.1f} s{split}, good for {minutes:.0f} min",
-    )
+    took = f"in {timings.total_seconds:.1f} s{split}"
+    chain.say("mint", f"{count} by {grant_types} {took}, good for {minutes:.0f} min")
     return made
 
 
@@ -175,23 +179,23 @@ def revoke_after(chain: Chain, settings: Settings) -> None:
     """
     try:
         if not settings.environment.revoke_after:
-            _say_left(chain, settings)
+            _report_left(chain, settings)
             return
         chain.hold(settings)
-        undone = _revoke(chain, settings)
+        results = _revoke(chain, settings)
     except BusyError:  # what is on disk is another run's
         return
     except LoadtestError as failure:
         exit_code = chain.ending.exit_code or failure.exit_code
         chain.ending.fail(exit_code, f"not all was revoked after the run: {failure}")
         return
-    lasting = [thing.what for thing in undone if thing.state == "stays" and thing.lasts]
+    lasting = [thing.what for thing in results if thing.state == "stays" and thing.lasts]
     if lasting and chain.ending.exit_code == 0:
         reason = f"not revoked after the run: {', '.join(lasting)}"
         chain.ending.fail(MintError.exit_code, reason)
 
 
-def _say_left(chain: Chain, settings: Settings) -> None:
+def _report_left(chain: Chain, settings: Settings) -> None:
     """Say in numbers what the run leaves on a hosted server."""
     from loadtest.state.clients import ClientStore
 
@@ -222,7 +226,7 @@ def _find_minted_files(settings: Settings) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def _revoke(chain: Chain, settings: Settings) -> "tuple[Undone, ...]":
+def _revoke(chain: Chain, settings: Settings) -> "tuple[RevocationResult, ...]":
     """Revoke what is on disk, and say of each thing what became of it."""
     from loadtest.mint.oauth.revocation import count, revoke_all
     from loadtest.target.rest_client import find_second_factor, open_session
@@ -244,13 +248,13 @@ def _revoke(chain: Chain, settings: Settings) -> "tuple[Undone, ...]":
             hide=build_mask(settings.variables),
         )
     with lock_state(settings.state_dir):
-        undone = revoke_all(
+        results = revoke_all(
             settings.state_dir,
             given_secret=settings.find_secret("LOADTEST_CLIENT_SECRET"),
             open_owner=open_owner,
             tell=tell,
         )
-    for thing in undone:
+    for thing in results:
         tell(thing.describe())
-    tell(", ".join(count(undone)))
-    return undone
+    tell(", ".join(count(results)))
+    return results

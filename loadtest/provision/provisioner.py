@@ -29,7 +29,7 @@ from loadtest.state.credentials import (
     TOTP_SECRET,
     WORKSPACE_ID,
     CredentialsFile,
-    Known,
+    KnownUser,
 )
 from loadtest.state.quotas import MOST_REQUESTS_PER_MINUTE, ensure_quota
 from loadtest.state.removal import (
@@ -222,7 +222,7 @@ class Provisioner:
             clock=self.clock,
         )
 
-    def sign_in(self, accounts: Accounts, known: Known) -> SecretStr | None:
+    def sign_in(self, accounts: Accounts, known: KnownUser) -> SecretStr | None:
         """Sign in with the known password that the server accepts; keep only that one."""
         for password in known.passwords:
             if accounts.sign_in(known.email, password):
@@ -280,7 +280,7 @@ class Provisioner:
         places.put({NEXT: password})
         return password
 
-    def discard_password(self, known: Known) -> None:
+    def discard_password(self, known: KnownUser) -> None:
         """Delete a password that was invented for a user that the server did not make."""
         if known.passwords:
             return

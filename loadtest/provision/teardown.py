@@ -17,7 +17,7 @@ from loadtest.provision.records import (
 )
 from loadtest.state.bearers import BEARER_FILE
 from loadtest.state.clients import CLIENTS_FILE
-from loadtest.state.credentials import EMAIL, NEXT, PASSWORD, TOTP_SECRET, WORKSPACE_ID, Known
+from loadtest.state.credentials import EMAIL, NEXT, PASSWORD, TOTP_SECRET, WORKSPACE_ID, KnownUser
 from loadtest.state.removal import (
     STATE_FILES,
     TARGET_FILES,
@@ -110,7 +110,7 @@ class _Teardown(Provisioner):
         """Return whether the user's file holds a secret."""
         return bool(parse_env_file(self.file.path).keys() & {PASSWORD, NEXT, TOTP_SECRET})
 
-    def remove_workspaces(self, accounts: Accounts, known: Known) -> Iterator[ProvisionStep]:
+    def remove_workspaces(self, accounts: Accounts, known: KnownUser) -> Iterator[ProvisionStep]:
         """Remove the workspace that we made, with its data; check that it is gone."""
         for found in accounts.list_workspaces(known.email):
             what = f"workspace {found['id']} with its data"

@@ -18,7 +18,7 @@ CLIENTS_FILE = "clients.json"
 CLIENTS_VERSION = 1
 
 
-class Client(BaseModel):
+class ClientInformation(BaseModel):
     """A client information response (RFC 7591, section 3.2.1), whole; these members matter here."""
 
     model_config = ConfigDict(extra="allow")
@@ -45,7 +45,7 @@ class Client(BaseModel):
         return httpx2.BasicAuth(quote_plus(self.client_id), quote_plus(secret)), members
 
 
-class Remembered(BaseModel):
+class StoredClient(BaseModel):
     """What outlives a flow.
 
     `metadata` is the authorization server's (RFC 8414); `mcp_url` and `audience` are what the
@@ -54,7 +54,7 @@ class Remembered(BaseModel):
     (RFC 7592).
     """
 
-    client: Client
+    client: ClientInformation
     issuer: str | None = None
     given: bool = False
     refresh_token: SecretText | None = Field(default=None, repr=False)
@@ -66,7 +66,7 @@ class Remembered(BaseModel):
     management_token: SecretText | None = Field(default=None, repr=False)
 
 
-class _Slot(Remembered):
+class _Slot(StoredClient):
     slot: int
 
 
@@ -79,22 +79,22 @@ class ClientStore:
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / CLIENTS_FILE
 
-    def read(self) -> dict[int, Remembered]:
+    def read(self) -> dict[int, StoredClient]:
         """Return what is remembered, by slot."""
         if not self.path.exists():
             return {}
         check_private(self.path, MintError, "delete it and mint again")
         entries = read_valid(self.path, CLIENTS_VERSION, _SLOTS, MintError, "clients")
-        return {entry.slot: Remembered.model_validate(dict(entry)) for entry in entries}
+        return {entry.slot: StoredClient.model_validate(dict(entry)) for entry in entries}
 
-    def find(self, slot: int, given_client_id: str | None) -> Remembered | None:
+    def find(self, slot: int, given_client_id: str | None) -> StoredClient | None:
         """Return what the slot holds for the client that is used now: a given one, or our own."""
         found = self.read().get(slot)
         if found is None or found.given != (given_client_id is not None):
             return None
         return found if given_client_id in {None, found.client.client_id} else None
 
-    def keep(self, slot: int, remembered: Remembered | None) -> None:
+    def keep(self, slot: int, remembered: StoredClient | None) -> None:
         """Replace one slot; None forgets it."""
         slots = self.read()
         slots.pop(slot, None)

@@ -24,7 +24,7 @@ REFERENCE_EMAIL = "loadtest@novamart.example"
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownUser:
     """What is known of the user; `passwords` are worth trying, the likeliest first.
 
     `typed` is the password that a variable gives and that still counts. `totp_secret` is of the
@@ -48,7 +48,7 @@ class CredentialsFile:
         self._variables = {} if settings.is_reference() else settings.variables
         self.path = settings.credentials_file
 
-    def read(self) -> Known:
+    def read(self) -> KnownUser:
         """Return what file and variables say now, which may differ from when settings were read."""
         settings = self._settings
         kept = parse_env_file(self.path)
@@ -70,7 +70,7 @@ class CredentialsFile:
         passwords = dict.fromkeys(text for text in candidates if text)
         workspace_id = self._variables.get(WORKSPACE_ID) or kept.get(WORKSPACE_ID)
         totp_secret = self._variables.get(TOTP_SECRET) or kept.get(TOTP_SECRET)
-        return Known(
+        return KnownUser(
             email=email,
             passwords=tuple(SecretStr(text) for text in passwords),
             workspace_id=workspace_id or settings.credentials.workspace_id,

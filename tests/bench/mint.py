@@ -20,7 +20,7 @@ from loadtest.errors import LoadtestError
 from loadtest.mint.browser.launcher import BrowserChoice, find_choice, launch
 from loadtest.mint.oauth.request import Timings
 from loadtest.mint.options import MintOptions
-from loadtest.mint.pool import Order, mint_slots
+from loadtest.mint.pool import MintRequest, mint_slots
 from loadtest.provision.provisioner import provision
 from loadtest.state.bearers import bearer_path
 from loadtest.state.clients import ClientStore
@@ -43,8 +43,8 @@ class Place:
     def mint(self, via: Via) -> Timings:
         """Mint anew; raises MintError where that fails."""
         mcp_url = self.settings.build_mcp_url(self.api_url, self.settings.credentials.workspace_id)
-        order = Order(self.settings, MintOptions(via=via), mcp_url, 60, lambda _: None)
-        return mint_slots(order, (0,))[1]
+        request = MintRequest(self.settings, MintOptions(via=via), mcp_url, 60, lambda _: None)
+        return mint_slots(request, (0,))[1]
 
 
 @contextmanager

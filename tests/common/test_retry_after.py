@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.common.http import open_async_client, open_client
 from loadtest.common.retry_after import wait_out
-from loadtest.mint.oauth.transport import PatientTransport
+from loadtest.mint.oauth.transport import RetryTransport
 from tests.support.hostile_server import HostileServer, Request, send_json
 
 SECONDS = 60.0
@@ -22,7 +22,7 @@ def get(url: str, tell: Tell) -> httpx2.Response:
 
 def get_async(url: str, tell: Tell) -> httpx2.Response:
     async def ask() -> httpx2.Response:
-        async with open_async_client(SECONDS, transport=PatientTransport(tell)) as client:
+        async with open_async_client(SECONDS, transport=RetryTransport(tell)) as client:
             return await client.get(url)
 
     return asyncio.run(ask())

@@ -286,9 +286,9 @@ def test_revoking_ends_the_grant_and_deletes_the_registration(
     request = request_for(server)
     bearer, _ = mint(request)
     write_bearers(bearer_path(request.state_dir), [bearer])
-    undone = {each.what: each.state for each in revoke_all(request.state_dir)}
-    assert undone["client 1's refresh token"] == "revoked"
-    assert undone["client 1's registration"] == "deleted"
+    results = {each.what: each.state for each in revoke_all(request.state_dir)}
+    assert results["client 1's refresh token"] == "revoked"
+    assert results["client 1's registration"] == "deleted"
     seen = server.observe()
     assert (seen.revocations, seen.deletions) == (1, 1)
     # A JWT is valid until it expires, so it is kept until then.

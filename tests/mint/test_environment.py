@@ -20,7 +20,7 @@ from loadtest.mint.options import MintOptions
 from loadtest.mint.stage import ensure_bearers, renew_bearers, revoke, revoke_after
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import bearer_path, parse_claims, write_bearers
-from loadtest.state.clients import Client, ClientStore, Remembered
+from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
 from tests.support.waiting import HANG_SECONDS
 
 Serve = Callable[..., ReferenceTarget]
@@ -81,7 +81,7 @@ def test_a_refresh_token_that_a_run_could_not_revoke_fails_it(
     serve: Serve, provisioned: Provisioned, chain: Chain
 ) -> None:
     settings = change(provisioned(serve(account_limits=False)), revoke_after=True)
-    remembered = Remembered(client=Client(client_id="unknown"), refresh_token="r")
+    remembered = StoredClient(client=ClientInformation(client_id="unknown"), refresh_token="r")
     ClientStore(settings.state_dir).keep(0, remembered)
     chain.ending.exit_code = 99
     revoke_after(chain, settings)
@@ -98,8 +98,8 @@ def test_what_a_run_leaves_is_said_in_numbers(
     settings = change(provisioned(serve(account_limits=False)), via="session")
     ensure_bearers(chain, settings, LEAST)
     for slot in range(2):
-        client = Client(client_id=f"client-{slot}")
-        remembered = Remembered(client=client, refresh_token="r")
+        client = ClientInformation(client_id=f"client-{slot}")
+        remembered = StoredClient(client=client, refresh_token="r")
         ClientStore(settings.state_dir).keep(slot, remembered)
     chain.sign_ins = 1
     revoke_after(chain, settings)

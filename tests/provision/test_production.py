@@ -14,7 +14,7 @@ from loadtest.config.env_file import parse_env_file
 from loadtest.errors import ConfigError, LoadtestError, ProvisionError
 from loadtest.provision.provisioner import render_credentials
 from loadtest.reference.seeds import SeedUser
-from loadtest.state.clients import Client, ClientStore, Remembered
+from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
 from loadtest.state.credentials import CredentialsFile
 from loadtest.target.rest_client import Accounts, OneTimeCodeError, SecondFactor
 from tests.support.github_server import GithubServer
@@ -85,7 +85,7 @@ def register(here: Place) -> str:
         accounts.ensure_workspace(EMAIL, settings.credentials.workspace_id)
         endpoint = f"{here.gate.url}/api/auth/oauth2/register"
         client_id: str = accounts.register_client_with_session(endpoint, metadata)["client_id"]
-    remembered = Remembered(client=Client(client_id=client_id))
+    remembered = StoredClient(client=ClientInformation(client_id=client_id))
     ClientStore(settings.state_dir).keep(0, remembered)
     return client_id
 

@@ -11,7 +11,7 @@ from loadtest.config.loading import load_settings
 from loadtest.errors import ConfigError, ProvisionError
 from loadtest.provision.records import was_verified
 from loadtest.reference.seeds import SeedUser
-from loadtest.state.clients import Client, ClientStore, Remembered
+from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
 from loadtest.target.mcp_client import QUOTA_WAITS
 from loadtest.target.rest_client import Accounts, open_session
 from tests.provision.gate import Side
@@ -261,7 +261,7 @@ def test_the_quota_of_a_client_registered_with_the_session_is_raised(place: Make
     with Accounts(here.gate.url, print) as nobody:
         foreign = nobody.register_client_with_session(endpoint, metadata)
     for slot, each in enumerate((ours, foreign)):
-        remembered = Remembered(client=Client(client_id=each["client_id"]))
+        remembered = StoredClient(client=ClientInformation(client_id=each["client_id"]))
         ClientStore(settings.state_dir).keep(slot, remembered)
 
     def read_quota_steps() -> list[str]:

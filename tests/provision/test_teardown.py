@@ -9,7 +9,7 @@ from sqlalchemy import delete
 from loadtest.errors import ProvisionError, TargetError
 from loadtest.reference.accounts import Entity, Member, SignIn, User, Workspace
 from loadtest.reference.seeds import SeedUser
-from loadtest.state.clients import Client, ClientStore, Remembered
+from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
 from tests.support.github_server import REPOSITORY, GithubServer
 
 from .conftest import EMAIL, Place
@@ -134,7 +134,7 @@ def test_without_a_known_password_teardown_does_not_sign_in(place: Make, path: s
 def test_teardown_first_revokes_what_mint_left(place: Make) -> None:
     here = place()
     here.provision()
-    remembered = Remembered(client=Client(client_id="a-client"), refresh_token="r")
+    remembered = StoredClient(client=ClientInformation(client_id="a-client"), refresh_token="r")
     ClientStore(here.settings.state_dir).keep(0, remembered)
     code, out, err = here.run("--teardown")
     assert code == ProvisionError.exit_code

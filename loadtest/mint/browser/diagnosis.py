@@ -13,7 +13,7 @@ from loadtest.errors import MintError
 from loadtest.mint.browser.failure_capture import describe_url, redact
 from loadtest.mint.browser.locators import Controls, are_shown
 from loadtest.mint.browser.page_events import PageEvents, find_error
-from loadtest.mint.browser.page_messages import REMEDIES, WORDS, parse_oauth_error, squeeze
+from loadtest.mint.browser.page_messages import MESSAGES, REMEDIES, parse_oauth_error, squeeze
 
 if TYPE_CHECKING:
     from playwright.async_api import Error, Page
@@ -75,7 +75,7 @@ class Diagnosis:
         self._names = names
         self._origins = None if origins is None else origins | set(names.sign_in_origins)
 
-    async def raise_came_back(self, reason: str, sent: str) -> NoReturn:
+    async def raise_returned_form(self, reason: str, sent: str) -> NoReturn:
         """Raise for a form that asks again for what it was given."""
         said = await self._read_message()
         if said:
@@ -203,7 +203,7 @@ class Diagnosis:
 
     def find_reason(self, words: str, otherwise: str | None) -> str | None:
         """Return the cause that a message of the page names."""
-        known = (name for name, pattern in WORDS if pattern.search(words))
+        known = (name for name, pattern in MESSAGES if pattern.search(words))
         return self._find_configured_reason(words) or next(known, otherwise)
 
     def build_error(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Of how many failed sign-ins the pages are kept.
 MOST_KEPT = 10
 _KEPT = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[a-z-]+\.(?:txt|png)")
-EVIDENCE_SECONDS = 12.0
+CAPTURE_SECONDS = 12.0
 READ_MS = 3_000
 PICTURE_MS = 5_000
 _QUERY = re.compile(r"(?<=[\w/])[?#][^\s\"'<>]*=[^\s\"'<>]*")
@@ -58,7 +58,7 @@ def describe_url(url: str) -> str:
     return re.sub(r"[^/]{40,}", "…", re.split(r"[?#]", url, maxsplit=1)[0])
 
 
-async def keep_evidence(page: "Page", folder: Path, step: str, secrets: Iterable[str]) -> Path:
+async def capture_failure(page: "Page", folder: Path, step: str, secrets: Iterable[str]) -> Path:
     """Keep the page's text, and a masked picture where one can be taken; return the text's file.
 
     Holds whatever became of the page: one that crashed, closed or moves on leaves a shorter text.
@@ -67,7 +67,7 @@ async def keep_evidence(page: "Page", folder: Path, step: str, secrets: Iterable
     stem = ensure_private_dir(folder) / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{step}"
     text, picture = "the page is gone: nothing could be read", None
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(EVIDENCE_SECONDS):
+        async with asyncio.timeout(CAPTURE_SECONDS):
             text = await _read(page)
             picture = await _photograph(page, hidden)
     kept = stem.with_name(stem.name + ".txt")

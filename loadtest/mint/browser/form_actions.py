@@ -63,7 +63,7 @@ class FormActions:
         """Type the e-mail where the page asks for it alone, and send it."""
         self._progress.step = "sign-in"
         if self._progress.email_sent:
-            await self._diagnosis.raise_came_back("unknown_account", "e-mail was")
+            await self._diagnosis.raise_returned_form("unknown_account", "e-mail was")
         await self._type(email, self._email)
         self._progress.email_sent = True
         self._progress.sent_on = self._events.documents
@@ -76,7 +76,7 @@ class FormActions:
         """Type the password, and the e-mail where there is a field for it, and send both."""
         self._progress.step = "sign-in"
         if self._progress.password_sent or self._progress.passwords >= PASSWORD_TRIES:
-            await self._diagnosis.raise_came_back("wrong_password", "e-mail and password were")
+            await self._diagnosis.raise_returned_form("wrong_password", "e-mail and password were")
         # A second page may only show the e-mail that the first one took.
         if email and (not self._progress.email_sent or await email.is_editable()):
             await self._fill(email, self._email)
@@ -93,7 +93,7 @@ class FormActions:
                 "the page asks for a one-time code: set LOADTEST_TOTP_SECRET", "totp_required"
             )
         if self._progress.codes >= CODE_TRIES:
-            await self._diagnosis.raise_came_back("wrong_totp", "one-time code was")
+            await self._diagnosis.raise_returned_form("wrong_totp", "one-time code was")
         code = await self._take_code()
         self._progress.codes += 1
         self._progress.sent_on = self._events.documents

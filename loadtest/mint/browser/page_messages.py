@@ -15,7 +15,7 @@ NOT_A_WORKSPACE = re.compile(
 )
 
 # What the words of a page mean; the first that fits counts.
-WORDS: tuple[tuple[str, re.Pattern[str]], ...] = (
+MESSAGES: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "account_locked",
         re.compile(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from loadtest.common.redaction import SecretStr, learn
 from loadtest.errors import BrowserError, MintError
 from loadtest.mint.browser.driver import run
-from loadtest.mint.browser.failure_capture import keep_evidence
+from loadtest.mint.browser.failure_capture import capture_failure
 from loadtest.mint.browser.launcher import BrowserChoice, answered, open_browser
 from loadtest.mint.browser.sign_in import SignInFlow
 from loadtest.mint.oauth.authorization_code import mint_slot
@@ -143,7 +143,7 @@ class SignInBrowser:
             if failure.reason in {"browser_gone", "rate_limited"}:
                 raise
             folder = request.state_dir / "failures"
-            kept = await keep_evidence(page, folder, failure.step or "sign-in", sign_in.secrets)
+            kept = await capture_failure(page, folder, failure.step or "sign-in", sign_in.secrets)
             raise MintError(
                 f"{failure.message}; the page is kept in {kept}",
                 failure.step,

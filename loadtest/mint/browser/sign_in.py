@@ -114,10 +114,10 @@ class SignInFlow:
 
     async def _turn(self) -> bool:
         """Do what the page asks for; False when it asks for nothing that we know."""
-        if not await self._is_asked():
+        if not await self._is_known_control_shown():
             return self._events.is_answered()
         controls = self._controls
-        if self._is_plain() and (whole := await self._find_form()):
+        if self._may_send_at_once() and (whole := await self._find_form()):
             await self._actions.send_password(*whole, controls.password)
             return True
         approve, picker, overlay, complaint = await are_shown(
@@ -135,7 +135,7 @@ class SignInFlow:
         elif whole := await self._find_form():
             await self._actions.send_password(*whole, controls.password)
         else:
-            return await self._do_the_rarer()
+            return await self._act_on_single_field()
         return True
 
     async def _find_form(self) -> "tuple[ElementHandle, ElementHandle] | None":
@@ -145,12 +145,12 @@ class SignInFlow:
         )
         return (emails[0], passwords[0]) if emails and passwords else None
 
-    def _is_plain(self) -> bool:
+    def _may_send_at_once(self) -> bool:
         """Return whether a whole form may be sent without looking at what else is there."""
         configured = self._names.steps or "dismiss_buttons" in self._names.model_fields_set
         return not (configured or self._progress.password_sent or self._progress.stumbles)
 
-    async def _do_the_rarer(self) -> bool:
+    async def _act_on_single_field(self) -> bool:
         """Do what pages ask for that hold neither a whole form nor a decision."""
         controls = self._controls
         email, password, new_password, totp, any_email, any_password = await are_shown(
@@ -173,12 +173,13 @@ class SignInFlow:
             return False
         return True
 
-    async def _is_asked(self) -> bool:
+    async def _is_known_control_shown(self) -> bool:
         """Wait until the page asks for something known; give up when it rests without."""
         following = self._names.steps[self._progress.steps : self._progress.steps + 1]
-        return (await self._events.first_of(self._rest(any(step.press for step in following))))[0]
+        waiting = self._wait_for_known_control(at_once=any(step.press for step in following))
+        return (await self._events.first_of(waiting))[0]
 
-    async def _rest(self, at_once: bool) -> None:
+    async def _wait_for_known_control(self, *, at_once: bool) -> None:
         """End when something known is there; raise when the page stays without."""
         events = self._events
         while True:

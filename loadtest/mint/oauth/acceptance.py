@@ -15,7 +15,7 @@ from loadtest.mint.oauth.request import (
     REQUEST_SECONDS,
     SESSION_HEADER,
     Endpoint,
-    Grant,
+    IssuedToken,
     build_initialize,
     build_mcp_headers,
     build_requests_after_initialize,
@@ -30,14 +30,14 @@ NOT_OF_THE_RESOURCE = frozenset({"offline_access", "openid", "profile", "email"}
 TELL_SKEW_SECONDS = 5.0
 
 
-def accept(endpoint: Endpoint, grant: Grant) -> Bearer:
+def accept_token(endpoint: Endpoint, grant: IssuedToken) -> Bearer:
     """Verify what the flow was given."""
     with open_client(REQUEST_SECONDS) as http:
-        return check_grant(endpoint, grant, http)
+        return check_token(endpoint, grant, http)
 
 
-def check_grant(
-    endpoint: Endpoint, grant: Grant, http: httpx2.Client, *, taken: bool = False
+def check_token(
+    endpoint: Endpoint, grant: IssuedToken, http: httpx2.Client, *, taken: bool = False
 ) -> Bearer:
     """Verify the token by its issuer's keys and return it as a bearer; raise MintError if not.
 
@@ -100,7 +100,7 @@ def list_tools(mcp_url: str, access_token: SecretStr, http: httpx2.Client) -> ht
 
 
 def _verify(
-    endpoint: Endpoint, grant: Grant, http: httpx2.Client, *, taken: bool
+    endpoint: Endpoint, grant: IssuedToken, http: httpx2.Client, *, taken: bool
 ) -> Mapping[str, Any] | None:
     """Return the claims of a JWT; None for an opaque token, where the environment allows one."""
     jwks_uri = grant.metadata.get("jwks_uri")

@@ -14,12 +14,12 @@ from mcp.shared.auth import (
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.config.models import parse_origin
 from loadtest.errors import MintError
-from loadtest.mint.oauth.acceptance import accept
+from loadtest.mint.oauth.acceptance import accept_token
 from loadtest.mint.oauth.callback import Callback, listen
 from loadtest.mint.oauth.challenge import ask_endpoint
 from loadtest.mint.oauth.exchange import Exchange
 from loadtest.mint.oauth.request import UNKNOWN_CLIENT, ClientRequest, build_client_metadata
-from loadtest.mint.oauth.sdk import FixedScope, open_sdk_client, take_grant
+from loadtest.mint.oauth.sdk import FixedScope, open_sdk_client, take_token
 from loadtest.mint.oauth.storage import SlotStorage
 from loadtest.state.bearers import Bearer
 from loadtest.state.clients import ClientStore
@@ -30,7 +30,7 @@ SignIn = Callable[[str, Callback, frozenset[str]], Awaitable[None]]
 STEP_UPS = 2
 
 
-class _WantsScopeError(Exception):
+class _InsufficientScopeError(Exception):
     """The endpoint refuses the token for want of scope; `scope` is what was asked for and more."""
 
     def __init__(self, scope: str, refusal: MintError) -> None:
@@ -60,7 +60,7 @@ async def mint_slot(request: ClientRequest, slot: int, sign_in: SignIn) -> Beare
         is_ours = storage.remembered is not None and request.client_id is None
         try:
             return await _run_flow(request, storage, exchange, sign_in, scope)
-        except _WantsScopeError as wanting:
+        except _InsufficientScopeError as wanting:
             if not step_ups:
                 raise wanting.refusal from None
             step_ups -= 1
@@ -95,15 +95,15 @@ async def _run_flow(
         async with open_sdk_client(request.tell, exchange) as client:
             answer = await ask_endpoint(client, request.mcp_url, provider, exchange, request.call)
             try:
-                grant = take_grant(request, provider, exchange, answer)
+                grant = take_token(request, provider, exchange, answer)
             except MintError as refusal:
                 asked_for = provider.context.client_metadata.scope
                 wanted = extract_scope_from_www_auth(answer) or exchange.refusal_scope
                 wider = union_scopes(asked_for, wanted)
                 if refusal.code != "insufficient_scope" or wider is None or wider == asked_for:
                     raise
-                raise _WantsScopeError(wider, refusal) from None
-    bearer = accept(request, grant)
+                raise _InsufficientScopeError(wider, refusal) from None
+    bearer = accept_token(request, grant)
     storage.keep_origin(request.mcp_url, grant.audience)
     return bearer
 

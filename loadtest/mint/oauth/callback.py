@@ -21,7 +21,7 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</
 
 
 @dataclass(frozen=True)
-class Answer:
+class AuthorizationResponse:
     """What the authorization server sent to the redirect URI (RFC 6749 4.1.2, RFC 9207)."""
 
     state: str
@@ -37,7 +37,9 @@ class Callback:
     def __init__(self, port: int) -> None:
         self.redirect_uri = f"http://127.0.0.1:{port}{CALLBACK_PATH}"
         self._state: str | None = None
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[AuthorizationResponse] = (
+            asyncio.get_running_loop().create_future()
+        )
 
     def expect(self, authorization_url: str) -> None:
         """Take the `state` to wait for from the URL that the browser is about to open."""
@@ -59,7 +61,7 @@ class Callback:
         code = _first(query, "code")
         learn(code)
         self.answer.set_result(
-            Answer(
+            AuthorizationResponse(
                 state=state,
                 code=code,
                 iss=_first(query, "iss"),

@@ -16,10 +16,10 @@ from loadtest.mint.oauth.callback import CALLBACK_PATH
 from loadtest.mint.oauth.challenge import ask_endpoint
 from loadtest.mint.oauth.exchange import Exchange
 from loadtest.mint.oauth.sdk import open_sdk_client
-from loadtest.mint.oauth.storage import Unkept
+from loadtest.mint.oauth.storage import NullStorage
 
 # Exists nowhere: with a client at hand the SDK registers none.
-NOBODY = OAuthClientInformationFull(client_id="discovery")
+PLACEHOLDER_CLIENT = OAuthClientInformationFull(client_id="discovery")
 # Nobody listens: any loopback port belongs to a native client (RFC 8252, section 7.3).
 REDIRECT_URI = f"http://127.0.0.1{CALLBACK_PATH}"
 
@@ -29,7 +29,7 @@ class Discovered:
     """The authorization server, and its clock minus ours in seconds.
 
     `registration_endpoint` is None where the metadata name none.
-    `authorization_url` is where a browser would be sent, were `NOBODY` a client of that server.
+    `authorization_url` is where a browser would be sent if `PLACEHOLDER_CLIENT` were registered.
     """
 
     issuer: str
@@ -41,11 +41,11 @@ class Discovered:
 
     def describe(self) -> str:
         """Return one line."""
-        ways = [
+        options = [
             *(["client ID metadata documents"] if self.takes_documents else []),
             *(["registration"] if self.takes_registrations else []),
         ]
-        return f"{self.issuer}: PKCE S256, {' and '.join(ways) or 'given clients only'}"
+        return f"{self.issuer}: PKCE S256, {' and '.join(options) or 'given clients only'}"
 
 
 class _Reached(Exception):  # noqa: N818 (it ends the flow where we want it to end)
@@ -72,7 +72,7 @@ async def _discover(mcp_url: str) -> Discovered:
     provider = OAuthClientProvider(
         server_url=mcp_url,
         client_metadata=OAuthClientMetadata(redirect_uris=[AnyUrl(REDIRECT_URI)]),
-        storage=Unkept(NOBODY),
+        storage=NullStorage(PLACEHOLDER_CLIENT),
         redirect_handler=stop,
         callback_handler=unreachable,
     )

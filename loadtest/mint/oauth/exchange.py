@@ -22,7 +22,7 @@ MOST_QUOTED = 200
 
 
 # The reason of a MintError: nobody can sign in there but a client as itself.
-MACHINES_ALONE = "machines_alone"
+CLIENT_CREDENTIALS_ONLY = "client_credentials_only"
 
 
 @dataclass
@@ -119,7 +119,7 @@ class Exchange:
                 "the authorization server offers client credentials alone: set LOADTEST_CLIENT_ID, "
                 "LOADTEST_ISSUER, and LOADTEST_CLIENT_SECRET or LOADTEST_CLIENT_KEY_FILE",
                 "discovery",
-                reason=MACHINES_ALONE,
+                reason=CLIENT_CREDENTIALS_ONLY,
             )
 
     def check_secure(self, url: str) -> None:

@@ -18,12 +18,12 @@ from loadtest.common.files import read_whole
 from loadtest.common.http import open_client
 from loadtest.common.redaction import SecretStr, learn
 from loadtest.errors import ConfigError
-from loadtest.mint.oauth.acceptance import accept, check_taken
+from loadtest.mint.oauth.acceptance import accept_token, check_taken
 from loadtest.mint.oauth.challenge import ask_endpoint
 from loadtest.mint.oauth.exchange import Exchange
 from loadtest.mint.oauth.request import REQUEST_SECONDS, Endpoint
-from loadtest.mint.oauth.sdk import FixedScope, open_sdk_client, take_grant
-from loadtest.mint.oauth.storage import Unkept
+from loadtest.mint.oauth.sdk import FixedScope, open_sdk_client, take_token
+from loadtest.mint.oauth.storage import NullStorage
 from loadtest.state.bearers import Bearer, parse_claims
 
 # A given opaque bearer does not say how long it lives: whoever gave it answers for that.
@@ -53,8 +53,8 @@ async def _mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient
     provider = _build_provider(endpoint, machine)
     async with open_sdk_client(endpoint.tell, exchange) as client:
         answer = await ask_endpoint(client, endpoint.mcp_url, provider, exchange, endpoint.call)
-        grant = take_grant(endpoint, provider, exchange, answer)
-    return accept(endpoint, replace(grant, via="client-credentials"))
+        grant = take_token(endpoint, provider, exchange, answer)
+    return accept_token(endpoint, replace(grant, via="client-credentials"))
 
 
 def _build_provider(endpoint: Endpoint, machine: MachineClient) -> OAuthClientProvider:
@@ -77,7 +77,7 @@ def _build_authenticated(endpoint: Endpoint, machine: MachineClient) -> OAuthCli
         )
         return PrivateKeyJWTOAuthProvider(
             endpoint.mcp_url,
-            Unkept(),
+            NullStorage(),
             machine.client_id,
             signer.create_assertion_provider(),
             issuer=machine.issuer,
@@ -86,7 +86,7 @@ def _build_authenticated(endpoint: Endpoint, machine: MachineClient) -> OAuthCli
         raise ConfigError("LOADTEST_CLIENT_SECRET or LOADTEST_CLIENT_KEY_FILE is needed")
     return ClientCredentialsOAuthProvider(
         endpoint.mcp_url,
-        Unkept(),
+        NullStorage(),
         machine.client_id,
         machine.secret.get_secret_value(),
         issuer=machine.issuer,

@@ -15,11 +15,11 @@ from loadtest.common.http import explain, open_client
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import wait_out
 from loadtest.errors import MintError
-from loadtest.mint.oauth.acceptance import check_grant, check_taken
+from loadtest.mint.oauth.acceptance import check_taken, check_token
 from loadtest.mint.oauth.exchange import check_secure, describe_refusal, measure_skew, parse_object
-from loadtest.mint.oauth.request import REQUEST_SECONDS, UNKNOWN_CLIENT, ClientRequest, Grant
+from loadtest.mint.oauth.request import REQUEST_SECONDS, UNKNOWN_CLIENT, ClientRequest, IssuedToken
 from loadtest.state.bearers import Bearer
-from loadtest.state.clients import ClientStore, Remembered
+from loadtest.state.clients import ClientStore, StoredClient
 
 STEP = "refresh"
 
@@ -46,7 +46,7 @@ def _refresh(request: ClientRequest, slot: int) -> Bearer | None:
             return None
         try:
             check_taken(request, grant.access_token, http)
-            return check_grant(request, grant, http, taken=True)
+            return check_token(request, grant, http, taken=True)
         except MintError as failure:
             request.tell(f"the refreshed bearer does not do ({failure.message}): signing in")
             return None
@@ -56,10 +56,10 @@ def _spend(
     request: ClientRequest,
     store: ClientStore,
     slot: int,
-    found: Remembered,
+    found: StoredClient,
     endpoint: str,
     http: httpx2.Client,
-) -> Grant | None:
+) -> IssuedToken | None:
     """Exchange the refresh token; None where the browser has to sign in instead."""
     audience = found.audience
     assert audience is not None
@@ -94,7 +94,7 @@ def _spend(
     }
     store.keep(slot, found.model_copy(update=kept))
     life = body.get("expires_in")
-    return Grant(
+    return IssuedToken(
         access_token=SecretStr(token),
         via="refresh",
         audience=audience,
@@ -112,7 +112,7 @@ def _is_bearer(body: dict[str, Any]) -> bool:
 
 
 def _post(
-    request: ClientRequest, found: Remembered, endpoint: str, http: httpx2.Client
+    request: ClientRequest, found: StoredClient, endpoint: str, http: httpx2.Client
 ) -> httpx2.Response:
     """Send the refresh token; a 429 did nothing with it, so it may be waited out."""
     secret = request.client_secret

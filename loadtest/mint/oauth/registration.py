@@ -8,7 +8,7 @@ from loadtest.errors import ProvisionError
 from loadtest.mint.oauth.callback import CALLBACK_PATH
 from loadtest.mint.oauth.discovery import discover
 from loadtest.mint.oauth.request import ClientRequest, build_client_metadata
-from loadtest.state.clients import Client, ClientStore, Remembered
+from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
 from loadtest.state.quotas import MOST_REQUESTS_PER_MINUTE, ensure_quota
 from loadtest.target.rest_client import (
     OneTimeCodeError,
@@ -50,8 +50,10 @@ def register_with_session(
         ) as accounts:
             for slot in lacking:
                 reply = accounts.register_client_with_session(endpoint, metadata)
-                client = Client.model_validate(metadata | reply | {"issuer": found.issuer})
-                remembered = Remembered(
+                client = ClientInformation.model_validate(
+                    metadata | reply | {"issuer": found.issuer}
+                )
+                remembered = StoredClient(
                     client=client,
                     issuer=found.issuer,
                     management_url=reply.get("registration_client_uri"),

@@ -58,7 +58,7 @@ class ClientRequest(Endpoint):
 
 
 @dataclass(frozen=True)
-class Grant:
+class IssuedToken:
     """What a token endpoint gave; nobody has checked the token yet.
 
     `audience` is the resource indicator (RFC 8707) that it was asked for, `metadata` the

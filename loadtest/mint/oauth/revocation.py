@@ -21,7 +21,7 @@ from loadtest.mint.oauth.acceptance import list_tools
 from loadtest.mint.oauth.exchange import check_secure
 from loadtest.mint.oauth.request import CLIENT_NAME
 from loadtest.state.bearers import Bearer, bearer_path, read_bearers, write_bearers
-from loadtest.state.clients import ClientStore, Remembered
+from loadtest.state.clients import ClientStore, StoredClient
 from loadtest.state.removal import check_own, remove_known
 from loadtest.target.rest_client import Accounts
 
@@ -31,7 +31,7 @@ OpenOwner = Callable[[], AbstractContextManager[Accounts]]
 
 
 @dataclass(frozen=True)
-class Undone:
+class RevocationResult:
     """One thing that mint left, and what became of it.
 
     `left` is what was not ours to revoke; `stays` what could not be revoked. `lasts` tells
@@ -55,7 +55,7 @@ def revoke_all(
     open_owner: OpenOwner | None = None,
     tell: Callable[[str], None] = lambda _: None,
     pause: Callable[[float], None] = time.sleep,
-) -> tuple[Undone, ...]:
+) -> tuple[RevocationResult, ...]:
     """Undo what can be undone, and keep the rest in its files.
 
     `given_secret` is of a client that was given to us; `open_owner` signs in as an owner of the
@@ -67,7 +67,7 @@ def revoke_all(
     if not remembered and not bearers:
         return ()
     with open_client(REQUEST_SECONDS) as http:
-        work = _Work(http, given_secret, tell, pause)
+        work = _Revocation(http, given_secret, tell, pause)
         # Refresh tokens first: a server may end all of a grant with them.
         slots = {
             slot: work.revoke_client(f"client {slot + 1}", entry, bearers)
@@ -82,11 +82,11 @@ def revoke_all(
         write_bearers(bearer_file, kept)
     gone = (*[bearer_file.name] * (not kept), *[store.path.name] * (not store.read()))
     remove_known(state_dir, gone)
-    return tuple(work.undone)
+    return tuple(work.results)
 
 
 @dataclass
-class _Work:
+class _Revocation:
     """One revocation; `undone` grows as it goes on, `deleted` are clients that are gone.
 
     `refusal` is why an owner could not delete one.
@@ -96,22 +96,22 @@ class _Work:
     given_secret: SecretStr | None
     tell: Callable[[str], None]
     pause: Callable[[float], None]
-    undone: list[Undone] = field(default_factory=list)
+    results: list[RevocationResult] = field(default_factory=list)
     deleted: set[str] = field(default_factory=set)
     refusal: str | None = None
 
     def revoke_client(
-        self, name: str, entry: Remembered, bearers: tuple[Bearer, ...]
-    ) -> Remembered:
+        self, name: str, entry: StoredClient, bearers: tuple[Bearer, ...]
+    ) -> StoredClient:
         """Revoke a client's tokens and delete it by its own right; return what is left of it."""
         if entry.refresh_token is not None:
             what = f"{name}'s refresh token"
             refusal = self._revoke(entry, "refresh_token", entry.refresh_token)
             if refusal is None:
                 entry = entry.model_copy(update={"refresh_token": None})
-                self.undone.append(Undone(what, "revoked"))
+                self.results.append(RevocationResult(what, "revoked"))
             else:
-                self.undone.append(Undone(what, "stays", refusal, lasts=True))
+                self.results.append(RevocationResult(what, "stays", refusal, lasts=True))
         for bearer in bearers:
             if bearer.client_id == entry.client.client_id and bearer.seconds_left() > 0:
                 # Whether that ended it is seen when it is tried.
@@ -124,7 +124,7 @@ class _Work:
                 self.deleted.add(entry.client.client_id)
         return entry
 
-    def act_as_owner(self, open_owner: OpenOwner, slots: dict[int, Remembered]) -> None:
+    def act_as_owner(self, open_owner: OpenOwner, slots: dict[int, StoredClient]) -> None:
         """Delete our clients, whoever registered them, and end all other sessions."""
         what = "the user's other sessions"
         try:
@@ -135,11 +135,11 @@ class _Work:
             self.refusal = self.refusal or str(failure)
             refusal = str(failure)
         if refusal is None:
-            self.undone.append(Undone(what, "ended"))
+            self.results.append(RevocationResult(what, "ended"))
         else:
-            self.undone.append(Undone(what, "stays", refusal, lasts=True))
+            self.results.append(RevocationResult(what, "stays", refusal, lasts=True))
 
-    def _delete_clients(self, owner: Accounts, slots: dict[int, Remembered]) -> None:
+    def _delete_clients(self, owner: Accounts, slots: dict[int, StoredClient]) -> None:
         """Delete our clients of the workspace, and look again."""
         ours = {entry.client.client_id for entry in slots.values() if not entry.given}
         try:
@@ -156,30 +156,30 @@ class _Work:
         others = [each for each, name in listed.items() if name == CLIENT_NAME and each not in ours]
         if others:
             what = f"{len(others)} more of the workspace's clients are named {CLIENT_NAME}"
-            self.undone.append(Undone(what, "left", "not registered from this folder"))
+            self.results.append(RevocationResult(what, "left", "not registered from this folder"))
 
-    def close_slot(self, name: str, entry: Remembered) -> Remembered | None:
+    def close_slot(self, name: str, entry: StoredClient) -> StoredClient | None:
         """Say what became of a client; return what must be remembered of it."""
         what = f"{name}'s registration"
         if entry.client.client_id in self.deleted:
-            self.undone.append(Undone(what, "deleted"))
+            self.results.append(RevocationResult(what, "deleted"))
             return None
         if entry.given:
-            self.undone.append(Undone(what, "left", "it was given to us"))
+            self.results.append(RevocationResult(what, "left", "it was given to us"))
             return entry if entry.refresh_token else None
         why = f"{self.refusal or 'nobody here may delete it'}; the next mint uses it again"
         lasts = entry.client.client_secret is not None
-        self.undone.append(Undone(what, "stays", why, lasts=lasts))
+        self.results.append(RevocationResult(what, "stays", why, lasts=lasts))
         return entry
 
     def is_over(self, bearer: Bearer) -> bool:
         """Try a bearer once; return whether it need not be kept."""
         what = f"bearer by {bearer.via}"
         if bearer.via == "given":
-            self.undone.append(Undone(what, "left", "it was given to us"))
+            self.results.append(RevocationResult(what, "left", "it was given to us"))
             return True
         if bearer.seconds_left() <= 0:
-            self.undone.append(Undone(what, "ended", "it has expired"))
+            self.results.append(RevocationResult(what, "ended", "it has expired"))
             return True
         until = datetime.fromtimestamp(bearer.expires_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
         try:
@@ -191,14 +191,14 @@ class _Work:
             why = f"not tried: {bearer.mcp_url} does not answer ({explain(failure)})"
         else:
             if status == 401:
-                self.undone.append(Undone(what, "revoked"))
+                self.results.append(RevocationResult(what, "revoked"))
                 return True
             works = status < 300
             why = "the server still takes it" if works else f"it was answered HTTP {status}"
-        self.undone.append(Undone(what, "stays", f"{why}; it ends by itself at {until}"))
+        self.results.append(RevocationResult(what, "stays", f"{why}; it ends by itself at {until}"))
         return False
 
-    def _revoke(self, entry: Remembered, hint: str, token: str) -> str | None:
+    def _revoke(self, entry: StoredClient, hint: str, token: str) -> str | None:
         """Revoke a token (RFC 7009, section 2.1); return why not."""
         endpoint = entry.metadata.get("revocation_endpoint")
         if not isinstance(endpoint, str):
@@ -209,7 +209,7 @@ class _Work:
         return self._ask(entry, "POST", endpoint, {200}, data=form, auth=auth)
 
     def _ask(
-        self, entry: Remembered, method: str, url: str, wanted: set[int], **given: Any
+        self, entry: StoredClient, method: str, url: str, wanted: set[int], **given: Any
     ) -> str | None:
         """Send a request, its rate limit waited out; return why its answer is not as wanted."""
         try:
@@ -225,9 +225,9 @@ class _Work:
         return wait_out(ask, what, self.tell, self.pause)
 
 
-def count(undone: tuple[Undone, ...]) -> Iterator[str]:
+def count(results: tuple[RevocationResult, ...]) -> Iterator[str]:
     """Yield, in numbers, what became of everything."""
     for state in ("revoked", "deleted", "ended", "left", "stays"):
-        found = sum(thing.state == state for thing in undone)
+        found = sum(thing.state == state for thing in results)
         if found:
             yield f"{found} {state}"

@@ -13,8 +13,8 @@ from loadtest.common.http import open_async_client
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import MintError
 from loadtest.mint.oauth.exchange import Exchange
-from loadtest.mint.oauth.request import REQUEST_SECONDS, Endpoint, Grant
-from loadtest.mint.oauth.transport import PatientTransport
+from loadtest.mint.oauth.request import REQUEST_SECONDS, Endpoint, IssuedToken
+from loadtest.mint.oauth.transport import RetryTransport
 
 
 class FixedScope(OAuthClientMetadata):
@@ -40,15 +40,15 @@ async def open_sdk_client(
     }
     async with open_async_client(
         REQUEST_SECONDS,
-        transport=transport or PatientTransport(tell),
+        transport=transport or RetryTransport(tell),
         event_hooks=hooks,
     ) as client:
         yield client
 
 
-def take_grant(
+def take_token(
     request: Endpoint, provider: OAuthClientProvider, exchange: Exchange, answer: httpx2.Response
-) -> Grant:
+) -> IssuedToken:
     """Return the token that the endpoint took; raise MintError where it took none."""
     tokens = provider.context.current_tokens
     if tokens is None:
@@ -67,7 +67,7 @@ def take_grant(
             code=exchange.refusal_code,
         )
     info = provider.context.client_info
-    return Grant(
+    return IssuedToken(
         access_token=access_token,
         via="browser",
         audience=provider.context.get_resource_url(),

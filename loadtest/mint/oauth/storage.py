@@ -7,7 +7,7 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
 from loadtest.common.redaction import SecretStr
 from loadtest.mint.oauth.exchange import Exchange
-from loadtest.state.clients import Client, ClientStore, Remembered
+from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
 
 
 class SlotStorage:
@@ -28,7 +28,7 @@ class SlotStorage:
         self._hide = hide
 
     @property
-    def remembered(self) -> Remembered | None:
+    def remembered(self) -> StoredClient | None:
         """Return what the slot holds for the client that is used now."""
         return self._store.find(self._slot, self._given.client_id if self._given else None)
 
@@ -46,7 +46,7 @@ class SlotStorage:
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
         """Remember a new registration at once, whatever becomes of the flow."""
         reply = self._exchange.registration
-        remembered = Remembered(
+        remembered = StoredClient(
             client=_from_sdk(client_info),
             issuer=client_info.issuer,
             management_url=reply.get("registration_client_uri"),
@@ -63,7 +63,7 @@ class SlotStorage:
         if tokens.refresh_token is not None:
             self._hide(SecretStr(tokens.refresh_token))
         found = self.remembered or (
-            Remembered(
+            StoredClient(
                 client=_from_sdk(self._given.model_copy(update={"client_secret": None})), given=True
             )
             if self._given
@@ -93,7 +93,7 @@ class SlotStorage:
         self._store.keep(self._slot, None)
 
 
-class Unkept:
+class NullStorage:
     """Token storage that remembers nothing; `client` is used as it is, and none registered."""
 
     def __init__(self, client: OAuthClientInformationFull | None = None) -> None:
@@ -114,9 +114,9 @@ class Unkept:
         """Keep none."""
 
 
-def _to_sdk(client: Client) -> OAuthClientInformationFull:
+def _to_sdk(client: ClientInformation) -> OAuthClientInformationFull:
     return OAuthClientInformationFull.model_validate(client.model_dump())
 
 
-def _from_sdk(client: OAuthClientInformationFull) -> Client:
-    return Client.model_validate(client.model_dump(mode="json", exclude_none=True))
+def _from_sdk(client: OAuthClientInformationFull) -> ClientInformation:
+    return ClientInformation.model_validate(client.model_dump(mode="json", exclude_none=True))

@@ -11,7 +11,7 @@ from loadtest.common.retry_after import RateLimit
 CONNECT_RETRIES = 2
 
 
-class PatientTransport(AsyncTransport):
+class RetryTransport(AsyncTransport):
     """Retries connecting (nothing was sent), and asks again after a 429.
 
     Never on a code exchange: a code is burned by its first use (RFC 6749, section 4.1.2).

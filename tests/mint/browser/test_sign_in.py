@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Pages
 from loadtest.errors import MintError
-from loadtest.mint.browser.failure_capture import keep_evidence, redact
+from loadtest.mint.browser.failure_capture import capture_failure, redact
 from loadtest.mint.browser.launcher import BrowserChoice, launch
 from loadtest.mint.browser.one_time_code import OneTimeCodes
 from loadtest.mint.browser.page_messages import find_workspace
@@ -133,7 +133,7 @@ def enact(runner: asyncio.Runner, browser: Browser, tmp_path: Path) -> Enact:
             assert [task for task in asyncio.all_tasks() - at_work if is_ours(task)] == []
             if outcome.failure:
                 step = outcome.failure.step or ""
-                kept = await keep_evidence(shown, tmp_path, step, sign_in.secrets)
+                kept = await capture_failure(shown, tmp_path, step, sign_in.secrets)
                 outcome.kept = kept.read_text()
             everything = "\n".join([str(outcome.failure), outcome.kept, *outcome.told])
             for canary in (*sign_in.secrets, RFC_SECRET, STATE, "canary"):
@@ -717,7 +717,7 @@ def test_evidence_is_private_and_masked(
         async with fresh_page(browser) as shown:
             await shown.set_content(page(f"<h1>Hello {EMAIL}</h1>{FORM}", f"{EMAIL} signs in"))
             await shown.get_by_label("Password").fill(PASSWORD)
-            return await keep_evidence(shown, tmp_path / "failures", "sign-in", [PASSWORD, EMAIL])
+            return await capture_failure(shown, tmp_path / "failures", "sign-in", [PASSWORD, EMAIL])
 
     kept = runner.run(keep())
     assert "Hello ***" in kept.read_text()
@@ -739,7 +739,7 @@ def test_only_the_newest_failures_are_kept_and_no_other_file_is_removed(
 
     async def keep() -> Path:
         async with fresh_page(browser) as shown:
-            return await keep_evidence(shown, tmp_path, "consent", [PASSWORD])
+            return await capture_failure(shown, tmp_path, "consent", [PASSWORD])
 
     kept = runner.run(keep())
     left = {path.name for path in tmp_path.iterdir()}
@@ -762,7 +762,7 @@ def test_pictures_of_pages_that_differ_in_secrets_alone_are_the_same(
         async with fresh_page(browser) as shown:
             await shown.set_content(told)
             await shown.get_by_label("Password").fill(secret)
-            kept = await keep_evidence(shown, tmp_path / code, "sign-in", [secret])
+            kept = await capture_failure(shown, tmp_path / code, "sign-in", [secret])
             text = kept.read_text()
             assert secret not in text
             assert code not in text
@@ -787,7 +787,7 @@ def test_evidence_of_a_page_that_is_gone_is_a_line_that_says_so(
                 opening = asyncio.ensure_future(shown.goto("chrome://crash"))
                 await crashed.wait()
                 await asyncio.gather(opening, return_exceptions=True)
-            return await keep_evidence(shown, tmp_path, "consent", [PASSWORD])
+            return await capture_failure(shown, tmp_path, "consent", [PASSWORD])
 
     assert "the page could not be read" in runner.run(keep()).read_text()
 

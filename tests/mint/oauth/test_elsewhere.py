@@ -14,14 +14,14 @@ from loadtest.common import tls
 from loadtest.common.http import open_client
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import ConfigError, MintError
-from loadtest.mint.oauth.acceptance import check_grant
+from loadtest.mint.oauth.acceptance import check_token
 from loadtest.mint.oauth.discovery import discover
 from loadtest.mint.oauth.exchange import Exchange
 from loadtest.mint.oauth.non_interactive import MachineClient, mint_by_client_credentials
 from loadtest.mint.oauth.refresh import refresh_slots
-from loadtest.mint.oauth.request import ClientRequest, Endpoint, Grant
+from loadtest.mint.oauth.request import ClientRequest, Endpoint, IssuedToken
 from loadtest.mint.oauth.revocation import revoke_all
-from loadtest.state.clients import Client, ClientStore, Remembered
+from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
 from tests.mint.minting import build_environment
 from tests.support.certificates import build_server_tls
 from tests.support.hostile_server import HostileServer, Request, send_json
@@ -143,10 +143,10 @@ def test_no_secret_goes_to_a_token_endpoint_on_this_machine(elsewhere: Elsewhere
 
 def test_keys_on_this_machine_are_not_fetched(elsewhere: Elsewhere) -> None:
     metadata = {"issuer": ORIGIN, "jwks_uri": f"{elsewhere.neighbour.url}/jwks"}
-    grant = Grant(SecretStr("a.b.c"), "browser", MCP_URL, metadata)
+    grant = IssuedToken(SecretStr("a.b.c"), "browser", MCP_URL, metadata)
     endpoint = Endpoint(MCP_URL, build_environment(), None, print)
     with open_client(10) as http:
-        assert words(elsewhere) in refuse(check_grant, endpoint, grant, http)
+        assert words(elsewhere) in refuse(check_token, endpoint, grant, http)
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
@@ -170,8 +170,8 @@ def test_what_is_remembered_is_not_sent_to_this_machine_either(
     elsewhere: Elsewhere, tmp_path: Path
 ) -> None:
     url = elsewhere.neighbour.url
-    remembered = Remembered(
-        client=Client(client_id="client"),
+    remembered = StoredClient(
+        client=ClientInformation(client_id="client"),
         issuer=ORIGIN,
         refresh_token="canary token",
         metadata={"token_endpoint": f"{url}/token", "revocation_endpoint": f"{url}/revoke"},
@@ -184,5 +184,5 @@ def test_what_is_remembered_is_not_sent_to_this_machine_either(
     store.keep(0, remembered)
     request = ClientRequest(MCP_URL, build_environment(), None, print, state_dir=store.path.parent)
     assert words(elsewhere) in refuse(refresh_slots, request, [0])
-    undone = [each.describe() for each in revoke_all(store.path.parent)]
-    assert json.dumps(undone).count("stays: ") == 2
+    results = [each.describe() for each in revoke_all(store.path.parent)]
+    assert json.dumps(results).count("stays: ") == 2

@@ -15,16 +15,16 @@ from pydantic import AnyUrl
 
 from loadtest.errors import MintError
 from loadtest.mint.oauth import refresh
-from loadtest.mint.oauth.acceptance import check_grant
+from loadtest.mint.oauth.acceptance import check_token
 from loadtest.mint.oauth.challenge import ask_endpoint
 from loadtest.mint.oauth.exchange import Exchange
 from loadtest.mint.oauth.refresh import refresh_slots
 from loadtest.mint.oauth.request import ClientRequest, Endpoint
-from loadtest.mint.oauth.sdk import open_sdk_client, take_grant
+from loadtest.mint.oauth.sdk import open_sdk_client, take_token
 from loadtest.mint.oauth.storage import SlotStorage
 from loadtest.mint.oauth.verification import Expected, verify
 from loadtest.state.bearers import parse_claims
-from loadtest.state.clients import Client, ClientStore, Remembered
+from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
 from tests.mint.minting import build_environment
 
 MCP_URL = "http://127.0.0.1/mcp"
@@ -126,9 +126,9 @@ async def run(server: Server, state: Path) -> None:
     endpoint = Endpoint(MCP_URL, build_environment(), "w", lambda _: None)
     async with open_sdk_client(endpoint.tell, exchange, server) as client:
         reply = await ask_endpoint(client, MCP_URL, provider, exchange)
-        grant = take_grant(endpoint, provider, exchange, reply)
+        grant = take_token(endpoint, provider, exchange, reply)
     with httpx2.Client(transport=httpx2.MockTransport(server.answer_keys)) as http:
-        check_grant(endpoint, grant, http)
+        check_token(endpoint, grant, http)
 
 
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
@@ -153,8 +153,8 @@ def test_no_reply_to_a_refresh_makes_a_traceback(
     environment = build_environment()
     request = ClientRequest(MCP_URL, environment, "w", told.append, tmp_path_factory.mktemp("s"))
     metadata = {"issuer": ISSUER, "token_endpoint": f"{ISSUER}/token", "jwks_uri": ISSUER}
-    remembered = Remembered(
-        client=Client(client_id="c"),
+    remembered = StoredClient(
+        client=ClientInformation(client_id="c"),
         refresh_token="r",
         metadata=metadata,
         mcp_url=MCP_URL,

@@ -13,7 +13,7 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings
 from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.mint.options import MintOptions
-from loadtest.mint.pool import Order, mint_slots
+from loadtest.mint.pool import MintRequest, mint_slots
 from loadtest.reference.accounts import User
 from loadtest.reference.server import ReferenceTarget
 from loadtest.target.rest_client import WrongPasswordError
@@ -31,9 +31,9 @@ def enroll(target: ReferenceTarget, uri: str) -> None:
         user.totp_secret, user.totp_enabled = uri, True
 
 
-def order(settings: Settings, target: ReferenceTarget, told: list[str]) -> Order:
+def order(settings: Settings, target: ReferenceTarget, told: list[str]) -> MintRequest:
     mcp_url = settings.build_mcp_url(target.api_url, settings.credentials.workspace_id)
-    return Order(settings, MintOptions(), mcp_url, 60, told.append)
+    return MintRequest(settings, MintOptions(), mcp_url, 60, told.append)
 
 
 def test_a_pool_of_clients_has_its_quota_raised_and_is_registered_once(

@@ -13,12 +13,12 @@ import pytest
 from loadtest.common.redaction import SecretStr
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.errors import MintError
-from loadtest.mint.oauth.revocation import Undone, count, revoke_all
+from loadtest.mint.oauth.revocation import RevocationResult, count, revoke_all
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, bearer_path, read_bearers, write_bearers
-from loadtest.state.clients import Client, ClientStore, Remembered
+from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
 from loadtest.target.rest_client import Accounts, open_session
 from tests.reference.visitor import PASSWORD, REDIRECT, Visitor
 
@@ -53,8 +53,8 @@ class Minted:
         visitor, client_id = self.visitor, client["client_id"]
         tokens = visitor.redeem(client_id, visitor.code(client_id)).json()
         metadata = {"revocation_endpoint": f"{visitor.issuer}/oauth2/revoke"}
-        remembered = Remembered(
-            client=Client.model_validate(client),
+        remembered = StoredClient(
+            client=ClientInformation.model_validate(client),
             issuer=visitor.issuer,
             refresh_token=tokens["refresh_token"],
             metadata=metadata,
@@ -83,11 +83,11 @@ class Minted:
         with open_session(self.target.api_url, *who, print) as owner:
             yield owner
 
-    def revoke(self, **options: Any) -> dict[str, Undone]:
+    def revoke(self, **options: Any) -> dict[str, RevocationResult]:
         """Revoke; return what became of each thing."""
-        undone = revoke_all(self.state_dir, **options)
-        assert len(undone) == len({thing.what for thing in undone})
-        return {thing.what: thing for thing in undone}
+        results = revoke_all(self.state_dir, **options)
+        assert len(results) == len({thing.what for thing in results})
+        return {thing.what: thing for thing in results}
 
 
 Start = Callable[..., Minted]
@@ -114,25 +114,25 @@ def start(tmp_path: Path, new_state: Callable[[], Path]) -> Iterator[Start]:
         made.target.stop()
 
 
-def states(undone: dict[str, Undone]) -> dict[str, str]:
-    return {what: thing.state for what, thing in undone.items()}
+def states(results: dict[str, RevocationResult]) -> dict[str, str]:
+    return {what: thing.state for what, thing in results.items()}
 
 
 def test_a_bearer_that_the_server_still_takes_is_said_with_its_end_and_kept(start: Start) -> None:
     here = start()
     bearer = here.mint()
-    undone = here.revoke()
-    assert states(undone) == {
+    results = here.revoke()
+    assert states(results) == {
         "client 1's refresh token": "revoked",
         "client 1's registration": "stays",
         "bearer by browser": "stays",
     }
     until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(bearer.expires_at))
-    said = undone["bearer by browser"].describe()
+    said = results["bearer by browser"].describe()
     assert said == (
         f"stays: bearer by browser (the server still takes it; it ends by itself at {until})"
     )
-    assert not undone["bearer by browser"].lasts
+    assert not results["bearer by browser"].lasts
     assert read_bearers(here.bearer_file) == (bearer,)
     (kept,) = ClientStore(here.state_dir).read().values()
     assert kept.refresh_token is None
@@ -143,13 +143,13 @@ def test_a_bearer_that_the_server_still_takes_is_said_with_its_end_and_kept(star
 def test_where_the_server_ends_everything_nothing_is_kept(start: Start) -> None:
     here = start(revoked_bearers="refused", registration_management=True)
     here.mint()
-    undone = here.revoke()
-    assert states(undone) == {
+    results = here.revoke()
+    assert states(results) == {
         "client 1's refresh token": "revoked",
         "client 1's registration": "deleted",
         "bearer by browser": "revoked",
     }
-    assert list(count(tuple(undone.values()))) == ["2 revoked", "1 deleted"]
+    assert list(count(tuple(results.values()))) == ["2 revoked", "1 deleted"]
     assert here.target.clients() == []
     assert not here.bearer_file.exists()
     assert not here.clients_file.exists()
@@ -164,8 +164,8 @@ def test_an_owner_deletes_our_clients_and_ends_all_other_sessions(start: Start) 
     here.visitor.register(signed_in=True, client_name="somebody else's")
     body = {"email": here.visitor.email, "password": PASSWORD}
     here.visitor.post(SIGN_IN, body, signed_in=False)
-    undone = revoke_all(here.state_dir, open_owner=here.open_owner)
-    lines = [thing.describe() for thing in undone]
+    results = revoke_all(here.state_dir, open_owner=here.open_owner)
+    lines = [thing.describe() for thing in results]
     for number in (1, 2):
         assert f"revoked: client {number}'s refresh token" in lines
         assert f"deleted: client {number}'s registration" in lines
@@ -183,20 +183,20 @@ def test_an_owner_deletes_our_clients_and_ends_all_other_sessions(start: Start) 
 def test_a_client_that_is_not_the_workspaces_stays_with_the_servers_words(start: Start) -> None:
     here = start()
     here.mint(with_session=False)
-    undone = here.revoke(open_owner=here.open_owner)
-    said = undone["client 1's registration"]
+    results = here.revoke(open_owner=here.open_owner)
+    said = results["client 1's registration"]
     assert said.state == "stays"
     assert "HTTP 404: not_found: no such client in this workspace" in said.why
-    assert undone["the user's other sessions"].state == "ended"
+    assert results["the user's other sessions"].state == "ended"
 
 
 def test_an_owner_without_a_second_factor_still_ends_sessions(start: Start) -> None:
     here = start(second_factor="required")
     here.mint()
-    undone = here.revoke(open_owner=here.open_owner)
-    assert "mfa_enrollment_required" in undone["client 1's registration"].why
-    assert "inv provision --enroll-totp" in undone["client 1's registration"].why
-    assert undone["the user's other sessions"].state == "ended"
+    results = here.revoke(open_owner=here.open_owner)
+    assert "mfa_enrollment_required" in results["client 1's registration"].why
+    assert "inv provision --enroll-totp" in results["client 1's registration"].why
+    assert results["the user's other sessions"].state == "ended"
 
 
 def test_an_owner_who_cannot_sign_in_is_named_beside_what_stays(start: Start) -> None:
@@ -209,9 +209,9 @@ def test_an_owner_who_cannot_sign_in_is_named_beside_what_stays(start: Start) ->
         with open_session(here.target.api_url, *who, print) as owner:
             yield owner
 
-    undone = here.revoke(open_owner=open_nobody)
-    assert "wrong password for" in undone["client 1's registration"].why
-    assert undone["the user's other sessions"].lasts
+    results = here.revoke(open_owner=open_nobody)
+    assert "wrong password for" in results["client 1's registration"].why
+    assert results["the user's other sessions"].lasts
 
 
 def test_a_rate_limit_is_waited_out(start: Start) -> None:
@@ -221,8 +221,8 @@ def test_a_rate_limit_is_waited_out(start: Start) -> None:
     here.mint()
     waited: list[float] = []
     told: list[str] = []
-    undone = here.revoke(tell=told.append, pause=waited.append)
-    assert undone["client 1's refresh token"].state == "revoked"
+    results = here.revoke(tell=told.append, pause=waited.append)
+    assert results["client 1's refresh token"].state == "revoked"
     assert waited == [RATE_WAITS_SECONDS[0]]
     assert "oauth2/revoke is rate limited: waiting 5 s" in told[0]
 
@@ -232,10 +232,10 @@ def test_without_the_server_everything_is_kept(start: Start) -> None:
     bearer = here.mint()
     before = here.clients_file.read_text()
     here.target.stop()
-    undone = here.revoke(open_owner=here.open_owner)
-    assert set(states(undone).values()) == {"stays"}
-    assert undone["client 1's refresh token"].lasts
-    assert "does not answer" in undone["bearer by browser"].why
+    results = here.revoke(open_owner=here.open_owner)
+    assert set(states(results).values()) == {"stays"}
+    assert results["client 1's refresh token"].lasts
+    assert "does not answer" in results["bearer by browser"].why
     assert read_bearers(here.bearer_file) == (bearer,)
     assert here.clients_file.read_text() == before
 
@@ -243,9 +243,9 @@ def test_without_the_server_everything_is_kept(start: Start) -> None:
 def test_a_given_client_loses_its_grant_and_nothing_else(start: Start) -> None:
     here = start(clients=(SeedClient("given", redirect_uris=(REDIRECT,)),))
     here.keep(0, {"client_id": "given", "redirect_uris": [REDIRECT]}, given=True)
-    undone = here.revoke(open_owner=here.open_owner)
-    assert undone["client 1's refresh token"].state == "revoked"
-    assert undone["client 1's registration"].state == "left"
+    results = here.revoke(open_owner=here.open_owner)
+    assert results["client 1's refresh token"].state == "revoked"
+    assert results["client 1's registration"].state == "left"
     assert [client.id for client in here.target.clients()] == ["given"]
     assert not here.clients_file.exists()
 
@@ -269,17 +269,17 @@ def test_a_given_client_revokes_with_its_given_secret(start: Start, right: bool)
         },
         auth=("given", secret),
     ).json()
-    remembered = Remembered(
-        client=Client.model_validate(found),
+    remembered = StoredClient(
+        client=ClientInformation.model_validate(found),
         issuer=visitor.issuer,
         given=True,
         refresh_token=tokens["refresh_token"],
         metadata={"revocation_endpoint": f"{visitor.issuer}/oauth2/revoke"},
     )
     ClientStore(here.state_dir).keep(0, remembered)
-    undone = here.revoke(given_secret=SecretStr(secret if right else "another secret"))
+    results = here.revoke(given_secret=SecretStr(secret if right else "another secret"))
     state = "revoked" if right else "stays"
-    assert undone["client 1's refresh token"].state == state
+    assert results["client 1's refresh token"].state == state
     assert here.clients_file.exists() is not right
 
 
@@ -292,8 +292,8 @@ def test_bearers_that_were_given_or_have_expired_are_not_kept(start: Start) -> N
         here.build_bearer(fresh, "session"),
     )
     write_bearers(here.bearer_file, bearers)
-    undone = here.revoke()
-    assert states(undone) == {
+    results = here.revoke()
+    assert states(results) == {
         "bearer by given": "left",
         "bearer by refresh": "ended",
         "bearer by session": "stays",

@@ -19,7 +19,7 @@ from loadtest.errors import MintError
 from loadtest.mint.browser.launcher import BrowserChoice
 from loadtest.mint.browser.session import SignInRequest
 from loadtest.mint.oauth.discovery import discover
-from loadtest.mint.oauth.exchange import MACHINES_ALONE
+from loadtest.mint.oauth.exchange import CLIENT_CREDENTIALS_ONLY
 from loadtest.mint.oauth.non_interactive import take_given
 from loadtest.mint.oauth.request import (
     ToolCall,
@@ -27,7 +27,7 @@ from loadtest.mint.oauth.request import (
     build_requests_after_initialize,
 )
 from loadtest.mint.options import MintOptions
-from loadtest.mint.pool import Order, mint_pool, mint_slots
+from loadtest.mint.pool import MintRequest, mint_pool, mint_slots
 from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer
@@ -187,7 +187,7 @@ def test_a_server_for_machines_alone_gives_a_machine_its_bearer(
     )
     target, request = start(clients=(machine,), grant_types="client_credentials")
     failure = refuse(request)
-    assert (failure.step, failure.reason) == ("discovery", MACHINES_ALONE)
+    assert (failure.step, failure.reason) == ("discovery", CLIENT_CREDENTIALS_ONLY)
     assert target.registrations == 0
     variables = {
         "LOADTEST_BASE_URL": target.api_url,
@@ -198,7 +198,7 @@ def test_a_server_for_machines_alone_gives_a_machine_its_bearer(
     }
     shutil.copy(ROOT / CONFIG_FILE, tmp_path)
     settings = load_settings(tmp_path, "staging", "smoke", process_env=variables)
-    order = Order(settings, MintOptions(), request.mcp_url, 60, lambda _: None)
+    order = MintRequest(settings, MintOptions(), request.mcp_url, 60, lambda _: None)
     made, _ = mint_slots(order, (0,))
     assert made[0].via == "client-credentials"
 

@@ -9,8 +9,8 @@ from joserfc.jwk import KeySet, OKPKey
 from loadtest.common.http import open_client
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import MintError
-from loadtest.mint.oauth.acceptance import check_grant
-from loadtest.mint.oauth.request import Endpoint, Grant
+from loadtest.mint.oauth.acceptance import check_token
+from loadtest.mint.oauth.request import Endpoint, IssuedToken
 from loadtest.mint.oauth.verification import Expected, verify
 from tests.mint.minting import build_environment
 
@@ -76,8 +76,8 @@ def test_what_is_no_jwt_is_refused_in_one_line_that_does_not_quote_it(token: str
     assert token not in str(caught.value)
 
 
-def build_grant(token: str) -> Grant:
-    return Grant(
+def build_grant(token: str) -> IssuedToken:
+    return IssuedToken(
         access_token=SecretStr(token),
         via="refresh",
         audience=EXPECTED.audience,
@@ -93,9 +93,9 @@ def test_a_token_that_the_endpoint_has_taken_needs_no_keys_but_the_right_claims(
     environment = build_environment(workspace_claim=WORKSPACE)
     endpoint = Endpoint("http://127.0.0.1:1/mcp", environment, "w1", lambda _: None)
     with open_client(30.0) as http:
-        assert check_grant(endpoint, build_grant(sign()), http, taken=True).scope
+        assert check_token(endpoint, build_grant(sign()), http, taken=True).scope
         for token in (sign(aud="https://other"), sign(KEY, **{WORKSPACE: "w2"}), "opaque"):
             with pytest.raises(MintError, match="verification"):
-                check_grant(endpoint, build_grant(token), http, taken=True)
+                check_token(endpoint, build_grant(token), http, taken=True)
         with pytest.raises(MintError, match="no keys at"):
-            check_grant(endpoint, build_grant(sign()), http)
+            check_token(endpoint, build_grant(sign()), http)
