@@ -60,8 +60,8 @@ export function mcpUrl() {
 }
 
 // Checks the limits of the environment once more before the first request.
-export function checkLimits(asked) {
-  for (const [name, value] of Object.entries(asked)) {
+export function checkLimits(requested) {
+  for (const [name, value] of Object.entries(requested)) {
     const limit = Number(__ENV[name] || Infinity);
     if (value > limit) throw new Error(`${name} is ${limit}, asked for ${value}`);
   }

@@ -1,7 +1,7 @@
 // Protocol revisions, their two eras, and how to find out which one a target speaks.
 import { OK } from './outcome.js';
 
-export const AUTO = 'auto';
+const AUTO = 'auto';
 export const STATELESS = 'stateless'; // every request contains what a handshake would negotiate
 const HANDSHAKE = 'handshake'; // initialize, usually a session, DELETE
 
@@ -27,8 +27,8 @@ export function findEra(version) {
 // Returns an open client of the requested revision, or throws an error of one line. `auto` tries a
 // stateless request first and falls back to the handshake unless the answer belongs to the stateless era
 // (MCP 2026-07-28, Streamable HTTP, Backward Compatibility).
-export function negotiate(asked, build, timeoutMs) {
-  if (asked !== AUTO) return connect(asked, build, timeoutMs);
+export function negotiate(revision, build, timeoutMs) {
+  if (revision !== AUTO) return connect(revision, build, timeoutMs);
   const client = build(NEWEST_STATELESS);
   const outcome = client.open(timeoutMs);
   const named = listNamed(client);
