@@ -1,6 +1,6 @@
 """The client that the MCP conformance suite starts: `inv mint` for the server in the last argument.
 
-What the suite gives a client beside the address (an id, a secret, a key) lies in its variable.
+The suite passes an id, a secret or a key to the client in a variable.
 """
 
 import json
@@ -33,7 +33,7 @@ def describe_user(mcp_url: str, given: Mapping[str, str], folder: Path) -> dict[
     variables = {
         "LOADTEST_BASE_URL": origin,
         "LOADTEST_EMAIL": "loadtest@example.com",
-        "LOADTEST_PASSWORD": "asked for by nobody",
+        "LOADTEST_PASSWORD": "not used",
     }
     if "client_id" in given:
         variables["LOADTEST_CLIENT_ID"] = given["client_id"]

@@ -83,7 +83,7 @@ PLURALS = {
 Manifest = dict[str, Any]
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """A request in the terms of a Role: verb, API group, resource, and the object if any."""
 
     verb: str
@@ -127,11 +127,11 @@ class KubeApi:
             assert answer.is_success, answer.text
         return str(answer.json()["status"]["token"])
 
-    def read_audit(self, namespace: str, account: str) -> set[Asked]:
+    def read_audit(self, namespace: str, account: str) -> set[Request]:
         """Return the requests of a service account in its namespace."""
         user = f"system:serviceaccount:{namespace}:{account}"
         lines = (self.folder / "audit.log").read_text(encoding="utf-8").splitlines()
-        asked = set()
+        requests = set()
         for event in map(json.loads, lines):
             of = event.get("objectRef", {})
             if event["user"]["username"] == user and of.get("namespace") == namespace:
@@ -140,8 +140,8 @@ class KubeApi:
                 # Rights to create objects, and rights to a Job's objects, have no names.
                 nameless = event["verb"] == "create" or of["resource"] == "pods"
                 name = "" if nameless else of.get("name", "")
-                asked.add(Asked(event["verb"], of.get("apiGroup", ""), resource, name))
-        return asked
+                requests.add(Request(event["verb"], of.get("apiGroup", ""), resource, name))
+        return requests
 
     def write_kubeconfig(self, user: str, token: str) -> Path:
         """Write a kubeconfig for a user."""

@@ -177,15 +177,15 @@ class Worker:
     def _run_starter(self, admin: httpx.Client, pod: Any) -> None:
         """Call each runner at the address of its Service; the last call's exit code counts."""
         container = self._starters[pod["metadata"]["name"]] = Container()
-        said, code = "", 0
+        output, code = "", 0
         for service in self._list(admin, "api/v1", "services"):
             job = service["spec"]["selector"]["job-name"]
             (runner,) = (each for name, each in self._runners.items() if name.startswith(f"{job}-"))
             is_reached = job not in self.unreached and runner.resume()
             address, error = service["spec"]["clusterIP"], "" if is_reached else "Timed out"
-            said += tell_answer(address, 200 if is_reached else 0, error)
+            output += tell_answer(address, 200 if is_reached else 0, error)
             code = 0 if is_reached else 28
-        for line in said.encode().split(b"\n"):
+        for line in output.encode().split(b"\n"):
             container.write(stamp(), line)
         container.end()
         ended = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}

@@ -118,11 +118,11 @@ def serve_prometheus(binary: Path, folder: Path) -> Iterator[Prometheus]:
 
 def _follow(log: Iterable[bytes], ready: "Future[str]") -> None:
     """Pass on the address once the server is ready; read the log to its end."""
-    said = ""
+    text = ""
     for line in log:
-        said += line.decode(errors="replace")
-        address = re.search(r'msg="Listening on".* address=(\S+)', said)
-        if address is not None and "Server is ready" in said and not ready.done():
+        text += line.decode(errors="replace")
+        address = re.search(r'msg="Listening on".* address=(\S+)', text)
+        if address is not None and "Server is ready" in text and not ready.done():
             ready.set_result(address[1])
     if not ready.done():
-        ready.set_exception(AssertionError(said))
+        ready.set_exception(AssertionError(text))

@@ -70,9 +70,9 @@ def run(node: str, checkout: Path, tmp_path: Path) -> Run:
     script.chmod(0o700)
 
     def start(scenario: str) -> "subprocess.CompletedProcess[str]":
-        asked = ["--scenario", scenario, "--command", script.name, "--timeout", "100000"]
+        options = ["--scenario", scenario, "--command", script.name, "--timeout", "100000"]
         return subprocess.run(
-            [node, str(SUITE / "index.js"), "client", *asked],
+            [node, str(SUITE / "index.js"), "client", *options],
             env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
             cwd=tmp_path,
             stdout=subprocess.PIPE,
@@ -106,6 +106,6 @@ def test_our_client_conforms_in_a_scenario(run: Run, scenario: str) -> None:
 def test_a_server_that_violates_the_standard_is_refused_in_one_line(
     run: Run, scenario: str
 ) -> None:
-    said = run(scenario).stdout
-    assert REFUSED[scenario] in said
-    assert "Traceback" not in said
+    output = run(scenario).stdout
+    assert REFUSED[scenario] in output
+    assert "Traceback" not in output

@@ -200,9 +200,9 @@ def test_our_requests_and_the_answers_of_the_loopback_github_are_as_described(
     keep_secrets(github)
     fetch_artifacts(github, github_settings())
     calls = [call for call in github.calls if github.store_url not in call.path]
-    asked = {description.check(call) for call in calls}
+    operations = {description.check(call) for call in calls}
     sources = "".join(path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.py"))
-    assert asked == description.operations.keys() & re.findall(r'"(\w+\.\w+)"', sources)
+    assert operations == description.operations.keys() & re.findall(r'"(\w+\.\w+)"', sources)
     assert {call.answer.status for call in calls} == {
         *(200, 201, 204, 301, 302, 401, 403, 404, 410, 422),
     }

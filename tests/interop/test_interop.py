@@ -38,7 +38,7 @@ PAGES = Pages(
 class Observed(BaseModel):
     """What the server has seen so far, and the open MCP sessions.
 
-    A grant is told by its type and by how the client authenticated.
+    A grant is listed with its type and the client authentication method.
     """
 
     registrations: int

@@ -28,7 +28,7 @@ from loadtest.k6.plan import Runners
 from loadtest.k6.scenario import EXIT_INTERRUPTED
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, read_bearers
-from tests.interop.kube_api import Asked, KubeApi, Manifest, create, find_place, serve_kube_api
+from tests.interop.kube_api import KubeApi, Manifest, Request, create, find_place, serve_kube_api
 from tests.interop.kube_worker import Worker, run_worker, set_status, take_up
 from tests.k6.kubernetes.cluster_orders import FULL, build_order, load_profiles
 from tests.k6.kubernetes.launched import READER, are, find_fault, watch
@@ -228,10 +228,10 @@ def test_a_run_in_progress_is_not_disturbed(
     assert list_ours(admin, where.namespace) == before
 
 
-def list_rights(role: Manifest) -> set[Asked]:
+def list_rights(role: Manifest) -> set[Request]:
     """Return the rights of a Role for the objects of this scenario."""
     return {
-        Asked(verb, group, resource, name)
+        Request(verb, group, resource, name)
         for rule in role["rules"]
         for verb, group, resource, name in product(
             rule["verbs"], rule["apiGroups"], rule["resources"], rule.get("resourceNames", [""])
@@ -252,15 +252,15 @@ def test_the_client_has_the_rights_that_a_run_needs_and_no_others(
     for manifest in others:
         create(admin, manifest)
     fleet = launch()
-    asked = partial(kube_api.read_audit, where.namespace, rights["metadata"]["name"])
-    await_true(lambda: Asked("list", "", "events", "") in asked())
+    requests = partial(kube_api.read_audit, where.namespace, rights["metadata"]["name"])
+    await_true(lambda: Request("list", "", "events", "") in requests())
     take_up(admin, find_test_run(admin, where.namespace))
     let_run(admin, where.namespace, order.parallelism)
-    await_true(lambda: Asked("get", "", "pods/log", "") in asked())
+    await_true(lambda: Request("get", "", "pods/log", "") in requests())
     fleet.update_bearers(read_bearers(order.bearer_file))
     fleet.close()
     # Services are listed only if a runner was not started, to find it by its address.
-    assert asked() | {Asked("list", "", "services", "")} == list_rights(rights)
+    assert requests() | {Request("list", "", "services", "")} == list_rights(rights)
 
 
 def test_a_right_that_is_withdrawn_is_reported(

@@ -35,7 +35,7 @@ DRAW = """async (chart) => {
         unit: read(".left-axis .title text"),
         marks: read(".left-axis .label text").map(Number),
         lines: [...document.querySelectorAll(".plot path")].map((at) => at.getAttribute("d")),
-        words: document.body.innerText,
+        text: document.body.innerText,
     };
 }"""
 
@@ -80,7 +80,7 @@ def test_mermaid_draws_every_run_of_a_chart(
     heights = [float(point.split(",")[1]) for point in re.split("[ML]", line)[1:]]
     assert len(heights) == len(names) == len(values)
     assert heights.index(min(heights)) == values.index(max(values))
-    assert "Syntax error" not in drawn["words"]
+    assert "Syntax error" not in drawn["text"]
 
 
 def test_the_charts_include_every_kind() -> None:

@@ -71,15 +71,16 @@ def test_counts_of_runners_add_up_and_our_percentiles_are_more_exact(
             launch=open_segments(binary, settings.variables),
         )
     assert run.result.outcome == "ok", run.result
-    told = [
+    summaries = [
         read_metrics(tmp_path / "tools" / "runners" / str(number) / "summary.json")
         for number in range(1, RUNNERS + 1)
     ]
     assert prometheus.ask(f"histogram_count(sum by (instance_id) ({SERIES}))") == {
-        (str(number),): metrics["mcp_duration"]["count"] for number, metrics in enumerate(told, 1)
+        (str(number),): metrics["mcp_duration"]["count"]
+        for number, metrics in enumerate(summaries, 1)
     }
     assert prometheus.ask("sum(k6_mcp_sessions_opened_total)") == {
-        (): sum(metrics["mcp_sessions_opened"]["count"] for metrics in told)
+        (): sum(metrics["mcp_sessions_opened"]["count"] for metrics in summaries)
     }
     samples = [list_durations(tmp_path / f"{number}.csv") for number in range(1, RUNNERS + 1)]
     exact = sorted(ms for of_runner in samples for ms in of_runner)

@@ -106,7 +106,7 @@ def test_a_missing_or_malformed_variable_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    ("script", "changes", "words"),
+    ("script", "changes", "message"),
     [
         ("cold-start", {"LIMIT_HOST": "mcp.example.com"}, "MCP_URL must be on mcp.example.com"),
         ("cold-start", {"VUS": "3", "ITERATIONS": "3", "LIMIT_VUS": "2"}, "LIMIT_VUS is 2, asked"),
@@ -118,7 +118,7 @@ def test_a_missing_or_malformed_variable_is_refused_by_name(
     ],
 )
 def test_the_scripts_too_refuse_what_exceeds_the_limits_of_the_environment(
-    script: str, changes: dict[str, str], words: str, binary: K6Binary, tmp_path: Path
+    script: str, changes: dict[str, str], message: str, binary: K6Binary, tmp_path: Path
 ) -> None:
     bearer = tmp_path / "bearer.json"
     bearer.write_text('{"version": 2, "bearers": [{"access_token": "none"}]}', encoding="utf-8")
@@ -129,7 +129,7 @@ def test_the_scripts_too_refuse_what_exceeds_the_limits_of_the_environment(
     assert run_k6(binary, *flags, **{**variables, **within}).returncode == 0
     done = run_k6(binary, *flags, **{**variables, **changes})
     assert done.returncode != 0
-    assert f"Error: {words}" in done.stderr
+    assert f"Error: {message}" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def test_a_server_that_is_not_a_cluster_is_reported(
 
 
 @pytest.mark.parametrize(
-    ("answer", "seconds", "words"),
+    ("answer", "seconds", "message"),
     [
         (endless_body, 60.0, "does not answer like a cluster (it sends more than 64 MiB)"),
         (gzip_bomb(1024), 60.0, "does not answer like a cluster (it sends more than 64 MiB)"),
@@ -218,12 +218,12 @@ def test_an_answer_of_a_cluster_is_limited_in_size_and_time(
     monkeypatch: pytest.MonkeyPatch,
     answer: Answer,
     seconds: float,
-    words: str,
+    message: str,
 ) -> None:
     monkeypatch.setattr(client, "TIMEOUT_SECONDS", seconds)
     with HostileServer(answer) as server:
         config = change("cluster", server=server.url)
-        assert words in ask(open_cluster(WHERE, {"KUBECONFIG": str(config)}))
+        assert message in ask(open_cluster(WHERE, {"KUBECONFIG": str(config)}))
 
 
 def by_file(token: str, place: Path) -> dict[str, object]:

@@ -57,7 +57,7 @@ def test_a_missing_namespace(kubernetes: KubernetesServer, launch: Launching) ->
 
 
 @pytest.mark.parametrize(
-    ("verb", "resource", "asked"),
+    ("verb", "resource", "name"),
     [
         ("list", "testruns", "testruns.k6.io"),
         ("list", "pods", "pods"),
@@ -68,12 +68,12 @@ def test_a_missing_namespace(kubernetes: KubernetesServer, launch: Launching) ->
     ],
 )
 def test_a_missing_permission_names_verb_resource_and_namespace(
-    kubernetes: KubernetesServer, launch: Launching, verb: str, resource: str, asked: str
+    kubernetes: KubernetesServer, launch: Launching, verb: str, resource: str, name: str
 ) -> None:
     kubernetes.forbid(verb, resource)
     assert refuse(launch) == (
         f"context {CONTEXT} does not let you {verb} {resource} in namespace {NAMESPACE}: ask "
-        f"for this permission, then check it with `{KUBECTL} auth can-i {verb} {asked} "
+        f"for this permission, then check it with `{KUBECTL} auth can-i {verb} {name} "
         f"-n {NAMESPACE}`"
     )
 
@@ -391,7 +391,7 @@ def test_a_starter_whose_pod_is_refused(operator: Operator, launch: Launching) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("waits", [False, True], ids=["refused", "not yet asked"])
+@pytest.mark.parametrize("waits", [False, True], ids=["refused", "not yet called"])
 def test_runners_that_die_before_the_start_are_never_shown_as_running(
     operator: Operator, launch: Launching, *, waits: bool
 ) -> None:
