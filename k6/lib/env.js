@@ -79,7 +79,7 @@ export function summaryFile() {
 
 // Returns whether this k6 is one of several, so that its VUs must print their histograms.
 export function printsHistograms() {
-  return __ENV.TALLY === 'true';
+  return __ENV.HISTOGRAMS === 'true';
 }
 
 // Returns the URL for fresh bearers, which contains a secret path; null if bearers cannot be renewed.

@@ -11,5 +11,5 @@ export function logClosed({ sessionId }) {
 }
 
 export function logHistograms(snapshot) {
-  console.log(`tally ${JSON.stringify(snapshot)}`);
+  console.log(`histograms ${JSON.stringify(snapshot)}`);
 }

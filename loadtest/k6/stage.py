@@ -191,7 +191,7 @@ def render(
     settings: Settings, scenarios: str | None, *, engine: str | None, parallelism: str | None
 ) -> None:
     """Print what a run would make in Kubernetes, without a bearer and without a cluster."""
-    from loadtest.k6.distributed.run import build_order
+    from loadtest.k6.distributed.run import build_request
     from loadtest.k6.kubernetes.manifests import (
         build_client_access,
         build_manifests,
@@ -210,9 +210,9 @@ def render(
     mcp_url = settings.base_url or "https://unknown.invalid/"
     plan = build_plan(settings, chosen, mcp_url, runners=runners)
     for scenario in chosen:
-        order = build_order(plan, scenario, "by the cluster")
+        request = build_request(plan, scenario, "by the cluster")
         print(f"# {scenario}: made, followed and removed by a run")
-        print(render_manifests(build_manifests(order, name, cluster).list()), end="")
+        print(render_manifests(build_manifests(request, name, cluster).list()), end="")
     print("# the account of whoever starts runs, with the rights that it needs: apply it once")
     print(render_manifests(build_client_access(name, cluster)), end="")
 

@@ -21,7 +21,7 @@ from typing import TypeVar
 import duckdb
 from rich.table import Table
 
-from loadtest.k6.distributed.histogram import Tally
+from loadtest.k6.distributed.histogram import Histograms
 from loadtest.k6.distributed.runner_log import RunnerLog
 from tests.bench.k6_runs import find_peak_mb
 
@@ -37,11 +37,11 @@ LAWS = {
     "steady": "exp(0.002 * z)",
 }
 NEAREST_MS, FARTHER, LONGEST_MS = 10, 2, 30_000
-# What a VU calls in the 30 s between two tallies: at once, in 100 ms each; and once a second.
+# Calls of a VU in the 30 s between two snapshots: at once, in 100 ms each; and once a second.
 CALLS = (300, 30)
 # Native histograms have 2^schema buckets to a power of 2; k6 makes those of schema 3.
 SCHEMAS = (3, 5, 7)
-OURS = 0.005  # half a bucket of a tally
+OURS = 0.005  # half a bucket
 MOST_OFF, MOST_MB = 0.01, 1074
 
 Percentiles = Mapping[str, Sequence[float]]
@@ -79,9 +79,9 @@ def measure(folder: Path, count: int) -> Iterator[Sequence[str]]:
     samples, limits = f"{count / 1e6:g} M", f"{MOST_OFF:.0%}, {MOST_MB:,} MB"
     for calls in CALLS:
         run_alone(write_logs, folder, calls)
-        found, cost = run_alone(add_tallies, folder)
+        found, cost = run_alone(add_histograms, folder)
         figures = (*describe(folder.glob("*.log"), cost), *compare(found, exact))
-        yield f"tallies of {calls} calls", samples, *figures, f"{OURS:.2%}", limits
+        yield f"snapshots of {calls} calls", samples, *figures, f"{OURS:.2%}", limits
     run_alone(write_csv, folder)
     found, cost = run_alone(read_csv, folder)
     figures = (*describe(folder.glob("*.csv"), cost), *compare(found, exact))
@@ -148,7 +148,7 @@ def simulate(folder: Path, count: int) -> None:
 
 
 def write_logs(folder: Path, calls: int) -> None:
-    """Write what each runner's VUs would print, with so many calls in a tally."""
+    """Write what each runner's VUs would print, with N calls in a snapshot."""
     for runner in range(RUNNERS):
         duckdb.execute(
             rf"""COPY (
@@ -165,7 +165,7 @@ def write_logs(folder: Path, calls: int) -> None:
                 SELECT turn, law, max(most) AS most,
                     string_agg(step || ',' || samples, ',' ORDER BY bucket) AS listed
                 FROM steps GROUP BY turn, law)
-            SELECT 'time="2026-11-26T16:00:00Z" level=info msg="tally {{\"vu\":'
+            SELECT 'time="2026-11-26T16:00:00Z" level=info msg="histograms {{\"vu\":'
                 || turn % {VUS} + 1 || ',\"serial\":' || turn // {VUS} + 1 || ',\"trends\":{{'
                 || string_agg('\"mcp_duration{{tool:' || law || '}}\":[' || most || ',' || listed
                     || ']', ',')
@@ -176,13 +176,13 @@ def write_logs(folder: Path, calls: int) -> None:
         )
 
 
-def add_tallies(folder: Path) -> Percentiles:
+def add_histograms(folder: Path) -> Percentiles:
     """Read the logs as the engines do."""
-    whole = Tally()
+    whole = Histograms()
     for path in folder.glob("*.log"):
         log = RunnerLog(path)
         log.read_on()
-        whole.add(log.tally)
+        whole.add(log.histograms)
     return {law: whole.trends[f"mcp_duration{{tool:{law}}}"].percentiles(SHARES) for law in LAWS}
 
 

@@ -1,4 +1,4 @@
-"""What sessions take of the network, and what a fleet's runner tells of them in its log."""
+"""What sessions take of the network, and what a runner writes about them into its log."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from rich.table import Table
 from loadtest.config.loading import load_settings
 from loadtest.context import ROOT
 from loadtest.k6.binary import find_k6
-from loadtest.k6.distributed.histogram import Tally, is_tally
-from loadtest.k6.distributed.run import build_order
+from loadtest.k6.distributed.histogram import Histograms, is_snapshot
+from loadtest.k6.distributed.run import build_request
 from loadtest.k6.distributed.segments import open_segments
 from loadtest.k6.plan import Runners, build_plan
 from tests.bench.k6_runs import Place, serve_target
@@ -25,16 +25,16 @@ LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class _Traffic:
-    """What one runner made of one stage: bytes sent and received, and the lines that it told."""
+    """What one runner made of one stage: bytes sent and received, and its snapshots."""
 
     calls: int
     sent: int
     received: int
-    tallies: tuple[bytes, ...]
+    snapshots: tuple[bytes, ...]
 
-    def told(self) -> int:
-        """Return the bytes of all tallies."""
-        return sum(map(len, self.tallies))
+    def logged(self) -> int:
+        """Return the bytes of all snapshots."""
+        return sum(map(len, self.snapshots))
 
 
 def bench_traffic() -> Table:
@@ -45,7 +45,7 @@ def bench_traffic() -> Table:
     table = Table(
         f"sessions.js, {SESSIONS} sessions",
         *("sent per call", "received", "sent per session"),
-        *("told per session-minute", "bytes per tally", "µs to add it up"),
+        *("logged per session-minute", "bytes per snapshot", "µs to add it up"),
         box=None,
     )
     for era in ("handshake", "stateless"):
@@ -54,9 +54,9 @@ def bench_traffic() -> Table:
         calls = long.calls - short.calls
         sent, received = (long.sent - short.sent) / calls, (long.received - short.received) / calls
         session = (short.sent - sent * short.calls) / (SESSIONS + 1)  # setup() opens one more
-        minute = (long.told() - short.told()) / SESSIONS / (LONG - SHORT) * 60
-        size = long.told() / len(long.tallies)
-        figures = (sent, received, session, minute, size, _time_reading(long.tallies) * 1e6)
+        minute = (long.logged() - short.logged()) / SESSIONS / (LONG - SHORT) * 60
+        size = long.logged() / len(long.snapshots)
+        figures = (sent, received, session, minute, size, _time_reading(long.snapshots) * 1e6)
         table.add_row(era, *(f"{figure:,.0f}" for figure in figures))
     return table
 
@@ -69,16 +69,16 @@ def _run(place: Place, seconds: int) -> _Traffic:
     with tempfile.TemporaryDirectory(dir=place.folder) as folder:
         plan = build_plan(settings, ("sessions",), place.mcp_url, runners=Runners("segments"))
         plan = replace(plan, bearer_file=place.bearer_file)
-        order = replace(build_order(plan, "sessions"), logs=(Path(folder, "k6.log"),))
-        fleet = open_segments(find_k6(os.environ), variables)(order)
-        deadline = time.monotonic() + order.seconds
+        scenario_request = replace(build_request(plan, "sessions"), logs=(Path(folder, "k6.log"),))
+        fleet = open_segments(find_k6(os.environ), variables)(scenario_request)
+        deadline = time.monotonic() + scenario_request.seconds
         try:
             while fleet.look()[0].phase == "running" and time.monotonic() < deadline:
                 time.sleep(LOOK_SECONDS)
             (state,) = fleet.look()
         finally:
             fleet.close()
-        lines = order.logs[0].read_bytes().splitlines()
+        lines = scenario_request.logs[0].read_bytes().splitlines()
     if state.exit_code != 0:
         raise SystemExit(f"sessions went wrong: {state}")
     (summary,) = (json.loads(line) for line in lines if line.startswith(b'{"loadtest":'))
@@ -87,13 +87,13 @@ def _run(place: Place, seconds: int) -> _Traffic:
         calls=counts["http_req_duration{rpc:tools/call}"],
         sent=counts["data_sent"],
         received=counts["data_received"],
-        tallies=tuple(line for line in lines if is_tally(line)),
+        snapshots=tuple(line for line in lines if is_snapshot(line)),
     )
 
 
-def _time_reading(tallies: tuple[bytes, ...]) -> float:
-    whole = Tally()
+def _time_reading(snapshots: tuple[bytes, ...]) -> float:
+    whole = Histograms()
     began = time.process_time()
-    for line in tallies:
+    for line in snapshots:
         whole.read_line(line)
-    return (time.process_time() - began) / len(tallies)
+    return (time.process_time() - began) / len(snapshots)

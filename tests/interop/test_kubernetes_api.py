@@ -9,10 +9,10 @@ from loadtest.config.models import Kubernetes
 from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests
 from loadtest.results.run import SCENARIOS
 from tests.interop.kube_api import Manifest, create, find_place
-from tests.k6.kubernetes.cluster_orders import (
+from tests.k6.kubernetes.cluster_requests import (
     FULL,
     PLAIN,
-    build_order,
+    build_request,
     load_profiles,
 )
 from tests.k6.kubernetes.operated_jobs import build_runner_job, build_starter_job
@@ -30,8 +30,8 @@ def put_in(where: Kubernetes, namespace: str) -> Kubernetes:
 def test_every_field_of_every_manifest_is_known(
     admin: httpx.Client, namespace: str, tmp_path: Path, profile: str, scenario: str, where: str
 ) -> None:
-    order = build_order(tmp_path, scenario, load_profiles()[profile])
-    manifests = build_manifests(order, "prod", put_in(WHERE[where], namespace))
+    scenario_request = build_request(tmp_path, scenario, load_profiles()[profile])
+    manifests = build_manifests(scenario_request, "prod", put_in(WHERE[where], namespace))
     for manifest in manifests.list():
         create(admin, manifest)
 
@@ -52,8 +52,8 @@ def read_as_pod(job: Manifest) -> Manifest:
 def test_all_our_pods_are_restricted(
     admin: httpx.Client, namespace: str, tmp_path: Path, where: str
 ) -> None:
-    order = build_order(tmp_path, "sessions", load_profiles()["full"])
-    manifests = build_manifests(order, "prod", put_in(WHERE[where], namespace))
+    scenario_request = build_request(tmp_path, "sessions", load_profiles()["full"])
+    manifests = build_manifests(scenario_request, "prod", put_in(WHERE[where], namespace))
     for manifest in manifests.list():
         create(admin, manifest)
     jobs = [build_runner_job(manifests.test_run, number) for number in (1, 4)]
@@ -64,8 +64,8 @@ def test_all_our_pods_are_restricted(
 def test_a_pod_that_is_not_restricted_is_refused(
     admin: httpx.Client, namespace: str, tmp_path: Path
 ) -> None:
-    order = build_order(tmp_path, "sessions", load_profiles()["full"])
-    manifests = build_manifests(order, "prod", put_in(PLAIN, namespace))
+    scenario_request = build_request(tmp_path, "sessions", load_profiles()["full"])
+    manifests = build_manifests(scenario_request, "prod", put_in(PLAIN, namespace))
     create(admin, manifests.service_account)
     pod = read_as_pod(build_runner_job(manifests.test_run, 1))
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True

@@ -17,7 +17,7 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.k6.binary import find_k6
-from loadtest.k6.distributed.protocol import Order, RunnerState
+from loadtest.k6.distributed.protocol import RunnerState, ScenarioRequest
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.kubernetes.client import Cluster, open_cluster
 from loadtest.k6.kubernetes.engine import KubernetesEngine
@@ -30,7 +30,7 @@ from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, read_bearers
 from tests.interop.kube_api import KubeApi, Manifest, Request, create, find_place, serve_kube_api
 from tests.interop.kube_worker import Worker, run_worker, set_status, take_up
-from tests.k6.kubernetes.cluster_orders import FULL, build_order, load_profiles
+from tests.k6.kubernetes.cluster_requests import FULL, build_request, load_profiles
 from tests.k6.kubernetes.launched import READER, are, find_fault, watch
 from tests.k6.kubernetes.pod_process import build_status
 from tests.k6.running import build_settings, mint_by_session, plan_run
@@ -71,25 +71,27 @@ def cluster(kube_api: KubeApi, where: Kubernetes, rights: Manifest) -> Iterator[
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> Order:
-    """Return an order for two runners of one scenario."""
+def scenario_request(tmp_path: Path) -> ScenarioRequest:
+    """Return a request for two runners of one scenario."""
     logs = tuple(tmp_path / f"k6-{number}.log" for number in (1, 2))
     profile = load_profiles()["smoke"]
-    return build_order(tmp_path, "sessions", profile, parallelism=2, logs=logs)
+    return build_request(tmp_path, "sessions", profile, parallelism=2, logs=logs)
 
 
 Launch = Callable[..., ClusterFleet]
 
 
 @pytest.fixture
-def launch(cluster: Cluster, where: Kubernetes, order: Order) -> Iterator[Launch]:
+def launch(
+    cluster: Cluster, where: Kubernetes, scenario_request: ScenarioRequest
+) -> Iterator[Launch]:
     """Return a function that starts runners; they end with the test."""
     with ExitStack() as running:
 
         def start(
             cluster: Cluster = cluster, where: Kubernetes = where, **changes: Any
         ) -> ClusterFleet:
-            changed = replace(order, **changes)
+            changed = replace(scenario_request, **changes)
             fleet = launch_fleet(
                 changed, cluster=cluster, environment_name="prod", where=where, bounds=BOUNDS
             )
@@ -195,9 +197,9 @@ def test_an_operator_that_creates_runners_again_does_not_keep_its_test_run(
 
 
 def test_objects_of_a_run_that_died_are_removed_by_the_next(
-    admin: httpx.Client, launch: Launch, where: Kubernetes, order: Order
+    admin: httpx.Client, launch: Launch, where: Kubernetes, scenario_request: ScenarioRequest
 ) -> None:
-    for manifest in build_manifests(order, "prod", where).list():
+    for manifest in build_manifests(scenario_request, "prod", where).list():
         create(admin, manifest)
     take_up(admin, find_test_run(admin, where.namespace), stage="finished")
     *_, left = list_ours(admin, where.namespace)
@@ -208,9 +210,9 @@ def test_objects_of_a_run_that_died_are_removed_by_the_next(
 
 
 def test_objects_of_a_run_that_died_before_its_test_run_are_replaced(
-    admin: httpx.Client, launch: Launch, where: Kubernetes, order: Order
+    admin: httpx.Client, launch: Launch, where: Kubernetes, scenario_request: ScenarioRequest
 ) -> None:
-    *others, _ = build_manifests(order, "prod", where).list()
+    *others, _ = build_manifests(scenario_request, "prod", where).list()
     left = {create(admin, manifest)["metadata"]["uid"] for manifest in others}
     launch()
     made = {each["metadata"]["uid"] for each in list_ours(admin, where.namespace)}
@@ -245,19 +247,19 @@ def test_the_client_has_the_rights_that_a_run_needs_and_no_others(
     admin: httpx.Client,
     launch: Launch,
     where: Kubernetes,
-    order: Order,
+    scenario_request: ScenarioRequest,
     rights: Manifest,
 ) -> None:
-    *others, _ = build_manifests(order, "prod", where).list()
+    *others, _ = build_manifests(scenario_request, "prod", where).list()
     for manifest in others:
         create(admin, manifest)
     fleet = launch()
     requests = partial(kube_api.read_audit, where.namespace, rights["metadata"]["name"])
     await_true(lambda: Request("list", "", "events", "") in requests())
     take_up(admin, find_test_run(admin, where.namespace))
-    let_run(admin, where.namespace, order.parallelism)
+    let_run(admin, where.namespace, scenario_request.parallelism)
     await_true(lambda: Request("get", "", "pods/log", "") in requests())
-    fleet.update_bearers(read_bearers(order.bearer_file))
+    fleet.update_bearers(read_bearers(scenario_request.bearer_file))
     fleet.close()
     # Services are listed only if a runner was not started, to find it by its address.
     assert requests() | {Request("list", "", "services", "")} == list_rights(rights)
@@ -392,10 +394,10 @@ def test_a_runner_that_is_not_started_is_named_by_its_service(
 
 @pytest.mark.slow
 def test_a_runner_may_read_the_fresh_bearer_and_no_other_secret(
-    launch: Launch, worker: Worker, order: Order
+    launch: Launch, worker: Worker, scenario_request: ScenarioRequest
 ) -> None:
     worker.scripts["sessions.js"] = READER
-    log = order.logs[0]
+    log = scenario_request.logs[0]
     fleet = launch(parallelism=1, logs=(log,))
     watch(fleet, are("running"))
     watch(fleet, lambda _: "serial 0, expires at" in log.read_text(encoding="utf-8"))

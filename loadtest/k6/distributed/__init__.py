@@ -1,1 +1,1 @@
-"""Many k6 as one: engines that run them, and the merging of what they measured."""
+"""Several k6 as one: how they are run, and how their figures are merged."""

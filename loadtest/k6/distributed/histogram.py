@@ -1,9 +1,9 @@
-"""What the VUs of a fleet have seen, read from k6's log: histograms that can be added up.
+"""What the VUs of several runners measured, read from k6's logs: histograms that can be added up.
 
-k6/lib/histograms.js prints a line per VU every 30 s and at the end of each session:
-`tally {"vu": 3, "serial": 1, "trends": {SERIES: [MOST, BUCKET, COUNT, …]}, "counts": {SERIES: n}}`.
-Bucket i holds what is at least 1.01^i and less than 1.01^(i+1) ms; buckets stand as distances from
-the one before. Series are named as k6 names them, such as `mcp_duration{stage:10}`.
+k6/lib/histograms.js prints a snapshot per VU every 30 s and at the end of each session:
+`histograms {"vu": 3, "serial": 1, "trends": {SERIES: [MOST, STEP, COUNT, …]}, "counts": {…}}`
+Bucket i holds durations from 1.01^i ms up to 1.01^(i+1) ms; a step is the distance from the bucket
+before. Series have k6's names, such as `mcp_duration{stage:10}`.
 """
 
 import json
@@ -21,21 +21,21 @@ _STEP = math.log(1.01)
 _LEAST_MS = 0.001
 _POINTS = 2000
 
-_LINE = re.compile(rb'^time="[^"]*" level=info msg="tally ((?:[^"\\]|\\.)*)"')
+_LINE = re.compile(rb'^time="[^"]*" level=info msg="histograms ((?:[^"\\]|\\.)*)"')
 
 
 def _check_pairs(listed: list[float]) -> list[float]:
     if len(listed) % 2 == 0 or min(listed[2::2], default=1) < 1:
-        raise ValueError("buckets and counts must stand in pairs")
+        raise ValueError("steps and counts must be in pairs")
     return listed
 
 
-def is_tally(line: bytes) -> bool:
-    """Return whether a line of a log is a tally, be it damaged."""
+def is_snapshot(line: bytes) -> bool:
+    """Return whether a line of a log is a snapshot, even a damaged one."""
     return _LINE.match(line) is not None
 
 
-class _Told(BaseModel):
+class _Snapshot(BaseModel):
     vu: int
     serial: int
     trends: dict[str, Annotated[list[float], Field(min_length=1), AfterValidator(_check_pairs)]]
@@ -43,9 +43,9 @@ class _Told(BaseModel):
 
 
 class Histogram:
-    """Durations in ms, counted by bucket, and the longest exactly.
+    """Durations in ms, counted by bucket; the longest is exact.
 
-    A percentile is that of the samples to within half a bucket, 0.5 %.
+    Percentiles are exact to half a bucket, which is 0.5 %.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Histogram:
         return sum(self.buckets.values())
 
     def percentiles(self, shares: Iterable[float]) -> list[float]:
-        """Return the percentiles, between two samples by their distance, as k6 does.
+        """Return the percentiles, interpolated between two samples as in k6.
 
         There must be a sample.
         """
@@ -86,9 +86,9 @@ class Histogram:
 def build_histogram(
     count: int, percentiles: Sequence[tuple[float, float]], most: float
 ) -> Histogram:
-    """Return `count` samples of which percentiles are known, as (share, ms) in rising order.
+    """Return a histogram of `count` samples from their percentiles: (share, ms) in rising request.
 
-    They are laid evenly between two percentiles, at up to 2,000 places; `most` is exact.
+    Samples are spread evenly between two percentiles, at up to 2,000 points; `most` is exact.
     """
     shares, values = zip(*percentiles, strict=True)
     points = min(count, _POINTS)
@@ -104,8 +104,8 @@ def build_histogram(
     return made
 
 
-class Tally:
-    """All tallies of a runner, or of a fleet, added up."""
+class Histograms:
+    """Every series of one runner, or of all: histograms of trends, and counts."""
 
     def __init__(self) -> None:
         self.trends: dict[str, Histogram] = {}
@@ -113,27 +113,26 @@ class Tally:
         self._serials: dict[int, int] = {}
 
     def read_line(self, line: bytes) -> bool:
-        """Take a line of one runner's log; return whether it is a tally.
+        """Add a line of one runner's log; return whether it is a snapshot.
 
-        A tally that was read before, as when a log is read on from too far back, counts once; one
-        that is damaged does not count.
+        A snapshot that is read twice counts once; a damaged one does not count.
         """
         match = _LINE.match(line)
         if match is None:
             return False
         try:
-            told = _Told.model_validate_json(json.loads(b'"' + match[1] + b'"'))
+            snapshot = _Snapshot.model_validate_json(json.loads(b'"' + match[1] + b'"'))
         except ValueError:
             return True
-        if told.serial > self._serials.get(told.vu, 0):
-            self._serials[told.vu] = told.serial
-            for series, (most, *rest) in told.trends.items():
+        if snapshot.serial > self._serials.get(snapshot.vu, 0):
+            self._serials[snapshot.vu] = snapshot.serial
+            for series, (most, *rest) in snapshot.trends.items():
                 steps, counts = map(int, rest[::2]), map(int, rest[1::2])
                 self._trend(series).add(most, zip(accumulate(steps), counts, strict=True))
-            self.counts.update(told.counts)
+            self.counts.update(snapshot.counts)
         return True
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "Histograms") -> None:
         """Add another runner's."""
         for series, histogram in other.trends.items():
             self._trend(series).add(histogram.most, histogram.buckets.items())

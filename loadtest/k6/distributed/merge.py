@@ -1,33 +1,35 @@
-"""The figures of a fleet as one summary: counts are added up, percentiles come of all samples."""
+"""Several runners as one summary: counts are added up, percentiles are of all samples."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loadtest.k6.distributed.histogram import Histogram, Tally
+from loadtest.k6.distributed.histogram import Histogram, Histograms
 from loadtest.k6.summary import Summary
 
 SHARES = {"p(50)": 0.5, "p(90)": 0.9, "p(95)": 0.95, "p(99)": 0.99}
-# Not told by tallies, and of each runner by itself.
+# The histograms do not contain them; they are read from each runner's own summary.
 _COUNTED = ("mcp_sessions_opened", "mcp_sessions_closed", "mcp_held")
-_CAPACITY = "reason:capacity}"  # the server's ceiling is no failure
+_CAPACITY = "reason:capacity}"  # a session at the server's limit is not a failure
 
 
-def merge(summaries: Sequence[Summary], tally: Tally, max_failure_share: float) -> Summary:
-    """Return what k6 would have said of the whole, as far as rows ask for it.
+def merge(
+    summaries: Sequence[Summary], histograms: Histograms, max_failure_share: float
+) -> Summary:
+    """Return the summary that one k6 would have written, with the series that rows need.
 
-    `summaries` are of the runners that told theirs, one at least; `tally` is of all runners.
-    Percentiles are within 0.5 % of those of all samples, but for gaps that a runner's summary
-    filled; counts and maxima are exact.
+    `summaries` are of the runners that have one, at least one; `histograms` are of all runners.
+    Percentiles are exact to 0.5 %, except where a runner's summary replaced missing samples; counts
+    and maxima are exact.
     """
     own = summaries[0].loadtest
     elapsed = [each.loadtest.elapsed_ms for each in summaries if each.loadtest.elapsed_ms]
     if own.scenario == "tools":
-        tally = _with_totals(tally)
+        histograms = _with_totals(histograms)
     metrics: dict[str, dict[str, Any]] = {
-        series: describe(histogram) for series, histogram in sorted(tally.trends.items())
+        series: describe(histogram) for series, histogram in sorted(histograms.trends.items())
     }
-    metrics |= {series: {"count": count} for series, count in sorted(tally.counts.items())}
+    metrics |= {series: {"count": count} for series, count in sorted(histograms.counts.items())}
     ended = [each.metrics["mcp_ended"] for each in summaries if each.count("mcp_ended")]
     if ended:
         metrics["mcp_ended"] = {
@@ -47,7 +49,7 @@ def merge(summaries: Sequence[Summary], tally: Tally, max_failure_share: float) 
 
 
 def describe(histogram: Histogram) -> dict[str, float]:
-    """Return a trend as k6 sums it up, in ms."""
+    """Return a trend in ms as k6's summary has it."""
     percentiles = histogram.percentiles(SHARES.values())
     return {
         **dict(zip(SHARES, percentiles, strict=True)),
@@ -56,16 +58,16 @@ def describe(histogram: Histogram) -> dict[str, float]:
     }
 
 
-def _with_totals(tally: Tally) -> Tally:
-    """Return a tally that has the sums over all tools as well."""
-    whole = Tally()
-    whole.add(tally)
-    for series, histogram in tally.trends.items():
+def _with_totals(histograms: Histograms) -> Histograms:
+    """Return the histograms with the sums over all tools as well."""
+    whole = Histograms()
+    whole.add(histograms)
+    for series, histogram in histograms.trends.items():
         if "{tool:" in series:
             total = whole.trends.setdefault(series.partition("{")[0], Histogram())
             total.add(histogram.most, histogram.buckets.items())
     totals: Counter[str] = Counter()
-    for series, count in tally.counts.items():
+    for series, count in histograms.counts.items():
         if "{tool:" in series:
             metric, _, reason = series.partition("{tool:")
             totals[f"{metric}{{{reason.partition(',')[2]}"] += count
@@ -74,7 +76,7 @@ def _with_totals(tally: Tally) -> Tally:
 
 
 def _list_selectors(summary: Summary) -> Iterator[str]:
-    """Yield the selectors that k6 judged the failures of."""
+    """Yield the selectors for which the summary has a share of failures."""
     for series in summary.metrics:
         metric, brace, rest = series.partition("{")
         if metric == "mcp_failed":
@@ -84,7 +86,7 @@ def _list_selectors(summary: Summary) -> Iterator[str]:
 def _measure_failures(
     metrics: dict[str, dict[str, Any]], selector: str, max_failure_share: float
 ) -> dict[str, Any]:
-    """Return the share of calls and openings that failed, as k6/lib/summary.js does of a runner."""
+    """Return the share of failed calls and openings, as k6/lib/summary.js does for a runner."""
     inner = selector.removeprefix("{").removesuffix("}")
     start = f"{{{inner},reason:" if inner else "{reason:"
     has_openings = not inner or inner.startswith("stage:")

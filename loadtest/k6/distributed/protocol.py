@@ -1,4 +1,4 @@
-"""What an engine is asked to run, and how a fleet of k6 runners is watched and ended."""
+"""What an engine is requested to run, and how its runners are watched and stopped."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import Literal, Protocol
 
 
 @dataclass(frozen=True)
-class Order:
-    """One scenario for `parallelism` runners; sessions, rates and stages are the whole fleet's.
+class ScenarioRequest:
+    """One scenario for `parallelism` runners; sessions, rates and stages are of all together.
 
-    `variables` are what the script reads besides places: knobs, limits and switches, no secret.
-    `outputs` are k6's own (`--out`), which read `output_variables`. `seconds` is how long the
-    scenario lasts at most. Runner n appends what its k6 prints to the private file `logs[n - 1]`.
+    `variables` are the script environment without places: knobs, limits and switches, no secret.
+    `outputs` are k6's own (`--out`), which read `output_variables`. The scenario lasts at most
+    `seconds`. Runner n appends what its k6 prints to the private file `logs[n - 1]`.
     """
 
     scenario: str
@@ -30,11 +30,11 @@ class Order:
 
 @dataclass(frozen=True)
 class RunnerState:
-    """A runner of a fleet at this moment: `number` counts from 1.
+    """A runner at this moment; `number` counts from 1.
 
-    `ended` has an exit code of k6; `lost` ended without one of its own (killed, evicted, node gone)
-    and has a `reason`. `region` is where it runs, `cpu_share` what it takes of the processors that
-    it may use, from 0 to 1, each as far as that is known.
+    One that is `ended` has an exit code of k6. One that is `lost` ended in another way (killed,
+    evicted, its node failed) and has a `reason`. `region` is where it runs; `cpu_share` is its
+    share, from 0 to 1, of the processors that it may use. Both are None if unknown.
     """
 
     number: int
@@ -47,22 +47,22 @@ class RunnerState:
 
 
 class Fleet(Protocol):
-    """The runners of one scenario, already asked for."""
+    """The runners of one scenario, which were requested already."""
 
     def look(self) -> tuple[RunnerState, ...]:
-        """Return the runners in order; called a few times a second, so it must not block.
+        """Return the runners by number; called a few times a second, so it must not block.
 
-        Raises K6Error, in one line with its remedy, when the fleet cannot start or go on.
+        Raises K6Error, in one line with its remedy, if the fleet cannot start or continue.
         """
 
     def stop(self) -> None:
-        """Ask every runner to end gracefully, and wait for it within bounds."""
+        """Ask every runner to end gracefully, and wait for it up to a limit."""
 
     def close(self) -> str | None:
-        """Remove whatever was made for this scenario; safe to repeat.
+        """Remove everything that was created for this scenario; safe to repeat.
 
-        Returns in one line what is slow to go; K6Error names what stays.
+        Returns one line about what is slow to be removed. K6Error names what could not be removed.
         """
 
 
-Launch = Callable[[Order], Fleet]
+Launch = Callable[[ScenarioRequest], Fleet]

@@ -1,4 +1,4 @@
-"""One scenario run by a fleet: watched as a whole, and read back as if one k6 had run it."""
+"""One scenario by several runners: watched together, and read as if one k6 had run it."""
 
 import time
 from collections import Counter
@@ -11,10 +11,10 @@ from loadtest.common.files import write_json, write_text
 from loadtest.common.redaction import redact_folder
 from loadtest.errors import K6Error, ResultsError
 from loadtest.k6.command import bound_seconds, build_script_env, list_phases
-from loadtest.k6.distributed.histogram import Histogram, Tally
+from loadtest.k6.distributed.histogram import Histogram, Histograms
 from loadtest.k6.distributed.merge import merge
-from loadtest.k6.distributed.protocol import Fleet, Launch, Order, RunnerState
-from loadtest.k6.distributed.runner_log import RunnerLog, fill_gaps, find_faults, is_told
+from loadtest.k6.distributed.protocol import Fleet, Launch, RunnerState, ScenarioRequest
+from loadtest.k6.distributed.runner_log import RunnerLog, fill_gaps, find_faults, is_kept_elsewhere
 from loadtest.k6.health import AbortRule
 from loadtest.k6.open_sessions import OpenSession, log_file, open_log, settle_log
 from loadtest.k6.plan import RunPlan
@@ -31,11 +31,11 @@ from loadtest.k6.scenario import (
 from loadtest.k6.summary import Summary
 from loadtest.results.run import Generator, Outcome, RunnerFault, ScenarioResult
 
-TALLIES_VERSION = 1
+HISTOGRAMS_VERSION = 1
 LOOK_SECONDS = 0.25
 READ_SECONDS = 1.0
-# Runners tell by their logs, and sum up into them.
-TELL = {"TALLY": "true", "SUMMARY_FILE": "stdout"}
+# Runners print their histograms and their summary into their logs.
+RUNNER_ENV = {"HISTOGRAMS": "true", "SUMMARY_FILE": "stdout"}
 
 
 def run_fleet(
@@ -47,25 +47,25 @@ def run_fleet(
     renewal_url: str | None = None,
     launch: Launch,
 ) -> ScenarioRun:
-    """Run one scenario by a fleet; what it measured is a result, that it cannot start an error.
+    """Run one scenario by several runners; raise K6Error only if they cannot start.
 
-    KeyboardInterrupt and SystemExit stop the fleet and come back as `interruption`.
+    KeyboardInterrupt and SystemExit stop the runners and are returned as `interruption`.
     """
     watcher = watcher or NoWatcher()
     phases = list_phases(plan, scenario)
-    order = replace(
-        build_order(plan, scenario, renewal_url),
+    request = replace(
+        build_request(plan, scenario, renewal_url),
         logs=tuple(_open_logs(plan.state_dir, plan.mcp_url, plan.runners.count)),
     )
     started = utc_now()
-    logs = [RunnerLog(path) for path in order.logs]
-    watch = _Watch(order, logs, watcher, phases)
+    logs = [RunnerLog(path) for path in request.logs]
+    watch = _Watch(request, logs, watcher, phases)
     try:
         watch.run(launch)
     finally:
-        sessions = _settle(plan.state_dir, out_dir, order.parallelism)
+        sessions = _settle(plan.state_dir, out_dir, request.parallelism)
     left, caught_late = close_opened(plan.state_dir, plan.bearer_file, sessions)
-    finished = _read_back(order, watch.states, logs, out_dir, plan.profile.max_failure_share)
+    finished = _read_back(request, watch.states, logs, out_dir, plan.profile.max_failure_share)
     interruption = caught_late or watch.interruption
     finished = conclude(finished, started, left, interruption, watch.broken_off, watch.failure)
     result = finished.result
@@ -75,12 +75,12 @@ def run_fleet(
     return replace(finished, result=result)
 
 
-def build_order(plan: RunPlan, scenario: str, renewal_url: str | None = None) -> Order:
-    """Return what an engine is asked to run, but for the logs."""
-    return Order(
+def build_request(plan: RunPlan, scenario: str, renewal_url: str | None = None) -> ScenarioRequest:
+    """Return what an engine is requested to run, without the logs."""
+    return ScenarioRequest(
         scenario=scenario,
         parallelism=plan.runners.count,
-        variables=build_script_env(plan, scenario) | TELL,
+        variables=build_script_env(plan, scenario) | RUNNER_ENV,
         tools=plan.tools.render(),
         mcp_url=plan.mcp_url,
         bearer_file=plan.bearer_file,
@@ -92,37 +92,37 @@ def build_order(plan: RunPlan, scenario: str, renewal_url: str | None = None) ->
 
 
 class _Watch:
-    """Runs a fleet to its end; `states` are the last that were seen.
+    """Runs a fleet to its end; `states` are the last states that were read.
 
-    `broken_off` says why it was stopped before, `failure` what went wrong with the engine once the
-    load had begun, `slow` what is still being removed, and `interruption` who stopped us.
+    `broken_off` is why it was stopped early, `failure` an error of the engine after the load had
+    begun, `slow` what is still being removed, `interruption` the exception that stopped the run.
     """
 
     def __init__(
         self,
-        order: Order,
+        request: ScenarioRequest,
         logs: Sequence[RunnerLog],
         watcher: Watcher,
         phases: tuple[Phase, ...],
     ) -> None:
-        self.states = tuple(RunnerState(n, "pending") for n in range(1, order.parallelism + 1))
+        self.states = tuple(RunnerState(n, "pending") for n in range(1, request.parallelism + 1))
         self.broken_off: str | None = None
         self.failure: str | None = None
         self.slow: str | None = None
         self.interruption: BaseException | None = None
-        self._order = order
+        self._request = request
         self._logs = logs
         self._watcher = watcher
         self._phases = phases
         self._rule = AbortRule()
 
     def run(self, launch: Launch) -> None:
-        """Launch, wait, stop what still runs, and remove what was made.
+        """Launch, wait, stop the runners that still run, and remove what was created.
 
-        Raises K6Error for a fleet that cannot start; what it measured is kept of any other.
+        Raises K6Error if the fleet cannot start; in every other case its figures are kept.
         """
         try:
-            fleet = launch(self._order)
+            fleet = launch(self._request)
         except (KeyboardInterrupt, SystemExit) as caught:
             self.interruption = caught
             return
@@ -130,15 +130,15 @@ class _Watch:
             self._attend(fleet)
         except K6Error as refusal:
             self._close(fleet)
-            words = (str(refusal), self.failure, self.slow)
-            raise K6Error("; ".join(filter(None, words))) from None
+            parts = (str(refusal), self.failure, self.slow)
+            raise K6Error("; ".join(filter(None, parts))) from None
         finally:
             self._close(fleet)
             for log in self._logs:
                 log.read_on()
 
     def _attend(self, fleet: Fleet) -> None:
-        """Wait for the end, or bring it about; K6Error where there was no beginning."""
+        """Wait for the end, or stop the fleet; K6Error if it never started."""
         try:
             self.broken_off = self._wait(fleet)
         except (KeyboardInterrupt, SystemExit) as caught:
@@ -152,7 +152,7 @@ class _Watch:
         try:
             fleet.stop()
             self.states = fleet.look()
-        except (KeyboardInterrupt, SystemExit) as caught:  # asked twice: do not wait for it
+        except (KeyboardInterrupt, SystemExit) as caught:  # the second signal: do not wait
             self.interruption = caught
         except K6Error as failure:
             self.failure = self.failure or str(failure)
@@ -164,10 +164,10 @@ class _Watch:
             self.failure = "; ".join(filter(None, (self.failure, str(failure))))
 
     def _wait(self, fleet: Fleet) -> str | None:
-        """Wait for every runner to end; return why the fleet must be stopped before."""
+        """Wait for every runner to end; return why the fleet must be stopped early."""
         self._await_start(fleet)
-        self._watcher.begin(self._order.scenario, self._phases)
-        deadline = time.monotonic() + self._order.seconds
+        self._watcher.begin(self._request.scenario, self._phases)
+        deadline = time.monotonic() + self._request.seconds
         read_at = 0.0
         while True:
             now = time.monotonic()
@@ -175,7 +175,7 @@ class _Watch:
             if {state.phase for state in self.states} <= {"ended", "lost"}:
                 return None
             if EXIT_ABORTED in {state.exit_code for state in self.states}:
-                return "a runner gave up"
+                return "a runner aborted"
             if now > deadline:
                 return "k6 ran past its schedule"
             live = None
@@ -189,12 +189,12 @@ class _Watch:
             time.sleep(LOOK_SECONDS)
 
     def _await_start(self, fleet: Fleet) -> None:
-        """Wait until no runner is pending; the engine bounds it."""
+        """Wait until no runner is pending; the engine limits how long."""
         self.states = fleet.look()
         if not self._is_pending():
             return
-        count = f"{self._order.parallelism} runners start"
-        self._watcher.begin(self._order.scenario, (Phase(count, None),))
+        count = f"{self._request.parallelism} runners start"
+        self._watcher.begin(self._request.scenario, (Phase(count, None),))
         while self._is_pending():
             self._watcher.tick(None)
             time.sleep(LOOK_SECONDS)
@@ -208,31 +208,31 @@ class _Watch:
         reasons: Counter[str] = Counter()
         for log in self._logs:
             log.read_on()
-            for series, histogram in log.tally.trends.items():
+            for series, histogram in log.histograms.trends.items():
                 if series.startswith(("mcp_duration", "mcp_opening")):
                     calls += histogram.count()
                 if series.startswith("mcp_duration"):
                     latency.add(histogram.most, histogram.buckets.items())
-            for series, count in log.tally.counts.items():
+            for series, count in log.histograms.counts.items():
                 reasons[series.rpartition("reason:")[2].removesuffix("}")] += count
         p95 = latency.percentiles([0.95])[0] if latency.buckets else None
         return Live(calls + reasons.total(), reasons.total(), p95, reasons)
 
 
 def _open_logs(state_dir: Path, mcp_url: str, parallelism: int) -> Iterator[Path]:
-    """Make a private log for each runner, which the engine appends to."""
+    """Create a private log for each runner, to which the engine appends."""
     for number in range(1, parallelism + 1):
         open_log(state_dir, mcp_url, number).close()
         yield log_file(state_dir, number)
 
 
 def _settle(state_dir: Path, out_dir: Path, parallelism: int) -> list[OpenSession]:
-    """Put the private logs away, without what is kept elsewhere; return the sessions left open."""
+    """Move the private logs into the run folder; return the sessions that are still open."""
     left: list[OpenSession] = []
     for number in range(1, parallelism + 1):
         rest = _folder(out_dir, number) / "k6.log"
         rest.parent.mkdir(parents=True, exist_ok=True)
-        left += settle_log(state_dir, rest, number, is_told)
+        left += settle_log(state_dir, rest, number, is_kept_elsewhere)
     redact_folder(out_dir / "runners")
     return left
 
@@ -242,46 +242,46 @@ def _folder(out_dir: Path, number: int) -> Path:
 
 
 def _read_back(
-    order: Order,
+    request: ScenarioRequest,
     states: Sequence[RunnerState],
     logs: Sequence[RunnerLog],
     out_dir: Path,
     max_failure_share: float,
 ) -> ScenarioRun:
-    """Read what the runners told, name those that are not whole, and sum up."""
-    write_text(out_dir / "tools.json", order.tools)
-    whole = Tally()
+    """Merge the figures of the runners; name each fault of a runner."""
+    write_text(out_dir / "tools.json", request.tools)
+    whole = Histograms()
     summaries: list[Summary | None] = []
     for state, log in zip(states, logs, strict=True):
         folder = _folder(out_dir, state.number)
         try:
-            summary = log.parse_summary(folder / "summary.json", order.scenario)
-            fill_gaps(log.tally, summary)
+            summary = log.parse_summary(folder / "summary.json", request.scenario)
+            fill_gaps(log.histograms, summary)
         except ResultsError:
             summary = None
         summaries.append(summary)
-        _write_tally(folder / "tally.json", log.tally)
-        whole.add(log.tally)
-    faults = find_faults(states, [log.tally for log in logs], summaries)
+        _write_histograms(folder / "histograms.json", log.histograms)
+        whole.add(log.histograms)
+    faults = find_faults(states, [log.histograms for log in logs], summaries)
     texts = [
         (_folder(out_dir, state.number) / "k6.log").read_text(encoding="utf-8", errors="replace")
         for state in states
     ]
-    outcome, reason = _judge(states, texts, faults)
+    outcome, reason = _find_outcome(states, texts, faults)
     regions = tuple(sorted({state.region for state in states if state.region}))
-    result = ScenarioResult(order.scenario, outcome, reason=reason, faults=faults)
-    told = [summary for summary in summaries if summary is not None]
-    if not told:
+    result = ScenarioResult(request.scenario, outcome, reason=reason, faults=faults)
+    found = [summary for summary in summaries if summary is not None]
+    if not found:
         return ScenarioRun(result, regions=regions)
-    merged = merge(told, whole, max_failure_share)
+    merged = merge(found, whole, max_failure_share)
     write_text(out_dir / "summary.json", merged.model_dump_json(indent=1))
     return replace(read_figures(result, merged, _measure(states)), regions=regions)
 
 
-def _judge(
+def _find_outcome(
     states: Sequence[RunnerState], texts: Sequence[str], faults: Sequence[RunnerFault]
 ) -> tuple[Outcome, str | None]:
-    """Return how the fleet did: as badly as its worst runner, but for thresholds of a share."""
+    """Return the outcome of the worst runner; thresholds count only for all runners together."""
     lost = [fault.describe() for fault in faults if fault.state == "lost"]
     found = [name_outcome(state.exit_code, text) for state, text in zip(states, texts, strict=True)]
     worst: Outcome
@@ -289,13 +289,13 @@ def _judge(
         if worst in found:
             place = found.index(worst)
             state = states[place]
-            words = find_error(texts[place]) or f"k6 ended with {state.exit_code}"
-            return worst, "; ".join([f"runner {state.number}: {words}", *lost])
+            error = find_error(texts[place]) or f"k6 ended with {state.exit_code}"
+            return worst, "; ".join([f"runner {state.number}: {error}", *lost])
     return ("failed", "; ".join(lost)) if lost else ("ok", None)
 
 
 def _measure(states: Sequence[RunnerState]) -> Generator:
-    """Return what the runners took in all, as far as that is known."""
+    """Return the CPU and memory of all runners together, as far as known."""
     shares = [state.cpu_share for state in states if state.cpu_share is not None]
     memory = [state.peak_memory_mb for state in states if state.peak_memory_mb is not None]
     return Generator(
@@ -304,12 +304,14 @@ def _measure(states: Sequence[RunnerState]) -> Generator:
     )
 
 
-def _write_tally(path: Path, tally: Tally) -> None:
-    """Keep what a runner told, so that it can be added up once more."""
+def _write_histograms(path: Path, histograms: Histograms) -> None:
+    """Write the histograms of a runner, so that runs can be merged later."""
     trends = {
         series: {"most": histogram.most, "buckets": sorted(histogram.buckets.items())}
-        for series, histogram in sorted(tally.trends.items())
+        for series, histogram in sorted(histograms.trends.items())
     }
     write_json(
-        path, TALLIES_VERSION, {"trends": trends, "counts": dict(sorted(tally.counts.items()))}
+        path,
+        HISTOGRAMS_VERSION,
+        {"trends": trends, "counts": dict(sorted(histograms.counts.items()))},
     )

@@ -1,4 +1,4 @@
-"""The engine `segments`: several k6 on this machine, each with its share of every scenario."""
+"""The engine `segments`: several k6 on this machine, each with a share of every scenario."""
 
 import contextlib
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 from loadtest.common.files import write_text
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import build_command, build_environment
-from loadtest.k6.distributed.protocol import Launch, Order, RunnerState
+from loadtest.k6.distributed.protocol import Launch, RunnerState, ScenarioRequest
 from loadtest.k6.health import MemoryGuard, Vitals
 from loadtest.k6.open_sessions import note_writer
 from loadtest.k6.process import kill, start, stop
 
-# Nobody looks at a dashboard of a share.
+# The dashboard of one share is of no use.
 VARIABLES = {"K6_WEB_DASHBOARD": "false"}
 
 
@@ -25,7 +25,7 @@ class Segments:
 
     def __init__(
         self,
-        order: Order,
+        request: ScenarioRequest,
         binary: K6Binary,
         variables: Mapping[str, str],
         memory_bytes: int | None = None,
@@ -35,30 +35,32 @@ class Segments:
         self._vitals: list[Vitals] = []
         self._guard = MemoryGuard(memory_bytes).__enter__()
         try:
-            for number in range(1, order.parallelism + 1):
-                self._begin(order, number, binary, variables)
+            for number in range(1, request.parallelism + 1):
+                self._begin(request, number, binary, variables)
         except BaseException:
             self.close()
             raise
 
     def _begin(
-        self, order: Order, number: int, binary: K6Binary, variables: Mapping[str, str]
+        self, request: ScenarioRequest, number: int, binary: K6Binary, variables: Mapping[str, str]
     ) -> None:
         out_dir = Path(self._folder.name, str(number))
-        write_text(out_dir / "tools.json", order.tools)
+        write_text(out_dir / "tools.json", request.tools)
         environment = build_environment(
             variables,
-            order.variables,
-            mcp_url=order.mcp_url,
-            bearer_file=order.bearer_file,
+            request.variables,
+            mcp_url=request.mcp_url,
+            bearer_file=request.bearer_file,
             out_dir=out_dir,
-            output_variables=order.output_variables,
+            output_variables=request.output_variables,
         )
-        if order.renewal_url is not None:
-            environment["RENEWAL_URL"] = order.renewal_url
-        share = build_flags(number, order.parallelism)
-        command = build_command(binary, order.scenario, order.outputs, runner=number, more=share)
-        with order.logs[number - 1].open("ab", buffering=0) as log:
+        if request.renewal_url is not None:
+            environment["RENEWAL_URL"] = request.renewal_url
+        share = build_flags(number, request.parallelism)
+        command = build_command(
+            binary, request.scenario, request.outputs, runner=number, more=share
+        )
+        with request.logs[number - 1].open("ab", buffering=0) as log:
             process = start(command, environment | VARIABLES, log)
             self._processes.append(process)
             self._vitals.append(Vitals(process.pid))
@@ -66,7 +68,7 @@ class Segments:
             note_writer(log, process.pid)
 
     def look(self) -> tuple[RunnerState, ...]:
-        """Return how each process is, and what it took of this machine so far."""
+        """Return the state of each process, with its use of this machine so far."""
         return tuple(
             self._describe(number, process, vitals)
             for number, (process, vitals) in enumerate(
@@ -92,11 +94,11 @@ class Segments:
         return state("ended", exit_code=code)
 
     def stop(self) -> None:
-        """Ask all processes at one time to stop; kill those that do not."""
+        """Ask all processes at once to stop; kill those that do not."""
         stop(*self._processes)
 
     def close(self) -> None:
-        """Kill what is still there, and remove what the processes wrote."""
+        """Kill the processes that still run, and remove their files."""
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 kill(process)
@@ -105,7 +107,7 @@ class Segments:
 
 
 def build_flags(number: int, parallelism: int) -> list[str]:
-    """Return the flags that give runner `number` its share, as the k6-operator does."""
+    """Return the flags that give runner `number` its share, as in the k6-operator."""
     if parallelism == 1:
         return ["--tag=instance_id=1"]
     marks = ["0", *(f"{part}/{parallelism}" for part in range(1, parallelism)), "1"]
@@ -119,8 +121,8 @@ def build_flags(number: int, parallelism: int) -> list[str]:
 def open_segments(
     binary: K6Binary, variables: Mapping[str, str], memory_bytes: int | None = None
 ) -> Launch:
-    """Return what runs an order as processes of this k6.
+    """Return the launcher that runs a scenario as several processes of this k6.
 
-    `memory_bytes` is what there is for them and all else, the machine's where it is not given.
+    `memory_bytes` is the memory of the machine, or a smaller number for a test.
     """
     return partial(Segments, binary=binary, variables=variables, memory_bytes=memory_bytes)

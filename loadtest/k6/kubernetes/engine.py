@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from loadtest.config.models import Kubernetes
-from loadtest.k6.distributed.protocol import Order
+from loadtest.k6.distributed.protocol import ScenarioRequest
 from loadtest.k6.kubernetes.client import Cluster
 from loadtest.k6.kubernetes.test_run import ClusterFleet, launch_fleet
 from loadtest.state.bearers import Bearer
@@ -19,11 +19,11 @@ class KubernetesEngine:
         self._fleet: ClusterFleet | None = None
         self._fresh: Sequence[Bearer] = ()
 
-    def launch(self, order: Order) -> ClusterFleet:
+    def launch(self, request: ScenarioRequest) -> ClusterFleet:
         """Create the runners of a scenario."""
         before = self._fresh
         fleet = self._fleet = launch_fleet(
-            order,
+            request,
             cluster=self._cluster,
             environment_name=self._environment_name,
             where=self._where,

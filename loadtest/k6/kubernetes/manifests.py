@@ -14,7 +14,7 @@ from loadtest.config.kubernetes_types import count_bytes
 from loadtest.config.models import Kubernetes
 from loadtest.errors import UsageError
 from loadtest.k6.command import GARBAGE_PER_CENT
-from loadtest.k6.distributed.protocol import Order
+from loadtest.k6.distributed.protocol import ScenarioRequest
 from loadtest.k6.kubernetes.script_bundle import TOOLS, build_bundle, name_key
 from loadtest.k6.outputs import FILES, build_output_flags
 from loadtest.results.run import SCENARIOS
@@ -83,19 +83,21 @@ def build_labels(environment_name: str, scenario: str | None = None) -> dict[str
     return labels | ({SCENARIO_LABEL: scenario} if scenario else {})
 
 
-def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> Manifests:
+def build_manifests(
+    request: ScenarioRequest, environment_name: str, where: Kubernetes
+) -> Manifests:
     """Return the objects of one scenario; UsageError if no cluster can run it."""
-    if order.parallelism > MAX_RUNNERS:
+    if request.parallelism > MAX_RUNNERS:
         raise UsageError(
-            f"--parallelism {order.parallelism}: the operator starts at most {MAX_RUNNERS} "
+            f"--parallelism {request.parallelism}: the operator starts at most {MAX_RUNNERS} "
             "runners; use fewer, with more cpu and memory each"
         )
-    name = build_name(environment_name, order.scenario)
-    labels = build_labels(environment_name, order.scenario)
+    name = build_name(environment_name, request.scenario)
+    labels = build_labels(environment_name, request.scenario)
     metadata = {"name": name, "namespace": where.namespace, "labels": labels}
-    bundle = build_bundle(order.scenario, order.tools)
-    bearers = read_bearers(order.bearer_file)
-    secret_env = _build_secret_env(order)
+    bundle = build_bundle(request.scenario, request.tools)
+    bearers = read_bearers(request.bearer_file)
+    secret_env = _build_secret_env(request)
     # All that runners may do is read their Secret, to get fresh bearers.
     read_secret = _build_rule("", ("secrets",), ("get",), (name,))
     return Manifests(
@@ -123,14 +125,14 @@ def build_manifests(order: Order, environment_name: str, where: Kubernetes) -> M
             "kind": "TestRun",
             "metadata": metadata,
             "spec": {
-                "parallelism": order.parallelism,
+                "parallelism": request.parallelism,
                 # Without arguments the operator starts k6 in a shell, which may swallow SIGTERM.
                 "args": ["--no-usage-report"],
-                "script": {"localFile": f"{SCRIPTS_FOLDER}/{order.scenario}.js"},
+                "script": {"localFile": f"{SCRIPTS_FOLDER}/{request.scenario}.js"},
                 # The initializer would put the bearer into an archive.
                 "initializer": {"disabled": True},
                 "starter": _build_starter(where, labels),
-                "runner": _build_runner(order, where, metadata, bundle, secret_env),
+                "runner": _build_runner(request, where, metadata, bundle, secret_env),
             },
         },
     )
@@ -186,12 +188,12 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def _build_secret_env(order: Order) -> dict[str, str]:
+def _build_secret_env(request: ScenarioRequest) -> dict[str, str]:
     """Return the variables that go into the Secret: addresses, and those of outputs."""
-    secret_env = {"MCP_URL": order.mcp_url}
-    if "LIMIT_HOST" in order.variables:
-        secret_env["LIMIT_HOST"] = order.variables["LIMIT_HOST"]
-    for output in order.outputs:
+    secret_env = {"MCP_URL": request.mcp_url}
+    if "LIMIT_HOST" in request.variables:
+        secret_env["LIMIT_HOST"] = request.variables["LIMIT_HOST"]
+    for output in request.outputs:
         kind = output.partition("=")[0]
         if kind in FILES:
             raise UsageError(
@@ -199,14 +201,14 @@ def _build_secret_env(order: Order) -> dict[str, str]:
             )
         if "," in output:
             raise UsageError(f"--out {kind}: in a cluster its argument cannot contain a comma")
-    flags = build_output_flags(order.outputs, order.scenario)
+    flags = build_output_flags(request.outputs, request.scenario)
     if flags:
         secret_env["K6_OUT"] = ",".join(flag.removeprefix("--out=") for flag in flags)
-    return secret_env | dict(order.output_variables)
+    return secret_env | dict(request.output_variables)
 
 
 def _build_runner(
-    order: Order,
+    request: ScenarioRequest,
     where: Kubernetes,
     metadata: Mapping[str, Any],
     paths: Iterable[str],
@@ -229,26 +231,26 @@ def _build_runner(
         # A busy k6 answers late. The operator's default probe of 1 s would get it killed.
         "livenessProbe": _build_probe(periodSeconds=30, timeoutSeconds=10, failureThreshold=10),
         "readinessProbe": _build_probe(periodSeconds=2, timeoutSeconds=5, failureThreshold=10),
-        "env": _build_env(order, where, name, secret_names),
-        **_build_volumes(order, where, name, paths),
+        "env": _build_env(request, where, name, secret_names),
+        **_build_volumes(request, where, name, paths),
         **_build_spread(name, where),
     }
 
 
 def _build_env(
-    order: Order, where: Kubernetes, name: str, secret_names: Iterable[str]
+    request: ScenarioRequest, where: Kubernetes, name: str, secret_names: Iterable[str]
 ) -> list[Manifest]:
     plain = {
         "GOGC": GARBAGE_PER_CENT,
         "GOMEMLIMIT": str(int(count_bytes(where.memory) * HEAP_SHARE)),
-        **order.variables,
+        **request.variables,
         # A node splits long lines every 16 KiB. Lines of stderr could get between the pieces.
         "K6_LOG_OUTPUT": "stdout",
         "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
         "MCP_BEARER_FILE": f"{BEARER_FOLDER}/{BEARER_FILE}",
         "TOOLS_FILE": f"{SCRIPTS_FOLDER}/{TOOLS}",
     }
-    if order.renewal_url is not None:
+    if request.renewal_url is not None:
         server = "https://kubernetes.default.svc"
         plain |= {
             "RENEWAL_URL": f"{server}/api/v1/namespaces/{where.namespace}/secrets/{name}",
@@ -264,7 +266,7 @@ def _build_env(
 
 
 def _build_volumes(
-    order: Order, where: Kubernetes, name: str, paths: Iterable[str]
+    request: ScenarioRequest, where: Kubernetes, name: str, paths: Iterable[str]
 ) -> dict[str, list[Manifest]]:
     scripts = [{"key": name_key(path), "path": path} for path in paths]
     bearer = [{"key": BEARER_FILE, "path": BEARER_FILE, "mode": 0o400}]
@@ -272,8 +274,8 @@ def _build_volumes(
         SCRIPTS_FOLDER: {"configMap": {"name": name, "items": scripts}},
         BEARER_FOLDER: {"secret": {"secretName": name, "items": bearer}},
     }
-    if order.renewal_url is not None:
-        volumes[CLUSTER_FOLDER] = {"projected": _build_projection(order, where)}
+    if request.renewal_url is not None:
+        volumes[CLUSTER_FOLDER] = {"projected": _build_projection(request, where)}
     named = {place: place.strip("/") for place in volumes}
     return {
         "volumes": [{"name": named[place], **volume} for place, volume in volumes.items()],
@@ -349,8 +351,8 @@ def _build_probe(**times: int) -> Manifest:
     return {"httpGet": {"path": "/v1/status", "port": 6565}, **times}
 
 
-def _build_projection(order: Order, where: Kubernetes) -> Manifest:
-    seconds = math.ceil(order.seconds) + where.start_seconds + TOKEN_SECONDS
+def _build_projection(request: ScenarioRequest, where: Kubernetes) -> Manifest:
+    seconds = math.ceil(request.seconds) + where.start_seconds + TOKEN_SECONDS
     authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
     return {
         "defaultMode": 0o440,

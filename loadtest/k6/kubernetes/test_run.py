@@ -15,7 +15,7 @@ from lightkube.types import PatchType
 
 from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
-from loadtest.k6.distributed.protocol import Order, RunnerState
+from loadtest.k6.distributed.protocol import RunnerState, ScenarioRequest
 from loadtest.k6.kubernetes.client import CLUSTER_ERRORS, Cluster, find_status
 from loadtest.k6.kubernetes.manifests import (
     build_labels,
@@ -60,7 +60,7 @@ class _Runner:
 
 
 def launch_fleet(
-    order: Order,
+    request: ScenarioRequest,
     *,
     cluster: Cluster,
     environment_name: str,
@@ -73,7 +73,7 @@ def launch_fleet(
     nothing stays in the cluster.
     """
     bounds = bounds or Bounds()
-    manifests = build_manifests(order, environment_name, where)
+    manifests = build_manifests(request, environment_name, where)
     objects = Objects(cluster, manifests, bounds)
     labels = build_labels(environment_name)
     remove_leftovers(cluster, objects.name, labels, where.start_seconds, bounds)
@@ -87,7 +87,7 @@ def launch_fleet(
         if slow is not None and isinstance(failure, K6Error):
             raise K6Error(f"{failure}; {slow}") from None
         raise
-    return ClusterFleet(cluster, objects, order.logs, where.start_seconds, bounds)
+    return ClusterFleet(cluster, objects, request.logs, where.start_seconds, bounds)
 
 
 class ClusterFleet:

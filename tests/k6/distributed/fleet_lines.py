@@ -1,4 +1,4 @@
-"""Tallies as a VU tells them."""
+"""Snapshots as a VU prints them."""
 
 import json
 import math
@@ -17,17 +17,17 @@ def list_buckets(samples: Iterable[float]) -> list[float]:
     return listed
 
 
-def tell(
+def print_snapshot(
     samples: Mapping[str, Iterable[float]],
     counts: Mapping[str, int] | None = None,
     *,
     vu: int = 1,
     serial: int = 1,
 ) -> bytes:
-    """Return the line of k6's log that holds a tally."""
+    """Return the line of k6's log that holds a snapshot."""
     trends = {series: list_buckets(found) for series, found in samples.items()}
     body = {"vu": vu, "serial": serial, "trends": trends, "counts": counts or {}}
-    return wrap(f"tally {json.dumps(body)}")
+    return wrap(f"histograms {json.dumps(body)}")
 
 
 def wrap(message: str) -> bytes:

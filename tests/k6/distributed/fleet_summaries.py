@@ -1,4 +1,4 @@
-"""Summaries as runners tell them."""
+"""Summaries as runners print them."""
 
 import json
 from collections.abc import Mapping

@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.k6.distributed.histogram import Histogram, Tally, is_tally
+from loadtest.k6.distributed.histogram import Histogram, Histograms, is_snapshot
 from tests.bench.raw_samples import take_percentile
-from tests.k6.distributed.fleet_lines import list_buckets, tell, wrap
+from tests.k6.distributed.fleet_lines import list_buckets, print_snapshot, wrap
 
 SHARES = (0.5, 0.9, 0.95, 0.99)
 SERIES = "mcp_duration{stage:10}"
 
 
-def read(*lines: bytes) -> Tally:
-    tally = Tally()
+def read(*lines: bytes) -> Histograms:
+    histograms = Histograms()
     for line in lines:
-        assert tally.read_line(line)
-    return tally
+        assert histograms.read_line(line)
+    return histograms
 
 
 @given(
@@ -29,9 +29,9 @@ def read(*lines: bytes) -> Tally:
 def test_merged_percentiles_are_within_half_a_percent_of_those_of_all_samples(
     runners: list[list[float]],
 ) -> None:
-    merged = Tally()
+    merged = Histograms()
     for samples in runners:
-        merged.add(read(tell({SERIES: samples})))
+        merged.add(read(print_snapshot({SERIES: samples})))
     whole = [ms for samples in runners for ms in samples]
     found = merged.trends[SERIES].percentiles(SHARES)
     assert merged.count(SERIES) == len(whole)
@@ -44,7 +44,9 @@ def test_an_average_of_percentiles_would_be_far_off() -> None:
     chance = random.Random(1)  # noqa: S311
     fast = [chance.lognormvariate(2, 0.2) for _ in range(900)]
     slow = [chance.lognormvariate(5, 0.2) for _ in range(100)]
-    histogram = read(tell({SERIES: fast}), tell({SERIES: slow}, vu=2)).trends[SERIES]
+    histogram = read(print_snapshot({SERIES: fast}), print_snapshot({SERIES: slow}, vu=2)).trends[
+        SERIES
+    ]
     exact = take_percentile(fast + slow, 0.95)
     averaged = (take_percentile(fast, 0.95) + take_percentile(slow, 0.95)) / 2
     assert histogram.percentiles([0.95])[0] == pytest.approx(exact, rel=0.005)
@@ -52,7 +54,7 @@ def test_an_average_of_percentiles_would_be_far_off() -> None:
 
 
 def test_what_no_clock_can_tell_apart_is_no_error() -> None:
-    histogram = read(tell({SERIES: [0.0, 0.0, 4.0]})).trends[SERIES]
+    histogram = read(print_snapshot({SERIES: [0.0, 0.0, 4.0]})).trends[SERIES]
     assert histogram.percentiles([0.5])[0] == pytest.approx(0.001, rel=0.01)
     assert histogram.percentiles([1.0]) == [pytest.approx(4.0, rel=0.005)]
 
@@ -64,8 +66,10 @@ def test_no_percentile_is_above_the_longest() -> None:
 
 
 def test_the_order_of_runners_does_not_matter() -> None:
-    parts = [read(tell({SERIES: [ms, ms * 3]}, {"mcp_failures": 1})) for ms in (1.0, 7.0, 80.0)]
-    one, other = Tally(), Tally()
+    parts = [
+        read(print_snapshot({SERIES: [ms, ms * 3]}, {"mcp_failures": 1})) for ms in (1.0, 7.0, 80.0)
+    ]
+    one, other = Histograms(), Histograms()
     for part in parts:
         one.add(part)
     for part in reversed(parts):
@@ -75,11 +79,13 @@ def test_the_order_of_runners_does_not_matter() -> None:
 
 
 def test_a_line_that_is_read_twice_counts_once() -> None:
-    lines = [tell({SERIES: [5.0]}, {"mcp_failures": 2}, serial=serial) for serial in (1, 2)]
-    tally = read(*lines, *lines, tell({SERIES: [6.0]}, vu=2))
-    assert tally.count(SERIES) == 3
-    assert tally.count("mcp_failures") == 4
-    assert tally.count("mcp_response") == 0
+    lines = [
+        print_snapshot({SERIES: [5.0]}, {"mcp_failures": 2}, serial=serial) for serial in (1, 2)
+    ]
+    histograms = read(*lines, *lines, print_snapshot({SERIES: [6.0]}, vu=2))
+    assert histograms.count(SERIES) == 3
+    assert histograms.count("mcp_failures") == 4
+    assert histograms.count("mcp_response") == 0
 
 
 @pytest.mark.parametrize(
@@ -94,18 +100,23 @@ def test_a_line_that_is_read_twice_counts_once() -> None:
         '{"vu": 1, "serial": 1, "trends": {}, "counts": {"a": -1}}',
     ],
 )
-def test_a_damaged_tally_counts_for_nothing(body: str) -> None:
-    tally = read(wrap(f"tally {body}"))
-    assert (tally.trends, tally.counts) == ({}, {})
+def test_a_damaged_snapshot_does_not_count(body: str) -> None:
+    histograms = read(wrap(f"histograms {body}"))
+    assert (histograms.trends, histograms.counts) == ({}, {})
 
 
-def test_other_lines_are_no_tallies() -> None:
-    whole = tell({SERIES: [1.0]})
-    others = (b"tally", wrap("session opened 1 0 2025-11-25"), whole[:40], b'{"loadtest":{}}\n')
-    assert [is_tally(line) for line in (whole, *others)] == [True, *[False] * 4]
+def test_other_lines_are_not_snapshots() -> None:
+    whole = print_snapshot({SERIES: [1.0]})
+    others = (
+        b"histograms",
+        wrap("session opened 1 0 2025-11-25"),
+        whole[:40],
+        b'{"loadtest":{}}\n',
+    )
+    assert [is_snapshot(line) for line in (whole, *others)] == [True, *[False] * 4]
 
 
 def test_a_series_may_be_named_after_any_tool() -> None:
     series = 'mcp_duration{tool:größe "\\a"}'
-    assert read(tell({series: [2.0]})).count(series) == 1
+    assert read(print_snapshot({series: [2.0]})).count(series) == 1
     assert list_buckets([2.0])[1:] == [69, 1]

@@ -2,32 +2,32 @@
 
 import pytest
 
-from loadtest.k6.distributed.histogram import Tally
+from loadtest.k6.distributed.histogram import Histograms
 from loadtest.k6.distributed.merge import merge
 from loadtest.k6.summary import build_rows, find_crossed
-from tests.k6.distributed.fleet_lines import tell
+from tests.k6.distributed.fleet_lines import print_snapshot
 from tests.k6.distributed.fleet_summaries import build_summary
 
 
-def read(*lines: bytes) -> Tally:
-    tally = Tally()
+def read(*lines: bytes) -> Histograms:
+    histograms = Histograms()
     for line in lines:
-        tally.read_line(line)
-    return tally
+        histograms.read_line(line)
+    return histograms
 
 
 def test_the_rows_of_a_mix_add_up_to_the_row_of_all() -> None:
-    tally = read(
-        tell({"mcp_duration{tool:look}": [10.0] * 4, "mcp_opening": [3.0]}, vu=1),
-        tell(
+    histograms = read(
+        print_snapshot({"mcp_duration{tool:look}": [10.0] * 4, "mcp_opening": [3.0]}, vu=1),
+        print_snapshot(
             {"mcp_duration{tool:find}": [20.0] * 2},
             {"mcp_failures{tool:find,reason:timeout}": 3},
             vu=2,
         ),
-        tell({}, {"mcp_open_failures{reason:capacity}": 5}, vu=3),
+        print_snapshot({}, {"mcp_open_failures{reason:capacity}": 5}, vu=3),
     )
     summaries = [build_summary("tools", {"mcp_failed": {"rate": 0.0}}) for _ in range(2)]
-    rows = {(row.kind, row.name): row for row in build_rows(merge(summaries, tally, 0.01))}
+    rows = {(row.kind, row.name): row for row in build_rows(merge(summaries, histograms, 0.01))}
     assert (rows["tool", "look"].ok, rows["tool", "look"].failures) == (4, {})
     assert (rows["tool", "find"].ok, rows["tool", "find"].failures) == (2, {"timeout": 3})
     assert (rows["tool", "all"].count, rows["tool", "all"].failures) == (9, {"timeout": 3})
@@ -38,17 +38,19 @@ def test_the_rows_of_a_mix_add_up_to_the_row_of_all() -> None:
 
 
 def test_a_threshold_is_judged_of_the_whole_not_of_a_runner() -> None:
-    tally = read(
-        tell({"mcp_duration{stage:10}": [5.0] * 990, "mcp_opening{stage:10}": [1.0] * 10}),
-        tell({}, {"mcp_failures{stage:10,reason:timeout}": 5}, vu=2),
-        tell({}, {"mcp_open_failures{stage:10,reason:capacity}": 500}, vu=3),
+    histograms = read(
+        print_snapshot(
+            {"mcp_duration{stage:10}": [5.0] * 990, "mcp_opening{stage:10}": [1.0] * 10}
+        ),
+        print_snapshot({}, {"mcp_failures{stage:10,reason:timeout}": 5}, vu=2),
+        print_snapshot({}, {"mcp_open_failures{stage:10,reason:capacity}": 500}, vu=3),
     )
     crossed = {"mcp_failed{stage:10}": {"rate": 1.0, "thresholds": {"rate<=0.01": True}}}
-    whole = merge([build_summary(metrics=crossed), build_summary()], tally, 0.01)
+    whole = merge([build_summary(metrics=crossed), build_summary()], histograms, 0.01)
     assert find_crossed(whole) == ()
     assert whole.metrics["mcp_failed{stage:10}"]["passes"] == 5
     assert whole.metrics["mcp_failed{stage:10}"]["fails"] == 1000
-    strict = merge([build_summary(metrics=crossed)], tally, 0.001)
+    strict = merge([build_summary(metrics=crossed)], histograms, 0.001)
     assert find_crossed(strict) == ("mcp_failed{stage:10}: rate<=0.001",)
 
 
@@ -57,8 +59,8 @@ def test_the_whole_lasted_as_long_as_its_longest_runner() -> None:
         build_summary("cold-start", {"mcp_ended": {"count": 3, "max": 4000.0}}, began=900),
         build_summary("cold-start", {"mcp_ended": {"count": 4, "max": 6000.0}}, elapsed_ms=12_000),
     ]
-    tally = read(tell({"mcp_duration{frame:connect}": [1.0] * 7}))
-    whole = merge(summaries, tally, 0.01)
+    histograms = read(print_snapshot({"mcp_duration{frame:connect}": [1.0] * 7}))
+    whole = merge(summaries, histograms, 0.01)
     assert (whole.loadtest.began, whole.loadtest.elapsed_ms) == (1_000_000.0, 12_000)
     [connect, *_] = build_rows(whole)
     assert (connect.name, connect.count, connect.seconds) == ("connect", 7, 6.0)
@@ -67,6 +69,8 @@ def test_the_whole_lasted_as_long_as_its_longest_runner() -> None:
 
 def test_sessions_opened_and_closed_are_added_up() -> None:
     counts = {"mcp_sessions_opened{stage:10}": {"count": 5}, "mcp_sessions_closed": {"count": 4}}
-    whole = merge([build_summary(metrics=counts), build_summary(metrics=counts)], Tally(), 0.01)
+    whole = merge(
+        [build_summary(metrics=counts), build_summary(metrics=counts)], Histograms(), 0.01
+    )
     assert whole.count("mcp_sessions_opened{stage:10}") == 10
     assert whole.count("mcp_sessions_closed") == 8

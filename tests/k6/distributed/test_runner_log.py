@@ -6,22 +6,22 @@ from typing import Any
 import pytest
 
 from loadtest.errors import ResultsError
-from loadtest.k6.distributed.histogram import Tally
+from loadtest.k6.distributed.histogram import Histograms
 from loadtest.k6.distributed.protocol import RunnerState
-from loadtest.k6.distributed.runner_log import RunnerLog, fill_gaps, find_faults, is_told
+from loadtest.k6.distributed.runner_log import RunnerLog, fill_gaps, find_faults, is_kept_elsewhere
 from loadtest.k6.summary import Summary
-from tests.k6.distributed.fleet_lines import tell, wrap
+from tests.k6.distributed.fleet_lines import print_snapshot, wrap
 from tests.k6.distributed.fleet_summaries import build_summary, print_summary
 
 SERIES = "mcp_duration{stage:10}"
 TEN = {"mcp_duration{stage:10}": {"count": 10}}
 
 
-def read(count: int) -> Tally:
-    tally = Tally()
+def read(count: int) -> Histograms:
+    histograms = Histograms()
     if count:
-        tally.read_line(tell({SERIES: [5.0] * count}))
-    return tally
+        histograms.read_line(print_snapshot({SERIES: [5.0] * count}))
+    return histograms
 
 
 def find(
@@ -52,7 +52,7 @@ def test_a_runner_is_lost_late_or_partial() -> None:
         "runner 2 lost: OOMKilled",
         "runner 3 late: it began 7.3 s after the first",
         "runner 4 partial: 1 of its 10 samples are lost",
-        "runner 5 lost: it told no summary of its figures",
+        "runner 5 lost: it log has no summary of its figures",
     ]
 
 
@@ -63,7 +63,7 @@ def test_a_runner_may_be_late_and_partial() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "told", "others"),
+    ("scenario", "expected", "others"),
     [
         (
             "tools",
@@ -83,15 +83,15 @@ def test_a_runner_may_be_late_and_partial() -> None:
     ],
 )
 def test_each_sample_is_expected_of_one_series_alone(
-    scenario: str, told: list[str], others: list[str]
+    scenario: str, expected: list[str], others: list[str]
 ) -> None:
-    names = (*told, *others)
+    names = (*expected, *others)
     body = build_summary(scenario).model_copy(update={"metrics": {n: {"count": 1} for n in names}})
     [words] = find((ended(1), 0, body))
-    assert words == f"runner 1 partial: {len(told)} of its {len(told)} samples are lost"
+    assert words == f"runner 1 partial: {len(expected)} of its {len(expected)} samples are lost"
 
 
-def test_what_a_tally_lacks_is_taken_from_the_runners_own_summary() -> None:
+def test_series_that_lack_samples_come_from_the_runners_own_summary() -> None:
     samples = [float(ms) for ms in range(1, 1001)]
     failures = "mcp_failures{stage:10,reason:timeout}"
     trend = {"count": 1000, "min": 1.0, "max": 1000.0, "scale": [100.9, 500.5, 900.1, 990.01]}
@@ -102,37 +102,37 @@ def test_what_a_tally_lacks_is_taken_from_the_runners_own_summary() -> None:
     }
     summary = build_summary(metrics=metrics)
     own = summary.loadtest.model_copy(update={"scale": (10, 50, 90, 99)})
-    tally = Tally()
-    tally.read_line(tell({SERIES: samples[:400]}, {failures: 2}))
-    fill_gaps(tally, summary.model_copy(update={"loadtest": own}))
-    histogram = tally.trends[SERIES]
-    assert (histogram.count(), histogram.most, tally.counts) == (1000, 1000.0, {failures: 7})
+    histograms = Histograms()
+    histograms.read_line(print_snapshot({SERIES: samples[:400]}, {failures: 2}))
+    fill_gaps(histograms, summary.model_copy(update={"loadtest": own}))
+    histogram = histograms.trends[SERIES]
+    assert (histogram.count(), histogram.most, histograms.counts) == (1000, 1000.0, {failures: 7})
     assert histogram.percentiles((0.1, 0.25, 0.5, 0.9, 0.99)) == pytest.approx(
         [100.9, 250.75, 500.5, 900.1, 990.01], rel=0.006
     )
 
 
-def test_a_whole_tally_is_left_as_it_is() -> None:
-    tally, before = read(10), read(10)
-    fill_gaps(tally, build_summary(metrics={SERIES: {"count": 10, "max": 9.0, "scale": []}}))
-    assert tally.trends[SERIES].buckets == before.trends[SERIES].buckets
+def test_histograms_without_gaps_are_not_changed() -> None:
+    histograms, before = read(10), read(10)
+    fill_gaps(histograms, build_summary(metrics={SERIES: {"count": 10, "max": 9.0, "scale": []}}))
+    assert histograms.trends[SERIES].buckets == before.trends[SERIES].buckets
 
 
 def test_a_log_is_read_on_by_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "k6-1.log"
-    line, summary = tell({SERIES: [5.0]}), print_summary(build_summary(metrics=TEN))
+    line, summary = print_snapshot({SERIES: [5.0]}), print_summary(build_summary(metrics=TEN))
     log = RunnerLog(path)
     with path.open("ab", buffering=0) as writer:
         writer.write(line[:50])
         log.read_on()
-        assert log.tally.count(SERIES) == 0
+        assert log.histograms.count(SERIES) == 0
         writer.write(line[50:] + wrap("something else") + summary[:-1])
         log.read_on()
-        assert (log.tally.count(SERIES), log.summary) == (1, None)
+        assert (log.histograms.count(SERIES), log.summary) == (1, None)
         writer.write(b"\n")
         log.read_on()
         log.read_on()
-    assert log.tally.count(SERIES) == 1
+    assert log.histograms.count(SERIES) == 1
     kept = log.parse_summary(tmp_path / "1" / "summary.json", "sessions")
     assert kept == build_summary(metrics=TEN)
     assert (tmp_path / "1" / "summary.json").read_bytes() == summary
@@ -145,10 +145,15 @@ def test_a_log_without_a_summary_says_so(tmp_path: Path) -> None:
     path.write_bytes(b"")
     log = RunnerLog(path)
     log.read_on()
-    with pytest.raises(ResultsError, match="told no summary"):
+    with pytest.raises(ResultsError, match="log has no summary"):
         log.parse_summary(tmp_path / "summary.json", "sessions")
 
 
-def test_what_is_told_needs_no_place_in_the_log_that_is_kept() -> None:
-    lines = (tell({SERIES: [1.0]}), print_summary(build_summary()), wrap("session closed 1"), b"x")
-    assert [is_told(line) for line in lines] == [True, True, False, False]
+def test_lines_that_another_file_has_are_not_kept_in_the_log() -> None:
+    lines = (
+        print_snapshot({SERIES: [1.0]}),
+        print_summary(build_summary()),
+        wrap("session closed 1"),
+        b"x",
+    )
+    assert [is_kept_elsewhere(line) for line in lines] == [True, True, False, False]

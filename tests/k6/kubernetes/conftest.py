@@ -9,11 +9,11 @@ import pytest
 
 from loadtest.config.models import Kubernetes
 from loadtest.k6.binary import find_k6
-from loadtest.k6.distributed.protocol import Order
+from loadtest.k6.distributed.protocol import ScenarioRequest
 from loadtest.k6.kubernetes.client import Cluster, open_cluster
 from loadtest.k6.kubernetes.objects import Bounds
 from loadtest.k6.kubernetes.test_run import ClusterFleet, launch_fleet
-from tests.k6.kubernetes.cluster_orders import build_order, load_profiles
+from tests.k6.kubernetes.cluster_requests import build_request, load_profiles
 from tests.k6.kubernetes.kubernetes_server import (
     CONTEXT,
     NAMESPACE,
@@ -55,23 +55,23 @@ def cluster(kubernetes: KubernetesServer, where: Kubernetes, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> Order:
-    """Return an order for two runners of one scenario."""
+def scenario_request(tmp_path: Path) -> ScenarioRequest:
+    """Return a request for two runners of one scenario."""
     logs = tuple(tmp_path / f"k6-{number}.log" for number in (1, 2))
     profile = load_profiles()["smoke"]
     folder = tmp_path / "bearer"
-    return build_order(folder, "sessions", profile, parallelism=2, logs=logs, renewal_url=None)
+    return build_request(folder, "sessions", profile, parallelism=2, logs=logs, renewal_url=None)
 
 
 @pytest.fixture
 def launch(
-    cluster: Cluster, order: Order, where: Kubernetes
+    cluster: Cluster, scenario_request: ScenarioRequest, where: Kubernetes
 ) -> Iterator[Callable[..., ClusterFleet]]:
-    """Return a function that starts runners with a changed order; they end with the test."""
+    """Return a function that starts runners with a changed request; they end with the test."""
     fleets: list[ClusterFleet] = []
 
     def build(bounds: Bounds = BOUNDS, start_seconds: int = 60, **changes: object) -> ClusterFleet:
-        changed = replace(order, **changes)  # type: ignore[arg-type]
+        changed = replace(scenario_request, **changes)  # type: ignore[arg-type]
         there = where.model_copy(update={"start_seconds": start_seconds})
         fleet = launch_fleet(
             changed, cluster=cluster, environment_name="staging", where=there, bounds=bounds

@@ -133,8 +133,8 @@ class Operator:
         self._set_stage(test_run, "started")
         pod = self.server.find("pods", f"{name}-starter-abcde")
         if pod is not None and "starter" not in self.waiting:
-            order = self.call_order or random.sample(numbers, len(numbers))
-            self._spawn(self._run_starter, pod, order)
+            scenario_request = self.call_order or random.sample(numbers, len(numbers))
+            self._spawn(self._run_starter, pod, scenario_request)
 
     def _await_jobs(self, test_run: Thing) -> None:
         name = test_run["metadata"]["name"]

@@ -9,7 +9,7 @@ import pytest
 
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Kubernetes
-from loadtest.k6.distributed.protocol import Order
+from loadtest.k6.distributed.protocol import ScenarioRequest
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.kubernetes.client import Cluster
 from loadtest.k6.kubernetes.engine import KubernetesEngine
@@ -106,8 +106,10 @@ def test_pods_that_end_slowly_are_a_warning_and_the_run_counts(
     mcp_url = mint_by_session(target.api_url, bearer_file)
     plan = plan_two(tmp_path, mcp_url, bearer_file, STAGES="2")
 
-    def start(order: Order) -> ClusterFleet:
-        changes = {field.name: getattr(order, field.name) for field in fields(order)}
+    def start(scenario_request: ScenarioRequest) -> ClusterFleet:
+        changes = {
+            field.name: getattr(scenario_request, field.name) for field in fields(scenario_request)
+        }
         return launch(replace(BOUNDS, close=0.2), **changes)
 
     out_dir = tmp_path / "sessions"
@@ -123,10 +125,10 @@ def test_pods_that_end_slowly_are_a_warning_and_the_run_counts(
 
 
 def test_a_fresh_bearer_reaches_runners_only_through_their_secret(
-    launch: Callable[..., ClusterFleet], operator: Operator, order: Order
+    launch: Callable[..., ClusterFleet], operator: Operator, scenario_request: ScenarioRequest
 ) -> None:
     operator.scripts["sessions.js"] = READER
-    log = order.logs[0]
+    log = scenario_request.logs[0]
     fleet = launch(renewal_url="http://127.0.0.1:1/unused", parallelism=1, logs=(log,))
     watch(fleet, are("running"))
     watch(fleet, lambda _: "serial 0, expires at" in log.read_text(encoding="utf-8"))
@@ -142,12 +144,15 @@ def test_a_fresh_bearer_reaches_runners_only_through_their_secret(
 
 
 def test_a_bearer_that_is_renewed_while_runners_are_created_is_put_into_their_secret(
-    operator: Operator, kubernetes: KubernetesServer, engine: KubernetesEngine, order: Order
+    operator: Operator,
+    kubernetes: KubernetesServer,
+    engine: KubernetesEngine,
+    scenario_request: ScenarioRequest,
 ) -> None:
     operator.dies_at = ""
     fresh = Bearer(SecretStr("fresh-canary"), 4102444800, "http://127.0.0.1/mcp", "", "session")
     kubernetes.on_create = lambda _: engine.renew([fresh])
-    fleet = engine.launch(order)
+    fleet = engine.launch(scenario_request)
     (secret,) = kubernetes.list_things("secrets")
     assert b"fresh-canary" in b64decode(secret["data"]["bearer.json"])
     fleet.close()

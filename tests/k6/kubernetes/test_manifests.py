@@ -25,10 +25,10 @@ from loadtest.k6.kubernetes.manifests import (
     render_manifests,
 )
 from loadtest.results.run import SCENARIOS
-from tests.k6.kubernetes.cluster_orders import (
+from tests.k6.kubernetes.cluster_requests import (
     FULL,
     PLAIN,
-    build_order,
+    build_request,
     load_profiles,
 )
 from tests.k6.kubernetes.operated_jobs import build_runner_job, build_starter_job
@@ -53,7 +53,7 @@ def check_by_schema(manifests: Iterable[dict[str, Any]]) -> None:
 def test_the_manifests_of_every_profile_are_valid(
     profile: str, scenario: str, where: Kubernetes, tmp_path: Path
 ) -> None:
-    manifests = build_manifests(build_order(tmp_path, scenario, PROFILES[profile]), "prod", where)
+    manifests = build_manifests(build_request(tmp_path, scenario, PROFILES[profile]), "prod", where)
     *others, test_run = manifests.list()
     assert find_faults(test_run) == []
     check_by_schema((*others, build_runner_job(test_run, 1), build_starter_job(test_run)))
@@ -62,7 +62,7 @@ def test_the_manifests_of_every_profile_are_valid(
 
 
 def test_a_field_that_is_unknown_to_the_operator_is_a_fault(tmp_path: Path) -> None:
-    test_run = build_manifests(build_order(tmp_path, "tools", SMOKE), "prod", FULL).test_run
+    test_run = build_manifests(build_request(tmp_path, "tools", SMOKE), "prod", FULL).test_run
     test_run["spec"]["runner"]["tolerations"][0]["efect"] = "NoSchedule"
     test_run["spec"]["parallelism"] = "4"
     misplaced, mistyped = sorted(find_faults(test_run))
@@ -109,7 +109,7 @@ def test_the_manifests_of_a_scenario_are_as_reviewed(scenario: str, tmp_path: Pa
         ),
     }
     where, update = cases[scenario]
-    manifests = build_manifests(build_order(tmp_path, scenario, SMOKE, **update), "prod", where)
+    manifests = build_manifests(build_request(tmp_path, scenario, SMOKE, **update), "prod", where)
     compare(f"{scenario}.yaml", render_manifests(shorten(manifests)))
 
 
@@ -118,7 +118,7 @@ def test_the_account_of_the_client_is_as_reviewed() -> None:
 
 
 def test_rendered_manifests_equal_the_created_objects(tmp_path: Path) -> None:
-    manifests = build_manifests(build_order(tmp_path, "sessions", PROFILES["full"]), "prod", FULL)
+    manifests = build_manifests(build_request(tmp_path, "sessions", PROFILES["full"]), "prod", FULL)
     read = list(yaml.safe_load_all(render_manifests(manifests.list())))
     masked = dict.fromkeys(manifests.secret["data"], "<masked>")
     assert read == [
@@ -131,7 +131,7 @@ def test_rendered_manifests_equal_the_created_objects(tmp_path: Path) -> None:
 def test_one_runner_has_the_same_manifest_as_many(tmp_path: Path) -> None:
     one, many = (
         build_manifests(
-            build_order(tmp_path, "sessions", SMOKE, parallelism=count), "prod", PLAIN
+            build_request(tmp_path, "sessions", SMOKE, parallelism=count), "prod", PLAIN
         ).test_run
         for count in (1, 9)
     )
@@ -141,14 +141,14 @@ def test_one_runner_has_the_same_manifest_as_many(tmp_path: Path) -> None:
 
 
 def test_a_runner_without_renewal_gets_no_token(tmp_path: Path) -> None:
-    order = build_order(tmp_path, "sessions", SMOKE, renewal_url=None)
-    text = str(build_manifests(order, "prod", PLAIN).test_run)
+    scenario_request = build_request(tmp_path, "sessions", SMOKE, renewal_url=None)
+    text = str(build_manifests(scenario_request, "prod", PLAIN).test_run)
     assert "serviceAccountToken'" not in text
     assert "RENEWAL" not in text
 
 
 def test_a_runner_s_token_outlives_its_start_and_the_scenario(tmp_path: Path) -> None:
-    test_run = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", PLAIN).test_run
+    test_run = build_manifests(build_request(tmp_path, "sessions", SMOKE), "prod", PLAIN).test_run
     cluster = test_run["spec"]["runner"]["volumes"][-1]["projected"]
     assert cluster["sources"][0]["serviceAccountToken"]["expirationSeconds"] > 2000.5 + 300
 
@@ -165,7 +165,7 @@ def test_runners_are_spread_by_the_labels_that_the_operator_gives_them(
     spread: str, keys: list[str], tmp_path: Path
 ) -> None:
     where = PLAIN.model_copy(update={"spread": spread})
-    test_run = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", where).test_run
+    test_run = build_manifests(build_request(tmp_path, "sessions", SMOKE), "prod", where).test_run
     constraints = test_run["spec"]["runner"].get("topologySpreadConstraints", [])
     assert [constraint["topologyKey"] for constraint in constraints] == keys
     labels = build_runner_job(test_run, 1)["metadata"]["labels"]
@@ -184,25 +184,29 @@ def test_runners_are_spread_by_the_labels_that_the_operator_gives_them(
 def test_an_output_that_does_not_work_in_a_cluster_is_refused(
     output: str, words: str, tmp_path: Path
 ) -> None:
-    order = build_order(tmp_path, "sessions", SMOKE, outputs=(output,))
+    scenario_request = build_request(tmp_path, "sessions", SMOKE, outputs=(output,))
     with pytest.raises(UsageError) as caught:
-        build_manifests(order, "prod", PLAIN)
+        build_manifests(scenario_request, "prod", PLAIN)
     assert "db.example" not in str(caught.value)
     assert words in str(caught.value)
 
 
 def test_more_runners_than_the_starter_can_call_are_refused(tmp_path: Path) -> None:
-    build_manifests(build_order(tmp_path, "tools", SMOKE, parallelism=300), "prod", PLAIN)
-    order = build_order(tmp_path, "tools", SMOKE, parallelism=301)
+    build_manifests(build_request(tmp_path, "tools", SMOKE, parallelism=300), "prod", PLAIN)
+    scenario_request = build_request(tmp_path, "tools", SMOKE, parallelism=301)
     with pytest.raises(
         UsageError, match="--parallelism 301: the operator starts at most 300 runners"
     ):
-        build_manifests(order, "prod", PLAIN)
+        build_manifests(scenario_request, "prod", PLAIN)
 
 
 def test_manifests_can_be_rendered_without_a_bearer(tmp_path: Path) -> None:
-    order = build_order(tmp_path, "sessions", SMOKE, bearer_file=tmp_path / "none.json")
-    assert "bearer.json: <masked>" in render_manifests(build_manifests(order, "prod", PLAIN).list())
+    scenario_request = build_request(
+        tmp_path, "sessions", SMOKE, bearer_file=tmp_path / "none.json"
+    )
+    assert "bearer.json: <masked>" in render_manifests(
+        build_manifests(scenario_request, "prod", PLAIN).list()
+    )
 
 
 ENVIRONMENTS = st.text(min_size=1, max_size=80) | st.from_regex(r"[a-z0-9-]{1,80}", fullmatch=True)

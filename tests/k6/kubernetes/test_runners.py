@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.k6.distributed.protocol import Order, RunnerState
+from loadtest.k6.distributed.protocol import RunnerState, ScenarioRequest
 from loadtest.k6.kubernetes.test_run import ClusterFleet
 from loadtest.k6.scenario import EXIT_INTERRUPTED
 from tests.k6.kubernetes.kubernetes_server import Cut, KubernetesServer
@@ -26,7 +26,9 @@ def read_summary(log: Path) -> dict[str, str]:
     return summary
 
 
-def test_runners_start_run_and_end(launch: Launching, order: Order, operator: Operator) -> None:
+def test_runners_start_run_and_end(
+    launch: Launching, scenario_request: ScenarioRequest, operator: Operator
+) -> None:
     fleet = launch()
     assert fleet.look() == (RunnerState(1, "pending"), RunnerState(2, "pending"))
     watch(fleet, are("running", "running"))
@@ -35,7 +37,7 @@ def test_runners_start_run_and_end(launch: Launching, order: Order, operator: Op
         RunnerState(1, "ended", 0, region="eu-west-1"),
         RunnerState(2, "ended", 0, region="us-east-1"),
     )
-    for log in order.logs:
+    for log in scenario_request.logs:
         assert "begins" in log.read_text(encoding="utf-8").splitlines()[0]
         assert read_summary(log)["loadtest"] == "x" * 50000
         assert stat.S_IMODE(log.stat().st_mode) == 0o600
@@ -58,18 +60,23 @@ def test_no_object_remains_after_a_run(
 
 
 def test_stopped_runners_still_print_their_summary(
-    launch: Launching, order: Order, operator: Operator, kubernetes: KubernetesServer
+    launch: Launching,
+    scenario_request: ScenarioRequest,
+    operator: Operator,
+    kubernetes: KubernetesServer,
 ) -> None:
     operator.scripts["sessions.js"] = SCRIPT % 60
     fleet = launch()
     watch(fleet, are("running", "running"))
-    watch(fleet, lambda _: all(log.exists() and log.stat().st_size for log in order.logs))
+    watch(
+        fleet, lambda _: all(log.exists() and log.stat().st_size for log in scenario_request.logs)
+    )
     fleet.stop()
     assert fleet.look() == (
         RunnerState(1, "ended", EXIT_INTERRUPTED, region="eu-west-1"),
         RunnerState(2, "ended", EXIT_INTERRUPTED, region="us-east-1"),
     )
-    for log in order.logs:
+    for log in scenario_request.logs:
         assert read_summary(log)["loadtest"] == "x" * 50000
     fleet.close()
     assert kubernetes.list_left() == []
@@ -89,19 +96,19 @@ def test_runners_that_never_started_are_stopped_at_once(
 @pytest.mark.parametrize("clean", [False, True])
 def test_a_log_continues_where_its_stream_was_cut(
     launch: Launching,
-    order: Order,
+    scenario_request: ScenarioRequest,
     operator: Operator,
     kubernetes: KubernetesServer,
     clean: bool,
 ) -> None:
     # Inside a line, at its end, and inside the summary.
     kubernetes.cuts += [Cut(after, clean) for after in (1, 150, 300, 301, 700, 20000, 40000)]
-    fleet = launch(parallelism=1, logs=order.logs[:1])
+    fleet = launch(parallelism=1, logs=scenario_request.logs[:1])
     watch(fleet, are("ended"))
     assert kubernetes.cuts == []
     lines = operator.runners[1].container.lines
     said = b"".join(text + b"\n" * whole for _, text, whole in lines)
-    assert order.logs[0].read_bytes() == said
+    assert scenario_request.logs[0].read_bytes() == said
 
 
 def test_the_region_is_unknown_if_pods_have_no_label_for_it(
@@ -114,7 +121,7 @@ def test_the_region_is_unknown_if_pods_have_no_label_for_it(
 
 @pytest.mark.parametrize("reason", ["OOMKilled", "Evicted"])
 def test_a_killed_runner_is_lost_and_the_others_continue(
-    launch: Launching, order: Order, operator: Operator, reason: str
+    launch: Launching, scenario_request: ScenarioRequest, operator: Operator, reason: str
 ) -> None:
     operator.scripts["sessions.js"] = SCRIPT % 3
     fleet = launch()
@@ -123,7 +130,7 @@ def test_a_killed_runner_is_lost_and_the_others_continue(
     states = watch(fleet, are("lost", "ended"))
     assert states[0] == RunnerState(1, "lost", 137, reason, "eu-west-1")
     assert states[1].exit_code == 0
-    assert "begins" in order.logs[0].read_text(encoding="utf-8")
+    assert "begins" in scenario_request.logs[0].read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

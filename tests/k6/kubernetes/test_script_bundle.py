@@ -13,7 +13,7 @@ from loadtest.k6.binary import find_k6
 from loadtest.k6.kubernetes.manifests import Manifests, build_manifests
 from loadtest.k6.kubernetes.script_bundle import MAX_CONFIG_MAP_BYTES, build_bundle, name_key
 from loadtest.results.run import SCENARIOS
-from tests.k6.kubernetes.cluster_orders import FULL, build_order, load_profiles
+from tests.k6.kubernetes.cluster_requests import FULL, build_request, load_profiles
 from tests.support.waiting import HANG_SECONDS
 
 PROFILES = load_profiles()
@@ -64,7 +64,7 @@ def read_environment(manifests: Manifests, root: Path, mounts: dict[str, str]) -
 def test_a_runner_has_every_import_file_and_variable_that_k6_needs(
     profile: str, scenario: str, tmp_path: Path
 ) -> None:
-    manifests = build_manifests(build_order(tmp_path, scenario, PROFILES[profile]), "prod", FULL)
+    manifests = build_manifests(build_request(tmp_path, scenario, PROFILES[profile]), "prod", FULL)
     root = tmp_path / "pod"
     mounts = lay_out(manifests, root)
     script = f"{root}{manifests.test_run['spec']['script']['localFile']}"

@@ -10,11 +10,11 @@ import pytest
 
 from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests, render_manifests
 from loadtest.results.run import SCENARIOS
-from tests.k6.kubernetes.cluster_orders import (
+from tests.k6.kubernetes.cluster_requests import (
     FULL,
     MCP_URL,
     TOKEN,
-    build_order,
+    build_request,
     load_profiles,
 )
 
@@ -47,7 +47,7 @@ def encode(text: str) -> Iterator[str]:
 def test_a_secret_is_only_in_the_secret_and_is_never_rendered(
     secret: str, needed: bool, tmp_path: Path
 ) -> None:
-    manifests = build_manifests(build_order(tmp_path, "sessions", SMOKE, **OUTPUTS), "prod", FULL)
+    manifests = build_manifests(build_request(tmp_path, "sessions", SMOKE, **OUTPUTS), "prod", FULL)
     shown = render_manifests(manifests.list())
     *others, test_run = (m for m in manifests.list() if m["kind"] != "Secret")
     assert needed == any(form in json.dumps(manifests.secret) for form in encode(secret))
@@ -59,7 +59,7 @@ def test_a_secret_is_only_in_the_secret_and_is_never_rendered(
 
 def test_the_secret_has_what_a_runner_needs_and_no_more(tmp_path: Path) -> None:
     secret = build_manifests(
-        build_order(tmp_path, "sessions", SMOKE, **OUTPUTS), "prod", FULL
+        build_request(tmp_path, "sessions", SMOKE, **OUTPUTS), "prod", FULL
     ).secret
     values = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
     bearers = json.loads(values.pop("bearer.json"))
@@ -76,7 +76,9 @@ def test_the_secret_has_what_a_runner_needs_and_no_more(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["runner", "starter"])
 def test_a_pod_meets_the_restricted_pod_security_standard(kind: str, tmp_path: Path) -> None:
-    spec = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", FULL).test_run["spec"]
+    spec = build_manifests(build_request(tmp_path, "sessions", SMOKE), "prod", FULL).test_run[
+        "spec"
+    ]
     pod, container = spec[kind]["securityContext"], spec[kind]["containerSecurityContext"]
     assert pod["runAsNonRoot"] is True
     assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -88,7 +90,7 @@ def test_a_pod_meets_the_restricted_pod_security_standard(kind: str, tmp_path: P
 def test_the_only_token_of_a_runner_reads_its_own_secret(
     tmp_path: Path,
 ) -> None:
-    manifests = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", FULL)
+    manifests = build_manifests(build_request(tmp_path, "sessions", SMOKE), "prod", FULL)
     spec, name = manifests.test_run["spec"], "mcp-loadtest-prod-sessions"
     assert {spec[kind]["automountServiceAccountToken"] for kind in ("runner", "starter")} == {
         "false"
@@ -103,7 +105,7 @@ def test_the_only_token_of_a_runner_reads_its_own_secret(
 
 
 def test_only_the_user_of_k6_can_read_the_bearer_file(tmp_path: Path) -> None:
-    runner = build_manifests(build_order(tmp_path, "sessions", SMOKE), "prod", FULL).test_run[
+    runner = build_manifests(build_request(tmp_path, "sessions", SMOKE), "prod", FULL).test_run[
         "spec"
     ]["runner"]
     (bearer,) = (volume for volume in runner["volumes"] if volume["name"] == "bearer")
@@ -128,7 +130,7 @@ def list_rights(role: dict[str, Any]) -> set[tuple[str, str, str, str]]:
 def test_the_client_has_every_right_that_it_gives_to_runners(tmp_path: Path) -> None:
     _, role, *_ = build_client_access("prod", FULL)
     for scenario in SCENARIOS:
-        manifests = build_manifests(build_order(tmp_path, scenario, SMOKE), "prod", FULL)
+        manifests = build_manifests(build_request(tmp_path, scenario, SMOKE), "prod", FULL)
         assert list_rights(manifests.role) <= list_rights(role)
 
 
@@ -138,7 +140,7 @@ def test_the_client_may_create_the_objects_of_a_run_and_change_only_those(
     _, role, *_ = build_client_access("prod", FULL)
     rights = list_rights(role)
     applied = set()
-    for manifest in build_manifests(build_order(tmp_path, "tools", SMOKE), "prod", FULL).list():
+    for manifest in build_manifests(build_request(tmp_path, "tools", SMOKE), "prod", FULL).list():
         group = manifest["apiVersion"].rpartition("/")[0]
         resource = f"{manifest['kind'].lower()}s"
         applied.add((group, resource))
@@ -155,7 +157,7 @@ def test_the_client_may_create_the_objects_of_a_run_and_change_only_those(
 
 
 def test_a_run_never_removes_the_account_of_the_client(tmp_path: Path) -> None:
-    ours = build_manifests(build_order(tmp_path, "tools", SMOKE), "prod", FULL).test_run[
+    ours = build_manifests(build_request(tmp_path, "tools", SMOKE), "prod", FULL).test_run[
         "metadata"
     ]["labels"]
     for manifest in build_client_access("prod", FULL):

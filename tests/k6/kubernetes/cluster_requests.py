@@ -1,4 +1,4 @@
-"""Orders of one scenario with a known bearer, and tables of where they run."""
+"""Requests for one scenario with a known bearer, and tables of clusters."""
 
 import time
 from dataclasses import replace
@@ -9,8 +9,8 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import load_settings
 from loadtest.config.models import Kubernetes, Profile
 from loadtest.context import ROOT
-from loadtest.k6.distributed.protocol import Order
-from loadtest.k6.distributed.run import build_order as build_run_order
+from loadtest.k6.distributed.protocol import ScenarioRequest
+from loadtest.k6.distributed.run import build_request as build_run_request
 from loadtest.k6.plan import build_plan
 from loadtest.state.bearers import Bearer, write_bearers
 
@@ -43,15 +43,15 @@ def load_profiles() -> dict[str, Profile]:
     return {name: load_settings(ROOT, "prod", name, process_env={}).profile for name in names}
 
 
-def build_order(folder: Path, scenario: str, profile: Profile, **update: Any) -> Order:
-    """Return an order whose bearer file is in the folder; keywords replace its fields."""
+def build_request(folder: Path, scenario: str, profile: Profile, **update: Any) -> ScenarioRequest:
+    """Return a request whose bearer file is in the folder; keywords replace its fields."""
     bearer_file = folder / "bearer.json"
     bearer = Bearer(SecretStr(TOKEN), time.time() + 3600, MCP_URL, "mcp:read", "session", "ws")
     write_bearers(bearer_file, [bearer, bearer])
     variables = {"LOADTEST_BASE_URL": MCP_URL.partition("/mcp/")[0]}
     settings = replace(load_settings(ROOT, "prod", process_env=variables), profile=profile)
     plan = build_plan(settings, (scenario,), MCP_URL)
-    order = build_run_order(
+    scenario_request = build_run_request(
         replace(plan, bearer_file=bearer_file), scenario, "http://127.0.0.1:1/loopback-secret-path"
     )
-    return replace(order, **{"parallelism": 4, "seconds": 2000.5, **update})
+    return replace(scenario_request, **{"parallelism": 4, "seconds": 2000.5, **update})
