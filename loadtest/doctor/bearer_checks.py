@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from loadtest.config.settings import Settings
 from loadtest.doctor.check import Check, find_endpoint
 from loadtest.errors import LoadtestError, ProvisionError
-from loadtest.k6.quota_demand import MOSTLY, Allowance, Demand, find_allowances, list_cures
+from loadtest.k6.quota_demand import MOSTLY, Allowance, Demand, find_allowances, list_remedies
 from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer, bearer_path, find_soonest, parse_claims, read_bearers
 from loadtest.target.mcp_client import Greeting, WorkspaceClient
@@ -140,7 +140,7 @@ def _compare_quota(settings: Settings, allowance: Allowance, *, is_final: bool) 
             "quota",
             "missing" if is_final and refused > MOSTLY else "warn",
             f"{allowed}; the profile spends {peak:,} {shared}: calls will be refused",
-            ", or ".join(list_cures(settings, demand, clients, units)),
+            ", or ".join(list_remedies(settings, demand, clients, units)),
         )
     if profile.tools.target_rps is None:
         rate = demand.find_mix_rate(clients, units)

@@ -1,6 +1,6 @@
-"""Fresh bearers for a k6 that runs: it cannot reopen a file, so it asks a loopback endpoint.
+"""Fresh bearers for a running k6, which cannot reopen a file: a loopback endpoint serves them.
 
-The endpoint's path is a secret of the run, known to k6 alone by its environment.
+The path of the endpoint is a secret of the run. Only k6 gets it, in its environment.
 """
 
 import json
@@ -15,23 +15,23 @@ from typing import Self
 from loadtest.errors import LoadtestError
 from loadtest.state.bearers import Bearer
 
-# Renewed when half of its life is over, and never later than this before its end.
+# A bearer is renewed when half of its lifetime is over, at the latest this long before its expiry.
 LEAD_SECONDS = 120.0
 LEAD_SHARE = 0.5
 RETRY_SECONDS = 5.0
-# A bearer that the target refuses is renewed at once, but not again and again.
+# A bearer that the target refuses is renewed at once, but only once in this time.
 FORCED_EVERY_SECONDS = 10.0
 
 Renew = Callable[[float | None], Sequence[Bearer]]
 
 
 class Renewal:
-    """Keeps bearers fresh while the block lasts, and hands them out, one per client.
+    """Keeps the bearers fresh while the block lasts, and serves them, one per client.
 
-    `renew` returns bearers that live longer than the seconds given; with None all are minted anew.
-    `GET <url>/<client>/<serial>` answers `{"serial", "access_token", "expires_at"}` as JSON;
-    `/refused` behind it says that the target refuses the bearer of that serial. `tell` gets a line
-    when renewing fails; the old bearers stay until then.
+    `renew` returns bearers that are valid for longer than the given seconds; with None it mints all
+    again. `GET <url>/<client>/<serial>` returns `{"serial", "access_token", "expires_at"}` as JSON;
+    with `/refused` at the end, the target refuses the bearer of that serial. If a renewal fails,
+    `tell` gets a line, and the old bearers stay.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Renewal:
             thread.join()
 
     def find(self, client: int, serial: int, *, refused: bool) -> dict[str, object]:
-        """Return a client's bearer as the endpoint answers it, renewed first if it is refused."""
+        """Return a client's bearer as the endpoint serves it; renew it first if it was refused."""
         if refused and serial == self._serial:
             self._force(serial)
         bearer = self._bearers[client % len(self._bearers)]

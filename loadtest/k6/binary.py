@@ -1,4 +1,4 @@
-"""Find k6: its version, and the options of `k6 run` that it knows."""
+"""Find k6, its version, and the options of its `k6 run`."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from loadtest.errors import K6Error
 
 MINIMUM = (1, 0, 0)
 
-# What a run asks of k6, where that k6 has the flag: they come and go from version to version.
+# Flags of a run. One that this version of k6 does not have is left out.
 RUN_FLAGS = {
     **dict.fromkeys(("--quiet", "--no-color", "--no-usage-report", "--include-system-env-vars")),
     "--address": "127.0.0.1:0",
@@ -24,7 +24,7 @@ RUN_FLAGS = {
 
 @dataclass(frozen=True)
 class K6Binary:
-    """A k6 executable; `source` says where it was found, `flags` what its `run` understands."""
+    """A k6 executable; `source` is where it was found, `flags` are those that its `run` has."""
 
     path: Path
     version: str
@@ -32,7 +32,7 @@ class K6Binary:
     flags: frozenset[str] = frozenset(RUN_FLAGS)
 
     def describe(self) -> str:
-        """Return version, place and source in a few words."""
+        """Return version, path and source as text."""
         return f"k6 {self.version}, {self.path} (from {self.source})"
 
 
@@ -60,7 +60,7 @@ def find_k6(variables: Mapping[str, str]) -> K6Binary:
         return max(found, key=lambda binary: _parse_version(binary.version))
     if faults:
         raise faults[0]
-    raise K6Error("k6 was not found: use `nox -s k6`, which brings it, or set K6_BIN to its path")
+    raise K6Error("k6 was not found: use `nox -s k6`, which installs it, or set K6_BIN to its path")
 
 
 def _inspect_binary(path: Path, source: str) -> K6Binary:

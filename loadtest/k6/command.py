@@ -1,4 +1,4 @@
-"""How k6 is called: its argument list, its environment, its time limits."""
+"""The command line of k6, its environment and its time limits."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,21 +14,21 @@ from loadtest.k6.progress import Phase
 SCRIPTS = Path(__file__).resolve().parents[2] / "k6"
 
 CALL_TIMEOUT_SECONDS = 30
-OPENINGS_PER_SECOND = 300  # of a generator: at the head of a slice its sessions open, spread evenly
-CLOSE_SECONDS = 1  # at its tail they are deleted
+OPENINGS_PER_SECOND = 300  # by one k6: the sessions of a slice open first, spread evenly
+CLOSE_SECONDS = 1  # at the end of a slice: its sessions are deleted
 COLD_START_MAX_SECONDS = 600
 STOP_SECONDS = 15  # k6 gets this long to write its summary before it is killed
-DASHBOARD_POINTS = 30  # of a scenario, at most
-SETUP_SECONDS = 90  # the probe and k6's own start, at most
+DASHBOARD_POINTS = 30  # per scenario, at most
+SETUP_SECONDS = 90  # for the start of k6 and its probe, at most
 
-# What Go reads. None of the user's K6_* settings is passed on.
+# Settings of Go. The user's own K6_* settings are not passed to k6.
 GO_VARIABLES = ("GOMAXPROCS", "GOGC", "GOMEMLIMIT")
-# Scripts leave much behind; collected half as often as by Go's default it costs a tenth less.
+# Collecting garbage half as often as by Go's default saves a tenth of the CPU.
 GARBAGE_PER_CENT = "200"
 
 
 def build_knobs(scenario: str, profile: Profile, generators: int = 1) -> dict[str, str]:
-    """Return the variables that tell one script how hard to test, with so many k6."""
+    """Return the variables that set the load of one script, by this many k6."""
     knobs = {"MAX_FAILURE_SHARE": str(profile.max_failure_share)}
     if scenario == "cold-start":
         knobs |= {
@@ -58,7 +58,7 @@ def build_knobs(scenario: str, profile: Profile, generators: int = 1) -> dict[st
 
 
 def find_open_seconds(scenario: str, profile: Profile, generators: int = 1) -> int:
-    """Return how long the sessions of a slice take to open: 1 s, or as long as k6 needs."""
+    """Return how long the sessions of a slice open: 1 s, or longer if there are many."""
     most = max(profile.sessions.stages) if scenario == "sessions" else profile.tools.vus
     return max(1, math.ceil(most / (OPENINGS_PER_SECOND * generators)))
 
@@ -66,7 +66,7 @@ def find_open_seconds(scenario: str, profile: Profile, generators: int = 1) -> i
 def build_phases(
     scenario: str, profile: Profile, unit: str = "session", generators: int = 1
 ) -> tuple[Phase, ...]:
-    """Return what runs when; a cold start takes what it takes. `unit` is what the ladder counts."""
+    """Return the phases of a scenario; cold starts have no fixed length. `unit` is a ladder's."""
     if scenario == "cold-start":
         return (Phase(f"{profile.cold_start.iterations} cold starts", None),)
     slot = _slot_seconds(scenario, profile, generators)
@@ -76,7 +76,7 @@ def build_phases(
 
 
 def find_period(phases: Sequence[Phase]) -> int:
-    """Return every how many seconds the dashboard draws, which sorts all samples so far."""
+    """Return the seconds between two points of the dashboard; each one sorts all samples."""
     seconds = sum(phase.seconds or 0 for phase in phases)
     return max(1, round(seconds / DASHBOARD_POINTS))
 
@@ -89,7 +89,7 @@ def build_command(
     runner: int = 1,
     more: Sequence[str] = (),
 ) -> list[str]:
-    """Return k6's argument list: no secret, no knob, the API on a free loopback port."""
+    """Return the argument list of k6: no secrets, no knobs, its API on a free loopback port."""
     flags = (
         flag if value is None else f"{flag}={value}"
         for flag, value in RUN_FLAGS.items()
@@ -100,7 +100,7 @@ def build_command(
 
 
 def build_limits(limits: Limits, host: str) -> dict[str, str]:
-    """Return the environment's limits and its host, which k6 itself looks at once more."""
+    """Return the environment's limits and its host, which the scripts check again."""
     return {
         "LIMIT_VUS": str(limits.max_vus),
         "LIMIT_RPS": str(limits.max_rps),
@@ -110,7 +110,7 @@ def build_limits(limits: Limits, host: str) -> dict[str, str]:
 
 
 def build_switches(protocol: str) -> dict[str, str]:
-    """Return how the scripts are to speak with a target."""
+    """Return how the scripts speak with the target."""
     return {"MCP_PROTOCOL": protocol, "CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS)}
 
 
@@ -142,14 +142,14 @@ def build_environment(
         "GOGC": GARBAGE_PER_CENT,
         **build_child_environment(variables, GO_VARIABLES),
         **(output_variables or {}),
-        "SUMMARY_FILE": str(out_dir / "summary.json"),  # unless `script_env` has another
+        "SUMMARY_FILE": str(out_dir / "summary.json"),  # `script_env` may replace it
         **script_env,
-        "HOME": str(out_dir),  # a k6 configuration of the user's own would change what is measured
+        "HOME": str(out_dir),  # without the user's own k6 configuration
         "MCP_URL": mcp_url,
         "MCP_BEARER_FILE": str(bearer_file.resolve()),
         "TOOLS_FILE": str(out_dir / "tools.json"),
         "K6_WEB_DASHBOARD": "true",
-        # Only the file is wanted, but k6 2.x listens all the same, at port -1 on every interface.
+        # Only the file is needed, but k6 2.x listens too; with port -1, on every interface.
         "K6_WEB_DASHBOARD_HOST": "127.0.0.1",
         "K6_WEB_DASHBOARD_PORT": "0",
         "K6_WEB_DASHBOARD_EXPORT": str(out_dir / "dashboard.html"),
@@ -174,11 +174,11 @@ def _slot_seconds(scenario: str, profile: Profile, generators: int) -> float:
 
 
 def _drain_seconds(seconds: float) -> float:
-    """Return how long calls in flight when a slice ends may still take, by the slice's length."""
+    """Return how long calls may still take after their slice has ended, by its length."""
     return min(10.0, max(2.0, seconds / 10))
 
 
 def bound_seconds(phases: tuple[Phase, ...]) -> float:
-    """Return when even a k6 that hangs is stopped."""
+    """Return after how many seconds k6 is stopped even if it hangs."""
     scheduled = sum(phase.seconds or COLD_START_MAX_SECONDS for phase in phases)
     return SETUP_SECONDS + scheduled + STOP_SECONDS

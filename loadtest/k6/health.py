@@ -1,4 +1,4 @@
-"""Whether a run may go on, and whether its load generator kept up."""
+"""Whether a run may continue, and whether its load generator was fast enough."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from loadtest.results.run import REFUSALS, Generator
 
 ABORT_SHARE = 0.5
 ABORT_SECONDS = 30.0
-# Of the memory that there is: past the first k6 is asked to end, past the second it is killed.
+# Shares of the memory: above the first, k6 is asked to end; above the second, it is killed.
 MEMORY_SHARE = 0.5
 MOST_MEMORY_SHARE = 0.75
 MEMORY_LOOK_SECONDS = 0.1
@@ -33,19 +33,19 @@ class _Moment:
 
 
 class AbortRule:
-    """Ends a run when more than half of what was answered in the last 30 s failed.
+    """Ends a run if more than half of the answers of the last 30 s were failures.
 
-    Refusals at a cap or a quota do not count.
+    Refusals at a session cap or a quota do not count.
     """
 
     def __init__(self) -> None:
         self._moments: deque[_Moment] = deque()
 
     def judge(self, live: Live, now: float) -> str | None:
-        """Return why to stop, by the counts at `now` (monotonic seconds); None to go on."""
+        """Return why to stop, by the counts at `now` (monotonic seconds); None to continue."""
         down = live.failures - sum(live.reasons.get(reason, 0) for reason in REFUSALS)
         self._moments.append(_Moment(now, live.requests, down))
-        # The window reaches back to the last moment that lies at least that long ago.
+        # The window begins at the last moment that is at least that long ago.
         while len(self._moments) > 1 and now - self._moments[1].at >= ABORT_SECONDS:
             self._moments.popleft()
         first = self._moments[0]
@@ -57,7 +57,7 @@ class AbortRule:
 
 
 class Vitals:
-    """What the k6 process takes of this machine, looked at while it runs."""
+    """The CPU and memory that a k6 process uses, read while it runs."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
@@ -67,7 +67,7 @@ class Vitals:
         self._peak_bytes = 0
 
     def look(self) -> None:
-        """Take the figures of this moment; those of a process that just ended stay as they were."""
+        """Read the figures of this moment; those of a process that has ended stay unchanged."""
         try:
             times, memory = self._process.cpu_times(), self._process.memory_info()
         except psutil.Error:
@@ -86,10 +86,11 @@ class Vitals:
 
 
 class MemoryGuard:
-    """Ends k6 processes before they take the memory that everything else on the machine needs.
+    """Ends k6 processes before they use the memory that the rest of the machine needs.
 
-    k6 holds whatever a target sends, unpacked, and has no bound of its own. `reason` says why the
-    processes were ended, in a line; None while they are within their share of `total_bytes`.
+    k6 keeps every response unpacked in memory, and has no limit of its own. `reason` is one line
+    that explains why the processes were ended; None while they use less than their share of
+    `total_bytes`.
     """
 
     def __init__(self, total_bytes: int | None = None) -> None:
@@ -113,7 +114,7 @@ class MemoryGuard:
         self._thread.join()
 
     def watch(self, pid: int) -> None:
-        """Count a process in."""
+        """Add a process."""
         with contextlib.suppress(psutil.Error):  # it has ended already
             self._processes.append(psutil.Process(pid))
 
@@ -142,7 +143,7 @@ class MemoryGuard:
 
 
 def find_memory_bytes() -> int:
-    """Return how much memory there is for us: the machine's, or less where a cgroup bounds it."""
+    """Return the memory of this machine, or less if a cgroup limits it."""
     limits = [int(psutil.virtual_memory().total)]
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines():
@@ -153,7 +154,7 @@ def find_memory_bytes() -> int:
 
 
 def _read_cgroups(root: Path, place: str) -> Iterator[int]:
-    """Yield the bounds on a control group and those above it; a container sees its own as root."""
+    """Yield the limits of a control group and its parents; a container sees its own as the root."""
     group = root / place.lstrip("/")
     for folder in (group, *group.parents):
         for name in ("memory.max", "memory.limit_in_bytes"):  # version 2, version 1

@@ -1,7 +1,7 @@
-"""Sessions that k6 opened, by id: what an abort or a crash leaves on the server can be closed.
+"""Ids of the sessions that k6 opened, so that those left by an abort or a crash can be closed.
 
-k6 cannot write files, but its log names each session as it opens and as it closes. That log is
-private while k6 runs: session ids belong in no artifact.
+k6 cannot write files, but its log has a line when a session opens or closes. The log is private
+while k6 runs: session ids must not be in an artifact.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer
 
 LEFT_VERSION = 1
-CLOSE_SECONDS = 10.0  # for all that was left together
+CLOSE_SECONDS = 10.0  # for all sessions together
 REQUEST_SECONDS = 5.0
 PARALLEL = 16
 ORPHAN_SECONDS = 30.0
@@ -34,7 +34,7 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(frozen=True)
 class OpenSession:
-    """A session that is open on a server; `client` is the slot of the bearer that opened it."""
+    """A session that is open on a server; `client` is the number of the bearer that opened it."""
 
     id: str = field(repr=False)
     client: int
@@ -44,13 +44,13 @@ class OpenSession:
 
 @dataclass(frozen=True)
 class Closing:
-    """What became of sessions that were left: how many were closed, and which were not."""
+    """How many of the sessions that were left were closed, and which were not."""
 
     closed: int = 0
     left: tuple[OpenSession, ...] = ()
 
     def describe(self, left_file: Path) -> list[str]:
-        """Return what there is to say of an earlier run's sessions, a line for each kind."""
+        """Return lines about the sessions that an earlier run left, at most two."""
         lines = []
         if self.closed:
             lines.append(f"closed {_count(self.closed)} that an earlier run left")
@@ -61,17 +61,17 @@ class Closing:
 
 
 def left_file(state_dir: Path) -> Path:
-    """Return where the sessions stand that are known to be open (0600)."""
+    """Return the file of the sessions that are known to be open (0600)."""
     return state_dir / "sessions.json"
 
 
 def log_file(state_dir: Path, runner: int | None = None) -> Path:
-    """Return where the private log of k6 lies, or of a runner of a fleet."""
+    """Return the private log of k6, or of one of several runners."""
     return state_dir / ("k6.log" if runner is None else f"k6-{runner}.log")
 
 
 def open_log(state_dir: Path, mcp_url: str, runner: int | None = None) -> IO[bytes]:
-    """Return a new private log for k6 to append to; what the last one had to say is kept."""
+    """Return a new private log for k6 to append to; sessions of the last log are kept."""
     settle_log(state_dir, runner=runner)
     ensure_private_dir(state_dir)
     flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND
@@ -81,7 +81,7 @@ def open_log(state_dir: Path, mcp_url: str, runner: int | None = None) -> IO[byt
 
 
 def note_writer(log: IO[bytes], pid: int) -> None:
-    """Say which k6 writes the log."""
+    """Write into the log which process writes it."""
     log.write(f"session writer {pid}\n".encode())
 
 
@@ -91,10 +91,10 @@ def settle_log(
     runner: int | None = None,
     is_known: Callable[[bytes], bool] | None = None,
 ) -> tuple[OpenSession, ...]:
-    """Put the private log away: sessions still open into `left_file`, all else into `rest`.
+    """Remove the private log: open sessions go into `left_file`, all else into `rest`.
 
-    But for lines that `is_known` says were read already. Returns the sessions that this log left
-    open; none when there is no log.
+    Lines for which `is_known` is true are dropped. Returns the sessions that the log left open;
+    none if there is no log.
     """
     return _settle(state_dir, log_file(state_dir, runner), rest, is_known)
 
@@ -116,7 +116,7 @@ def _settle(
 
 
 def find_left(state_dir: Path) -> tuple[OpenSession, ...]:
-    """Return every session that is known to be open, and change nothing."""
+    """Return every session that is known to be open, without a change."""
     found = _read_left(state_dir)
     for log in _list_logs(state_dir):
         with log.open("rb") as lines:
@@ -125,9 +125,9 @@ def find_left(state_dir: Path) -> tuple[OpenSession, ...]:
 
 
 def close_earlier(state_dir: Path, bearers: Sequence[Bearer], *, lasting: bool = True) -> Closing:
-    """Close what earlier runs left, however they ended; a k6 that outlived its run is stopped.
+    """Close the sessions that earlier runs left; stop a k6 that still runs without its run.
 
-    A server that is not `lasting` is gone, sessions and all, where its address is not the bearers'.
+    A target that is not `lasting` ends with its run: sessions at other addresses are forgotten.
     """
     for log in _list_logs(state_dir):
         with log.open("rb") as lines:
@@ -146,8 +146,8 @@ def close_sessions(
 ) -> Closing:
     """DELETE sessions with the bearers of their clients, within `CLOSE_SECONDS`.
 
-    One that its server does not know any more (404), or keeps none of (405), counts as closed. An
-    interruption goes on up; `left_file` then holds what is left.
+    A session counts as closed if its server does not know it (404) or does not delete any (405).
+    After an interruption, which is raised, `left_file` has the sessions that are left.
     """
     closed: set[OpenSession] = set()
     try:
@@ -181,7 +181,7 @@ async def _delete_all(
                     closed.add(session)
 
     owned = [(one, bearers[one.client % len(bearers)]) for one in sessions if bearers]
-    # A bearer goes nowhere but to the endpoint that accepted it.
+    # A bearer is sent only to the endpoint that accepted it.
     fitting = [(one, bearer) for one, bearer in owned if one.mcp_url == bearer.mcp_url]
     if not fitting:
         return
@@ -200,7 +200,7 @@ def _list_logs(state_dir: Path) -> list[Path]:
 def _read_log(
     lines: Iterable[bytes], other: IO[bytes] | None = None
 ) -> tuple[tuple[OpenSession, ...], int | None]:
-    """Return the sessions left open and who wrote; what is no entry goes to `other`."""
+    """Return the open sessions and the process that wrote; other lines go to `other`."""
     opened: dict[str, OpenSession] = {}
     head = {b"endpoint": b"", b"writer": b""}
     for line in lines:
@@ -217,7 +217,7 @@ def _read_log(
 
 
 def _follow(opened: dict[str, OpenSession], verb: bytes, quoted: bytes) -> None:
-    """Keep step with one entry; one that no server can have caused is passed over."""
+    """Apply one entry; an entry that no server can have caused is ignored."""
     try:
         words = str(json.loads(b'"' + quoted + b'"')).split(" ")
     except ValueError:
@@ -247,7 +247,7 @@ def _write_left(state_dir: Path, sessions: Iterable[OpenSession]) -> None:
 
 
 def _stop_orphan(pid: int | None) -> None:
-    """Stop a k6 whose run died without it: it would go on to open sessions."""
+    """Stop a k6 whose run was killed: it would continue to open sessions."""
     import psutil
 
     if pid is None:

@@ -50,11 +50,11 @@ def choose_runners(
 
 
 def _find_cluster(settings: Settings, parallelism: str | None) -> Kubernetes:
-    """Return the cluster of the environment; refuse what no cluster can run."""
+    """Return the cluster of the environment; raise if it cannot run the environment."""
     if settings.is_reference():
         raise UsageError(
             "--engine kubernetes is for hosted environments: pods do not reach the reference "
-            "target on this machine; take --engine segments"
+            "target on this machine; use --engine segments"
         )
     cluster = settings.environment.kubernetes
     if cluster is None:
@@ -73,7 +73,7 @@ def _parse(text: str) -> int:
 
 
 def _check_shares(profile: Profile, scenarios: Sequence[str], count: int) -> None:
-    """Refuse a fleet in which a runner would have nothing to do."""
+    """Raise UsageError if a runner would have nothing to do."""
     most = {
         "cold-start": profile.cold_start.vus,
         "sessions": max(profile.sessions.stages),
@@ -82,6 +82,6 @@ def _check_shares(profile: Profile, scenarios: Sequence[str], count: int) -> Non
     least = min(scenarios, key=lambda scenario: most[scenario])
     if count > most[least]:
         raise UsageError(
-            f"--parallelism {count}: {least} has {most[least]} VUs to share out; take "
-            f"{most[least]} at most, or a larger profile"
+            f"--parallelism {count}: {least} has {most[least]} VUs to share; use at most "
+            f"{most[least]}, or a larger profile"
         )

@@ -1,4 +1,4 @@
-"""k6's own outputs, beside ours: `--out` is handed through, with the variables it needs."""
+"""The outputs of k6 itself (`--out`), with the variables that they read."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 from loadtest.config.models import Engine
 from loadtest.errors import UsageError
 
-# Variables by the output that reads them; without that output k6 never sees them.
+# Prefix of the variables that an output reads. k6 gets them only with that output.
 VARIABLES = {
     "csv": "K6_CSV_",
     "influxdb": "K6_INFLUXDB_",
@@ -25,9 +25,9 @@ EXPERIMENTAL = "experimental-"
 def parse_outputs(
     texts: Iterable[str], scenarios: Sequence[str], binary: Path, engine: Engine = "local"
 ) -> tuple[str, ...]:
-    """Return outputs as this k6 calls them; UsageError for one that it does not have.
+    """Return outputs by the names of this k6; UsageError for one that it does not have.
 
-    An output leaves its `experimental-` behind in some version of k6: either name will do.
+    Some outputs lose their `experimental-` in a later version of k6: both names are accepted.
     """
     outputs = tuple(texts)
     if not outputs:
@@ -37,7 +37,7 @@ def parse_outputs(
 
 
 def build_output_flags(outputs: Iterable[str], scenario: str, runner: int = 1) -> list[str]:
-    """Return the flags that name a scenario's outputs to k6, or to a runner of a fleet."""
+    """Return the flags for the outputs of a scenario, in one k6 or in a runner."""
     return [
         f"--out={output.replace(PLACE, scenario).replace(RUNNER_PLACE, str(runner))}"
         for output in outputs
@@ -59,24 +59,26 @@ def _parse(output: str, scenarios: Sequence[str], known: frozenset[str], engine:
         raise UsageError(f"--out {output}: this k6 has {', '.join(sorted(known))}")
     if kind in FILES and PLACE not in argument and len(scenarios) > 1:
         raise UsageError(
-            f"--out {output}: each scenario would overwrite the one before; "
+            f"--out {output}: each scenario would overwrite the file of the last; "
             f"put {PLACE} into the name, as in {kind}={PLACE}.{kind}"
         )
     if kind in FILES and engine == "kubernetes":
-        raise UsageError(f"--out {output}: a file in a pod is gone with it; take another output")
+        raise UsageError(
+            f"--out {output}: a file in a pod is deleted with the pod; use another output"
+        )
     if kind in FILES and engine == "segments" and RUNNER_PLACE not in argument:
         raise UsageError(
-            f"--out {output}: the runners would write one file; put {RUNNER_PLACE} into the name"
+            f"--out {output}: all runners would write to one file; put {RUNNER_PLACE} in its name"
         )
     return f"{found}{equals}{argument}"
 
 
 def _ask_for_types(binary: Path) -> frozenset[str]:
-    """Return what k6 lists when it is asked for an output that cannot be."""
+    """Return the outputs that k6 lists in its error for an unknown output."""
     done = subprocess.run(  # noqa: S603
         [str(binary), "run", "--quiet", "--no-color", "--out=?", "-"],
         input="export default function () {}",
-        env={},  # of the user's settings for k6, none
+        env={},  # without the user's settings for k6
         capture_output=True,
         text=True,
         check=False,
@@ -84,5 +86,5 @@ def _ask_for_types(binary: Path) -> frozenset[str]:
     )
     listed = re.search(r"available types are: ([\w\-, ]+)", done.stderr)
     if listed is None:
-        raise UsageError(f"{binary} does not say which outputs it has: leave --out away")
+        raise UsageError(f"{binary} does not list its outputs: omit --out")
     return frozenset(listed[1].split(", "))

@@ -1,4 +1,4 @@
-"""Before a run: the target's tools against the table of ours, and one call of each."""
+"""Before a run: compare the target's tools with the tool table, and call each once."""
 
 import subprocess
 import tempfile
@@ -38,10 +38,10 @@ MOST_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Checked:
-    """What a look at the target found: how to speak with it, and what matters for a quota.
+    """What the preflight found: how to speak with the target, and what matters for a quota.
 
-    `tools` is the table with what the schemas ask for, `durations_ms` are of one call of each tool,
-    `policy` is a RateLimit-Policy header.
+    `tools` is the table with the headers that the schemas require, `durations_ms` are of one call
+    of each tool, `policy` is a RateLimit-Policy header.
     """
 
     protocol: str
@@ -51,7 +51,7 @@ class Checked:
 
 
 class _Answer(BaseModel):
-    """What a tool answered: `outcome` as k6 counts it, `said` in the target's words."""
+    """The answer of a tool: its `outcome` as k6 counts it, and the target's message in `said`."""
 
     tool: str
     outcome: str
@@ -78,12 +78,12 @@ def check_target(
     binary: K6Binary,
     tell: Callable[[str], None],
 ) -> Checked:
-    """Return the protocol that is spoken and what the tools' schemas ask for.
+    """Return the protocol that the target speaks, and what the schemas of the tools require.
 
-    A bounded client looks first, since k6 has no bounds. Then k6 itself calls each tool of these
-    scenarios once, in one session that is closed after, and once more where the first call fails.
-    Raises ConfigError where the table does not fit the target, with a draft of one that would, and
-    K6Error with the tool's own answer where a call fails. A call over a quota is no failure.
+    A client with limits lists the tools first, since k6 has no limits. Then k6 calls each tool of
+    these scenarios once, in one session, and a second time if the first call fails. Raises
+    ConfigError if the table does not fit the target, with a draft of a table that does, and K6Error
+    with the tool's own answer if a call fails. A call over a quota is not a failure.
     """
     names = settings.list_tools(scenarios)
     if not names:
@@ -97,8 +97,8 @@ def check_target(
     limited = _check_answers(table, findings.answers)
     if limited:
         tell(
-            f"{list_names(limited)} met a rate limit: the run will measure it too, unless the "
-            "client's quota on the target is raised"
+            f"{list_names(limited)} met a rate limit: so will the run, unless the client's "
+            "quota on the target is raised"
         )
     server = findings.server
     spoken = " ".join(filter(None, (server.name, server.version))) or "a server without a name"
@@ -113,7 +113,7 @@ def check_target(
 
 
 def _check_bounds(mcp_url: str, bearer_file: Path) -> None:
-    """Raise where the list of tools is too long or too slow: k6 itself would hold all of it."""
+    """Raise if the list of tools is too long or too slow: k6 would keep all of it in memory."""
     import httpx2
 
     from loadtest.common.http import BodyError, explain, open_client
@@ -126,7 +126,7 @@ def _check_bounds(mcp_url: str, bearer_file: Path) -> None:
     except (BodyError, httpx2.ReadTimeout) as failure:
         raise K6Error(f"preflight: {mcp_url} is not measured: {explain(failure)}") from None
     except httpx2.HTTPError:
-        return  # k6 says how it meets that
+        return  # k6 reports it
 
 
 def _ask(
@@ -150,8 +150,8 @@ def _ask(
             return _Findings.model_validate_json((folder / "summary.json").read_bytes())
         except (OSError, ValidationError):
             log = (folder / "k6.log").read_text(encoding="utf-8", errors="replace")
-            words = find_error(log) or "k6 ended before it wrote what it found"
-            raise K6Error(f"preflight: {words}") from None
+            error = find_error(log) or "k6 ended before it wrote its findings"
+            raise K6Error(f"preflight: {error}") from None
 
 
 def _run(command: list[str], environment: dict[str, str], log: Path, calls: int) -> None:
@@ -161,7 +161,7 @@ def _run(command: list[str], environment: dict[str, str], log: Path, calls: int)
         try:
             process.wait(SETUP_SECONDS + calls * CALL_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
-            raise K6Error("preflight: k6 ran past its time and was stopped") from None
+            raise K6Error("preflight: k6 exceeded its time limit and was stopped") from None
         finally:
             stop(process)
     if guard.reason is not None:
@@ -169,14 +169,14 @@ def _run(command: list[str], environment: dict[str, str], log: Path, calls: int)
 
 
 def _check_names(settings: Settings, table: ToolTable, listed: dict[str, ListedTool]) -> None:
-    """Raise where the target lacks a tool of ours; a draft says what it has."""
+    """Raise if the target lacks a tool of the table; a draft lists the tools that it has."""
     missing = [name for name in table.tools if name not in listed]
     if not missing:
         return
     if not listed:
         raise ConfigError("the target lists no tool: there is nothing to call")
     what = (
-        "the target's tools are not NovaMart's, and nobody said which to call"
+        "the target does not have NovaMart's tools, and no tool table was given"
         if settings.tools_assumed
         else f"{table.source}: the target has no tool {list_names(missing)}"
     )
@@ -193,18 +193,18 @@ def _write_draft(path: Path, listed: dict[str, ListedTool]) -> None:
 
 
 def _check_arguments(table: ToolTable, listed: dict[str, ListedTool]) -> None:
-    """Raise at the first arguments that a tool's own schema refuses: they would measure errors."""
+    """Raise at the first arguments that the schema of a tool refuses: they would measure errors."""
     for name, pool in table.tools.items():
         for index, arguments in enumerate(pool.arguments):
             for fault in _find_faults(listed[name].input_schema, arguments):
                 raise ConfigError(
-                    f"{table.source}: tool {name}, arguments[{index}] are not what the target's "
-                    f"schema asks for: {tidy_text(fault, MOST_QUOTED)}"
+                    f"{table.source}: tool {name}, arguments[{index}] do not match the target's "
+                    f"schema: {tidy_text(fault, MOST_QUOTED)}"
                 )
 
 
 def _find_faults(schema: Any, arguments: dict[str, Any]) -> Iterator[str]:
-    """Yield what a JSON Schema says against the arguments; a schema that is none says nothing."""
+    """Yield the fault that a JSON Schema finds in the arguments; an invalid schema finds none."""
     from jsonschema.exceptions import (  # type: ignore[import-untyped,unused-ignore]
         SchemaError,
         best_match,
@@ -221,7 +221,7 @@ def _find_faults(schema: Any, arguments: dict[str, Any]) -> Iterator[str]:
     kind = validator_for(schema, default=Draft202012Validator)
     try:
         kind.check_schema(schema)
-        # A registry of our own: no reference is ever fetched from where a server says.
+        # With an empty registry, a reference to another server is never fetched.
         fault = best_match(kind(schema, registry=Registry()).iter_errors(arguments))
     except (SchemaError, Unresolvable, RecursionError):
         return
@@ -230,12 +230,12 @@ def _find_faults(schema: Any, arguments: dict[str, Any]) -> Iterator[str]:
 
 
 def _check_answers(table: ToolTable, answers: Sequence[_Answer]) -> list[str]:
-    """Return the tools that met a rate limit; raise with the answer of one that failed."""
+    """Return the tools that were rate limited; raise with the answer of one that failed."""
     for answer in answers:
         if answer.outcome not in {"ok", "rate_limited"}:
             said = tidy_text(answer.said, MOST_QUOTED)
             raise K6Error(
                 f"preflight: tool {answer.tool} fails ({answer.outcome}): "
-                f"{said} (mend its arguments in {table.source}, or the target)"
+                f"{said} (fix its arguments in {table.source}, or the target)"
             )
     return [answer.tool for answer in answers if answer.outcome == "rate_limited"]

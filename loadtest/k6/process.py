@@ -21,7 +21,7 @@ MOST_QUOTED = 500  # of an error in k6's log
 
 
 def stop(*processes: subprocess.Popen[bytes]) -> None:
-    """Ask k6 once to stop gracefully; kill it if it has not written its summary in time."""
+    """Ask k6 once to stop gracefully; kill it if it does not end in time."""
     running = [process for process in processes if process.poll() is None]
     for process in running:
         with contextlib.suppress(ProcessLookupError):
@@ -40,7 +40,7 @@ def stop(*processes: subprocess.Popen[bytes]) -> None:
 def start(
     command: list[str], environment: dict[str, str], log: IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    """Start k6 in a process group of its own: Ctrl-C reaches us alone, and we pass one on."""
+    """Start k6 in its own process group: Ctrl-C reaches only this process, which passes it on."""
     group: dict[str, Any] = (
         {"process_group": 0}
         if os.name == "posix"
@@ -60,10 +60,10 @@ def start(
 
 
 def _build_guard() -> list[str]:
-    """Return a prefix by which Linux stops k6 when we die without a word (kill -9).
+    """Return a prefix that makes Linux stop k6 if this process is killed (kill -9).
 
-    The kernel watches the starting thread, so only a main thread may ask for it. Elsewhere k6 ends
-    by its own schedule.
+    The kernel watches the thread that started k6, so it must be the main thread. On other systems
+    k6 ends by its own schedule.
     """
     guard = shutil.which("setpriv") if sys.platform == "linux" else None
     if guard is None or threading.current_thread() is not threading.main_thread():
@@ -74,7 +74,7 @@ def _build_guard() -> list[str]:
 def watch(
     process: subprocess.Popen[bytes], bound_seconds: float, watcher: Watcher, vitals: Vitals
 ) -> str | None:
-    """Wait for k6 to end while the watcher looks; return why it must be stopped before."""
+    """Wait for k6 to end while the watcher shows it; return why it must be stopped early."""
     deadline = time.monotonic() + bound_seconds
     feed, rule = find_feed(process.pid), AbortRule()
     while (now := time.monotonic()) < deadline:
@@ -91,7 +91,7 @@ def watch(
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End k6 without a word."""
+    """Kill k6."""
     process.kill()
     process.wait()
 

@@ -19,7 +19,7 @@ from loadtest.results.run import REASONS, ScenarioResult
 
 PLAIN_EVERY_SECONDS = 10.0
 POLL_EVERY_SECONDS = 1.0
-POLL_SHARE = 0.02  # of the time, at most: reading percentiles makes k6 sort
+POLL_SHARE = 0.02  # of the time, at most: k6 sorts all samples to read percentiles
 POLL_TIMEOUT_SECONDS = 2.0
 RATE_WINDOW_SECONDS = 5.0
 # Calls and openings that failed, and the reasons that are shown while k6 runs.
@@ -29,7 +29,7 @@ SHOWN_REASONS = (*REASONS, "tool_error:internal_error")
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a scenario; `seconds` is None when it takes what it takes."""
+    """A part of a scenario; `seconds` is None if it has no fixed length."""
 
     name: str
     seconds: float | None
@@ -37,7 +37,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Live:
-    """What k6 has counted so far; `p95_ms` is of ok answers, `reasons` are of `failures`."""
+    """What k6 has counted so far; `p95_ms` is of successful calls, `reasons` are of `failures`."""
 
     requests: int
     failures: int
@@ -46,23 +46,23 @@ class Live:
 
 
 class Feed(Protocol):
-    """Where live numbers come from; None when there are none just now."""
+    """The source of live numbers; None if there are none at the moment."""
 
     def read(self) -> Live | None:
         """Return the numbers of this moment."""
 
 
 class Watcher(Protocol):
-    """What the runner tells of a scenario; `tick` is called a few times a second."""
+    """Is informed about a scenario; `tick` is called a few times a second."""
 
     def begin(self, scenario: str, phases: tuple[Phase, ...]) -> None:
         """A scenario starts."""
 
     def tick(self, live: Live | None) -> None:
-        """A moment has passed; `live` is there about once a second."""
+        """Some time has passed; `live` is given about once a second."""
 
     def end(self, result: ScenarioResult) -> None:
-        """The scenario is over."""
+        """The scenario has ended."""
 
 
 class NoWatcher:
@@ -79,7 +79,7 @@ class NoWatcher:
 
 
 class K6Feed:
-    """k6's REST API on whatever loopback port it took; never raises."""
+    """Reads the REST API of k6 on its loopback port; never raises."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -87,7 +87,7 @@ class K6Feed:
         self._not_before = 0.0
 
     def read(self) -> Live | None:
-        """Return the numbers, or None: k6 is not up yet, or was asked a moment ago."""
+        """Return the numbers, or None: k6 does not listen yet, or was asked a moment ago."""
         began = time.monotonic()
         if began < self._not_before:
             return None
@@ -126,7 +126,7 @@ def find_feed(pid: int) -> Feed:
 
 
 def _find_port(pid: int) -> int | None:
-    """Return where k6's REST API listens; its dashboard may listen too."""
+    """Return the port of k6's REST API; its dashboard may have another one."""
     for connection in psutil.Process(pid).net_connections(kind="tcp"):
         if connection.status == psutil.CONN_LISTEN and _is_api(connection.laddr.port):
             return int(connection.laddr.port)
@@ -153,7 +153,7 @@ def _fetch_count(connection: http.client.HTTPConnection, counter: str) -> int:
 
 
 def _fetch_sample(connection: http.client.HTTPConnection, metric: str) -> dict[str, Any]:
-    """Return one metric's values; none yet when k6 has not seen a sample of it."""
+    """Return the values of a metric; none if k6 has no sample of it yet."""
     connection.request("GET", f"/v1/metrics/{metric}")
     response = connection.getresponse()
     body = response.read()
@@ -166,9 +166,9 @@ def _fetch_sample(connection: http.client.HTTPConnection, metric: str) -> dict[s
 
 
 class ProgressDisplay:
-    """Shows a run as it goes: bars on a terminal, else a line per phase and every ten seconds.
+    """Shows the progress of a run: bars on a terminal, else a line per phase and every ten seconds.
 
-    A context manager; nothing that goes wrong with a terminal reaches the run.
+    A context manager. Errors of the terminal do not end the run.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -233,7 +233,7 @@ class ProgressDisplay:
                 self._print(f"{title}{', ' if note else ''}{note}")
 
     def end(self, result: ScenarioResult) -> None:
-        """Take the bar away and say how it went."""
+        """Remove the bar and print the outcome."""
         self._close_bars()
         reason = f" ({result.reason})" if result.reason else ""
         with contextlib.suppress(OSError, ValueError):

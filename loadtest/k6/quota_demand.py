@@ -1,4 +1,4 @@
-"""What a run asks of a target's quota, whether that bears it, and what to do where it does not."""
+"""How many units of a target's quota a run needs, and what to do if that is too much."""
 
 import math
 import re
@@ -14,9 +14,9 @@ from loadtest.k6.command import build_phases, find_open_seconds
 from loadtest.state.quotas import read_raised
 
 WINDOW_SECONDS = 60
-MOSTLY = 0.5  # with a larger share of refusals a scenario measures the quota and not the target
-NOTABLE = 0.01  # from here on a scenario is not valid for latency
-# A fitted mix keeps this share of the quota, and three standard deviations of what a minute costs.
+MOSTLY = 0.5  # with a larger share of refusals, a scenario measures the quota and not the target
+NOTABLE = 0.01  # with a larger share of refusals, latencies are not valid
+# A fitted mix uses this share of the quota, less three standard deviations of a minute's cost.
 FITTED_SHARE = 0.95
 DEVIATIONS = 3
 CALLING = ("sessions", "tools")  # the scenarios that call tools
@@ -26,20 +26,20 @@ _POLICY = re.compile(r'^\s*("[^"]*"|[^;\s]*)\s*(;.*)?$')
 
 @dataclass(frozen=True)
 class Allowance:
-    """What one client may spend in a minute, and how that is known."""
+    """What one client may spend in a minute, and the source of that number."""
 
     quota: Quota
     units: int
     seen: str
 
     def describe(self) -> str:
-        """Return it in a few words."""
+        """Return it as text."""
         return f"{self.units:,} units/min per client ({self.seen})"
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A part of the schedule in which a client spends at one rate, in units a second."""
+    """A part of the schedule in which a client spends at one rate, in units per second."""
 
     scenario: str
     begin: float
@@ -47,16 +47,16 @@ class _Piece:
     rate: float
 
     def spend(self, begin: float, seconds: float) -> float:
-        """Return the units that are spent between two moments."""
+        """Return the units that are spent from `begin` on, for these seconds."""
         return self.rate * max(0.0, min(self.end, begin + seconds) - max(self.begin, begin))
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What a profile with its table of tools asks of a server that meters each client.
+    """What a profile with its tool table needs from a server with a quota per client.
 
-    `loop_rate` is what a mix without `target_rps` is taken to reach, in calls/s; with None it has
-    no schedule and is left out.
+    `loop_rate` is the estimated rate of a mix without `target_rps`, in calls/s; with None the mix
+    is left out.
     """
 
     profile: Profile
@@ -66,9 +66,9 @@ class Demand:
     loop_rate: float | None = None
 
     def find_peak_units(self, clients: int) -> int:
-        """Return the most that one client spends in a sliding minute, at the rates scheduled.
+        """Return the most that one client spends in any 60 s, at the scheduled rates.
 
-        Sessions are dealt to the clients in turn, each calls once a second.
+        Sessions are given to the clients in turn; each calls once a second.
         """
         pieces = tuple(self._schedule(clients))
         edges = (*(piece.begin for piece in pieces), *(p.end - WINDOW_SECONDS for p in pieces))
@@ -76,9 +76,9 @@ class Demand:
         return math.ceil(round(max(spent, default=0.0), 6))
 
     def find_refused(self, clients: int, units: int) -> dict[str, float]:
-        """Return by scenario the share of its calls for which a client's quota has no room.
+        """Return by scenario the share of calls that exceed the quota of their client.
 
-        Counted second by second; a call that is refused is not charged.
+        Counted second by second; a refused call costs nothing.
         """
         kinds = Counter(tuple(self._schedule(clients, client)) for client in range(clients))
         asked: dict[str, float] = defaultdict(float)
@@ -98,12 +98,12 @@ class Demand:
         return {name: refused[name] / total for name, total in asked.items() if total}
 
     def count_clients(self, units: int) -> int | None:
-        """Return the fewest clients with which the schedule stays within `units` each, or None."""
+        """Return the fewest clients that each need at most `units`, or None."""
         most = max(*self.profile.sessions.stages, self.profile.tools.vus)
         return next((n for n in range(1, most + 1) if self.find_peak_units(n) <= units), None)
 
     def find_most_sessions(self, clients: int, units: int) -> int:
-        """Return the largest stage that stays within `units`, by itself; 0 where none does."""
+        """Return the largest single stage that stays within `units`; 0 if none does."""
         ladder = self.profile.sessions
         cost = self.quota.weigh(str(ladder.tool)) * min(WINDOW_SECONDS, ladder.stage_seconds)
         return clients * (units // cost)
@@ -111,7 +111,7 @@ class Demand:
     def find_mix_rate(self, clients: int, units: int) -> float:
         """Return the highest `target_rps`, in calls/s, with which the mix stays within `units`.
 
-        Tools are drawn at random: what a minute costs varies, and the rate leaves room for that.
+        Tools are drawn at random, so the cost of a minute varies; the rate leaves a margin for it.
         """
         mean, deviation = self.weigh_mix()
         share = self._find_busiest_share(clients)
@@ -120,7 +120,7 @@ class Demand:
         return _round_down((root / (2 * mean)) ** 2 / WINDOW_SECONDS / share)
 
     def weigh_mix(self) -> tuple[float, float]:
-        """Return what a call of the mix costs in units, on average, and by how much that varies."""
+        """Return the mean cost of a call of the mix in units, and its standard deviation."""
         shares = {name: pool.weight for name, pool in self.tools.tools.items()}
         total = sum(shares.values())
         mean = sum(share * self.quota.weigh(tool) for tool, share in shares.items()) / total
@@ -128,11 +128,11 @@ class Demand:
         return mean, math.sqrt(max(0.0, squares - mean**2))
 
     def find_rate(self) -> float | None:
-        """Return the mix's calls/s: scheduled, else taken."""
+        """Return the rate of the mix in calls/s: the scheduled one, else the estimate."""
         return self.profile.tools.target_rps or self.loop_rate
 
     def _schedule(self, clients: int, client: int = 0) -> Iterator[_Piece]:
-        """Yield what one client spends; the first has the most sessions."""
+        """Yield the schedule of one client; the first client has the most sessions."""
         ladder, mix = self.profile.sessions, self.profile.tools
         begin = 0.0
         if "sessions" in self.scenarios:
@@ -151,7 +151,7 @@ class Demand:
             yield _Piece("tools", opened, end, rate * share * self.weigh_mix()[0])
 
     def _find_busiest_share(self, clients: int) -> float:
-        """Return the share of the mix that the client with most of its sessions calls."""
+        """Return the share of the mix that the client with the most sessions calls."""
         vus = self.profile.tools.vus
         return _deal(vus, clients, 0) / vus
 
@@ -159,10 +159,10 @@ class Demand:
 def find_allowances(
     settings: Settings, clients: Sequence[str | None], policy: str | None
 ) -> tuple[Allowance, ...]:
-    """Return what bounds each of our clients: the environment's quota, and what the target says.
+    """Return the quotas of each client: the configured one, and the one that the target announces.
 
-    `clients` are the ids of those that there are, `policy` is a RateLimit-Policy header. The quota
-    of the environment is raised as far as that of the least of our clients was.
+    `clients` are their ids, `policy` is a RateLimit-Policy header. If quotas were raised, the
+    lowest of them counts.
     """
     found = []
     quota = settings.environment.quota
@@ -181,10 +181,10 @@ def find_allowances(
 
 
 def estimate_loop(settings: Settings, durations_ms: Mapping[str, float]) -> tuple[float, str]:
-    """Return the calls/s that a closed loop will make at most, and the arithmetic in words.
+    """Return the most calls/s that a closed loop will make, and the calculation as text.
 
-    `durations_ms` are of one call of each tool, made before the run; without them the limit of the
-    environment is all that is known.
+    `durations_ms` are of one call of each tool, made before the run; without them, only the limit
+    of the environment is known.
     """
     vus, most = settings.profile.tools.vus, settings.environment.limits.max_rps
     weights = {name: pool.weight for name, pool in settings.tools.tools.items()}
@@ -207,9 +207,9 @@ def check_quota(
     durations_ms: Mapping[str, float],
     clients: int,
 ) -> Iterator[str]:
-    """Yield what a quota will refuse of a run; ConfigError where that is most of a scenario.
+    """Yield warnings about calls that a quota will refuse; ConfigError if those are most calls.
 
-    A target writes each refusal down: they are not sent to find out.
+    The calls are not made to find out, because a target logs each refusal.
     """
     rate, arithmetic = estimate_loop(settings, durations_ms)
     for allowance in allowances:
@@ -223,10 +223,11 @@ def check_quota(
             f"about {share:.0%} of the calls of {_describe(demand, name, arithmetic)}"
             for name, share in over.items()
         ]
-        cures = " or ".join(list_cures(settings, demand, clients, allowance.units))
+        remedies = " or ".join(list_remedies(settings, demand, clients, allowance.units))
         text = (
-            f"the target's quota would refuse {' and '.join(parts)}: it bears "
-            f"{allowance.describe()}, by {_count_clients(clients)}. To measure the target: {cures}"
+            f"the target's quota would refuse {' and '.join(parts)}: it allows "
+            f"{allowance.describe()}, by {_count_clients(clients)}. To measure the target: "
+            f"{remedies}"
         )
         if max(over.values()) > MOSTLY:
             raise ConfigError(f"not started: {text}")
@@ -234,10 +235,10 @@ def check_quota(
 
 
 def fit_mix(settings: Settings, allowances: Sequence[Allowance], clients: int) -> Profile:
-    """Return the profile with the mix as an open loop at the rate that every quota bears."""
+    """Return the profile with the mix as an open loop, at a rate that every quota allows."""
     if not allowances:
         raise ConfigError(
-            "--fit-quota: no quota is known: say it in "
+            "--fit-quota: no quota is known: set it in "
             f"[environment.{settings.environment_name}.quota] of loadtest.toml"
         )
     profile = settings.profile
@@ -247,13 +248,13 @@ def fit_mix(settings: Settings, allowances: Sequence[Allowance], clients: int) -
     ]
     rate = min(*rates, settings.environment.limits.max_rps, profile.tools.target_rps or math.inf)
     if rate <= 0:
-        raise ConfigError("--fit-quota: the quota bears less than a call in 100 s")
+        raise ConfigError("--fit-quota: the quota allows less than one call in 100 s")
     tools = profile.tools.model_copy(update={"target_rps": rate})
     return profile.model_copy(update={"tools": tools})
 
 
-def list_cures(settings: Settings, demand: Demand, clients: int, units: int) -> Iterator[str]:
-    """Yield how a demand comes to fit: a higher quota, more clients, a lower rate."""
+def list_remedies(settings: Settings, demand: Demand, clients: int, units: int) -> Iterator[str]:
+    """Yield remedies: more clients, a higher quota, a lower rate."""
     peak = demand.find_peak_units(clients)
     needed = demand.count_clients(units)
     if needed is not None:
@@ -277,10 +278,10 @@ def list_cures(settings: Settings, demand: Demand, clients: int, units: int) -> 
 
 
 def parse_policy(text: str) -> Quota | None:
-    """Return the tightest policy of a RateLimit-Policy header, as calls a minute; None if none.
+    """Return the lowest quota of a RateLimit-Policy header in calls a minute; None if it has none.
 
-    Both forms in use are read, `"name";q=100;w=60` and `100;w=60`; windows beyond a minute allow
-    bursts that no rate tells, and are left out.
+    Both forms in use are read, `"name";q=100;w=60` and `100;w=60`. Windows longer than a minute are
+    ignored, because they allow bursts.
     """
     found = [units for member in text.split(",") for units in _parse_member(member)]
     return Quota(units_per_minute=min(found)) if found else None
@@ -298,7 +299,7 @@ def _parse_member(member: str) -> Iterator[int]:
 
 
 def _describe(demand: Demand, scenario: str, arithmetic: str) -> str:
-    """Say what a scenario sends."""
+    """Return what a scenario sends, as text."""
     if scenario == "sessions":
         ladder = demand.profile.sessions
         most, cost = max(ladder.stages), float(demand.quota.weigh(str(ladder.tool)))
@@ -314,12 +315,12 @@ def _count_clients(clients: int) -> str:
 
 
 def _deal(count: int, clients: int, client: int) -> int:
-    """Return how many of `count` sessions a client gets, which are dealt in turn."""
+    """Return how many of `count` sessions a client gets, if each gets one in turn."""
     return count // clients + (client < count % clients)
 
 
 def _round_down(rate: float) -> float:
-    """Return a rate with the digits that one would type."""
+    """Return the rate with two or three digits, rounded down."""
     step = 1 if rate >= 10 else 10 if rate >= 1 else 100
     rounded = math.floor(round(rate * step, 6)) / step
     return int(rounded) if rounded.is_integer() else rounded

@@ -1,4 +1,4 @@
-"""Run the scenarios one after the other, each into its folder."""
+"""Run the scenarios one after the other, each into its own folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,15 +31,15 @@ from loadtest.state.bearers import read_bearers
 EXIT_OK = 0
 EXIT_THRESHOLDS = 99
 EXIT_INTERRUPTED = 105
-EXIT_ABORTED = 108  # by the script itself: the target refuses the bearer
+EXIT_ABORTED = 108  # by the script: the target refuses the bearer
 
 
 @dataclass(frozen=True)
 class ScenarioRun:
-    """What one scenario left behind; `server` is what the probe found the target to be.
+    """The result of one scenario; `server` is the target as the probe found it.
 
     `interruption` is the KeyboardInterrupt or SystemExit that ended it, for the caller to raise;
-    `regions` are where the load came from, as far as that is known.
+    `regions` are those of the runners, as far as known.
     """
 
     result: ScenarioResult
@@ -61,7 +61,7 @@ class RunScenario(Protocol):
         watcher: Watcher | None,
         renewal_url: str | None,
     ) -> ScenarioRun:
-        """Return what it left behind; its files lie in `out_dir`."""
+        """Return its result; its files are in `out_dir`."""
 
 
 def run_scenarios(
@@ -74,12 +74,11 @@ def run_scenarios(
 ) -> RunFolder:
     """Run the scenarios one after the other and return the folder with their rows.
 
-    `run` is what runs one: `run_scenario` with its binary, or a fleet (`distributed.run`).
-    `run.json` is rewritten before and
-    after each, so that it is true whenever this process is killed. One that fails does not keep
-    the others from running; one that was aborted does: the target is down. One that cannot start
-    raises K6Error, and is kept as failed. On KeyboardInterrupt or SystemExit the partial rows are
-    kept and marked, then it goes on up.
+    `run` runs one scenario: `run_scenario` or `run_fleet`. `run.json` is written before and after
+    each scenario, so that it is true whenever this process is killed. After a failed scenario the
+    others still run; after an aborted one they do not, because the target is down. A scenario that
+    cannot start is written as failed, and K6Error is raised. On KeyboardInterrupt or SystemExit the
+    partial rows are written and marked, then the exception is raised again.
     """
     for scenario in plan.scenarios:
         folder = _note(folder, begin_scenario(scenario))
@@ -113,11 +112,11 @@ def run_scenario(
     renewal_url: str | None = None,
     memory_bytes: int | None = None,
 ) -> ScenarioRun:
-    """Run one scenario and read back what it measured; a failure is a result, not an exception.
+    """Run one scenario by one k6 and read its figures; a failure is a result, not an exception.
 
-    `renewal_url` is where k6 asks for fresh bearers (`bearer_renewal`); `memory_bytes` is what
-    there is for k6 and all else, the machine's where it is not given. KeyboardInterrupt and
-    SystemExit stop k6 and come back as `interruption`.
+    `renewal_url` is where k6 gets fresh bearers (`bearer_renewal`); `memory_bytes` is the memory of
+    the machine, or a smaller number for a test. KeyboardInterrupt and SystemExit stop k6 and are
+    returned as `interruption`.
     """
     watcher = watcher or NoWatcher()
     phases = list_phases(plan, scenario)
@@ -150,7 +149,7 @@ def run_scenario(
         finally:
             try:
                 stop(process)
-            except (KeyboardInterrupt, SystemExit) as caught:  # asked twice: do not wait for it
+            except (KeyboardInterrupt, SystemExit) as caught:  # the second signal: do not wait
                 interruption = caught
                 kill(process)
     sessions = settle_log(plan.state_dir, out_dir / "k6.log")
@@ -166,11 +165,11 @@ def run_scenario(
 def close_opened(
     state_dir: Path, bearer_file: Path, sessions: Sequence[OpenSession]
 ) -> tuple[int, BaseException | None]:
-    """Close sessions; return how many stay, and the interruption that cut it short."""
+    """Close sessions; return how many stay open, and the exception that interrupted it."""
     try:
         bearers = read_bearers(bearer_file) if sessions else ()
         return len(close_sessions(state_dir, sessions, bearers).left), None
-    except LoadtestError:  # of a damaged file: the next run says so
+    except LoadtestError:  # of a damaged file: the next run reports it
         return len(sessions), None
     except (KeyboardInterrupt, SystemExit) as caught:
         return len(sessions), caught
@@ -190,7 +189,7 @@ def _read_back(scenario: str, out_dir: Path, exit_code: int, vitals: Vitals) -> 
 
 
 def name_outcome(exit_code: int | None, log: str) -> Outcome:
-    """Return how a k6 ended; one that was lost has no exit code, and is named elsewhere."""
+    """Return how a k6 ended; a lost runner has no exit code, and is reported as a fault."""
     outcomes: dict[int | None, Outcome] = {
         None: "ok",
         EXIT_OK: "ok",
@@ -203,7 +202,7 @@ def name_outcome(exit_code: int | None, log: str) -> Outcome:
 
 
 def read_figures(result: ScenarioResult, summary: Summary, usage: Generator) -> ScenarioRun:
-    """Return a scenario with its rows, crossed thresholds, and how late its calls were."""
+    """Return a scenario with its rows, its crossed thresholds and the lateness of its calls."""
     crossed = find_crossed(summary)
     lateness = summary.metrics.get("mcp_generator_lateness", {})
     if lateness.get("count"):
@@ -222,9 +221,9 @@ def conclude(
     broken_off: str | None,
     failure: str | None = None,
 ) -> ScenarioRun:
-    """Return a scenario that is over: why it was stopped counts for more than how k6 ended.
+    """Return a scenario that has ended: why it was stopped is more important than how k6 ended.
 
-    `failure` is of the engine, once the load had begun.
+    `failure` is an error of the engine after the load had begun.
     """
     result = replace(finished.result, started=started, ended=utc_now(), sessions_left=sessions_left)
     if interruption is not None:
@@ -237,7 +236,7 @@ def conclude(
 
 
 def _keep(folder: RunFolder, finished: ScenarioRun) -> RunFolder:
-    """Write the rows and the result of one scenario, and who answered."""
+    """Write the rows and the result of one scenario, and the target that answered."""
     if finished.rows:
         folder = write_rows(folder, finished.result.name, finished.rows)
     target = folder.run.target
@@ -255,7 +254,7 @@ def _keep(folder: RunFolder, finished: ScenarioRun) -> RunFolder:
 
 
 def _note(folder: RunFolder, result: ScenarioResult) -> RunFolder:
-    """Write a scenario's result into `run.json`, in the place of the one that it had."""
+    """Write a scenario's result into `run.json`; it replaces the earlier one."""
     folder = replace(folder, run=folder.run.note(result))
     write_run(folder)
     return folder

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from loadtest.results.run_folder import RunFolder
 
 
-# A shorter life leaves no time to renew it.
+# A shorter lifetime leaves no time to renew the bearer.
 LEAST_LIFE_SECONDS = 20
 
 
 def hold(chain: Chain, settings: Settings) -> None:
-    """Keep other runs off the environment from before the sign-in on: the first of two runs wins.
+    """Lock the environment before the sign-in: of two runs, the first one wins.
 
-    What is sure to be refused for want of a setting leaves no trace.
+    If a setting is missing, nothing is created.
     """
     provisions = settings.environment.provision != "none"
     check_hosted(settings, *(PROVISIONED if provisions else PROVISIONED[:1]))
@@ -47,7 +47,7 @@ def k6(
     parallelism: str | None = None,
     fit_quota: bool = False,
 ) -> None:
-    """Run the scenarios into a new run folder; what their numbers say decides the exit code."""
+    """Run the scenarios into a new run folder; their figures decide the exit code."""
     from loadtest.config.models import find_unit
     from loadtest.k6.binary import find_k6
     from loadtest.k6.options import choose_runners, parse_scenarios
@@ -159,7 +159,7 @@ def _run(
 def _open_engine(
     settings: Settings, runners: "Runners", binary: "K6Binary", running: ExitStack
 ) -> "tuple[RunScenario, Callable[[Sequence[Bearer]], None]]":
-    """Return what runs a scenario, and what takes fresh bearers to where k6 cannot ask for them."""
+    """Return the function that runs a scenario, and one that passes fresh bearers to a cluster."""
     from loadtest.k6.distributed.run import run_fleet
     from loadtest.k6.distributed.segments import open_segments
     from loadtest.k6.scenario import run_scenario
@@ -206,19 +206,19 @@ def render(
     if cluster is None:
         raise UsageError("--render goes with --engine kubernetes: the others make no manifests")
     name = settings.environment_name
-    # Addresses and bearers stand in the Secret alone, of which no value is shown.
+    # Addresses and bearers are only in the Secret, whose values are not printed.
     mcp_url = settings.base_url or "https://unknown.invalid/"
     plan = build_plan(settings, chosen, mcp_url, runners=runners)
     for scenario in chosen:
         request = build_request(plan, scenario, "by the cluster")
-        print(f"# {scenario}: made, followed and removed by a run")
+        print(f"# {scenario}: created, watched and removed by a run")
         print(render_manifests(build_manifests(request, name, cluster).list()), end="")
     print("# the account of whoever starts runs, with the rights that it needs: apply it once")
     print(render_manifests(build_client_access(name, cluster)), end="")
 
 
 def close_earlier_sessions(chain: Chain, settings: Settings, bearers: Sequence[Bearer]) -> None:
-    """Close the sessions that an earlier run left, and say so."""
+    """Close the sessions that an earlier run left, and print how many."""
     from loadtest.k6.open_sessions import close_earlier, left_file
 
     closing = close_earlier(settings.state_dir, bearers, lasting=not settings.is_reference())
@@ -227,12 +227,14 @@ def close_earlier_sessions(chain: Chain, settings: Settings, bearers: Sequence[B
 
 
 def find_closing_bearers(settings: Settings) -> tuple[Bearer, ...]:
-    """Return the bearers on disk, where there are sessions to close with them."""
+    """Return the bearers on disk if there are sessions to close with them."""
     from loadtest.k6.open_sessions import find_left
 
     if settings.is_reference() or not find_left(settings.state_dir):
         return ()
     bearers = read_bearers(bearer_path(settings.state_dir))
     if not bearers or find_soonest(bearers).seconds_left() <= 0:
-        raise MintError("there is no fresh bearer to close sessions with: inv mint, then again")
+        raise MintError(
+            "there is no valid bearer to close sessions with: run inv mint, then repeat"
+        )
     return bearers

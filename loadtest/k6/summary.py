@@ -1,4 +1,4 @@
-"""`summary.json`, which our scripts write: read, checked, turned into rows."""
+"""`summary.json`, which the scripts write: read it, check it, turn it into rows."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -14,13 +14,13 @@ from loadtest.results.run import Percentiles, Row, ServerName
 
 SUMMARY_VERSION = 1
 PERCENTILES = ("p(50)", "p(90)", "p(95)", "p(99)", "max")  # as k6 names them
-# By era: which request opens a client.
+# By era: the request that opens a client.
 OPENINGS = {"handshake": "initialize", "stateless": "server/discover"}
-HELD_SHARE = 0.01  # of the calls of a closed loop: from here on its rate is the limit's
+HELD_SHARE = 0.01  # if more calls than this waited for the rate limit, the rate is the limit's
 
 
 class Server(BaseModel):
-    """The target in its own words, and the revision and era that were spoken with it."""
+    """The name and version that the target reports, and the revision and era that were used."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,13 +46,13 @@ class _Own(BaseModel):
     server: Server | None
     clients: int
     elapsed_ms: float | None
-    began: float | None = None  # ms since the epoch
-    most_rate: float | None = None  # calls/s that the environment bears
-    scale: tuple[float, ...] = ()  # per cents, of which a fleet's trends have the percentiles
+    began: float | None = None  # in ms since the epoch
+    most_rate: float | None = None  # calls/s that the environment allows
+    scale: tuple[float, ...] = ()  # percentages; the trends of a runner have these percentiles
 
 
 class Summary(BaseModel):
-    """`summary.json`: metrics as `--summary-export` has them, and our own part beside them."""
+    """`summary.json`: metrics as in `--summary-export`, and a part of the scripts' own."""
 
     loadtest: _Own
     metrics: dict[str, dict[str, Any]]
@@ -86,7 +86,7 @@ class Summary(BaseModel):
 
 
 def parse_summary(path: Path, scenario: str) -> Summary:
-    """Read `summary.json`; raise ResultsError, naming the file, for anything but ours and whole."""
+    """Read `summary.json`; raise ResultsError, with its path, unless it is complete."""
     try:
         summary = Summary.model_validate(parse_json(read_whole(path)))
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def parse_summary(path: Path, scenario: str) -> Summary:
         found = failure.errors() if isinstance(failure, ValidationError) else ()
         said = found[0]["msg"] if found else failure
         raise ResultsError(
-            f"{path} is not a whole summary of ours ({said}): run the scenario again"
+            f"{path} is not a complete summary ({said}): run the scenario again"
         ) from None
     own = summary.loadtest
     if own.version != SUMMARY_VERSION or own.scenario != scenario:
@@ -109,7 +109,7 @@ def parse_summary(path: Path, scenario: str) -> Summary:
 
 
 def build_rows(summary: Summary) -> tuple[Row, ...]:
-    """Turn k6's aggregate into rows; a slice that was never reached has none."""
+    """Turn the metrics of k6 into rows; a slice that never began has none."""
     own = summary.loadtest
     if own.elapsed_ms is None or own.server is None:
         return ()
@@ -187,7 +187,7 @@ def _build_row(
 
 
 def _build_percentiles(values: Mapping[str, Any]) -> Percentiles | None:
-    """Return k6's percentiles; a series without a sample says 0 and means nothing."""
+    """Return the percentiles of k6; None without a sample, where k6 writes 0."""
     if not values.get("count"):
         return None
     if not set(PERCENTILES) <= values.keys():

@@ -194,7 +194,7 @@ def test_arguments_that_the_schema_refuses_end_the_run(check: Check) -> None:
     tools = {"search": {"weight": 1, "arguments": [FILLED, {**FILLED, "limit": "5"}]}}
     with AnyServer(TOOLS) as server:
         message = refuse(ConfigError, check, server.mcp_url, tools)
-    assert "tool search, arguments[1] are not what the target's schema asks for" in message
+    assert "tool search, arguments[1] do not match the target's schema" in message
     assert "$.limit: '5' is not of type 'integer'" in message
 
 

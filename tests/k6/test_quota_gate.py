@@ -174,7 +174,7 @@ def test_a_quota_that_nobody_knows_cannot_be_fitted(
 ) -> None:
     target = serve(tool_quota=False)
     settings = with_quota(prepare(provisioned(target), target.api_url), None)
-    with pytest.raises(ConfigError, match=r"no quota is known: say it in \[environment.staging"):
+    with pytest.raises(ConfigError, match=r"no quota is known: set it in \[environment.staging"):
         stage.k6(chain, settings, "tools", fit_quota=True)
 
 

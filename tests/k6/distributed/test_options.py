@@ -39,7 +39,7 @@ def test_segments_have_a_runner_per_processor_or_as_many_as_asked_for(settings: 
         ("kubernetes", "2", "--engine kubernetes is for hosted environments"),
         ("segments", "0", "--parallelism must be a whole number above 0"),
         ("segments", "two", "--parallelism must be a whole number above 0"),
-        ("segments", "5", "--parallelism 5: cold-start has 4 VUs to share out; take 4 at most"),
+        ("segments", "5", "--parallelism 5: cold-start has 4 VUs to share; use at most 4"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(

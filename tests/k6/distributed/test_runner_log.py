@@ -52,7 +52,7 @@ def test_a_runner_is_lost_late_or_partial() -> None:
         "runner 2 lost: OOMKilled",
         "runner 3 late: it began 7.3 s after the first",
         "runner 4 partial: 1 of its 10 samples are lost",
-        "runner 5 lost: it log has no summary of its figures",
+        "runner 5 lost: its log has no summary",
     ]
 
 
