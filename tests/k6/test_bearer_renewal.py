@@ -35,7 +35,7 @@ def ask(renewal: Renewal, path: str) -> dict[str, object]:
     return found
 
 
-def test_each_client_gets_its_bearer_and_nobody_else_gets_one() -> None:
+def test_each_client_gets_its_own_bearer_and_others_get_none() -> None:
     bearers = [build(3600, client=0), build(3600, client=1)]
     with Renewal(bearers, lambda _: bearers, print) as renewal:
         assert ask(renewal, "0/0")["access_token"] == "first-0"
@@ -47,7 +47,7 @@ def test_each_client_gets_its_bearer_and_nobody_else_gets_one() -> None:
         httpx.get(f"{renewal.url}/0/0")
 
 
-def test_bearers_are_renewed_before_half_of_their_life_is_over() -> None:
+def test_bearers_are_renewed_before_half_of_their_lifetime_is_over() -> None:
     renewed = threading.Event()
     asked: list[float | None] = []
 
@@ -65,7 +65,7 @@ def test_bearers_are_renewed_before_half_of_their_life_is_over() -> None:
     assert len(asked) == 1
 
 
-def test_a_refused_bearer_is_replaced_once_for_all_who_ask() -> None:
+def test_a_refused_bearer_is_replaced_once_for_all_clients() -> None:
     asked: list[float | None] = []
 
     def renew(needed: float | None) -> list[Bearer]:
@@ -80,7 +80,7 @@ def test_a_refused_bearer_is_replaced_once_for_all_who_ask() -> None:
     assert asked == [None]
 
 
-def test_a_renewal_that_fails_is_told_once_and_the_old_bearer_stays() -> None:
+def test_a_failed_renewal_is_reported_once_and_the_old_bearer_stays() -> None:
     told: list[str] = []
 
     def renew(_: float | None) -> list[Bearer]:
@@ -97,7 +97,7 @@ HASTE = 5
 
 
 @pytest.mark.slow
-def test_a_run_that_outlives_its_bearers_is_never_unauthorized(
+def test_a_run_that_is_longer_than_a_bearers_lifetime_is_never_unauthorized(
     open_endpoint: Callable[..., Endpoint], tmp_path: Path, binary: K6Binary
 ) -> None:
     began = time.time()

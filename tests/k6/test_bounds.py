@@ -87,7 +87,7 @@ def test_k6_never_starts_against_a_list_that_never_ends(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("list_tools", [endless_pages, many_tools(2001)])
-def test_a_list_of_too_many_tools_or_pages_ends_the_look(
+def test_a_list_of_too_many_tools_or_pages_ends_the_preflight(
     list_tools: Answer, bearer_file: Path, binary: K6Binary
 ) -> None:
     words, _ = refuse(list_tools, bearer_file, binary)
@@ -104,7 +104,7 @@ def unpack_too_much(request: Request) -> Iterator[bytes]:
 
 
 @pytest.mark.slow
-def test_k6_is_ended_with_its_own_reason_before_it_takes_the_memory_of_the_machine(
+def test_k6_is_ended_with_a_reason_before_it_uses_the_memory_of_the_machine(
     bearer_file: Path, binary: K6Binary, tmp_path: Path
 ) -> None:
     with HostileServer(unpack_too_much) as server:
@@ -117,7 +117,7 @@ def test_k6_is_ended_with_its_own_reason_before_it_takes_the_memory_of_the_machi
 
 
 @pytest.mark.slow
-def test_a_fleet_is_ended_with_that_reason_too(
+def test_several_runners_are_ended_with_that_reason_too(
     bearer_file: Path, binary: K6Binary, tmp_path: Path
 ) -> None:
     with HostileServer(unpack_too_much) as server:
@@ -138,7 +138,7 @@ def test_a_fleet_is_ended_with_that_reason_too(
 
 
 @pytest.mark.parametrize("hearing", ["hears", "deaf"])
-def test_processes_that_use_too_much_together_are_asked_to_end_and_then_killed(
+def test_processes_that_together_use_too_much_memory_are_asked_to_end_and_then_killed(
     hearing: str,
 ) -> None:
     command = [sys.executable, "-c", HUNGRY, hearing]
@@ -159,5 +159,5 @@ def test_processes_that_use_too_much_together_are_asked_to_end_and_then_killed(
     assert guard.reason.startswith("k6 used")
 
 
-def test_there_is_never_more_memory_than_the_machine_has() -> None:
+def test_the_memory_is_never_more_than_the_machine_has() -> None:
     assert 0 < find_memory_bytes() <= psutil.virtual_memory().total

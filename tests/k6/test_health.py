@@ -37,7 +37,7 @@ def test_refusals_at_a_limit_do_not_count(reason: str) -> None:
     assert feed(AbortRule(), 9, **{reason: 9.0}) == []
 
 
-def test_a_target_that_went_down_late_is_seen_and_one_that_came_back_is_not() -> None:
+def test_a_target_that_fails_late_ends_a_run_and_one_that_recovers_does_not() -> None:
     rule = AbortRule()
     for second in range(100):
         assert rule.judge(Live(10 * second, 0, None), float(second)) is None
@@ -51,12 +51,12 @@ def test_a_target_that_went_down_late_is_seen_and_one_that_came_back_is_not() ->
     assert not any(rule.judge(live, float(second)) for second, live in enumerate(lives))
 
 
-def test_nothing_answered_is_nothing_judged() -> None:
+def test_without_answers_the_rule_does_not_end_a_run() -> None:
     rule = AbortRule()
     assert [rule.judge(Live(7, 7, None), float(second)) for second in (0, 40, 80)] == [None] * 3
 
 
-def test_the_figures_of_a_process_are_taken_while_it_runs() -> None:
+def test_the_figures_of_a_process_are_read_while_it_runs() -> None:
     vitals = Vitals(os.getpid())
     until = time.process_time() + 0.05
     while time.process_time() < until:

@@ -63,7 +63,7 @@ def test_a_series_without_a_sample_has_no_percentiles(tmp_path: Path) -> None:
     assert (row.count, row.duration, row.response) == (0, None, None)
 
 
-def test_a_stage_that_was_never_reached_has_no_row_and_a_cut_one_its_own_length(
+def test_a_stage_that_never_began_has_no_row_and_one_that_was_cut_short_has_its_real_length(
     tmp_path: Path,
 ) -> None:
     assert build_rows(parse(summary(elapsed_ms=900), tmp_path)) == ()
@@ -71,7 +71,7 @@ def test_a_stage_that_was_never_reached_has_no_row_and_a_cut_one_its_own_length(
     assert build_rows(parse(summary(elapsed_ms=3500), tmp_path))[0].seconds == 2.5
 
 
-def test_failures_are_read_by_reason_and_only_where_there_are_any(tmp_path: Path) -> None:
+def test_failures_are_read_by_reason_and_only_if_there_are_any(tmp_path: Path) -> None:
     body = summary()
     for reason, count in (("tool_error:forbidden", 2), ("timeout", 0), ("http_500", 1)):
         body["metrics"][f"mcp_failures{{stage:2,reason:{reason}}}"] = {"count": count}
@@ -80,7 +80,7 @@ def test_failures_are_read_by_reason_and_only_where_there_are_any(tmp_path: Path
     assert (row.count, row.failures) == (3, {"tool_error:forbidden": 2, "http_500": 1})
 
 
-def test_a_threshold_is_crossed_where_k6_wrote_true(tmp_path: Path) -> None:
+def test_a_threshold_is_crossed_if_k6_wrote_true(tmp_path: Path) -> None:
     body = summary()
     body["metrics"]["mcp_failed{stage:2}"] = {"rate": 0.5, "thresholds": {"rate<=0.01": True}}
     body["metrics"]["http_req_duration"] = {"thresholds": {"max>=0": False}}
@@ -88,7 +88,9 @@ def test_a_threshold_is_crossed_where_k6_wrote_true(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_k6_is_told_neither_the_bearer_nor_any_other_secret(scenario: str, tmp_path: Path) -> None:
+def test_the_environment_of_k6_has_no_bearer_and_no_other_secret(
+    scenario: str, tmp_path: Path
+) -> None:
     secrets = {"LOADTEST_PASSWORD": "s3cret", "GITHUB_TOKEN": "s3cret", "K6_CLOUD_TOKEN": "s3cret"}
     environment = build_environment(
         {"PATH": "/usr/bin", **secrets},
@@ -105,7 +107,7 @@ def test_k6_is_told_neither_the_bearer_nor_any_other_secret(scenario: str, tmp_p
     assert not any("bearer" in part for part in command)
 
 
-def test_k6_is_given_no_flag_that_it_does_not_know() -> None:
+def test_k6_gets_only_flags_that_it_has() -> None:
     known = frozenset({"--quiet", "--address", "--summary-mode"})
     command = build_command(replace(BINARY, flags=known), "tools")
     assert command[1:-1] == ["run", "--quiet", "--address=127.0.0.1:0"]
@@ -134,7 +136,7 @@ def test_plain_progress_is_a_line_per_stage_and_not_one_per_tick() -> None:
 
 
 @pytest.mark.parametrize("width", [20, 200])
-def test_a_narrow_terminal_without_unicode_breaks_nothing(width: int) -> None:
+def test_progress_works_on_a_narrow_terminal_without_unicode(width: int) -> None:
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding="ascii")
     console = Console(file=file, force_terminal=True, width=width, legacy_windows=False)
@@ -147,7 +149,7 @@ def test_a_narrow_terminal_without_unicode_breaks_nothing(width: int) -> None:
     assert b"sessions" in raw.getvalue()
 
 
-def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+def test_runs_that_begin_in_the_same_second_have_different_folders(tmp_path: Path) -> None:
     first = new_folder(tmp_path, BINARY)
     other = create_run_folder(tmp_path, replace(first.run, environment="another"))
     third = create_run_folder(tmp_path, first.run)
@@ -160,7 +162,7 @@ def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tmp_path: 
     assert read_run_folder(other.path).run.environment == "another"
 
 
-def test_a_run_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_created_is_an_error_of_one_line(tmp_path: Path) -> None:
     run = new_folder(tmp_path / "runs", BINARY).run
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at-all")
     with pytest.raises(ResultsError, match="cannot be made"):

@@ -50,7 +50,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_what_a_log_leaves_open_is_told_from_what_it_closed(tmp_path: Path) -> None:
+def test_a_log_shows_which_sessions_are_open_and_which_were_closed(tmp_path: Path) -> None:
     odd = 'a"b\\c'
     words = [f"{HEAD}warning msg=slow\n", f'{HEAD}info msg="a session opened x 0 y"\n']
     lines = [entry("opened one 0 2025-11-25"), entry(f"opened {odd} 3 2025-06-18"), words[0]]
@@ -71,15 +71,13 @@ def test_what_a_log_leaves_open_is_told_from_what_it_closed(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("text", ["opened", "opened a", "opened a b 2025-11-25", "opened \x01 0 v"])
-def test_an_entry_that_no_server_can_have_caused_names_no_session(
-    text: str, tmp_path: Path
-) -> None:
+def test_an_entry_that_no_server_can_have_caused_is_ignored(text: str, tmp_path: Path) -> None:
     write_log(tmp_path, entry(text), f'{HEAD}info msg="session opened \\x 0 v" source=console\n')
     assert settle_log(tmp_path) == ()
     assert not left_file(tmp_path).exists()
 
 
-def test_a_new_log_never_forgets_what_the_last_one_left_open(tmp_path: Path) -> None:
+def test_a_new_log_keeps_the_open_sessions_of_the_last_one(tmp_path: Path) -> None:
     write_log(tmp_path, entry("opened one 0 2025-11-25"))
     write_log(tmp_path, entry("opened two 0 2025-11-25"))
     assert [session.id for session in find_left(tmp_path)] == ["one", "two"]
@@ -117,7 +115,7 @@ def leave(state_dir: Path, sessions: list[OpenSession]) -> None:
         log.write("".join(lines).encode())
 
 
-def test_left_sessions_are_closed_and_one_that_is_gone_already_counts(
+def test_left_sessions_are_closed_and_one_that_the_server_does_not_know_counts_as_closed(
     open_endpoint: Callable[..., Endpoint], tmp_path: Path
 ) -> None:
     endpoint = open_endpoint()
@@ -131,7 +129,7 @@ def test_left_sessions_are_closed_and_one_that_is_gone_already_counts(
     assert (find_left(tmp_path), list(tmp_path.glob("*.*"))) == ((), [])
 
 
-def test_a_session_that_cannot_be_closed_stays_journalled(
+def test_a_session_that_cannot_be_closed_stays_in_the_file(
     open_endpoint: Callable[..., Endpoint], tmp_path: Path
 ) -> None:
     endpoint = open_endpoint()
@@ -149,7 +147,7 @@ def test_a_session_that_cannot_be_closed_stays_journalled(
     assert find_left(tmp_path) == ()
 
 
-def test_closing_is_bounded_however_slow_the_server(
+def test_closing_has_a_time_limit_even_with_a_slow_server(
     open_endpoint: Callable[..., Endpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint = open_endpoint(stall_seconds=60.0, stall_at_seconds=0.0)
@@ -159,7 +157,7 @@ def test_closing_is_bounded_however_slow_the_server(
     assert close_sessions(tmp_path, sessions, [bearer]).left == tuple(sessions)
 
 
-def test_an_interruption_while_closing_forgets_no_session(
+def test_an_interruption_while_closing_loses_no_session(
     open_endpoint: Callable[..., Endpoint], tmp_path: Path
 ) -> None:
     endpoint = open_endpoint(stall_seconds=60.0, stall_at_seconds=0.0)
@@ -175,7 +173,7 @@ def test_an_interruption_while_closing_forgets_no_session(
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_leaves_no_session_and_no_id(
+def test_an_interrupted_run_leaves_no_session_and_no_session_id(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun], tmp_path: Path
 ) -> None:
     endpoint = open_endpoint()
@@ -192,7 +190,7 @@ def test_an_interrupted_run_leaves_no_session_and_no_id(
 
 
 @pytest.mark.slow
-def test_a_killed_k6_leaves_no_session_and_no_id(
+def test_a_killed_k6_leaves_no_session_and_no_session_id(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun], tmp_path: Path
 ) -> None:
     endpoint = open_endpoint()
@@ -209,7 +207,7 @@ def test_a_killed_k6_leaves_no_session_and_no_id(
 
 
 @pytest.mark.slow
-def test_a_k6_that_outlived_its_run_is_stopped_before_its_sessions_are_closed(
+def test_a_k6_that_still_runs_without_its_run_is_stopped_before_its_sessions_are_closed(
     open_endpoint: Callable[..., Endpoint], binary: K6Binary, tmp_path: Path
 ) -> None:
     endpoint = open_endpoint()
@@ -248,7 +246,7 @@ def assert_no_entry(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_ten_thousand_sessions_come_and_go(
+def test_ten_thousand_sessions_are_opened_and_closed(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun], tmp_path: Path
 ) -> None:
     endpoint = open_endpoint()

@@ -35,7 +35,7 @@ def fake_k6(folder: Path, words: str) -> Path:
     return path
 
 
-def test_an_output_goes_by_the_name_that_this_k6_has_for_it(tmp_path: Path) -> None:
+def test_an_output_gets_the_name_that_this_k6_has_for_it(tmp_path: Path) -> None:
     path = fake_k6(tmp_path, 'msg="no such type, available types are: csv, experimental-rw"')
     assert parse_outputs(["rw=x", "experimental-csv=y"], ["tools"], path) == (
         "experimental-rw=x",
@@ -47,7 +47,9 @@ def test_an_output_goes_by_the_name_that_this_k6_has_for_it(tmp_path: Path) -> N
     assert parse_outputs([], SCENARIOS, Path("/nowhere")) == ()
 
 
-def test_an_output_that_this_k6_lacks_is_refused_with_those_it_has(binary: K6Binary) -> None:
+def test_an_output_that_this_k6_lacks_is_refused_with_a_list_of_its_outputs(
+    binary: K6Binary,
+) -> None:
     with pytest.raises(UsageError, match=r"--out nope=1: this k6 has .*csv.*json"):
         parse_outputs(["nope=1"], SCENARIOS, binary.path)
 

@@ -115,7 +115,7 @@ def test_only_the_tools_that_will_be_called_are_called(
 
 
 @pytest.mark.parametrize("json_response", [True, False])
-def test_another_server_is_refused_with_a_table_to_fill_in(
+def test_another_server_is_refused_with_a_draft_of_its_tool_table(
     json_response: bool, check: Check, tmp_path: Path
 ) -> None:
     with AnyServer(TOOLS, json_response) as server:
@@ -150,7 +150,7 @@ def test_another_server_is_refused_with_a_table_to_fill_in(
 
 
 @pytest.mark.parametrize("protocol", ["auto", "2025-06-18"])
-def test_a_table_of_its_own_lets_any_server_be_measured(
+def test_any_server_can_be_measured_with_its_own_tool_table(
     protocol: str, check: Check, tmp_path: Path, binary: K6Binary
 ) -> None:
     tools = {
@@ -174,7 +174,7 @@ def test_a_table_of_its_own_lets_any_server_be_measured(
     assert rows["search"].ok > rows["send"].ok > 0
 
 
-def test_a_table_of_other_tools_is_refused_before_any_is_called(check: Check) -> None:
+def test_a_table_of_other_tools_is_refused_before_a_tool_is_called(check: Check) -> None:
     tools = {
         "search": {"weight": 1, "arguments": [FILLED]},
         "delete": {"weight": 1, "arguments": [{}]},
@@ -202,9 +202,7 @@ def test_arguments_that_the_schema_refuses_end_the_run(check: Check) -> None:
     "schema",
     [{"$ref": "http://127.0.0.1:9/schema"}, {"type": 7}, {"$ref": "#"}, {"pattern": "("}],
 )
-def test_a_schema_that_is_none_says_nothing_against_arguments(
-    schema: Mapping[str, Any], check: Check
-) -> None:
+def test_an_invalid_schema_refuses_no_arguments(schema: Mapping[str, Any], check: Check) -> None:
     tools = {"odd": {"weight": 1, "arguments": [{}]}}
     with AnyServer({"odd": AnyTool({"type": "object", "allOf": [schema]})}) as server:
         _, said = check(server.mcp_url, tools)
@@ -230,7 +228,7 @@ def test_a_tool_that_fails_ends_the_run_with_its_own_answer(
     assert "tools.json" in message
 
 
-def test_a_server_that_fails_now_and_then_is_measured_all_the_same(
+def test_a_server_that_fails_sometimes_is_still_measured(
     open_endpoint: Callable[..., Endpoint], check: Check
 ) -> None:
     seed = next(seed for seed in range(1000) if is_unlucky_once(seed))
@@ -241,7 +239,7 @@ def test_a_server_that_fails_now_and_then_is_measured_all_the_same(
     assert endpoint.target.tool_calls - before > 4
 
 
-def test_a_rate_limit_is_said_and_stops_nothing(
+def test_a_rate_limit_is_reported_and_does_not_end_the_run(
     open_endpoint: Callable[..., Endpoint], check: Check
 ) -> None:
     endpoint = open_endpoint(tool_quota=True, quota_units=5)
@@ -250,7 +248,7 @@ def test_a_rate_limit_is_said_and_stops_nothing(
     assert said[1].endswith("1 of 4 tools answer")
 
 
-def test_a_dead_target_is_one_line(check: Check) -> None:
+def test_a_dead_target_is_an_error_of_one_line(check: Check) -> None:
     message = refuse(K6Error, check, "http://127.0.0.1:9/mcp")
     assert message == ("preflight: the probe of the target failed at server/discover: connection")
 
@@ -279,7 +277,9 @@ def test_an_argument_that_a_header_must_repeat_is_repeated(
     assert all(arguments in called for arguments in pool)
 
 
-def test_the_headers_are_missed_where_nobody_repeats_them(tmp_path: Path, binary: K6Binary) -> None:
+def test_calls_fail_without_the_headers_that_repeat_arguments(
+    tmp_path: Path, binary: K6Binary
+) -> None:
     schema = {"properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
     table = parse_table({"tools": {"look": {"weight": 1, "arguments": [{"region": "a"}]}}}, "t")
     with AnyServer({"look": AnyTool({"type": "object", **schema})}) as server:

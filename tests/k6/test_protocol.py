@@ -52,7 +52,7 @@ def test_every_scenario_runs_in_the_stateless_era_and_opens_no_session(
         ("both", "2025-03-26", ("2025-03-26", "handshake")),
     ],
 )
-def test_the_revision_asked_for_is_spoken_and_auto_finds_the_newest(
+def test_the_requested_revision_is_used_and_auto_finds_the_newest(
     eras: str,
     asked: str,
     found: tuple[str, str],

@@ -77,7 +77,7 @@ def test_the_peak_is_what_counting_call_by_call_finds(
         ((3,), 10, 2, 100),  # one client has two of the sessions
     ],
 )
-def test_sessions_are_dealt_to_the_clients_in_turn(
+def test_sessions_are_given_to_the_clients_in_turn(
     stages: tuple[int, ...], seconds: int, clients: int, peak: int
 ) -> None:
     assert demand(build_profile(stages, seconds)).find_peak_units(clients) == peak
@@ -88,7 +88,7 @@ def test_a_lighter_tool_costs_less() -> None:
     assert demand(build_profile(tool="runMetric")).find_peak_units(1) == 180
 
 
-def test_a_mix_counts_where_it_has_a_rate() -> None:
+def test_a_mix_counts_if_it_has_a_rate() -> None:
     # 60 % of 5, 30 % of 1 and 10 % of 3 units: 3.6 a call.
     assert demand(build_profile((1,), 1, duration_seconds=60)).find_peak_units(1) == 5
     mix = build_profile((1,), 1, duration_seconds=60, target_rps=10, vus=4)
@@ -110,7 +110,7 @@ def test_the_rate_for_a_mix_stays_within_the_quota_and_twice_the_rate_does_not(
 
 
 @pytest.mark.parametrize("units", [60, 400, 3600])
-def test_a_fitted_mix_is_hardly_ever_refused_though_its_tools_are_drawn_at_random(
+def test_a_fitted_mix_is_almost_never_refused_although_its_tools_are_drawn_at_random(
     units: int,
 ) -> None:
     rate = demand(build_profile()).find_mix_rate(1, units)
@@ -142,14 +142,14 @@ def test_a_fitted_mix_is_hardly_ever_refused_though_its_tools_are_drawn_at_rando
         ((1, 10), 60, 10, 300, 0.0),
     ],
 )
-def test_refusals_are_counted_before_they_are_sent(
+def test_refusals_are_counted_without_a_call(
     stages: tuple[int, ...], seconds: int, clients: int, units: int, share: float
 ) -> None:
     found = demand(build_profile(stages, seconds)).find_refused(clients, units)
     assert found == {"sessions": pytest.approx(share, abs=0.001)}
 
 
-def test_a_ladder_that_took_the_quota_leaves_nothing_for_the_mix_behind_it() -> None:
+def test_a_ladder_that_used_the_quota_leaves_nothing_for_the_mix_after_it() -> None:
     both = replace(demand(build_profile((1,), 30, duration_seconds=10)), loop_rate=100.0)
     assert both.find_refused(1, 150) == {"sessions": 0.0, "tools": 1.0}
     alone = replace(both, scenarios=("tools",), loop_rate=4.0)
@@ -160,7 +160,7 @@ def test_a_ladder_that_took_the_quota_leaves_nothing_for_the_mix_behind_it() -> 
     stages=st.lists(st.integers(1, 60), min_size=1, max_size=4, unique=True).map(tuple),
     units=st.integers(1, 4_000),
 )
-def test_the_clients_counted_are_enough_and_one_less_is_not(
+def test_the_number_of_clients_is_enough_and_one_less_is_not(
     stages: tuple[int, ...], units: int
 ) -> None:
     profile = build_profile(stages)
@@ -194,6 +194,6 @@ def test_a_policy_header_is_read_as_calls_a_minute(text: str, units: int | None)
 
 
 @given(st.text(max_size=60))
-def test_no_policy_header_makes_a_traceback(text: str) -> None:
+def test_a_malformed_policy_header_is_not_an_error(text: str) -> None:
     found = parse_policy(text)
     assert found is None or found.units_per_minute > 0

@@ -65,7 +65,7 @@ def pick_mix(chain: Chain) -> Row:
     return next(row for row in rows if row.kind == "tool" and row.name == "all")
 
 
-def test_a_run_of_refusals_is_not_started_and_says_what_to_do(
+def test_a_run_of_mostly_refusals_is_not_started_and_the_error_has_remedies(
     serve: Serve, provisioned: Make, chain: Chain
 ) -> None:
     # Slow tools: what a closed loop sends does not depend on this machine.
@@ -88,7 +88,7 @@ def test_a_run_of_refusals_is_not_started_and_says_what_to_do(
     assert not settings.runs_dir.exists()
 
 
-def test_more_clients_are_a_remedy_where_they_do(
+def test_more_clients_are_a_remedy_if_they_are_enough(
     serve: Serve, provisioned: Make, chain: Chain
 ) -> None:
     target = serve(tool_quota=False)
@@ -106,7 +106,7 @@ def with_stages(settings: Settings, sessions: tuple[int, ...]) -> Settings:
     return replace(settings, profile=profile)
 
 
-def test_a_fitted_mix_is_not_refused_by_a_target_that_meters(
+def test_a_fitted_mix_is_not_refused_by_a_target_with_a_quota(
     serve: Serve, provisioned: Make, chain: Chain
 ) -> None:
     target = serve(quota_units=600)
@@ -121,7 +121,7 @@ def test_a_fitted_mix_is_not_refused_by_a_target_that_meters(
     assert run.knobs["tools"]["target_rps"] == 2.3
 
 
-def test_an_environment_may_have_its_mix_fitted_always(
+def test_an_environment_can_have_its_mix_always_fitted(
     serve: Serve, provisioned: Make, chain: Chain
 ) -> None:
     target = serve(quota_units=600)
@@ -131,7 +131,7 @@ def test_an_environment_may_have_its_mix_fitted_always(
     assert pick_mix(chain).offered_rate == 2.3
 
 
-def test_a_quota_that_was_raised_is_the_one_that_counts(
+def test_a_raised_quota_replaces_the_configured_one(
     serve: Serve, provisioned: Make, chain: Chain
 ) -> None:
     target = serve(tool_quota=False)
@@ -158,7 +158,7 @@ def test_a_quota_that_the_target_announces_counts_too(
     assert "the tool mix (4 calls/s, at 1 unit a call)" in str(caught.value)
 
 
-def test_a_run_with_some_refusals_is_warned_of_and_goes_on(
+def test_a_run_with_some_refusals_starts_with_a_warning(
     serve: Serve, provisioned: Make, chain: Chain
 ) -> None:
     target = serve(tool_quota=False)
@@ -169,7 +169,7 @@ def test_a_run_with_some_refusals_is_warned_of_and_goes_on(
     assert pick_mix(chain).ok > 0
 
 
-def test_a_quota_that_nobody_knows_cannot_be_fitted(
+def test_a_mix_cannot_be_fitted_to_an_unknown_quota(
     serve: Serve, provisioned: Make, chain: Chain
 ) -> None:
     target = serve(tool_quota=False)

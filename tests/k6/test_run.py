@@ -71,7 +71,7 @@ def whole(
     return Whole(endpoint, folder)
 
 
-def test_every_scenario_ends_well_and_what_is_on_disk_is_what_was_returned(whole: Whole) -> None:
+def test_every_scenario_succeeds_and_the_files_have_what_was_returned(whole: Whole) -> None:
     assert [(result.name, result.outcome) for result in whole.folder.run.scenarios] == [
         (name, "ok") for name in SCENARIOS
     ]
@@ -83,13 +83,13 @@ def test_no_session_is_left_on_the_target(whole: Whole) -> None:
     assert [result.sessions_left for result in whole.folder.run.scenarios] == [0, 0, 0]
 
 
-def test_the_run_says_who_answered_and_in_which_protocol(whole: Whole) -> None:
+def test_a_run_names_the_server_and_the_protocol(whole: Whole) -> None:
     target = whole.folder.run.target
     assert (target.server_name, target.protocol_version) == ("novamart", "2025-11-25")
     assert (target.era, bool(target.server_version)) == ("handshake", True)
 
 
-def test_a_cold_start_has_a_row_per_frame_each_on_a_connection_of_its_own(whole: Whole) -> None:
+def test_a_cold_start_has_a_row_per_frame_and_uses_a_new_connection(whole: Whole) -> None:
     rows = {row.name: row for row in whole.folder.rows if row.scenario == "cold-start"}
     assert list(rows) == ["connect", "initialize", "tools/list", "first dispatch"]
     assert {(row.kind, row.count, row.ok) for row in rows.values()} == {("frame", 6, 6)}
@@ -98,7 +98,7 @@ def test_a_cold_start_has_a_row_per_frame_each_on_a_connection_of_its_own(whole:
     assert p50["first dispatch"] > max(p50["initialize"], p50["tools/list"])
 
 
-def test_a_stage_makes_each_call_of_its_schedule_and_none_of_another_stage(whole: Whole) -> None:
+def test_a_stage_makes_only_the_calls_of_its_own_schedule(whole: Whole) -> None:
     rows = {row.name: row for row in whole.folder.rows if row.kind == "stage"}
     assert {name: (row.count, row.ok) for name, row in rows.items()} == {"1": (1, 1), "2": (2, 2)}
     assert [row.offered_rate for row in rows.values()] == [1, 2]
@@ -153,7 +153,7 @@ def test_the_bearer_is_in_no_file_of_the_run(whole: Whole) -> None:
         assert not any(part.encode() in content for part in parts[1:]), path
 
 
-def test_a_full_house_is_counted_apart_and_crosses_no_threshold(
+def test_refusals_at_the_session_cap_are_counted_separately_and_cross_no_threshold(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
 ) -> None:
     endpoint = open_endpoint(session_cap=1)
@@ -178,7 +178,7 @@ def test_tool_errors_are_counted_by_code_and_crossed_thresholds_are_a_result(
     assert row.duration is None
 
 
-def test_a_quota_is_counted_apart(
+def test_refusals_by_a_quota_are_counted_separately(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
 ) -> None:
     run = measure("tools", open_endpoint(tool_quota=True, quota_units=10))
@@ -207,7 +207,7 @@ class UntilRefused(NoWatcher):
         ("capacity", {"session_cap": 1}),
     ],
 )
-def test_refusals_of_a_ladder_are_no_failures_while_it_runs(
+def test_refusals_during_a_ladder_do_not_count_as_failures(
     reason: str,
     target: dict[str, Any],
     open_endpoint: Callable[..., Endpoint],
@@ -223,7 +223,7 @@ def test_refusals_of_a_ladder_are_no_failures_while_it_runs(
     assert rule.judge(replace(live, requests=live.failures), ABORT_SECONDS) is None
 
 
-def test_a_stalled_server_shows_in_the_response_time_from_the_schedule(
+def test_a_stall_shows_in_response_times_that_are_counted_from_the_schedule(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
 ) -> None:
     endpoint = open_endpoint(stall_seconds=2.0, stall_at_seconds=2.5)
@@ -235,7 +235,7 @@ def test_a_stalled_server_shows_in_the_response_time_from_the_schedule(
     assert row.response.max >= row.duration.max
 
 
-def test_calls_that_a_stall_swallows_are_counted_and_cross_the_threshold(
+def test_calls_that_a_stall_cuts_off_are_counted_and_cross_the_threshold(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
 ) -> None:
     endpoint = open_endpoint(stall_seconds=8.0, stall_at_seconds=2.0)
@@ -246,7 +246,7 @@ def test_calls_that_a_stall_swallows_are_counted_and_cross_the_threshold(
 
 
 @pytest.mark.parametrize("sessions", ["1", "2"])
-def test_an_open_loop_calls_at_its_rate_whatever_the_number_of_sessions(
+def test_an_open_loop_keeps_its_rate_with_any_number_of_sessions(
     sessions: str, open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
 ) -> None:
     # A call a second: on a busy machine the last may be sent a second late, and still counts.
@@ -256,7 +256,7 @@ def test_an_open_loop_calls_at_its_rate_whatever_the_number_of_sessions(
     assert row.response is not None
 
 
-def test_a_closed_loop_keeps_the_limit_of_its_environment_and_its_row_says_so(
+def test_a_closed_loop_keeps_the_limit_of_its_environment_and_its_row_shows_it(
     open_endpoint: Callable[..., Endpoint], tmp_path: Path, binary: K6Binary
 ) -> None:
     endpoint = open_endpoint()
@@ -275,7 +275,7 @@ def test_a_closed_loop_keeps_the_limit_of_its_environment_and_its_row_says_so(
     assert held["first dispatch"].achieved_rate <= 20
 
 
-def test_an_interruption_keeps_the_partial_rows_marks_them_and_goes_on_up(
+def test_after_an_interruption_the_partial_rows_are_kept_and_marked(
     open_endpoint: Callable[..., Endpoint], tmp_path: Path, binary: K6Binary
 ) -> None:
     endpoint = open_endpoint()
@@ -308,7 +308,7 @@ def test_a_killed_k6_is_a_failure_that_names_the_missing_summary(
     assert run.rows == ()
 
 
-def test_k6_listens_on_the_loopback_interface_alone(
+def test_k6_listens_only_on_the_loopback_interface(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
 ) -> None:
     addresses = set()
@@ -324,7 +324,7 @@ def test_k6_listens_on_the_loopback_interface_alone(
     assert (run.result.outcome, addresses) == ("interrupted", {"127.0.0.1"})
 
 
-def test_an_exception_in_a_script_is_a_failure_in_its_own_words(
+def test_an_exception_in_a_script_is_a_failure_with_its_message(
     open_endpoint: Callable[..., Endpoint],
     measure: Callable[..., ScenarioRun],
     monkeypatch: pytest.MonkeyPatch,
@@ -341,7 +341,7 @@ def test_an_exception_in_a_script_is_a_failure_in_its_own_words(
     assert "Cannot read property 'runSession' of undefined or null" in str(run.result.reason)
 
 
-def test_a_dead_target_and_a_refused_bearer_are_failures_in_one_line(
+def test_a_dead_target_and_a_refused_bearer_are_failures_of_one_line(
     open_endpoint: Callable[..., Endpoint], tmp_path: Path, binary: K6Binary
 ) -> None:
     endpoint = open_endpoint()
@@ -369,7 +369,7 @@ def fake_k6(folder: Path, version: str) -> Path:
     return path
 
 
-def test_the_newer_k6_wins_and_K6_BIN_wins_over_both(tmp_path: Path) -> None:  # noqa: N802
+def test_the_newer_k6_is_used_unless_K6_BIN_is_set(tmp_path: Path) -> None:  # noqa: N802
     newer, older = fake_k6(tmp_path / "new", "99.1.0"), fake_k6(tmp_path / "old", "1.0.0")
     system = os.environ["PATH"]
     assert find_k6({"PATH": f"{newer.parent}:{system}"}).path == newer
@@ -379,13 +379,13 @@ def test_the_newer_k6_wins_and_K6_BIN_wins_over_both(tmp_path: Path) -> None:  #
 
 
 @pytest.mark.parametrize("version", ["0.57.0", "none"])
-def test_a_k6_that_is_too_old_or_none_at_all_is_refused(version: str, tmp_path: Path) -> None:
+def test_a_k6_that_is_too_old_or_missing_is_refused(version: str, tmp_path: Path) -> None:
     path = fake_k6(tmp_path / "bin", version)
     with pytest.raises(K6Error, match="older than 1.0.0" if version != "none" else "is not k6"):
         find_k6({"K6_BIN": str(path)})
 
 
-def test_clients_open_as_many_sessions_each_and_the_rows_say_how_many_they_were(
+def test_clients_share_the_sessions_evenly_and_rows_have_their_number(
     tmp_path: Path, binary: K6Binary
 ) -> None:
     bearers = [{"access_token": name} for name in ("first", "second", "third")]

@@ -10,7 +10,7 @@ from loadtest.k6.run_facts import describe_load
 from tests.k6.running import name_knobs
 
 
-def test_a_run_says_first_how_much_it_is_about_to_send() -> None:
+def test_a_run_first_prints_the_load_that_it_will_send() -> None:
     knobs = name_knobs({"STAGES": "2,3", "STAGE_SECONDS": "60", "VUS": "4", "DURATION": "30"})
     settings = load_settings(ROOT, "local", "smoke", process_env=knobs)
     assert describe_load(settings.profile, ("sessions", "tools"), "session") == (
@@ -25,7 +25,7 @@ def test_a_run_says_first_how_much_it_is_about_to_send() -> None:
     )
 
 
-def test_cold_starts_are_not_said_to_take_no_time() -> None:
+def test_cold_starts_are_given_a_time_limit() -> None:
     settings = load_settings(ROOT, "local", "smoke", process_env={"LOADTEST_ITERATIONS": "100"})
     assert describe_load(settings.profile, ("cold-start",), "session") == (
         "100 cold starts by 4; 10 min at most for the cold starts"

@@ -53,13 +53,13 @@ def test_an_average_of_percentiles_would_be_far_off() -> None:
     assert abs(averaged / exact - 1) > 0.3
 
 
-def test_what_no_clock_can_tell_apart_is_no_error() -> None:
+def test_durations_of_zero_are_valid() -> None:
     histogram = read(print_snapshot({SERIES: [0.0, 0.0, 4.0]})).trends[SERIES]
     assert histogram.percentiles([0.5])[0] == pytest.approx(0.001, rel=0.01)
     assert histogram.percentiles([1.0]) == [pytest.approx(4.0, rel=0.005)]
 
 
-def test_no_percentile_is_above_the_longest() -> None:
+def test_no_percentile_exceeds_the_longest_duration() -> None:
     histogram = Histogram()
     histogram.add(100.0, [(462, 1), (463, 1)])
     assert histogram.percentiles([1.0]) == [100.0]
@@ -116,7 +116,7 @@ def test_other_lines_are_not_snapshots() -> None:
     assert [is_snapshot(line) for line in (whole, *others)] == [True, *[False] * 4]
 
 
-def test_a_series_may_be_named_after_any_tool() -> None:
+def test_a_series_can_have_the_name_of_any_tool() -> None:
     series = 'mcp_duration{tool:größe "\\a"}'
     assert read(print_snapshot({series: [2.0]})).count(series) == 1
     assert list_buckets([2.0])[1:] == [69, 1]

@@ -37,7 +37,7 @@ def test_the_rows_of_a_mix_add_up_to_the_row_of_all() -> None:
     assert rows["opening", "all"].ok == 1
 
 
-def test_a_threshold_is_judged_of_the_whole_not_of_a_runner() -> None:
+def test_a_threshold_applies_to_all_runners_together() -> None:
     histograms = read(
         print_snapshot(
             {"mcp_duration{stage:10}": [5.0] * 990, "mcp_opening{stage:10}": [1.0] * 10}
@@ -54,7 +54,7 @@ def test_a_threshold_is_judged_of_the_whole_not_of_a_runner() -> None:
     assert find_crossed(strict) == ("mcp_failed{stage:10}: rate<=0.001",)
 
 
-def test_the_whole_lasted_as_long_as_its_longest_runner() -> None:
+def test_the_scenario_lasts_as_long_as_its_longest_runner() -> None:
     summaries = [
         build_summary("cold-start", {"mcp_ended": {"count": 3, "max": 4000.0}}, began=900),
         build_summary("cold-start", {"mcp_ended": {"count": 4, "max": 6000.0}}, elapsed_ms=12_000),

@@ -56,7 +56,7 @@ def test_a_runner_is_lost_late_or_partial() -> None:
     ]
 
 
-def test_a_runner_may_be_late_and_partial() -> None:
+def test_a_runner_can_be_late_and_partial() -> None:
     late = build_summary(metrics=TEN, began=2100)
     words = find((ended(1), 10, build_summary(metrics=TEN)), (ended(2), 0, late))
     assert [word.split(":")[0] for word in words] == ["runner 2 late", "runner 2 partial"]
@@ -82,7 +82,7 @@ def test_a_runner_may_be_late_and_partial() -> None:
         ),
     ],
 )
-def test_each_sample_is_expected_of_one_series_alone(
+def test_each_sample_is_expected_in_one_series(
     scenario: str, expected: list[str], others: list[str]
 ) -> None:
     names = (*expected, *others)
@@ -118,7 +118,7 @@ def test_histograms_without_gaps_are_not_changed() -> None:
     assert histograms.trends[SERIES].buckets == before.trends[SERIES].buckets
 
 
-def test_a_log_is_read_on_by_whole_lines(tmp_path: Path) -> None:
+def test_a_growing_log_is_read_by_complete_lines(tmp_path: Path) -> None:
     path = tmp_path / "k6-1.log"
     line, summary = print_snapshot({SERIES: [5.0]}), print_summary(build_summary(metrics=TEN))
     log = RunnerLog(path)
@@ -140,7 +140,7 @@ def test_a_log_is_read_on_by_whole_lines(tmp_path: Path) -> None:
         log.parse_summary(tmp_path / "1" / "summary.json", "tools")
 
 
-def test_a_log_without_a_summary_says_so(tmp_path: Path) -> None:
+def test_a_log_without_a_summary_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "k6-1.log"
     path.write_bytes(b"")
     log = RunnerLog(path)

@@ -88,7 +88,7 @@ def both(
     return endpoint, folders[0], folders[1]
 
 
-def test_a_fleet_leaves_the_rows_of_a_single_k6(
+def test_several_runners_have_the_same_rows_as_one_k6(
     both: tuple[Endpoint, RunFolder, RunFolder],
 ) -> None:
     _, one, many = both
@@ -102,7 +102,7 @@ def test_a_fleet_leaves_the_rows_of_a_single_k6(
     assert read_run_folder(many.path) == many
 
 
-def test_sessions_stages_and_rates_are_the_whole_fleets(
+def test_sessions_stages_and_rates_are_of_all_runners_together(
     both: tuple[Endpoint, RunFolder, RunFolder],
 ) -> None:
     _, _, many = both
@@ -117,7 +117,7 @@ def test_sessions_stages_and_rates_are_the_whole_fleets(
     assert rows["tools", "opening", "all"].ok == 4
 
 
-def test_a_fleet_leaves_nothing_on_the_target_and_no_secret_in_its_files(
+def test_runners_leave_nothing_on_the_target_and_no_secret_in_their_files(
     both: tuple[Endpoint, RunFolder, RunFolder],
 ) -> None:
     endpoint, _, many = both
@@ -160,7 +160,7 @@ def zip_samples(run: ScenarioRun, folder: Path) -> Iterator[tuple[Row, list[floa
         yield row, found
 
 
-def test_a_fleet_keeps_the_limit_of_its_environment(
+def test_runners_together_keep_the_limit_of_their_environment(
     open_endpoint: Callable[..., Endpoint], tmp_path: Path, binary: K6Binary
 ) -> None:
     endpoint = open_endpoint()
@@ -197,7 +197,7 @@ def list_runners() -> list[psutil.Process]:
     return [child for child in children if "k6" in child.name()]
 
 
-def test_a_lost_runner_is_named_and_the_rest_is_kept(
+def test_a_lost_runner_is_named_and_the_other_figures_are_kept(
     fleet: RunFleet, open_endpoint: Callable[..., Endpoint], tmp_path: Path
 ) -> None:
     endpoint = open_endpoint()
@@ -216,7 +216,7 @@ def test_a_lost_runner_is_named_and_the_rest_is_kept(
     assert (tmp_path / "sessions" / "runners" / "3" / "summary.json").exists()
 
 
-def test_an_interrupted_fleet_ends_its_runners_and_closes_its_sessions(
+def test_after_an_interruption_runners_end_and_their_sessions_are_closed(
     fleet: RunFleet, open_endpoint: Callable[..., Endpoint]
 ) -> None:
     endpoint = open_endpoint()
@@ -246,7 +246,7 @@ class WhenCalled(NoWatcher):
             interrupt()
 
 
-def test_an_interrupted_fleet_loses_no_sample_of_its_mix(
+def test_an_interruption_loses_no_sample_of_a_mix(
     fleet: RunFleet, open_endpoint: Callable[..., Endpoint], tmp_path: Path
 ) -> None:
     endpoint = open_endpoint()
@@ -262,7 +262,7 @@ def test_an_interrupted_fleet_loses_no_sample_of_its_mix(
         assert around[0] * 0.99 <= row.duration.p50 <= around[1] * 1.01
 
 
-def test_an_interrupted_fleet_loses_no_sample_of_its_ladder(
+def test_an_interruption_loses_no_sample_of_a_ladder(
     fleet: RunFleet, open_endpoint: Callable[..., Endpoint], tmp_path: Path
 ) -> None:
     endpoint = open_endpoint()
@@ -277,7 +277,7 @@ def test_an_interrupted_fleet_loses_no_sample_of_its_ladder(
     assert pick(run, "opening", "3").ok == 3
 
 
-def test_a_runner_whose_bearer_is_refused_ends_them_all(
+def test_a_runner_whose_bearer_is_refused_ends_all_runners(
     fleet: RunFleet, open_endpoint: Callable[..., Endpoint]
 ) -> None:
     ahead = [0.0]
@@ -291,7 +291,7 @@ def test_a_runner_whose_bearer_is_refused_ends_them_all(
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_a_fleet_whose_target_is_down_is_broken_off(
+def test_runners_are_aborted_if_the_target_is_down(
     fleet: RunFleet, open_endpoint: Callable[..., Endpoint]
 ) -> None:
     # Slow answers: whether a target is down does not depend on how many calls it refuses.
@@ -301,7 +301,7 @@ def test_a_fleet_whose_target_is_down_is_broken_off(
     assert "of the requests of the last" in (run.result.reason or "")
 
 
-def test_the_shares_of_a_fleet_are_cut_as_the_operator_cuts_them() -> None:
+def test_the_shares_of_runners_are_those_of_the_operator() -> None:
     assert build_flags(2, 4) == [
         "--execution-segment=1/4:2/4",
         "--execution-segment-sequence=0,1/4,2/4,3/4,1",

@@ -21,11 +21,11 @@ def settings() -> Settings:
     return load_settings(ROOT, "local", "smoke", process_env={})
 
 
-def test_one_k6_is_what_runs_unless_told_otherwise(settings: Settings) -> None:
+def test_one_k6_runs_by_default(settings: Settings) -> None:
     assert choose_runners(settings, SCENARIOS, None, None) == Runners("local", 1)
 
 
-def test_segments_have_a_runner_per_processor_or_as_many_as_asked_for(settings: Settings) -> None:
+def test_segments_have_a_runner_per_processor_or_the_requested_number(settings: Settings) -> None:
     chosen = choose_runners(settings, ["tools"], "segments", None)
     assert chosen == Runners("segments", count_cpus())
     assert choose_runners(settings, SCENARIOS, "segments", "4").count == 4
@@ -42,7 +42,7 @@ def test_segments_have_a_runner_per_processor_or_as_many_as_asked_for(settings: 
         ("segments", "5", "--parallelism 5: cold-start has 4 VUs to share; use at most 4"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(
+def test_impossible_options_are_refused_in_one_line(
     settings: Settings, engine: str | None, parallelism: str | None, words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -65,7 +65,7 @@ def test_a_cluster_needs_a_namespace_and_a_number_of_runners() -> None:
 @pytest.mark.parametrize(
     ("stages", "generators", "seconds"), [("1,300", 1, 1), ("301", 1, 2), ("33334", 12, 10)]
 )
-def test_many_sessions_take_longer_to_open_and_more_runners_open_more_at_a_time(
+def test_many_sessions_open_for_longer_and_more_runners_open_them_faster(
     stages: str, generators: int, seconds: int
 ) -> None:
     settings = load_settings(ROOT, "local", "smoke", process_env={})
