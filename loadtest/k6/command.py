@@ -174,7 +174,7 @@ def _slot_seconds(scenario: str, profile: Profile, generators: int) -> float:
 
 
 def _drain_seconds(seconds: float) -> float:
-    """Return how long calls may still take after their slice has ended, by its length."""
+    """Return how long calls may still take after their slice has ended."""
     return min(10.0, max(2.0, seconds / 10))
 
 

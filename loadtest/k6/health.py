@@ -41,7 +41,7 @@ class AbortRule:
     def __init__(self) -> None:
         self._moments: deque[_Moment] = deque()
 
-    def judge(self, live: Live, now: float) -> str | None:
+    def find_reason(self, live: Live, now: float) -> str | None:
         """Return why to stop, by the counts at `now` (monotonic seconds); None to continue."""
         down = live.failures - sum(live.reasons.get(reason, 0) for reason in REFUSALS)
         self._moments.append(_Moment(now, live.requests, down))
@@ -77,7 +77,7 @@ class Vitals:
         self._peak_bytes = max(self._peak_bytes, memory.rss)
 
     def describe(self) -> Generator:
-        """Return the figures of the whole run."""
+        """Return the figures of the run so far."""
         share = self._cpu_seconds / self._seconds / count_cpus() if self._seconds else 0.0
         return Generator(
             cpu_share=round(share, 3),
@@ -134,8 +134,8 @@ class MemoryGuard:
     def _end(self, used: int, by: signal.Signals) -> None:
         self.reason = self.reason or (
             f"k6 used {used / 1e9:.1f} GB, over half of this machine's memory "
-            f"({self._total_bytes / 1e9:.1f} GB): see how much the target sends, or take a smaller "
-            "profile"
+            f"({self._total_bytes / 1e9:.1f} GB): check how much the target "
+            "sends, or use a smaller profile"
         )
         for process in self._processes:
             with contextlib.suppress(psutil.Error):

@@ -80,7 +80,7 @@ def watch(
     while (now := time.monotonic()) < deadline:
         vitals.look()
         live = feed.read()
-        fault = rule.judge(live, now) if live is not None else None
+        fault = rule.find_reason(live, now) if live is not None else None
         if fault is not None:
             return fault
         watcher.tick(live)

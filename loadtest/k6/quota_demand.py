@@ -193,10 +193,10 @@ def estimate_loop(settings: Settings, durations_ms: Mapping[str, float]) -> tupl
         return most, f"up to {most:,} calls/s by max_rps"
     mean_ms = spent / sum(weights.values())
     reached = vus * 1000 / mean_ms
-    words = f"{vus} VUs that call again after {mean_ms:,.0f} ms reach {reached:,.0f} calls/s"
+    text = f"{vus} VUs that call again after {mean_ms:,.0f} ms reach {reached:,.0f} calls/s"
     if reached > most:
-        return most, f"{words}, of which max_rps allows {most:,}"
-    return reached, words
+        return most, f"{text}, of which max_rps allows {most:,}"
+    return reached, text
 
 
 def check_quota(
@@ -303,11 +303,11 @@ def _describe(demand: Demand, scenario: str, arithmetic: str) -> str:
     if scenario == "sessions":
         ladder = demand.profile.sessions
         most, cost = max(ladder.stages), float(demand.quota.weigh(str(ladder.tool)))
-        what, words = "ladder", f"{most} sessions make {most} calls/s"
+        what, text = "ladder", f"{most} sessions make {most} calls/s"
     else:
         rate, cost = demand.profile.tools.target_rps, demand.weigh_mix()[0]
-        what, words = "tool mix", arithmetic if rate is None else f"{rate:g} calls/s"
-    return f"the {what} ({words}, at {cost:.2g} unit{'' if cost == 1 else 's'} a call)"
+        what, text = "tool mix", arithmetic if rate is None else f"{rate:g} calls/s"
+    return f"the {what} ({text}, at {cost:.2g} unit{'' if cost == 1 else 's'} a call)"
 
 
 def _count_clients(clients: int) -> str:

@@ -39,11 +39,11 @@ def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str
 
 
 def describe_load(profile: Profile, scenarios: Sequence[str], unit: str, runners: int = 1) -> str:
-    """Return the load of a run in words: how much at once, how many calls, how long."""
+    """Return the load of a run as text: how much at once, how many calls, how long."""
     ladder, mix = profile.sessions, profile.tools
     climbed = sum(ladder.stages) * ladder.stage_seconds
     mixed = mix.duration_seconds * mix.target_rps if mix.target_rps else None
-    words = {
+    loads = {
         "cold-start": f"{profile.cold_start.iterations} cold starts by {profile.cold_start.vus}",
         "sessions": f"{', '.join(map(str, ladder.stages))} {unit}s for {ladder.stage_seconds} s "
         f"each, 1 call/s per {unit}, {climbed:,} calls",
@@ -55,17 +55,17 @@ def describe_load(profile: Profile, scenarios: Sequence[str], unit: str, runners
         for scenario in scenarios
         for phase in build_phases(scenario, profile, unit, runners)
     ]
-    return f"{'; '.join(words[scenario] for scenario in scenarios)}; {_describe_length(lengths)}"
+    return f"{'; '.join(loads[scenario] for scenario in scenarios)}; {_describe_length(lengths)}"
 
 
 def _describe_length(lengths: Sequence[float | None]) -> str:
     """Return how long phases take; cold starts have no length, only a limit."""
     seconds = sum(length or 0 for length in lengths)
-    took = f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
+    length = f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
     if None not in lengths:
-        return took
+        return length
     most = f"{COLD_START_MAX_SECONDS / 60:.0f} min at most for the cold starts"
-    return f"{took} and {most}" if seconds else most
+    return f"{length} and {most}" if seconds else most
 
 
 def _describe_machine(plan: RunPlan, target: Target) -> dict[str, object]:

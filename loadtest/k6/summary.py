@@ -95,9 +95,9 @@ def parse_summary(path: Path, scenario: str) -> Summary:
         raise ResultsError(f"{path} cannot be read: {failure.strerror}") from None
     except ValueError as failure:
         found = failure.errors() if isinstance(failure, ValidationError) else ()
-        said = found[0]["msg"] if found else failure
+        fault = found[0]["msg"] if found else failure
         raise ResultsError(
-            f"{path} is not a complete summary ({said}): run the scenario again"
+            f"{path} is not a complete summary ({fault}): run the scenario again"
         ) from None
     own = summary.loadtest
     if own.version != SUMMARY_VERSION or own.scenario != scenario:

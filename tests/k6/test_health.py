@@ -16,7 +16,7 @@ def feed(rule: AbortRule, failures_per_second: float, **reasons: float) -> list[
     for second in range(61):
         counted = {reason: int(count * second) for reason, count in reasons.items()}
         live = Live(10 * second, int(failures_per_second * second), None, counted)
-        fault = rule.judge(live, float(second))
+        fault = rule.find_reason(live, float(second))
         if fault is not None:
             said.append(f"{second}: {fault}")
     return said
@@ -40,20 +40,22 @@ def test_refusals_at_a_limit_do_not_count(reason: str) -> None:
 def test_a_target_that_fails_late_ends_a_run_and_one_that_recovers_does_not() -> None:
     rule = AbortRule()
     for second in range(100):
-        assert rule.judge(Live(10 * second, 0, None), float(second)) is None
+        assert rule.find_reason(Live(10 * second, 0, None), float(second)) is None
     verdicts = [
-        rule.judge(Live(1000 + 10 * second, 10 * second, None), 100.0 + second)
+        rule.find_reason(Live(1000 + 10 * second, 10 * second, None), 100.0 + second)
         for second in range(29)
     ]
     assert [second for second, verdict in enumerate(verdicts) if verdict] == list(range(16, 29))
     rule = AbortRule()
     lives = [Live(10 * second, min(100, 10 * second), None) for second in range(60)]
-    assert not any(rule.judge(live, float(second)) for second, live in enumerate(lives))
+    assert not any(rule.find_reason(live, float(second)) for second, live in enumerate(lives))
 
 
 def test_without_answers_the_rule_does_not_end_a_run() -> None:
     rule = AbortRule()
-    assert [rule.judge(Live(7, 7, None), float(second)) for second in (0, 40, 80)] == [None] * 3
+    assert [rule.find_reason(Live(7, 7, None), float(second)) for second in (0, 40, 80)] == [
+        None
+    ] * 3
 
 
 def test_the_figures_of_a_process_are_read_while_it_runs() -> None:

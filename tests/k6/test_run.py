@@ -219,8 +219,8 @@ def test_refusals_during_a_ladder_do_not_count_as_failures(
     assert live.reasons.keys() == {reason}
     assert live.reasons[reason] >= live.failures
     rule = AbortRule()
-    assert rule.judge(Live(0, 0, None), 0.0) is None
-    assert rule.judge(replace(live, requests=live.failures), ABORT_SECONDS) is None
+    assert rule.find_reason(Live(0, 0, None), 0.0) is None
+    assert rule.find_reason(replace(live, requests=live.failures), ABORT_SECONDS) is None
 
 
 def test_a_stall_shows_in_response_times_that_are_counted_from_the_schedule(

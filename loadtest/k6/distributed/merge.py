@@ -60,19 +60,19 @@ def describe(histogram: Histogram) -> dict[str, float]:
 
 def _with_totals(histograms: Histograms) -> Histograms:
     """Return the histograms with the sums over all tools as well."""
-    whole = Histograms()
-    whole.add(histograms)
+    complete = Histograms()
+    complete.add(histograms)
     for series, histogram in histograms.trends.items():
         if "{tool:" in series:
-            total = whole.trends.setdefault(series.partition("{")[0], Histogram())
+            total = complete.trends.setdefault(series.partition("{")[0], Histogram())
             total.add(histogram.most, histogram.buckets.items())
     totals: Counter[str] = Counter()
     for series, count in histograms.counts.items():
         if "{tool:" in series:
             metric, _, reason = series.partition("{tool:")
             totals[f"{metric}{{{reason.partition(',')[2]}"] += count
-    whole.counts.update(totals)
-    return whole
+    complete.counts.update(totals)
+    return complete
 
 
 def _list_selectors(summary: Summary) -> Iterator[str]:

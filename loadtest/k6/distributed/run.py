@@ -182,7 +182,7 @@ class _Watch:
             if now >= read_at:
                 read_at = now + READ_SECONDS
                 live = self._read()
-                fault = self._rule.judge(live, now)
+                fault = self._rule.find_reason(live, now)
                 if fault is not None:
                     return fault
             self._watcher.tick(live)
@@ -250,7 +250,7 @@ def _read_back(
 ) -> ScenarioRun:
     """Merge the figures of the runners; name each fault of a runner."""
     write_text(out_dir / "tools.json", request.tools)
-    whole = Histograms()
+    total = Histograms()
     summaries: list[Summary | None] = []
     for state, log in zip(states, logs, strict=True):
         folder = _folder(out_dir, state.number)
@@ -261,7 +261,7 @@ def _read_back(
             summary = None
         summaries.append(summary)
         _write_histograms(folder / "histograms.json", log.histograms)
-        whole.add(log.histograms)
+        total.add(log.histograms)
     faults = find_faults(states, [log.histograms for log in logs], summaries)
     texts = [
         (_folder(out_dir, state.number) / "k6.log").read_text(encoding="utf-8", errors="replace")
@@ -273,7 +273,7 @@ def _read_back(
     found = [summary for summary in summaries if summary is not None]
     if not found:
         return ScenarioRun(result, regions=regions)
-    merged = merge(found, whole, max_failure_share)
+    merged = merge(found, total, max_failure_share)
     write_text(out_dir / "summary.json", merged.model_dump_json(indent=1))
     return replace(read_figures(result, merged, _measure(states)), regions=regions)
 

@@ -90,7 +90,7 @@ def find_faults(
     measured: Sequence[Histograms],
     summaries: Sequence[Summary | None],
 ) -> tuple[RunnerFault, ...]:
-    """Return the reasons why runners did not do their whole share."""
+    """Return the reasons why runners did not do their full share."""
     began = [each.loadtest.began for each in summaries if each and each.loadtest.began]
     first = min(began, default=0.0)
     return tuple(
@@ -116,5 +116,5 @@ def _find(
     expected = {name: summary.count(name) for name in summary.metrics if series_names.match(name)}
     missing = sum(max(0, count - histograms.count(series)) for series, count in expected.items())
     if missing:
-        whole = sum(expected.values())
-        yield RunnerFault(state.number, "partial", f"{missing:,} of its {whole:,} samples are lost")
+        total = sum(expected.values())
+        yield RunnerFault(state.number, "partial", f"{missing:,} of its {total:,} samples are lost")
