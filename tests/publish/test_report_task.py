@@ -171,7 +171,7 @@ def test_a_failed_run_is_reported_with_its_reason_and_a_good_one_takes_the_label
     with listen(500) as (url, heard):
         code, said = inv("report", "--env", "prod", **github.variables, LOADTEST_WEBHOOK_URL=url)
     assert code == 15, said
-    assert issue.comments[-1].body.startswith("❌ **Failed: ")
+    assert issue.comments[-1].body.startswith("❌ **Failed in ")
     assert "k6 ended: &lt;" in issue.comments[-1].body
     assert issue.labels == ["load-test-history", "failed"]
     assert [json.loads(line)["text"].count("k6 ended: (!channel)") for line in heard] == [1]
