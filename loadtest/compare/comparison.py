@@ -7,8 +7,8 @@ from typing import Literal
 
 from loadtest.compare.baselines import find_peers
 from loadtest.compare.regressions import (
-    Finding,
     Peers,
+    Regression,
     Series,
     build_series,
     find_baselines,
@@ -24,7 +24,7 @@ from loadtest.results.run import SCENARIOS, Row
 # The rule of thumb: what is worse than the run before by more than this is bold, noise or not.
 WORSE_SHARE = 0.25
 # A regression is gone when the figure is better again by more than this.
-BACK_SHARE = 0.1
+GONE_SHARE = 0.1
 # Failures of two runs differ when their shares do by so many standard errors.
 WORSE_ERRORS = 3.0
 
@@ -55,7 +55,7 @@ class Change:
     `ratio` is oriented: above 1 is worse. Of failure shares it is None, and `points` is how many
     percentage points more of the calls fail; against a zero both are None. `before` is None where
     there is nothing to compare. A regression is compared with the level that was usual before it,
-    the median of the last baselines, and `finding` says since when and what confirms it.
+    the median of the last baselines, and `regression` says since when and what confirms it.
     """
 
     value: float
@@ -63,7 +63,7 @@ class Change:
     before: float | None = None
     ratio: float | None = None
     points: float | None = None
-    finding: Finding | None = None
+    regression: Regression | None = None
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,16 @@ def compare_run(entry: Entry, earlier: Iterable[Entry]) -> Comparison:
     """Compare a run with earlier ones, oldest first and of any kind: like is compared with like."""
     comparison, series = _compare(entry, tuple(earlier))
     changes = dict(comparison.changes)
-    findings = {each.cell: finding for each, finding in find_regressions(series)}
+    regressions = {each.cell: regression for each, regression in find_regressions(series)}
     gone = set()
     for each in series:
-        cell, finding = each.cell, findings.get(each.cell)
+        cell, regression = each.cell, regressions.get(each.cell)
         status = changes[cell].status
-        if finding is not None:
-            changes[cell] = _build_regression(cell.figure, each.value, finding)
+        if regression is not None:
+            changes[cell] = _build_regression(cell.figure, each.value, regression)
         elif status == "better" and not _is_better_than_usual(each):
             changes[cell] = replace(changes[cell], status="same")
-        if finding is None and _is_back(each):
+        if regression is None and _is_back(each):
             gone.add(cell)
     return replace(comparison, changes=changes, gone=frozenset(gone))
 
@@ -168,7 +168,7 @@ def _is_back(series: Series) -> bool:
     before = series.entries[-1] if series.entries else None
     if before is None or series.cell not in before.confirmed or before.accepted:
         return False
-    return is_better(series.cell.figure, series.values[-1], series.value, BACK_SHARE)
+    return is_better(series.cell.figure, series.values[-1], series.value, GONE_SHARE)
 
 
 def _apply_rule(cell: Cell, value: float, row: Row, peers: Peers) -> Change:
@@ -196,9 +196,9 @@ def _find_status(figure: Figure, before: float, value: float, earlier: Row, row:
     return "better" if is_better(figure, before, value, WORSE_SHARE) else "same"
 
 
-def _build_regression(figure: Figure, value: float, finding: Finding) -> Change:
-    status: Status = "confirmed" if finding.evidence else "suspected"
-    return replace(_build_change(figure, value, finding.before, status), finding=finding)
+def _build_regression(figure: Figure, value: float, regression: Regression) -> Change:
+    status: Status = "confirmed" if regression.evidence else "suspected"
+    return replace(_build_change(figure, value, regression.before, status), regression=regression)
 
 
 def _build_change(figure: Figure, value: float, before: float, status: Status) -> Change:

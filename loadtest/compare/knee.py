@@ -11,10 +11,10 @@ from loadtest.results.run import REFUSALS, Outcome, Percentiles, Row, Run
 Percentile = Literal["p50", "p95", "p99"]
 
 MIN_SAMPLES: Mapping[Percentile, int] = {"p50": 30, "p95": 300, "p99": 1000}
-HOLD_MIN_RATE_SHARE = 0.9
-HOLD_MAX_SLOWDOWN = 2.0
+SUSTAINED_MIN_RATE_SHARE = 0.9
+SUSTAINED_MAX_SLOWDOWN = 2.0
 # As in a profile that does not say; runs of earlier versions may not have it among their knobs.
-HOLD_MAX_FAILURE_SHARE = 0.01
+SUSTAINED_MAX_FAILURE_SHARE = 0.01
 # With fewer calls in a stage its p95 is one or two of them, and doubles by chance.
 SLOWDOWN_MIN_SAMPLES = 30
 MAX_RATE_LIMITED_SHARE = 0.01
@@ -50,7 +50,7 @@ class Knee:
     smallest one.
     """
 
-    holds: Row | None
+    sustained: Row | None
     breaks: tuple[Break, ...] = ()
     unjudged: tuple[Row, ...] = ()
 
@@ -109,7 +109,7 @@ def find_knee(run: Run, rows: Iterable[Row]) -> Knee | None:
     base = pick_latency(stages[0])
     if base is None:
         return Knee(None, (Break(stages[0], no_data=True),))
-    holds = None
+    sustained = None
     breaks = []
     unjudged = []
     unfinished = _find_unfinished(run, stages)
@@ -121,10 +121,10 @@ def find_knee(run: Run, rows: Iterable[Row]) -> Knee | None:
         if unfinished is not None and stage is unfinished[0]:
             fault = replace(fault or Break(stage), unfinished=unfinished[1])
         if fault is None:
-            holds = stage
+            sustained = stage
         else:
             breaks.append(fault)
-    return Knee(holds, tuple(breaks), tuple(unjudged))
+    return Knee(sustained, tuple(breaks), tuple(unjudged))
 
 
 def _find_break(
@@ -138,8 +138,8 @@ def _find_break(
     failed = count_failed(stage)
     found = Break(
         stage,
-        rate_share=share if share < HOLD_MIN_RATE_SHARE and stage.count else None,
-        slowdown=slowdown if slowdown >= HOLD_MAX_SLOWDOWN else None,
+        rate_share=share if share < SUSTAINED_MIN_RATE_SHARE and stage.count else None,
+        slowdown=slowdown if slowdown >= SUSTAINED_MAX_SLOWDOWN else None,
         rejected=rejected,
         attempts=refused.count if rejected else 0,
         limited=sum(row.failures.get("rate_limited", 0) for row in (stage, opening) if row),
@@ -152,7 +152,7 @@ def _find_break(
 def find_failure_limit(run: Run) -> float:
     """Return the share of failed calls that the run's profile allows."""
     limit = run.knobs.get("max_failure_share")
-    return float(limit) if isinstance(limit, int | float) else HOLD_MAX_FAILURE_SHARE
+    return float(limit) if isinstance(limit, int | float) else SUSTAINED_MAX_FAILURE_SHARE
 
 
 def _find_unfinished(run: Run, stages: Sequence[Row]) -> tuple[Row, Outcome] | None:

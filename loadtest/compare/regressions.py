@@ -61,7 +61,7 @@ Evidence = Literal["two runs in a row", "three runs in a row", "drift"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Regression:
     """A figure that is worse than usual: `evidence` confirms it, without it is suspected.
 
     `before` is the usual level, `after` the level since the run in which it changed, both values
@@ -248,7 +248,7 @@ def level_out(series: Sequence[Series]) -> list[Series]:
     ]
 
 
-def find_regressions(series: Sequence[Series]) -> Iterator[tuple[Series, Finding]]:
+def find_regressions(series: Sequence[Series]) -> Iterator[tuple[Series, Regression]]:
     """Yield the figures that are worse than usual, with what shows it.
 
     One run confirms nothing. Two confirm what stands out among the figures of its run; that all
@@ -258,7 +258,7 @@ def find_regressions(series: Sequence[Series]) -> Iterator[tuple[Series, Finding
     plain, fine = estimate_spreads(series), estimate_spreads(levelled)
     for each, level in zip(series, levelled, strict=True):
         own, whole = (level, fine[each.cell]), (each, STRICTNESS * plain[each.cell])
-        finding = (
+        regression = (
             find_in_a_row(*own, 2, "two runs in a row")
             or find_in_a_row(*whole, 3, "three runs in a row")
             or find_drift(*own)
@@ -267,13 +267,13 @@ def find_regressions(series: Sequence[Series]) -> Iterator[tuple[Series, Finding
             or find_in_a_row(*own, 1, None)
             or find_in_a_row(*whole, 1, None)
         )
-        if finding is not None:
-            yield each, finding
+        if regression is not None:
+            yield each, regression
 
 
 def find_in_a_row(
     series: Series, spread: float, runs: int, evidence: Evidence | None
-) -> Finding | None:
+) -> Regression | None:
     """Return what this run and the last ones, `runs` in all, show by standing above the usual."""
     figure = series.cell.figure
     usual = series.find_usual(runs - 1)
@@ -289,16 +289,16 @@ def find_in_a_row(
     return _build_finding(series, begin, usual.value, evidence)
 
 
-def find_drift(series: Series, spread: float) -> Finding | None:
+def find_drift(series: Series, spread: float) -> Regression | None:
     """Return what the whole history shows: a change point, or the last runs above the usual."""
-    finding = _find_level(series, spread) or _find_lasting(series, spread)
-    if finding is None:
+    regression = _find_level(series, spread) or _find_lasting(series, spread)
+    if regression is None:
         return None
-    figure, before = series.cell.figure, finding.before
-    lasts = finding.runs >= DRIFT_LEAST_RUNS and is_worse(
-        figure, before, finding.after, DRIFT_SHARE
+    figure, before = series.cell.figure, regression.before
+    lasts = regression.runs >= DRIFT_LEAST_RUNS and is_worse(
+        figure, before, regression.after, DRIFT_SHARE
     )
-    return finding if lasts and is_worse(figure, before, series.value, BACK_SHARE) else None
+    return regression if lasts and is_worse(figure, before, series.value, BACK_SHARE) else None
 
 
 def find_levels(figure: Figure, values: Sequence[float]) -> tuple[int, ...]:
@@ -309,7 +309,7 @@ def find_levels(figure: Figure, values: Sequence[float]) -> tuple[int, ...]:
     return find_change_points(heights, spread)
 
 
-def _find_level(series: Series, spread: float) -> Finding | None:
+def _find_level(series: Series, spread: float) -> Regression | None:
     values = (*series.values[series.start :], series.value)
     heights = series.heights[series.start :]
     starts = find_change_points(heights, spread)
@@ -325,7 +325,7 @@ def _find_level(series: Series, spread: float) -> Finding | None:
     return _build_finding(series, begin, median_low(values[parts[best]]), "drift")
 
 
-def _find_lasting(series: Series, spread: float) -> Finding | None:
+def _find_lasting(series: Series, spread: float) -> Regression | None:
     usual = series.find_usual(DRIFT_RUNS - 1)
     if len(usual.values) < DRIFT_LEAST_USUAL:
         return None
@@ -337,10 +337,12 @@ def _find_lasting(series: Series, spread: float) -> Finding | None:
     return _build_finding(series, _find_begin(series, level, rise), usual.value, "drift")
 
 
-def _build_finding(series: Series, begin: int, before: float, evidence: Evidence | None) -> Finding:
+def _build_finding(
+    series: Series, begin: int, before: float, evidence: Evidence | None
+) -> Regression:
     since = series.entries[begin] if begin < len(series.entries) else None
     after = median_low((*series.values[begin:], series.value))
-    return Finding(before, after, since, len(series.entries) + 1 - begin, evidence)
+    return Regression(before, after, since, len(series.entries) + 1 - begin, evidence)
 
 
 def _find_begin(series: Series, level: float, rise: float) -> int:

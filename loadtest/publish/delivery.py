@@ -9,7 +9,7 @@ from loadtest.compare.comparison import REGRESSED, Comparison, compare_run
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, UsageError
 from loadtest.github.workflow_commands import write_outputs, write_summary
-from loadtest.publish.tracking_issue.schemas import Posted
+from loadtest.publish.tracking_issue.schemas import PostedComment
 from loadtest.publish.tracking_issue.tracker import MOST_CHARS, Tracker
 from loadtest.publish.webhook import WEBHOOK_VARIABLE, call_webhook
 from loadtest.report.comment import render_comment
@@ -17,7 +17,7 @@ from loadtest.report.content.verdict import Verdict, build_verdict
 from loadtest.report.history_tables import as_folder
 from loadtest.report.html.page import write_page
 from loadtest.report.markdown import render_markdown, write_report
-from loadtest.results.history import Cell, Entry, Reading
+from loadtest.results.history import Cell, Entry, History
 from loadtest.results.history_files import keep_comparison, read_entry, read_local_history
 from loadtest.results.run_folder import RunFolder, read_run_folder
 
@@ -54,17 +54,17 @@ class PreparedReport:
         }
 
     @property
-    def is_bad_news(self) -> bool:
+    def needs_attention(self) -> bool:
         """Return whether somebody should look: the run failed, or it regressed for sure."""
         return self.folder.run.has_failed() or self.entry.has_regressed()
 
 
-def read_history(settings: Settings, tracker: Tracker | None) -> Reading:
+def read_history(settings: Settings, tracker: Tracker | None) -> History:
     """Return all runs of the environment, from the tracking issue, else from the run folders."""
-    reading = read_local_history(settings.runs_dir) if tracker is None else tracker.read_all()
+    history = read_local_history(settings.runs_dir) if tracker is None else tracker.read_all()
     name = settings.environment_name
-    entries = (entry for entry in reading.entries if entry.run.environment == name)
-    return replace(reading, entries=tuple(entries))
+    entries = (entry for entry in history.entries if entry.run.environment == name)
+    return replace(history, entries=tuple(entries))
 
 
 def prepare_report(
@@ -77,13 +77,13 @@ def prepare_report(
 
     `accepted` are regressions that are accepted from now on, beside those that were before.
     """
-    reading = read_local_history(settings.runs_dir) if tracker is None else tracker.read_recent()
+    history = read_local_history(settings.runs_dir) if tracker is None else tracker.read_recent()
     run = folder.run
-    others = tuple(entry for entry in reading.entries if entry.run.run_id != run.run_id)
+    others = tuple(entry for entry in history.entries if entry.run.run_id != run.run_id)
     earlier = tuple(entry for entry in others if entry.run.started <= run.started)
     comparison = compare_run(Entry(run, folder.rows), earlier)
     if accepted is None:
-        accepted = _find_accepted(reading, folder)
+        accepted = _find_accepted(history, folder)
     if accepted is not None:
         comparison = comparison.accept(accepted)
     entry = Entry(
@@ -99,8 +99,8 @@ def prepare_report(
         comparison,
         earlier,
         most_chars=MOST_CHARS if tracker is None else tracker.count_room(entry),
-        notes=tuple(_list_notes(settings, reading, entry, earlier)),
-        mention=settings.environment.mention if prepared.is_bad_news else None,
+        notes=tuple(_list_notes(settings, history, entry, earlier)),
+        mention=settings.environment.mention if prepared.needs_attention else None,
         repository_url=None if tracker is None else tracker.repository_url,
     )
     return replace(prepared, text=text)
@@ -124,7 +124,7 @@ def write_files(prepared: PreparedReport) -> tuple[Path, ...]:
     return report, write_page(folder, comparison, prepared.earlier)
 
 
-def post(prepared: PreparedReport, tracker: Tracker) -> Posted:
+def post(prepared: PreparedReport, tracker: Tracker) -> PostedComment:
     """Write the run's comment, or write it again, and set the labels of the tracking issue."""
     posted = tracker.post(prepared.entry, prepared.text)
     _set_labels(tracker, (*prepared.others, prepared.entry))
@@ -159,7 +159,7 @@ def announce(
     }
     write_outputs(variables, outputs)
     webhook = variables.get(WEBHOOK_VARIABLE)
-    if webhook and prepared.is_bad_news:
+    if webhook and prepared.needs_attention:
         where = url or run.run_url or f"run {run.run_id}"
         try:
             call_webhook(webhook, f"Load test of {run.environment}: {verdict} {where}")
@@ -167,23 +167,23 @@ def announce(
             yield f"warning: {failure}"
 
 
-def _find_accepted(reading: Reading, folder: RunFolder) -> frozenset[Cell] | None:
+def _find_accepted(history: History, folder: RunFolder) -> frozenset[Cell] | None:
     """Return the regressions of a run that were accepted; None where it was not accepted."""
-    known = [entry for entry in reading.entries if entry.run.run_id == folder.run.run_id]
+    known = [entry for entry in history.entries if entry.run.run_id == folder.run.run_id]
     known += [read_entry(folder.path)] if folder.path.is_dir() else []
     accepted = [entry.confirmed for entry in known if entry.accepted]
     return frozenset().union(*accepted) if accepted else None
 
 
 def _list_notes(
-    settings: Settings, reading: Reading, entry: Entry, earlier: Iterable[Entry]
+    settings: Settings, history: History, entry: Entry, earlier: Iterable[Entry]
 ) -> Iterator[str]:
     """Yield what the comment says of the history itself."""
     gap = describe_gap(entry, earlier, settings.environment.cadence_days)
     if gap:
         yield gap
-    yield from reading.skipped[:MOST_SKIPPED]
-    more = len(reading.skipped) - MOST_SKIPPED
+    yield from history.skipped[:MOST_SKIPPED]
+    more = len(history.skipped) - MOST_SKIPPED
     if more > 0:
         yield f"{more} more were skipped."
 

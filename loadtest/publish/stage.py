@@ -17,13 +17,13 @@ from loadtest.errors import ConfigError, LoadtestError, ReportError, ResultsErro
 
 if TYPE_CHECKING:
     from loadtest.publish.delivery import PreparedReport
-    from loadtest.results.history import Reading
+    from loadtest.results.history import History
     from loadtest.results.run import Run
     from loadtest.results.run_folder import RunFolder
 
 
 # A wait that is worth a line.
-TOLD_SECONDS = 5
+LEAST_REPORTED_SECONDS = 5
 
 
 def report(
@@ -166,7 +166,7 @@ def _pause(chain: Chain) -> Callable[[float], None]:
     """Return what waits, and says so where it takes long."""
 
     def pause(seconds: float) -> None:
-        if seconds >= TOLD_SECONDS:
+        if seconds >= LEAST_REPORTED_SECONDS:
             chain.say("report", f"GitHub is busy, or a limit is reached: waiting {seconds:.0f} s")
         time.sleep(seconds)
 
@@ -180,9 +180,9 @@ def compare(chain: Chain, settings: Settings, before: str, after: str) -> None:
     from loadtest.report.history_tables import find_entry, render_pair
 
     tracker = find_tracker(settings, _pause(chain))
-    reading = read_history(settings, tracker)
-    _say_skipped(chain, reading)
-    entries = reading.entries
+    loaded = read_history(settings, tracker)
+    _say_skipped(chain, loaded)
+    entries = loaded.entries
     chain.console.print(render_pair(find_entry(entries, before), find_entry(entries, after)))
 
 
@@ -209,12 +209,12 @@ def history(
     if check and cadence_days is None:
         raise ConfigError(f"environment {name} has no cadence_days in loadtest.toml: set it")
     tracker = find_tracker(settings, _pause(chain))
-    reading = delivery.read_history(settings, tracker)
-    entries = reading.entries
+    loaded = delivery.read_history(settings, tracker)
+    entries = loaded.entries
     if as_csv:
         print(render_csv(entries), end="")
         return
-    _say_skipped(chain, reading)
+    _say_skipped(chain, loaded)
     if check:
         assert cadence_days is not None
         newest = check_cadence(entries, name, cadence_days, datetime.now(UTC))
@@ -233,6 +233,6 @@ def history(
         chain.say("history", f"no run of {name} yet: start with `inv loadtest --env {name}`")
 
 
-def _say_skipped(chain: Chain, reading: "Reading") -> None:
-    for line in reading.skipped:
+def _say_skipped(chain: Chain, loaded: "History") -> None:
+    for line in loaded.skipped:
         chain.say("history", line)

@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from loadtest.compare.comparison import BOLD, Comparison
-from loadtest.report.content.changes import Remark
+from loadtest.report.content.changes import ReportLine
 from loadtest.report.content.report import Report, build_report
-from loadtest.report.content.tables import Sheet
+from loadtest.report.content.tables import ReportTable
 from loadtest.report.content.verdict import Level
 from loadtest.report.content.wording import clean, is_address
 from loadtest.report.markdown import (
@@ -17,7 +17,7 @@ from loadtest.report.markdown import (
     render_accept,
     render_chart,
     render_grid,
-    render_sheet,
+    render_table,
 )
 from loadtest.results.history import Entry
 from loadtest.results.run_folder import RunFolder
@@ -111,7 +111,7 @@ def _render_facts(folder: RunFolder, report: Report, repository_url: str | None)
         for names in (_HEAD[:4], _HEAD[4:])
     ]
     if report.compared_with:
-        lines.append(_render_remark(report.compared_with))
+        lines.append(_render_line(report.compared_with))
     return "\\\n".join(lines)
 
 
@@ -120,33 +120,33 @@ def _link(text: str, address: str | None) -> str:
     return f"[{text}]({address})" if address and is_address(address) else ""
 
 
-def _render_remark(remark: Remark) -> str:
-    link = _link("report", remark.url)
-    return f"{shield(remark.text)} ({link})" if link else shield(remark.text)
+def _render_line(line: ReportLine) -> str:
+    link = _link("report", line.url)
+    return f"{shield(line.text)} ({link})" if link else shield(line.text)
 
 
-def _render_news(remark: Remark) -> str:
-    mark = f"{MARKS[remark.status]} " if remark.status in MARKS else ""
-    return f"- {mark}{_render_remark(remark)}"
+def _render_regression(line: ReportLine) -> str:
+    mark = f"{MARKS[line.status]} " if line.status in MARKS else ""
+    return f"- {mark}{_render_line(line)}"
 
 
 def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -> Iterator[str]:
     """Yield what follows verdict and facts, in the order in which it is read."""
     if "regressions in detail" not in cuts:
-        yield "\n".join(_render_news(remark) for remark in report.news)
+        yield "\n".join(_render_regression(line) for line in report.regressions)
         yield render_accept(report.accept_command) if report.accept_command else ""
     if "notes" not in cuts:
         yield "\n>\n".join(f"> {shield(note)}" for note in (*report.caveats, *notes))
     if "tables" not in cuts:
-        for sheet in report.sheets:
-            yield _render_sheet(sheet, whole="rows that are not worse" not in cuts)
+        for table in report.tables:
+            yield _render_scenario(table, whole="rows that are not worse" not in cuts)
     if "trend" not in cuts and report.trend:
         yield render_chart(report.trend)
     if "failures by reason" not in cuts:
         yield _render_failures(report)
     if "how this was measured" not in cuts:
         yield _render_conditions(report)
-    if "tables" not in cuts and any(sheet.rows for sheet in report.sheets):
+    if "tables" not in cuts and any(table.rows for table in report.tables):
         legend = [shield(line) for line in report.legend]
         legend += [MARKS_LEGEND] if report.is_compared() else []
         yield f"<sub>{' '.join(legend)}</sub>"
@@ -154,15 +154,15 @@ def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -
         yield f"<sub>Left out to keep the comment short enough: {', '.join(cuts)}.</sub>"
 
 
-def _render_sheet(sheet: Sheet, *, whole: bool) -> str:
+def _render_scenario(table: ReportTable, *, whole: bool) -> str:
     """Return a scenario; without its whole table, nothing where there is nothing to say."""
-    rows = tuple(row for row in sheet.rows if whole or any(cell.status in BOLD for cell in row))
+    rows = tuple(row for row in table.rows if whole or any(cell.status in BOLD for cell in row))
     parts = [
-        shield(sheet.remark or ""),
-        _render_remark(sheet.compared_with) if sheet.compared_with else "",
-        render_sheet(replace(sheet, rows=rows), _shield_name, compact=True) if rows else "",
+        shield(table.note or ""),
+        _render_line(table.compared_with) if table.compared_with else "",
+        render_table(replace(table, rows=rows), _shield_name, compact=True) if rows else "",
     ]
-    return "\n\n".join((f"#### {sheet.title}", *filter(None, parts))) if any(parts) else ""
+    return "\n\n".join((f"#### {table.title}", *filter(None, parts))) if any(parts) else ""
 
 
 def _shield_name(text: str) -> str:
@@ -172,9 +172,9 @@ def _shield_name(text: str) -> str:
 def _render_failures(report: Report) -> str:
     lines = [
         line
-        for sheet in report.sheets
-        if sheet.details
-        for line in ("", f"{sheet.title}:", "", *(f"- {shield(each)}" for each in sheet.details))
+        for table in report.tables
+        if table.details
+        for line in ("", f"{table.title}:", "", *(f"- {shield(each)}" for each in table.details))
     ]
     return _fold("Failures by reason", "\n".join(lines[1:])) if lines else ""
 

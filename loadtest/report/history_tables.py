@@ -229,9 +229,9 @@ def find_good_runs(runs: Sequence[Entry]) -> Iterator[tuple[Cell, list[Entry]]]:
 
 def _find_knee_cell(entry: Entry) -> Cell | None:
     knee = find_knee(entry.run, entry.rows)
-    if knee is None or knee.holds is None:
+    if knee is None or knee.sustained is None:
         return None
-    return Cell("sessions", "stage", knee.holds.name, "p95")
+    return Cell("sessions", "stage", knee.sustained.name, "p95")
 
 
 def _name_outcome(entry: Entry) -> str:

@@ -11,7 +11,7 @@ from loadtest.compare.comparison import BOLD, Comparison, Status
 from loadtest.errors import ReportError
 from loadtest.report.content.formatting import describe_marks
 from loadtest.report.content.report import build_report
-from loadtest.report.content.tables import Sheet, TableCell
+from loadtest.report.content.tables import ReportTable, TableCell
 from loadtest.report.content.trend import Trend
 from loadtest.results.history import Entry
 from loadtest.results.run_folder import RunFolder
@@ -40,8 +40,8 @@ def render_markdown(
     """Return `report.md`: whatever a server sent is escaped and cannot become markup."""
     report = build_report(folder, comparison, earlier)
     parts = [f"# Load test {escape(report.run_id)}", f"**{escape(report.verdict.text)}**"]
-    if report.news:
-        parts.append("\n".join(f"- {escape(remark.text)}" for remark in report.news))
+    if report.regressions:
+        parts.append("\n".join(f"- {escape(line.text)}" for line in report.regressions))
         parts += [render_accept(report.accept_command)] if report.accept_command else []
     if report.compared_with:
         parts.append(escape(report.compared_with.text))
@@ -49,16 +49,16 @@ def render_markdown(
     facts = [*report.facts, ("knobs", report.knobs)]
     cells = [[escape(text) for text in fact] for fact in facts]
     parts.append(render_grid(("Fact", "Value"), (False, False), cells))
-    for sheet in report.sheets:
-        parts.append(f"## {sheet.title}")
-        if sheet.remark:
-            parts.append(escape(sheet.remark))
-        if sheet.compared_with:
-            parts.append(escape(sheet.compared_with.text))
-        if sheet.rows:
-            parts.append(render_sheet(sheet))
-        if sheet.details:
-            parts.append("\n".join(f"- {escape(detail)}" for detail in sheet.details))
+    for table in report.tables:
+        parts.append(f"## {table.title}")
+        if table.note:
+            parts.append(escape(table.note))
+        if table.compared_with:
+            parts.append(escape(table.compared_with.text))
+        if table.rows:
+            parts.append(render_table(table))
+        if table.details:
+            parts.append("\n".join(f"- {escape(detail)}" for detail in table.details))
     if report.trend:
         parts += ["## Trend", render_chart(report.trend)]
     legend = [escape(line) for line in report.legend]
@@ -88,16 +88,16 @@ def render_accept(command: str) -> str:
     return f"Intended? Make it the new baseline:\n\n```sh\n{command}\n```"
 
 
-def render_sheet(
-    sheet: Sheet, show: Callable[[str], str] = escape, *, compact: bool = False
+def render_table(
+    table: ReportTable, show: Callable[[str], str] = escape, *, compact: bool = False
 ) -> str:
     """Return a table with its marks: worse is bold, a regression has a sign of its own.
 
     `show` makes text harmless. A compact table has no padding, and breaks no figure over lines.
     """
-    headers = [show(column.header) for column in sheet.columns]
-    numeric = [column.numeric for column in sheet.columns]
-    rows = [[_mark(cell, show) for cell in row] for row in sheet.rows]
+    headers = [show(column.header) for column in table.columns]
+    numeric = [column.numeric for column in table.columns]
+    rows = [[_mark(cell, show) for cell in row] for row in table.rows]
     if compact:
         rows = [[row[0], *(text.replace(" ", "\u00a0") for text in row[1:])] for row in rows]
     return render_grid(headers, numeric, rows, compact=compact)

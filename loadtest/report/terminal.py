@@ -12,7 +12,7 @@ from rich.text import Text
 from loadtest.compare.comparison import Comparison, Status
 from loadtest.report.content.formatting import NO_DATA, describe_marks
 from loadtest.report.content.report import build_report
-from loadtest.report.content.tables import Sheet, TableCell
+from loadtest.report.content.tables import ReportTable, TableCell
 from loadtest.results.run_folder import RunFolder
 
 TERMINAL_WIDTH = 80
@@ -46,46 +46,46 @@ def render_terminal(folder: RunFolder, comparison: Comparison | None = None) -> 
     if report.compared_with:
         parts.append(Text(f"\n{report.compared_with.text}"))
     parts += [
-        Text(remark.text, _MARK_STYLES.get(remark.status or "", "")) for remark in report.news
+        Text(line.text, _MARK_STYLES.get(line.status or "", "")) for line in report.regressions
     ]
     if report.accept_command:
         parts.append(Text(f"Intended? Make it the new baseline: {report.accept_command}"))
-    for sheet in report.sheets:
-        parts += _render_sheet(sheet)
+    for table in report.tables:
+        parts += _render_scenario(table)
     marks = [MARKS_LEGEND] if report.is_compared() else []
     parts.append(Text("\n".join(["", *report.legend, *marks]), style="dim"))
     return Group(*parts)
 
 
-def _render_sheet(sheet: Sheet) -> Iterator[RenderableType]:
-    yield Text(f"\n{sheet.title}", style="bold")
-    if sheet.remark:
-        yield Text(sheet.remark, style="yellow")
-    if sheet.compared_with:
-        yield Text(sheet.compared_with.text)
-    if sheet.rows:
-        yield _render_table(sheet)
-    for detail in sheet.details:
+def _render_scenario(table: ReportTable) -> Iterator[RenderableType]:
+    yield Text(f"\n{table.title}", style="bold")
+    if table.note:
+        yield Text(table.note, style="yellow")
+    if table.compared_with:
+        yield Text(table.compared_with.text)
+    if table.rows:
+        yield _render_table(table)
+    for detail in table.details:
         yield Text(detail)
 
 
-def _render_table(sheet: Sheet) -> Table:
-    """Return the sheet as a terminal table; where 80 columns are too few, closer and with less."""
-    headers = tuple(column.short for column in sheet.columns)
-    lines = [tuple(_write(cell) for cell in row) for row in sheet.rows]
+def _render_table(table: ReportTable) -> Table:
+    """Return a table for a terminal; where 80 columns are too few, closer and with less."""
+    headers = tuple(column.short for column in table.columns)
+    lines = [tuple(_write(cell) for cell in row) for row in table.rows]
     if _measure(headers, lines) + len(headers) > TERMINAL_WIDTH:
-        lines = [tuple(_write(cell, marks_only=True) for cell in row) for row in sheet.rows]
+        lines = [tuple(_write(cell, marks_only=True) for cell in row) for row in table.rows]
     gap = 1 if _measure(headers, lines) + 2 * len(headers) <= TERMINAL_WIDTH else 0
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0))
-    for column in sheet.columns:
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0))
+    for column in table.columns:
         justify: Literal["left", "right"] = "right" if column.numeric else "left"
-        table.add_column(Text(column.short), justify=justify, vertical="bottom")
-    for row, line in zip(sheet.rows, lines, strict=True):
+        grid.add_column(Text(column.short), justify=justify, vertical="bottom")
+    for row, line in zip(table.rows, lines, strict=True):
         height = max(cell.count("\n") for cell in line)
         texts = (cell + "\n " * (height - cell.count("\n")) for cell in line)
         styles = (_MARK_STYLES.get(cell.status or "", "") for cell in row)
-        table.add_row(*map(Text, texts, styles))
-    return table
+        grid.add_row(*map(Text, texts, styles))
+    return grid
 
 
 def _write(cell: TableCell, *, marks_only: bool = False) -> str:

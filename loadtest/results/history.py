@@ -52,7 +52,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Reading:
+class History:
     """What was read of a history, oldest first; `skipped` names what could not be, and why."""
 
     entries: tuple[Entry, ...] = ()

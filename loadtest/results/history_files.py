@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from loadtest.common.files import read_valid, write_json
 from loadtest.errors import ResultsError
-from loadtest.results.history import Cell, Entry, Reading
+from loadtest.results.history import Cell, Entry, History
 from loadtest.results.run_folder import read_run_folder
 
 COMPARISON_FILE = "judgement.json"
@@ -28,7 +28,7 @@ class _Kept:
 _KEPT = TypeAdapter(_Kept)
 
 
-def read_local_history(runs_dir: Path) -> Reading:
+def read_local_history(runs_dir: Path) -> History:
     """Read all run folders; one that is damaged or too new is skipped, by a line that names it."""
     entries, skipped = [], []
     folders = (path for path in runs_dir.glob("*") if path.is_dir())
@@ -38,7 +38,7 @@ def read_local_history(runs_dir: Path) -> Reading:
         except ResultsError as failure:
             skipped.append(f"{path.name} is skipped: {failure}")
     entries.sort(key=lambda entry: entry.run.started)
-    return Reading(tuple(entries), tuple(skipped))
+    return History(tuple(entries), tuple(skipped))
 
 
 def read_entry(path: Path) -> Entry:

@@ -175,8 +175,8 @@ def test_a_figure_far_outside_in_one_run_is_suspected_and_confirms_nothing() -> 
     change = comparison.changes[cell("p50")]
     assert change.status == "suspected"
     assert change.before == 110.0
-    assert change.finding is not None
-    assert (change.finding.evidence, change.finding.since) == (None, None)
+    assert change.regression is not None
+    assert (change.regression.evidence, change.regression.since) == (None, None)
     assert comparison.suspected == {cell(figure) for figure in ("p50", "p95", "p99")}
     assert not comparison.confirmed
 
@@ -196,9 +196,9 @@ def test_a_slowdown_of_all_figures_is_confirmed_by_a_third_run(factor: float) ->
     for comparison in (first, second):
         assert {each.scenario for each in comparison.suspected} == {"sessions", "tools"}
         assert not comparison.confirmed
-    finding = third.changes[cell("p50")].finding
-    assert finding is not None
-    assert (finding.evidence, finding.runs) == ("three runs in a row", 3)
+    regression = third.changes[cell("p50")].regression
+    assert regression is not None
+    assert (regression.evidence, regression.runs) == ("three runs in a row", 3)
     assert {each.scenario for each in third.confirmed} == {"sessions", "tools"}
 
 
@@ -251,9 +251,9 @@ def test_one_jump_of_a_tail_is_not_confirmed() -> None:
 
 def test_a_step_of_30_percent_is_confirmed_by_the_second_run() -> None:
     comparisons = compare_all([*weeks(12), entry(12, {SQL: 1.3}), entry(13, {SQL: 1.3})])
-    finding = comparisons[-1].changes[cell("p50")].finding
-    assert finding is not None
-    assert finding.evidence == "two runs in a row"
+    regression = comparisons[-1].changes[cell("p50")].regression
+    assert regression is not None
+    assert regression.evidence == "two runs in a row"
 
 
 @pytest.mark.parametrize("step", [1.3, 1.6, 3.0])
@@ -261,14 +261,14 @@ def test_a_step_keeps_the_date_and_the_levels_of_the_run_in_which_it_came(step: 
     runs = [*weeks(12), *(entry(number, {SQL: step}) for number in range(12, 40))]
     levels = {run.figures[cell("p50")] for run in runs}
     for comparison in compare_all(runs)[13:]:
-        finding = comparison.changes[cell("p50")].finding
-        assert finding is not None
-        assert finding.since is not None
-        assert finding.since.run == runs[12].run
-        assert finding.evidence == "two runs in a row"
-        assert finding.before == 110.0
-        assert finding.after == pytest.approx(110.0 * step, rel=0.04)
-        assert {finding.before, finding.after} <= levels
+        regression = comparison.changes[cell("p50")].regression
+        assert regression is not None
+        assert regression.since is not None
+        assert regression.since.run == runs[12].run
+        assert regression.evidence == "two runs in a row"
+        assert regression.before == 110.0
+        assert regression.after == pytest.approx(110.0 * step, rel=0.04)
+        assert {regression.before, regression.after} <= levels
 
 
 def test_the_runs_in_which_a_regression_was_only_suspected_are_no_baselines() -> None:
@@ -282,11 +282,11 @@ def test_a_step_of_15_percent_is_confirmed_as_a_drift_within_six_runs() -> None:
     runs = [*weeks(12), *(entry(number, {SQL: 1.15}) for number in range(12, 18))]
     comparisons = compare_all(runs)
     assert not any(comparison.confirmed for comparison in comparisons[:12])
-    finding = comparisons[-1].changes[cell("p50")].finding
-    assert finding is not None
-    assert finding.since is not None
-    assert (finding.evidence, finding.since.run) == ("drift", runs[12].run)
-    assert finding.after / finding.before == pytest.approx(1.15, rel=0.03)
+    regression = comparisons[-1].changes[cell("p50")].regression
+    assert regression is not None
+    assert regression.since is not None
+    assert (regression.evidence, regression.since.run) == ("drift", runs[12].run)
+    assert regression.after / regression.before == pytest.approx(1.15, rel=0.03)
 
 
 def test_a_step_of_one_tool_is_seen_beneath_the_ups_and_downs_of_whole_runs() -> None:
@@ -310,11 +310,11 @@ def test_a_slow_drift_of_15_percent_is_found_though_no_run_is_worse_than_the_one
     ]
     comparisons = compare_all(runs)
     assert all(comparison.changes[cell("p50")].status != "worse" for comparison in comparisons)
-    finding = comparisons[-1].changes[cell("p50")].finding
-    assert finding is not None
-    assert finding.evidence == "drift"
-    assert finding.since is not None
-    assert "run-025" < finding.since.run.run_id < "run-045"
+    regression = comparisons[-1].changes[cell("p50")].regression
+    assert regression is not None
+    assert regression.evidence == "drift"
+    assert regression.since is not None
+    assert "run-025" < regression.since.run.run_id < "run-045"
     assert not any(comparison.confirmed for comparison in comparisons[:20])
 
 

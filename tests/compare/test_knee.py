@@ -40,7 +40,7 @@ def test_twice_the_p95_of_the_smallest_stage_breaks(p95_ms: float, holds: bool) 
     low, high = with_p95(stage(1, 9.0), 10.0), with_p95(stage(10, 9.0), p95_ms)
     knee = find_knee((low, high))
     assert knee is not None
-    assert (knee.holds == high) is holds
+    assert (knee.sustained == high) is holds
     assert [fault.slowdown for fault in knee.breaks] == ([] if holds else [2.0])
 
 
@@ -57,7 +57,7 @@ def test_the_response_from_the_schedule_decides_and_not_the_duration() -> None:
     stalled = replace(high, response=Percentiles(1, 1, 500.0, 900.0, 900.0))
     knee = find_knee((low, stalled))
     assert knee is not None
-    assert knee.holds == low
+    assert knee.sustained == low
 
 
 def test_a_rejected_session_breaks_a_stage_whose_calls_are_all_fine() -> None:
@@ -76,7 +76,7 @@ def test_the_smallest_stage_can_break_too() -> None:
     low, high = stage(1, 9.0, share=0.5), stage(10, 9.0, share=0.5)
     knee = find_knee((low, high))
     assert knee is not None
-    assert knee.holds is None
+    assert knee.sustained is None
     assert [fault.stage for fault in knee.breaks] == [low, high]
 
 
@@ -93,7 +93,7 @@ def test_a_stage_without_a_call_breaks_for_want_of_data_and_not_of_rate() -> Non
 def test_stages_are_ordered_by_number() -> None:
     knee = find_knee((stage(100, 9.0), stage(20, 9.0), stage(3, 9.0)))
     assert knee is not None
-    assert knee.holds == stage(100, 9.0)
+    assert knee.sustained == stage(100, 9.0)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_stage_holds_by_its_ok_calls_and_within_the_failure_threshold(
     low, high = stage(1, 9.0), stage(100, 9.0, failures={"http_502": failed})
     knee = find_knee((low, high))
     assert knee is not None
-    assert knee.holds == (high if holds else low)
+    assert knee.sustained == (high if holds else low)
     assert [fault.failed for fault in knee.breaks] == ([] if holds else [failed])
 
 

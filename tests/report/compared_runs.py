@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from loadtest.compare.comparison import Baseline, Change, Comparison, Status
-from loadtest.compare.regressions import Finding, orient
+from loadtest.compare.regressions import Regression, orient
 from loadtest.results.history import Cell, Entry
 from loadtest.results.run import SCENARIOS, Percentiles, Row, Target
 from loadtest.results.run_folder import RunFolder
@@ -74,7 +74,7 @@ def compared(
     *,
     statuses: Mapping[Cell, Status] | None = None,
     reasons: Mapping[str, str] | None = None,
-    drifts: Mapping[Cell, Finding] | None = None,
+    drifts: Mapping[Cell, Regression] | None = None,
     gone: Iterable[Cell] = (),
 ) -> ComparedRun:
     """Compare a run by hand: every figure is the same as before, but for the `statuses` given.
@@ -97,9 +97,9 @@ def compared(
         known = statuses.get(cell, "same")
         why = drifts.get(cell)
         if known == "confirmed" and why is None:
-            why = Finding(before, value, earlier[-1], 2, "two runs in a row")
+            why = Regression(before, value, earlier[-1], 2, "two runs in a row")
         elif known == "suspected":
-            why = Finding(before, value, None, 1, None)
+            why = Regression(before, value, None, 1, None)
         if cell.figure == "failed":
             changes[cell] = Change(value, known, before, None, (value - before) * 100, why)
         else:
@@ -146,7 +146,7 @@ def regressed() -> ComparedRun:
             Cell("cold-start", "frame", "tools/list", "p99"): "thin",
             metric: "confirmed",
         },
-        drifts={metric: Finding(1042.0, 1240.0, earlier[6], 9, "drift")},
+        drifts={metric: Regression(1042.0, 1240.0, earlier[6], 9, "drift")},
     )
 
 

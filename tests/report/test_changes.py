@@ -88,7 +88,7 @@ def test_of_many_regressions_the_worst_are_told_in_full() -> None:
     rows = (*COLD_START, *LADDER, *TOOLS)
     cells = [Cell("tools", "tool", tool.name, p) for tool in TOOLS for p in ("p50", "p95", "p99")]
     case = compared(folder(rows), weekly(rows, 2), statuses=dict.fromkeys(cells, "confirmed"))
-    news = build_report(case.folder, case.comparison).news
+    news = build_report(case.folder, case.comparison).regressions
     assert len(news) == 11
     assert news[-1].text == "5 more regressions are marked in the tables."
 
@@ -118,7 +118,7 @@ def test_the_worst_is_said_first() -> None:
     said = ("3 confirmed", "Did not sustain 100 sessions", "1 suspected", "1 figure")
     places = [text.index(words) for words in said]
     assert places == sorted(places)
-    news = [remark.status for remark in build_report(case.folder, case.comparison).news]
+    news = [line.status for line in build_report(case.folder, case.comparison).regressions]
     assert news == ["confirmed", "confirmed", "confirmed", "suspected"]
 
 
@@ -129,8 +129,8 @@ def test_what_was_accepted_is_called_so_and_is_no_alarm() -> None:
     assert "3 accepted regressions: failures at 100 sessions" in verdict.text
     assert "confirmed regression" not in verdict.text
     report = build_report(case.folder, case.comparison)
-    assert [remark.status for remark in report.news].count("accepted") == 3
-    assert report.news[1].text.endswith(". Confirmed: second run in a row; accepted.")
+    assert [line.status for line in report.regressions].count("accepted") == 3
+    assert report.regressions[1].text.endswith(". Confirmed: second run in a row; accepted.")
     assert report.accept_command == ""
 
 
@@ -148,7 +148,9 @@ def test_what_improved_and_another_version_of_the_server_are_said() -> None:
 def test_a_drift_is_told_with_its_run_and_with_levels_that_were_measured() -> None:
     case = regressed()
     (said,) = (
-        each for each in build_report(case.folder, case.comparison).news if "level" in each.text
+        each
+        for each in build_report(case.folder, case.comparison).regressions
+        if "level" in each.text
     )
     assert said.text == (
         "runMetric p50: 1240 ms (+19 %), at about 1240 ms since run 20260608T120000Z-0000008; "
@@ -160,9 +162,9 @@ def test_a_drift_is_told_with_its_run_and_with_levels_that_were_measured() -> No
 def test_without_a_judgement_nothing_is_said_of_earlier_runs() -> None:
     run = good().folder
     assert build_report(run).compared_with is None
-    remark = build_report(run, Comparison()).compared_with
-    assert remark is not None
-    assert remark.text == "First run: there is nothing to compare it with."
+    line = build_report(run, Comparison()).compared_with
+    assert line is not None
+    assert line.text == "First run: there is nothing to compare it with."
 
 
 def test_what_one_scenario_is_compared_with_stands_there_and_what_most_are_on_top() -> None:
@@ -172,7 +174,7 @@ def test_what_one_scenario_is_compared_with_stands_there_and_what_most_are_on_to
     report = build_report(case.folder, replace(case.comparison, baselines=baselines))
     assert report.compared_with is not None
     assert "Compared with run 20260727T" in report.compared_with.text
-    said = [sheet.compared_with for sheet in report.sheets]
+    said = [table.compared_with for table in report.tables]
     assert said[:2] == [None, None]
     assert said[2] is not None
     assert "Compared with run 20260427T" in said[2].text
@@ -181,7 +183,7 @@ def test_what_one_scenario_is_compared_with_stands_there_and_what_most_are_on_to
 
 def test_a_row_that_is_no_more_is_named() -> None:
     report = build_report(zeros().folder, zeros().comparison)
-    assert report.sheets[2].remark == "No longer measured: gone."
+    assert report.tables[2].note == "No longer measured: gone."
 
 
 def test_where_changes_do_not_fit_a_terminal_the_marks_stay() -> None:

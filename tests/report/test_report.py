@@ -87,7 +87,7 @@ def test_every_row_of_report_md_has_as_many_cells_as_its_header() -> None:
 def test_missing_percentiles_read_as_no_data_and_never_as_zero() -> None:
     # k6 reports p99 = 0 for a series without a sample; ok == 0 tells it from a real zero.
     empty = replace(TOOLS[0], count=0, ok=0, duration=replace(TOOLS[0].duration, p99=0.0))  # type: ignore[type-var]
-    (tools,) = (s for s in build_report(folder((empty,))).sheets if s.title == "Tool-call mix")
+    (tools,) = (s for s in build_report(folder((empty,))).tables if s.title == "Tool-call mix")
     assert [cell.text for cell in tools.rows[0]] == ["executeSQL", *[NO_DATA] * 6]
 
 
@@ -102,7 +102,7 @@ def test_missing_percentiles_read_as_no_data_and_never_as_zero() -> None:
 )
 def test_a_percentile_of_too_few_calls_is_marked_thin(ok: int, cells: tuple[str, ...]) -> None:
     report = build_report(folder((row("tools", "tool", "executeSQL", ok, 31.0),)))
-    assert tuple(cell.text for cell in report.sheets[2].rows[0][-3:]) == cells
+    assert tuple(cell.text for cell in report.tables[2].rows[0][-3:]) == cells
     assert any(line.startswith("~ too few") for line in report.legend) == ("~" in "".join(cells))
 
 
@@ -242,8 +242,8 @@ def test_an_aggregate_row_is_not_counted_again() -> None:
 
 
 def test_the_aggregate_stands_below_the_tools() -> None:
-    sheet = build_report(folder(tuple(reversed(TOOLS)))).sheets[2]
-    assert sheet.rows[-1][0].text == "all"
+    table = build_report(folder(tuple(reversed(TOOLS)))).tables[2]
+    assert table.rows[-1][0].text == "all"
 
 
 def test_one_machine_for_both_is_said_for_loopback_targets_only() -> None:
@@ -267,14 +267,14 @@ def test_the_stateless_era_has_clients_instead_of_sessions() -> None:
     turned_away = row("sessions", "opening", "200", 100, 40.0, failures={"timeout": 3})
     report = build_report(folder(COLD_START, (*LADDER, turned_away), target=target))
     assert report.verdict.text.startswith("Sustained all 100 clients")
-    assert "opening 200 clients: 3 timeouts (of 103)" in report.sheets[1].details
-    assert report.sheets[1].title == "Concurrent clients"
-    assert report.sheets[1].columns[0].header == "clients"
+    assert "opening 200 clients: 3 timeouts (of 103)" in report.tables[1].details
+    assert report.tables[1].title == "Concurrent clients"
+    assert report.tables[1].columns[0].header == "clients"
 
 
 def test_an_open_loop_mix_shows_what_was_offered_and_the_time_from_the_schedule() -> None:
     report = build_report(folder((row("tools", "tool", "all", 600, 31.0, offered=10.0),)))
-    assert [column.header for column in report.sheets[2].columns] == [
+    assert [column.header for column in report.tables[2].columns] == [
         *("tool", "offered/s", "ok/s", "ok", "failed"),
         *("call p50", "call p95", "call p99", "due p50", "due p95", "due p99"),
     ]
@@ -283,7 +283,7 @@ def test_an_open_loop_mix_shows_what_was_offered_and_the_time_from_the_schedule(
 def test_a_tool_without_a_rate_of_its_own_has_nothing_in_the_offered_column() -> None:
     tool = row("tools", "tool", "executeSQL", 360, 31.0)
     report = build_report(folder((tool, row("tools", "tool", "all", 600, 31.0, offered=10.0))))
-    assert [cells[1].text for cells in report.sheets[2].rows] == ["", "10.0"]
+    assert [cells[1].text for cells in report.tables[2].rows] == ["", "10.0"]
 
 
 @pytest.mark.parametrize(

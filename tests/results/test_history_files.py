@@ -12,18 +12,18 @@ from tests.compare.plain_runs import SQL, cell, compare_all, entry, put, remembe
 
 
 def test_no_folder_yet_is_an_empty_history(tmp_path: Path) -> None:
-    reading = read_local_history(tmp_path / "runs")
-    assert (reading.entries, reading.skipped) == ((), ())
+    history = read_local_history(tmp_path / "runs")
+    assert (history.entries, history.skipped) == ((), ())
 
 
 def test_runs_come_oldest_first_whatever_their_names(tmp_path: Path) -> None:
     put(tmp_path, entry(2, run_id="a"))
     put(tmp_path, entry(0, run_id="b"))
     put(tmp_path, entry(1, run_id="c"))
-    reading = read_local_history(tmp_path)
-    assert [run.run.run_id for run in reading.entries] == ["b", "c", "a"]
-    assert reading.entries[0].rows == entry(0).rows
-    assert reading.skipped == ()
+    history = read_local_history(tmp_path)
+    assert [run.run.run_id for run in history.entries] == ["b", "c", "a"]
+    assert history.entries[0].rows == entry(0).rows
+    assert history.skipped == ()
 
 
 def test_damaged_and_newer_folders_are_skipped_by_name_and_the_others_read(tmp_path: Path) -> None:
@@ -33,13 +33,13 @@ def test_damaged_and_newer_folders_are_skipped_by_name_and_the_others_read(tmp_p
     (tmp_path / "run-001" / "tools" / "rows.json").write_text('{"version": 1, "rows": [{}]}')
     (tmp_path / "run-002" / "judgement.json").write_text('{"version": 2}')
     (tmp_path / "empty").mkdir()
-    reading = read_local_history(tmp_path)
-    assert [run.run.run_id for run in reading.entries] == ["run-003", "run-004"]
-    assert [line.split(" is skipped: ")[0] for line in reading.skipped] == [
+    history = read_local_history(tmp_path)
+    assert [run.run.run_id for run in history.entries] == ["run-003", "run-004"]
+    assert [line.split(" is skipped: ")[0] for line in history.skipped] == [
         *("empty", "run-000", "run-001", "run-002")
     ]
-    assert "version 2, newer than 1" in reading.skipped[-1]
-    assert not any("\n" in line for line in reading.skipped)
+    assert "version 2, newer than 1" in history.skipped[-1]
+    assert not any("\n" in line for line in history.skipped)
 
 
 def test_what_was_confirmed_and_accepted_is_read_back(tmp_path: Path) -> None:

@@ -18,21 +18,21 @@ from loadtest.github.client import Github, GithubRefusal, open_github
 from loadtest.publish.tracking_issue.schemas import ARTIFACTS, Artifact
 from loadtest.results.run_folder import read_run_folder
 
-PERMISSION = "Actions: read"
+ARTIFACT_PERMISSION = "Actions: read"
 # Far more than any run folder has.
-MOST_PACKED = 64 * 2**20
+MOST_ARCHIVE_BYTES = 64 * 2**20
 DOWNLOAD_SECONDS = 300.0
-MOST_UNPACKED = 512 * 2**20
+MOST_FOLDER_BYTES = 512 * 2**20
 LONGEST_NAME = 255  # bytes, as most file systems allow
 MOST_MEMBERS = 1000
 
 _KEPT = "GitHub keeps it for 30 days"
 _REMEDIES = {
     301: "the repository was renamed: correct GITHUB_REPOSITORY",
-    403: f"GITHUB_TOKEN may not read it: it needs the permission '{PERMISSION}' (in a workflow "
-    "`permissions: actions: read`)",
+    403: f"GITHUB_TOKEN may not read it: it needs the permission '{ARTIFACT_PERMISSION}' (in a "
+    "workflow `permissions: actions: read`)",
     404: "there is no such workflow run, or GITHUB_TOKEN cannot see it: correct the run id or "
-    f"GITHUB_REPOSITORY, or give the token the permission '{PERMISSION}'",
+    f"GITHUB_REPOSITORY, or give the token the permission '{ARTIFACT_PERMISSION}'",
     410: f"it has expired: {_KEPT}",
 }
 
@@ -54,7 +54,7 @@ def fetch_run_artifact(
             "folder exists only where it was made"
         )
     name = f"loadtest-{run_id}"
-    github = open_github(settings.variables, f"artifact {name}", PERMISSION, pause)
+    github = open_github(settings.variables, f"artifact {name}", ARTIFACT_PERMISSION, pause)
     where = f"artifact {name} of {github.repository}"
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def _download(address: str, archive: Path) -> None:
 
     try:
         with (
-            open_client(DOWNLOAD_SECONDS, most_bytes=MOST_PACKED + 1) as http,
+            open_client(DOWNLOAD_SECONDS, most_bytes=MOST_ARCHIVE_BYTES + 1) as http,
             http.stream("GET", address) as answer,
             archive.open("wb") as file,
         ):
@@ -122,7 +122,7 @@ def _download(address: str, archive: Path) -> None:
                     is_outage=answer.status_code >= 500,
                 )
             for chunk in answer.iter_raw():
-                if file.tell() + len(chunk) > MOST_PACKED:
+                if file.tell() + len(chunk) > MOST_ARCHIVE_BYTES:
                     raise GithubRefusal("it is too large for a run: it was not unpacked")
                 file.write(chunk)
     except (httpx2.HTTPError, httpx2.InvalidURL) as failure:
@@ -152,7 +152,7 @@ def _unpack(archive: Path, folder: Path, where: str) -> None:
 
 def _check_members(members: Sequence[ZipInfo], where: str) -> None:
     size = sum(member.file_size for member in members)
-    if len(members) > MOST_MEMBERS or size > MOST_UNPACKED:
+    if len(members) > MOST_MEMBERS or size > MOST_FOLDER_BYTES:
         raise ReportError(f"{where} is too large for a run: it was not unpacked")
     for member in members:
         # As Windows reads it, a name leads astray by both kinds of slash, and by a drive.

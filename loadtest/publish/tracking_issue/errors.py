@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from loadtest.errors import ReportError
 from loadtest.github.client import Github, GithubRefusal
 
-PERMISSION = "Issues: read and write"
+ISSUE_PERMISSION = "Issues: read and write"
 
 _MAY_NOT = (
-    f"GITHUB_TOKEN may not do this: it needs the permission '{PERMISSION}' (in a workflow "
+    f"GITHUB_TOKEN may not do this: it needs the permission '{ISSUE_PERMISSION}' (in a workflow "
     "`permissions: issues: write`)"
 )
 _OTHER = "name another issue in LOADTEST_TRACKING_ISSUE, or remove it to find or open one"
@@ -17,14 +17,14 @@ _OF_ISSUE = {
     301: f"it was transferred to another repository (its address redirects there): {_OTHER}",
     403: _MAY_NOT,
     404: "there is no such issue, or GITHUB_TOKEN cannot see it: correct LOADTEST_TRACKING_ISSUE "
-    f"or GITHUB_REPOSITORY, or give the token the permission '{PERMISSION}'",
+    f"or GITHUB_REPOSITORY, or give the token the permission '{ISSUE_PERMISSION}'",
     410: f"it was deleted: {_OTHER}",
 }
 _OF_REPOSITORY = {
     301: "the repository was renamed: correct GITHUB_REPOSITORY",
     403: _MAY_NOT,
     404: "GITHUB_REPOSITORY does not exist, or GITHUB_TOKEN cannot see it or its issues: it needs "
-    f"the permission '{PERMISSION}'",
+    f"the permission '{ISSUE_PERMISSION}'",
     410: "issues are disabled in this repository: enable them in its settings, or name "
     "another repository in GITHUB_REPOSITORY",
 }

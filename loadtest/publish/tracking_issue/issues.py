@@ -13,8 +13,8 @@ from loadtest.publish.tracking_issue.schemas import (
     LABEL,
     USER,
     Comment,
+    GithubUser,
     Issue,
-    User,
 )
 from loadtest.publish.tracking_issue.texts import find_link
 
@@ -29,7 +29,7 @@ ALMOST_FULL = 2000
 
 
 @dataclass(frozen=True)
-class Shelf:
+class TrackingIssue:
     """An issue with its newest comments, oldest first; `whole` when these are all."""
 
     issue: Issue
@@ -37,24 +37,24 @@ class Shelf:
     whole: bool
 
 
-class Library:
+class IssueReader:
     """Reads tracking issues; what it has read once it remembers."""
 
     def __init__(self, github: Github, number: int | None, environment: str) -> None:
         self._github = github
         self._number = number
         self._environment = environment
-        self._own: User | None = None
+        self._own: GithubUser | None = None
         self._asked = False
 
-    def find_newest(self) -> Shelf | None:
+    def find_newest(self) -> TrackingIssue | None:
         """Return the issue that the history goes on in; None where none was opened yet."""
         issue = self._fetch(self._number) if self._number else self.find_labelled()
         while issue is not None:
-            shelf = self.read_newest(issue)
-            successor = self._find_successor(shelf)
+            tracked = self.read_newest(issue)
+            successor = self._find_successor(tracked)
             if successor is None:
-                return shelf
+                return tracked
             issue = successor
         return None
 
@@ -77,11 +77,11 @@ class Library:
                 return issue
         return None
 
-    def refresh(self, issue: Issue) -> Shelf:
+    def refresh(self, issue: Issue) -> TrackingIssue:
         """Read an issue and its newest comments again."""
         return self.read_newest(self._fetch(issue.number))
 
-    def read_newest(self, issue: Issue) -> Shelf:
+    def read_newest(self, issue: Issue) -> TrackingIssue:
         """Read the newest comments of an issue: one page, unless it has too few reports."""
         size, page = plan_page(issue.comments)
         last = max(page - MOST_PAGES, 0)
@@ -89,7 +89,7 @@ class Library:
         while page > last and not self.is_enough(comments):
             comments = (*self._list(issue, size, page), *comments)
             page -= 1
-        return Shelf(issue, comments, whole=page == 0)
+        return TrackingIssue(issue, comments, whole=page == 0)
 
     def is_enough(self, comments: Iterable[Comment]) -> bool:
         """Return whether these hold enough reports to compare with, others' apart."""
@@ -105,24 +105,24 @@ class Library:
             return False
         return entry is not None and entry.run.environment == self._environment
 
-    def read_whole(self, shelf: Shelf) -> Shelf:
+    def read_whole(self, tracked: TrackingIssue) -> TrackingIssue:
         """Read all comments of an issue."""
-        if shelf.whole:
-            return shelf
+        if tracked.whole:
+            return tracked
         comments: list[Comment] = []
         for page in range(1, FULL // PAGE + 1):
-            comments += (found := self._list(shelf.issue, PAGE, page))
+            comments += (found := self._list(tracked.issue, PAGE, page))
             if len(found) < PAGE:
                 break
-        return replace(shelf, comments=tuple(comments), whole=True)
+        return replace(tracked, comments=tuple(comments), whole=True)
 
-    def read_predecessors(self, shelf: Shelf) -> Iterator[Shelf]:
+    def read_predecessors(self, tracked: TrackingIssue) -> Iterator[TrackingIssue]:
         """Yield the newest comments of the issue before, of the one before that, and so on."""
-        while (number := self._find_predecessor(shelf.issue)) is not None:
-            shelf = self.read_newest(self._fetch(number))
-            yield shelf
+        while (number := self._find_predecessor(tracked.issue)) is not None:
+            tracked = self.read_newest(self._fetch(number))
+            yield tracked
 
-    def is_ours(self, user: User | None) -> bool:
+    def is_ours(self, user: GithubUser | None) -> bool:
         """Return whether this is the Actions bot or the token's own account.
 
         The token of a workflow run may not ask who it is: its own account is the bot.
@@ -137,7 +137,7 @@ class Library:
             self._asked = True
         return self._own is not None and user.id == self._own.id
 
-    def _ask_own(self) -> User | None:
+    def _ask_own(self) -> GithubUser | None:
         try:
             return self._github.fetch(USER, "users.get_authenticated")
         except GithubRefusal as refusal:
@@ -164,12 +164,12 @@ class Library:
                 page=page,
             )
 
-    def _find_successor(self, shelf: Shelf) -> Issue | None:
-        for comment in reversed(shelf.comments):
+    def _find_successor(self, tracked: TrackingIssue) -> Issue | None:
+        for comment in reversed(tracked.comments):
             number = find_link("successor", comment.body)
-            if number is not None and number > shelf.issue.number and self.is_ours(comment.user):
+            if number is not None and number > tracked.issue.number and self.is_ours(comment.user):
                 return self._fetch(number)
-        return self.find_labelled(shelf.issue) if shelf.issue.comments >= ALMOST_FULL else None
+        return self.find_labelled(tracked.issue) if tracked.issue.comments >= ALMOST_FULL else None
 
     def _find_predecessor(self, issue: Issue) -> int | None:
         number = find_link("predecessor", issue.body)

@@ -9,8 +9,8 @@ LABEL = "load-test-history"
 
 
 @dataclass(frozen=True)
-class User:
-    """Who wrote something; `type` is User, Bot or Organization."""
+class GithubUser:
+    """Who wrote something; `type` is GithubUser, Bot or Organization."""
 
     id: int
     login: str
@@ -32,7 +32,7 @@ class Issue:
     html_url: str
     comments: int
     created_at: str
-    user: User | None
+    user: GithubUser | None
     labels: tuple[Label, ...]
     body: str | None = None
     pull_request: Any = None
@@ -50,7 +50,7 @@ class Comment:
     id: int
     html_url: str
     created_at: str
-    user: User | None
+    user: GithubUser | None
     body: str
 
 
@@ -70,7 +70,7 @@ class Artifacts:
 
 
 @dataclass(frozen=True)
-class Posted:
+class PostedComment:
     """Where a run's comment is, on which issue, and whether it is a new one."""
 
     url: str
@@ -78,7 +78,7 @@ class Posted:
     issue: int
 
 
-USER = TypeAdapter(User)
+USER = TypeAdapter(GithubUser)
 LABEL_MADE = TypeAdapter(Label)
 LABELS = TypeAdapter(tuple[Label, ...])
 ISSUE = TypeAdapter(Issue)

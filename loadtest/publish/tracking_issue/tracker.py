@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError
 from loadtest.github.client import Github, GithubRefusal, open_github
-from loadtest.publish.tracking_issue.errors import PERMISSION, explain_refusals
-from loadtest.publish.tracking_issue.issues import ALMOST_FULL, FULL, Library, Shelf
+from loadtest.publish.tracking_issue.errors import ISSUE_PERMISSION, explain_refusals
+from loadtest.publish.tracking_issue.issues import ALMOST_FULL, FULL, IssueReader, TrackingIssue
 from loadtest.publish.tracking_issue.payload import (
     PayloadError,
     decode_entry,
@@ -28,7 +28,7 @@ from loadtest.publish.tracking_issue.schemas import (
     LABELS,
     Comment,
     Issue,
-    Posted,
+    PostedComment,
 )
 from loadtest.publish.tracking_issue.texts import (
     COLOURS,
@@ -37,7 +37,7 @@ from loadtest.publish.tracking_issue.texts import (
     build_successor_comment,
     find_link,
 )
-from loadtest.results.history import Entry, Reading
+from loadtest.results.history import Entry, History
 from loadtest.results.run import Run
 
 # GitHub takes 65,536.
@@ -57,30 +57,30 @@ class Tracker:
     def __init__(self, github: Github, number: int | None, environment: str) -> None:
         self.repository_url = github.repository_url
         self._github = github
-        self._library = Library(github, number, environment)
-        self._shelves: list[Shelf] | None = None
+        self._reader = IssueReader(github, number, environment)
+        self._issues: list[TrackingIssue] | None = None
         self._wrote = False
 
     def find_address(self) -> str | None:
         """Return where the next report goes; None while there is no such issue yet."""
-        shelves = self._open_shelves()
-        return shelves[0].issue.html_url if shelves else None
+        issues = self._open_issues()
+        return issues[0].issue.html_url if issues else None
 
-    def read_recent(self) -> Reading:
+    def read_recent(self) -> History:
         """Read the newest reports: 40 of the environment, where there are as many not far back."""
-        return self._read(self._open_shelves())
+        return self._read(self._open_issues())
 
-    def read_all(self) -> Reading:
+    def read_all(self) -> History:
         """Read the whole history, across all issues that it lies on."""
-        shelves = self._open_shelves()
-        self._read_rest(shelves)
-        return self._read(shelves)
+        issues = self._open_issues()
+        self._read_rest(issues)
+        return self._read(issues)
 
     def count_room(self, entry: Entry) -> int:
         """Return how many characters the text of a run's comment may have."""
         return MOST_CHARS - len(_pack(entry))
 
-    def post(self, entry: Entry, text: str) -> Posted:
+    def post(self, entry: Entry, text: str) -> PostedComment:
         """Write the comment of a run, or write it anew; there is never a second one."""
         body = text.rstrip() + _pack(entry)
         if len(body) > MOST_CHARS:
@@ -91,46 +91,46 @@ class Tracker:
         found = self._find_comment(entry.run)
         if found is not None:
             return self._edit(*found, body)
-        shelves = self._open_shelves()
-        issue = self._ensure_issue(shelves)
+        issues = self._open_issues()
+        issue = self._ensure_issue(issues)
         comment = self._comment(
             issue, body, lambda each: find_run_id(each.body) == entry.run.run_id
         )
         _check_stored(comment, body)
         issue = replace(issue, comments=issue.comments + 1)
-        comments = (*shelves[0].comments, comment)
-        shelves[0] = replace(shelves[0], issue=issue, comments=comments)
-        return Posted(comment.html_url, True, issue.number)
+        comments = (*issues[0].comments, comment)
+        issues[0] = replace(issues[0], issue=issue, comments=comments)
+        return PostedComment(comment.html_url, True, issue.number)
 
     def mark(self, *, regressed: bool, failed: bool) -> None:
         """Put the labels `regressed` and `failed` on the tracking issue, or take them off."""
-        shelves = self._open_shelves()
-        if not shelves:
+        issues = self._open_issues()
+        if not issues:
             return
-        issue = shelves[0].issue
+        issue = issues[0].issue
         for name, wanted in (("regressed", regressed), ("failed", failed)):
             issue = self._put_on(issue, name) if wanted else self._take_off(issue, name)
-        shelves[0] = replace(shelves[0], issue=issue)
+        issues[0] = replace(issues[0], issue=issue)
 
-    def _open_shelves(self) -> list[Shelf]:
+    def _open_issues(self) -> list[TrackingIssue]:
         """Read the newest comments, of the issue before as well where they hold too few reports."""
-        if self._shelves is None:
-            newest = self._library.find_newest()
-            self._shelves = [newest] if newest else []
-            if newest and newest.whole and not self._library.is_enough(newest.comments):
-                before = next(self._library.read_predecessors(newest), None)
-                self._shelves += [before] if before else []
-        return self._shelves
+        if self._issues is None:
+            newest = self._reader.find_newest()
+            self._issues = [newest] if newest else []
+            if newest and newest.whole and not self._reader.is_enough(newest.comments):
+                before = next(self._reader.read_predecessors(newest), None)
+                self._issues += [before] if before else []
+        return self._issues
 
-    def _read_rest(self, shelves: list[Shelf]) -> None:
-        shelves[:] = [self._library.read_whole(shelf) for shelf in shelves]
-        for before in self._library.read_predecessors(shelves[-1]) if shelves else ():
-            shelves.append(self._library.read_whole(before))
+    def _read_rest(self, issues: list[TrackingIssue]) -> None:
+        issues[:] = [self._reader.read_whole(tracked) for tracked in issues]
+        for before in self._reader.read_predecessors(issues[-1]) if issues else ():
+            issues.append(self._reader.read_whole(before))
 
-    def _read(self, shelves: list[Shelf]) -> Reading:
+    def _read(self, issues: list[TrackingIssue]) -> History:
         entries: dict[str, Entry] = {}
         skipped = []
-        for comment in (each for shelf in reversed(shelves) for each in shelf.comments):
+        for comment in (each for tracked in reversed(issues) for each in tracked.comments):
             if not holds_payload(comment.body):
                 continue
             try:
@@ -140,10 +140,10 @@ class Tracker:
             else:
                 entries[entry.run.run_id] = entry
         newest_last = sorted(entries.values(), key=lambda entry: entry.run.started)
-        return Reading(tuple(newest_last), tuple(skipped))
+        return History(tuple(newest_last), tuple(skipped))
 
     def _decode(self, comment: Comment) -> Entry:
-        if not self._library.is_ours(comment.user):
+        if not self._reader.is_ours(comment.user):
             author = comment.user.login if comment.user else "a deleted account"
             raise PayloadError(
                 f"it is by {author}; only comments by the Actions bot and by this token's account "
@@ -153,33 +153,35 @@ class Tracker:
         assert entry is not None
         return entry
 
-    def _find_comment(self, run: Run) -> tuple[Shelf, Comment] | None:
+    def _find_comment(self, run: Run) -> tuple[TrackingIssue, Comment] | None:
         """Look for a run's comment; as far back as it may lie, since that is seldom far."""
-        shelves = self._open_shelves()
-        found = self._find_on(shelves, run)
-        if found is None and shelves:
-            read = shelves[-1].comments
+        issues = self._open_issues()
+        found = self._find_on(issues, run)
+        if found is None and issues:
+            read = issues[-1].comments
             if not read or run.started < read[0].created_at:
-                self._read_rest(shelves)
-                found = self._find_on(shelves, run)
+                self._read_rest(issues)
+                found = self._find_on(issues, run)
         return found
 
-    def _find_on(self, shelves: list[Shelf], run: Run) -> tuple[Shelf, Comment] | None:
-        for shelf in shelves:
-            for comment in reversed(shelf.comments):
-                if find_run_id(comment.body) == run.run_id and self._library.is_ours(comment.user):
-                    return shelf, comment
+    def _find_on(
+        self, issues: list[TrackingIssue], run: Run
+    ) -> tuple[TrackingIssue, Comment] | None:
+        for tracked in issues:
+            for comment in reversed(tracked.comments):
+                if find_run_id(comment.body) == run.run_id and self._reader.is_ours(comment.user):
+                    return tracked, comment
         return None
 
-    def _ensure_issue(self, shelves: list[Shelf]) -> Issue:
+    def _ensure_issue(self, issues: list[TrackingIssue]) -> Issue:
         """Return the issue to write on: the newest one, else one that is opened now."""
-        if shelves and shelves[0].issue.comments < ALMOST_FULL:
-            return shelves[0].issue
-        before = shelves[0].issue if shelves else None
+        if issues and issues[0].issue.comments < ALMOST_FULL:
+            return issues[0].issue
+        before = issues[0].issue if issues else None
         issue = self._open_issue(before)
         if before is not None:
             self._lead_on(before, issue)
-        shelves.insert(0, Shelf(issue, (), whole=True))
+        issues.insert(0, TrackingIssue(issue, (), whole=True))
         return issue
 
     def _open_issue(self, before: Issue | None) -> Issue:
@@ -188,7 +190,7 @@ class Tracker:
             issue = self._write(
                 ISSUE,
                 "issues.create",
-                find_done=lambda: self._library.find_labelled(before),
+                find_done=lambda: self._reader.find_labelled(before),
                 title=TITLE,
                 body=build_body(before.number if before else None),
                 labels=[LABEL],
@@ -215,9 +217,9 @@ class Tracker:
         """Write a comment once; `is_it` knows it again where GitHub's answer was lost."""
 
         def find_done() -> Comment | None:
-            comments = self._library.refresh(issue).comments
+            comments = self._reader.refresh(issue).comments
             ours = (each for each in reversed(comments) if is_it(each))
-            return next((each for each in ours if self._library.is_ours(each.user)), None)
+            return next((each for each in ours if self._reader.is_ours(each.user)), None)
 
         with explain_refusals(self._github, issue.number):
             return self._write(
@@ -228,15 +230,15 @@ class Tracker:
                 body=body,
             )
 
-    def _edit(self, shelf: Shelf, comment: Comment, body: str) -> Posted:
-        with explain_refusals(self._github, shelf.issue.number):
+    def _edit(self, tracked: TrackingIssue, comment: Comment, body: str) -> PostedComment:
+        with explain_refusals(self._github, tracked.issue.number):
             edited = self._write(COMMENT, "issues.update_comment", comment_id=comment.id, body=body)
         _check_stored(edited, body)
-        shelves = self._open_shelves()
-        place = shelves.index(shelf)
-        comments = tuple(edited if each.id == edited.id else each for each in shelf.comments)
-        shelves[place] = replace(shelf, comments=comments)
-        return Posted(edited.html_url, False, shelf.issue.number)
+        issues = self._open_issues()
+        place = issues.index(tracked)
+        comments = tuple(edited if each.id == edited.id else each for each in tracked.comments)
+        issues[place] = replace(tracked, comments=comments)
+        return PostedComment(edited.html_url, False, tracked.issue.number)
 
     def _put_on(self, issue: Issue, name: str) -> Issue:
         if name in issue.label_names:
@@ -299,7 +301,9 @@ def open_tracker(settings: Settings, pause: Callable[[float], None] = time.sleep
     faults = (
         ["LOADTEST_TRACKING_ISSUE is not the number of an issue"] if text and not number else []
     )
-    github = open_github(settings.variables, "tracking issue", PERMISSION, pause, faults=faults)
+    github = open_github(
+        settings.variables, "tracking issue", ISSUE_PERMISSION, pause, faults=faults
+    )
     return Tracker(github, int(number[1]) if number else None, settings.environment_name)
 
 

@@ -21,11 +21,11 @@ _EVIDENCE: Mapping[Evidence | None, str] = {
     None: "outside the usual spread",
 }
 MOST_NAMED = 3
-MOST_TOLD = 10
+MOST_DETAILED = 10
 
 
 @dataclass(frozen=True)
-class Remark:
+class ReportLine:
     """Something said of an earlier run; `url` is where that one was reported.
 
     `status` is that of the figure which it is about.
@@ -38,14 +38,14 @@ class Remark:
 
 def describe_baselines(
     folder: RunFolder, comparison: Comparison
-) -> tuple[Remark, dict[str, Remark]]:
+) -> tuple[ReportLine, dict[str, ReportLine]]:
     """Return what most scenarios are compared with, if any, and what is said of the others."""
-    remarks = {each.scenario: _describe(folder.run, each) for each in comparison.baselines}
-    if not remarks:
-        return Remark(FIRST_RUN), {}
-    compared = [remarks[each.scenario] for each in comparison.baselines if each.previous]
-    usual = Counter(compared or remarks.values()).most_common(1)[0][0]
-    return usual, {name: remark for name, remark in remarks.items() if remark != usual}
+    lines = {each.scenario: _describe(folder.run, each) for each in comparison.baselines}
+    if not lines:
+        return ReportLine(FIRST_RUN), {}
+    compared = [lines[each.scenario] for each in comparison.baselines if each.previous]
+    usual = Counter(compared or lines.values()).most_common(1)[0][0]
+    return usual, {name: line for name, line in lines.items() if line != usual}
 
 
 def list_gone(folder: RunFolder, comparison: Comparison, scenario: str) -> tuple[str, ...]:
@@ -61,14 +61,14 @@ def list_gone(folder: RunFolder, comparison: Comparison, scenario: str) -> tuple
     )
 
 
-def _describe(run: Run, baseline: Baseline) -> Remark:
+def _describe(run: Run, baseline: Baseline) -> ReportLine:
     if baseline.previous is not None:
         text = f"Compared with {_name_run(baseline.previous)}."
         server = describe_server(baseline.previous.run, run)
-        return Remark(f"{text} {server}".strip(), baseline.previous.url)
+        return ReportLine(f"{text} {server}".strip(), baseline.previous.url)
     if baseline.reason == "first run":
-        return Remark(FIRST_RUN)
-    return Remark(f"Not comparable: {clean(baseline.reason or 'no reason given')}.")
+        return ReportLine(FIRST_RUN)
+    return ReportLine(f"Not comparable: {clean(baseline.reason or 'no reason given')}.")
 
 
 def describe_server(before: Run, after: Run) -> str:
@@ -133,31 +133,33 @@ def _count(folder: RunFolder, cells: Sequence[Cell], what: str) -> Iterator[str]
         yield f"{len(cells)} {what}: {names}{more}."
 
 
-def describe_news(folder: RunFolder, comparison: Comparison) -> Iterator[Remark]:
+def describe_regressed_figures(folder: RunFolder, comparison: Comparison) -> Iterator[ReportLine]:
     """Yield the worst regressions, with the figures around them: what is confirmed comes first."""
     regressed = rank_cells(comparison, *REGRESSED)
-    for cell, change in regressed[:MOST_TOLD]:
+    for cell, change in regressed[:MOST_DETAILED]:
         yield _describe_regression(folder, cell, change)
-    if len(regressed) > MOST_TOLD:
-        yield Remark(f"{len(regressed) - MOST_TOLD} more regressions are marked in the tables.")
+    if len(regressed) > MOST_DETAILED:
+        yield ReportLine(
+            f"{len(regressed) - MOST_DETAILED} more regressions are marked in the tables."
+        )
 
 
-def _describe_regression(folder: RunFolder, cell: Cell, change: Change) -> Remark:
+def _describe_regression(folder: RunFolder, cell: Cell, change: Change) -> ReportLine:
     """Say what a figure is and was, since which run, and what shows it."""
-    finding, figure = change.finding, cell.figure
+    regression, figure = change.regression, cell.figure
     now, before = (format_figure(figure, each) for each in (change.value, change.before or 0.0))
     moved = f"{name_cell(folder, cell)}: {now} ({format_change(figure, change)})"
-    since = finding.since if finding else None
+    since = regression.since if regression else None
     run = f" since {_name_run(since)}" if since else ""
-    if finding and finding.evidence == "drift":
-        moved += f", at about {format_figure(figure, finding.after)}{run}; before that, {before}"
+    if regression and regression.evidence == "drift":
+        moved += f", at about {format_figure(figure, regression.after)}{run}; before that, {before}"
     else:
         moved += f", usually {before}{f',{run}' if run else ''}"
-    shown = _EVIDENCE[finding.evidence if finding else None]
+    shown = _EVIDENCE[regression.evidence if regression else None]
     label = "suspected" if change.status == "suspected" else "confirmed"
     after = "; accepted" if change.status == "accepted" else ""
     text = f"{moved}. {label.capitalize()}: {shown}{after}."
-    return Remark(text, since.url if since else None, change.status)
+    return ReportLine(text, since.url if since else None, change.status)
 
 
 def _name_run(entry: Entry) -> str:

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 
 from loadtest.compare.comparison import Comparison
 from loadtest.report.content.changes import (
-    Remark,
+    ReportLine,
     describe_baselines,
-    describe_news,
+    describe_regressed_figures,
     list_gone,
     rank_cells,
 )
 from loadtest.report.content.facts import build_caveats, build_facts
 from loadtest.report.content.formatting import NO_DATA
-from loadtest.report.content.tables import Sheet, build_legend, build_sheet
+from loadtest.report.content.tables import ReportTable, build_legend, build_table
 from loadtest.report.content.trend import Trend, build_trend
 from loadtest.report.content.verdict import Verdict, build_verdict
 from loadtest.report.content.wording import clean, flatten
@@ -27,7 +27,7 @@ from loadtest.results.run_folder import RunFolder
 class Report:
     """Everything a rendering shows; plain text, not yet escaped for any medium.
 
-    Only a run that was compared has `compared_with`, `news` (regressions) and `accept_command`.
+    Only a run that was compared has `compared_with`, `regressions` and `accept_command`.
     """
 
     run_id: str
@@ -35,16 +35,16 @@ class Report:
     facts: tuple[tuple[str, str], ...]
     knobs: str
     caveats: tuple[str, ...]
-    sheets: tuple[Sheet, ...]
+    tables: tuple[ReportTable, ...]
     legend: tuple[str, ...]
-    compared_with: Remark | None = None
-    news: tuple[Remark, ...] = ()
+    compared_with: ReportLine | None = None
+    regressions: tuple[ReportLine, ...] = ()
     accept_command: str = ""
     trend: Trend | None = None
 
     def is_compared(self) -> bool:
         """Return whether any cell says how it changed."""
-        return any(cell.change for sheet in self.sheets for row in sheet.rows for cell in row)
+        return any(cell.change for table in self.tables for row in table.rows for cell in row)
 
 
 def build_report(
@@ -62,16 +62,16 @@ def build_report(
     run = folder.run
     known = comparison or Comparison()
     compared_with, others = describe_baselines(folder, known)
-    sheets = []
+    tables = []
     for scenario in SCENARIOS:
-        sheet = build_sheet(folder, scenario, known.changes, brief=brief)
+        table = build_table(folder, scenario, known.changes, brief=brief)
         gone = ", ".join(list_gone(folder, known, scenario))
         lost = f"No longer measured: {gone}." if gone else None
-        sheets.append(
+        tables.append(
             replace(
-                sheet,
-                remark=" ".join(filter(None, (sheet.remark, lost))) or None,
-                compared_with=others.get(scenario) if sheet.rows else None,
+                table,
+                note=" ".join(filter(None, (table.note, lost))) or None,
+                compared_with=others.get(scenario) if table.rows else None,
             )
         )
     run_id = clean(run.run_id)
@@ -82,10 +82,10 @@ def build_report(
         facts=tuple((name, clean(value)) for name, value in build_facts(folder)),
         knobs=clean(", ".join(flatten(run.knobs)) or NO_DATA),
         caveats=tuple(build_caveats(folder)),
-        sheets=tuple(sheets),
-        legend=tuple(build_legend(folder, sheets)),
+        tables=tuple(tables),
+        legend=tuple(build_legend(folder, tables)),
         compared_with=None if comparison is None else compared_with,
-        news=tuple(describe_news(folder, known)),
+        regressions=tuple(describe_regressed_figures(folder, known)),
         accept_command=command if rank_cells(known, "confirmed") else "",
         trend=build_trend(folder, known, earlier),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from loadtest.compare.comparison import Change, Status
 from loadtest.compare.knee import MIN_SAMPLES, count_refused, pick_stages
-from loadtest.report.content.changes import Remark
+from loadtest.report.content.changes import ReportLine
 from loadtest.report.content.formatting import (
     NO_DATA,
     PERCENTILES,
@@ -51,8 +51,8 @@ class TableCell:
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """One scenario as a table: `remark` says how it went, `details` name failures by reason.
+class ReportTable:
+    """One scenario as a table: `note` says how it went, `details` name failures by reason.
 
     `compared_with` says what it is compared with, where that is not what the report says of all.
     """
@@ -60,14 +60,14 @@ class Sheet:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[TableCell, ...], ...]
-    remark: str | None = None
-    compared_with: Remark | None = None
+    note: str | None = None
+    compared_with: ReportLine | None = None
     details: tuple[str, ...] = ()
 
 
-def build_sheet(
+def build_table(
     folder: RunFolder, scenario: str, changes: Mapping[Cell, Change], *, brief: bool = False
-) -> Sheet:
+) -> ReportTable:
     """Build the table of one scenario; in brief it has the judged figures alone."""
     rows = [row for row in folder.rows if row.scenario == scenario and row.kind != "opening"]
     others = sorted((row for row in rows if row.kind != "stage"), key=is_aggregate)
@@ -81,14 +81,14 @@ def build_sheet(
     headers = tuple((_list_brief if brief else _list_full)(scenario, rows))
     columns = (Column(header, header.replace(" ", "\n").replace("/", "\n/")) for header in headers)
     cells = (_build_cells(row, changes, brief=brief) for row in rows)
-    return Sheet(
+    return ReportTable(
         title,
         (Column(first, first, numeric=scenario == "sessions"), *columns),
         tuple(
             (TableCell(clean(row.name)), *(found[header] for header in headers))
             for row, found in zip(rows, cells, strict=True)
         ),
-        remark=_describe_outcome(folder, result, has_rows=bool(rows)),
+        note=_describe_outcome(folder, result, has_rows=bool(rows)),
         details=tuple(_describe_details(folder, scenario, rows, openings)),
     )
 
@@ -175,10 +175,10 @@ def _describe_details(
             yield f"opening {what}: {reasons} (of {format_count(row.count)})"
 
 
-def build_legend(folder: RunFolder, sheets: Sequence[Sheet]) -> Iterator[str]:
+def build_legend(folder: RunFolder, tables: Sequence[ReportTable]) -> Iterator[str]:
     """Yield the lines that explain the columns in use; marks are explained by each medium."""
-    headers = {column.header for sheet in sheets for column in sheet.columns if sheet.rows}
-    cells = [cell for sheet in sheets for row in sheet.rows for cell in row]
+    headers = {column.header for table in tables for column in table.columns if table.rows}
+    cells = [cell for table in tables for row in table.rows for cell in row]
     how = ". call: counted from sending"
     if "p50" in headers:
         how = f", counted from {_describe_start(folder)}"

@@ -13,7 +13,7 @@ from loadtest.results.history import Cell, Entry
 from loadtest.results.run_folder import RunFolder
 
 MOST_RUNS = 12
-_UNITS = {"rate": "calls/s", "failed": "%"}
+UNITS = {"rate": "calls/s", "failed": "%"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def build_trend(
     factor = 100 if cell.figure == "failed" else 1
     return Trend(
         title=name_cell(folder, cell),
-        unit=_UNITS.get(cell.figure, "ms"),
+        unit=UNITS.get(cell.figure, "ms"),
         points=tuple((day, value * factor) for day, value in found),
     )
 
@@ -51,6 +51,6 @@ def build_trend(
 def pick_leading(folder: RunFolder) -> Cell:
     """Return the p95 that speaks for the run: of the knee, else of all tools together."""
     knee = find_knee(folder.run, folder.rows)
-    if knee is not None and knee.holds is not None:
-        return Cell("sessions", "stage", knee.holds.name, "p95")
+    if knee is not None and knee.sustained is not None:
+        return Cell("sessions", "stage", knee.sustained.name, "p95")
     return Cell("tools", "tool", "all", "p95")

@@ -81,7 +81,7 @@ def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Ve
     if any(result.name == "sessions" for result in folder.run.scenarios):
         holding, sentence = _describe_knee(folder, knee, comparison)
         (good if holding else warnings).append(sentence)
-    watched = warnings if _is_telling(knee, comparison) else good
+    watched = warnings if _is_worse_overall(knee, comparison) else good
     watched += describe_regressions(folder, comparison, "suspected")
     watched += describe_worse(folder, comparison)
     good += describe_regressions(folder, comparison, "accepted")
@@ -91,11 +91,11 @@ def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Ve
     return Verdict(level, clean(" ".join([*bad, *warnings, *good])))
 
 
-def _is_telling(knee: Knee | None, comparison: Comparison) -> bool:
+def _is_worse_overall(knee: Knee | None, comparison: Comparison) -> bool:
     """Return whether the run as a whole is worse, and not just one of its many figures."""
     rows = [("tools", "tool", "all")]
-    if knee is not None and knee.holds is not None:
-        rows.append((knee.holds.scenario, knee.holds.kind, knee.holds.name))
+    if knee is not None and knee.sustained is not None:
+        rows.append((knee.sustained.scenario, knee.sustained.kind, knee.sustained.name))
     changes = (comparison.changes.get(Cell(*row, figure)) for row in rows for figure in FIGURES)
     return any(change and change.status in {"worse", "suspected"} for change in changes)
 
@@ -193,17 +193,17 @@ def _describe_knee(
     """Return whether something good is said, and the sentences that say it."""
     if knee is None:
         return False, "No stage of concurrent sessions was measured."
-    held = int(knee.holds.name) if knee.holds else 0
+    held = int(knee.sustained.name) if knee.sustained else 0
     below = [fault for fault in knee.breaks if int(fault.stage.name) < held]
     above = [fault for fault in knee.breaks if int(fault.stage.name) > held]
     sentences = []
-    if knee.holds is None:
+    if knee.sustained is None:
         sentences.append("No stage was sustained.")
     else:
-        rate = f"{format_rate(knee.holds.ok_rate)} calls/s"
-        cell = Cell(knee.holds.scenario, knee.holds.kind, knee.holds.name, "p95")
+        rate = f"{format_rate(knee.sustained.ok_rate)} calls/s"
+        cell = Cell(knee.sustained.scenario, knee.sustained.kind, knee.sustained.name, "p95")
         change = format_change("p95", comparison.changes.get(cell))
-        figures = ", ".join(filter(None, (rate, _p95(knee.holds), change)))
+        figures = ", ".join(filter(None, (rate, _p95(knee.sustained), change)))
         is_top = not above and not below
         is_whole = any(
             result.name == "sessions" and result.outcome in {"ok", "thresholds crossed"}
@@ -213,9 +213,9 @@ def _describe_knee(
         most = f", the most that was {'tested' if is_whole else 'measured'}" if is_top else ""
         sentences.append(f"Sustained {every}{name_units(folder, held)} ({figures}){most}.")
     sentences += [_describe_break(folder, fault) for fault in (*below, *above[:1])]
-    if knee.unjudged and knee.holds is not None:
+    if knee.unjudged and knee.sustained is not None:
         sentences.append("Too few calls to say whether latency grows with sessions.")
-    return knee.holds is not None and not below, " ".join(sentences)
+    return knee.sustained is not None and not below, " ".join(sentences)
 
 
 def _describe_break(folder: RunFolder, fault: Break) -> str:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from loadtest.report.content.formatting import format_count, format_share
-from loadtest.report.content.tables import Column, Sheet, TableCell
+from loadtest.report.content.tables import Column, ReportTable, TableCell
 from loadtest.report.content.wording import TITLES, format_reasons, name_row
 from loadtest.report.html.vega import Axis, Chart, draw, find_ticks, layer, shorten
 from loadtest.results.history import is_aggregate
@@ -14,7 +14,7 @@ from loadtest.results.run_folder import RunFolder
 BAR_HEIGHT = 34
 MARGIN = 8
 MOST_REASONS = 8
-MOST_NAME = 46
+MOST_REASON_NAME = 46
 
 
 def build_failures(folder: RunFolder) -> Chart | None:
@@ -34,7 +34,7 @@ def build_failures(folder: RunFolder) -> Chart | None:
         for (_, count), y in zip(shown, places, strict=True)
     ]
     labels = [
-        {"x": 0, "y": y + 7, "label": shorten(format_reasons({reason: count}), MOST_NAME)}
+        {"x": 0, "y": y + 7, "label": shorten(format_reasons({reason: count}), MOST_REASON_NAME)}
         for (reason, count), y in zip(shown, places, strict=True)
     ]
     picture = draw(
@@ -67,7 +67,7 @@ def _list_failures(folder: RunFolder) -> Iterator[tuple[Row, str, int]]:
                 yield row, reason, count
 
 
-def _build_data(folder: RunFolder, found: list[tuple[Row, str, int]]) -> Sheet:
+def _build_data(folder: RunFolder, found: list[tuple[Row, str, int]]) -> ReportTable:
     texts = ("scenario", "where", "reason", "share")
     columns = tuple(Column(text, text, numeric=text == "share") for text in texts)
     rows = []
@@ -76,4 +76,4 @@ def _build_data(folder: RunFolder, found: list[tuple[Row, str, int]]) -> Sheet:
         where = f"opening {name}" if row.kind == "opening" else name
         cells = (TITLES.get(row.scenario, row.scenario), where, format_reasons({reason: count}))
         rows.append(tuple(map(TableCell, (*cells, format_share(count / row.count)))))
-    return Sheet("Failures by reason", columns, tuple(rows))
+    return ReportTable("Failures by reason", columns, tuple(rows))

@@ -12,21 +12,20 @@ from loadtest.compare.comparison import REGRESSED, Change, Comparison
 from loadtest.compare.regressions import find_levels
 from loadtest.report.content.changes import rank_cells
 from loadtest.report.content.formatting import format_change, format_figure
-from loadtest.report.content.tables import Column, Sheet, TableCell
-from loadtest.report.content.trend import pick_leading
+from loadtest.report.content.tables import Column, ReportTable, TableCell
+from loadtest.report.content.trend import UNITS, pick_leading
 from loadtest.report.content.wording import clean, name_cell
 from loadtest.report.html.vega import RIGHT, Axis, Chart, Layer, Picture, draw, find_ticks, layer
 from loadtest.results.history import Cell, Entry
 from loadtest.results.run_folder import RunFolder
 
-HEIGHT = 130
+TREND_HEIGHT = 130
 MOST_REGRESSED = 8
-MOST_CHANGES_TOLD = 3
+MOST_CHANGES = 3
 # More dots than this would hide the line.
 MOST_DOTS = 60
 # What differs by less than this share fills no more than its part of the height.
 LEAST_SPAN = 0.5
-_UNITS = {"rate": "calls/s", "failed": "%"}
 _KEY_CELLS = (
     Cell("tools", "tool", "all", "p95"),
     Cell("tools", "tool", "all", "rate"),
@@ -35,7 +34,7 @@ _KEY_CELLS = (
 
 
 @dataclass(frozen=True)
-class Series:
+class TrendSeries:
     """A cell over comparable runs, oldest first; `starts` are where its level changed, 0 first."""
 
     cell: Cell
@@ -43,7 +42,7 @@ class Series:
     values: tuple[float, ...]
     starts: tuple[int, ...]
 
-    def add_level(self, since: Entry) -> "Series":
+    def add_level(self, since: Entry) -> "TrendSeries":
         """Return this with the level that a regression began, in place of one that begins near."""
         run_ids = [entry.run.run_id for entry in self.entries]
         if since.run.run_id not in run_ids:
@@ -67,8 +66,8 @@ def build_trends(
     entry = Entry(folder.run, folder.rows, confirmed=comparison.confirmed)
     found = []
     for series in find_series(cells, entry, earlier):
-        finding = comparison.changes[series.cell].finding
-        since = finding.since if finding and finding.evidence else None
+        regression = comparison.changes[series.cell].regression
+        since = regression.since if regression and regression.evidence else None
         found.append(series.add_level(since) if since else series)
     return tuple(draw_trends(folder, found))
 
@@ -78,7 +77,9 @@ def pick_key_cells(folder: RunFolder) -> tuple[Cell, ...]:
     return tuple(dict.fromkeys((pick_leading(folder), *_KEY_CELLS)))
 
 
-def find_series(cells: Iterable[Cell], entry: Entry, earlier: Sequence[Entry]) -> Iterator[Series]:
+def find_series(
+    cells: Iterable[Cell], entry: Entry, earlier: Sequence[Entry]
+) -> Iterator[TrendSeries]:
     """Yield each cell over the runs that `entry` may be compared with, and itself, where two."""
     peers: dict[str, tuple[Entry, ...]] = {}
     for cell in cells:
@@ -91,17 +92,17 @@ def find_series(cells: Iterable[Cell], entry: Entry, earlier: Sequence[Entry]) -
         ]
         if len(found) > 1 and found[-1][0] is entry:
             entries, values = zip(*found, strict=True)
-            yield Series(cell, entries, values, find_levels(cell.figure, values))
+            yield TrendSeries(cell, entries, values, find_levels(cell.figure, values))
 
 
-def draw_trends(folder: RunFolder, found: Iterable[Series]) -> Iterator[Chart]:
+def draw_trends(folder: RunFolder, found: Iterable[TrendSeries]) -> Iterator[Chart]:
     """Yield a chart of each series."""
     for series in found:
         title = name_cell(folder, series.cell)
         yield Chart(title, _describe(series), _draw(series), _build_data(title, series))
 
 
-def _draw(series: Series) -> Picture:
+def _draw(series: TrendSeries) -> Picture:
     factor = 100.0 if series.cell.figure == "failed" else 1.0
     points = [{"x": place, "y": value * factor} for place, value in enumerate(series.values)]
     last = len(points) - 1
@@ -130,12 +131,12 @@ def _draw(series: Series) -> Picture:
         [*layers, *_name_days(series, y)],
         Axis(0, last, "", shown=False),
         y,
-        HEIGHT,
+        TREND_HEIGHT,
         right=RIGHT // 2,
     )
 
 
-def _name_days(series: Series, y: Axis) -> Iterator[Layer]:
+def _name_days(series: TrendSeries, y: Axis) -> Iterator[Layer]:
     """Yield the days of the first run, of one in the middle and of the last, below the axis."""
     last = len(series.entries) - 1
     places = {0: "left", last: "right"} | ({last // 2: "center"} if last > 2 else {})
@@ -145,20 +146,20 @@ def _name_days(series: Series, y: Axis) -> Iterator[Layer]:
         yield layer("text", [label], "quiet", align=align, baseline="top", dy=9)
 
 
-def _scale(series: Series, factor: float) -> Axis:
+def _scale(series: TrendSeries, factor: float) -> Axis:
     low, high = min(series.values) * factor, max(series.values) * factor
     middle, span = (low + high) / 2, max(high - low, high * LEAST_SPAN, 0.01)
     ticks = find_ticks(middle + span / 2, max(0.0, middle - span / 2))
-    return Axis(ticks[0], ticks[-1], _UNITS.get(series.cell.figure, "ms"), ticks)
+    return Axis(ticks[0], ticks[-1], UNITS.get(series.cell.figure, "ms"), ticks)
 
 
-def _describe(series: Series) -> str:
+def _describe(series: TrendSeries) -> str:
     """Say where the figure stands, and where its level changed."""
     figure = series.cell.figure
     parts = [f"{format_figure(figure, series.values[-1])} in the last of {len(series.values)} runs"]
     levels = series.list_levels()
     moves = list(pairwise(levels))
-    for (_, _, before), (start, _, after) in moves[-MOST_CHANGES_TOLD:]:
+    for (_, _, before), (start, _, after) in moves[-MOST_CHANGES:]:
         day = clean(series.entries[start].run.started[:10])
         change = format_change(figure, Change(after, "same", before))
         texts = (format_figure(figure, level) for level in (before, after))
@@ -169,7 +170,7 @@ def _describe(series: Series) -> str:
     return f"{'; '.join(parts)}."
 
 
-def _build_data(title: str, series: Series) -> Sheet:
+def _build_data(title: str, series: TrendSeries) -> ReportTable:
     """Return the runs of a series, newest first."""
     figure = series.cell.figure
     columns = (Column("run", "run", numeric=False), Column("day", "day", numeric=False))
@@ -184,4 +185,4 @@ def _build_data(title: str, series: Series) -> Sheet:
         )
         for entry, value in zip(series.entries, series.values, strict=True)
     ]
-    return Sheet(title, (*columns, Column("figure", "figure")), tuple(reversed(rows)))
+    return ReportTable(title, (*columns, Column("figure", "figure")), tuple(reversed(rows)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from loadtest.compare.knee import Knee, find_knee, pick_stages
 from loadtest.report.content.formatting import PERCENTILES, add_ms, format_ms, format_rate
-from loadtest.report.content.tables import Sheet
+from loadtest.report.content.tables import ReportTable
 from loadtest.report.content.wording import name_unit, name_units
 from loadtest.report.html.vega import (
     LEFT,
@@ -22,12 +22,12 @@ from loadtest.results.history import pick_latency
 from loadtest.results.run import Row
 from loadtest.results.run_folder import RunFolder
 
-HEIGHT = 190
+LADDER_HEIGHT = 190
 RATE_RIGHT = 70  # holds longer words
 NARROWEST_TICKS = 24
 
 
-def build_ladder(folder: RunFolder, data: Sheet) -> Iterator[Chart]:
+def build_ladder(folder: RunFolder, data: ReportTable) -> Iterator[Chart]:
     """Yield a chart of latency and one of throughput, where a stage has data."""
     stages = [stage for stage in pick_stages(folder.rows) if pick_latency(stage)]
     if not stages:
@@ -39,7 +39,7 @@ def build_ladder(folder: RunFolder, data: Sheet) -> Iterator[Chart]:
 
 
 def _build_latency(
-    folder: RunFolder, stages: Sequence[Row], knee: Knee | None, unit: str, data: Sheet
+    folder: RunFolder, stages: Sequence[Row], knee: Knee | None, unit: str, data: ReportTable
 ) -> Chart:
     found = [(int(stage.name), latency) for stage in stages if (latency := pick_latency(stage))]
     y = _scale(latency.p99 for _, latency in found)
@@ -56,11 +56,11 @@ def _build_latency(
         f"{', '.join(f'{name} {add_ms(text)}' for name, text in ends.items())}. "
         f"{_describe_knee(folder, knee)}"
     )
-    return Chart("Latency", says, draw(layers, _scale_x(stages, unit), y, HEIGHT), data)
+    return Chart("Latency", says, draw(layers, _scale_x(stages, unit), y, LADDER_HEIGHT), data)
 
 
 def _build_throughput(
-    folder: RunFolder, stages: Sequence[Row], knee: Knee | None, unit: str, data: Sheet
+    folder: RunFolder, stages: Sequence[Row], knee: Knee | None, unit: str, data: ReportTable
 ) -> Chart:
     answered = [(float(stage.name), stage.ok_rate) for stage in stages]
     offered = [
@@ -80,14 +80,16 @@ def _build_throughput(
         f"{name_units(folder, int(last.name))}: {format_rate(last.ok_rate)}{asked}."
     )
     x = _scale_x(stages, unit, RATE_RIGHT)
-    return Chart("Throughput", says, draw(layers, x, y, HEIGHT, right=RATE_RIGHT), data)
+    return Chart("Throughput", says, draw(layers, x, y, LADDER_HEIGHT, right=RATE_RIGHT), data)
 
 
 def _draw_lines(
     lines: Mapping[str, list[tuple[float, float]]], names: dict[str, str], y: Axis
 ) -> Iterator[Layer]:
     """Yield a line for each, with its name at its end; names do not stand on each other."""
-    heights = [(points[-1][1] - y.low) / (y.high - y.low) * HEIGHT for points in lines.values()]
+    heights = [
+        (points[-1][1] - y.low) / (y.high - y.low) * LADDER_HEIGHT for points in lines.values()
+    ]
     for (name, points), height, place in zip(
         lines.items(), heights, set_apart(heights), strict=True
     ):
@@ -113,9 +115,9 @@ def _mark_knee(
     folder: RunFolder, stages: Sequence[Row], knee: Knee | None, y: Axis
 ) -> Iterator[Layer]:
     """Yield a rule where the ladder still holds, in words, and a shade over what does not."""
-    if knee is None or knee.holds is None:
+    if knee is None or knee.sustained is None:
         return
-    at, end = int(knee.holds.name), int(stages[-1].name)
+    at, end = int(knee.sustained.name), int(stages[-1].name)
     if any(int(fault.stage.name) > at for fault in knee.breaks):
         span = {"x": at, "x2": end, "y": y.low, "y2": y.high}
         yield layer("rect", [span], "shade")
@@ -127,9 +129,9 @@ def _mark_knee(
 
 
 def _describe_knee(folder: RunFolder, knee: Knee | None) -> str:
-    if knee is None or knee.holds is None:
+    if knee is None or knee.sustained is None:
         return "No stage was sustained."
-    return f"Sustained: {name_units(folder, int(knee.holds.name))}."
+    return f"Sustained: {name_units(folder, int(knee.sustained.name))}."
 
 
 def _scale_x(stages: Sequence[Row], unit: str, right: int = RIGHT) -> Axis:

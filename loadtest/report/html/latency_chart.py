@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 
 from loadtest.report.content.formatting import PERCENTILES, format_cell, format_count, format_ms
-from loadtest.report.content.tables import Column, Sheet, TableCell
+from loadtest.report.content.tables import Column, ReportTable, TableCell
 from loadtest.report.content.wording import clean
 from loadtest.report.html.vega import (
     Axis,
@@ -22,14 +22,14 @@ from loadtest.results.run_folder import RunFolder
 
 ROW_HEIGHT = 44
 MARGIN = 8
-MOST_NAME = 24
-LEAST_MS = 0.01
+MOST_TOOL_NAME = 24
+SHORTEST_MS = 0.01
 # Beyond this ratio a linear axis shows the slowest row alone.
 LOG_RATIO = 30
 _HEADERS = ("ok", "p50", "p90", "p95", "p99", "max")
 
 
-def build_spread(folder: RunFolder, scenario: str, title: str) -> Chart | None:
+def build_latency_chart(folder: RunFolder, scenario: str, title: str) -> Chart | None:
     """Return a chart of what is known of each row: p50, p95, p99 and the slowest call."""
     kinds = {"tool", "frame"}
     rows = [row for row in folder.rows if row.scenario == scenario and row.kind in kinds]
@@ -52,7 +52,7 @@ def build_spread(folder: RunFolder, scenario: str, title: str) -> Chart | None:
         return [{"x": span["x"], "y": span["y"]} for span in spans(name, name)]
 
     left = [
-        {"x": x.low, "y": y + 10, "label": shorten(_name(row), MOST_NAME)}
+        {"x": x.low, "y": y + 10, "label": shorten(_name(row), MOST_TOOL_NAME)}
         for (row, _), y in zip(known, places, strict=True)
     ]
     right = [
@@ -80,7 +80,7 @@ def build_spread(folder: RunFolder, scenario: str, title: str) -> Chart | None:
     return Chart(title, says, picture, _build_data(scenario, rows))
 
 
-def _build_data(scenario: str, rows: Sequence[Row]) -> Sheet:
+def _build_data(scenario: str, rows: Sequence[Row]) -> ReportTable:
     first = "tool" if scenario == "tools" else "step"
     columns = tuple(Column(header, header, header != first) for header in (first, *_HEADERS))
     lines = []
@@ -91,7 +91,7 @@ def _build_data(scenario: str, rows: Sequence[Row]) -> Sheet:
         cells |= {name: format_cell(row, row.duration, name) for name in PERCENTILES}
         texts = (_name(row), format_count(row.ok), *(cells[name] for name in _HEADERS[1:]))
         lines.append(tuple(map(TableCell, texts)))
-    return Sheet("Latency in ms of successful calls", columns, tuple(lines))
+    return ReportTable("Latency in ms of successful calls", columns, tuple(lines))
 
 
 def _describe(row: Row, latency: Percentiles) -> str:
@@ -104,8 +104,8 @@ def _name(row: Row) -> str:
 
 def _scale(latencies: Sequence[Percentiles]) -> Axis:
     """Return an axis over all values; logarithmic where the rows lie far apart."""
-    low = max(LEAST_MS, min(latency.p50 for latency in latencies))
-    high = max(LEAST_MS, *(max(astuple(latency)) for latency in latencies))
+    low = max(SHORTEST_MS, min(latency.p50 for latency in latencies))
+    high = max(SHORTEST_MS, *(max(astuple(latency)) for latency in latencies))
     if high / low < LOG_RATIO:
         ticks = find_ticks(high)
         return Axis(0, ticks[-1], "ms", ticks)

@@ -17,7 +17,7 @@ from loadtest.compare.comparison import BOLD, Comparison, Status
 from loadtest.compare.knee import find_knee
 from loadtest.report.content.formatting import describe_marks, format_change, format_figure
 from loadtest.report.content.report import Report, build_report
-from loadtest.report.content.tables import Column, Sheet, TableCell
+from loadtest.report.content.tables import Column, ReportTable, TableCell
 from loadtest.report.content.wording import is_address, name_calls, name_cell, name_units
 from loadtest.report.history_tables import (
     FIRST_NUMBER,
@@ -31,7 +31,7 @@ from loadtest.report.history_tables import (
 from loadtest.report.html.failure_table import build_failures
 from loadtest.report.html.history_page import build_trends, draw_trends, find_series, pick_key_cells
 from loadtest.report.html.ladder_chart import build_ladder
-from loadtest.report.html.latency_chart import build_spread
+from loadtest.report.html.latency_chart import build_latency_chart
 from loadtest.report.html.vega import Chart
 from loadtest.report.markdown import write_readable
 from loadtest.results.history import Entry
@@ -57,7 +57,7 @@ class Tile:
 def render_page(folder: RunFolder, comparison: Comparison, earlier: Sequence[Entry] = ()) -> str:
     """Return `report.html`: the run in words, charts and tables, beside the runs before it."""
     report = build_report(folder, comparison, earlier, brief=True)
-    full = {sheet.title: sheet for sheet in build_report(folder, comparison, earlier).sheets}
+    full = {table.title: table for table in build_report(folder, comparison, earlier).tables}
     return _render(
         "report.html",
         report=report,
@@ -78,14 +78,14 @@ def render_history_page(entries: Sequence[Entry]) -> str:
     return _render(
         "history.html",
         groups=[
-            {"title": title, "runs": runs[::-1], "sheet": _list_runs(runs), "trends": _trace(runs)}
+            {"title": title, "runs": runs[::-1], "table": _list_runs(runs), "trends": _trace(runs)}
             for title, runs in group_runs(entries)
         ],
         legend=RUNS_LEGEND,
     )
 
 
-def _list_runs(runs: Sequence[Entry]) -> Sheet:
+def _list_runs(runs: Sequence[Entry]) -> ReportTable:
     """Return a table of the runs, newest first."""
     columns = tuple(
         Column(name, name, numeric=place >= FIRST_NUMBER) for place, name in enumerate(RUN_COLUMNS)
@@ -100,7 +100,7 @@ def _list_runs(runs: Sequence[Entry]) -> Sheet:
                 for name, text in named
             )
         )
-    return Sheet("Runs, newest first", columns, tuple(rows))
+    return ReportTable("Runs, newest first", columns, tuple(rows))
 
 
 def _trace(runs: Sequence[Entry]) -> tuple[Chart, ...]:
@@ -124,18 +124,18 @@ def _name_level(folder: RunFolder, report: Report) -> str:
 
 
 def _build_sections(
-    folder: RunFolder, report: Report, full: dict[str, Sheet]
+    folder: RunFolder, report: Report, full: dict[str, ReportTable]
 ) -> Iterator[dict[str, Any]]:
     """Yield the scenarios, the ladder first: it is what people come for."""
-    cold, ladder, mix = report.sheets
-    spreads = {
-        cold.title: build_spread(folder, "cold-start", "Each step of a cold start"),
-        mix.title: build_spread(folder, "tools", "Each tool of the mix"),
+    cold, ladder, mix = report.tables
+    latency_charts = {
+        cold.title: build_latency_chart(folder, "cold-start", "Each step of a cold start"),
+        mix.title: build_latency_chart(folder, "tools", "Each tool of the mix"),
     }
-    charts = {title: [chart] if chart else [] for title, chart in spreads.items()}
+    charts = {title: [chart] if chart else [] for title, chart in latency_charts.items()}
     charts[ladder.title] = list(build_ladder(folder, full[ladder.title]))
-    for sheet in (ladder, mix, cold):
-        yield {"sheet": sheet, "charts": charts[sheet.title]}
+    for table in (ladder, mix, cold):
+        yield {"table": table, "charts": charts[table.title]}
 
 
 def _describe_no_failure(folder: RunFolder) -> str:
@@ -156,7 +156,7 @@ def _rank_tile(tile: Tile) -> int:
 def _build_tiles(folder: RunFolder, comparison: Comparison) -> Iterator[Tile]:
     knee = find_knee(folder.run, folder.rows)
     if knee is not None:
-        held = name_units(folder, int(knee.holds.name)) if knee.holds else "no stage"
+        held = name_units(folder, int(knee.sustained.name)) if knee.sustained else "no stage"
         yield Tile("sustained", TableCell(held))
     figures = Entry(folder.run, folder.rows).figures
     for cell in pick_key_cells(folder):
@@ -173,7 +173,7 @@ def _render(template: str, **values: Any) -> str:
     style = files("loadtest.report.html").joinpath("style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page = _find_templates().get_template(template)
-    # The policy lets this one sheet in, and nothing else.
+    # The policy lets this one style sheet in, and nothing else.
     values |= {"style": Markup(style), "digest": digest}  # noqa: S704
     values |= {"trend_legend": TREND_LEGEND}
     return page.render(values) + "\n"

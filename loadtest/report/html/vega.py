@@ -1,4 +1,4 @@
-"""Charts as SVG: Vega-Lite's grammar, drawn by vl-convert, with the colours of the page's sheet."""
+"""Charts as SVG: drawn by vl-convert from Vega-Lite, in the colours of the page's style sheet."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from typing import Any
 import vl_convert
 from markupsafe import Markup
 
-from loadtest.report.content.tables import Sheet
+from loadtest.report.content.tables import ReportTable
 
 GRAMMAR = "6.4"
 # Of the whole picture, in its own units: about as wide as a phone, so that text stays legible.
@@ -62,7 +62,7 @@ class Chart:
     title: str
     says: str
     picture: Picture
-    data: Sheet
+    data: ReportTable
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, ReportError
 from loadtest.github.client import OUTAGE_WAITS_SECONDS
 from loadtest.publish.tracking_issue.artifact import (
+    MOST_ARCHIVE_BYTES,
+    MOST_FOLDER_BYTES,
     MOST_MEMBERS,
-    MOST_PACKED,
-    MOST_UNPACKED,
     fetch_run_artifact,
 )
 from loadtest.results.run_folder import create_run_folder, read_run_folder, write_rows
@@ -268,7 +268,7 @@ def test_a_second_redirect_is_not_followed(
 def test_an_archive_that_is_too_large_is_not_read_to_its_end(
     github: GithubServer, fetch: Fetch, runs_dir: Path
 ) -> None:
-    upload(github, bytes(MOST_PACKED + 1))
+    upload(github, bytes(MOST_ARCHIVE_BYTES + 1))
     told = f"{WHERE}: it is too large for a run: it was not unpacked"
     assert fail(fetch, runs_dir) == told
 
@@ -280,7 +280,7 @@ def test_an_archive_of_too_many_files_or_of_a_bomb_is_not_unpacked(
     upload(github, pack({f"{place}.log": b"" for place in range(MOST_MEMBERS + 1)}))
     assert fail(fetch, runs_dir) == told
     bomb = pack({"run.json": b"{}", "k6.log": bytes(3_141_592)})
-    upload(github, bomb.replace(word(3_141_592), word(MOST_UNPACKED)))
+    upload(github, bomb.replace(word(3_141_592), word(MOST_FOLDER_BYTES)))
     assert fail(fetch, runs_dir) == told
 
 

@@ -233,9 +233,9 @@ def test_a_payload_by_a_stranger_a_damaged_and_a_newer_one_are_skipped_by_a_line
     newer.body = newer.body.replace(" version=1 ", " version=2 ")
     add_report(github, 7, "orphan", GHOST)
     github.add_comment(7, "Which machine was that?", "a-stranger")
-    reading = new_tracker().read_recent()
-    assert list_ids(reading.entries) == ["run-1"]
-    assert [line.partition("#issuecomment-")[2] for line in reading.skipped] == [
+    history = new_tracker().read_recent()
+    assert list_ids(history.entries) == ["run-1"]
+    assert [line.partition("#issuecomment-")[2] for line in history.skipped] == [
         "9002 is skipped: it is by a-stranger; only comments by the Actions bot and by this "
         "token's account are read",
         "9003 is skipped: its payload is damaged",
