@@ -1,4 +1,4 @@
-"""What may be asked of a mint, beside where and as whom."""
+"""The options of `inv mint`."""
 
 from dataclasses import dataclass
 from typing import get_args
@@ -12,10 +12,10 @@ MINT_GRANT_TYPES: tuple[Via, ...] = get_args(Via)
 
 @dataclass(frozen=True)
 class MintOptions:
-    """`via` is the environment's own where none is named.
+    """Without `via`, the environment's own grant type is used.
 
-    `ttl_seconds` is the life asked of the target's self-mint; `min_ttl_seconds` the life that a
-    bearer must have left, instead of what the profile needs.
+    `ttl_seconds` is the lifetime requested from the target's self-mint; `min_ttl_seconds` is the
+    lifetime that a bearer must have left, instead of what the profile needs.
     """
 
     via: Via | None = None
@@ -33,7 +33,7 @@ def parse_options(
     headed: bool = False,
     slow: str | None = None,
 ) -> MintOptions:
-    """Read the options as typed; raise UsageError naming the one that is wrong."""
+    """Parse the typed options; raise UsageError that names the wrong one."""
     if via is not None and via not in MINT_GRANT_TYPES:
         raise UsageError(f"--via {via}: there are {', '.join(MINT_GRANT_TYPES)}")
     return MintOptions(

@@ -1,4 +1,4 @@
-"""One bearer per client, by whichever way was asked for."""
+"""Mint one bearer per client with the requested grant type."""
 
 import time
 from collections.abc import Callable
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from loadtest.mint.browser.session import SignInRequest
 
 SELF_MINT_TTL_SECONDS = (60, 3600)
-# Who a client is that signs in as itself, beside its secret or key.
+# The identity of a client that signs in as itself; it also needs a secret or a key.
 MACHINE_VARIABLES = ("LOADTEST_CLIENT_ID", "LOADTEST_ISSUER")
 
 
 @dataclass(frozen=True)
 class MintRequest:
-    """What to mint: for which endpoint and how long, and whom to tell."""
+    """What to mint: for which endpoint, for how long, and where to print progress."""
 
     settings: Settings
     options: MintOptions
@@ -44,7 +44,7 @@ class MintRequest:
 
     @property
     def call(self) -> ToolCall | None:
-        """Return a call of the first tool of the table, None where nobody named tools."""
+        """Return a call of the first tool of the table, None if no tools are configured."""
         settings = self.settings
         if settings.tools_assumed:
             return None
@@ -53,12 +53,12 @@ class MintRequest:
 
     @property
     def hide(self) -> Callable[[SecretStr], None]:
-        """Return what blots a secret out of the logs of GitHub Actions."""
+        """Return a function that masks a secret in the logs of GitHub Actions."""
         return build_mask(self.settings.variables)
 
 
 def mint_slots(request: MintRequest, slots: tuple[int, ...]) -> tuple[dict[int, Bearer], Timings]:
-    """Mint a bearer for each slot of the pool; return them and where the time went."""
+    """Mint a bearer for each slot of the pool; return them and how long each part took."""
     began = time.monotonic()
     via: str = request.options.via or request.settings.environment.via
     if via == "auto" and _offers_client_credentials_only(request):
@@ -73,7 +73,7 @@ def mint_slots(request: MintRequest, slots: tuple[int, ...]) -> tuple[dict[int, 
         )
     if len(slots) > 1:
         raise ConfigError(f"--via {via} gives one and the same client: a pool needs the browser")
-    # No browser, and but for `session` nobody to sign in.
+    # No browser; only `session` signs a user in.
     bearer = _mint_by_session(request) if via == "session" else _mint_without_user(request, via)
     return {slots[0]: bearer}, Timings(total_seconds=time.monotonic() - began)
 
@@ -85,9 +85,9 @@ def mint_pool(
     *,
     refresh: bool = True,
 ) -> tuple[dict[int, Bearer], Timings]:
-    """Refresh where that does, else sign in; the slots that lack a bearer are told to the builder.
+    """Refresh if possible, else sign in; `build_sign_in` gets the slots that still need a bearer.
 
-    What signing in takes to import would slow the other ways down.
+    The imports of the sign-in would slow the other grant types down.
     """
     began = time.monotonic()
     timings = Timings()
@@ -159,7 +159,7 @@ def _find_user(settings: Settings) -> tuple[str, SecretStr]:
 
 
 def _offers_client_credentials_only(request: MintRequest) -> bool:
-    """Return whether the server offers client credentials alone, where we have such a client."""
+    """Return whether the server offers only client credentials, and we have such a client."""
     settings = request.settings
     secrets = ("LOADTEST_CLIENT_SECRET", "LOADTEST_CLIENT_KEY_FILE")
     if not all(map(settings.find_variable, MACHINE_VARIABLES)) or not any(
@@ -167,7 +167,7 @@ def _offers_client_credentials_only(request: MintRequest) -> bool:
     ):
         return False
     if any(found.refresh_token for found in ClientStore(settings.state_dir).read().values()):
-        return False  # somebody has signed in there
+        return False  # a user has signed in there
     from loadtest.mint.oauth.discovery import discover
     from loadtest.mint.oauth.exchange import CLIENT_CREDENTIALS_ONLY
 

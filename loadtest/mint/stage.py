@@ -1,4 +1,4 @@
-"""A bearer for each client that outlives the profile; and its revocation."""
+"""Mint a bearer per client that outlives the profile, and revoke what was minted."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def mint(chain: Chain, settings: Settings, options: MintOptions, *, print_claims: bool) -> None:
-    """Have a bearer per client that outlives the profile: those on disk, else newly minted."""
+    """Ensure a bearer per client that outlives the profile: from disk, else newly minted."""
     bearers, made = ensure_bearers(chain, settings, options)
     if not made:
         soonest = find_soonest(bearers)
@@ -45,9 +45,9 @@ def mint(chain: Chain, settings: Settings, options: MintOptions, *, print_claims
 def ensure_bearers(
     chain: Chain, settings: Settings, options: MintOptions
 ) -> tuple[tuple[Bearer, ...], bool]:
-    """Return a bearer per client that outlives the profile, and whether one had to be made.
+    """Return a bearer per client that outlives the profile, and whether one was minted.
 
-    Two processes never mint for one environment at once: a refresh token sent twice would end
+    Two processes never mint for one environment at once: a refresh token sent twice would revoke
     the whole grant.
     """
     check_hosted(settings, "LOADTEST_BASE_URL")
@@ -87,16 +87,16 @@ def _has_grant_type(bearer: Bearer, via: str) -> bool:
 
 
 def is_renewable(bearers: Sequence[Bearer]) -> bool:
-    """Return whether more bearers can be had the way these came."""
+    """Return whether more bearers can be minted with the same grant types."""
     return all(bearer.via != "given" for bearer in bearers)
 
 
 def renew_bearers(
     chain: Chain, settings: Settings, needed_seconds: float | None
 ) -> tuple[Bearer, ...]:
-    """Return bearers that live longer than this, minted anew where none are there yet.
+    """Return bearers that live longer than this: from disk, else newly minted.
 
-    With None all are minted anew: the target refuses those on disk.
+    With None, new ones are always minted: the target refuses those on disk.
     """
     with lock_state(settings.state_dir):
         bearers = read_bearers(bearer_path(settings.state_dir))
@@ -115,8 +115,8 @@ def renew_bearers(
 def _matches_target(chain: Chain, settings: Settings, bearer: Bearer) -> bool:
     """Return whether the bearer was minted for this target and workspace.
 
-    A reference target that is not up yet is given the benefit of the doubt: it takes its old
-    port again, and k6 asks once more when it is up.
+    For a reference target that is not running yet, the answer is yes: it takes its old port
+    again, and k6 checks again when it is running.
     """
     base_url = chain.targets.get(settings.environment_name, settings.base_url)
     workspace_id = settings.credentials.workspace_id
@@ -156,9 +156,9 @@ def _mint_new(
 
 
 def revoke(chain: Chain, settings: Settings) -> None:
-    """Undo what mint did; raise MintError where something that it left cannot be revoked.
+    """Undo what mint did; raise MintError if something cannot be revoked.
 
-    A run that is under way goes on: its bearers are not taken from it.
+    A run in progress continues: its bearers are not revoked.
     """
     chain.hold(settings)
     stays = [thing for thing in _revoke(chain, settings) if thing.state == "stays"]
@@ -172,10 +172,10 @@ def revoke(chain: Chain, settings: Settings) -> None:
 
 
 def revoke_after(chain: Chain, settings: Settings) -> None:
-    """Leave nothing behind on the server, where the environment says so, however the run ended.
+    """If the environment asks for it, revoke everything after a run, even after a failed one.
 
-    Bearers that end by themselves, and registrations without a secret, are only said. Where it
-    does not say so, what is left is said in numbers.
+    Bearers that expire, and registrations without a secret, are only reported. If the environment
+    does not ask for it, the number of things left on the server is reported.
     """
     try:
         if not settings.environment.revoke_after:
@@ -183,7 +183,7 @@ def revoke_after(chain: Chain, settings: Settings) -> None:
             return
         chain.hold(settings)
         results = _revoke(chain, settings)
-    except BusyError:  # what is on disk is another run's
+    except BusyError:  # the files on disk belong to another run
         return
     except LoadtestError as failure:
         exit_code = chain.ending.exit_code or failure.exit_code
@@ -196,7 +196,7 @@ def revoke_after(chain: Chain, settings: Settings) -> None:
 
 
 def _report_left(chain: Chain, settings: Settings) -> None:
-    """Say in numbers what the run leaves on a hosted server."""
+    """Report how many things the run leaves on a hosted server."""
     from loadtest.state.clients import ClientStore
 
     if settings.is_reference():
@@ -211,12 +211,12 @@ def _report_left(chain: Chain, settings: Settings) -> None:
         "signed-in session": chain.sign_ins,
         "bearer": len(bearers),
     }
-    words = [f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
+    parts = [f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
     if bearers:
         until = datetime.fromtimestamp(max(each.expires_at for each in bearers), UTC)
-        words[-1] += f" until {until:%H:%M} UTC"
-    if words:
-        chain.say("revoke", f"left on the server: {', '.join(words)}; `inv revoke` ends them")
+        parts[-1] += f" until {until:%H:%M} UTC"
+    if parts:
+        chain.say("revoke", f"left on the server: {', '.join(parts)}; `inv revoke` ends them")
 
 
 def _find_minted_files(settings: Settings) -> list[Path]:
@@ -227,7 +227,7 @@ def _find_minted_files(settings: Settings) -> list[Path]:
 
 
 def _revoke(chain: Chain, settings: Settings) -> "tuple[RevocationResult, ...]":
-    """Revoke what is on disk, and say of each thing what became of it."""
+    """Revoke what is stored on disk, and report the result of each thing."""
     from loadtest.mint.oauth.revocation import count, revoke_all
     from loadtest.target.rest_client import find_second_factor, open_session
 

@@ -1,1 +1,1 @@
-"""The private files of `.loadtest/<environment>`, a module for each."""
+"""The private files of `.loadtest/<environment>`, one module per file."""

@@ -15,7 +15,7 @@ from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import MintError
 
-# A bearer must outlive the scheduled time by this much: cold start, gaps and clean-up.
+# A bearer must outlive the scheduled time by this: cold start, gaps and clean-up.
 SPARE_SECONDS = 120
 BEARER_FILE = "bearer.json"
 BEARER_VERSION = 2
@@ -23,11 +23,11 @@ BEARER_VERSION = 2
 
 @dataclass(frozen=True)
 class Bearer:
-    """An access token and what it is good for; `expires_at` is in seconds since the epoch.
+    """An access token and where it is valid; `expires_at` is in seconds since the epoch.
 
-    `audience` is the resource indicator (RFC 8707) that the token was asked for; `mcp_url` is the
-    endpoint that accepted it; `via` is the way it came by. `issuer`, `audience` and `client_id`
-    are None where that way does not tell them.
+    `audience` is the resource indicator (RFC 8707) of the token request; `mcp_url` is the endpoint
+    that accepted the token; `via` is the grant type. `issuer`, `audience` and `client_id` are None
+    if the grant type does not reveal them.
     """
 
     access_token: SecretStr
@@ -41,7 +41,7 @@ class Bearer:
     client_id: str | None = None
 
     def seconds_left(self) -> float:
-        """Return how long the bearer lives on; negative once it has expired."""
+        """Return how long the bearer is still valid; negative after it has expired."""
         return self.expires_at - time.time()
 
 
@@ -59,7 +59,7 @@ def bearer_path(state_dir: Path) -> Path:
 
 
 def write_bearers(path: Path, bearers: Sequence[Bearer]) -> None:
-    """Write the bearers atomically, readable by their owner alone."""
+    """Write the bearers atomically, readable only by their owner."""
     ensure_private_dir(path.parent)
     entries = [
         asdict(bearer) | {"access_token": bearer.access_token.get_secret_value()}
@@ -69,7 +69,7 @@ def write_bearers(path: Path, bearers: Sequence[Bearer]) -> None:
 
 
 def read_bearers(path: Path) -> tuple[Bearer, ...]:
-    """Read them back; none when there is no file; MintError when others could read it."""
+    """Return the stored bearers, none without a file; raise MintError if others can read it."""
     if not path.exists():
         return ()
     check_private(path, MintError, "delete it and mint again")
@@ -77,7 +77,7 @@ def read_bearers(path: Path) -> tuple[Bearer, ...]:
 
 
 def render_bearers(bearers: Iterable[Bearer], serial: int) -> str:
-    """Return what k6 reads of the file; `serial` distinguishes newer from older."""
+    """Return the content of a bearer file for k6; `serial` distinguishes newer from older."""
     entries = [
         {"access_token": bearer.access_token.get_secret_value(), "expires_at": bearer.expires_at}
         for bearer in bearers

@@ -1,6 +1,6 @@
 """`clients.json`: our registration with an issuer, and its refresh token, per client of the pool.
 
-One registration is made per client and used for ever after, so that a weekly run leaves no litter.
+Each client registers once and is used again, so that weekly runs do not pile up registrations.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ CLIENTS_VERSION = 1
 
 
 class ClientInformation(BaseModel):
-    """A client information response (RFC 7591, section 3.2.1), whole; these members matter here."""
+    """A complete client information response (RFC 7591, section 3.2.1); we use these members."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -30,7 +30,7 @@ class ClientInformation(BaseModel):
 
     @property
     def redirect_uri(self) -> str | None:
-        """Return where it was registered to be sent back to."""
+        """Return the redirect URI of the registration."""
         return self.redirect_uris[0] if self.redirect_uris else None
 
     def build_auth(self, given_secret: str | None = None) -> tuple[httpx2.Auth, dict[str, str]]:
@@ -46,12 +46,11 @@ class ClientInformation(BaseModel):
 
 
 class StoredClient(BaseModel):
-    """What outlives a flow.
+    """What is stored of a client after its flow.
 
-    `metadata` is the authorization server's (RFC 8414); `mcp_url` and `audience` are what the
-    refresh token is good for; `given` marks a client that is not ours to register;
-    `management_url` and `management_token` delete a registration, where the server gives them
-    (RFC 7592).
+    `metadata` is the authorization server's (RFC 8414); the refresh token is valid for `mcp_url`
+    and `audience`; `given` marks a client that we did not register; `management_url` and
+    `management_token` delete a registration, if the server issues them (RFC 7592).
     """
 
     client: ClientInformation
@@ -74,13 +73,13 @@ _SLOTS = TypeAdapter(list[_Slot])
 
 
 class ClientStore:
-    """The file as a whole: slot 0 is the one client of a plain mint."""
+    """The whole file: slot 0 is the client of a mint without a pool."""
 
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / CLIENTS_FILE
 
     def read(self) -> dict[int, StoredClient]:
-        """Return what is remembered, by slot."""
+        """Return the stored clients by slot."""
         if not self.path.exists():
             return {}
         check_private(self.path, MintError, "delete it and mint again")
@@ -88,14 +87,14 @@ class ClientStore:
         return {entry.slot: StoredClient.model_validate(dict(entry)) for entry in entries}
 
     def find(self, slot: int, given_client_id: str | None) -> StoredClient | None:
-        """Return what the slot holds for the client that is used now: a given one, or our own."""
+        """Return the client of a slot if it is the one used now: the given one, or our own."""
         found = self.read().get(slot)
         if found is None or found.given != (given_client_id is not None):
             return None
         return found if given_client_id in {None, found.client.client_id} else None
 
     def keep(self, slot: int, remembered: StoredClient | None) -> None:
-        """Replace one slot; None forgets it."""
+        """Replace one slot; None removes it."""
         slots = self.read()
         slots.pop(slot, None)
         if remembered is not None:

@@ -1,4 +1,4 @@
-"""The 0600 env file of an environment: who signs in, and a password that is about to change."""
+"""The 0600 env file of an environment: the user who signs in, and a password being changed."""
 
 import hashlib
 import re
@@ -15,9 +15,9 @@ EMAIL = "LOADTEST_EMAIL"
 PASSWORD = "LOADTEST_PASSWORD"  # noqa: S105 (a name)
 WORKSPACE_ID = "LOADTEST_WORKSPACE_ID"
 TOTP_SECRET = "LOADTEST_TOTP_SECRET"  # noqa: S105 (a name)
-# A password that may already be the server's, until one run has seen which of the two signs in.
+# A password that may already be set on the server, until a run has seen which of the two works.
 NEXT = "LOADTEST_PASSWORD_NEXT"
-# What a variable held when the password was changed: such a variable no longer counts.
+# The value of the variable when the password was changed: the variable no longer counts then.
 BEFORE = "LOADTEST_PASSWORD_BEFORE"
 
 REFERENCE_EMAIL = "loadtest@novamart.example"
@@ -25,10 +25,10 @@ REFERENCE_EMAIL = "loadtest@novamart.example"
 
 @dataclass(frozen=True)
 class KnownUser:
-    """What is known of the user; `passwords` are worth trying, the likeliest first.
+    """What is known about the user; `passwords` are worth trying, the most likely first.
 
-    `typed` is the password that a variable gives and that still counts. `totp_secret` is of the
-    user's authenticator app, `totp_typed` tells whether a variable gives it.
+    `typed` is the password of a variable that still counts. `totp_secret` belongs to the user's
+    authenticator app; `totp_typed` is whether a variable has it.
     """
 
     email: str
@@ -41,7 +41,7 @@ class KnownUser:
 
 
 class CredentialsFile:
-    """The env file beside the variables; one user at a time, others are set aside."""
+    """The env file, which adds to the variables; one user at a time, others are set aside."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -49,7 +49,7 @@ class CredentialsFile:
         self.path = settings.credentials_file
 
     def read(self) -> KnownUser:
-        """Return what file and variables say now, which may differ from when settings were read."""
+        """Return the current content of file and variables; settings may have been read earlier."""
         settings = self._settings
         kept = parse_env_file(self.path)
         email = self._variables.get(EMAIL) or settings.credentials.email or kept.get(EMAIL)
@@ -81,7 +81,7 @@ class CredentialsFile:
         )
 
     def keep(self, values: Mapping[str, SecretStr | str | None]) -> None:
-        """Merge values into the file in one step; None drops a name."""
+        """Merge values into the file in one step; None removes a name."""
         merged: dict[str, str] = parse_env_file(self.path)
         for name, value in values.items():
             text = value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -94,7 +94,7 @@ class CredentialsFile:
         write_text(self.path, text, private=True)
 
     def take_up(self, email: str) -> None:
-        """Make the file this user's: another user's is set aside, and found again later."""
+        """Switch the file to this user; the file of another user is set aside for later."""
         other = parse_env_file(self.path).get(EMAIL)
         if other == email:
             return
@@ -105,16 +105,16 @@ class CredentialsFile:
         self.keep({EMAIL: email})
 
     def list_aside(self) -> list[Path]:
-        """Return the files of other users, set aside."""
+        """Return the files of other users that were set aside."""
         return sorted(self.path.parent.glob("credentials-????????.env"))
 
     def is_typed_in_env_file(self) -> bool:
-        """Return whether the counting variable stands in the checkout's own `.env`."""
+        """Return whether the password variable that counts is in the `.env` of the project."""
         typed = self.read().typed
         return typed is not None and self._typed_in_env_file() == typed.get_secret_value()
 
     def promote(self, password: SecretStr, others: Sequence[SecretStr]) -> None:
-        """Make the password that signs in the only one, in place of `others`; the file last."""
+        """Keep only the password that signs in, in place of `others`; write the file last."""
         if self._typed_in_env_file() in {other.get_secret_value() for other in others}:
             _replace_line(self._env_file, PASSWORD, password.get_secret_value())
         typed = self.read().typed
@@ -136,7 +136,7 @@ class CredentialsFile:
 
 
 def _replace_line(path: Path, name: str, value: str) -> None:
-    """Put a value in the place of the one that an env file has for `name`; the rest stays."""
+    """Replace the value of `name` in an env file; keep the rest."""
     pattern = rf"(?m)^(\s*(?:export\s+)?{name}\s*=\s*).*$"
     text = path.read_text(encoding="utf-8")
     changed = re.sub(pattern, lambda match: match[1] + value, text)

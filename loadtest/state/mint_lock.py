@@ -1,4 +1,4 @@
-"""One mint at a time per environment: a refresh token sent twice would end the whole grant."""
+"""One mint at a time per environment: a refresh token sent twice would revoke the whole grant."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +12,8 @@ LOCK_SECONDS = 300.0
 
 @contextmanager
 def lock_state(state_dir: Path) -> Iterator[None]:
-    """Hold the environment's mint lock; MintError when another process holds on to it."""
-    from filelock import FileLock, Timeout  # not installed where nobody mints
+    """Hold the environment's mint lock; raise MintError if another process does not release it."""
+    from filelock import FileLock, Timeout  # not installed without the mint dependencies
 
     ensure_private_dir(state_dir)
     try:

@@ -1,4 +1,4 @@
-"""What our clients may do a minute: raised once per client, where its owner may."""
+"""The quotas of our clients per minute: raised once per client, if the owner is allowed to."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from loadtest.target.rest_client import Accounts, SecondFactorRequiredError
 
 QUOTA_FILE = "quota.json"
 QUOTA_VERSION = 1
-# The most that the first user's server grants (wire contract, "quota").
+# The maximum that the server grants (wire contract, "quota").
 MOST_REQUESTS_PER_MINUTE = 3600
 _RAISED = TypeAdapter(dict[str, int])
 
 
 def read_raised(state_dir: Path) -> dict[str, int]:
-    """Return what each client may spend in a minute, of those whose quota was raised."""
+    """Return the quota per minute of each client whose quota was raised."""
     path = state_dir / QUOTA_FILE
     if not path.exists():
         return {}
@@ -24,10 +24,10 @@ def read_raised(state_dir: Path) -> dict[str, int]:
 
 
 def ensure_quota(accounts: Accounts, state_dir: Path, client_id: str) -> str:
-    """Raise a client's quota, unless `quota.json` says that it was; too late after its first call.
+    """Raise a client's quota unless `quota.json` records it; after the first call it is too late.
 
     `accounts` is signed in as an owner of the workspace that the client was registered with.
-    Returns `made`, `already there`, or `not raised` with the server's words.
+    Returns `made`, `already there`, or `not raised` with the server's message.
     """
     raised = read_raised(state_dir)
     if raised.get(client_id) == MOST_REQUESTS_PER_MINUTE:

@@ -1,4 +1,4 @@
-"""One run at a time per environment: two at once would measure each other."""
+"""One run at a time per environment: two at once would disturb each other's figures."""
 
 import os
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ HOLDER_VERSION = 1
 
 @contextmanager
 def lock_environment(state_dir: Path, name: str) -> Iterator[None]:
-    """Hold an environment; BusyError, naming the holder, where another process holds it.
+    """Hold an environment; raise BusyError that names the holder if another process holds it.
 
-    The lock is the operating system's: it goes with its process, however that ends.
+    The operating system releases the lock when its process ends, in any way.
     """
     ensure_private_dir(state_dir)
     holder = state_dir / "holder.json"
@@ -40,6 +40,6 @@ def lock_environment(state_dir: Path, name: str) -> Iterator[None]:
 def _describe(holder: Path) -> str:
     try:
         body = read_json(holder, HOLDER_VERSION, BusyError)
-    except BusyError:  # locked a moment ago, and not written yet
+    except BusyError:  # just locked, and not written yet
         return "another process"
     return f"process {body.get('pid')}, since {body.get('started')}"

@@ -1,4 +1,4 @@
-"""What a sign-in page shows that stands in the way, and the error that names it."""
+"""Find out why a sign-in page goes no further, and build the error that explains it."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from loadtest.config.models import Pages, parse_origin
 from loadtest.errors import MintError
 from loadtest.mint.browser.failure_capture import describe_url, redact
 from loadtest.mint.browser.locators import Controls, are_shown
-from loadtest.mint.browser.page_events import PageEvents, find_error
+from loadtest.mint.browser.page_events import PageEvents, import_error_class
 from loadtest.mint.browser.page_messages import MESSAGES, REMEDIES, parse_oauth_error, squeeze
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ PASSING_FAILURES = frozenset(
 
 @dataclass
 class Progress:
-    """What was done in this sign-in, so that nothing is repeated without end."""
+    """Counts what was done in this sign-in, so that nothing is repeated forever."""
 
     step: str = "sign-in"
     openings: int = 0
@@ -48,7 +48,7 @@ class Progress:
     acted_at: int = -1
 
     def open_again(self) -> None:
-        """Forget what the pages were given: behind the authorize URL they may ask for it again."""
+        """Count an opening of the authorize URL: its pages may ask for everything again."""
         self.openings += 1
         self.steps = 0
         self.email_sent = self.password_sent = False
@@ -56,10 +56,10 @@ class Progress:
 
 
 class Diagnosis:
-    """Reads a page, and builds the MintError that names the step and the cause.
+    """Reads a page, and builds the MintError with the step and the cause.
 
-    `secrets` is everything that was typed: no message may hold it. `origins` are where credentials
-    may be typed; None does not check.
+    `secrets` is everything that was typed: no message may contain it. Credentials may be typed at
+    `origins`; None does not check.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Diagnosis:
         self._origins = None if origins is None else origins | set(names.sign_in_origins)
 
     async def raise_returned_form(self, reason: str, sent: str) -> NoReturn:
-        """Raise for a form that asks again for what it was given."""
+        """Raise for a form that asks again for what was sent."""
         said = await self._read_message()
         if said:
             raise self.build_error("the sign-in page says", self.find_reason(said, reason), said)
@@ -86,7 +86,7 @@ class Diagnosis:
         raise self.build_error(f"the sign-in page came back after {sent} sent", reason)
 
     async def check_dead_end(self) -> None:
-        """Raise for a page that says why it goes no further; return for one that says nothing."""
+        """Raise if the page shows why it goes no further; return if it shows nothing."""
         if self.events.is_answered():
             return
         self._check_rate_limit()
@@ -117,13 +117,13 @@ class Diagnosis:
             )
 
     def _check_rate_limit(self) -> None:
-        """Raise for a 429, whatever came with it: browsers do not show every body as a page."""
+        """Raise for a 429, whatever its body: browsers do not show every body as a page."""
         if self.events.status == 429:
             where = redact(self.events.answered_url, self.secrets)
             raise self.build_error(f"{where} answers HTTP 429", "rate_limited")
 
     async def check_stuck(self) -> None:
-        """Raise for a control that cannot be pressed where the page says why."""
+        """Raise for a control that cannot be pressed if the page shows why."""
         await self._check_captcha()
         said = await self._read_message()
         if said:
@@ -153,7 +153,7 @@ class Diagnosis:
             )
 
     def check_browser(self, failure: "Error", *, last: bool) -> None:
-        """Raise when trying again is of no use; Playwright's own words may hold what we typed."""
+        """Raise if trying again is useless; Playwright's messages may contain what we typed."""
         words = str(failure)
         network = re.search(r"net::(ERR_\w+)", words)
         is_closed = self.page.is_closed() or type(failure).__name__ == "TargetClosedError"
@@ -172,26 +172,26 @@ class Diagnosis:
             self.progress.openings = 0
 
     async def _read_message(self) -> str:
-        """Return what the page complains of, else its headings."""
+        """Return the alerts of the page, else its headings."""
         complaints = await self.read_complaints()
         if complaints:
             return " ".join(complaints)[:300]
         headings = self.page.get_by_role("heading").filter(visible=True)
-        with contextlib.suppress(find_error()):
+        with contextlib.suppress(import_error_class()):
             said = squeeze(" ".join(await headings.all_inner_texts()))
             return said if self.find_reason(said, None) else ""
         return ""
 
     async def read_complaints(self) -> list[str]:
         """Return the texts of the page's alerts."""
-        with contextlib.suppress(find_error()):
+        with contextlib.suppress(import_error_class()):
             if not await self.controls.complaint.first.is_visible():
                 return []
             return [squeeze(text) for text in await self.controls.complaint.all_inner_texts()]
         return []
 
     async def _read_page(self) -> str:
-        with contextlib.suppress(find_error()):
+        with contextlib.suppress(import_error_class()):
             return await self.page.locator("body").inner_text(timeout=READ_MS)
         return ""
 
@@ -202,7 +202,7 @@ class Diagnosis:
         )
 
     def find_reason(self, words: str, otherwise: str | None) -> str | None:
-        """Return the cause that a message of the page names."""
+        """Return the cause that a message of the page matches."""
         known = (name for name, pattern in MESSAGES if pattern.search(words))
         return self._find_configured_reason(words) or next(known, otherwise)
 
@@ -225,7 +225,7 @@ class Diagnosis:
 
 
 def is_expected(origin: str, expected: frozenset[str]) -> bool:
-    """Return whether credentials may go to an origin; all ports of this machine are one place."""
+    """Return whether credentials may go to an origin; all ports of this machine count as one."""
     return origin in expected or (_is_loopback(origin) and any(map(_is_loopback, expected)))
 
 

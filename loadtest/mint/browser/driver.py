@@ -1,4 +1,4 @@
-"""Playwright's driver: it inherits no secret, answers in time, and leaves nothing behind."""
+"""Playwright's driver: without our secrets, with deadlines, and with nothing left behind."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What driver and browser need beside what every program does: a screen, fonts, where browsers lie.
+# What driver and browser need besides what every program needs: display, fonts, browser paths.
 PASSED_ON = (
     *("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
     *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "FONTCONFIG_FILE", "FONTCONFIG_PATH"),
@@ -28,19 +28,19 @@ PASSED_ON = (
     *("PLAYWRIGHT_NODEJS_PATH", "PW_LANG_NAME", "PW_LANG_NAME_VERSION", "PW_CLI_DISPLAY_VERSION"),
     *("CHROME_DEVEL_SANDBOX", "PYTHONPATH"),
 )
-# With these in our environment Playwright prints what is typed.
+# If these are in our environment, Playwright prints what is typed.
 DEBUG_SWITCHES = ("DEBUG", "DEBUGP")
-# Playwright keeps them in futures that it never reads; what it raises as well is what counts.
+# Playwright leaves these in futures that nobody reads; it raises the same errors as well.
 LEFT_BEHIND = (
     "Connection closed while reading from the driver",
     "Cannot launch Node.js",
     "Target page, context or browser has been closed",
 )
-# Chromium does not start where the path of its socket, 45 bytes below ours, is over 103 bytes.
-LONGEST_PLACE = 36
+# Chromium does not start if the path of its socket, 45 bytes longer than ours, exceeds 103 bytes.
+MAX_FOLDER_BYTES = 36
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
-# A browser ends by itself when its driver is gone.
+# A browser ends on its own when its driver is gone.
 ENDING_SECONDS = 5.0
 LOOK_SECONDS = 0.02
 
@@ -51,7 +51,7 @@ else:
 
 
 class DriverLoop(_Loop):
-    """An event loop whose child processes get a filtered environment, and can be ended by force.
+    """An event loop whose child processes get a filtered environment and can be killed.
 
     Playwright starts its driver with the whole environment of its process, and the driver starts
     the browser with its own.
@@ -64,7 +64,7 @@ class DriverLoop(_Loop):
         self.set_exception_handler(_note_exception)
 
     async def subprocess_exec(self, *arguments: Any, **options: Any) -> Any:
-        """Start a program as asyncio does, but for its environment."""
+        """Start a program as asyncio does, with a filtered environment."""
         given = options.pop("env", None) or os.environ
         folder = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._folder) if self._folder else {}
         environment = build_child_environment(given, PASSED_ON) | folder
@@ -74,12 +74,12 @@ class DriverLoop(_Loop):
 
     @asynccontextmanager
     async def private_folder(self) -> AsyncIterator[None]:
-        """Give the children one temporary folder; end them and remove it with the block.
+        """Give the child processes one temporary folder; after the block, end them and remove it.
 
-        A browser that was killed leaves its profile there, with the cookies of the sign-in.
+        A killed browser leaves its profile there, with the cookies of the sign-in.
         """
-        is_long = os.name == "posix" and len(os.fsencode(gettempdir())) > LONGEST_PLACE
-        place = "/tmp" if is_long else None  # noqa: S108 (the folder below it is ours alone)
+        is_long = os.name == "posix" and len(os.fsencode(gettempdir())) > MAX_FOLDER_BYTES
+        place = "/tmp" if is_long else None  # noqa: S108 (only we can read the folder below it)
         with TemporaryDirectory(
             prefix="mcp-loadtest-", dir=place, ignore_cleanup_errors=True
         ) as folder:
@@ -111,10 +111,10 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def open_driver() -> AsyncIterator["Playwright"]:
-    """Start Playwright's driver for the length of the block, inside `run`.
+    """Start Playwright's driver for the duration of the block, inside `run`.
 
-    Raises BrowserError where it does not start. The driver and its browsers leave no process and
-    no file after the block, whatever became of them.
+    Raises BrowserError if it does not start. The driver and its browsers leave no process and
+    no file after the block, even if they were killed.
     """
     from playwright.async_api import async_playwright
 
@@ -139,7 +139,7 @@ async def open_driver() -> AsyncIterator["Playwright"]:
 
 
 async def _end_users(folder: str) -> None:
-    """Wait until no process uses this temporary folder; end by force those that go on."""
+    """Wait until no process uses this temporary folder; kill those that still do."""
     with suppress(TimeoutError):
         async with asyncio.timeout(ENDING_SECONDS):
             while _find_users(folder):
@@ -150,7 +150,7 @@ async def _end_users(folder: str) -> None:
 
 
 def _find_users(folder: str) -> list[int]:
-    """Return the processes that were given this temporary folder; only Linux lists them."""
+    """Return the processes that use this temporary folder; only Linux lists them."""
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
@@ -160,6 +160,6 @@ def _find_users(folder: str) -> list[int]:
 
 
 def _note_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report what nobody awaited, except the errors that Playwright leaves behind by itself."""
+    """Report unawaited errors, except those that Playwright leaves behind."""
     if not str(context.get("exception")).startswith(LEFT_BEHIND):
         loop.default_exception_handler(context)

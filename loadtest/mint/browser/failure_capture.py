@@ -1,4 +1,4 @@
-"""What a failed sign-in leaves behind: the page's text and a masked picture, without secrets."""
+"""Keep the text and a masked screenshot of a page on which the sign-in failed, without secrets."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from loadtest.common.redaction import HIDDEN, JWT
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
 
-# Of how many failed sign-ins the pages are kept.
+# The pages of this many failed sign-ins are kept.
 MOST_KEPT = 10
 _KEPT = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[a-z-]+\.(?:txt|png)")
 CAPTURE_SECONDS = 12.0
@@ -28,7 +28,7 @@ _QUERY = re.compile(r"(?<=[\w/])[?#][^\s\"'<>]*=[^\s\"'<>]*")
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Take out every secret, these and all that are known, and every query string."""
+    """Remove these secrets, all known secrets, and every query string."""
     text = redaction.redact(text)
     for pattern in _build_patterns(secrets):
         text = pattern.sub(HIDDEN, text)
@@ -36,14 +36,14 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def _build_patterns(secrets: Iterable[str]) -> list[re.Pattern[str]]:
-    """Return what matches a secret in each of its forms; a browser reads these patterns too."""
+    """Return patterns that match each form of a secret, for Python and for the browser."""
     forms = {
         form
         for secret in secrets
         if secret.strip()
         for form in (secret, quote(secret, safe=""), quote_plus(secret), html.escape(secret))
     }
-    # The longest first, so that no secret survives as the rest of a shorter one.
+    # The longest first, so that replacing a shorter secret leaves no part of a longer one.
     longest_first = sorted(forms, key=len, reverse=True)
     return [
         re.compile(r"\s+".join(map(re.escape, re.split(r"\s+", form))), re.IGNORECASE)
@@ -59,9 +59,9 @@ def describe_url(url: str) -> str:
 
 
 async def capture_failure(page: "Page", folder: Path, step: str, secrets: Iterable[str]) -> Path:
-    """Keep the page's text, and a masked picture where one can be taken; return the text's file.
+    """Keep the page's text, and a masked screenshot if possible; return the file of the text.
 
-    Holds whatever became of the page: one that crashed, closed or moves on leaves a shorter text.
+    Works in any state of the page: one that crashed, closed or moves on leaves a shorter text.
     """
     hidden = [secret for secret in secrets if secret.strip()]
     stem = ensure_private_dir(folder) / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{step}"
@@ -79,7 +79,7 @@ async def capture_failure(page: "Page", folder: Path, step: str, secrets: Iterab
 
 
 def _remove_older(folder: Path) -> None:
-    """Remove all but the newest of what was kept here."""
+    """Remove all but the newest captures."""
     ours = [path for path in folder.iterdir() if _KEPT.fullmatch(path.name) and path.is_file()]
     newest = sorted({path.stem for path in ours})[-MOST_KEPT:]
     for path in ours:
@@ -90,7 +90,7 @@ def _remove_older(folder: Path) -> None:
 async def _read(page: "Page") -> str:
     from playwright.async_api import Error
 
-    # A page on its way elsewhere loses what is being read: the second look finds where it went.
+    # A page that is navigating cannot be read: the second attempt reads the next page.
     for _ in range(2):
         try:
             title = await page.title()
@@ -106,7 +106,7 @@ async def _photograph(page: "Page", hidden: list[str]) -> bytes | None:
 
     masks: list[Locator] = [
         page.locator("input, textarea, select, output, iframe, [contenteditable], code, canvas"),
-        *(page.get_by_text(told) for told in (*_build_patterns(hidden), _QUERY, JWT)),
+        *(page.get_by_text(text) for text in (*_build_patterns(hidden), _QUERY, JWT)),
     ]
     for _ in range(2):
         with contextlib.suppress(Error):

@@ -1,4 +1,4 @@
-"""What is typed and pressed on sign-in and consent pages, and what comes of it."""
+"""Fill and send the forms of sign-in and consent pages, and wait for the result."""
 
 import asyncio
 import re
@@ -9,7 +9,7 @@ from loadtest.config.models import Step
 from loadtest.mint.browser.diagnosis import Diagnosis
 from loadtest.mint.browser.locators import are_shown
 from loadtest.mint.browser.one_time_code import OneTimeCodes
-from loadtest.mint.browser.page_events import find_error
+from loadtest.mint.browser.page_events import import_error_class
 from loadtest.mint.browser.page_messages import find_workspace, squeeze
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ SOON_SECONDS = 0.6
 GRACE_SECONDS = 3.0
 STEP_MS = 15_000
 PRESS_MS = 4_000
-# A second wrong password may lock the account, so the race is the only cause for a second try.
+# A second wrong password may lock the account; only the known race justifies a second try.
 PASSWORD_TRIES = 2
 CODE_TRIES = 2
 APPROVALS = 3
 
 
 class FormActions:
-    """Fills and sends one form at a time; raises MintError where the page refuses it."""
+    """Fills and sends one form at a time; raises MintError if the page refuses it."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class FormActions:
         self._workspace, self._tell = workspace, tell
 
     async def do_step(self, step: Step, control: "Locator | None") -> None:
-        """Press the key of a configured step, or do what it names with its control."""
+        """Press the key of a configured step, or click or fill its control."""
         self._diagnosis.check_origin()
         if control is None:
             assert step.press is not None
@@ -60,7 +60,7 @@ class FormActions:
             await self._type(control, await self._take_code())
 
     async def send_email(self, email: "Locator") -> None:
-        """Type the e-mail where the page asks for it alone, and send it."""
+        """Type and send the e-mail if the page asks for nothing else."""
         self._progress.step = "sign-in"
         if self._progress.email_sent:
             await self._diagnosis.raise_returned_form("unknown_account", "e-mail was")
@@ -73,11 +73,11 @@ class FormActions:
     async def send_password(
         self, email: "ElementHandle | None", password: "ElementHandle", field: "Locator"
     ) -> None:
-        """Type the password, and the e-mail where there is a field for it, and send both."""
+        """Type the password, and the e-mail if there is a field for it, and send them."""
         self._progress.step = "sign-in"
         if self._progress.password_sent or self._progress.passwords >= PASSWORD_TRIES:
             await self._diagnosis.raise_returned_form("wrong_password", "e-mail and password were")
-        # A second page may only show the e-mail that the first one took.
+        # A second page may only display the e-mail that the first one accepted.
         if email and (not self._progress.email_sent or await email.is_editable()):
             await self._fill(email, self._email)
         await self._fill(password, self._password)
@@ -86,7 +86,7 @@ class FormActions:
         await self._submit(field, controls.sign_in, "wrong_password", controls.after_password)
 
     async def send_code(self) -> None:
-        """Type a one-time code, and send it unless the page does that itself."""
+        """Type a one-time code; send it unless the page sends it on its own."""
         self._progress.step = "sign-in"
         if self._totp is None:
             raise self._diagnosis.build_error(
@@ -103,12 +103,12 @@ class FormActions:
             await are_shown(self._controls.verify)
         if self._events.documents != self._progress.sent_on:
             return
-        # Many pages send a whole code by themselves: pressing too would send it twice.
+        # Many pages send a complete code on their own: pressing the button would send it twice.
         button = None if posts else self._controls.verify
         await self._submit(self._controls.totp, button, "wrong_totp", self._controls.after_code)
 
     async def _take_code(self) -> str:
-        """Return a one-time code that was never typed, waiting for one where need be."""
+        """Return a one-time code that was never typed; wait for the next one if needed."""
         assert self._totp is not None
         seconds = self._totp.fresh_in_seconds()
         if seconds:
@@ -119,7 +119,7 @@ class FormActions:
         return code
 
     async def pick_workspace(self, approve: bool) -> None:
-        """Pick the workspace; `approve` tells whether the page asks for consent too."""
+        """Pick the workspace; `approve` is whether the page also asks for consent."""
         self._progress.step = "consent" if approve else "sign-in"
         self._diagnosis.check_origin()
         options = await self._controls.list_workspaces()
@@ -152,7 +152,7 @@ class FormActions:
             await self._act(lambda: onward.click(timeout=PRESS_MS), self._controls.picker)
 
     async def approve(self, complaint: bool) -> None:
-        """Give consent; `complaint` tells whether the page may complain already."""
+        """Give consent; `complaint` is whether the page may show an alert already."""
         self._progress.step = "consent"
         self._diagnosis.check_origin()
         if self._progress.approvals >= APPROVALS:
@@ -170,9 +170,9 @@ class FormActions:
     async def _submit(
         self, field: "Locator", button: "Locator | None", refused: str, then: "Locator"
     ) -> None:
-        """Send a form by its button, else by Enter; raise what the page says against it.
+        """Send a form by its button, else by Enter; raise the error that the page shows.
 
-        Without a button the page sends by itself.
+        Without a button the page sends the form on its own.
         """
         self._diagnosis.check_origin()
         complaint, clickable = await are_shown(self._controls.complaint.first, button or field)
@@ -202,10 +202,10 @@ class FormActions:
         *,
         complaint: bool = True,
     ) -> str:
-        """Press something and wait for what comes of it; return what the page says against it.
+        """Press something and wait for the result; return the error that the page shows.
 
-        What may come: the callback, a new document, `gone` hidden, `then` shown, a complaint.
-        `complaint` tells whether the page may complain already.
+        Possible results: the callback, a new document, `gone` hidden, `then` shown, an alert.
+        `complaint` is whether the page may show an alert already.
         """
         documents, self._progress.acted_at = self._events.documents, self._events.places
         complaints = self._controls.complaint
@@ -215,7 +215,7 @@ class FormActions:
             complaints = complaints.filter(has_not_text=re.compile(rf"^\s*(?:{known})\s*$"))
         try:
             await act()
-        except find_error():
+        except import_error_class():
             if documents != self._events.documents or self._events.is_answered():
                 return ""
             await self._diagnosis.check_stuck()
@@ -229,7 +229,7 @@ class FormActions:
                 waits.append(then.wait_for(timeout=seconds * 1000))
             return waits
 
-        # Most pages answer soon, and by a new document: looking for more would slow them down.
+        # Most pages soon load a new document: waiting for everything at once would slow them down.
         told, moved = await self._events.first_of(
             complaints.first.wait_for(timeout=seconds * 1000),
             self._events.moved_on(documents),
@@ -243,7 +243,7 @@ class FormActions:
         if not told or any(came):
             return ""
         words = squeeze(await complaints.first.inner_text(timeout=PRESS_MS))
-        # It may be no refusal at all ("Signing in…"): see whether the page moves on.
+        # The text may not be an error ("Signing in…"): check whether the page moves on.
         unclear = self._diagnosis.find_reason(words, None) is None
         if unclear and any(await self._events.first_of(*changes(), seconds=GRACE_SECONDS)):
             return ""
@@ -254,9 +254,9 @@ class FormActions:
         await self._fill(handle, value, one_by_one=one_by_one)
 
     async def _fill(self, handle: "ElementHandle", value: str, *, one_by_one: bool = False) -> None:
-        """Fill a field, held by its own document: what loads meanwhile never gets the value."""
-        # The browser tells of a new document before it answers for an element in it, so this is
-        # the address of the element's document or of a later one, where the handle is void.
+        """Fill a field of one document: a document that loads meanwhile never gets the value."""
+        # The browser reports a new document before it answers for an element in it. So this URL
+        # belongs to the element's document, or to a later one, for which the handle is invalid.
         self._diagnosis.check_origin()
         if one_by_one:
             await handle.focus()

@@ -1,4 +1,4 @@
-"""Which Chromium signs in: Playwright's pinned build, else the system's own; found and launched."""
+"""Find and launch the Chromium that signs in: Playwright's pinned build, else the system's."""
 
 import asyncio
 import os
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 RECORD_VERSION = 1
 SYSTEM_NAMES = ("google-chrome-stable", "google-chrome", "chromium", "chromium-browser")
-# At its start Chromium asks its vendor for updates and for accounts, whatever Playwright switches
-# off: of these services the addresses can only be replaced, here by one that nobody answers.
+# At its start Chromium contacts its vendor's update and account services, even with Playwright's
+# switches. Only their addresses can be replaced, here by one where nothing listens.
 NOWHERE = "http://127.0.0.1:9/"
 QUIET_FLAGS = (
     *("--disable-quic", "--disable-sync", "--no-first-run"),
     *(f"--component-updater=url-source={NOWHERE}", f"--gaia-url={NOWHERE}"),
-    # A page that did not load is loaded again by us alone: a rate limit counts each time.
+    # Only we reload a page that did not load: a rate limit counts each request.
     "--disable-auto-reload",
 )
-# What Chromium and Playwright say where the system refuses to make a sandbox.
+# In the messages of Chromium and Playwright when the system does not allow a sandbox.
 NO_SANDBOX = re.compile("sandbox|namespace", re.IGNORECASE)
 START_SECONDS = 60.0
 ANSWER_SECONDS = 15.0
@@ -49,7 +49,7 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class BrowserChoice:
-    """A browser that was seen to start; `executable` is None for Playwright's own build."""
+    """A browser that started once; `executable` is None for Playwright's own build."""
 
     source: Literal["playwright", "system"]
     playwright_version: str
@@ -57,7 +57,7 @@ class BrowserChoice:
     executable: str | None = None
 
     def describe(self) -> str:
-        """Return one line that names which browser runs, and why."""
+        """Return one line: which browser runs, and why."""
         if self.executable is None:
             return f"{self.browser_version}, pinned by Playwright {self.playwright_version}"
         return (
@@ -67,7 +67,7 @@ class BrowserChoice:
 
 
 def read_choice(record: Path) -> BrowserChoice | None:
-    """Return the recorded browser while it still fits the installed Playwright and is there."""
+    """Return the recorded browser if it still exists and fits the installed Playwright."""
     if not record.exists():
         return None
     choice = read_valid(record, RECORD_VERSION, TypeAdapter(BrowserChoice), BrowserError)
@@ -79,7 +79,7 @@ def read_choice(record: Path) -> BrowserChoice | None:
 
 
 def find_choice(record: Path) -> BrowserChoice:
-    """Return a browser without installing anything; raise BrowserError with what to type."""
+    """Return a browser without installing one; raise BrowserError with the command to type."""
     choice = read_choice(record)
     if choice is None and _runs(DRIVER):
         choice = _try_playwright() or _try_system()
@@ -89,7 +89,7 @@ def find_choice(record: Path) -> BrowserChoice:
 
 
 def ensure_choice(record: Path) -> BrowserChoice:
-    """Return a browser that starts, installing one where this machine lets us.
+    """Return a browser that starts; install one if this machine allows it.
 
     Order: the recorded one; Playwright's pinned build (downloaded, with its system libraries);
     the system's Chrome or Chromium; Debian's `chromium` through apt-get as root or by sudo.
@@ -97,7 +97,7 @@ def ensure_choice(record: Path) -> BrowserChoice:
     choice = read_choice(record)
     if choice is not None:
         return choice
-    # A minimal Debian lacks the one library that Playwright's driver links to beside the C library.
+    # A minimal Debian lacks libatomic, which Playwright's driver needs besides libc.
     if not _runs(DRIVER) and not (_install_packages("libatomic1") and _runs(DRIVER)):
         raise BrowserError("Playwright's driver does not start: type `apt-get install libatomic1`")
     choice = _try_playwright() or _download_playwright() or _try_system() or _install_system()
@@ -115,9 +115,9 @@ async def open_browser(
     headed: bool = False,
     slow_ms: float = 0,
 ) -> "AsyncIterator[Browser]":
-    """Start the chosen browser and its driver for the length of the block, inside `driver.run`.
+    """Start the chosen browser and its driver for the duration of the block, inside `driver.run`.
 
-    Raises BrowserError where it does not start; starting and closing have their deadlines.
+    Raises BrowserError if it does not start; starting and closing have deadlines.
     """
     async with open_driver() as playwright:
         starting = launch(playwright, choice, tell, headed=headed, slow_ms=slow_ms)
@@ -130,7 +130,7 @@ async def open_browser(
 
 
 async def answered(asked: Awaitable[T], seconds: float = ANSWER_SECONDS) -> T:
-    """Return what the browser answers; BrowserError where it has ended or stays silent."""
+    """Return what the browser answers; raise BrowserError if it has ended or does not answer."""
     from playwright.async_api import Error
 
     try:
@@ -150,9 +150,9 @@ async def launch(
     headed: bool = False,
     slow_ms: float = 0,
 ) -> "Browser":
-    """Start the chosen browser; signals stay with us, so that cleaning up stays with us too.
+    """Start the chosen browser; it ignores signals, because we do the cleaning up.
 
-    Chromium runs in its sandbox, except for root and where the system does not allow one.
+    Chromium runs in its sandbox, except as root or if the system does not allow one.
     """
     from playwright.async_api import Error
 
@@ -166,10 +166,10 @@ async def launch(
         try:
             return await playwright.chromium.launch(**options, chromium_sandbox=has_sandbox)
         except Error as failure:
-            words = str(failure).strip()
-        if not has_sandbox or not NO_SANDBOX.search(words):
-            said = words.splitlines()[0]
-            raise BrowserError(f"{choice.browser_version} does not start ({said}): {REMEDY}")
+            message = str(failure).strip()
+        if not has_sandbox or not NO_SANDBOX.search(message):
+            line = message.splitlines()[0]
+            raise BrowserError(f"{choice.browser_version} does not start ({line}): {REMEDY}")
         has_sandbox = False
         tell("this system does not allow Chromium's sandbox (user namespaces): it runs without one")
 
@@ -177,7 +177,7 @@ async def launch(
 def _try_start(
     source: Literal["playwright", "system"], executable: str | None
 ) -> BrowserChoice | None:
-    """Start and stop the browser once: the only proof that it and its libraries are there."""
+    """Start and stop the browser once: only this proves that it and its libraries are installed."""
     choice = BrowserChoice(source, version("playwright"), "Chromium", executable)
 
     async def start() -> str:
@@ -204,7 +204,7 @@ def _try_system() -> BrowserChoice | None:
 
 
 def _download_playwright() -> BrowserChoice | None:
-    """Download the pinned build; add its system libraries only if it does not start without."""
+    """Download the pinned build; install its system libraries only if it does not start."""
     base = [sys.executable, "-m", "playwright"]
     if not _runs([*base, "install", "--no-shell", "chromium"]):
         return None
@@ -228,7 +228,7 @@ def _install_packages(*names: str) -> bool:
 
 
 def _may_install() -> list[str] | None:
-    """Return the prefix for commands that need root, or None where we may not."""
+    """Return the prefix for commands that need root, or None if we may not run them."""
     if os.name != "posix":
         return None
     if os.geteuid() == 0:
@@ -254,7 +254,7 @@ def _runs(command: list[str]) -> bool:
 
 
 def main() -> int:
-    """Make a browser ready and name it: `python -m loadtest.mint.browser.launcher RECORD`."""
+    """Install a browser if needed: `python -m loadtest.mint.browser.launcher RECORD`."""
     try:
         print(f"browser: {ensure_choice(Path(sys.argv[1])).describe()}")
     except BrowserError as failure:

@@ -1,4 +1,4 @@
-"""Where the things are that sign-in and consent pages ask for, by role and label."""
+"""Locators of the fields and buttons of sign-in and consent pages, by role and label."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ from loadtest.mint.browser.page_messages import NOT_A_WORKSPACE
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
 
-# Where labels do not fit: what the HTML standard has for browsers that fill in forms.
+# If no label fits: the attributes that the HTML standard defines for autofill.
 EMAIL_INPUTS = (
     "input[autocomplete~=username], input[autocomplete~=email], input[type=email], "
     "input[name=username], input[name=login]"
@@ -42,7 +42,7 @@ LIST_OPTIONS = """elements => elements.map(e => ({
 
 
 class Controls:
-    """Where the things are that pages ask for, each limited to what is visible."""
+    """Locators of fields and buttons, each limited to what is visible."""
 
     def __init__(self, page: "Page", names: Pages) -> None:
         inputs = page.locator("input")
@@ -90,7 +90,7 @@ class Controls:
 
 
 def _labelled(page: "Page", names: Sequence[str]) -> "Locator":
-    # A button may have the field's label too: the eye that shows the password.
+    # A button may have the label of a field too, such as the eye that shows the password.
     fields = page.locator("input, textarea, [role=textbox], [contenteditable]")
     own, plain = _split(page, names)
     labelled = [fields.and_(page.get_by_label(name, exact=True)) for name in plain]
@@ -99,7 +99,7 @@ def _labelled(page: "Page", names: Sequence[str]) -> "Locator":
 
 def _buttons(page: "Page", names: Sequence[str]) -> "Locator":
     own, plain = _split(page, names)
-    # One pattern for all names: looking for each by itself computes each button's name anew.
+    # One pattern for all names: one locator per name would compute each button's name again.
     pattern = re.compile(rf"^(?:{'|'.join(re.escape(name) for name in plain)})$")
     named = page.get_by_role("button", name=plain[0] if len(plain) == 1 else pattern, exact=True)
     return _union(*own, *([named] if plain else [page.locator(NOTHING)] if not own else []))
@@ -118,7 +118,7 @@ def _picker(page: "Page", names: Sequence[str]) -> "Locator":
     for name in plain if names else (PICKER,):
         heading = page.get_by_role("heading", name=name, exact=True)
         group = page.get_by_role("radiogroup", name=name, exact=True)
-        # A label around a list has the list's own words in it: no exact match.
+        # A label around a list also contains the text of the list: no exact match.
         places += [heading, group, groups.and_(page.get_by_label(name))]
     return _union(*places)
 

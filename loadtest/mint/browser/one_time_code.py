@@ -9,7 +9,7 @@ from loadtest.errors import MintError
 
 
 class OneTimeCodes(Totp):
-    """Codes of LOADTEST_TOTP_SECRET; raises MintError where that is not a secret."""
+    """Codes of LOADTEST_TOTP_SECRET; raises MintError if that is not a valid secret."""
 
     def __init__(self, secret: SecretStr, clock: Callable[[], float] = time.time) -> None:
         try:

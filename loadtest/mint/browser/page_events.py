@@ -1,4 +1,4 @@
-"""What the browser reports by itself while pages are driven."""
+"""Events that the browser reports while pages are driven."""
 
 import asyncio
 import contextlib
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class PageEvents:
-    """Documents, their HTTP status, and the page's end, as the browser reports them by itself.
+    """Counts documents, and notes their HTTP status and the end of the page.
 
-    `answer` is what the sign-in is for: the callback's.
+    `answer` is set when the callback has received its request.
     """
 
     def __init__(self, page: "Page", answer: asyncio.Future[Any]) -> None:
@@ -31,7 +31,7 @@ class PageEvents:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Take the browser's reports for the length of the block."""
+        """Listen to the browser's events for the duration of the block."""
         listeners: dict[str, Callable[[Any], None]] = {
             "domcontentloaded": self._note_document,
             "framenavigated": self._note_place,
@@ -55,7 +55,7 @@ class PageEvents:
     async def first_of(
         self, *waits: Coroutine[Any, Any, Any], seconds: float | None = None
     ) -> list[bool]:
-        """Wait for the callback or the first of `waits`; return which of them came true."""
+        """Wait for the callback or the first of `waits`; return which of them succeeded."""
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         try:
             await asyncio.wait(
@@ -79,7 +79,7 @@ class PageEvents:
             self._waiting.discard(waiting)
 
     def is_error(self) -> bool:
-        """Return whether the document came as an HTTP error, or is the browser's own."""
+        """Return whether the document is an HTTP error, or the browser's own error page."""
         failed = self._page.url.startswith("chrome-error:")
         return failed or (self.status is not None and self.status >= 400)
 
@@ -98,7 +98,7 @@ class PageEvents:
 
     @contextlib.contextmanager
     def posts(self) -> "Iterator[list[Request]]":
-        """Collect what the page posts meanwhile."""
+        """Collect the POST requests of the page during the block."""
         seen: list[Request] = []
 
         def note(request: "Request") -> None:
@@ -127,14 +127,14 @@ class PageEvents:
         self._wake()
 
     def _is_ours(self, request: "Request") -> bool:
-        with contextlib.suppress(find_error()):
+        with contextlib.suppress(import_error_class()):
             main = request.is_navigation_request() and request.frame == self._page.main_frame
             return bool(main)
         return False
 
 
-def find_error() -> "type[Error]":
-    """Return Playwright's error: importing it costs what a mint without a browser does not need."""
+def import_error_class() -> "type[Error]":
+    """Return Playwright's error class; a mint without a browser must not import Playwright."""
     from playwright.async_api import Error
 
     return Error

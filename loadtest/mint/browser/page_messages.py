@@ -1,4 +1,4 @@
-"""What the words of sign-in and consent pages mean."""
+"""The causes that messages of sign-in and consent pages name."""
 
 import contextlib
 import re
@@ -14,7 +14,7 @@ NOT_A_WORKSPACE = re.compile(
     re.I,
 )
 
-# What the words of a page mean; the first that fits counts.
+# The cause of a failure and its messages; the first pattern that matches counts.
 MESSAGES: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "account_locked",
@@ -77,7 +77,7 @@ REMEDIES = {
 def find_workspace(
     wanted: Iterable[str], options: Iterable[tuple[int, dict[str, Any]]]
 ) -> int | None:
-    """Return which option is the first wanted one: by name, by id, or alone in holding it."""
+    """Return the number of the first wanted option: by name, id, or a word that only it has."""
     listed = [(number, option["name"].casefold(), option["keys"]) for number, option in options]
     for want in wanted:
         low = want.casefold()
@@ -92,7 +92,7 @@ def find_workspace(
 
 
 def parse_oauth_error(url: str, text: str) -> tuple[str | None, str | None]:
-    """Return `error` and `error_description` of a page's address, else of its JSON or lines."""
+    """Return `error` and `error_description` from the page's URL, else from its JSON or text."""
     parts = urlsplit(url)
     given: dict[str, Any] = dict(parse_qsl(f"{parts.query}&{parts.fragment}"))
     if "error" not in given:

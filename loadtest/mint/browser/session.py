@@ -1,4 +1,4 @@
-"""The browser of a mint: up while discovery is at work, and gone while tokens are exchanged."""
+"""The browser of a mint: it starts during discovery, and closes during the token exchange."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ COOKIE_SECONDS = 5.0
 class SignInRequest(ClientRequest):
     """Whom to sign in, and how.
 
-    `sign_in_origins` are where credentials may be typed, beside the servers' own; `slow_ms` slows
+    Credentials may be typed at `sign_in_origins` and at the servers' own origins. `slow_ms` slows
     the browser down for a person who watches (`headed`).
     """
 
@@ -43,7 +43,7 @@ class SignInRequest(ClientRequest):
 def sign_in_slots(
     request: SignInRequest, slots: tuple[int, ...]
 ) -> tuple[tuple[Bearer, ...], Timings]:
-    """Mint a verified bearer per slot through the browser, and say where the time went.
+    """Mint a verified bearer per slot through the browser; return them and how long each part took.
 
     Raises MintError and BrowserError.
     """
@@ -62,16 +62,16 @@ async def _sign_in_slots(
 
 
 class SignInBrowser:
-    """A browser for the `sign_ins` of one flow, closed behind the last; one more opens it anew.
+    """A browser for a number of `sign_ins`, closed after the last; one more opens it again.
 
-    One context for all: who signed in for the first client need not type a password again.
+    All share one context: a user who is signed in for the first client types no password again.
     """
 
     def __init__(self, request: SignInRequest, timings: Timings, sign_ins: int) -> None:
         self._request = request
         self._timings = timings
         self._left = sign_ins
-        self._told = False
+        self._is_announced = False
         self._resources = AsyncExitStack()
         self._opening: asyncio.Task[BrowserContext] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -83,7 +83,7 @@ class SignInBrowser:
     async def __aexit__(self, *_: object) -> None:
         began = time.monotonic()
         if self._opening is not None:
-            # Nobody asked for it: what ended the flow before is what counts.
+            # The browser was never used: the error that ended the flow matters.
             with suppress(BrowserError):
                 await self._opening
         await self._close()
@@ -92,9 +92,9 @@ class SignInBrowser:
     async def sign_in(
         self, authorization_url: str, callback: Callback, origins: frozenset[str]
     ) -> None:
-        """Go through the pages; where the browser is lost on the way, once more with another.
+        """Go through the pages; if the browser is lost, once more with a new one.
 
-        Raises BrowserError where none starts, MintError for all else.
+        Raises BrowserError if none starts, MintError for everything else.
         """
         try:
             await self._go_through(authorization_url, callback, origins)
@@ -112,7 +112,7 @@ class SignInBrowser:
     async def _go_through(
         self, authorization_url: str, callback: Callback, origins: frozenset[str]
     ) -> None:
-        """Go through the pages; on failure keep what they showed and say where."""
+        """Go through the pages; on failure keep the page and name the file."""
         request = self._request
         began = time.monotonic()
         try:
@@ -120,9 +120,9 @@ class SignInBrowser:
         finally:
             opened = time.monotonic()
             self._timings.browser_seconds += opened - began
-        if not self._told:
+        if not self._is_announced:
             request.tell(f"signing in with {request.browser.browser_version}")
-            self._told = True
+            self._is_announced = True
         sign_in = SignInFlow(
             page,
             callback,
@@ -179,7 +179,7 @@ class SignInBrowser:
 
 
 async def _learn_cookies(page: "Page") -> None:
-    """Keep out what a page signed in with; a browser that is gone has none."""
+    """Register the cookies as secrets; a browser that has ended has none."""
     from playwright.async_api import Error
 
     with suppress(Error, TimeoutError):

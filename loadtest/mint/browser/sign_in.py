@@ -1,4 +1,4 @@
-"""The sign-in and consent pages, driven by role and label as a person would."""
+"""Go through the sign-in and consent pages by role and label, as a person would."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from loadtest.mint.browser.diagnosis import REOPENINGS, Diagnosis
 from loadtest.mint.browser.form_actions import PRESS_MS, STEP_MS, FormActions
 from loadtest.mint.browser.locators import are_shown
 from loadtest.mint.browser.one_time_code import OneTimeCodes
-from loadtest.mint.browser.page_events import PageEvents, find_error
+from loadtest.mint.browser.page_events import PageEvents, import_error_class
 from loadtest.mint.oauth.callback import Callback
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from loadtest.common.redaction import SecretStr
 
 SIGN_IN_SECONDS = 60.0
-# A code that was typed a moment ago has to run out before there is another.
+# The next one-time code exists only after the last one has expired.
 FRESH_CODE_SECONDS = 35.0
 ERROR_SECONDS = 0.5
 USUAL_MS = 400
@@ -30,14 +30,14 @@ DISMISSALS = 10
 
 
 class SignInFlow:
-    """Goes from the authorize URL to the callback, whatever pages stand between.
+    """Goes from the authorize URL to the callback, through any pages between them.
 
-    Each turn looks at what is on the page and does the one thing that it asks for: fill and send
-    a form, pick a workspace, approve, or, where nothing is asked (the known race that lands on
-    `/` after sign-in), open the authorize URL again. Ends when the callback has its answer.
+    Each turn looks at the page and does the one thing that it asks for: fill and send a form,
+    pick a workspace, or approve. If the page asks for nothing (a known race lands on `/` after
+    sign-in), the authorize URL is opened again. It ends when the callback has its answer.
 
-    `origins` are where credentials may be typed, with `sign_in_origins` of the settings; None
-    does not check. `workspace` are the id and names to pick where the pages ask. `secrets` is
+    Credentials may be typed at `origins` and at the `sign_in_origins` of the settings; None does
+    not check. `workspace` is the id and the names to pick if the pages ask for one. `secrets` is
     everything that was typed: no message and no kept page may hold it.
     """
 
@@ -100,8 +100,8 @@ class SignInFlow:
                     )
                 self._tell(f"landed on {where}: opening the authorize URL again")
                 await self._open(authorization_url)
-            except find_error() as failure:
-                # A redirect to the callback, or a page that moves on, aborts what was under way.
+            except import_error_class() as failure:
+                # A redirect to the callback, or to another page, aborts the current action.
                 await events.first_of(events.moved_on(events.documents), seconds=1)
                 if events.is_answered():
                     return
@@ -113,7 +113,7 @@ class SignInFlow:
         await self._page.goto(authorization_url, wait_until="commit", timeout=OPEN_MS)
 
     async def _turn(self) -> bool:
-        """Do what the page asks for; False when it asks for nothing that we know."""
+        """Do what the page asks for; return False if it asks for nothing that we know."""
         if not await self._is_known_control_shown():
             return self._events.is_answered()
         controls = self._controls
@@ -139,19 +139,19 @@ class SignInFlow:
         return True
 
     async def _find_form(self) -> "tuple[ElementHandle, ElementHandle] | None":
-        """Return the fields of a form with both e-mail and password, where there is one."""
+        """Return the fields of a form with both e-mail and password, if there is one."""
         emails, passwords = await asyncio.gather(
             self._controls.email.element_handles(), self._controls.password.element_handles()
         )
         return (emails[0], passwords[0]) if emails and passwords else None
 
     def _may_send_at_once(self) -> bool:
-        """Return whether a whole form may be sent without looking at what else is there."""
+        """Return whether a whole form may be sent without looking at the rest of the page."""
         configured = self._names.steps or "dismiss_buttons" in self._names.model_fields_set
         return not (configured or self._progress.password_sent or self._progress.stumbles)
 
     async def _act_on_single_field(self) -> bool:
-        """Do what pages ask for that hold neither a whole form nor a decision."""
+        """Fill in a page that has neither a whole form nor a decision."""
         controls = self._controls
         email, password, new_password, totp, any_email, any_password = await are_shown(
             *(controls.email, controls.password, controls.new_password),
@@ -174,26 +174,26 @@ class SignInFlow:
         return True
 
     async def _is_known_control_shown(self) -> bool:
-        """Wait until the page asks for something known; give up when it rests without."""
+        """Wait until the page shows a known control; return whether it did in time."""
         following = self._names.steps[self._progress.steps : self._progress.steps + 1]
         waiting = self._wait_for_known_control(at_once=any(step.press for step in following))
         return (await self._events.first_of(waiting))[0]
 
     async def _wait_for_known_control(self, *, at_once: bool) -> None:
-        """End when something known is there; raise when the page stays without."""
+        """Return when a known control is shown; raise if none appears in time."""
         events = self._events
         while True:
-            # What most pages ask for is cheap to look for; the rest is not.
-            with contextlib.suppress(find_error()):
+            # The usual controls are cheap to look for; the others are not.
+            with contextlib.suppress(import_error_class()):
                 await self._controls.usual.wait_for(timeout=1 if at_once else USUAL_MS)
                 return
-            with contextlib.suppress(find_error()):
+            with contextlib.suppress(import_error_class()):
                 await self._page.wait_for_load_state("domcontentloaded", timeout=PRESS_MS)
             documents = events.documents
             if at_once:
                 return
-            # Later openings wait longer: some pages are slow to draw themselves. So does a form
-            # that gave way to a spinner: opening anew would undo what it is about.
+            # Wait longer after each opening: some pages draw slowly. Wait longest for a form that
+            # was replaced by a spinner: opening the URL again would undo its action.
             busy = self._progress.acted_at == events.places
             seconds = self._names.settle_seconds * max(1, self._progress.openings)
             if events.is_error():
@@ -202,14 +202,14 @@ class SignInFlow:
                 seconds = STEP_MS / 1000
             try:
                 await self._controls.anything.wait_for(timeout=seconds * 1000)
-            except find_error():
+            except import_error_class():
                 if documents == events.documents:
                     raise
             else:
                 return
 
     async def _take_step(self) -> bool:
-        """Do the first configured step whose control is there, passing over those before it."""
+        """Do the first configured step whose control is shown; skip those before it."""
         for number in range(self._progress.steps, len(self._names.steps)):
             step, control = self._names.steps[number], self._controls.steps[number]
             is_due = step.press and number == self._progress.steps

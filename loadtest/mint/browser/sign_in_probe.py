@@ -1,4 +1,4 @@
-"""The page on which a browser would sign in, looked at over HTTP: nothing is typed, nobody made."""
+"""Fetch the page on which a browser would sign in: nothing is typed, no account is created."""
 
 import contextlib
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from loadtest.mint.browser.diagnosis import is_expected
 
 STEP = "sign-in"
 LOOK_SECONDS = 15.0
-MOST_REDIRECTS = 10
-# Without a type, an input takes text (HTML, "the input element").
+MAX_REDIRECTS = 10
+# An input without a type is a text field (HTML, "the input element").
 TYPED_INPUTS = frozenset({"", "email", "password", "tel", "text"})
 
 
 @dataclass(frozen=True)
 class SignInPage:
-    """Where credentials would be typed; a form that scripts draw is seen by browsers alone."""
+    """The page where credentials would be typed; only a browser sees a form that scripts draw."""
 
     origin: str
     has_form: bool
@@ -34,7 +34,7 @@ class SignInPage:
 def build_authorization_url(
     url: str, client_id: str, scope: str | None, redirect_uri: str | None = None
 ) -> str:
-    """Return an authorization URL as a client of ours would open it."""
+    """Return an authorization URL as our client would open it."""
     parts = urlsplit(url)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     known = {"client_id": client_id, "scope": scope, "redirect_uri": redirect_uri}
@@ -47,15 +47,15 @@ def fetch_sign_in_page(
 ) -> SignInPage:
     """Follow an authorization URL to the page that a person would see, within `origins` only.
 
-    Rate limits are waited out.
+    Waits out rate limits.
 
-    Raises MintError: with reason `unexpected_origin` where mint would refuse to type, with the
-    server's `error` as its code where it refuses the request (RFC 6749, section 4.1.2.1).
+    Raises MintError: with reason `unexpected_origin` if mint would refuse to type there, with the
+    server's `error` as its code if the server refuses the request (RFC 6749, section 4.1.2.1).
     """
     try:
         redirect_uri = next(iter(parse_qs(urlsplit(url).query).get("redirect_uri", ())), None)
         with open_client(LOOK_SECONDS) as client:
-            for _ in range(MOST_REDIRECTS):
+            for _ in range(MAX_REDIRECTS):
                 _check_origin(url, origins)
                 answer = wait_out(partial(client.get, url), _describe_origin(url), tell)
                 if not answer.has_redirect_location:
@@ -65,7 +65,7 @@ def fetch_sign_in_page(
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as failure:
         where = _describe_origin(url)
         raise MintError(f"{where} does not answer ({explain(failure)})", STEP) from None
-    raise MintError(f"more than {MOST_REDIRECTS} redirects, no page", STEP)
+    raise MintError(f"more than {MAX_REDIRECTS} redirects, no page", STEP)
 
 
 def _read_page(answer: httpx2.Response) -> SignInPage:
@@ -74,21 +74,21 @@ def _read_page(answer: httpx2.Response) -> SignInPage:
         reason = "rate_limited" if answer.status_code == 429 else None
         raise MintError(f"{origin} answers HTTP {answer.status_code}", STEP, reason=reason)
     form = _Form()
-    # The parser asserts that a marked section is one it knows: what came before counts.
+    # The parser asserts that it knows a marked section: what came before it counts.
     with contextlib.suppress(AssertionError):
         form.feed(answer.text)
     return SignInPage(origin, form.fields > 0, form.scripts > 0)
 
 
 def _check_origin(url: str, origins: frozenset[str]) -> None:
-    """Refuse what mint's browser would refuse."""
+    """Refuse the origins that mint's browser would refuse."""
     where = _describe_origin(url)
     if not is_expected(where, origins):
         raise MintError(f"the sign-in leads to {where}", STEP, reason="unexpected_origin")
 
 
 def _check_error(url: str, redirect_uri: str | None) -> None:
-    """Raise with the words of an authorization server that sends us away."""
+    """Raise with the error of an authorization server that redirects back."""
     error = parse_qs(urlsplit(url).query).get("error")
     if error or (redirect_uri and url.startswith(redirect_uri)):
         code = error[0] if error else "no page"
@@ -104,7 +104,7 @@ def _describe_origin(url: str) -> str:
 
 
 class _Form(HTMLParser):
-    """Counts what can be typed into, and scripts."""
+    """Counts text fields and scripts."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Whether a token is what was asked for, and whether the endpoint takes it."""
+"""Check that a token is what was requested, and that the endpoint accepts it."""
 
 import time
 from collections.abc import Mapping
@@ -23,15 +23,15 @@ from loadtest.mint.oauth.request import (
 from loadtest.mint.oauth.verification import STEP, Expected, check_claims, verify
 from loadtest.state.bearers import Bearer, parse_claims
 
-# An opaque token whose life the server does not tell is taken for this long (RFC 6749, 5.1).
+# The assumed lifetime of an opaque token without expires_in (RFC 6749, section 5.1).
 UNKNOWN_LIFE_SECONDS = 300.0
-# Scopes that ask the authorization server for something, and are not the resource's to grant.
+# Scopes of the authorization server, which no resource grants.
 NOT_OF_THE_RESOURCE = frozenset({"offline_access", "openid", "profile", "email"})
 TELL_SKEW_SECONDS = 5.0
 
 
 def accept_token(endpoint: Endpoint, grant: IssuedToken) -> Bearer:
-    """Verify what the flow was given."""
+    """Verify a token by its issuer's keys and return it as a bearer."""
     with open_client(REQUEST_SECONDS) as http:
         return check_token(endpoint, grant, http)
 
@@ -39,10 +39,10 @@ def accept_token(endpoint: Endpoint, grant: IssuedToken) -> Bearer:
 def check_token(
     endpoint: Endpoint, grant: IssuedToken, http: httpx2.Client, *, taken: bool = False
 ) -> Bearer:
-    """Verify the token by its issuer's keys and return it as a bearer; raise MintError if not.
+    """Verify the token by its issuer's keys and return it as a bearer, else raise MintError.
 
-    Of one that came from the token endpoint itself and that the MCP endpoint has `taken`, the
-    claims alone are looked at: TLS stands for the signature (OpenID Connect Core, 3.1.3.7).
+    If the token endpoint sent it and the MCP endpoint has accepted it (`taken`), only the claims
+    are checked: TLS replaces the signature (OpenID Connect Core, section 3.1.3.7).
     """
     claims = _verify(endpoint, grant, http, taken=taken)
     if abs(grant.skew_seconds) > TELL_SKEW_SECONDS:
@@ -67,9 +67,9 @@ def check_token(
 
 
 def check_taken(endpoint: Endpoint, access_token: SecretStr, http: httpx2.Client) -> None:
-    """Open a session with the bearer, list the tools, end it; raise MintError at a refusal.
+    """Open a session with the bearer, list the tools, close it; raise MintError at a refusal.
 
-    Some servers let anyone initialize: there only the list shows whether the bearer is good.
+    Some servers let anyone initialize: there, only the list shows whether the bearer is valid.
     """
     url = endpoint.mcp_url
     try:
@@ -82,7 +82,7 @@ def check_taken(endpoint: Endpoint, access_token: SecretStr, http: httpx2.Client
 
 
 def list_tools(mcp_url: str, access_token: SecretStr, http: httpx2.Client) -> httpx2.Response:
-    """Open a session, ask for the tools, end it; return the answer, or that which refuses."""
+    """Open a session, list the tools, close it; return the last response, or the refusal."""
     headers = build_mcp_headers()
     headers["Authorization"] = f"Bearer {access_token.get_secret_value()}"
     try:
@@ -102,7 +102,7 @@ def list_tools(mcp_url: str, access_token: SecretStr, http: httpx2.Client) -> ht
 def _verify(
     endpoint: Endpoint, grant: IssuedToken, http: httpx2.Client, *, taken: bool
 ) -> Mapping[str, Any] | None:
-    """Return the claims of a JWT; None for an opaque token, where the environment allows one."""
+    """Return the claims of a JWT; None for an opaque token, if the environment allows one."""
     jwks_uri = grant.metadata.get("jwks_uri")
     token = grant.access_token.get_secret_value()
     is_jwt = token.count(".") == 2 and jwks_uri is not None

@@ -26,12 +26,12 @@ from loadtest.state.clients import ClientStore
 
 # Goes from an authorization URL to the callback; types credentials at these origins only.
 SignIn = Callable[[str, Callback, frozenset[str]], Awaitable[None]]
-# How often a refusal for want of scope is answered by asking for more.
+# How often a refusal for insufficient scope is answered by a request for more scope.
 STEP_UPS = 2
 
 
 class _InsufficientScopeError(Exception):
-    """The endpoint refuses the token for want of scope; `scope` is what was asked for and more."""
+    """The endpoint refuses the scope of the token; `scope` is a wider one."""
 
     def __init__(self, scope: str, refusal: MintError) -> None:
         self.scope = scope
@@ -39,15 +39,15 @@ class _InsufficientScopeError(Exception):
 
 
 async def mint_slot(request: ClientRequest, slot: int, sign_in: SignIn) -> Bearer:
-    """Mint for one client, starting over where that is the cure.
+    """Mint for one client; start over if that helps.
 
     Follows the MCP authorization specification (2025-03-26 to 2026-07-28): RFC 9728 and RFC 8414
     discovery, RFC 7591 registration (once per client and issuer), RFC 7636 S256, RFC 9207 `iss`,
     RFC 8707 `resource`. Raises MintError, whose message names the step.
 
-    A registration that the server has forgotten is made anew, once. A code exchange that met a
-    rate limit is never repeated; after a wait a new code is asked for. Want of scope (RFC 6750,
-    section 3.1) is answered by asking for more, a few times.
+    A client that the server no longer knows is registered again, once. A code exchange that hits
+    a rate limit is never repeated: after a wait, a new code is requested. Insufficient scope
+    (RFC 6750, section 3.1) is answered by a request for more scope, a few times.
     """
     waits = list(RATE_WAITS_SECONDS)
     step_ups = STEP_UPS
@@ -89,7 +89,7 @@ async def _run_flow(
     sign_in: SignIn,
     scope: str | None,
 ) -> Bearer:
-    # Servers that do not know RFC 8252, section 7.3, take the registered port alone.
+    # Servers without RFC 8252, section 7.3, accept only the registered port.
     async with listen(storage.redirect_port) as callback:
         provider = build_provider(request, storage, callback, exchange, sign_in, scope)
         async with open_sdk_client(request.tell, exchange) as client:
@@ -116,7 +116,7 @@ def build_provider(
     sign_in: SignIn,
     scope: str | None,
 ) -> OAuthClientProvider:
-    """Hand the SDK our browser as its redirect handler and our listener as its callback."""
+    """Return the SDK's provider, with our browser as redirect handler and our callback."""
 
     async def open_browser(authorization_url: str) -> None:
         context = provider.context
@@ -132,9 +132,9 @@ def build_provider(
     async def take_answer() -> AuthorizationCodeResult:
         answer = callback.answer.result()
         if answer.code is None:
-            words = ": ".join(w for w in (answer.error, answer.error_description) if w)
+            message = ": ".join(part for part in (answer.error, answer.error_description) if part)
             raise MintError(
-                f"the authorization server answers {words or 'no code'}",
+                f"the authorization server answers {message or 'no code'}",
                 exchange.step,
                 reason="consent_denied" if answer.error == "access_denied" else None,
                 code=answer.error,
@@ -150,7 +150,7 @@ def build_provider(
         redirect_handler=open_browser,
         callback_handler=take_answer,
     )
-    # Set past the constructor, which takes https alone: the specification's loopback exception.
+    # Set after the constructor, which only takes https; the specification allows loopback.
     provider.context.client_metadata_url = request.environment.client_metadata_url
     return provider
 

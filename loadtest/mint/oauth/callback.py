@@ -1,4 +1,4 @@
-"""The loopback redirect URI of a native client (RFC 8252, section 7.3): one answer, then gone."""
+"""The loopback redirect URI of a native client (RFC 8252, section 7.3): it takes one response."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</
 
 @dataclass(frozen=True)
 class AuthorizationResponse:
-    """What the authorization server sent to the redirect URI (RFC 6749 4.1.2, RFC 9207)."""
+    """The parameters of the redirect URI (RFC 6749, section 4.1.2; RFC 9207)."""
 
     state: str
     code: str | None = field(default=None, repr=False)
@@ -32,7 +32,7 @@ class AuthorizationResponse:
 
 
 class Callback:
-    """Waits for the one request that carries the `state` of this flow; refuses all others."""
+    """Waits for the request with the `state` of this flow; refuses all others."""
 
     def __init__(self, port: int) -> None:
         self.redirect_uri = f"http://127.0.0.1:{port}{CALLBACK_PATH}"
@@ -42,11 +42,11 @@ class Callback:
         )
 
     def expect(self, authorization_url: str) -> None:
-        """Take the `state` to wait for from the URL that the browser is about to open."""
+        """Read the expected `state` from the URL that the browser will open."""
         self._state = _first(parse_qs(urlsplit(authorization_url).query), "state")
 
     def take(self, method: bytes, target: bytes) -> tuple[int, str]:
-        """Judge one request; return the status and page text of its reply."""
+        """Check one request; return the status and page text of the response."""
         parts = urlsplit(target.decode("latin-1"))
         query = parse_qs(parts.query)
         state = _first(query, "state")
@@ -74,7 +74,7 @@ class Callback:
 
 @asynccontextmanager
 async def listen(port: int | None = None) -> AsyncIterator[Callback]:
-    """Serve the redirect URI until the block ends: on this loopback port, else on a free one."""
+    """Serve the redirect URI during the block: on this loopback port, else on a free one."""
     served: set[asyncio.Task[None]] = set()
     is_over = False
 
@@ -92,11 +92,11 @@ async def listen(port: int | None = None) -> AsyncIterator[Callback]:
         try:
             yield callback
         finally:
-            # A connection of our own ends `accept`: cancelling it could lose one just accepted.
+            # Our own connection ends `accept`: cancelling it could lose one that was just accepted.
             is_over = True
             with suppress(OSError), socket.create_connection(listener.getsockname(), timeout=1):
                 await accepting
-            # A browser opens connections in advance and sends nothing on them.
+            # A browser opens spare connections and sends nothing on them.
             for task in (accepting, *served):
                 task.cancel()
             await asyncio.gather(accepting, *served, return_exceptions=True)

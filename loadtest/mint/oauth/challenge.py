@@ -1,4 +1,4 @@
-"""The requests by which an MCP endpoint is made to ask for a bearer, however late it asks."""
+"""Requests that make an MCP endpoint ask for a bearer, early or late."""
 
 from collections.abc import AsyncGenerator
 from contextlib import suppress
@@ -26,7 +26,7 @@ from loadtest.mint.oauth.request import (
 
 
 class _AsChallenged(httpx2.Auth):
-    """Runs the SDK's flow for a request that its server answers without a challenge."""
+    """Runs the SDK's flow for a request that the server answers without a challenge."""
 
     requires_response_body = True
 
@@ -36,7 +36,7 @@ class _AsChallenged(httpx2.Auth):
     async def async_auth_flow(
         self, request: httpx2.Request
     ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        """Answer the flow's first request with 401 ourselves, then let it go on."""
+        """Answer the flow's first request with 401 ourselves, then let it continue."""
         flow = self._provider.async_auth_flow(request)
         await anext(flow)
         answer = httpx2.Response(401, request=request)
@@ -55,13 +55,13 @@ async def ask_endpoint(
     exchange: Exchange,
     call: ToolCall | None = None,
 ) -> httpx2.Response:
-    """Send requests until one makes the SDK get a token; errors name the step they came at.
+    """Send requests until one makes the SDK get a token; errors name the step at which they occur.
 
-    Most servers challenge `initialize`. Where anyone may initialize, the list of tools is asked
-    for, then `call` is made: the first 401 or 403 starts the flow, and later requests carry the
-    new bearer. Where none is challenged and the server publishes protected-resource metadata
-    (RFC 9728), the flow starts from these. Returns the answer that refuses the new bearer, else
-    the last one; the session is closed.
+    Most servers challenge `initialize`. If anyone may initialize, the tools are listed, then
+    `call` is sent: the first 401 or 403 starts the flow, and later requests carry the new bearer.
+    If none is challenged and the server publishes protected-resource metadata (RFC 9728), the
+    flow starts from these. Returns the response that refuses the new bearer, else the last one;
+    the session is closed.
     """
     try:
         return await _ask(client, mcp_url, provider, call)
@@ -73,9 +73,11 @@ async def ask_endpoint(
             exchange.step,
         ) from None
     except (OAuthFlowError, OAuthRegistrationError, OAuthTokenError, ValueError) as failure:
-        words = exchange.describe_refusal() or exchange.describe_name(mcp_url) or _describe(failure)
+        message = (
+            exchange.describe_refusal() or exchange.describe_name(mcp_url) or _describe(failure)
+        )
         reason = "rate_limited" if exchange.refusal_status == 429 else None
-        raise MintError(words, exchange.step, reason=reason, code=exchange.refusal_code) from None
+        raise MintError(message, exchange.step, reason=reason, code=exchange.refusal_code) from None
 
 
 async def _ask(
@@ -110,9 +112,9 @@ class _Session:
         self._id: str | None = None
 
     async def send(self, body: dict[str, Any], auth: httpx2.Auth | None = None) -> httpx2.Response:
-        """Send a request: with the token where there is one, else ready to be challenged.
+        """Send a request: with the token if there is one, else with the SDK's flow.
 
-        The SDK answers a challenge once per request; a token that is refused is ours to answer.
+        The SDK answers one challenge per request; we handle a refused token ourselves.
         """
         if auth is None and self._provider.context.current_tokens is None:
             auth = self._provider
@@ -127,7 +129,7 @@ class _Session:
         return answer
 
     async def close(self) -> None:
-        """End the session, where one was opened; it ends by itself where that fails."""
+        """Close the session if one is open; if that fails, the server ends it later."""
         if self._id is not None:
             with suppress(httpx2.HTTPError):
                 await self._client.delete(self._mcp_url, headers=self._build_headers())
@@ -142,7 +144,7 @@ class _Session:
 
 
 async def _has_metadata(client: httpx2.AsyncClient, mcp_url: str) -> bool:
-    """Return whether protected-resource metadata lie where RFC 9728, section 3.1, puts them."""
+    """Return whether protected-resource metadata exist (RFC 9728, section 3.1)."""
     for url in build_protected_resource_metadata_discovery_urls(None, mcp_url):
         if await handle_protected_resource_response(await client.get(url)) is not None:
             return True
@@ -150,8 +152,8 @@ async def _has_metadata(client: httpx2.AsyncClient, mcp_url: str) -> bool:
 
 
 def _describe(failure: Exception) -> str:
-    """Say what went wrong without quoting replies: the SDK's messages may hold them whole."""
-    # Not of its subclasses: they quote what the token and registration endpoints sent.
+    """Describe an error without quoting responses: the SDK's messages may contain them."""
+    # Not its subclasses: they quote the responses of the token and registration endpoints.
     if type(failure) is OAuthFlowError and "State parameter" not in str(failure):
         return " ".join(str(failure).split())
     return "the authorization server's answer does not fit the request"

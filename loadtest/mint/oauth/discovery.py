@@ -1,4 +1,4 @@
-"""What an MCP endpoint says of its authorization, asked without registering or signing in."""
+"""Discover the authorization of an MCP endpoint without registering or signing in."""
 
 import asyncio
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from loadtest.mint.oauth.exchange import Exchange
 from loadtest.mint.oauth.sdk import open_sdk_client
 from loadtest.mint.oauth.storage import NullStorage
 
-# Exists nowhere: with a client at hand the SDK registers none.
+# Not a real client: with a stored client, the SDK registers none.
 PLACEHOLDER_CLIENT = OAuthClientInformationFull(client_id="discovery")
-# Nobody listens: any loopback port belongs to a native client (RFC 8252, section 7.3).
+# Nothing listens there: a native client may use any loopback port (RFC 8252, section 7.3).
 REDIRECT_URI = f"http://127.0.0.1{CALLBACK_PATH}"
 
 
 @dataclass(frozen=True)
 class Discovered:
-    """The authorization server, and its clock minus ours in seconds.
+    """The authorization server; `skew_seconds` is its clock minus ours.
 
-    `registration_endpoint` is None where the metadata name none.
+    `registration_endpoint` is None if the metadata name none.
     `authorization_url` is where a browser would be sent if `PLACEHOLDER_CLIENT` were registered.
     """
 
@@ -48,12 +48,12 @@ class Discovered:
         return f"{self.issuer}: PKCE S256, {' and '.join(options) or 'given clients only'}"
 
 
-class _Reached(Exception):  # noqa: N818 (it ends the flow where we want it to end)
-    """The flow stands before the browser: all that discovery can tell is known."""
+class _Reached(Exception):  # noqa: N818 (it ends the flow on purpose)
+    """The flow would open the browser now: discovery is complete."""
 
 
 def discover(mcp_url: str) -> Discovered:
-    """Follow the specification's discovery up to the browser; raise MintError where it ends."""
+    """Follow the specification's discovery up to the browser; raise MintError if it fails."""
     return asyncio.run(_discover(mcp_url))
 
 

@@ -1,4 +1,4 @@
-"""What crosses the wire during a mint, seen from the client's hooks: steps, refusals, clocks."""
+"""Observe the requests and responses of a mint: step, refusals, metadata, clock."""
 
 import email.utils
 import time
@@ -17,22 +17,22 @@ from loadtest.errors import MintError
 if TYPE_CHECKING:
     import httpx2
 
-# Of what an authorization server says to a refusal.
-MOST_QUOTED = 200
+# The maximum length of a quoted error_description.
+MAX_QUOTED = 200
 
 
-# The reason of a MintError: nobody can sign in there but a client as itself.
+# The reason of a MintError: only a client can sign in there, as itself.
 CLIENT_CREDENTIALS_ONLY = "client_credentials_only"
 
 
 @dataclass
 class Exchange:
-    """The state of one flow with a target, kept up to date by `note_request` and `note_response`.
+    """The state of one flow, updated by `note_request` and `note_response`.
 
-    `metadata` is the authorization server's own document (RFC 8414), `registration` its reply to
-    ours (RFC 7591), `resource` what the endpoint calls itself (RFC 9728); `skew_seconds` is the
-    server's clock minus ours, at its last answer; `needs_person` where somebody is to sign in, else
-    the client signs in as itself.
+    `metadata` is the authorization server's document (RFC 8414), `registration` its response to
+    our registration (RFC 7591), `resource` the endpoint's name for itself (RFC 9728);
+    `skew_seconds` is the server's clock minus ours at its last response. With `needs_person` a
+    user signs in, else the client signs in as itself.
     """
 
     mcp_url: str
@@ -47,7 +47,7 @@ class Exchange:
 
     @property
     def authorization_endpoint(self) -> str | None:
-        """Return where the browser is sent, when the server says so."""
+        """Return the authorization endpoint of the server's metadata, if any."""
         return self.metadata.get("authorization_endpoint")
 
     @property
@@ -63,12 +63,12 @@ class Exchange:
 
     @property
     def refusal_scope(self) -> str | None:
-        """Return the `scope` of the last refusal's body, where a challenge names none."""
+        """Return the `scope` of the last refusal's body, if the challenge has none."""
         scope = self._refusal[1].get("scope") if self._refusal else None
         return scope if isinstance(scope, str) else None
 
     async def note_request(self, request: "httpx2.Request") -> None:
-        """Take the step from the endpoint that is about to be asked; refuse an insecure one."""
+        """Set the step by the endpoint of the request; refuse an insecure URL."""
         url = str(request.url)
         form = _parse_form(request)
         if "/.well-known/" in url:
@@ -80,13 +80,13 @@ class Exchange:
         self.check_secure(url)
         learn_members(form)
         learn(form.get("code"), *read_authorization(request.headers.get("authorization", "")))
-        if request.method == "DELETE":  # closes the session, whatever was refused before
+        if request.method == "DELETE":  # closes the session, and must not clear an earlier refusal
             return
         self._refusal = None
         self._sent_at = time.time()
 
     async def note_response(self, response: "httpx2.Response") -> None:
-        """Keep the server's metadata, its clock, and of a refusal only its OAuth words."""
+        """Keep the server's metadata, its clock, and the OAuth error of a refusal."""
         if response.request.method == "DELETE":
             return
         if "date" in response.headers:
@@ -106,11 +106,11 @@ class Exchange:
             self.registration = body
 
     def describe_refusal(self) -> str | None:
-        """Return the server's own words for its last refusal, None when it refused nothing."""
+        """Return the server's message of its last refusal, None if it refused nothing."""
         return f"the server answers {describe_refusal(*self._refusal)}" if self._refusal else None
 
     def _check_grant_types(self) -> None:
-        """Refuse to register or sign in where only clients themselves may (RFC 8414, section 2)."""
+        """Refuse to register or sign in if only clients may sign in (RFC 8414, section 2)."""
         offered = self.metadata.get("grant_types_supported")
         if not self.needs_person or not isinstance(offered, list):
             return
@@ -127,7 +127,7 @@ class Exchange:
         check_secure(url, self.step, self.mcp_url)
 
     def describe_name(self, mcp_url: str) -> str | None:
-        """Say that the server's metadata are of another origin than the one that it is asked by."""
+        """Explain that the server's metadata name another origin than the requested one."""
         try:
             named, asked = parse_origin(str(self.resource)), parse_origin(mcp_url)
         except ValueError:
@@ -149,7 +149,7 @@ class Exchange:
             )
 
     def pick_secret_method(self) -> Literal["client_secret_basic", "client_secret_post"]:
-        """Return how a secret is sent: basic is the default of RFC 8414, section 2."""
+        """Return how a secret is sent; basic is the default (RFC 8414, section 2)."""
         offered = self.metadata.get("token_endpoint_auth_methods_supported")
         if isinstance(offered, list) and "client_secret_basic" not in offered:
             return "client_secret_post"
@@ -157,17 +157,17 @@ class Exchange:
 
 
 def describe_refusal(status: int, body: Mapping[str, Any]) -> str:
-    """Return a refusal's status and OAuth words, and nothing else of the reply."""
-    words = (body.get(name) for name in ("error", "error_description"))
-    said = (redact(text) for text in words if text and isinstance(text, str))
-    return ": ".join([f"HTTP {status}", *(tidy_text(text, MOST_QUOTED) for text in said)])
+    """Return the status and the OAuth error of a refusal, and nothing else of the response."""
+    members = (body.get(name) for name in ("error", "error_description"))
+    texts = (redact(text) for text in members if text and isinstance(text, str))
+    return ": ".join([f"HTTP {status}", *(tidy_text(text, MAX_QUOTED) for text in texts)])
 
 
 def measure_skew(date: str | None, sent_at: float) -> float:
-    """Return the server's clock minus ours in seconds, by a Date header; 0 where it tells none.
+    """Return the server's clock minus ours in seconds, by a Date header; 0 without a header.
 
-    `sent_at` is when the request left. A Date is cut to the second, and belongs somewhere between
-    request and answer: what fits in there is no difference.
+    `sent_at` is when the request was sent. A Date is truncated to the second and lies between
+    request and response: a Date within that time is not a difference.
     """
     try:
         theirs = email.utils.parsedate_to_datetime(date or "").timestamp()
@@ -180,8 +180,8 @@ def measure_skew(date: str | None, sent_at: float) -> float:
 def check_secure(url: str, step: str, mcp_url: str) -> None:
     """Raise MintError unless something may be sent to a URL that the target named.
 
-    It is https, or http on loopback (OAuth 2.1, section 1.5); and it is not on this machine where
-    the target is not: a server elsewhere has no business with what listens here.
+    It must be https, or http on loopback (OAuth 2.1, section 1.5). It must not be on this machine
+    unless the target is: a server elsewhere must not reach what listens here.
     """
     try:
         parts, target = urlsplit(url), urlsplit(mcp_url)

@@ -1,4 +1,4 @@
-"""Ways to a bearer without a browser: a given one, client credentials, the target's self-mint."""
+"""Grant types without a user: a given bearer, and client credentials."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ from loadtest.mint.oauth.sdk import FixedScope, open_sdk_client, take_token
 from loadtest.mint.oauth.storage import NullStorage
 from loadtest.state.bearers import Bearer, parse_claims
 
-# A given opaque bearer does not say how long it lives: whoever gave it answers for that.
+# The assumed lifetime of a given opaque bearer, which contains no expiry.
 GIVEN_LIFE_SECONDS = 24 * 3600.0
 
 
@@ -34,7 +34,7 @@ GIVEN_LIFE_SECONDS = 24 * 3600.0
 class MachineClient:
     """A client that signs in as itself: with a secret, or with a private key (RFC 7523).
 
-    `issuer` is the authorization server that knows it: no other is ever shown the secret.
+    `issuer` is the authorization server that knows it: no other server gets the secret.
     """
 
     client_id: str
@@ -94,10 +94,7 @@ def _build_authenticated(endpoint: Endpoint, machine: MachineClient) -> OAuthCli
 
 
 def _find_scope(endpoint: Endpoint) -> str | None:
-    """Return the configured scope without offline access: no refresh token comes this way.
-
-    RFC 6749, section 4.4.3.
-    """
+    """Return the configured scope without offline access (RFC 6749, section 4.4.3)."""
     asked = (endpoint.environment.scope or "").split()
     return " ".join(scope for scope in asked if scope != "offline_access") or None
 
@@ -122,7 +119,7 @@ def _read_key(path: Path) -> tuple[str, str]:
 
 
 def take_given(endpoint: Endpoint, access_token: SecretStr) -> Bearer:
-    """Check that the endpoint takes a bearer that was handed to us."""
+    """Check that the endpoint accepts a given bearer."""
     with open_client(REQUEST_SECONDS) as http:
         check_taken(endpoint, access_token, http)
     claims = parse_claims(access_token.get_secret_value()) or {}

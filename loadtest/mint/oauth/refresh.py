@@ -1,7 +1,7 @@
 """A bearer from a refresh token (RFC 6749, section 6), without browser and without the MCP SDK.
 
-Importing the SDK takes longer than all of this. The token is taken out of the file before it is
-sent: should we die, it is lost, and never sent twice, which would revoke the whole family
+Importing the SDK takes longer than a refresh. The token is removed from the file before it is
+sent: if the process dies, the token is lost. A token sent twice would revoke the whole grant
 (RFC 9700, section 4.14.2).
 """
 
@@ -25,7 +25,7 @@ STEP = "refresh"
 
 
 def refresh_slots(request: ClientRequest, slots: Iterable[int]) -> dict[int, Bearer]:
-    """Return a verified bearer for each slot whose refresh token the server still takes."""
+    """Return a verified bearer for each slot whose refresh token the server still accepts."""
     bearers = {slot: _refresh(request, slot) for slot in slots}
     return {slot: bearer for slot, bearer in bearers.items() if bearer is not None}
 
@@ -33,7 +33,7 @@ def refresh_slots(request: ClientRequest, slots: Iterable[int]) -> dict[int, Bea
 def _refresh(request: ClientRequest, slot: int) -> Bearer | None:
     store = ClientStore(request.state_dir)
     found = store.find(slot, request.client_id)
-    # A refresh token of another workspace would give a bearer for that one.
+    # The refresh token of another workspace would return a bearer for that workspace.
     if found is None or found.refresh_token is None or found.mcp_url != request.mcp_url:
         return None
     endpoint = found.metadata.get("token_endpoint")
@@ -60,7 +60,7 @@ def _spend(
     endpoint: str,
     http: httpx2.Client,
 ) -> IssuedToken | None:
-    """Exchange the refresh token; None where the browser has to sign in instead."""
+    """Exchange the refresh token; return None if the browser must sign in instead."""
     audience = found.audience
     assert audience is not None
     store.keep(slot, found.model_copy(update={"refresh_token": None}))
@@ -107,14 +107,14 @@ def _spend(
 
 
 def _is_bearer(body: dict[str, Any]) -> bool:
-    """Any other kind of token needs more than being sent (RFC 6750, section 4)."""
+    """Return whether the token is used as a bearer (RFC 6750, section 4)."""
     return str(body.get("token_type", "")).lower() == "bearer"
 
 
 def _post(
     request: ClientRequest, found: StoredClient, endpoint: str, http: httpx2.Client
 ) -> httpx2.Response:
-    """Send the refresh token; a 429 did nothing with it, so it may be waited out."""
+    """Send the refresh token; a 429 did not use it, so wait and send it again."""
     secret = request.client_secret
     auth, members = found.client.build_auth(secret.get_secret_value() if secret else None)
     form = {

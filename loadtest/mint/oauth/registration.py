@@ -1,4 +1,4 @@
-"""Clients registered with a session: the only ones whose quota an owner may raise."""
+"""Register clients with a session: an owner can raise the quota of these only."""
 
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -28,10 +28,10 @@ def register_with_session(
     *,
     second_factor: SecondFactor,
 ) -> None:
-    """Register a client for each slot that has none, and raise its quota before its first call.
+    """Register a client for each slot without one, and raise its quota before its first call.
 
-    Where this cannot be done the flow registers without a session, as with any server; only a
-    wrong password or code is raised, which another try might turn into a locked account.
+    If this fails, the flow registers without a session, as on any server. Only a wrong password
+    or code is raised: another attempt could lock the account.
     """
     store = ClientStore(request.state_dir)
     lacking = [slot for slot in slots if store.find(slot, None) is None]
@@ -41,7 +41,7 @@ def register_with_session(
     endpoint = found.registration_endpoint
     if endpoint is None or urlsplit(endpoint).netloc != urlsplit(base_url).netloc:
         return
-    # Any port will do at authorization (RFC 8252, section 7.3).
+    # The authorization request may use any port (RFC 8252, section 7.3).
     metadata = build_client_metadata(f"http://127.0.0.1{CALLBACK_PATH}", scope)
     who = (email, password, request.workspace_id)
     try:

@@ -1,4 +1,4 @@
-"""What a mint is asked for, and what it gives back before anyone has checked it."""
+"""The parameters of a mint, and its unchecked result."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ CLIENT_NAME = "mcp-loadtest"
 REQUEST_SECONDS = 30.0
 PROTOCOL_VERSION = "2025-11-25"
 SESSION_HEADER = "mcp-session-id"
-# How an authorization server says that it does not know our client (any more).
+# The errors of an authorization server that does not know our client (any more).
 UNKNOWN_CLIENT = frozenset({"invalid_client", "unauthorized_client", "client_not_found"})
 
 
@@ -26,11 +26,11 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the bearer must work.
+    """The endpoint that must accept the bearer.
 
-    `tell` gets one line for what a person would want to know, `hide` every secret that a server
-    hands out, before its first use; `call` is a tool that may be called to see whether it needs a
-    bearer, None where nobody named one.
+    `tell` prints one line of progress; `hide` gets every secret that a server issues, before its
+    first use; `call` is a tool that may be called to find out whether it needs a bearer, None if
+    no tool is configured.
     """
 
     mcp_url: str
@@ -43,11 +43,11 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class ClientRequest(Endpoint):
-    """Which OAuth client mints; `state_dir` holds what is remembered of it.
+    """The OAuth client that mints; it is stored in `state_dir`.
 
-    `client_id`, `client_secret` and its `issuer` are a client that was given to us. `register`
-    registers clients for slots that have none, with a scope, where a session may do so; the flow
-    registers what then is lacking.
+    `client_id`, `client_secret` and `issuer` belong to a client that was given to us. `register`
+    registers clients with a session for slots without one, with a scope; the flow registers
+    the others.
     """
 
     state_dir: Path
@@ -59,10 +59,10 @@ class ClientRequest(Endpoint):
 
 @dataclass(frozen=True)
 class IssuedToken:
-    """What a token endpoint gave; nobody has checked the token yet.
+    """The response of a token endpoint; the token is not checked yet.
 
-    `audience` is the resource indicator (RFC 8707) that it was asked for, `metadata` the
-    authorization server's (RFC 8414), `skew_seconds` the server's clock minus ours.
+    `audience` is the requested resource indicator (RFC 8707), `metadata` the authorization
+    server's (RFC 8414), `skew_seconds` the server's clock minus ours.
     """
 
     access_token: SecretStr
@@ -77,7 +77,7 @@ class IssuedToken:
 
 @dataclass
 class Timings:
-    """Seconds spent: starting and closing the browser, on the pages, and all in all."""
+    """Seconds spent: on starting and closing the browser, on the pages, and in total."""
 
     browser_seconds: float = 0.0
     pages_seconds: float = 0.0
@@ -85,12 +85,12 @@ class Timings:
 
     @property
     def protocol_seconds(self) -> float:
-        """Return what is neither browser nor pages: discovery, registration, exchange, checks."""
+        """Return the time for discovery, registration, exchange and checks."""
         return self.total_seconds - self.browser_seconds - self.pages_seconds
 
 
 def build_client_metadata(redirect_uri: str, scope: str | None) -> dict[str, Any]:
-    """Return how we register (RFC 7591, section 2): a public native client."""
+    """Return the metadata of our registration (RFC 7591, section 2): a public native client."""
     metadata = {
         "client_name": CLIENT_NAME,
         "redirect_uris": [redirect_uri],
@@ -103,14 +103,14 @@ def build_client_metadata(redirect_uri: str, scope: str | None) -> dict[str, Any
 
 
 def build_initialize() -> dict[str, Any]:
-    """Return the request that opens an MCP session, which every bearer must be good for."""
+    """Return the request that opens an MCP session; every bearer must be valid for it."""
     client = {"name": CLIENT_NAME, "version": "1"}
     params = {"protocolVersion": PROTOCOL_VERSION, "capabilities": {}, "clientInfo": client}
     return {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
 
 
 def build_requests_after_initialize(call: ToolCall | None = None) -> tuple[dict[str, Any], ...]:
-    """Return what needs a bearer, if anything does, where anyone may initialize."""
+    """Return the requests that may need a bearer on a server where anyone may initialize."""
     initialized = {"jsonrpc": "2.0", "method": "notifications/initialized"}
     listing = {"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {}}
     if call is None:
@@ -124,7 +124,7 @@ def build_requests_after_initialize(call: ToolCall | None = None) -> tuple[dict[
 
 
 def build_mcp_headers() -> dict[str, str]:
-    """Return the headers that every MCP request of ours carries."""
+    """Return the headers of all our MCP requests."""
     return {
         "Accept": "application/json, text/event-stream",
         "MCP-Protocol-Version": PROTOCOL_VERSION,

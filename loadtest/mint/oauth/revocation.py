@@ -1,6 +1,6 @@
-"""Undo a mint: revoke tokens (RFC 7009), delete our clients, and see what the server still takes.
+"""Undo a mint: revoke tokens (RFC 7009), delete our clients, and try what still works.
 
-What could not be revoked stays on disk: nothing that still works is forgotten here.
+What could not be revoked stays on disk: nothing that still works is removed there.
 """
 
 import time
@@ -32,10 +32,10 @@ OpenOwner = Callable[[], AbstractContextManager[Accounts]]
 
 @dataclass(frozen=True)
 class RevocationResult:
-    """One thing that mint left, and what became of it.
+    """One thing that mint made, and the result of its revocation.
 
-    `left` is what was not ours to revoke; `stays` what could not be revoked. `lasts` tells
-    whether that is a credential that does not end within hours by itself.
+    `left`: it was not ours to revoke; `stays`: it could not be revoked. `lasts` is whether it is
+    a credential that does not expire within hours.
     """
 
     what: str
@@ -56,10 +56,10 @@ def revoke_all(
     tell: Callable[[str], None] = lambda _: None,
     pause: Callable[[float], None] = time.sleep,
 ) -> tuple[RevocationResult, ...]:
-    """Undo what can be undone, and keep the rest in its files.
+    """Revoke what can be revoked, and keep the rest in its files.
 
-    `given_secret` is of a client that was given to us; `open_owner` signs in as an owner of the
-    workspace, who may delete clients and end sessions where the server has its routes for that.
+    `given_secret` is the secret of a given client; `open_owner` signs in as an owner of the
+    workspace, who may delete clients and end sessions if the server has routes for that.
     """
     check_own(state_dir)
     store, bearer_file = ClientStore(state_dir), bearer_path(state_dir)
@@ -68,7 +68,7 @@ def revoke_all(
         return ()
     with open_client(REQUEST_SECONDS) as http:
         work = _Revocation(http, given_secret, tell, pause)
-        # Refresh tokens first: a server may end all of a grant with them.
+        # Refresh tokens first: a server may revoke the whole grant with them.
         slots = {
             slot: work.revoke_client(f"client {slot + 1}", entry, bearers)
             for slot, entry in remembered.items()
@@ -103,7 +103,7 @@ class _Revocation:
     def revoke_client(
         self, name: str, entry: StoredClient, bearers: tuple[Bearer, ...]
     ) -> StoredClient:
-        """Revoke a client's tokens and delete it by its own right; return what is left of it."""
+        """Revoke a client's tokens and delete it with its own token; return what is left of it."""
         if entry.refresh_token is not None:
             what = f"{name}'s refresh token"
             refusal = self._revoke(entry, "refresh_token", entry.refresh_token)
@@ -114,7 +114,7 @@ class _Revocation:
                 self.results.append(RevocationResult(what, "stays", refusal, lasts=True))
         for bearer in bearers:
             if bearer.client_id == entry.client.client_id and bearer.seconds_left() > 0:
-                # Whether that ended it is seen when it is tried.
+                # A later request shows whether that revoked it.
                 self._revoke(entry, "access_token", bearer.access_token.get_secret_value())
         if entry.management_url is not None and entry.management_token is not None:
             headers = {"Authorization": f"Bearer {entry.management_token}"}
@@ -125,7 +125,7 @@ class _Revocation:
         return entry
 
     def act_as_owner(self, open_owner: OpenOwner, slots: dict[int, StoredClient]) -> None:
-        """Delete our clients, whoever registered them, and end all other sessions."""
+        """Delete our clients, with or without a session, and end all other sessions."""
         what = "the user's other sessions"
         try:
             with open_owner() as owner:
@@ -140,7 +140,7 @@ class _Revocation:
             self.results.append(RevocationResult(what, "stays", refusal, lasts=True))
 
     def _delete_clients(self, owner: Accounts, slots: dict[int, StoredClient]) -> None:
-        """Delete our clients of the workspace, and look again."""
+        """Delete our clients of the workspace, and check the list again."""
         ours = {entry.client.client_id for entry in slots.values() if not entry.given}
         try:
             for client_id in ours - self.deleted:
@@ -159,7 +159,7 @@ class _Revocation:
             self.results.append(RevocationResult(what, "left", "not registered from this folder"))
 
     def close_slot(self, name: str, entry: StoredClient) -> StoredClient | None:
-        """Say what became of a client; return what must be remembered of it."""
+        """Record the result of a client; return what must stay stored of it."""
         what = f"{name}'s registration"
         if entry.client.client_id in self.deleted:
             self.results.append(RevocationResult(what, "deleted"))
@@ -211,7 +211,7 @@ class _Revocation:
     def _ask(
         self, entry: StoredClient, method: str, url: str, wanted: set[int], **given: Any
     ) -> str | None:
-        """Send a request, its rate limit waited out; return why its answer is not as wanted."""
+        """Send a request and wait out rate limits; return why the response is not a wanted one."""
         try:
             check_secure(url, "revocation", entry.mcp_url or entry.issuer or "")
             answer = self._wait_out(url, lambda: self.http.request(method, url, **given))
@@ -226,7 +226,7 @@ class _Revocation:
 
 
 def count(results: tuple[RevocationResult, ...]) -> Iterator[str]:
-    """Yield, in numbers, what became of everything."""
+    """Yield the number of things for each result."""
     for state in ("revoked", "deleted", "ended", "left", "stays"):
         found = sum(thing.state == state for thing in results)
         if found:

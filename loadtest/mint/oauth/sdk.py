@@ -1,4 +1,4 @@
-"""The MCP SDK's OAuth client, as every grant that asks the MCP endpoint first uses it."""
+"""The MCP SDK's OAuth client, as all grant types that use it share it."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +18,7 @@ from loadtest.mint.oauth.transport import RetryTransport
 
 
 class FixedScope(OAuthClientMetadata):
-    """Client metadata whose scope stays as given: the SDK would ask for all on offer."""
+    """Client metadata with a fixed scope: the SDK would request all offered scopes."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "scope":
@@ -31,8 +31,8 @@ async def open_sdk_client(
     exchange: Exchange,
     transport: httpx2.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[httpx2.AsyncClient]:
-    """Open a client that waits out rate limits and lets `exchange` see what crosses."""
-    # The SDK logs a traceback of what it also raises, with state and token replies in it.
+    """Open a client that waits out rate limits and reports its traffic to `exchange`."""
+    # The SDK logs tracebacks of errors that it also raises, with state and token responses.
     logging.getLogger("mcp.client.auth.oauth2").disabled = True
     hooks: dict[str, list[Callable[..., Any]]] = {
         "request": [exchange.note_request],
@@ -49,7 +49,7 @@ async def open_sdk_client(
 def take_token(
     request: Endpoint, provider: OAuthClientProvider, exchange: Exchange, answer: httpx2.Response
 ) -> IssuedToken:
-    """Return the token that the endpoint took; raise MintError where it took none."""
+    """Return the token that the endpoint accepted; raise MintError if it accepted none."""
     tokens = provider.context.current_tokens
     if tokens is None:
         said = exchange.describe_refusal() or f"HTTP {answer.status_code}"

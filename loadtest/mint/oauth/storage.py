@@ -1,4 +1,4 @@
-"""The MCP SDK's token storage: one that remembers in `clients.json`, one that remembers nothing."""
+"""The MCP SDK's token storage: one that writes `clients.json`, and one that stores nothing."""
 
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
 
 
 class SlotStorage:
-    """One slot of `clients.json`; `given` is a client that was handed to us."""
+    """One slot of `clients.json`; `given` is a client that was given to us."""
 
     def __init__(
         self,
@@ -29,22 +29,22 @@ class SlotStorage:
 
     @property
     def remembered(self) -> StoredClient | None:
-        """Return what the slot holds for the client that is used now."""
+        """Return the stored client that is used now."""
         return self._store.find(self._slot, self._given.client_id if self._given else None)
 
     @property
     def redirect_port(self) -> int | None:
-        """Return the port that a registration of ours names."""
+        """Return the port of our registered redirect URI."""
         uri = self.remembered.client.redirect_uri if self.remembered else None
         return urlsplit(uri).port if uri else None
 
     async def get_client_info(self) -> OAuthClientInformationFull | None:
-        """Return the given client, else the remembered one; the SDK checks its issuer."""
+        """Return the given client, else the stored one; the SDK checks its issuer."""
         found = self.remembered
         return self._given or (_to_sdk(found.client) if found else None)
 
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        """Remember a new registration at once, whatever becomes of the flow."""
+        """Store a new registration at once, even if the flow fails later."""
         reply = self._exchange.registration
         remembered = StoredClient(
             client=_from_sdk(client_info),
@@ -74,7 +74,7 @@ class SlotStorage:
             self._store.keep(self._slot, found.model_copy(update=update))
 
     def keep_origin(self, mcp_url: str, audience: str) -> None:
-        """Remember what the tokens are good for, so that a refresh needs no discovery."""
+        """Store where the tokens are valid, so that a refresh needs no discovery."""
         found = self.remembered
         metadata = self._exchange.metadata
         if found is not None and metadata:
@@ -82,7 +82,7 @@ class SlotStorage:
             self._store.keep(self._slot, found.model_copy(update=update))
 
     def widen(self, scope: str) -> None:
-        """Drop a registration of ours that was made for less than this scope."""
+        """Drop our registration if it was made for less than this scope."""
         found = self.remembered
         registered = (found.client.model_extra or {}).get("scope") if found else None
         if found and not found.given and not set(scope.split()) <= set(str(registered).split()):
@@ -94,7 +94,7 @@ class SlotStorage:
 
 
 class NullStorage:
-    """Token storage that remembers nothing; `client` is used as it is, and none registered."""
+    """Token storage that stores nothing; `client` is used, and none is registered."""
 
     def __init__(self, client: OAuthClientInformationFull | None = None) -> None:
         self._client = client

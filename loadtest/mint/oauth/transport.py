@@ -1,4 +1,4 @@
-"""HTTP that waits out rate limits, where asking again is safe."""
+"""HTTP that waits out rate limits when it is safe to send a request again."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,9 +12,9 @@ CONNECT_RETRIES = 2
 
 
 class RetryTransport(AsyncTransport):
-    """Retries connecting (nothing was sent), and asks again after a 429.
+    """Retries failed connections (nothing was sent), and repeats requests after a 429.
 
-    Never on a code exchange: a code is burned by its first use (RFC 6749, section 4.1.2).
+    Never repeats a code exchange: a code is valid once (RFC 6749, section 4.1.2).
     """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
@@ -22,7 +22,7 @@ class RetryTransport(AsyncTransport):
         self._tell = tell
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send the request, and again while its answer is a 429 that may be waited out."""
+        """Send the request, and repeat it while the response is a 429 that may be waited out."""
         answer = await super().handle_async_request(request)
         if b"grant_type=authorization_code" in request.content:
             return answer

@@ -1,4 +1,4 @@
-"""What must be true of an access token before anything is measured with it."""
+"""Verify an access token before a measurement uses it."""
 
 import time
 import warnings
@@ -19,7 +19,7 @@ LATEST_EXPIRY = 10**11  # in seconds: some thousand years from now
 
 @dataclass(frozen=True)
 class Expected:
-    """What the token must say; any workspace will do without `workspace_claim` or its value."""
+    """The required claims; without `workspace_claim` or its value, any workspace is accepted."""
 
     issuer: str
     audience: str
@@ -29,25 +29,25 @@ class Expected:
 
 
 def verify(access_token: str, jwks: Mapping[str, Any], expected: Expected) -> dict[str, Any]:
-    """Check signature, `iss`, `aud`, `exp`, scope and workspace (RFC 9068 section 4, RFC 8707).
+    """Check signature, `iss`, `aud`, `exp`, scope and workspace (RFC 9068, section 4; RFC 8707).
 
-    Returns the claims. Raises MintError that says which claim is off; a claim's value is shown,
-    the token never.
+    Returns the claims. Raises MintError that names the wrong claim with its value, but never
+    shows the token.
     """
     if access_token.count(".") != 2:
         raise MintError("the access token is opaque, not a JWT: was `resource` accepted?", STEP)
-    # Importing these takes longer than a refresh, which needs none of them.
+    # Importing these takes longer than a refresh, which does not need them.
     from joserfc import jwt
     from joserfc.errors import JoseError, SecurityWarning
     from joserfc.jwk import KeySet
 
     try:
         with warnings.catch_warnings():
-            # Servers still write EdDSA for what RFC 9864 names Ed25519.
+            # Servers still use the name EdDSA for Ed25519 (RFC 9864).
             warnings.simplefilter("ignore", SecurityWarning)
             keys = KeySet.import_key_set(cast("KeySetSerialization", jwks))
             token = jwt.decode(access_token, keys, ALGORITHMS)
-    # The keys are the server's own words: joserfc trips over what is no key set at all.
+    # The server sends the keys: joserfc raises other errors if they are not a key set.
     except (JoseError, LookupError, TypeError, ValueError, AttributeError) as failure:
         raise MintError(f"the signature does not verify ({type(failure).__name__})", STEP) from None
     claims = dict(token.claims)
