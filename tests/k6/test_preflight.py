@@ -122,7 +122,7 @@ def test_another_server_is_refused_with_a_draft_of_its_tool_table(
         message = refuse(ConfigError, check, server.mcp_url)
         assert server.called == []
         assert server.open_sessions == 0
-    assert "not NovaMart's" in message
+    assert "does not have NovaMart's tools" in message
     assert "It has search, send: copy .loadtest/local/tools-draft.json to tools.json" in message
     draft = tmp_path / ".loadtest" / "local" / "tools-draft.json"
     tools = json.loads(draft.read_text(encoding="utf-8"))["tools"]
