@@ -49,8 +49,10 @@ def build_failures(folder: RunFolder) -> Chart | None:
     more = (
         f" The chart shows the {MOST_REASONS} most frequent." if len(counts) > MOST_REASONS else ""
     )
-    reasons = f"{len(counts)} reason{'s' * (len(counts) != 1)}"
-    says = f"{format_count(counts.total())} failed, for {reasons}.{more}"
+    total = counts.total()
+    failures = f"{format_count(total)} failure{'s' * (total != 1)}"
+    kinds = f"{len(counts)} kind{'s' * (len(counts) != 1)}"
+    says = f"{failures} of {kinds}.{more}"
     return Chart("Failures by reason", says, picture, _build_data(folder, found))
 
 

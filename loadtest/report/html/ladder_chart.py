@@ -3,7 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from loadtest.compare.knee import Knee, find_knee, pick_stages
-from loadtest.report.content.formatting import PERCENTILES, add_ms, format_ms, format_rate
+from loadtest.report.content.formatting import (
+    PERCENTILES,
+    add_ms,
+    format_count,
+    format_ms,
+    format_rate,
+)
 from loadtest.report.content.tables import ReportTable
 from loadtest.report.content.wording import name_unit, name_units
 from loadtest.report.html.vega import (
@@ -48,7 +54,7 @@ def _build_latency(
         for name in PERCENTILES
     }
     ends = {name: format_ms(points[-1][1]) for name, points in lines.items()}
-    layers = [*_mark_knee(folder, stages, knee, y)]
+    layers = [*_mark_knee(stages, knee, y)]
     layers += _draw_lines(lines, {name: name for name in lines}, y)
     last = stages[-1]
     says = (
@@ -70,7 +76,7 @@ def _build_throughput(
     ]
     y = _scale((rate for _, rate in (*answered, *offered)), "calls/s")
     lines = {"offered": offered, "answered": answered}
-    layers = [*_mark_knee(folder, stages, knee, y)]
+    layers = [*_mark_knee(stages, knee, y)]
     names = {"answered": "ok"}
     layers += _draw_lines({name: each for name, each in lines.items() if each}, names, y)
     last = stages[-1]
@@ -111,10 +117,8 @@ def _draw_lines(
         )
 
 
-def _mark_knee(
-    folder: RunFolder, stages: Sequence[Row], knee: Knee | None, y: Axis
-) -> Iterator[Layer]:
-    """Yield a rule where the ladder still holds, in words, and a shade over what does not."""
+def _mark_knee(stages: Sequence[Row], knee: Knee | None, y: Axis) -> Iterator[Layer]:
+    """Yield a labelled rule at the highest sustained stage, and a shade over the stages above."""
     if knee is None or knee.sustained is None:
         return
     at, end = int(knee.sustained.name), int(stages[-1].name)
@@ -123,7 +127,7 @@ def _mark_knee(
         yield layer("rect", [span], "shade")
     rule = {"x": at, "y": y.low, "y2": y.high}
     yield layer("rule", [rule], "quiet", strokeDash=[2, 3])
-    label = {"x": at, "y": y.high, "label": f"sustained: {name_units(folder, at)}"}
+    label = {"x": at, "y": y.high, "label": f"{format_count(at)} sustained"}
     side = "right" if at > end / 2 else "left"
     yield layer("text", [label], "text", align=side, dy=-7, fontWeight=600)
 
