@@ -15,9 +15,9 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "k6"
 
 CALL_TIMEOUT_SECONDS = 30
 OPENINGS_PER_SECOND = 300  # by one k6: the sessions of a slice open first, spread evenly
-CLOSE_SECONDS = 1  # at the end of a slice: its sessions are deleted
+SLOT_CLOSE_SECONDS = 1  # at the end of a slice: its sessions are deleted
 COLD_START_MAX_SECONDS = 600
-STOP_SECONDS = 15  # k6 gets this long to write its summary before it is killed
+K6_STOP_SECONDS = 15  # k6 gets this long to write its summary before it is killed
 DASHBOARD_POINTS = 30  # per scenario, at most
 SETUP_SECONDS = 90  # for the start of k6 and its probe, at most
 
@@ -42,7 +42,7 @@ def build_knobs(scenario: str, profile: Profile, generators: int = 1) -> dict[st
         "SLOT_SECONDS": str(_slot_seconds(scenario, profile, generators)),
         "OPEN_SECONDS": str(find_open_seconds(scenario, profile, generators)),
         "DRAIN_SECONDS": str(_drain_seconds(seconds)),
-        "CLOSE_SECONDS": str(CLOSE_SECONDS),
+        "CLOSE_SECONDS": str(SLOT_CLOSE_SECONDS),
     }
     if scenario == "sessions":
         knobs |= {
@@ -170,7 +170,7 @@ def _slot_seconds(scenario: str, profile: Profile, generators: int) -> float:
     """Return how long a slice takes in all: its sessions open, call, end their calls and close."""
     seconds = _slice_seconds(scenario, profile)
     opening = find_open_seconds(scenario, profile, generators)
-    return opening + seconds + _drain_seconds(seconds) + CLOSE_SECONDS
+    return opening + seconds + _drain_seconds(seconds) + SLOT_CLOSE_SECONDS
 
 
 def _drain_seconds(seconds: float) -> float:
@@ -181,4 +181,4 @@ def _drain_seconds(seconds: float) -> float:
 def bound_seconds(phases: tuple[Phase, ...]) -> float:
     """Return after how many seconds k6 is stopped even if it hangs."""
     scheduled = sum(phase.seconds or COLD_START_MAX_SECONDS for phase in phases)
-    return SETUP_SECONDS + scheduled + STOP_SECONDS
+    return SETUP_SECONDS + scheduled + K6_STOP_SECONDS

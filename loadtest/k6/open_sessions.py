@@ -22,13 +22,13 @@ from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer
 
 LEFT_VERSION = 1
-CLOSE_SECONDS = 10.0  # for all sessions together
-REQUEST_SECONDS = 5.0
+CLOSE_ALL_SECONDS = 10.0  # for all sessions together
+DELETE_SECONDS = 5.0
 PARALLEL = 16
 ORPHAN_SECONDS = 30.0
 
 _ENTRY = re.compile(rb'^time="[^"]*" level=info msg="session (opened|closed) ((?:[^"\\]|\\.)*)"')
-_HEAD = re.compile(rb"^session (endpoint|writer) (\S+)$")
+_FACT = re.compile(rb"^session (endpoint|writer) (\S+)$")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -144,7 +144,7 @@ def close_earlier(state_dir: Path, bearers: Sequence[Bearer], *, lasting: bool =
 def close_sessions(
     state_dir: Path, sessions: Sequence[OpenSession], bearers: Sequence[Bearer]
 ) -> Closing:
-    """DELETE sessions with the bearers of their clients, within `CLOSE_SECONDS`.
+    """DELETE sessions with the bearers of their clients, within `CLOSE_ALL_SECONDS`.
 
     A session counts as closed if its server does not know it (404) or does not delete any (405).
     After an interruption, which is raised, `left_file` has the sessions that are left.
@@ -187,8 +187,8 @@ async def _delete_all(
         return
     with contextlib.suppress(TimeoutError):
         async with (
-            open_async_client(REQUEST_SECONDS) as client,
-            asyncio.timeout(CLOSE_SECONDS),
+            open_async_client(DELETE_SECONDS) as client,
+            asyncio.timeout(CLOSE_ALL_SECONDS),
         ):
             await asyncio.gather(*(delete(client, one, bearer) for one, bearer in fitting))
 
@@ -207,7 +207,7 @@ def _read_log(
         entry = _ENTRY.match(line)
         if entry is not None:
             _follow(opened, entry[1], entry[2])
-        elif (fact := _HEAD.match(line)) is not None:
+        elif (fact := _FACT.match(line)) is not None:
             head[fact[1]] = fact[2]
         elif other is not None:
             other.write(line)

@@ -9,7 +9,7 @@ from loadtest.config.models import Engine
 from loadtest.errors import UsageError
 
 # Prefix of the variables that an output reads. k6 gets them only with that output.
-VARIABLES = {
+OUTPUT_PREFIXES = {
     "csv": "K6_CSV_",
     "influxdb": "K6_INFLUXDB_",
     "opentelemetry": "K6_OTEL_",
@@ -47,7 +47,7 @@ def build_output_flags(outputs: Iterable[str], scenario: str, runner: int = 1) -
 def select_variables(outputs: Iterable[str], variables: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that these outputs read."""
     kinds = {output.partition("=")[0].removeprefix(EXPERIMENTAL) for output in outputs}
-    prefixes = tuple(VARIABLES[kind] for kind in kinds if kind in VARIABLES)
+    prefixes = tuple(OUTPUT_PREFIXES[kind] for kind in kinds if kind in OUTPUT_PREFIXES)
     return {name: value for name, value in variables.items() if name.startswith(prefixes)}
 
 

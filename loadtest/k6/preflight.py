@@ -32,8 +32,8 @@ from loadtest.k6.summary import Server
 from loadtest.state.bearers import read_bearers
 
 DRAFT_FILE = "tools-draft.json"
-MOST_QUOTED = 300
-MOST_BYTES = 16 * 2**20
+MAX_ANSWER_CHARS = 300
+MAX_LIST_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Checked:
     policy: str | None = None
 
 
-class _Answer(BaseModel):
+class _ToolAnswer(BaseModel):
     """The answer of a tool: its `outcome` as k6 counts it, and the target's message in `said`."""
 
     tool: str
@@ -65,7 +65,7 @@ class _Findings(BaseModel):
     version: Literal[1]
     server: Server
     tools: tuple[ListedTool, ...]
-    answers: tuple[_Answer, ...]
+    answers: tuple[_ToolAnswer, ...]
     policy: str | None = None
 
 
@@ -121,7 +121,7 @@ def _check_bounds(mcp_url: str, bearer_file: Path) -> None:
 
     bearer = read_bearers(bearer_file)[0]
     try:
-        with open_client(CALL_TIMEOUT_SECONDS, most_bytes=MOST_BYTES) as http:
+        with open_client(CALL_TIMEOUT_SECONDS, most_bytes=MAX_LIST_BYTES) as http:
             list_tools(mcp_url, bearer.access_token, http)
     except (BodyError, httpx2.ReadTimeout) as failure:
         raise K6Error(f"preflight: {mcp_url} is not measured: {explain(failure)}") from None
@@ -199,7 +199,7 @@ def _check_arguments(table: ToolTable, listed: dict[str, ListedTool]) -> None:
             for fault in _find_faults(listed[name].input_schema, arguments):
                 raise ConfigError(
                     f"{table.source}: tool {name}, arguments[{index}] do not match the target's "
-                    f"schema: {tidy_text(fault, MOST_QUOTED)}"
+                    f"schema: {tidy_text(fault, MAX_ANSWER_CHARS)}"
                 )
 
 
@@ -229,11 +229,11 @@ def _find_faults(schema: Any, arguments: dict[str, Any]) -> Iterator[str]:
         yield f"{fault.json_path}: {fault.message}"
 
 
-def _check_answers(table: ToolTable, answers: Sequence[_Answer]) -> list[str]:
+def _check_answers(table: ToolTable, answers: Sequence[_ToolAnswer]) -> list[str]:
     """Return the tools that were rate limited; raise with the answer of one that failed."""
     for answer in answers:
         if answer.outcome not in {"ok", "rate_limited"}:
-            said = tidy_text(answer.said, MOST_QUOTED)
+            said = tidy_text(answer.said, MAX_ANSWER_CHARS)
             raise K6Error(
                 f"preflight: tool {answer.tool} fails ({answer.outcome}): "
                 f"{said} (fix its arguments in {table.source}, or the target)"

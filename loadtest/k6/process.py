@@ -13,11 +13,11 @@ from typing import IO, Any
 
 from loadtest.common.parsing import tidy_text
 from loadtest.errors import K6Error
-from loadtest.k6.command import STOP_SECONDS
+from loadtest.k6.command import K6_STOP_SECONDS
 from loadtest.k6.health import AbortRule, Vitals
 from loadtest.k6.progress import Watcher, find_feed
 
-MOST_QUOTED = 500  # of an error in k6's log
+MAX_ERROR_CHARS = 500  # of an error in k6's log
 
 
 def stop(*processes: subprocess.Popen[bytes]) -> None:
@@ -29,7 +29,7 @@ def stop(*processes: subprocess.Popen[bytes]) -> None:
                 process.send_signal(signal.SIGINT)
             else:
                 process.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined,unused-ignore]
-    deadline = time.monotonic() + STOP_SECONDS
+    deadline = time.monotonic() + K6_STOP_SECONDS
     for process in running:
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
@@ -103,5 +103,5 @@ def find_error(log: str) -> str | None:
         if match is not None:
             text = (match[1] or match[2]).replace('\\"', '"')
             line = re.split(r"\\n", text)[0].removeprefix("GoError: ").removeprefix("Error: ")
-            return tidy_text(line, MOST_QUOTED)
+            return tidy_text(line, MAX_ERROR_CHARS)
     return None

@@ -13,7 +13,7 @@ from loadtest.errors import ResultsError
 from loadtest.results.run import Percentiles, Row, ServerName
 
 SUMMARY_VERSION = 1
-PERCENTILES = ("p(50)", "p(90)", "p(95)", "p(99)", "max")  # as k6 names them
+K6_PERCENTILES = ("p(50)", "p(90)", "p(95)", "p(99)", "max")  # as k6 names them
 # By era: the request that opens a client.
 OPENINGS = {"handshake": "initialize", "stateless": "server/discover"}
 HELD_SHARE = 0.01  # if more calls than this waited for the rate limit, the rate is the limit's
@@ -190,6 +190,6 @@ def _build_percentiles(values: Mapping[str, Any]) -> Percentiles | None:
     """Return the percentiles of k6; None without a sample, where k6 writes 0."""
     if not values.get("count"):
         return None
-    if not set(PERCENTILES) <= values.keys():
+    if not set(K6_PERCENTILES) <= values.keys():
         raise ResultsError("summary.json lacks percentiles of a series: run the scenario again")
-    return Percentiles(*(float(values[key]) for key in PERCENTILES))
+    return Percentiles(*(float(values[key]) for key in K6_PERCENTILES))

@@ -153,7 +153,7 @@ def test_closing_has_a_time_limit_even_with_a_slow_server(
     endpoint = open_endpoint(stall_seconds=60.0, stall_at_seconds=0.0)
     (bearer,) = read_bearers(endpoint.bearer_file)
     sessions = [OpenSession("any", 0, "2025-11-25", endpoint.mcp_url)]
-    monkeypatch.setattr("loadtest.k6.open_sessions.CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr("loadtest.k6.open_sessions.CLOSE_ALL_SECONDS", 0.3)
     assert close_sessions(tmp_path, sessions, [bearer]).left == tuple(sessions)
 
 

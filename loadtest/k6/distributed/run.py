@@ -32,7 +32,7 @@ from loadtest.k6.summary import Summary
 from loadtest.results.run import Generator, Outcome, RunnerFault, ScenarioResult
 
 HISTOGRAMS_VERSION = 1
-LOOK_SECONDS = 0.25
+STATE_SECONDS = 0.25
 READ_SECONDS = 1.0
 # Runners print their histograms and their summary into their logs.
 RUNNER_ENV = {"HISTOGRAMS": "true", "SUMMARY_FILE": "stdout"}
@@ -186,7 +186,7 @@ class _Watch:
                 if fault is not None:
                     return fault
             self._watcher.tick(live)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(STATE_SECONDS)
 
     def _await_start(self, fleet: Fleet) -> None:
         """Wait until no runner is pending; the engine limits how long."""
@@ -197,7 +197,7 @@ class _Watch:
         self._watcher.begin(self._request.scenario, (Phase(count, None),))
         while self._is_pending():
             self._watcher.tick(None)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(STATE_SECONDS)
             self.states = fleet.look()
 
     def _is_pending(self) -> bool:

@@ -17,7 +17,7 @@ from loadtest.k6.open_sessions import note_writer
 from loadtest.k6.process import kill, start, stop
 
 # The dashboard of one share is of no use.
-VARIABLES = {"K6_WEB_DASHBOARD": "false"}
+NO_DASHBOARD = {"K6_WEB_DASHBOARD": "false"}
 
 
 class Segments:
@@ -61,7 +61,7 @@ class Segments:
             binary, request.scenario, request.outputs, runner=number, more=share
         )
         with request.logs[number - 1].open("ab", buffering=0) as log:
-            process = start(command, environment | VARIABLES, log)
+            process = start(command, environment | NO_DASHBOARD, log)
             self._processes.append(process)
             self._vitals.append(Vitals(process.pid))
             self._guard.watch(process.pid)
