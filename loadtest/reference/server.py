@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
@@ -95,13 +96,9 @@ class ReferenceTarget:
         self._clients = clients
         self._clock = clock
         self._query_seconds = query_seconds
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._lock: FileLock | None = None
+        self._resources = ExitStack()
         self._sockets: list[socket.socket] = []
-        self._store: Store | None = None
-        self._engine: SqlEngine | None = None
         self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
 
     def __enter__(self) -> "ReferenceTarget":
@@ -118,33 +115,13 @@ class ReferenceTarget:
 
     def start(self) -> None:
         """Open the state, bind the sockets, and return when connections are accepted."""
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
+        with ExitStack() as resources:
+            self._start(resources)
+            self._resources = resources.pop_all()
 
     def stop(self) -> None:
         """Stop serving, end all sessions, and release sockets, files and the state directory."""
-        if self._thread is not None and self._server is not None:
-            self._server.should_exit = True
-            self._thread.join(_STOP_SECONDS)
-            self._thread = None
-        for bound in self._sockets:
-            bound.close()
-        self._sockets.clear()
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
-        if self._store is not None:
-            self._store.close()
-            self._store = None
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = None
+        self._resources.close()
 
     @property
     def open_sessions(self) -> int:
@@ -225,39 +202,45 @@ class ReferenceTarget:
         with self._deployment.store.begin() as db:
             return list(db.scalars(select(Workspace).order_by(Workspace.created_at)))
 
-    def _start(self) -> None:
-        if self._state_dir is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="loadtest-reference-")
-            folder = Path(self._temporary.name)
-        else:
-            folder = self._state_dir
+    def _start(self, resources: ExitStack) -> None:
+        folder = self._state_dir
+        if folder is None:
+            temporary = tempfile.TemporaryDirectory(prefix="loadtest-reference-")
+            folder = Path(resources.enter_context(temporary))
         try:
             files.ensure_private_dir(folder)
-            self._lock = _lock(folder)
+            resources.callback(_lock(folder).release)
         except OSError as failure:
             raise TargetError(f"{folder} cannot be used: {failure.strerror}") from None
-        self._bind(folder)
-        self._store = Store(folder / "accounts.sqlite")
+        self._bind(folder, resources)
+        store = resources.enter_context(closing(Store(folder / "accounts.sqlite")))
         self._deployment = Deployment(
             api_url=self.api_url,
             web_url=self.web_url,
             knobs=self.knobs,
-            store=self._store,
+            store=store,
             clock=_skew(self._clock, self.knobs.clock_skew_seconds),
         )
         for user in self._users:
             seed_user(self._deployment, user)
         seed_clients(self._deployment, self._clients)
-        self._engine = SqlEngine(open_novamart(folder), self._query_seconds)
+        engine = SqlEngine(open_novamart(folder), self._query_seconds)
+        resources.enter_context(closing(engine))
         ready = threading.Event()
-        self._thread = threading.Thread(
-            target=self._serve, args=(ready,), name="reference-target", daemon=True
+        thread = threading.Thread(
+            target=self._serve, args=(engine, ready), name="reference-target", daemon=True
         )
-        self._thread.start()
+        thread.start()
+        resources.callback(self._stop_serving, thread)
         if not ready.wait(_START_SECONDS) or self._failure is not None:
             raise TargetError(f"the reference target did not start: {self._failure}")
 
-    def _bind(self, folder: Path) -> None:
+    def _stop_serving(self, thread: threading.Thread) -> None:
+        if self._server is not None:
+            self._server.should_exit = True
+            thread.join(_STOP_SECONDS)
+
+    def _bind(self, folder: Path, resources: ExitStack) -> None:
         """Bind both sockets: to the requested ports, else to the last ones, else to free ones."""
         record = folder / PORTS_FILE
         last = {"api": 0, "web": 0}
@@ -265,24 +248,25 @@ class ReferenceTarget:
             kept = files.read_valid(record, STATE_VERSION, _PORTS, TargetError)
             last |= kept
         wishes = (self._preferred_port or last["api"], last["web"])
-        for exact, wish in zip(self._ports, wishes, strict=True):
-            self._sockets.append(_bind(exact, wish))
+        self._sockets = [
+            resources.enter_context(_bind(exact, wish))
+            for exact, wish in zip(self._ports, wishes, strict=True)
+        ]
         api, web = (bound.getsockname()[1] for bound in self._sockets)
         self.api_url, self.web_url = f"http://{HOST}:{api}", f"http://{HOST}:{web}"
         files.write_json(record, STATE_VERSION, {"api": api, "web": web})
 
-    def _serve(self, ready: threading.Event) -> None:
+    def _serve(self, engine: SqlEngine, ready: threading.Event) -> None:
         try:
-            asyncio.run(self._run(ready))
+            asyncio.run(self._run(engine, ready))
         except Exception as failure:  # noqa: BLE001 - `start` raises it
             self._failure = failure
         finally:
             ready.set()
 
-    async def _run(self, ready: threading.Event) -> None:
-        assert self._engine is not None
+    async def _run(self, engine: SqlEngine, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
-        self._edge = McpEdge(self._deployment, Toolbox(self._deployment, self._engine))
+        self._edge = McpEdge(self._deployment, Toolbox(self._deployment, engine))
         app = _Origins(self._deployment, self._edge, self._sockets[1].getsockname()[1])
         config = uvicorn.Config(
             app,
