@@ -80,15 +80,17 @@ class Ending:
         line = f"loadtest: {' '.join(reason.splitlines())}" if reason else None
         self.message = "\n".join(filter(None, (self.message, line))) or None
 
-    def point(self) -> None:
-        """Make the message safe to print, as it may quote a server; add a link to the exit code.
+    def render(self) -> str | None:
+        """Return the message, safe to print as it may quote a server, with a link to the exit code.
 
         A process that was stopped by a signal needs no link.
         """
-        if self.message:
-            self.message = strip_controls(redact(self.message))
-        if self.message and self.exit_code not in SIGNAL_EXIT_CODES:
-            self.message += f" (docs/reference/exit-codes.md#exit-{self.exit_code})"
+        if self.message is None:
+            return None
+        message = strip_controls(redact(self.message))
+        if self.exit_code in SIGNAL_EXIT_CODES:
+            return message
+        return f"{message} (docs/reference/exit-codes.md#exit-{self.exit_code})"
 
 
 @dataclass

@@ -5,18 +5,17 @@ from functools import partial
 from typing import Any
 
 from invoke.collection import Collection
-from invoke.context import Context
 
-from loadtest.cli.exit_guard import current
 from loadtest.cli.options import load, task
 from loadtest.common.interruption import end_unread_listings
+from loadtest.context import Chain
 
 end_unread_listings()
 
 
 @task()
 def provision(
-    _: Context,
+    chain: Chain,
     env: str | None = None,
     mcp_url: str | None = None,
     verify: bool = False,
@@ -38,7 +37,7 @@ def provision(
 
     settings = load(env, mcp_url=mcp_url)
     stage.provision(
-        current(),
+        chain,
         settings,
         verify=verify,
         rotate=rotate,
@@ -46,13 +45,13 @@ def provision(
         github_secrets=github_secrets,
         enroll_totp=enroll_totp,
         show=print_,
-        revoke=partial(revoke_minted, current(), settings),
+        revoke=partial(revoke_minted, chain, settings),
     )
 
 
 @task(pre=[provision])
 def mint(
-    _: Context,
+    chain: Chain,
     env: str | None = None,
     profile: str | None = None,
     mcp_url: str | None = None,
@@ -77,11 +76,11 @@ def mint(
 
     options = parse_options(via, ttl, min_ttl, headed=headed, slow=slow)
     settings = load(env, profile, knobs, mcp_url)
-    stage.mint(current(), settings, options, print_claims=print_claims)
+    stage.mint(chain, settings, options, print_claims=print_claims)
 
 
 @task()
-def revoke(_: Context, env: str | None = None, mcp_url: str | None = None) -> None:
+def revoke(chain: Chain, env: str | None = None, mcp_url: str | None = None) -> None:
     """Undo mint: revoke tokens, delete clients, end sessions
 
     Then it tries each bearer. A bearer that still works is listed with its expiry and stays on
@@ -89,12 +88,12 @@ def revoke(_: Context, env: str | None = None, mcp_url: str | None = None) -> No
     """
     from loadtest.mint import stage
 
-    stage.revoke(current(), load(env, mcp_url=mcp_url))
+    stage.revoke(chain, load(env, mcp_url=mcp_url))
 
 
 @task(pre=[mint], iterable=["out"])
 def k6(
-    _: Context,
+    chain: Chain,
     env: str | None = None,
     profile: str | None = None,
     scenarios: str | None = None,
@@ -122,12 +121,12 @@ def k6(
     if render:
         stage.render(settings, scenarios, **fleet)
     else:
-        stage.k6(current(), settings, scenarios, out or (), **fleet, fit_quota=fit_quota)
+        stage.k6(chain, settings, scenarios, out or (), **fleet, fit_quota=fit_quota)
 
 
 @task()
 def report(
-    _: Context,
+    chain: Chain,
     env: str | None = None,
     run_id: str | None = None,
     dry_run: bool = False,
@@ -143,11 +142,11 @@ def report(
     """
     from loadtest.publish import stage
 
-    stage.report(current(), load(env), run_id, dry_run=dry_run, as_json=json)
+    stage.report(chain, load(env), run_id, dry_run=dry_run, as_json=json)
 
 
 @task()
-def compare(_: Context, before: str, after: str, env: str | None = None) -> None:
+def compare(chain: Chain, before: str, after: str, env: str | None = None) -> None:
     """Print two runs side by side
 
     Name the earlier run first, then the later one.
@@ -157,12 +156,12 @@ def compare(_: Context, before: str, after: str, env: str | None = None) -> None
     """
     from loadtest.publish import stage
 
-    stage.compare(current(), load(env), before, after)
+    stage.compare(chain, load(env), before, after)
 
 
 @task()
 def history(
-    _: Context,
+    chain: Chain,
     env: str | None = None,
     check: bool = False,
     accept: str | None = None,
@@ -179,11 +178,11 @@ def history(
     """
     from loadtest.publish import stage
 
-    stage.history(current(), load(env), check=check, accept=accept, as_page=html, as_csv=csv)
+    stage.history(chain, load(env), check=check, accept=accept, as_page=html, as_csv=csv)
 
 
 @task(name="docs-update")
-def docs_update(_: Context, env: str | None = None, check: bool = False) -> None:
+def docs_update(chain: Chain, env: str | None = None, check: bool = False) -> None:
     """Turn the TBD cells of the docs into links
 
     Changes only tables of the pages that loadtest.toml names, and no other byte. Without a tracking
@@ -191,12 +190,12 @@ def docs_update(_: Context, env: str | None = None, check: bool = False) -> None
     """
     from loadtest.docs import stage
 
-    stage.docs_update(current(), load(env), check=check)
+    stage.docs_update(chain, load(env), check=check)
 
 
 @task(pre=[k6, report, docs_update], iterable=["out"], default=True)
 def loadtest(
-    _: Context,
+    chain: Chain,
     env: str | None = None,
     profile: str | None = None,
     scenarios: str | None = None,
@@ -215,19 +214,19 @@ def loadtest(
 
 
 @task()
-def target(_: Context, port: str | None = None, flags: str = "") -> None:
+def target(chain: Chain, port: str | None = None, flags: str = "") -> None:
     """Serve the reference target until Ctrl-C
 
     inv target --port 8020 --flags "--error-share 0.1 --session-cap 20"
     """
     from loadtest.target import stage
 
-    stage.target(load("local"), port, flags, current().say)
+    stage.target(load("local"), port, flags, chain.say)
 
 
 @task()
 def doctor(
-    _: Context,
+    chain: Chain,
     env: str | None = None,
     profile: str | None = None,
     mcp_url: str | None = None,
@@ -242,7 +241,7 @@ def doctor(
     """
     from loadtest.doctor import stage
 
-    stage.doctor(current(), load(env, profile, knobs, mcp_url), close=close)
+    stage.doctor(chain, load(env, profile, knobs, mcp_url), close=close)
 
 
 namespace = Collection(

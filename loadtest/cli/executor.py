@@ -8,40 +8,45 @@ from invoke.executor import Executor
 from invoke.tasks import Call, Task
 
 from loadtest.cli import exit_guard
-from loadtest.cli.exit_guard import current
 from loadtest.cli.options import load, pick_knobs
 from loadtest.common.parsing import check_text
+from loadtest.context import Chain
 from loadtest.errors import BusyError, ConfigError, LoadtestError, UsageError, explain_refusal
 
 
 class ChainExecutor(Executor):
     """Pass the options of a task to its pre-tasks; print one line for an error."""
 
+    # What every task gets before its options; Invoke declares the type as strings.
+    _arguments: Any = ()
+
     def execute(self, *tasks: Any) -> Any:
         """Run the calls in one guard, which closes what they opened."""
         as_json = any(call.kwargs.get("json") for call in self.normalize(tasks))
-        with exit_guard.guard(as_json=as_json) as ending:
+        with exit_guard.guard(as_json=as_json) as chain:
+            self._arguments = (chain,)
             runs = [check(call) for call in self.normalize(tasks)]
             try:
                 for settings in filter(None, runs):
-                    hold(settings)
+                    hold(chain, settings)
                 super().execute(*tasks)
             except (LoadtestError, OSError) as caught:
                 failure = explain_refusal(caught) if isinstance(caught, OSError) else caught
                 for call in self.normalize(tasks):
-                    report_failed(call, failure)
+                    report_failed(chain, call, failure)
                 raise failure from None
             finally:
                 for call in self.normalize(tasks):
-                    revoke_after(call)
-        if ending.exit_code:
-            raise Exit(code=ending.exit_code)
+                    revoke_after(chain, call)
+        if chain.ending.exit_code:
+            raise Exit(code=chain.ending.exit_code)
 
     def expand_calls(self, calls: Sequence[Call | Task[Any]]) -> list[Call]:
         """Pass every option that a pre-task shares with its caller to the pre-task."""
         expanded: list[Call] = []
         for call in calls:
             call = Call(call) if isinstance(call, Task) else call
+            call.args = self._arguments
             # Invoke runs equal calls once: set every option, so that equal calls compare equal.
             call.kwargs = {option.name: option.default for option in options(call)} | call.kwargs
             # A task that only prints needs no earlier stage.
@@ -85,17 +90,16 @@ def check(call: Call) -> Any:
     return None
 
 
-def hold(settings: Any) -> None:
+def hold(chain: Chain, settings: Any) -> None:
     """Lock the environment before a pre-task signs in."""
     from loadtest.k6 import stage
 
-    stage.hold(current(), settings)
+    stage.hold(chain, settings)
 
 
-def report_failed(call: Call, failure: LoadtestError) -> None:
+def report_failed(chain: Chain, call: Call, failure: LoadtestError) -> None:
     """Report a chain that failed before its report, but not a wrong option or a second process."""
-    ending = current().ending
-    if call.task.name != "loadtest" or ending.is_reported:
+    if call.task.name != "loadtest" or chain.ending.is_reported:
         return
     if isinstance(failure, UsageError | BusyError):
         return
@@ -104,12 +108,12 @@ def report_failed(call: Call, failure: LoadtestError) -> None:
     given = {option.name: option.default for option in options(call)} | call.kwargs
     settings = load(given["env"], given["profile"], pick_knobs(given))
     try:
-        stage.report_failed(current(), settings, given["scenarios"], failure)
+        stage.report_failed(chain, settings, given["scenarios"], failure)
     except LoadtestError as other:
-        current().say("report", f"warning: the failure was not reported: {other}")
+        chain.say("report", f"warning: the failure was not reported: {other}")
 
 
-def revoke_after(call: Call) -> None:
+def revoke_after(chain: Chain, call: Call) -> None:
     """Revoke what a chain left on the server at its end, or list it."""
     if call.task.name != "loadtest":
         return
@@ -120,4 +124,4 @@ def revoke_after(call: Call) -> None:
         settings = load(given["env"], given["profile"])
     except ConfigError:  # without settings, the chain has left nothing
         return
-    stage.revoke_after(current(), settings)
+    stage.revoke_after(chain, settings)

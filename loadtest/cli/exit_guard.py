@@ -13,17 +13,9 @@ from loadtest.common.redaction import redact_json
 from loadtest.context import BUG_EXIT_CODE, ROOT, Chain, Ending
 from loadtest.errors import LoadtestError, explain_refusal
 
-_current: Chain | None = None
-
-
-def current() -> Chain:
-    """Return the chain of this process; tasks run inside `guard`."""
-    assert _current is not None, "tasks run inside guard()"
-    return _current
-
 
 @contextmanager
-def guard(root: Path = ROOT, *, as_json: bool = False) -> Iterator[Ending]:
+def guard(root: Path = ROOT, *, as_json: bool = False) -> Iterator[Chain]:
     """Turn fixable errors into one line and an exit code, and close all resources.
 
     A bug keeps its traceback and ends with 70, so that users do not take it for their own mistake.
@@ -33,16 +25,16 @@ def guard(root: Path = ROOT, *, as_json: bool = False) -> Iterator[Ending]:
     with guard_outputs(), _redact_outputs(), Signals() as signals:
         with (
             redirect_stdout(sys.stderr) if as_json else nullcontext(),
-            _open_chain(root, signals) as ending,
+            _open_chain(root, signals) as chain,
         ):
-            yield ending
+            yield chain
+        ending = chain.ending
         with _end_by(ending):
             if as_json and ending.run_dir is not None:
                 _print_document(ending.run_dir, ending)
             sys.stdout.flush()
-        ending.point()
-        if ending.message:
-            print(ending.message, file=sys.stderr, flush=True)
+        if message := ending.render():
+            print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -55,20 +47,16 @@ def _redact_outputs() -> Iterator[None]:
 
 
 @contextmanager
-def _open_chain(root: Path, signals: Signals) -> Iterator[Ending]:
-    global _current
-    resources = ExitStack()
-    _current = Chain(root, Console(), resources)
-    ending = _current.ending
+def _open_chain(root: Path, signals: Signals) -> Iterator[Chain]:
+    chain = Chain(root, Console(), ExitStack())
     try:
-        with _end_by(ending):
-            yield ending
+        with _end_by(chain.ending):
+            yield chain
     finally:
         # Ignore further signals until everything is closed.
         signals.ignore()
-        with _end_by(ending):
-            resources.close()
-        _current = None
+        with _end_by(chain.ending):
+            chain.resources.close()
 
 
 def _print_document(run_dir: Path, ending: Ending) -> None:

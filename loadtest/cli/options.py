@@ -10,7 +10,7 @@ from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
 from loadtest.config.knobs import KNOBS
-from loadtest.context import ROOT
+from loadtest.context import ROOT, Chain
 
 HELP = {
     "env": "Environment of loadtest.toml to test (default: local, the reference target)",
@@ -66,7 +66,10 @@ def pick_knobs(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:
-    """Make a task whose options get the help texts above; `knobs` is replaced by all knobs."""
+    """Make a task whose options get the help texts above; `knobs` is replaced by all knobs.
+
+    The executor passes the chain to the task as its first argument.
+    """
 
     def make(body: Callable[..., None]) -> Task[Any]:
         parameters = list(inspect.signature(body).parameters.values())
@@ -74,12 +77,12 @@ def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:
             parameters[-1:] = [parameters[-1].replace(name=name) for name in KNOBS]
 
         @wraps(body)
-        def run(context: Context, **given: Any) -> None:
+        def run(_: Context, chain: Chain, **given: Any) -> None:
             if "stages" in given:
                 knobs = pick_knobs(given)
                 given = {name: value for name, value in given.items() if name not in KNOBS}
                 given["knobs"] = knobs
-            body(context, **given)
+            body(chain, **given)
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         names = [parameter.name for parameter in parameters[1:]]

@@ -17,17 +17,17 @@ from invoke.program import Program
 
 from loadtest.cli import exit_guard
 from loadtest.cli.exit_guard import guard
-from loadtest.context import Ending
+from loadtest.context import Chain
 
 
 def main(tracebacks: Path) -> None:
     """Run what is asked for, until there is no more."""
 
     @contextmanager
-    def show(*, as_json: bool) -> Iterator[Ending]:
-        with guard(as_json=as_json) as ending:
+    def show(*, as_json: bool) -> Iterator[Chain]:
+        with guard(as_json=as_json) as chain:
             try:
-                yield ending
+                yield chain
             except BaseException:
                 with tracebacks.open("a") as file:
                     traceback.print_exc(file=file)
