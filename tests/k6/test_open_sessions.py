@@ -14,7 +14,7 @@ import pytest
 from loadtest.common.files import write_text
 from loadtest.errors import K6Error
 from loadtest.k6.binary import K6Binary
-from loadtest.k6.command import build_command, build_environment, build_knobs
+from loadtest.k6.command import build_command, build_environment, build_script_env
 from loadtest.k6.open_sessions import (
     OpenSession,
     close_earlier,
@@ -28,7 +28,7 @@ from loadtest.k6.open_sessions import (
 from loadtest.k6.scenario import ScenarioRun
 from loadtest.state.bearers import Bearer, read_bearers
 from tests.k6 import running
-from tests.k6.running import Endpoint, Interrupter, build_settings, kill_k6
+from tests.k6.running import Endpoint, Interrupter, build_settings, kill_k6, plan_run
 
 HEAD = 'time="2026-11-23T00:00:00Z" level='
 URL = "http://127.0.0.1:1/mcp/ws"
@@ -212,9 +212,10 @@ def test_a_k6_that_still_runs_without_its_run_is_stopped_before_its_sessions_are
 ) -> None:
     endpoint = open_endpoint()
     settings = build_settings(STAGES="4", STAGE_SECONDS="100")
+    plan = plan_run(settings, endpoint.mcp_url, endpoint.bearer_file)
     environment = build_environment(
         settings.variables,
-        build_knobs("sessions", settings.profile),
+        build_script_env(plan, "sessions"),
         mcp_url=endpoint.mcp_url,
         bearer_file=endpoint.bearer_file,
         out_dir=tmp_path,

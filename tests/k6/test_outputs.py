@@ -42,7 +42,7 @@ def test_an_output_gets_the_name_that_this_k6_has_for_it(tmp_path: Path) -> None
         "csv=y",
     )
     path = fake_k6(tmp_path, "what?")
-    with pytest.raises(UsageError, match="does not say which outputs it has"):
+    with pytest.raises(UsageError, match="does not list its outputs"):
         parse_outputs(["csv"], ["tools"], path)
     assert parse_outputs([], SCENARIOS, Path("/nowhere")) == ()
 
