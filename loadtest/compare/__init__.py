@@ -1,1 +1,1 @@
-"""A run against earlier ones: baselines, regressions, change points, the knee."""
+"""Compare a run with earlier runs: baselines, regressions, change points, the knee."""

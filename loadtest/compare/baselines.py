@@ -1,4 +1,4 @@
-"""Like with like: which earlier runs of a scenario a run may be measured against, and why not."""
+"""Choose the earlier runs that a scenario is compared with, or say why there are none."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ _FAULTS: Mapping[Outcome, str] = {
 
 
 def find_fault(entry: Entry, scenario: str) -> str | None:
-    """Return what makes a scenario's figures worth no comparison, as in `was interrupted`."""
+    """Return why a scenario's figures cannot be compared, such as `was interrupted`; else None."""
     result = next((each for each in entry.run.scenarios if each.name == scenario), None)
     if result is None and not any(row.scenario == scenario for row in entry.rows):
         return "did not run"
@@ -33,9 +33,9 @@ def find_fault(entry: Entry, scenario: str) -> str | None:
 def find_peers(
     entry: Entry, earlier: Sequence[Entry], scenario: str
 ) -> tuple[tuple[Entry, ...], str | None]:
-    """Return the runs that this scenario is measured against, oldest first, or why there are none.
+    """Return the runs that a scenario is compared with, oldest first, or why there are none.
 
-    A run is never measured against itself or a later one, so that an old run may be judged again.
+    A run is never compared with itself or a later run, so an old run can be reported again.
     """
     fault = find_fault(entry, scenario)
     if fault is not None:
@@ -62,7 +62,7 @@ def find_peers(
 
 
 def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
-    """Yield by name what must be the same in both runs, beside the environment."""
+    """Yield by name what must be equal in both runs, besides the environment."""
     run = entry.run
     yield "profile", run.profile
     knobs = run.knobs.get(scenario.replace("-", "_"))
@@ -84,8 +84,8 @@ def _describe_difference(other: Entry, scenario: str, conditions: Mapping[str, A
     """Name what differs: `unlike run ID: vus 4, was 2`."""
     before = dict(_list_conditions(other, scenario))
     names = [name for name in {**conditions, **before} if conditions.get(name) != before.get(name)]
-    words = (f"{name} {_show(conditions, name)}, was {_show(before, name)}" for name in names)
-    return f"unlike run {other.run.run_id}: {'; '.join(words)}"
+    changed = (f"{name} {_show(conditions, name)}, was {_show(before, name)}" for name in names)
+    return f"unlike run {other.run.run_id}: {'; '.join(changed)}"
 
 
 def _show(conditions: Mapping[str, Any], name: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether runs come as often as they should: schedules are delayed, dropped and switched off."""
+"""Check that runs come as often as they should: schedules can be delayed, dropped or disabled."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from loadtest.errors import HistoryError
 from loadtest.results.history import Entry
 
-# A schedule that is late by less is not missed.
+# A run that is late by less than this is not missed.
 GRACE = timedelta(days=1)
 
 
 def check_cadence(
     entries: Iterable[Entry], environment: str, cadence_days: int, now: datetime
 ) -> datetime:
-    """Return when the environment's newest run began that was not cut off on its way.
+    """Return when the environment's newest run began; runs that were cut off do not count.
 
     Raises HistoryError when that is longer ago than the cadence allows.
     """
@@ -34,7 +34,7 @@ def check_cadence(
 
 
 def describe_gap(entry: Entry, earlier: Iterable[Entry], cadence_days: int | None) -> str | None:
-    """Return what a run's comment says when the cadence was missed before it, else None."""
+    """Return a sentence for the comment if the cadence was missed before this run, else None."""
     environment = entry.run.environment
     now = _read_time(entry, environment)
     if cadence_days is None or now is None:
@@ -50,7 +50,7 @@ def describe_gap(entry: Entry, earlier: Iterable[Entry], cadence_days: int | Non
 
 
 def _list_times(entries: Iterable[Entry], environment: str) -> Iterator[datetime]:
-    """Yield when runs began; one that was cut off has not come."""
+    """Yield when runs began, without those that were cut off."""
     for entry in entries:
         time = _read_time(entry, environment)
         if time is not None and entry.run.has_ended():

@@ -1,29 +1,29 @@
-"""Telling a change of level from noise, in a series of one figure: pure functions of numbers."""
+"""Find where the level of a figure changed, as distinct from noise: pure functions of numbers."""
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
-# Of normally distributed values, the standard deviation over the median absolute deviation.
+# For normally distributed values: standard deviation divided by median absolute deviation.
 _NORMAL = 1.4826
 _SPREAD_RUNS = 50
-# Fewer say nothing of how values spread.
+# Fewer values do not show a spread.
 _LEAST_RUNS = 4
-# Values farther from their neighbours than this many spreads are pulled in to there: outliers.
+# An outlier, farther than this many spreads from its neighbours, is moved to that distance.
 _CLIP = 2.0
 _NEIGHBOURS = 2
-# A change point stands out by so many standard errors. Runs resemble the runs beside them, and
-# every place is tried anew after every run: what would be far too much for one test is not here.
+# A change point needs this many standard errors. The number is high because neighbouring runs
+# resemble each other, and because every place is tested again after every run.
 _LEAST_GAIN = 8.0
 LEAST_LEVEL_RUNS = 4
 
 
 def find_spread(values: Sequence[float], level: Sequence[float]) -> float | None:
-    """Return the standard deviation from run to run, outliers apart; None of too few values.
+    """Return the standard deviation from run to run without outliers; None for too few values.
 
-    The steps between neighbours show it whatever the level did; where neighbours resemble each
-    other they show too little, so that the spread of `level`, values of one level, counts as well.
+    The steps between neighbours show it even if the level changed. Neighbours that resemble each
+    other show too little of it, so the spread of `level`, the values of one level, counts as well.
     """
     if len(level) < _LEAST_RUNS:
         return None
@@ -37,8 +37,8 @@ def find_spread(values: Sequence[float], level: Sequence[float]) -> float | None
 def find_change_points(values: Sequence[float], spread: float) -> tuple[int, ...]:
     """Return where the level changed: the index of each level's first value, 0 for the first.
 
-    Binary segmentation: split where the means on both sides differ most for their number, and
-    split both sides again, as long as it stands out.
+    Binary segmentation: split where the means of both sides differ most, weighted by their
+    numbers, and split both sides again, as long as the difference is significant.
     """
     sums = [0.0]
     for value in _pull_in(values, spread):
@@ -55,13 +55,13 @@ def find_change_points(values: Sequence[float], spread: float) -> tuple[int, ...
 
 
 def _find_split(sums: Sequence[float], begin: int, end: int) -> tuple[float, int]:
-    """Return the largest difference of means, in the unit of one value's error, and its place."""
+    """Return the largest weighted difference of means (unit: one value's error) and its place."""
     best, place = 0.0, begin
     total = sums[end] - sums[begin]
     size = end - begin
     for split in range(begin + LEAST_LEVEL_RUNS, end - LEAST_LEVEL_RUNS + 1):
         before = split - begin
-        # The difference of both means, times both numbers, over the sum.
+        # The difference of both means, times both numbers, divided by their sum.
         lag = (sums[split] - sums[begin]) - total * before / size
         gain = lag * lag * size / (before * (size - before))
         if gain > best:

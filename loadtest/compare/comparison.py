@@ -1,4 +1,4 @@
-"""Judging a run against the runs before it: worse, suspected, confirmed, or better."""
+"""Compare a run with the runs before it: each figure gets a status, such as worse or confirmed."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,17 +21,18 @@ from loadtest.compare.regressions import (
 from loadtest.results.history import Cell, Entry, Figure
 from loadtest.results.run import SCENARIOS, Row
 
-# The rule of thumb: what is worse than the run before by more than this is bold, noise or not.
+# A figure that is worse than in the previous run by more than this is bold, even if it is noise.
 WORSE_SHARE = 0.25
-# A regression is gone when the figure is better again by more than this.
+# A regression is gone when the figure improves by more than this.
 GONE_SHARE = 0.1
-# Failures of two runs differ when their shares do by so many standard errors.
+# The failures of two runs differ if their shares differ by this many standard errors.
 WORSE_ERRORS = 3.0
 
-# same: within the rule. better, worse: beyond it; better than usual, too. suspected: outside the
-# spread of the last runs, but not yet for long enough. confirmed: a regression, not noise.
-# accepted: it was confirmed, and somebody made it the new baseline. thin: too few calls to know.
-# new: no baseline has it. incomparable: its scenario has no baseline, and `reason` says why.
+# same: changed by no more than WORSE_SHARE. better, worse: changed by more; better also means
+# better than usual. suspected: outside the spread of the last runs, but not yet for long enough.
+# confirmed: a regression. accepted: a confirmed regression that somebody made the new baseline.
+# thin: too few calls to know. new: no baseline has this figure.
+# incomparable: the scenario has no baseline; its `reason` tells why.
 Status = Literal[
     "same",
     "better",
@@ -43,19 +44,19 @@ Status = Literal[
     "new",
     "incomparable",
 ]
-# Of a regression, the worst first.
+# The statuses of a regression, the worst first.
 REGRESSED: tuple[Status, ...] = ("confirmed", "suspected", "accepted")
 BOLD: tuple[Status | None, ...] = ("confirmed", "suspected", "worse")
 
 
 @dataclass(frozen=True)
 class Change:
-    """How one figure stands against that of the previous comparable run.
+    """How one figure changed since the previous comparable run.
 
-    `ratio` is oriented: above 1 is worse. Of failure shares it is None, and `points` is how many
-    percentage points more of the calls fail; against a zero both are None. `before` is None where
-    there is nothing to compare. A regression is compared with the level that was usual before it,
-    the median of the last baselines, and `regression` says since when and what confirms it.
+    `ratio` is oriented: above 1 is worse. For failure shares it is None, and `points` is the change
+    in percentage points. If one of the values is zero, `ratio` is None. `before` is None
+    if there is nothing to compare. A regression is compared with the usual level before it, the
+    median of the last baselines; `regression` tells since when, and what confirms it.
     """
 
     value: float
@@ -77,9 +78,9 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that comparing a run says; `confirmed` alone alerts.
+    """The result of comparing a run with earlier runs; only `confirmed` alerts.
 
-    `gone` are the figures whose regression the run before had, and this one has no more.
+    `gone` are the figures whose regression was in the previous run and is not in this one.
     """
 
     baselines: tuple[Baseline, ...] = ()
@@ -97,7 +98,7 @@ class Comparison:
         return self._pick("suspected")
 
     def accept(self, confirmed: frozenset[Cell]) -> "Comparison":
-        """Return this of a run whose regressions were accepted: these, and those found since."""
+        """Return the comparison with these regressions, and those it found itself, accepted."""
         cells = self.confirmed | confirmed
         changes = {
             cell: replace(change, status="accepted") if cell in cells else change
@@ -110,7 +111,7 @@ class Comparison:
 
 
 def compare_run(entry: Entry, earlier: Iterable[Entry]) -> Comparison:
-    """Compare a run with earlier ones, oldest first and of any kind: like is compared with like."""
+    """Compare a run with earlier runs, oldest first; only comparable ones among them are used."""
     comparison, series = _compare(entry, tuple(earlier))
     changes = dict(comparison.changes)
     regressions = {each.cell: regression for each, regression in find_regressions(series)}
@@ -128,7 +129,7 @@ def compare_run(entry: Entry, earlier: Iterable[Entry]) -> Comparison:
 
 
 def compare_pair(before: Entry, after: Entry) -> Comparison:
-    """Compare two runs by the rule alone, in the order given; which came first does not matter."""
+    """Compare two runs by WORSE_SHARE alone, in the order given, whichever came first."""
     if before.run.environment != after.run.environment:
         reason = f"environment {after.run.environment}, was {before.run.environment}"
         return Comparison(tuple(Baseline(scenario, None, reason) for scenario in SCENARIOS))
@@ -138,7 +139,7 @@ def compare_pair(before: Entry, after: Entry) -> Comparison:
 
 
 def _compare(entry: Entry, earlier: Sequence[Entry]) -> tuple[Comparison, list[Series]]:
-    """Compare a run by the rule alone, and return what it is to be judged by beside that."""
+    """Compare a run by WORSE_SHARE alone; return also the series to look for regressions in."""
     baselines = []
     changes: dict[Cell, Change] = {}
     series: list[Series] = []
@@ -164,7 +165,7 @@ def _is_better_than_usual(series: Series) -> bool:
 
 
 def _is_back(series: Series) -> bool:
-    """Return whether this run no longer has the regression that the run before it had."""
+    """Return whether the previous run had a regression that this run does not have."""
     before = series.entries[-1] if series.entries else None
     if before is None or series.cell not in before.confirmed or before.accepted:
         return False
@@ -172,7 +173,7 @@ def _is_back(series: Series) -> bool:
 
 
 def _apply_rule(cell: Cell, value: float, row: Row, peers: Peers) -> Change:
-    """Compare a figure with that of the newest run that is a baseline for it."""
+    """Compare a figure with the newest run that is a baseline for it."""
     having = [(entry, rows) for entry, rows in peers if cell in entry.figures]
     usable = find_baselines(cell, [entry for entry, _ in having])
     for (entry, rows), is_baseline in zip(reversed(having), reversed(usable), strict=True):

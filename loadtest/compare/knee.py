@@ -1,4 +1,4 @@
-"""Comparing rows: which percentiles rest on enough calls, and which stage of a ladder holds."""
+"""Which percentiles have enough calls, and which stage of a ladder is sustained."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,22 +13,22 @@ Percentile = Literal["p50", "p95", "p99"]
 MIN_SAMPLES: Mapping[Percentile, int] = {"p50": 30, "p95": 300, "p99": 1000}
 SUSTAINED_MIN_RATE_SHARE = 0.9
 SUSTAINED_MAX_SLOWDOWN = 2.0
-# As in a profile that does not say; runs of earlier versions may not have it among their knobs.
+# The default of a profile; runs of earlier versions may not have it among their knobs.
 SUSTAINED_MAX_FAILURE_SHARE = 0.01
-# With fewer calls in a stage its p95 is one or two of them, and doubles by chance.
+# With fewer calls, a p95 depends on one or two of them and can double by chance.
 SLOWDOWN_MIN_SAMPLES = 30
 MAX_RATE_LIMITED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class Break:
-    """A stage that does not hold, and by how much.
+    """A stage that is not sustained, and by how much.
 
-    `rate_share` is the rate of ok calls ÷ the offered rate, `slowdown` its p95 ÷ the smallest
-    stage's, `failed` how many calls failed; each is None where the stage keeps that rule. Of
-    `attempts` (openings of sessions, or calls where all opened) `rejected` were refused at the
-    session cap; `limited` calls or openings met a rate limit. `unfinished` is how the run ended
-    while the stage was under way. `no_data`: no call was ok.
+    `rate_share` is the rate of ok calls ÷ the offered rate, `slowdown` its p95 ÷ that of the
+    smallest stage, `failed` the number of failed calls; each is None if the stage keeps that rule.
+    Of `attempts` (openings of sessions, or calls if all sessions opened) `rejected` were refused by
+    the session cap; `limited` calls or openings were rate limited. `unfinished` is how the run
+    ended during the stage. `no_data`: no call was ok.
     """
 
     stage: Row
@@ -44,34 +44,34 @@ class Break:
 
 @dataclass(frozen=True)
 class Knee:
-    """The highest stage that holds, None when none does, and those that do not, smallest first.
+    """The highest sustained stage (None: no stage is), and those that are not, smallest first.
 
-    `unjudged` are the stages whose latency could not be compared: too few calls in them or in the
-    smallest one.
+    `uncompared` are the stages whose latency could not be compared: they or the smallest stage have
+    too few calls.
     """
 
     sustained: Row | None
     breaks: tuple[Break, ...] = ()
-    unjudged: tuple[Row, ...] = ()
+    uncompared: tuple[Row, ...] = ()
 
 
 def is_thin(row: Row, percentile: Percentile) -> bool:
-    """Return whether too few calls were answered ok for this percentile to be steady."""
+    """Return whether too few calls succeeded for a steady value of this percentile."""
     return row.ok < MIN_SAMPLES[percentile]
 
 
 def count_failed(row: Row) -> int:
-    """Return how many calls of a row failed, refusals apart."""
+    """Return how many calls of a row failed, without refusals."""
     return sum(count for reason, count in row.failures.items() if reason not in REFUSALS)
 
 
 def count_refused(row: Row) -> int:
-    """Return how many calls of a row met the session cap or a quota."""
+    """Return how many calls of a row were refused by the session cap or a quota."""
     return sum(row.failures.get(reason, 0) for reason in REFUSALS)
 
 
 def measure_rate_limited(rows: Iterable[Row], scenario: str) -> float:
-    """Return the share of a scenario's calls that met a quota and so say nothing of latency."""
+    """Return the share of a scenario's calls that were refused by a quota."""
     calls = [row for row in rows if row.scenario == scenario and row.kind != "opening"]
     count = sum(row.count for row in calls)
     limited = sum(row.failures.get("rate_limited", 0) for row in calls)
@@ -79,7 +79,7 @@ def measure_rate_limited(rows: Iterable[Row], scenario: str) -> float:
 
 
 def is_rate_limited(rows: Iterable[Row], scenario: str) -> bool:
-    """Return whether a scenario's latency is not valid: too many of its calls met a quota."""
+    """Return whether a scenario's latency is invalid because too many calls were rate limited."""
     return measure_rate_limited(rows, scenario) > MAX_RATE_LIMITED_SHARE
 
 
@@ -90,14 +90,13 @@ def pick_stages(rows: Iterable[Row]) -> tuple[Row, ...]:
 
 
 def find_knee(run: Run, rows: Iterable[Row]) -> Knee | None:
-    """Return the knee of a run's ladder, None where `rows` hold no stage.
+    """Return the knee of a run's ladder, None if `rows` contain no stage.
 
-    A stage holds when the rate of its ok calls is at least 90 % of the offered rate, no more of its
-    calls failed than the profile allows, its p95 is below twice the smallest stage's, nothing met
-    the session cap or a rate limit, neither a call nor the opening of a session, and the run did
-    not end in it (design, section 6). p95 is of the response time from the schedule, and compared
-    only where both stages have 30 ok calls. Without data of the smallest stage nothing can be
-    judged, and none holds.
+    A stage is sustained if the rate of its ok calls is at least 90 % of the offered rate, its share
+    of failed calls is within the profile's limit, its p95 is below twice that of the smallest
+    stage, no call and no opening of a session was refused by a cap or a quota, and the run did not
+    end in it. p95 is the response time from the schedule; it is compared only if both stages have
+    30 ok calls. Without data of the smallest stage, no stage is sustained.
     """
     rows = tuple(rows)
     stages = pick_stages(rows)
@@ -111,20 +110,20 @@ def find_knee(run: Run, rows: Iterable[Row]) -> Knee | None:
         return Knee(None, (Break(stages[0], no_data=True),))
     sustained = None
     breaks = []
-    unjudged = []
+    uncompared = []
     unfinished = _find_unfinished(run, stages)
     for stage in stages:
-        judged = stage is not stages[0] and min(stages[0].ok, stage.ok) >= SLOWDOWN_MIN_SAMPLES
-        if stage is not stages[0] and stage.ok and not judged:
-            unjudged.append(stage)
-        fault = _find_break(run, stage, openings.get(stage.name), base if judged else None)
+        compared = stage is not stages[0] and min(stages[0].ok, stage.ok) >= SLOWDOWN_MIN_SAMPLES
+        if stage is not stages[0] and stage.ok and not compared:
+            uncompared.append(stage)
+        fault = _find_break(run, stage, openings.get(stage.name), base if compared else None)
         if unfinished is not None and stage is unfinished[0]:
             fault = replace(fault or Break(stage), unfinished=unfinished[1])
         if fault is None:
             sustained = stage
         else:
             breaks.append(fault)
-    return Knee(sustained, tuple(breaks), tuple(unjudged))
+    return Knee(sustained, tuple(breaks), tuple(uncompared))
 
 
 def _find_break(
@@ -156,9 +155,9 @@ def find_failure_limit(run: Run) -> float:
 
 
 def _find_unfinished(run: Run, stages: Sequence[Row]) -> tuple[Row, Outcome] | None:
-    """Return the stage in which a run ended before its time, and how; None for a whole ladder.
+    """Return the stage in which a run ended too early, and how; None for a complete ladder.
 
-    One that was interrupted between two stages was in neither.
+    A run that was interrupted between two stages ended in neither.
     """
     result = next((each for each in run.scenarios if each.name == "sessions"), None)
     measured = [stage for stage in stages if stage.count]

@@ -1,4 +1,4 @@
-"""What distinguishes a regression from noise: how a figure stands out among comparable runs."""
+"""Distinguish a regression from noise: how far a figure is from those of comparable runs."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,14 +12,14 @@ from loadtest.compare.knee import is_thin
 from loadtest.results.history import Cell, Entry, Figure
 from loadtest.results.run import Row
 
-# A difference below these is none, whatever its ratio.
+# A smaller difference does not count, whatever its ratio.
 LEAST_MS = 1.0
 LEAST_RATE = 0.1
 LEAST_POINTS = 1.0
 LEAST_CALLS = 30
 
-# What each run of a row must exceed: this share over the usual level, and this number of spreads.
-# The noise of p95 and p99 has a longer tail.
+# Each run in a row must exceed the usual level by this share and by this number of spreads. The
+# noise of p95 and p99 has a longer tail.
 ROW_SHARE = 0.15
 ROW_SPREADS: Mapping[Figure, float] = {
     "p50": 3.1,
@@ -28,21 +28,21 @@ ROW_SPREADS: Mapping[Figure, float] = {
     "rate": 3.1,
     "failed": 3.1,
 }
-# Beside runs that are levelled out, those that are not must show more.
+# Series that are not levelled out (see `level_out`) must exceed this many times more.
 STRICTNESS = 1.15
-# A drift: so much worse over the last runs, or since a change point.
+# A drift: worse by this share over the last runs, or since a change point.
 DRIFT_SHARE = 0.1
 DRIFT_RUNS = 6
 DRIFT_SPREADS = 3.8
 DRIFT_LEAST_USUAL = 4
 DRIFT_LEAST_RUNS = 3
 CLIP_SPREADS = 3.0
-# Nearer than this to the level before the drift, a run has come back.
+# A run that is nearer than this to the level before the drift has recovered.
 BACK_SHARE = 0.05
 
-# The usual level is that of so many baselines.
+# The usual level is the median of this many baselines.
 USUAL_RUNS = 20
-# The spread to expect where no run has shown it yet, and how many runs that expectation is worth.
+# The spread to expect before runs have shown it, and how many runs this expectation counts as.
 PRIOR_SPREAD: Mapping[Figure, float] = {
     "p50": 0.05,
     "p95": 0.07,
@@ -51,8 +51,8 @@ PRIOR_SPREAD: Mapping[Figure, float] = {
     "failed": 0.02,
 }
 PRIOR_RUNS = 6
-# However alike the runs, counts of so few calls are left to chance: of a share's angle, of the
-# logarithm of a number. Times one over the root of the calls.
+# The least spread, because a count varies by chance: this number divided by the square root of the
+# calls. It applies to the angle of a share and to the logarithm of a rate.
 CHANCE: Mapping[Figure, float] = {"failed": 0.5, "rate": 1.0}
 
 # Comparable runs, oldest first, each with a scenario's rows by kind and name.
@@ -62,11 +62,11 @@ Evidence = Literal["two runs in a row", "three runs in a row", "drift"]
 
 @dataclass(frozen=True)
 class Regression:
-    """A figure that is worse than usual: `evidence` confirms it, without it is suspected.
+    """A figure that is worse than usual: confirmed if it has `evidence`, else suspected.
 
-    `before` is the usual level, `after` the level since the run in which it changed, both values
-    that a run had; `since` is that run, None for the one that is judged. `runs` is how many there
-    are from that run to this one.
+    `before` is the usual level, `after` the level since the run in which it changed; both are
+    measured values. `since` is that run, None for the current run. `runs` is the number of runs
+    from that run to the current one.
     """
 
     before: float
@@ -80,9 +80,9 @@ class Regression:
 class Series:
     """One cell over the comparable runs that made enough calls, oldest first, and over this run.
 
-    `heights` are the values, this run's last, on a scale where noise is even and up is worse.
-    `usable` marks the baselines (see `find_baselines`). Values before `start` are of a level that
-    was given up when a regression was accepted.
+    `heights` are the values, this run's last, on a scale with even noise where higher is worse.
+    `usable` marks the baselines (see `find_baselines`). Values before `start` belong to the level
+    before an accepted regression.
     """
 
     cell: Cell
@@ -96,11 +96,11 @@ class Series:
 
     @property
     def run_ids(self) -> tuple[str, ...]:
-        """Return whose the heights are; this run's has no name yet."""
+        """Return the run of each height; the current run is the empty text."""
         return (*(entry.run.run_id for entry in self.entries), "")
 
     def find_usual(self, but_last: int = 0) -> "Usual":
-        """Return the level of the last baselines, but for so many of the newest runs."""
+        """Return the level of the last baselines, without this number of the newest runs."""
         part = slice(self.start, max(self.start, len(self.values) - but_last))
         values = list(compress(self.values[part], self.usable[part]))[-USUAL_RUNS:]
         heights = list(compress(self.heights[part], self.usable[part]))[-USUAL_RUNS:]
@@ -116,7 +116,7 @@ class Usual:
 
     @property
     def value(self) -> float:
-        """Return the usual value, one that a run had."""
+        """Return the usual value; it is one that a run measured."""
         return median_low(self.values)
 
     @property
@@ -130,14 +130,14 @@ class Usual:
 
 
 def is_measured(row: Row, figure: Figure) -> bool:
-    """Return whether enough calls were made to tell this figure."""
+    """Return whether enough calls were made for this figure."""
     if figure == "failed":
         return row.count >= LEAST_CALLS
     return not is_thin(row, "p50" if figure == "rate" else figure)
 
 
 def orient(figure: Figure, before: float, value: float) -> float | None:
-    """Return how many times worse a latency or rate is; None where one of them is zero."""
+    """Return how many times worse a latency or rate is; None if one of the values is zero."""
     better, worse = (value, before) if figure == "rate" else (before, value)
     if before == value:
         return 1.0
@@ -145,10 +145,10 @@ def orient(figure: Figure, before: float, value: float) -> float | None:
 
 
 def is_worse(figure: Figure, before: float, value: float, share: float) -> bool:
-    """Return whether a value is worse by more than this share, and by more than nothing at all.
+    """Return whether a value is worse by more than this share and by the least difference.
 
-    A rate is worse by the share that is lost. Failures are compared in percentage points: of them,
-    more than nothing is enough.
+    A rate is worse by the share that is lost. Failures are compared in percentage points; for them
+    the least difference is enough.
     """
     if figure == "failed":
         return (value - before) * 100 >= LEAST_POINTS
@@ -156,7 +156,7 @@ def is_worse(figure: Figure, before: float, value: float, share: float) -> bool:
 
 
 def is_better(figure: Figure, before: float, value: float, share: float) -> bool:
-    """Return whether a value is better by more than this share, and by more than nothing at all."""
+    """Return whether a value is better by more than this share and by the least difference."""
     if figure == "failed":
         return is_worse(figure, value, before, share)
     return _exceeds(figure, before, value - before if figure == "rate" else before - value, share)
@@ -168,10 +168,10 @@ def _exceeds(figure: Figure, before: float, apart: float, share: float) -> bool:
 
 
 def find_baselines(cell: Cell, entries: Sequence[Entry]) -> list[bool]:
-    """Return which of some runs, oldest first, are baselines of a figure.
+    """Return for each run, oldest first, whether it is a baseline of a figure.
 
-    Not those whose regression is confirmed and not accepted, nor the runs just before them in which
-    it was suspected: they have it too.
+    Runs whose regression is confirmed and not accepted are not baselines. The runs just before them
+    in which it was suspected are not either, because they have the regression too.
     """
     usable = []
     regressed = False
@@ -185,7 +185,7 @@ def find_baselines(cell: Cell, entries: Sequence[Entry]) -> list[bool]:
 
 
 def build_series(cell: Cell, value: float, calls: int, peers: Peers) -> Series:
-    """Gather a cell from the comparable runs; `value` and `calls` are those of the run judged."""
+    """Collect a cell from the comparable runs; `value` and `calls` are those of the current run."""
     entries: list[Entry] = []
     values: list[float] = []
     start = 0
@@ -205,8 +205,8 @@ def build_series(cell: Cell, value: float, calls: int, peers: Peers) -> Series:
 def estimate_spreads(series: Iterable[Series]) -> dict[Cell, float]:
     """Return, per cell, the standard deviation of its heights from run to run.
 
-    A few runs show it badly, and some of many cells always seem quieter than they are: each is
-    drawn towards what its kind of figure shows in all cells, which is drawn towards a prior.
+    A few runs are a poor estimate, and among many cells some always seem quieter than they are. So
+    each estimate is moved towards that of its figure in all cells, and that one towards a prior.
     """
     series = tuple(series)
     seen = {each.cell: find_spread(each.heights[:-1], each.find_usual().heights) for each in series}
@@ -222,10 +222,10 @@ def estimate_spreads(series: Iterable[Series]) -> dict[Cell, float]:
 
 
 def level_out(series: Sequence[Series]) -> list[Series]:
-    """Return the series less what each run as a whole stood higher or lower than others.
+    """Return the series without the shift that all cells of a run have in common.
 
-    A bad hour of the machine or the network moves all cells at once, and a change of one tool is
-    seen the better without it. A change of all cells is not seen at all.
+    A bad hour of the machine or the network shifts all cells at once; without that shift, a change
+    of one tool is easier to see. A change of all cells is invisible in the result.
     """
     lifts: dict[str, list[float]] = {}
     for each in series:
@@ -249,10 +249,10 @@ def level_out(series: Sequence[Series]) -> list[Series]:
 
 
 def find_regressions(series: Sequence[Series]) -> Iterator[tuple[Series, Regression]]:
-    """Yield the figures that are worse than usual, with what shows it.
+    """Yield the figures that are worse than usual, with the evidence.
 
-    One run confirms nothing. Two confirm what stands out among the figures of its run; that all
-    figures are slower may be a bad hour of the machine or the network, and takes a third.
+    One run confirms nothing. Two runs confirm a figure that is worse than the others of its run. If
+    all figures are slower, a third run is needed: it may be a bad hour of the machine or network.
     """
     levelled = level_out(series)
     plain, fine = estimate_spreads(series), estimate_spreads(levelled)
@@ -274,7 +274,7 @@ def find_regressions(series: Sequence[Series]) -> Iterator[tuple[Series, Regress
 def find_in_a_row(
     series: Series, spread: float, runs: int, evidence: Evidence | None
 ) -> Regression | None:
-    """Return what this run and the last ones, `runs` in all, show by standing above the usual."""
+    """Return the regression if this run and those before it, `runs` in all, are above the usual."""
     figure = series.cell.figure
     usual = series.find_usual(runs - 1)
     if not usual.values or len(series.values) < runs:
@@ -290,7 +290,7 @@ def find_in_a_row(
 
 
 def find_drift(series: Series, spread: float) -> Regression | None:
-    """Return what the whole history shows: a change point, or the last runs above the usual."""
+    """Return the regression that a change point shows, or the last runs above the usual."""
     regression = _find_level(series, spread) or _find_lasting(series, spread)
     if regression is None:
         return None
@@ -346,13 +346,13 @@ def _build_finding(
 
 
 def _find_begin(series: Series, level: float, rise: float) -> int:
-    """Return the place of the run in which the level rose, given about how far."""
+    """Return the index of the run in which the level rose, given about how far."""
     begin = _split(series, level, rise)
     return _split(series, level, median(series.heights[begin:]) - level)
 
 
 def _split(series: Series, level: float, rise: float) -> int:
-    """Return the place from which on runs are nearer to a risen level than to the one before it."""
+    """Return the index from which runs are nearer to the risen level than to the one before."""
     begin, most, total = len(series.entries), -math.inf, 0.0
     for place in range(len(series.entries), series.start - 1, -1):
         total += min(max(series.heights[place] - level, 0.0), rise) - rise / 2
@@ -362,7 +362,7 @@ def _split(series: Series, level: float, rise: float) -> int:
 
 
 def _find_height(figure: Figure, value: float) -> float:
-    """Return a value on a scale where noise is even: logarithms, and of shares the angle."""
+    """Return a value on a scale with even noise: its logarithm, or the angle of a share."""
     if figure == "failed":
         return math.asin(math.sqrt(min(max(value, 0.0), 1.0)))
     if figure == "rate":

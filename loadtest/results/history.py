@@ -1,4 +1,4 @@
-"""What is remembered of every run: its facts, its rows, and what was judged of them."""
+"""What the history stores of every run: its facts, its rows and its regressions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,9 +29,9 @@ class Cell(NamedTuple):
 class Entry:
     """One run as the history keeps it.
 
-    `confirmed` are the cells whose regression was confirmed by this run; it is no baseline for
-    them until `accepted`. `suspected` are those that stood out in this run, and no run before it
-    confirms them. `url` is the comment it was read from, None for a run not yet posted.
+    `confirmed` are the cells whose regression this run confirmed; the run is not a baseline for
+    them until it is `accepted`. `suspected` are those that were worse in this run, without
+    confirmation. `url` is the comment that it was read from, None for a run that is not posted.
     """
 
     run: Run
@@ -47,20 +47,20 @@ class Entry:
         object.__setattr__(self, "figures", figures)
 
     def has_regressed(self) -> bool:
-        """Return whether a regression was confirmed that nobody has accepted yet."""
+        """Return whether it has a confirmed regression that nobody has accepted."""
         return bool(self.confirmed) and not self.accepted
 
 
 @dataclass(frozen=True)
 class History:
-    """What was read of a history, oldest first; `skipped` names what could not be, and why."""
+    """The runs that could be read, oldest first; `skipped` names the others, with the reason."""
 
     entries: tuple[Entry, ...] = ()
     skipped: tuple[str, ...] = ()
 
 
 def is_aggregate(row: Row) -> bool:
-    """Return whether a row is of all tools together."""
+    """Return whether a row is the sum of all tools."""
     return row.kind == "tool" and row.name == "all"
 
 
@@ -70,9 +70,10 @@ def pick_latency(row: Row) -> Percentiles | None:
 
 
 def read_figures(row: Row) -> dict[Cell, float]:
-    """Return the figures of a row that has data; an opening of sessions has failures alone.
+    """Return the figures of a row that has data; an opening of sessions has only failures.
 
-    A single tool of the mix has no rate: in a closed loop one slow tool lowers the rates of all.
+    A single tool of the mix has no rate, because one slow tool lowers the rates of all tools in a
+    closed loop.
     """
     if not row.count:
         return {}

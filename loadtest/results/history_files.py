@@ -1,4 +1,4 @@
-"""The history on disk: every run folder, and beside each run what was judged of it."""
+"""The history on disk: all run folders, with the regressions of each run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,8 @@ COMPARISON_VERSION = 1
 
 @dataclass(frozen=True)
 class _Kept:
-    """`judgement.json`: the cells whose regression was confirmed, whether that is accepted, and the
-    cells whose regression was suspected.
+    """`judgement.json`: cells with a confirmed regression, whether it is accepted, and cells with a
+    suspected regression.
     """
 
     confirmed: frozenset[Cell] = frozenset()
@@ -29,7 +29,7 @@ _KEPT = TypeAdapter(_Kept)
 
 
 def read_local_history(runs_dir: Path) -> History:
-    """Read all run folders; one that is damaged or too new is skipped, by a line that names it."""
+    """Read all run folders; skip those that are damaged or too new, with a line that names each."""
     entries, skipped = [], []
     folders = (path for path in runs_dir.glob("*") if path.is_dir())
     for path in sorted(folders):
@@ -42,14 +42,14 @@ def read_local_history(runs_dir: Path) -> History:
 
 
 def read_entry(path: Path) -> Entry:
-    """Read one run folder, with what was judged of it if it was; raise ResultsError."""
+    """Read one run folder, with its regressions if it was compared; raise ResultsError."""
     folder = read_run_folder(path)
     kept = _read_kept(path / COMPARISON_FILE)
     return Entry(folder.run, folder.rows, kept.confirmed, kept.accepted, suspected=kept.suspected)
 
 
 def keep_comparison(path: Path, entry: Entry) -> None:
-    """Write down what was judged of the run; what was accepted stays so."""
+    """Write the regressions of a run; an accepted one stays accepted."""
     accepted = entry.accepted or _read_kept(path / COMPARISON_FILE).accepted
     kept = _Kept(entry.confirmed, accepted, entry.suspected)
     write_json(path / COMPARISON_FILE, COMPARISON_VERSION, _KEPT.dump_python(kept, mode="json"))

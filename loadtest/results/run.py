@@ -33,19 +33,19 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 # They show where a limit is, not that something went wrong.
 REFUSALS: tuple[Reason, ...] = ("capacity", "rate_limited")
 
-# Above either, the figures say more of the generator than of the target.
+# Above either, the figures say more about the load generator than about the target.
 MOST_CPU_SHARE = 0.85
 MOST_LATENESS_MS = 100.0
-# A longer name would keep a comment from being posted.
+# With a longer name, a comment could not be posted.
 MOST_NAME_CHARS = 200
 
-# What a server says of itself, wherever it is read.
+# A name or version that a server reports about itself.
 ServerName = Annotated[str, AfterValidator(lambda text: tidy_text(text, MOST_NAME_CHARS))]
 
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Latency of the calls that were answered ok, in milliseconds (k6's own percentiles)."""
+    """Latency of the successful calls, in milliseconds (k6's own percentiles)."""
 
     p50: float
     p90: float
@@ -58,15 +58,15 @@ class Percentiles:
 class Row:
     """One line of a table: a frame of the cold start, a stage of the ladder, or a tool.
 
-    Of kind `opening` are the sessions opened for the stage (or mix, `all`) of that name.
+    A row of kind `opening` counts the sessions opened for the stage (or mix, `all`) of that name.
     `failures` counts the calls that failed by `Reason`, `tool_error:<code>` or `http_<status>`.
     `count` = `ok` + all failures: calls made. Rates are calls/s over `seconds`, the time the slice
-    lasted; `offered_rate` is None in a closed loop; calls due but never made are the gap between
-    `offered_rate` and `achieved_rate`. `duration` is the call as the client saw it; `response` is
-    measured from when the call was due by its schedule. Both are None without data. `clients` is
-    how many OAuth clients made the calls, each with its own bearer and an even share of sessions.
-    `held_rate` is the environment's limit in calls/s where it held a closed loop: then the rate is
-    that limit's, and not the target's.
+    lasted; `offered_rate` is None in a closed loop; the difference of `offered_rate` and
+    `achieved_rate` are the calls that were due but not made. `duration` is the call as the client
+    saw it; `response` is measured from the scheduled time of the call. Both are None without data.
+    `clients` is the number of OAuth clients that made the calls, each with its own bearer and an
+    equal share of the sessions. `held_rate` is the environment's limit in calls/s if it limited a
+    closed loop: the rate is then that of the limit, not of the target.
     """
 
     scenario: str
@@ -85,17 +85,17 @@ class Row:
 
     @property
     def ok_rate(self) -> float:
-        """Return the calls/s that were answered ok; `achieved_rate` counts failed calls too."""
+        """Return the successful calls/s; `achieved_rate` counts failed calls too."""
         return self.achieved_rate * (self.ok / self.count) if self.count else 0.0
 
 
 @dataclass(frozen=True)
 class Generator:
-    """What the load generator took, and how late it was by its own fault.
+    """What the load generator used, and how late it sent calls.
 
-    `cpu_share` is of all processors that k6 may use; it and the memory are a fleet's in all, and
-    None where nobody can look. `lateness_p95_ms` is how long after its time a scheduled call woke
-    up, None where nothing was scheduled.
+    `cpu_share` is the share of all processors that k6 may use. It and the memory are sums over all
+    runners, and None if they cannot be measured. `lateness_p95_ms` is the time from a call's
+    scheduled time to its start, None if nothing was scheduled.
     """
 
     cpu_share: float | None
@@ -103,17 +103,17 @@ class Generator:
     lateness_p95_ms: float | None = None
 
     def is_bottleneck(self) -> bool:
-        """Return whether the generator, not the target, may have made the figures."""
+        """Return whether the load generator, not the target, may have caused the figures."""
         late = self.lateness_p95_ms is not None and self.lateness_p95_ms > MOST_LATENESS_MS
         return late or (self.cpu_share or 0) > MOST_CPU_SHARE
 
 
 @dataclass(frozen=True)
 class RunnerFault:
-    """A runner of a fleet whose share of the figures is not whole, and why.
+    """A runner with an incomplete share of the figures, and why.
 
-    `lost` ended on its way, `late` began after the others, `partial` did not get all its figures
-    through.
+    `lost`: it ended early. `late`: it began after the others. `partial`: some of its figures did
+    not arrive.
     """
 
     runner: int
@@ -121,7 +121,7 @@ class RunnerFault:
     reason: str
 
     def describe(self) -> str:
-        """Return it in a few words."""
+        """Return the fault as a short phrase."""
         return f"runner {self.runner} {self.state}: {self.reason}"
 
 
@@ -129,9 +129,9 @@ class RunnerFault:
 class ScenarioResult:
     """How one scenario went; `crossed` names the thresholds that its numbers crossed.
 
-    `generator` is None where the generator could not be watched. `sessions_left` counts sessions
-    that could not be closed, not even once k6 had ended. `faults` name the runners of a fleet that
-    did not do their whole share.
+    `generator` is None if the load generator could not be watched. `sessions_left` counts sessions
+    that could not be closed, not even after k6 had ended. `faults` are the runners that did not do
+    their whole share.
     """
 
     name: str
@@ -148,7 +148,7 @@ class ScenarioResult:
 
 @dataclass(frozen=True)
 class Target:
-    """Who answered: `host` and port, what it said of itself, and what was spoken with it."""
+    """The server: `host` and port, the name and version it reports, and the protocol used."""
 
     host: str
     server_name: ServerName | None = None
@@ -161,8 +161,8 @@ class Target:
 class Run:
     """`run.json`: times are UTC, ISO 8601; `git_sha` is None outside a checkout.
 
-    `engine` and `generators` say how many k6 made the load, and how they ran; `regions` where, as
-    far as that is known.
+    `generators` is the number of k6 processes that made the load, `engine` how they were run, and
+    `regions` where, if that is known.
     """
 
     run_id: str
@@ -184,7 +184,7 @@ class Run:
     regions: tuple[str, ...] = ()
 
     def outcome(self) -> Outcome:
-        """Return the worst outcome among the scenarios; a run without any did not run."""
+        """Return the worst outcome of the scenarios; a run without scenarios is `not run`."""
         if not self.scenarios:
             return "not run"
         order: tuple[Outcome, ...] = (
@@ -198,30 +198,30 @@ class Run:
         return next((outcome for outcome in order if outcome in found), "ok")
 
     def note(self, result: ScenarioResult) -> "Run":
-        """Return the run with a scenario's result in the place of the one that it had."""
+        """Return the run with a scenario's result replaced by this one."""
         others = {each.name: each for each in self.scenarios}
         return replace(self, scenarios=tuple((others | {result.name: result}).values()))
 
     def has_ended(self) -> bool:
-        """Return whether it went through to its end, good or bad: it was not cut off on its way."""
+        """Return whether the run reached its end, good or bad, and was not cut off."""
         return self.outcome() not in {"interrupted", "not run"}
 
     def has_failed(self) -> bool:
-        """Return whether there is less to see than was asked for, and not because of a signal."""
+        """Return whether results are missing for another reason than a signal."""
         return self.outcome() in {"failed", "aborted", "not run"}
 
     def is_generator_bound(self) -> bool:
-        """Return whether the generator was the bottleneck of a scenario."""
+        """Return whether the load generator was the bottleneck of a scenario."""
         watched = (scenario.generator for scenario in self.scenarios)
         return any(generator is not None and generator.is_bottleneck() for generator in watched)
 
 
 def plan_scenarios(names: Sequence[str]) -> tuple[ScenarioResult, ...]:
-    """Return what a run says of its scenarios before the first of them has begun."""
+    """Return the results of a run's scenarios before the first has begun."""
     return tuple(ScenarioResult(name, "not run") for name in names)
 
 
 def begin_scenario(name: str) -> ScenarioResult:
-    """Return what a run says of a scenario while it is at work, and for ever if it is killed."""
+    """Return the result of a scenario while it runs; it stays if the process is killed."""
     reason = "it was running when this was written: it still runs, or its process was killed"
     return ScenarioResult(name, "interrupted", reason=reason, started=utc_now())

@@ -1,4 +1,4 @@
-"""One run on disk: `run.json` says who, when and what; `<scenario>/rows.json` what came out."""
+"""One run on disk: `run.json` has its facts, `<scenario>/rows.json` its figures."""
 
 import os
 import secrets
@@ -22,14 +22,14 @@ ROWS_VERSION = 1
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`.loadtest/runs/<run-id>/` and how its files are named."""
+    """`.loadtest/runs/<run-id>/` and the names of its files."""
 
     path: Path
     run: Run
     rows: tuple[Row, ...] = field(default=(), repr=False)
 
     def scenario_dir(self, scenario: str) -> Path:
-        """Return where a scenario's summary, rows and log lie."""
+        """Return the folder of a scenario's summary, rows and log."""
         return self.path / scenario
 
 
@@ -48,8 +48,8 @@ def build_run_id(git_sha: str | None, variables: Mapping[str, str]) -> str:
 def create_run_folder(runs_dir: Path, run: Run) -> RunFolder:
     """Make the folder of a new run and write its `run.json`.
 
-    A run is never overwritten: the second of the same name, as of another environment that began in
-    the same second, is `<run-id>-2`.
+    A run is never overwritten: the second run of the same name, for example of another environment
+    in the same second, is `<run-id>-2`.
     """
     names = (run.run_id if number == 1 else f"{run.run_id}-{number}" for number in count(1))
     for name in names:
@@ -70,7 +70,7 @@ def write_run(folder: RunFolder) -> None:
 
 
 def write_rows(folder: RunFolder, scenario: str, rows: tuple[Row, ...]) -> RunFolder:
-    """Write one scenario's rows and return the folder that holds them too."""
+    """Write one scenario's rows and return the folder with these rows added."""
     write_json(
         folder.scenario_dir(scenario) / "rows.json",
         ROWS_VERSION,
@@ -80,7 +80,7 @@ def write_rows(folder: RunFolder, scenario: str, rows: tuple[Row, ...]) -> RunFo
 
 
 def read_run_folder(path: Path) -> RunFolder:
-    """Read a run back; raise ResultsError that names the file which is missing or damaged."""
+    """Read a run; raise ResultsError that names the file that is missing or damaged."""
     run = read_valid(path / "run.json", RUN_VERSION, _RUN, ResultsError)
     folder = RunFolder(path, run)
     rows: tuple[Row, ...] = ()
@@ -96,8 +96,7 @@ def build_document(
 ) -> dict[str, Any]:
     """Return a run for machines: `run` as in run.json, `rows` as in every rows.json.
 
-    `regressions` names the figures whose regression its report calls confirmed, suspected and
-    accepted.
+    `regressions` names the figures with a confirmed, suspected or accepted regression.
     """
     run = folder.run
     return {
@@ -116,7 +115,7 @@ def find_run_folder(
 ) -> tuple[Path, tuple[str, ...]]:
     """Return the folder of `run_id`, or without one the newest run of the environment.
 
-    A run that cannot be read is skipped, by a line that names it.
+    A run that cannot be read is skipped, and a line names it.
     """
     if run_id is not None:
         if run_id != os.path.basename(run_id) or not (runs_dir / run_id).is_dir():  # noqa: PTH119

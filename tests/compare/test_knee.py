@@ -49,7 +49,7 @@ def test_a_p95_of_too_few_calls_breaks_no_stage(thin_stage: int) -> None:
     stages = [with_p95(stage(1, 9.0), 10.0), with_p95(stage(10, 9.0), 90.0)]
     thin = {"count": 29, "ok": 29, "seconds": 29 / (1, 10)[thin_stage]}
     stages[thin_stage] = replace(stages[thin_stage], **thin)  # type: ignore[arg-type]
-    assert find_knee(stages) == Knee(stages[1], unjudged=(stages[1],))
+    assert find_knee(stages) == Knee(stages[1], uncompared=(stages[1],))
 
 
 def test_the_response_from_the_schedule_decides_and_not_the_duration() -> None:

@@ -213,7 +213,7 @@ def _describe_knee(
         most = f", the most that was {'tested' if is_whole else 'measured'}" if is_top else ""
         sentences.append(f"Sustained {every}{name_units(folder, held)} ({figures}){most}.")
     sentences += [_describe_break(folder, fault) for fault in (*below, *above[:1])]
-    if knee.unjudged and knee.sustained is not None:
+    if knee.uncompared and knee.sustained is not None:
         sentences.append("Too few calls to say whether latency grows with sessions.")
     return knee.sustained is not None and not below, " ".join(sentences)
 
