@@ -160,9 +160,9 @@ class Toleration(ConfigTable):
 class Kubernetes(ConfigTable):
     """Where `--engine kubernetes` runs, in a cluster that has the k6-operator.
 
-    `context` is one of the kubeconfig, else its current one. `cpu` is what a runner is promised,
-    `memory` what it is promised and given at most; they are spread over nodes (or zones and nodes)
-    as evenly as there is room. A runner may take `start_seconds` to start.
+    `context` is one of the kubeconfig, by default its current one. `cpu` is a runner's request,
+    `memory` its request and its limit; runners are spread over nodes (or zones and nodes) as
+    evenly as possible. A runner may take `start_seconds` to start.
     """
 
     namespace: LabelName

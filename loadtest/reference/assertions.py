@@ -34,18 +34,18 @@ class Assertions:
         except (JoseError, ValueError):
             return "the assertion is not signed by a key of the client"
         if claims.get("iss") != client.id or claims.get("sub") != client.id:
-            return "the assertion's iss and sub are the client_id"
+            return "the assertion's iss and sub must be the client_id"
         audience = claims.get("aud")
         named = audience if isinstance(audience, list) else [audience]
         if not audiences & {each for each in named if isinstance(each, str)}:
-            return "the assertion's aud is the issuer"
+            return "the assertion's aud must be the issuer"
         return self._find_time_problem(client, claims)
 
     def _find_time_problem(self, client: Client, claims: dict[str, Any]) -> str | None:
         now = self._clock()
         expires_at, unique = claims.get("exp"), claims.get("jti")
         if not isinstance(expires_at, int | float) or not now < expires_at <= now + LONGEST_SECONDS:
-            return f"the assertion's exp lies at most {LONGEST_SECONDS} s ahead"
+            return f"the assertion's exp must be at most {LONGEST_SECONDS} s ahead"
         starts_at = claims.get("nbf", now)
         if not isinstance(starts_at, int | float) or starts_at > now:
             return "the assertion is not valid yet"

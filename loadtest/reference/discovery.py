@@ -107,9 +107,9 @@ class Discovery:
 def build_challenge(deployment: Deployment, workspace_id: str, **members: str) -> str:
     """Return the edge's `WWW-Authenticate` value (RFC 6750, section 3; RFC 9728, section 5.1)."""
     knobs = deployment.knobs
-    said = {"realm": "mcp", **members}
+    parameters = {"realm": "mcp", **members}
     if knobs.challenge != "bare" and knobs.resource_metadata != "nowhere":
         place = f"{deployment.api_url}{RESOURCE_METADATA}"
         at_root = knobs.resource_metadata == "root"
-        said["resource_metadata"] = place if at_root else f"{place}/mcp/{workspace_id}"
-    return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in said.items())
+        parameters["resource_metadata"] = place if at_root else f"{place}/mcp/{workspace_id}"
+    return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parameters.items())

@@ -21,7 +21,7 @@ from loadtest.context import Chain
 
 
 def main(tracebacks: Path) -> None:
-    """Run what is asked for, until there is no more."""
+    """Run the requested tasks until the input ends."""
 
     @contextmanager
     def show(*, as_json: bool) -> Iterator[Chain]:

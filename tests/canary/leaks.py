@@ -1,4 +1,4 @@
-"""Finds secrets in what a program leaves behind, in each form in which they could stand there."""
+"""Find secrets in what a program leaves behind, in every form that they could have."""
 
 import base64
 import gzip
@@ -37,7 +37,7 @@ class Finder:
 
 
 def build_forms(value: str) -> set[bytes]:
-    """Return a value as it is, and as programs write it: quoted, escaped, encoded, in pieces."""
+    """Return a value unchanged, and as programs write it: quoted, escaped, encoded, in pieces."""
     raw = value.encode()
     halves = _halve(value)
     forms = {
@@ -49,7 +49,7 @@ def build_forms(value: str) -> set[bytes]:
         *(form.encode() for form in _write(value)),
         *_encode_base64(raw),
     }
-    # Line breaks are taken out of what is searched.
+    # Line breaks are removed from the searched text.
     forms |= {b"".join(form.split()) for form in forms}
     return forms | set(_cut(value))
 
@@ -80,7 +80,7 @@ def _write(value: str) -> Iterator[str]:
 
 
 def _encode_base64(raw: bytes) -> Iterator[bytes]:
-    """Return what is the same in base64 whatever stands before and after, at each alignment."""
+    """Return the base64 characters that do not depend on the text around, at each alignment."""
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + raw)
         first = 0 if shift == 0 else 4
@@ -100,7 +100,7 @@ def _halve(value: str) -> tuple[str, ...]:
 
 
 def _cut(value: str) -> Iterable[bytes]:
-    """Return pieces that give a token away: of a JWT any but its header, which all have."""
+    """Return pieces that reveal a token: of a JWT, any part but the header, which all share."""
     parts = value.split(".")
     for part in parts[1:] if len(parts) == 3 else parts:
         if len(part) >= 2 * PIECE:

@@ -1,4 +1,4 @@
-"""A target that quotes everything secret that it was ever sent, wherever a server can put words."""
+"""A target that quotes every secret that it received, wherever a server can put text."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ WRITINGS: tuple[Callable[[str], str], ...] = (
     lambda secret: secret[: len(secret) // 2],
     lambda secret: secret[-(len(secret) // 2) :],
 )
-# Members in which servers put words, in all their dialects.
+# Members in which servers put text, in all their formats.
 WORDS = ("message", "error_description", "description", "instructions", "title", "hint")
 MOST_IN_HEADER = 3000
 MCP = "/mcp/"

@@ -1,4 +1,4 @@
-"""No secret shows anywhere but in the files that are for it, whatever happens."""
+"""Secrets appear only in the files for them, whatever happens."""
 
 import base64
 import gzip
@@ -144,7 +144,7 @@ class Driver:
         self._log = log
 
     def run(self, *arguments: str, code: int, words: str, **variables: str) -> None:
-        """Run a task; assert its exit code, and that it says these words."""
+        """Run a task; assert its exit code and a text in its output."""
         before = self._log.stat().st_size
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -180,7 +180,7 @@ def open_driver(root: Path, traces: Path, variables: Mapping[str, str]) -> Itera
 
 
 def mint_badly(inv: Driver, tap: Tap, given: Mapping[str, str]) -> None:
-    """Go through the cases, each with a user and a workspace of its own."""
+    """Run the cases, each with its own user and workspace."""
     client = SeedClient("machine", secret=invent("right"), grant_types=("client_credentials",))
     for knobs, cases in CASES:
         users = [build_user(number, case, given) for number, case in enumerate(cases)]
@@ -218,7 +218,7 @@ def mint_by_case(
 
 
 def run_well_and_badly(inv: Driver, tap: Tap, root: Path, finder: Finder) -> None:
-    """Go through the stages of a hosted environment, with what can go wrong beside the mint."""
+    """Run the stages of a hosted environment, with failures of every stage but the mint."""
     state = root / ".loadtest" / "staging"
     with (
         ReferenceTarget(Knobs(tool_quota=False, account_limits=False)) as target,
@@ -281,7 +281,7 @@ def run_whole_chain(root: Path, traces: Path, variables: Mapping[str, str]) -> N
 
 
 def scan(finder: Finder, *folders: Path) -> dict[str, set[str]]:
-    """Return which secrets stand where, but for the files that are theirs."""
+    """Return the secrets and where they are, except in the files for them."""
     found: dict[str, set[str]] = {}
     for path in (path for folder in folders for path in list_files(folder)):
         names = finder.find(os.fsencode(path) + b"\n" + path.read_bytes())
@@ -309,7 +309,7 @@ def list_visible(root: Path) -> list[str]:
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """Give a short path: Chromium's sockets lie in it."""
+    """Return a short path, because Chromium's sockets are in it."""
     with tempfile.TemporaryDirectory(prefix="c-") as name:
         yield Path(name)
 
@@ -424,7 +424,7 @@ def check_that_it_would_be_found(finder: Finder, root: Path, traces: Path) -> No
 
 
 def kind_of(finder: Finder, value: str) -> set[str]:
-    """Return all names under which a value is known: what is sent goes by several."""
+    """Return all names of a value; some values are sent under several names."""
     return {name for name, values in finder.values.items() if value in values}
 
 

@@ -1,4 +1,4 @@
-"""No secret comes back from a server that quotes everything that it was ever sent."""
+"""No secret comes back from a server that quotes everything that it received."""
 
 import os
 from collections.abc import Iterator, Mapping

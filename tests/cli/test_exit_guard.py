@@ -25,7 +25,7 @@ SMALL = (
     *("--iterations", "4", "--stages", "1,3", "--stage-seconds", "2"),
     *("--vus", "2", "--duration", "2"),
 )
-# As a shell starts it: the terminal is the one that its process group is told of.
+# As a shell does, make the process group the terminal's foreground group.
 IN_A_TERMINAL = """
 import fcntl, sys, termios
 from invoke.main import program
@@ -39,7 +39,7 @@ LONG = ("--iterations", "2", "--stages", "2", "--stage-seconds", "60")
 def start_inv(
     checkout: Path, *arguments: str, **variables: str
 ) -> Iterator[tuple["subprocess.Popen[str]", Callable[[str], str]]]:
-    """Start a task; give its process and a function that reads its output up to a word."""
+    """Start a task; yield its process and a function that reads its output up to a word."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "invoke", *arguments],
         cwd=checkout,
@@ -206,7 +206,7 @@ def test_a_closed_terminal_stops_k6_closes_the_sessions_and_keeps_what_was_measu
 
 
 def run_json(checkout: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
-    """Run a task; return its exit code, the document it printed, and what else it said."""
+    """Run a task; return its exit code, the document it printed, and its other output."""
     done = subprocess.run(
         [sys.executable, "-m", "invoke", *arguments, "--json"],
         cwd=checkout,

@@ -70,7 +70,7 @@ def tries(count: int) -> settings:
 
 @contextmanager
 def refuse_in_one_line(word: str) -> Iterator[None]:
-    """Let an error of ours pass that is one line with this word."""
+    """Accept only our own error, of one line, with this word."""
     try:
         yield
     except LoadtestError as failure:
@@ -88,7 +88,7 @@ class Place:
         self._log = log
 
     def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
-        """Run a task; assert that it ends by no bug and says why it ends in one line."""
+        """Run a task; assert that it does not end with a bug, and prints the reason in one line."""
         before = self._log.stat().st_size
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -105,7 +105,7 @@ class Place:
         return code, said
 
     def restore(self) -> None:
-        """Put the state back as it was made."""
+        """Restore the state as it was made."""
         shutil.rmtree(self.state, ignore_errors=True)
         shutil.copytree(self.root / "pristine", self.state)
 
@@ -152,7 +152,7 @@ def write_state(state: Path) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """Make the checkout once; each try puts its state back."""
+    """Make the checkout once; each try restores its state."""
     root = tmp_path_factory.mktemp("a checkout")
     for name in ("loadtest", "k6", "tasks.py", "invoke.yaml", "docs"):
         (root / name).symlink_to(ROOT / name)

@@ -135,7 +135,7 @@ def test_a_wrong_input_is_one_line_with_its_own_exit_code_before_anything_is_mad
 
 
 def test_a_dead_target_is_one_line(inv: Inv) -> None:
-    # Port 9 (discard) is privileged: nothing of ours can be bound to it.
+    # Port 9 (discard) is privileged: no test server can listen on it.
     done = inv(
         *("provision", "--env", "staging"),
         LOADTEST_BASE_URL="http://127.0.0.1:9",
@@ -147,7 +147,7 @@ def test_a_dead_target_is_one_line(inv: Inv) -> None:
 
 
 def start(checkout: Path, *arguments: str, stdout: int, **options: Any) -> tuple[int, str]:
-    """Run a task with a standard output of its own kind; return its exit code and its errors."""
+    """Run a task with a given standard output; return its exit code and its errors."""
     variables = {"PATH": os.environ["PATH"], "COLUMNS": "200", **options.pop("variables", {})}
     done = subprocess.run(
         [sys.executable, "-m", "invoke", *arguments],

@@ -1,4 +1,4 @@
-"""What a terminal gets: words of a server that cannot steer it, and no secret."""
+"""What a terminal gets: no control sequences from a server, and no secret."""
 
 import io
 import re

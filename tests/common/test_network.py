@@ -1,4 +1,4 @@
-"""Which hosts are this machine, which proxy stands before a host, what a child process sees."""
+"""Which hosts are this machine, which proxy a host needs, which variables a child gets."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tables of tools: what is refused, in which words, and the draft of one from schemas."""
+"""Tables of tools: what is refused, with which message, and drafts from schemas."""
 
 import json
 from pathlib import Path

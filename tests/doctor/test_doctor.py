@@ -443,7 +443,7 @@ def test_a_certificate_is_checked(
         assert found["TLS"].detail.startswith("TLSv1.3")
 
 
-# The table as it is printed
+# The printed table
 
 
 def inv_doctor(checkout: Path, *options: str, **variables: str) -> tuple[int, str]:

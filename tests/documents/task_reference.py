@@ -17,7 +17,7 @@ MARKS = (f"<!-- tasks: written by `{COMMAND}` -->\n", "<!-- end of tasks -->\n")
 
 def render_reference() -> str:
     """Return every task with its options; knobs have one table of their own."""
-    # Read again: Invoke gives a task's help texts away once.
+    # Import again: Invoke returns a task's help texts only once.
     collection = runpy.run_path(str(ROOT / "loadtest" / "tasks.py"))["namespace"]
     named = [(collection[name], name) for name in collection.task_names]
     options = {name: task.get_arguments() for task, name in named}

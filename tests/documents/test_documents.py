@@ -34,7 +34,7 @@ EXIT_CODES = (ROOT / "docs" / "reference" / "exit-codes.md").read_text(encoding=
 SETTINGS = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r'\]\(([^()\s]+)\)|(?:src|href)="([^"]+)"')
-# What a signal ends is explained by whoever sent it.
+# A process that was stopped by a signal needs no explanation.
 SIGNALS = set(context.SIGNAL_EXIT_CODES)
 MOST_PICTURE_BYTES = 300_000
 
@@ -69,7 +69,7 @@ def list_anchors(document: Path) -> set[str]:
 
 
 def list_links(document: Path) -> set[str]:
-    """Return the links of a document that lead to files of ours."""
+    """Return the links of a document to files of this repository."""
     links = {first or second for first, second in LINK.findall(read_prose(document))}
     return {link for link in links if not re.match(r"[a-z]+:", link)}
 
@@ -81,7 +81,7 @@ def leads_somewhere(link: str, document: Path) -> bool:
 
 
 def list_texts() -> Iterator[str]:
-    """Return the texts in our sources; `…` stands for what an f-string fills in."""
+    """Return the strings in our sources; `…` replaces what an f-string fills in."""
     for path in (ROOT / "loadtest").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
@@ -196,7 +196,7 @@ def test_the_reference_of_tasks_is_up_to_date() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_example_of_a_command_has_a_task_and_options_that_exist(document: Path) -> None:
-    # Read again: Invoke gives a task's help texts away once.
+    # Import again: Invoke returns a task's help texts only once.
     collection = runpy.run_path(str(ROOT / "loadtest" / "tasks.py"))["namespace"]
     for command in list_commands(document.read_text(encoding="utf-8")):
         arguments = shlex.split(command.split(" > ")[0], comments=True)

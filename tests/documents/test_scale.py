@@ -1,4 +1,4 @@
-"""The page on scale adds up, names its sources, and configures what it says."""
+"""The page on scale: its sums are right, its sources exist, and its configuration is valid."""
 
 import ast
 import operator

@@ -102,7 +102,7 @@ class Place:
         return {step.what: step.state for step in steps}
 
     def inv(self, *options: str, env: str = "staging") -> "subprocess.Popen[str]":
-        """Start `inv provision` as a process of its own."""
+        """Start `inv provision` as its own process."""
         command = [sys.executable, "-u", "-m", "invoke", "provision", "--env", env, *options]
         return self.start(command)
 

@@ -26,7 +26,7 @@ def target(new_state: Callable[[], Path]) -> Iterator[ReferenceTarget]:
 
 @pytest.fixture(scope="session")
 def resident(target: ReferenceTarget) -> Iterator[Visitor]:
-    """A person on the shared target for tests that leave the account as it is."""
+    """A user on the shared target, for tests that do not change the account."""
     made = Visitor(target, "resident")
     with closing(made.http):
         yield made

@@ -19,7 +19,7 @@ from tests.reference.visitor import REDIRECT
 
 
 class DocumentHost:
-    """A running server; `serve` gives a path its answer."""
+    """A running server; `serve` sets the answer of a path."""
 
     def __init__(self, server: ThreadingHTTPServer, scheme: str) -> None:
         self.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"

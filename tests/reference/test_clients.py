@@ -132,7 +132,7 @@ def own_token(visitor: Visitor, client_id: str, **changes: Any) -> httpx.Respons
 
 
 def metadata_of(visitor: Visitor) -> dict[str, Any]:
-    """What the authorization server says of itself."""
+    """Return the metadata of the authorization server."""
     path = "/.well-known/oauth-authorization-server/api/auth"
     metadata: dict[str, Any] = visitor.http.get(path).json()
     return metadata

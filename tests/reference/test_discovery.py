@@ -155,7 +155,7 @@ class Memory:
 def walk(
     visitor: Visitor, *, requests: int = 1, client: OAuthClientInformationFull | None = None
 ) -> tuple[list[int], Memory]:
-    """Let the SDK's client initialize, as a user who says yes; statuses, and what it kept."""
+    """Initialize with the SDK's client and consent; return statuses and what it stored."""
     memory = Memory(client)
     callbacks: list[str] = []
 
@@ -196,7 +196,7 @@ def walk(
 
 
 def endpoints_of(visitor: Visitor) -> list[int]:
-    """How the default endpoints of revision 2025-03-26 answer a request that is no good."""
+    """Check how the default endpoints of MCP 2025-03-26 answer a wrong request."""
     return [
         visitor.post("/register", {}, signed_in=False).status_code,
         visitor.http.get("/authorize").status_code,
@@ -289,7 +289,7 @@ def test_the_sdks_client_steps_up_when_the_challenge_names_a_scope(
     launch: Launch, join: Any, knob: str, statuses: list[int]
 ) -> None:
     visitor = join(launch(step_up=knob, challenge="scope"), demo=False)
-    # The SDK would register for the first scope alone, and could not ask for more later.
+    # The SDK would register only for the first scope, and could not request more later.
     client = OAuthClientInformationFull.model_validate(visitor.register())
     seen, memory = walk(visitor, requests=2, client=client)
     assert seen == statuses

@@ -39,7 +39,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def sign_in_url(visitor: Visitor) -> str:
-    """Where a client sends its user; the callback lies on the web origin, which always answers."""
+    """Return the authorization URL; its callback is on the web origin, which always answers."""
     callback = f"{visitor.target.web_url}/callback"
     client_id = visitor.register(redirect_uris=[callback])["client_id"]
     return visitor.authorize_signed_out(client_id, redirect_uri=callback)

@@ -24,7 +24,7 @@ def read_uri(reply: httpx.Response) -> str:
 
 
 def enroll(visitor: Visitor, clock: Clock) -> str:
-    """Enroll an authenticator; return its URI. The visitor goes on with the new session."""
+    """Enrol an authenticator; return its URI. The visitor continues with the new session."""
     uri = read_uri(visitor.post("/api/auth/two-factor/enable", {"password": PASSWORD}))
     code = Totp(uri, clock).take()
     visitor.token = visitor.post(VERIFY, {"code": code}).json()["token"]
@@ -168,7 +168,7 @@ def test_an_owner_lists_and_revokes_the_clients_of_the_workspace(visitor: Visito
     assert list_ids() == []
     assert error_of(visitor.post(f"{CLIENTS}/{client}/revoke", {})) == (404, "not_found")
     assert visitor.refresh(client, tokens["refresh_token"]).status_code == 401
-    # The JWT goes on: nothing is looked up when one is presented.
+    # The JWT stays valid, because it is verified without a lookup.
     assert visitor.mcp(tokens["access_token"]).initialize().status_code == 200
     assert claims_of(tokens["access_token"])["azp"] == client
 

@@ -24,7 +24,7 @@ ALL_SCOPES = "openid offline_access mcp:read"
 
 
 class Clock:
-    """Time that moves when a test says so."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -55,7 +55,7 @@ def query_of(url: str) -> dict[str, str]:
 
 
 class Visitor:
-    """Somebody who talks to a target; signs up with an own workspace unless told otherwise."""
+    """A user of a target; by default it signs up with its own workspace."""
 
     def __init__(self, target: ReferenceTarget, name: str = "ada", *, demo: bool = True) -> None:
         self.target = target
@@ -96,7 +96,7 @@ class Visitor:
         return bearer
 
     def register(self, *, signed_in: bool = False, **metadata: Any) -> dict[str, Any]:
-        """Register a client; `metadata` goes before the defaults."""
+        """Register a client; `metadata` overrides the defaults."""
         body = {
             "client_name": "tests",
             "redirect_uris": [REDIRECT],
@@ -114,7 +114,7 @@ class Visitor:
         return self._authorize(client_id, changes, self.bearer_header)
 
     def authorize_signed_out(self, client_id: str, **changes: str) -> str:
-        """As `authorize`, for somebody who is not signed in."""
+        """The same as `authorize`, for a user who is not signed in."""
         return self._authorize(client_id, changes, {})
 
     def _authorize(self, client_id: str, changes: dict[str, str], headers: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""GitHub's expressions, as far as the workflows here go; what goes further is refused."""
+"""Evaluate those of GitHub's expressions that the workflows use; refuse all others."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ def strip_braces(text: str) -> str:
 
 
 def write(value: Any) -> str:
-    """Return a value as it stands in a text."""
+    """Return a value as it is inserted into a text."""
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -15,7 +15,7 @@ from tests.workflows.job_runner import Runner, Step, read_workflow
 
 WORKFLOW = read_workflow("load-test-mcp.yml")
 INPUTS = WORKFLOW["on"]["workflow_dispatch"]["inputs"]
-# Of this machine's variables, those that a runner has not, or has with values of its own.
+# The variables of this machine that a CI runner lacks, or has with other values.
 NOT_THERE = ("CI", "GITHUB_", "LOADTEST_", "NOX", "PLAYWRIGHT_", "PYTHON", "VIRTUAL_ENV")
 
 
@@ -97,7 +97,7 @@ class HostedRunner:
         return {}
 
     def set_up_python(self, _: Mapping[str, str]) -> dict[str, str]:
-        """Put a `python` on PATH with room for packages of its own."""
+        """Put a `python` on PATH that can install its own packages."""
         programs, packages = self.root / "python", self.root / "packages"
         programs.mkdir()
         name = "python{}.{}".format(*sys.version_info)

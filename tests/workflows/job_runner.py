@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from loadtest.context import ROOT
 from tests.workflows.expressions import evaluate, fill_in, is_true, strip_braces
 
-# What `shell: bash` stands for.
+# The command of `shell: bash`.
 BASH = ("bash", "--noprofile", "--norc", "-eo", "pipefail")
 STEP_SECONDS = 240
 STEP_KEYS = {"name", "id", "if", "env", "run", "uses", "with"}
@@ -29,12 +29,12 @@ Action = Callable[[dict[str, str]], dict[str, str]]
 
 
 class ActionError(Exception):
-    """An action says that its step failed."""
+    """An action reports that its step failed."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """How a step ended, what it printed and handed on; `given` is what its action was asked."""
+    """The end of a step, its output and its outputs; `given` are the inputs of its action."""
 
     name: str
     outcome: str
@@ -61,7 +61,7 @@ class Runner:
     _failed: bool = False
 
     def run(self, workflow: Mapping[str, Any], name: str) -> list[Step]:
-        """Run a job's steps in order; a step goes by its name, or by the action it uses."""
+        """Run a job's steps in order; a step is identified by its name or by its action."""
         job = workflow["jobs"][name]
         assert workflow["defaults"] == {"run": {"shell": "bash"}}
         assert job.keys() <= JOB_KEYS, "a key that this runner does not know"

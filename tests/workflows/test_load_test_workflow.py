@@ -81,7 +81,7 @@ class Recording(HostedRunner):
             f"with open({str(self.root / 'given.json')!r}, 'w') as file:\n"
             "    json.dump([sys.argv[1:], dict(os.environ)], file)\n"
         )
-        # A first line that names Python's own path would take no space in it, nor a long one.
+        # A first line with Python's own path could contain no space and must be short.
         nox = programs / "nox"
         nox.write_text(f'#!/bin/sh\nexec {quote(sys.executable)} {quote(str(script))} "$@"\n')
         nox.chmod(0o700)
@@ -240,7 +240,7 @@ def hand_over(settings: Settings) -> dict[str, str]:
 
 
 def find_leaks(runner: HostedRunner, texts: Mapping[str, str]) -> dict[str, set[str]]:
-    """Return which secrets stand where, in what the run printed, summed up or uploaded."""
+    """Return the secrets in what the run printed, summarized or uploaded, and where."""
     finder = Finder()
     finder.add("github token", TOKEN)
     finder.add("password", runner.secrets["LOADTEST_PASSWORD"])
