@@ -50,7 +50,7 @@ export function callEach(client, pools, listed, timeoutMs) {
     let outcome = client.call(call, timeoutMs);
     if (outcome !== OK && outcome !== 'rate_limited') outcome = client.call(call, timeoutMs);
     const { duration } = client.response.timings;
-    return { tool, outcome, said: outcome === OK ? '' : quote(client), duration_ms: duration };
+    return { tool, outcome, message: outcome === OK ? '' : quote(client), duration_ms: duration };
   });
 }
 

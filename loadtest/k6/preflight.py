@@ -51,11 +51,11 @@ class Checked:
 
 
 class _ToolAnswer(BaseModel):
-    """The answer of a tool: its `outcome` as k6 counts it, and the target's message in `said`."""
+    """The answer of a tool: its `outcome` as k6 counts it, and the target's `message`."""
 
     tool: str
     outcome: str
-    said: str
+    message: str
     duration_ms: float
 
 
@@ -233,9 +233,9 @@ def _check_answers(table: ToolTable, answers: Sequence[_ToolAnswer]) -> list[str
     """Return the tools that were rate limited; raise with the answer of one that failed."""
     for answer in answers:
         if answer.outcome not in {"ok", "rate_limited"}:
-            said = tidy_text(answer.said, MAX_ANSWER_CHARS)
+            message = tidy_text(answer.message, MAX_ANSWER_CHARS)
             raise K6Error(
                 f"preflight: tool {answer.tool} fails ({answer.outcome}): "
-                f"{said} (fix its arguments in {table.source}, or the target)"
+                f"{message} (fix its arguments in {table.source}, or the target)"
             )
     return [answer.tool for answer in answers if answer.outcome == "rate_limited"]

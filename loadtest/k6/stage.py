@@ -213,7 +213,7 @@ def render(
         request = build_request(plan, scenario, "by the cluster")
         print(f"# {scenario}: created, watched and removed by a run")
         print(render_manifests(build_manifests(request, name, cluster).list()), end="")
-    print("# the account of whoever starts runs, with the rights that it needs: apply it once")
+    print("# an account with the rights that a run needs: apply it once")
     print(render_manifests(build_client_access(name, cluster)), end="")
 
 

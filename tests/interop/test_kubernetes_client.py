@@ -403,8 +403,8 @@ def test_a_runner_may_read_the_fresh_bearer_and_no_other_secret(
     watch(fleet, lambda _: "serial 0, expires at" in log.read_text(encoding="utf-8"))
     fresh = Bearer(SecretStr("fresh-canary"), 4102444800, "http://127.0.0.1/mcp", "", "session")
     fleet.update_bearers([fresh])
-    told = "serial 1, expires at 4102444800"
-    watch(fleet, lambda _: told in log.read_text(encoding="utf-8"))
+    expected = "serial 1, expires at 4102444800"
+    watch(fleet, lambda _: expected in log.read_text(encoding="utf-8"))
     fleet.stop()
     assert fleet.look() == (RunnerState(1, "ended", EXIT_INTERRUPTED),)
     text = log.read_text(encoding="utf-8")

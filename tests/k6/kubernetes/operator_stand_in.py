@@ -215,16 +215,16 @@ class Operator:
         for number, reason in self.kills.items():
             self.kill(number, reason)
         self.starter_waits.wait(HANG_SECONDS)
-        said, code = "", 0
+        output, code = "", 0
         for number in numbers:
             is_reached = number not in self.unreached
             if is_reached and not self.starter_is_idle:
                 is_reached = self.resume(number)
             error = "" if is_reached else "Failed to connect: Connection timed out"
-            said += tell_answer(_find_address(number), 200 if is_reached else 0, error)
+            output += tell_answer(_find_address(number), 200 if is_reached else 0, error)
             code = 0 if is_reached else 28
         self.has_started.set()
-        for line in said.encode().split(b"\n") if not self.starter_is_mute else ():
+        for line in output.encode().split(b"\n") if not self.starter_is_mute else ():
             container.write(stamp(), line)
         container.end()
         ended = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}

@@ -134,12 +134,12 @@ def test_a_fresh_bearer_reaches_runners_only_through_their_secret(
     watch(fleet, lambda _: "serial 0, expires at" in log.read_text(encoding="utf-8"))
     fresh = Bearer(SecretStr("fresh-canary"), 4102444800, "http://127.0.0.1/mcp", "", "session")
     fleet.update_bearers([fresh])
-    told = "serial 1, expires at 4102444800"
-    watch(fleet, lambda _: told in log.read_text(encoding="utf-8"))
+    expected = "serial 1, expires at 4102444800"
+    watch(fleet, lambda _: expected in log.read_text(encoding="utf-8"))
     fleet.stop()
-    said = log.read_text(encoding="utf-8")
-    assert "another: 403" in said
-    assert "canary" not in said
+    text = log.read_text(encoding="utf-8")
+    assert "another: 403" in text
+    assert "canary" not in text
     fleet.update_bearers([fresh])  # ignored: the runners were removed
 
 

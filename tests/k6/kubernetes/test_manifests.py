@@ -174,7 +174,7 @@ def test_runners_are_spread_by_the_labels_that_the_operator_gives_them(
 
 
 @pytest.mark.parametrize(
-    ("output", "words"),
+    ("output", "message"),
     [
         ("json=run.json", "--out json: a runner's files are lost with its pod"),
         ("csv", "--out csv: a runner's files are lost with its pod"),
@@ -182,13 +182,13 @@ def test_runners_are_spread_by_the_labels_that_the_operator_gives_them(
     ],
 )
 def test_an_output_that_does_not_work_in_a_cluster_is_refused(
-    output: str, words: str, tmp_path: Path
+    output: str, message: str, tmp_path: Path
 ) -> None:
     scenario_request = build_request(tmp_path, "sessions", SMOKE, outputs=(output,))
     with pytest.raises(UsageError) as caught:
         build_manifests(scenario_request, "prod", PLAIN)
     assert "db.example" not in str(caught.value)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_more_runners_than_the_starter_can_call_are_refused(tmp_path: Path) -> None:

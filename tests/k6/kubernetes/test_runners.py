@@ -107,8 +107,8 @@ def test_a_log_continues_where_its_stream_was_cut(
     watch(fleet, are("ended"))
     assert kubernetes.cuts == []
     lines = operator.runners[1].container.lines
-    said = b"".join(text + b"\n" * whole for _, text, whole in lines)
-    assert scenario_request.logs[0].read_bytes() == said
+    expected = b"".join(text + b"\n" * whole for _, text, whole in lines)
+    assert scenario_request.logs[0].read_bytes() == expected
 
 
 def test_the_region_is_unknown_if_pods_have_no_label_for_it(
