@@ -1,4 +1,4 @@
-"""What the README promises, measured: wall times, and ratios to a floor taken side by side."""
+"""Measure the figures in the docs: wall times, and ratios to a floor measured side by side."""
 
 import os
 import sys

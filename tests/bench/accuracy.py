@@ -135,7 +135,7 @@ def watch(place: Place) -> Iterator[list[float]]:
 
 
 def _call_steadily(place: Place, turn: int, ended: threading.Event, found: list[float]) -> None:
-    """Call at this witness's share of the rate, until told to end."""
+    """Call at this witness's share of the rate until it is stopped."""
     gap = WITNESSES / SESSIONS
     with PlainClient(place) as client:
         due = time.perf_counter() + gap * turn / WITNESSES

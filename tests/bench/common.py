@@ -1,4 +1,4 @@
-"""What all benches share: processes, medians taken in turn, clones."""
+"""What all benchmarks share: processes, medians measured in turn, clones."""
 
 import os
 import statistics
@@ -29,7 +29,7 @@ def run(*arguments: str, cwd: Path = ROOT) -> str:
 
 
 def measure(rounds: int, *actions: Callable[[], object]) -> list[float]:
-    """Return each action's median time in seconds, all taken in turn within the same rounds."""
+    """Return each action's median time in seconds, measured in turn within the same rounds."""
     times: list[list[float]] = [[] for _ in actions]
     for _ in range(rounds):
         for action, taken in zip(actions, times, strict=True):

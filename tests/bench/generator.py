@@ -86,7 +86,7 @@ def fetch_result() -> str:
 
 
 def write_plain_k6(folder: Path) -> Path:
-    """Write a k6 that runs what it is told, but without its dashboard."""
+    """Write a k6 that runs its arguments, but without its dashboard."""
     path = folder / "k6"
     real = find_k6(os.environ).path
     path.write_text(f'#!/bin/sh\nK6_WEB_DASHBOARD=false exec "{real}" "$@"\n', encoding="utf-8")

@@ -18,7 +18,7 @@ from tests.bench.measured import LARGE_MS, SMALL_MS, read_history
 
 HISTORIES, RUNS = 50, 60
 CHANGES, WARM_RUNS = 60, 25
-# Until then the measured history was made beside other work.
+# Until then, the measured history was made on a busy machine.
 BUSY_RUNS = 26
 # Of normally distributed values, in standard deviations.
 QUARTILES_APART = 1.349
@@ -30,7 +30,7 @@ SHAPES = (
     (1.15,) * 6,
     (*(1.15 ** (run / 30) for run in range(1, 31)), *(1.15,) * 10),
 )
-# What a change slows, in turn: a tool, a stage, a frame, a scenario, all. None stands for any.
+# What a change slows down, in turn: a tool, a stage, a frame, a scenario, all. None means any.
 PLACES = (
     ("tools", "executeSQL"),
     ("sessions", "50"),
@@ -42,7 +42,7 @@ PLACES = (
 
 @dataclass(frozen=True)
 class Alarms:
-    """What either rule says of a run: the cells that are worse; those confirmed and suspected."""
+    """The result of both rules for a run: the worse cells; the confirmed and suspected ones."""
 
     bare: frozenset[Cell]
     ours: frozenset[Cell]

@@ -34,7 +34,7 @@ QUIET = ("--no-tool-quota", "--no-account-limits", "--session-cap", "1000")
 
 @dataclass(frozen=True)
 class Place:
-    """An MCP endpoint with a bearer for it, a folder for what runs leave, and a k6 of its own."""
+    """An MCP endpoint with a bearer, a folder for the files of runs, and its own k6."""
 
     mcp_url: str
     bearer_file: Path
@@ -48,7 +48,7 @@ class Place:
     def run(
         self, scenario: str, *, segments: int = 0, outputs: Sequence[str] = (), **knobs: str
     ) -> ScenarioRun:
-        """Run a scenario by one k6, or by so many segments."""
+        """Run a scenario with one k6, or with several segments."""
         binary = find_k6({**os.environ, "K6_BIN": str(self.k6)} if self.k6 else os.environ)
         variables = {"PATH": os.environ["PATH"], **name_knobs(knobs)}
         settings = load_settings(ROOT, "local", "smoke", process_env=variables)
@@ -93,7 +93,7 @@ class Usage:
 
 @contextmanager
 def serve_target(*options: str) -> Iterator[Place]:
-    """Serve the reference target in a process of its own, without quota or limits."""
+    """Serve the reference target in its own process, without quota or limits."""
     with (
         tempfile.TemporaryDirectory() as name,
         serve_reference(Path(name) / "target", *QUIET, *options) as target,

@@ -49,7 +49,7 @@ Percentiles = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Cost:
-    """What something took, in a process of its own."""
+    """The time and memory of an action in its own process."""
 
     seconds: float
     peak_mb: float
@@ -73,7 +73,7 @@ def bench() -> Table:
 
 
 def measure(folder: Path, count: int) -> Iterator[Sequence[str]]:
-    """Yield a row for each way to merge so many samples."""
+    """Yield a row for each method of merging this many samples."""
     run_alone(simulate, folder, count // RUNNERS)
     exact, by_parquet = run_alone(read_parquet, folder)
     samples, limits = f"{count / 1e6:g} M", f"{MOST_OFF:.0%}, {MOST_MB:,} MB"
@@ -125,7 +125,7 @@ def _run_here(action: Callable[..., _T], arguments: tuple[object, ...]) -> tuple
 
 
 def simulate(folder: Path, count: int) -> None:
-    """Write each runner's samples; the same for the same count, whatever the threads do."""
+    """Write each runner's samples; the same for the same count, independent of the threads."""
     duckdb.execute(
         """CREATE MACRO uniform(runner, place, turn) AS
         ((hash((runner * 4 + turn) * 1_000_000_000::BIGINT + place) >> 11) + 0.5) / 2^53"""
@@ -223,7 +223,7 @@ def read_points(points: str) -> Percentiles:
 
 
 def read_native(folder: Path, schema: int) -> Percentiles:
-    """Return what `histogram_quantile` says of the sum of all runners' native histograms."""
+    """Return the `histogram_quantile` of the sum of all runners' native histograms."""
     counted = duckdb.execute(
         f"""SELECT law, ceil(log2(ms / 1000) * 2^{schema})::INTEGER AS bucket, count(*) AS samples
         FROM '{folder}/*.parquet' GROUP BY law, bucket ORDER BY bucket"""

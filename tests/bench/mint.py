@@ -1,4 +1,4 @@
-"""Mints against the reference target, beside a browser that loads the same pages with no OAuth."""
+"""Mints against the reference target, compared with a browser that loads the same pages."""
 
 import asyncio
 import shutil
@@ -41,7 +41,7 @@ class Place:
     api_url: str
 
     def mint(self, via: Via) -> Timings:
-        """Mint anew; raises MintError where that fails."""
+        """Mint again; raise MintError if that fails."""
         mcp_url = self.settings.build_mcp_url(self.api_url, self.settings.credentials.workspace_id)
         request = MintRequest(self.settings, MintOptions(via=via), mcp_url, 60, lambda _: None)
         return mint_slots(request, (0,))[1]
@@ -162,7 +162,7 @@ def bench_race(table: Table) -> None:
 
 
 def bench(table: Table) -> None:
-    """Measure what the bearer costs, and whether it always comes."""
+    """Measure the time of a mint, and whether it always succeeds."""
     bench_split(table)
     bench_refresh(table)
     bench_race(table)

@@ -38,7 +38,7 @@ page = render_history_page(entries)
 
 
 def bench(table: Table) -> None:
-    """Measure the report of a run and the page of all runs, after so many, each a process."""
+    """Measure the report of a run and the page of all runs, after N runs, each in a process."""
     with TemporaryDirectory() as folder:
         checkout = build_checkout(Path(folder))
         runs_dir = str(write_runs(checkout))
@@ -64,14 +64,14 @@ def bench(table: Table) -> None:
 
 
 def build_checkout(folder: Path) -> Path:
-    """Make a checkout that has no history and takes none of ours."""
+    """Make a checkout that has no history and does not use this one's."""
     for name in ("loadtest", "k6", "tasks.py", "invoke.yaml", "loadtest.toml"):
         (folder / name).symlink_to(ROOT / name)
     return folder
 
 
 def write_runs(checkout: Path) -> Path:
-    """Write a simulated history as run folders, and return where they lie."""
+    """Write a simulated history as run folders; return their folder."""
     simulation, runs_dir = Simulation(NOISES[1], 0), checkout / ".loadtest" / "runs"
     for _ in range(RUNS):
         entry = simulation.draw()

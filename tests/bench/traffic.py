@@ -1,4 +1,4 @@
-"""What sessions take of the network, and what a runner writes about them into its log."""
+"""The network traffic of sessions, and the size of a runner's log."""
 
 import json
 import os

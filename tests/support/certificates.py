@@ -53,7 +53,7 @@ def dump(certificate: x509.Certificate) -> bytes:
 def build_server_tls(
     folder: Path, name: str, days: float = 90, *, by_authority: bool = True
 ) -> ssl.SSLContext:
-    """Return what serves with a certificate for `name`; its authority lies in the folder."""
+    """Return a server's TLS context for `name`; its certificate authority is in the folder."""
     key, certificate = build_certificate("Canary Authority", "Canary Authority")
     (folder / "authority.pem").write_bytes(dump(certificate))
     signer = (key, certificate) if by_authority else None

@@ -25,7 +25,7 @@ IDS = {ACCOUNT: 7, BOT: 41898282}
 
 
 class Answer(NamedTuple):
-    """Status, body (None for none) and headers of an answer; `content` goes before the body."""
+    """Status, body (or None) and headers of an answer; `content` replaces the body."""
 
     status: int
     body: Any = None
@@ -60,7 +60,7 @@ class Comment:
 
 @dataclass
 class Issue:
-    """An issue as it is stored; `gone` is the status of one that was deleted or transferred."""
+    """A stored issue; `gone` is the status if it was deleted or transferred."""
 
     number: int
     author: str = ACCOUNT
@@ -87,7 +87,7 @@ class Artifact:
 
 
 class GithubServer:
-    """Where it listens, what it holds, and how it is told to refuse.
+    """A loopback GitHub: its addresses, its content, and the requests that it refuses.
 
     Requests are named `METHOD last`: `last` is the last part of the path (`POST comments`).
     """
@@ -95,7 +95,7 @@ class GithubServer:
     def __init__(self) -> None:
         self._key = PrivateKey.generate()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._build_handler(self.answer))
-        # Where artifacts lie: another host, and no business of the token's.
+        # Artifacts are on another host, which must not get the token.
         self._store = ThreadingHTTPServer(("127.0.0.1", 0), self._build_handler(self.answer_store))
         self.api_url = f"http://127.0.0.1:{self._server.server_port}"
         self.store_url = f"http://127.0.0.1:{self._store.server_port}"
@@ -139,15 +139,15 @@ class GithubServer:
         self._refusals[what] = [Answer(status, {"message": message}, named)] * times
 
     def accept_all(self) -> None:
-        """Refuse nothing any more."""
+        """Stop refusing requests."""
         self._refusals.clear()
 
     def before(self, what: str, act: Callable[[], None] = lambda: None, times: int = 1) -> None:
-        """Do something at the next such requests, and neither do what is asked nor answer."""
+        """Call a function at the next such requests, and neither act nor answer."""
         self._hooks[what] = [act] * times
 
     def lose(self, what: str, times: int = 1) -> None:
-        """Do what the next such requests ask for, and do not answer."""
+        """Carry out the next such requests, but do not answer."""
         self._losses[what] = times
 
     def add_issue(self, number: int, **given: Any) -> Issue:
@@ -187,7 +187,7 @@ class GithubServer:
             server.server_close()
 
     def answer_store(self, method: str, url: str, headers: Mapping[str, str], _: bytes) -> Answer:
-        """Return an artifact's archive, to whoever has its address."""
+        """Return an artifact's archive to anybody who has its address."""
         place = urlsplit(url).path
         found = [each for each in self.artifacts if place == f"/artifacts/{each.id}"]
         answer = self._pop_refusal(f"{method} {place.rpartition('/')[2]}")

@@ -1,4 +1,4 @@
-"""A server that sends what no client should have to take: too much, too slowly, without an end."""
+"""A server that sends too much, too slowly, or without an end."""
 
 import json
 import socket
@@ -43,10 +43,10 @@ Answer = Callable[[Request], Iterator[bytes]]
 
 @dataclass
 class HostileServer:
-    """Serves one answer to everybody for the length of a block; `seen` keeps what was asked.
+    """Send one answer to every request while a block runs; `seen` records the requests.
 
-    An answer is what goes over the wire, in pieces; an empty piece is a short pause. With `tls` it
-    speaks https.
+    An answer is a sequence of byte strings; an empty one is a short pause. With `tls`, the server
+    uses https.
     """
 
     answer: Answer
@@ -133,7 +133,7 @@ def send_json(value: Any, *, head: bytes = b"", status: bytes = b"200 OK") -> by
 
 
 def gzip_bomb(mebibytes: int, prefix: bytes = b"") -> Answer:
-    """Answer with so many MiB of spaces, a thousandth of that on the wire."""
+    """Answer with this many MiB of spaces, compressed to a thousandth."""
 
     def answer(_: Request) -> Iterator[bytes]:
         packer = zlib.compressobj(1, wbits=16 + zlib.MAX_WBITS)
@@ -170,7 +170,7 @@ def trickling_body(_: Request) -> Iterator[bytes]:
 
 
 def endless_keep_alives(_: Request) -> Iterator[bytes]:
-    """Hold a stream of events open in which none ever comes."""
+    """Hold a stream open that never sends an event."""
     yield OK + EVENTS + b"Connection: close\r\n\r\n"
     while True:
         yield b": keep-alive\n\n"
@@ -225,7 +225,7 @@ def endless_pages(request: Request) -> Iterator[bytes]:
 
 
 def many_tools(count: int) -> Answer:
-    """List so many tools in one answer."""
+    """List this many tools in one answer."""
 
     def answer(request: Request) -> Iterator[bytes]:
         yield OK + JSON + b"Connection: close\r\n\r\n"

@@ -1,4 +1,4 @@
-"""An HTTP proxy on loopback that keeps what it was asked for."""
+"""An HTTP proxy on loopback that records its requests."""
 
 import socket
 import threading
@@ -72,7 +72,7 @@ class ProxyServer:
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
-    """Pass on what comes until either side ends."""
+    """Forward data until one side ends."""
     with suppress(OSError):
         while piece := source.recv(65536):
             sink.sendall(piece)

@@ -1,4 +1,4 @@
 """How long tests wait."""
 
-# A process that takes longer hangs: on a busy machine, what takes seconds may take minutes.
+# A process that needs longer hangs: on a busy machine, seconds can become minutes.
 HANG_SECONDS = 240.0
