@@ -140,7 +140,7 @@ def test_another_server_is_refused_with_a_draft_of_its_tool_table(
             ],
         },
         "send": {
-            "about": "no description [not declared read-only: each call may change something]",
+            "about": "no description [not declared read-only: each call may change data]",
             "weight": 1,
             "arguments": [{}],
         },
