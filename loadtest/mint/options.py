@@ -35,7 +35,7 @@ def parse_options(
 ) -> MintOptions:
     """Parse the typed options; raise UsageError that names the wrong one."""
     if via is not None and via not in MINT_GRANT_TYPES:
-        raise UsageError(f"--via {via}: there are {', '.join(MINT_GRANT_TYPES)}")
+        raise UsageError(f"--via {via}: use one of {', '.join(MINT_GRANT_TYPES)}")
     return MintOptions(
         via=next((name for name in MINT_GRANT_TYPES if name == via), None),
         ttl_seconds=_parse_seconds("--ttl", ttl),

@@ -72,7 +72,7 @@ def mint_slots(request: MintRequest, slots: tuple[int, ...]) -> tuple[dict[int, 
             refresh=via == "auto",
         )
     if len(slots) > 1:
-        raise ConfigError(f"--via {via} gives one and the same client: a pool needs the browser")
+        raise ConfigError(f"--via {via} always uses the same client: a pool needs --via browser")
     # No browser; only `session` signs a user in.
     bearer = _mint_by_session(request) if via == "session" else _mint_without_user(request, via)
     return {slots[0]: bearer}, Timings(total_seconds=time.monotonic() - began)
@@ -154,7 +154,7 @@ def _find_user(settings: Settings) -> tuple[str, SecretStr]:
     check_hosted(settings, "LOADTEST_EMAIL", "LOADTEST_PASSWORD")
     who = settings.credentials
     if who.email is None or who.password is None:
-        raise ConfigError("nobody to sign in yet: type `inv provision` first")
+        raise ConfigError("no user to sign in yet: type `inv provision` first")
     return who.email, who.password
 
 
@@ -237,7 +237,7 @@ def _mint_by_session(request: MintRequest) -> Bearer:
         minted = accounts.self_mint(ttl_seconds)
     if minted is None:
         raise MintError(
-            "the target mints no bearers by itself for this workspace: use --via browser", "session"
+            "the target does not mint bearers for this workspace: use --via browser", "session"
         )
     bearer, reply = minted
     return Bearer(

@@ -34,8 +34,8 @@ def mint(chain: Chain, settings: Settings, options: MintOptions, *, print_claims
     bearers, made = ensure_bearers(chain, settings, options)
     if not made:
         soonest = find_soonest(bearers)
-        count = f"{len(bearers)} bearers were" if len(bearers) > 1 else "was"
-        chain.say("mint", f"{count} there, good for {soonest.seconds_left() / 60:.0f} min")
+        count = f"{len(bearers)} bearers " if len(bearers) > 1 else ""
+        chain.say("mint", f"{count}already there, valid for {soonest.seconds_left() / 60:.0f} min")
     if print_claims:
         for bearer in bearers:
             claims = parse_claims(bearer.access_token.get_secret_value())
@@ -73,12 +73,12 @@ def ensure_bearers(
     short_seconds = needed_seconds - find_soonest(pool).seconds_left()
     if short_seconds > 0:
         short = (
-            f"the bearer lives {needed_seconds - short_seconds:.0f} s, profile "
-            f"{settings.profile_name} needs {needed_seconds:.0f} s, {short_seconds:.0f} s more"
+            f"the bearer is valid for {needed_seconds - short_seconds:.0f} s, but profile "
+            f"{settings.profile_name} needs {needed_seconds:.0f} s"
         )
         if options.min_ttl_seconds is not None or not is_renewable(pool):
             raise MintError(f"{short}: choose a shorter profile, or have longer tokens issued")
-        chain.say("mint", f"{short}: k6 is given new ones while it runs")
+        chain.say("mint", f"{short}: k6 gets new ones during the run")
     return pool, True
 
 
@@ -142,7 +142,7 @@ def _mint_new(
     made, timings = mint_slots(request, slots)
     chain.sign_ins += bool(timings.browser_seconds)
     grant_types = ", ".join(dict.fromkeys(bearer.via for bearer in made.values()))
-    count = f"{len(made)} bearers" if len(made) > 1 else "made"
+    count = f"{len(made)} bearers minted" if len(made) > 1 else "minted"
     split = (
         f" (browser {timings.browser_seconds:.1f}, pages {timings.pages_seconds:.1f}, "
         f"protocol {timings.protocol_seconds:.1f})"
@@ -151,7 +151,7 @@ def _mint_new(
     )
     minutes = find_soonest(tuple(made.values())).seconds_left() / 60
     took = f"in {timings.total_seconds:.1f} s{split}"
-    chain.say("mint", f"{count} by {grant_types} {took}, good for {minutes:.0f} min")
+    chain.say("mint", f"{count} by {grant_types} {took}, valid for {minutes:.0f} min")
     return made
 
 
@@ -166,8 +166,8 @@ def revoke(chain: Chain, settings: Settings) -> None:
         files = [path.name for path in _find_minted_files(settings)]
         kept = f" (kept: {', '.join(files)})" if files else ""
         raise MintError(
-            f"{len(stays)} of what mint left {'stay' if len(stays) > 1 else 'stays'} on the "
-            f"server, see above{kept}: `inv revoke` again tries again"
+            f"{len(stays)} {'things' if len(stays) > 1 else 'thing'} could not be revoked, see "
+            f"above{kept}: `inv revoke` tries again"
         )
 
 
@@ -187,7 +187,7 @@ def revoke_after(chain: Chain, settings: Settings) -> None:
         return
     except LoadtestError as failure:
         exit_code = chain.ending.exit_code or failure.exit_code
-        chain.ending.fail(exit_code, f"not all was revoked after the run: {failure}")
+        chain.ending.fail(exit_code, f"not everything was revoked after the run: {failure}")
         return
     lasting = [thing.what for thing in results if thing.state == "stays" and thing.lasts]
     if lasting and chain.ending.exit_code == 0:
@@ -216,7 +216,7 @@ def _report_left(chain: Chain, settings: Settings) -> None:
         until = datetime.fromtimestamp(max(each.expires_at for each in bearers), UTC)
         parts[-1] += f" until {until:%H:%M} UTC"
     if parts:
-        chain.say("revoke", f"left on the server: {', '.join(parts)}; `inv revoke` ends them")
+        chain.say("revoke", f"left on the server: {', '.join(parts)}; `inv revoke` revokes them")
 
 
 def _find_minted_files(settings: Settings) -> list[Path]:
@@ -235,7 +235,7 @@ def _revoke(chain: Chain, settings: Settings) -> "tuple[RevocationResult, ...]":
         chain.say("revoke", text)
 
     if not _find_minted_files(settings):
-        tell("nothing was there")
+        tell("nothing to revoke")
         return ()
     base_url = chain.open_target(settings) if settings.is_reference() else settings.base_url
     who, open_owner = settings.credentials, None

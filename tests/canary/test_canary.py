@@ -82,7 +82,7 @@ def fail(words: str, **odd: Any) -> Case:
     return Case(((14, words),), **odd)
 
 
-LIVES = "the bearer lives"
+LIVES = "the bearer is valid for"
 SHORT = {"access_token_seconds": 100, "registration_auth": "client_secret_basic"}
 # What is odd about the target, and what is tried there in turn.
 CASES: Sequence[tuple[Mapping[str, Any], Sequence[Case]]] = (
@@ -117,7 +117,7 @@ CASES: Sequence[tuple[Mapping[str, Any], Sequence[Case]]] = (
                     "LOADTEST_CLIENT_SECRET": invent("machine"),
                 },
             ),
-            Case(((0, "made by browser"),), pages={"/api/auth/oauth2/token": (429, "")}),
+            Case(((0, "minted by browser"),), pages={"/api/auth/oauth2/token": (429, "")}),
         ),
     ),
     ({"deny_consent": True}, (fail("access_denied"),)),
@@ -230,12 +230,20 @@ def run_well_and_badly(inv: Driver, tap: Tap, root: Path, finder: Finder) -> Non
             inv.run(*arguments, "--env", "staging", code=code, words=words, **here)
 
         run("provision", "--github-secrets", words="made: GitHub secrets")
-        run("mint", "--profile", "smoke", "--print-claims", words="made by browser")
+        run("mint", "--profile", "smoke", "--print-claims", words="minted by browser")
         assert_known(tap, finder, state / "bearer.json", {"access_token"})
         assert_known(tap, finder, state / "clients.json", {"refresh_token"})
-        run("mint", "--profile", "smoke", "--min-ttl", "7200", code=14, words="the bearer lives")
+        run(
+            "mint",
+            "--profile",
+            "smoke",
+            "--min-ttl",
+            "7200",
+            code=14,
+            words="the bearer is valid for",
+        )
         run("doctor", "--profile", "smoke", words="accepts the bearer")
-        run("mint", "--profile", "smoke", "--via", "session", words="made by session")
+        run("mint", "--profile", "smoke", "--via", "session", words="minted by session")
         spoil(state / "bearer.json", finder)
         run("doctor", "--profile", "smoke", code=10, words="invalid_bearer")
         run("k6", *SMALL, "--scenarios", "tools", code=15, words="server/discover: unauthorized")

@@ -108,7 +108,7 @@ def go_through_mint(stage: Stage) -> None:
     stage.run_refused("/oauth2/authorize", 302, *mint, "browser", code=14)
     stage.run_refused("/oauth2/token", 400, *mint, "browser", code=14)
     stage.run_refused("initialize", 403, *mint, "browser", code=14, after=1)
-    stage.run("mint", *SMOKE, words="made by browser")
+    stage.run("mint", *SMOKE, words="minted by browser")
     (stage.state / "bearer.json").unlink()
     stage.mirror.refuse("/oauth2/token", 400, times=1)
     stage.run("mint", *SMOKE, words="the refresh is refused (HTTP 400: invalid_request")

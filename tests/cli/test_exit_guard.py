@@ -100,7 +100,7 @@ def test_the_chain_ends_with_tables_and_a_second_run_skips_what_is_still_valid(
     assert code == 0, output
     for made in ("user", "workspace", "NovaMart data (13 entities)"):
         assert f"made: {made}" in output
-    assert "made by browser in" in output
+    assert "minted by browser in" in output
     assert "executeSQL" in output
 
     path = newest_run(checkout)
@@ -121,7 +121,7 @@ def test_the_chain_ends_with_tables_and_a_second_run_skips_what_is_still_valid(
     code, output = run_inv(checkout, "mint")
     assert code == 0, output
     assert "provision   already there" in output
-    assert "mint        was there" in output
+    assert "mint        already there" in output
     assert "target" not in output
 
 
@@ -227,7 +227,7 @@ def test_json_output_is_one_document_and_k6_writes_its_other_outputs(
     chosen = ("--scenarios", "cold-start,tools", "--out", "csv={scenario}.csv")
     code, document, said = run_json(checkout, "k6", *SMALL, *chosen)
     assert (code, document["exit_code"], document["outcome"]) == (0, 0, "ok"), said
-    assert "made by browser in" in said
+    assert "minted by browser in" in said
     folder = read_run_folder(Path(document["folder"]))
     assert document["run"]["run_id"] == folder.run.run_id
     assert [(row["kind"], row["name"]) for row in document["rows"]] == [

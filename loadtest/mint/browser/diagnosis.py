@@ -82,7 +82,7 @@ class Diagnosis:
             raise self.build_error("the sign-in page says", self.find_reason(said, reason), said)
         await self._check_captcha()
         if self.progress.sent_on == self.events.documents:
-            raise self.build_error(f"nothing came of it after {sent} sent", "no_answer")
+            raise self.build_error(f"the page did not respond after {sent} sent", "no_answer")
         raise self.build_error(f"the sign-in page came back after {sent} sent", reason)
 
     async def check_dead_end(self) -> None:
@@ -141,7 +141,7 @@ class Diagnosis:
             origin = self.page.url.split(":")[0] + ":"
         if origin.startswith("http:") and not _is_loopback(origin):
             raise self.build_error(
-                f"{origin} is not https: nothing is typed where others can read along",
+                f"{origin} is not https: nothing is typed on an unencrypted page",
                 "unexpected_origin",
             )
         if self._origins is not None and not is_expected(origin, self._origins):
@@ -165,7 +165,7 @@ class Diagnosis:
                 f"the page does not load ({network[1]})", "unreachable"
             ) from None
         if last:
-            what = network[1] if network else "it does not take what we do"
+            what = network[1] if network else "it does not respond to the sign-in"
             reason = "unreachable" if network else "unknown_page"
             raise self.build_error(f"gave up on {self.describe_page()} ({what})", reason) from None
         if network and network[1] in PASSING_FAILURES:

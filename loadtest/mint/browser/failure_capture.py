@@ -65,7 +65,7 @@ async def capture_failure(page: "Page", folder: Path, step: str, secrets: Iterab
     """
     hidden = [secret for secret in secrets if secret.strip()]
     stem = ensure_private_dir(folder) / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{step}"
-    text, picture = "the page is gone: nothing could be read", None
+    text, picture = "the page has closed and could not be read", None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CAPTURE_SECONDS):
             text = await _read(page)

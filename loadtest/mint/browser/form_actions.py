@@ -127,7 +127,9 @@ class FormActions:
         if number is None:
             clean = self._diagnosis.clean
             listed = ", ".join(clean(option["name"])[:60] for _, option in options[:10])
-            wanted = "none of them is asked for" if self._workspace else "none is configured"
+            wanted = (
+                "none of them has the configured name" if self._workspace else "none is configured"
+            )
             raise self._diagnosis.build_error(
                 f"the page offers workspaces and {wanted}: {listed or 'none'}; set workspace in "
                 "[environment.*.pages] of loadtest.toml",
@@ -156,10 +158,9 @@ class FormActions:
         self._progress.step = "consent"
         self._diagnosis.check_origin()
         if self._progress.approvals >= APPROVALS:
-            raise self._diagnosis.build_error(
-                f"{self._diagnosis.describe_page()} still asks after {APPROVALS} approvals",
-                "no_answer",
-            )
+            where = self._diagnosis.describe_page()
+            message = f"{where} still asks for consent after {APPROVALS} approvals"
+            raise self._diagnosis.build_error(message, "no_answer")
         approve = self._controls.approve
         said = await self._act(lambda: approve.click(timeout=PRESS_MS), complaint=complaint)
         self._progress.approvals += 1

@@ -65,7 +65,7 @@ MESSAGES: tuple[tuple[str, re.Pattern[str]], ...] = (
 
 REMEDIES = {
     "account_locked": "unlock it before the next try",
-    "captcha": "no program may solve it: let this account or address sign in without one",
+    "captcha": "programs must not solve it: allow this account or address to sign in without one",
     "password_change": "change it by hand, then set LOADTEST_PASSWORD",
     "rate_limited": "wait before the next try",
     "unknown_account": "check LOADTEST_EMAIL",

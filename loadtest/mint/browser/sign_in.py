@@ -94,8 +94,8 @@ class SignInFlow:
                 where = diagnosis.describe_page()
                 if progress.openings > REOPENINGS:
                     raise diagnosis.build_error(
-                        f"landed on {where}, {progress.openings} times, which asks for nothing "
-                        "known: see [environment.*.pages] in loadtest.toml",
+                        f"landed on {where} {progress.openings} times and found no known field or "
+                        "button: see [environment.*.pages] in loadtest.toml",
                         "unknown_page",
                     )
                 self._tell(f"landed on {where}: opening the authorize URL again")

@@ -100,7 +100,7 @@ def _describe_origin(url: str) -> str:
     try:
         return parse_origin(url)
     except ValueError:
-        return "an address that is none"
+        return "an invalid address"
 
 
 class _Form(HTMLParser):

@@ -65,13 +65,13 @@ async def mint_slot(request: ClientRequest, slot: int, sign_in: SignIn) -> Beare
                 raise wanting.refusal from None
             step_ups -= 1
             scope = wanting.scope
-            request.tell(f"the endpoint asks for more scope: signing in for {scope}")
+            request.tell(f"the endpoint requires more scope: signing in with {scope}")
             storage.widen(scope)
             await asyncio.to_thread(request.register, (slot,), scope)
         except MintError as failure:
             if is_ours and failure.code in UNKNOWN_CLIENT and not forgotten:
                 forgotten = True
-                request.tell("the server has forgotten our registration: registering once more")
+                request.tell("the server no longer knows our registration: registering again")
                 storage.forget()
                 await asyncio.to_thread(request.register, (slot,), scope)
             elif failure.reason == "rate_limited" and waits:

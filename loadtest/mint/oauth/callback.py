@@ -53,9 +53,9 @@ class Callback:
         if parts.path != CALLBACK_PATH:
             return 404, "Nothing is served here."
         if method != b"GET":
-            return 405, "Only the authorization server's redirect is taken."
+            return 405, "Only the authorization server's redirect is accepted."
         if state is None or state != self._state:
-            return 400, "This redirect does not belong to the sign-in that is under way."
+            return 400, "This redirect does not belong to the current sign-in."
         if self.answer.done():
             return 410, "This sign-in is complete."
         code = _first(query, "code")
@@ -69,7 +69,7 @@ class Callback:
                 error_description=_first(query, "error_description"),
             )
         )
-        return 200, "The load test has its answer. This window may be closed."
+        return 200, "The load test has its answer. You may close this window."
 
 
 @asynccontextmanager
@@ -129,7 +129,7 @@ async def _serve_one(callback: Callback, connection: socket.socket) -> None:
             return
         http.receive_data(await loop.sock_recv(connection, 8192))
     status, text = callback.take(event.method, event.target)
-    title = "Signed in" if status == 200 else "Not taken"
+    title = "Signed in" if status == 200 else "Not accepted"
     body = _PAGE.format(title=title, text=text).encode()
     headers = [
         ("Content-Type", "text/html; charset=utf-8"),

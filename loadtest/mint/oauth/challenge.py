@@ -156,4 +156,4 @@ def _describe(failure: Exception) -> str:
     # Not its subclasses: they quote the responses of the token and registration endpoints.
     if type(failure) is OAuthFlowError and "State parameter" not in str(failure):
         return " ".join(str(failure).split())
-    return "the authorization server's answer does not fit the request"
+    return "the authorization server's answer does not match the request"

@@ -45,7 +45,7 @@ class Discovered:
             *(["client ID metadata documents"] if self.takes_documents else []),
             *(["registration"] if self.takes_registrations else []),
         ]
-        return f"{self.issuer}: PKCE S256, {' and '.join(options) or 'given clients only'}"
+        return f"{self.issuer}: PKCE S256, {' and '.join(options) or 'only given clients'}"
 
 
 class _Reached(Exception):  # noqa: N818 (it ends the flow on purpose)
@@ -82,7 +82,9 @@ async def _discover(mcp_url: str) -> Discovered:
         except _Reached:
             exchange.check_pkce()
         else:
-            raise MintError(f"it asks for no bearer (HTTP {answer.status_code})", "discovery")
+            raise MintError(
+                f"it does not ask for a bearer (HTTP {answer.status_code})", "discovery"
+            )
     metadata = exchange.metadata
     endpoint = metadata.get("registration_endpoint")
     return Discovered(

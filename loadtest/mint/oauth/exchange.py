@@ -116,7 +116,7 @@ class Exchange:
             return
         if "client_credentials" in offered and "authorization_code" not in offered:
             raise MintError(
-                "the authorization server offers client credentials alone: set LOADTEST_CLIENT_ID, "
+                "the authorization server offers only client credentials: set LOADTEST_CLIENT_ID, "
                 "LOADTEST_ISSUER, and LOADTEST_CLIENT_SECRET or LOADTEST_CLIENT_KEY_FILE",
                 "discovery",
                 reason=CLIENT_CREDENTIALS_ONLY,
@@ -135,8 +135,8 @@ class Exchange:
         if named == asked:
             return None
         return (
-            f"the server calls itself {named}, and it is asked as {asked}: set LOADTEST_BASE_URL "
-            f"(or --mcp-url) to {named}, if that is its name"
+            f"the server's metadata name {named}, but we asked {asked}: set LOADTEST_BASE_URL (or "
+            f"--mcp-url) to {named}, if that is its name"
         )
 
     def check_pkce(self) -> None:
@@ -186,7 +186,7 @@ def check_secure(url: str, step: str, mcp_url: str) -> None:
     try:
         parts, target = urlsplit(url), urlsplit(mcp_url)
     except ValueError:
-        raise MintError("the server names an address that cannot be read", step) from None
+        raise MintError("the server's metadata contain an invalid address", step) from None
     where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if not is_secure(url):
         raise MintError(f"{where} is not https: nothing is sent there", step)

@@ -107,7 +107,7 @@ def _read_key(path: Path) -> tuple[str, str]:
         key = load_pem_private_key(pem.encode(), password=None)
     except (OSError, ValueError, TypeError) as failure:
         raise ConfigError(
-            f"LOADTEST_CLIENT_KEY_FILE {path} is no readable PEM key ({type(failure).__name__})"
+            f"LOADTEST_CLIENT_KEY_FILE {path} is not a readable PEM key ({type(failure).__name__})"
         ) from None
     if isinstance(key, rsa.RSAPrivateKey):
         return pem, "RS256"
@@ -115,7 +115,9 @@ def _read_key(path: Path) -> tuple[str, str]:
         return pem, "ES256"
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return pem, "EdDSA"
-    raise ConfigError(f"LOADTEST_CLIENT_KEY_FILE {path}: only RSA, P-256 and Ed25519 keys serve")
+    raise ConfigError(
+        f"LOADTEST_CLIENT_KEY_FILE {path}: only RSA, P-256 and Ed25519 keys are supported"
+    )
 
 
 def take_given(endpoint: Endpoint, access_token: SecretStr) -> Bearer:

@@ -48,7 +48,7 @@ def _refresh(request: ClientRequest, slot: int) -> Bearer | None:
             check_taken(request, grant.access_token, http)
             return check_token(request, grant, http, taken=True)
         except MintError as failure:
-            request.tell(f"the refreshed bearer does not do ({failure.message}): signing in")
+            request.tell(f"the refreshed bearer does not work ({failure.message}): signing in")
             return None
 
 
@@ -78,7 +78,7 @@ def _spend(
     if answer.status_code != 200 or not isinstance(token, str) or not _is_bearer(body):
         refusal = describe_refusal(answer.status_code, body)
         if str(body.get("error")) in UNKNOWN_CLIENT and not found.given:
-            request.tell("the server has forgotten our registration: registering once more")
+            request.tell("the server no longer knows our registration: registering again")
             store.keep(slot, None)
         else:
             request.tell(f"the refresh is refused ({refusal}): signing in instead")

@@ -155,7 +155,7 @@ class _Revocation:
         self.deleted -= listed.keys()
         others = [each for each, name in listed.items() if name == CLIENT_NAME and each not in ours]
         if others:
-            what = f"{len(others)} more of the workspace's clients are named {CLIENT_NAME}"
+            what = f"{len(others)} other clients of the workspace are named {CLIENT_NAME}"
             self.results.append(RevocationResult(what, "left", "not registered from this folder"))
 
     def close_slot(self, name: str, entry: StoredClient) -> StoredClient | None:
@@ -167,7 +167,7 @@ class _Revocation:
         if entry.given:
             self.results.append(RevocationResult(what, "left", "it was given to us"))
             return entry if entry.refresh_token else None
-        why = f"{self.refusal or 'nobody here may delete it'}; the next mint uses it again"
+        why = f"{self.refusal or 'we are not allowed to delete it'}; the next mint uses it again"
         lasts = entry.client.client_secret is not None
         self.results.append(RevocationResult(what, "stays", why, lasts=lasts))
         return entry
@@ -194,15 +194,15 @@ class _Revocation:
                 self.results.append(RevocationResult(what, "revoked"))
                 return True
             works = status < 300
-            why = "the server still takes it" if works else f"it was answered HTTP {status}"
-        self.results.append(RevocationResult(what, "stays", f"{why}; it ends by itself at {until}"))
+            why = "the server still accepts it" if works else f"it was answered with HTTP {status}"
+        self.results.append(RevocationResult(what, "stays", f"{why}; it expires at {until}"))
         return False
 
     def _revoke(self, entry: StoredClient, hint: str, token: str) -> str | None:
         """Revoke a token (RFC 7009, section 2.1); return why not."""
         endpoint = entry.metadata.get("revocation_endpoint")
         if not isinstance(endpoint, str):
-            return "the server revokes nothing; it ends by its own expiry"
+            return "the server has no revocation endpoint; it expires on its own"
         secret = self.given_secret.get_secret_value() if self.given_secret else None
         auth, members = entry.client.build_auth(secret if entry.given else None)
         form = {"token": token, "token_type_hint": hint, **members}

@@ -54,7 +54,7 @@ def take_token(
     if tokens is None:
         said = exchange.describe_refusal() or f"HTTP {answer.status_code}"
         hint = "; if it needs none: LOADTEST_BEARER=none inv mint --via given"
-        words = f"{request.mcp_url} asked for no bearer: {said}{hint * answer.is_success}"
+        words = f"{request.mcp_url} did not ask for a bearer: {said}{hint * answer.is_success}"
         raise MintError(words, "discovery")
     access_token = SecretStr(tokens.access_token)
     request.hide(access_token)

@@ -66,9 +66,9 @@ def check_claims(claims: Mapping[str, Any], expected: Expected) -> None:
     if not isinstance(expiry, int | float) or isinstance(expiry, bool):
         raise MintError("exp is missing", STEP)
     if not 0 <= expiry <= LATEST_EXPIRY:
-        raise MintError("exp is no time", STEP)
+        raise MintError("exp is not a valid time", STEP)
     if expiry <= time.time() - SKEW_SECONDS:
-        raise MintError("the token has expired already: compare this machine's clock", STEP)
+        raise MintError("the token has expired already: check this machine's clock", STEP)
     granted = frozenset(str(claims.get("scope", "")).split())
     if not expected.scopes <= granted:
         lacking = " ".join(sorted(expected.scopes - granted))

@@ -93,7 +93,7 @@ def test_ports_of_this_machine_are_one_place() -> None:
         (Reply("gone", 500), "HTTP 500", None),
         (to("/authorize"), "redirects", None),
         (to("http://[::1"), "does not answer", None),
-        (to("javascript:alert(1)"), "an address that is none", None),
+        (to("javascript:alert(1)"), "an invalid address", None),
         (to("http://127.0.0.1:9/"), "does not answer", None),
     ],
 )

@@ -26,7 +26,7 @@ def test_the_first_redirect_with_our_state_is_taken_with_all_that_it_says() -> N
         query = {"state": "right", "code": "abc", "iss": "http://as"}
         answer = await client.get(callback.redirect_uri, params=query)
         assert answer.status_code == 200
-        assert "may be closed" in answer.text
+        assert "may close this window" in answer.text
         taken = callback.answer.result()
         assert (taken.code, taken.iss, taken.error) == ("abc", "http://as", None)
         assert "abc" not in repr(taken)

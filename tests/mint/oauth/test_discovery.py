@@ -38,6 +38,6 @@ def test_a_server_that_calls_itself_by_another_name_is_told_as_such() -> None:
         discover(endpoint(target).replace("127.0.0.1", "localhost"))
     asked = target.api_url.replace("127.0.0.1", "localhost")
     assert str(caught.value) == (
-        f"mint failed at discovery: the server calls itself {target.api_url}, and it is asked as "
+        f"mint failed at discovery: the server's metadata name {target.api_url}, but we asked "
         f"{asked}: set LOADTEST_BASE_URL (or --mcp-url) to {target.api_url}, if that is its name"
     )

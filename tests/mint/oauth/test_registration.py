@@ -65,7 +65,7 @@ def test_a_forgotten_client_is_registered_again_with_the_session(
     mint_slots(ordered, (0,))
     target.forget_clients()
     mint_slots(ordered, (0,))
-    assert any("forgotten our registration" in line for line in told)
+    assert any("no longer knows our registration" in line for line in told)
     (client,) = target.clients()
     assert client.requests_per_minute == 3600
 
@@ -83,7 +83,7 @@ def test_a_client_that_needs_more_scope_is_registered_again_with_the_session(
     ordered = replace(order(settings, target, told), options=MintOptions(via="browser"))
     (bearer,) = mint_slots(ordered, (0,))[0].values()
     assert "mcp:write" in bearer.scope.split()
-    assert sum("asks for more scope" in line for line in told) == 1
+    assert sum("requires more scope" in line for line in told) == 1
     quotas = {client.id: client.requests_per_minute for client in target.clients()}
     assert len(quotas) == 2
     assert bearer.client_id is not None

@@ -130,7 +130,7 @@ def test_a_bearer_that_the_server_still_takes_is_said_with_its_end_and_kept(star
     until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(bearer.expires_at))
     said = results["bearer by browser"].describe()
     assert said == (
-        f"stays: bearer by browser (the server still takes it; it ends by itself at {until})"
+        f"stays: bearer by browser (the server still accepts it; it expires at {until})"
     )
     assert not results["bearer by browser"].lasts
     assert read_bearers(here.bearer_file) == (bearer,)
@@ -171,7 +171,7 @@ def test_an_owner_deletes_our_clients_and_ends_all_other_sessions(start: Start) 
         assert f"deleted: client {number}'s registration" in lines
     assert "ended: the user's other sessions" in lines
     assert (
-        "left: 1 more of the workspace's clients are named mcp-loadtest "
+        "left: 1 other clients of the workspace are named mcp-loadtest "
         "(not registered from this folder)"
     ) in lines
     assert len(here.target.clients()) == 2

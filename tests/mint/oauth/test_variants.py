@@ -151,7 +151,7 @@ def test_a_server_without_challenge_and_metadata_asks_for_no_bearer(start: Start
     target, request = start(first_challenge="never", resource_metadata="nowhere")
     failure = refuse(request)
     assert failure.step == "discovery"
-    assert "asked for no bearer" in str(failure)
+    assert "did not ask for a bearer" in str(failure)
     assert target.open_sessions == 0
 
 
@@ -169,7 +169,7 @@ def test_a_scope_that_never_suffices_is_asked_for_once(start: Start) -> None:
         request={"tell": told.append}, first_challenge="tools/list", step_up="always"
     )
     assert refuse(request).code == "insufficient_scope"
-    assert sum("asks for more scope" in line for line in told) == 1
+    assert sum("requires more scope" in line for line in told) == 1
 
 
 def test_a_given_bearer_is_tried_past_an_open_initialize(start: Start) -> None:
@@ -218,7 +218,7 @@ def test_a_server_of_2025_03_26_without_any_metadata_is_signed_in_to(start: Star
 @pytest.mark.parametrize(
     ("knobs", "step", "words"),
     [
-        ({"resource_mismatch": "host"}, "discovery", "the server calls itself"),
+        ({"resource_mismatch": "host"}, "discovery", "the server's metadata name"),
         ({"resource_mismatch": "path"}, "discovery", "does not match"),
         ({"iss_parameter": "withheld"}, "callback", "iss"),
         ({"s256": "plain"}, "discovery", "PKCE with S256"),
@@ -345,7 +345,7 @@ def test_a_forgotten_registration_is_made_anew_once(start: Start) -> None:
     assert accepts(second)
     assert first.client_id != second.client_id
     assert target.registrations == 2
-    assert any("forgotten our registration" in line for line in told)
+    assert any("no longer knows our registration" in line for line in told)
 
 
 @pytest.mark.parametrize("retry_after", ["missing", "nonsense", "huge"])
