@@ -45,7 +45,7 @@ def read(chain: Chain) -> str:
     return (chain.root / "said").read_text()
 
 
-def test_the_environments_way_is_that_of_a_run_and_of_its_renewal(
+def test_a_run_and_its_renewal_use_the_grant_type_of_the_environment(
     serve: Serve, provisioned: Provisioned, chain: Chain
 ) -> None:
     settings = change(provisioned(serve(account_limits=False)), via="session")
@@ -63,7 +63,7 @@ def test_the_environments_way_is_that_of_a_run_and_of_its_renewal(
     assert other.via == "session"
 
 
-def test_a_bearer_that_ends_by_itself_fails_revoke_but_no_run(
+def test_a_bearer_that_expires_on_its_own_fails_revoke_but_not_a_run(
     serve: Serve, provisioned: Provisioned, chain: Chain
 ) -> None:
     settings = change(provisioned(serve(account_limits=False)), via="session", revoke_after=True)
@@ -90,7 +90,7 @@ def test_a_refresh_token_that_a_run_could_not_revoke_fails_it(
     assert "not revoked after the run: client 1's refresh token" in str(chain.ending.message)
 
 
-def test_what_a_run_leaves_is_said_in_numbers(
+def test_the_number_of_things_that_a_run_leaves_is_reported(
     serve: Serve, provisioned: Provisioned, chain: Chain
 ) -> None:
     settings = change(provisioned(serve(account_limits=False)), via="session")
@@ -107,7 +107,7 @@ def test_what_a_run_leaves_is_said_in_numbers(
 
 
 @pytest.mark.slow
-def test_a_chain_that_failed_leaves_nothing_either(checkout: Path, serve: Serve) -> None:
+def test_a_failed_chain_leaves_nothing_either(checkout: Path, serve: Serve) -> None:
     target = serve(account_limits=False, deny_consent=True)
     config = checkout / CONFIG_FILE
     head = "[environment.staging]\n"

@@ -55,7 +55,7 @@ def test_an_environment_in_use_is_refused_with_the_holders_pid_and_start(tmp_pat
     assert not (tmp_path / "holder.json").exists()
 
 
-def test_a_holder_that_was_killed_blocks_nobody(tmp_path: Path) -> None:
+def test_a_killed_holder_blocks_nobody(tmp_path: Path) -> None:
     with hold(tmp_path) as process:
         process.kill()
         process.wait()
@@ -65,7 +65,7 @@ def test_a_holder_that_was_killed_blocks_nobody(tmp_path: Path) -> None:
             assert body["pid"] != process.pid
 
 
-def test_a_holder_that_has_not_said_who_it_is_still_holds(tmp_path: Path) -> None:
+def test_a_holder_that_has_not_written_its_file_yet_still_holds(tmp_path: Path) -> None:
     with hold(tmp_path):
         (tmp_path / "holder.json").unlink()
         with (

@@ -120,7 +120,7 @@ def test_driver_and_browser_inherit_no_secret(
     assert CANARY not in str(seen)
 
 
-def test_what_looks_for_a_browser_and_installs_it_inherits_no_secret(tmp_path: Path) -> None:
+def test_programs_that_find_and_install_a_browser_inherit_no_secret(tmp_path: Path) -> None:
     script = tmp_path / "node"
     script.write_text(f'#!/bin/sh\nenv >> "{tmp_path}/seen"\n')
     script.chmod(0o755)
@@ -138,7 +138,7 @@ def test_what_looks_for_a_browser_and_installs_it_inherits_no_secret(tmp_path: P
     assert CANARY not in seen
 
 
-def test_a_proxy_is_asked_for_what_is_elsewhere_and_for_nothing_else(
+def test_a_proxy_is_used_for_remote_addresses_only(
     browser_choice: BrowserChoice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_home: list[str] = []
@@ -164,14 +164,14 @@ def test_a_proxy_is_asked_for_what_is_elsewhere_and_for_nothing_else(
     }
 
 
-def test_chromium_has_its_sandbox_but_for_root_or_says_that_it_has_none(
+def test_chromium_runs_in_its_sandbox_except_as_root_or_reports_that_it_has_none(
     browser_choice: BrowserChoice,
 ) -> None:
     told, lacking = look_as_user(browser_choice)
     assert len(told) == any(lacking) == all(lacking)
 
 
-def test_a_system_without_sandboxes_is_told_and_signs_in_all_the_same(
+def test_a_system_without_sandboxes_is_reported_and_the_sign_in_works(
     browser_choice: BrowserChoice, tmp_path: Path
 ) -> None:
     script = tmp_path / "chromium"

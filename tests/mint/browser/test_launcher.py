@@ -77,7 +77,7 @@ def ensure(
 
 
 @pytest.mark.slow
-def test_the_pinned_build_is_downloaded_where_it_can_be(tmp_path: Path, launcher: str) -> None:
+def test_the_pinned_build_is_downloaded_if_possible(tmp_path: Path, launcher: str) -> None:
     with serve_builds(launcher) as host:
         done = ensure(tmp_path, host, os.environ["PATH"])
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_the_pinned_build_is_downloaded_where_it_can_be(tmp_path: Path, launcher
 
 
 @pytest.mark.slow
-def test_the_systems_browser_steps_in_with_a_visible_note(tmp_path: Path, launcher: str) -> None:
+def test_the_browser_of_the_system_is_used_with_a_note(tmp_path: Path, launcher: str) -> None:
     commands = tmp_path / "bin"
     commands.mkdir()
     (commands / "google-chrome").write_text(launcher)
@@ -101,7 +101,7 @@ def test_the_systems_browser_steps_in_with_a_visible_note(tmp_path: Path, launch
 
 
 @pytest.mark.slow
-def test_without_any_browser_one_line_says_what_to_type(tmp_path: Path) -> None:
+def test_without_any_browser_one_line_shows_the_command_to_type(tmp_path: Path) -> None:
     done = ensure(tmp_path, NOWHERE, None)
     assert done.returncode == BrowserError.exit_code
     assert len(done.stderr.splitlines()) == 1
@@ -109,7 +109,7 @@ def test_without_any_browser_one_line_says_what_to_type(tmp_path: Path) -> None:
     assert not (tmp_path / "browser.json").exists()
 
 
-def test_a_record_counts_only_for_its_playwright_and_while_the_browser_is_there(
+def test_a_record_counts_only_for_its_playwright_and_while_the_browser_exists(
     tmp_path: Path, browser_choice: BrowserChoice
 ) -> None:
     record = tmp_path / "browser.json"

@@ -154,7 +154,7 @@ def kill_at_start(browser: BrowserChoice, folder: Path, command: str, times: int
 
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("step", BY_STEP)
-def test_a_browser_lost_on_the_way_is_replaced_once(
+def test_a_browser_that_ends_during_the_sign_in_is_replaced_once(
     browser_choice: BrowserChoice,
     folder: Path,
     capfd: pytest.CaptureFixture[str],
@@ -171,7 +171,7 @@ def test_a_browser_lost_on_the_way_is_replaced_once(
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_a_browser_that_is_lost_twice_is_one_line(
+def test_a_browser_that_ends_twice_is_an_error_of_one_line(
     browser_choice: BrowserChoice, folder: Path, capfd: pytest.CaptureFixture[str], victim: str
 ) -> None:
     outcome = sign_in(browser_choice, folder, kill_at("/session", victim, 2))
@@ -189,7 +189,7 @@ def test_a_browser_or_driver_that_dies_at_its_start_is_started_once_more(
 
 
 @pytest.mark.parametrize("command", ["kill -9 $$", "kill -9 $PPID"], ids=["browser", "driver"])
-def test_a_browser_that_dies_at_each_start_is_one_line(
+def test_a_browser_that_dies_at_each_start_is_an_error_of_one_line(
     browser_choice: BrowserChoice, folder: Path, capfd: pytest.CaptureFixture[str], command: str
 ) -> None:
     outcome = sign_in(kill_at_start(browser_choice, folder, command, 2), folder)
@@ -198,7 +198,7 @@ def test_a_browser_that_dies_at_each_start_is_one_line(
     assert capfd.readouterr().err == ""
 
 
-def test_a_driver_that_does_not_start_is_one_line(
+def test_a_driver_that_does_not_start_is_an_error_of_one_line(
     browser_choice: BrowserChoice,
     folder: Path,
     capfd: pytest.CaptureFixture[str],
@@ -216,7 +216,7 @@ def test_a_driver_that_does_not_start_is_one_line(
 
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_what_ends_or_hangs_while_it_is_closed_is_left_behind_by_nobody(
+def test_a_browser_that_ends_or_hangs_while_closing_leaves_nothing_behind(
     browser_choice: BrowserChoice,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,

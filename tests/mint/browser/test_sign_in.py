@@ -178,13 +178,13 @@ def test_a_plain_sign_in_and_consent_lead_to_the_callback(enact: Enact) -> None:
     assert outcome.told == []
 
 
-def test_one_who_is_signed_in_only_consents(enact: Enact) -> None:
+def test_a_user_who_is_signed_in_only_consents(enact: Enact) -> None:
     outcome = enact(with_story(authorize=to("/consent")))
     assert_signed_in(outcome)
     assert outcome.server.typed("/session") == []
 
 
-def test_one_who_has_consented_goes_straight_to_the_callback(enact: Enact) -> None:
+def test_a_user_who_has_consented_goes_straight_to_the_callback(enact: Enact) -> None:
     outcome = enact(with_story(authorize=finish))
     assert_signed_in(outcome)
     assert outcome.server.sent == []
@@ -231,7 +231,7 @@ def test_the_password_may_appear_on_the_same_page_after_the_email(enact: Enact) 
     assert outcome.server.typed("/session") == [{"email": EMAIL, "password": PASSWORD}]
 
 
-def test_fields_without_labels_are_found_by_what_browsers_fill_in(enact: Enact) -> None:
+def test_fields_without_labels_are_found_by_their_autofill_attributes(enact: Enact) -> None:
     story = with_story(
         login=page(
             """<form method="post" action="/session"><input name="login" placeholder="Any login">
@@ -266,7 +266,7 @@ def test_labels_buttons_and_selectors_come_from_the_settings(enact: Enact) -> No
     assert outcome.server.typed("/session") == [{"konto": EMAIL, "geheim": PASSWORD}]
 
 
-def test_a_button_whose_name_begins_like_ours_is_left_alone(enact: Enact) -> None:
+def test_a_button_whose_name_only_begins_like_ours_is_not_pressed(enact: Enact) -> None:
     story = with_story(
         login=page(
             f"""<a href="/trap"><button>Sign in with a passkey</button></a>
@@ -312,7 +312,7 @@ def test_overlays_and_banners_are_closed_by_their_configured_buttons(enact: Enac
     assert_signed_in(enact(story, names))
 
 
-def test_extra_steps_are_taken_in_their_order_and_skipped_where_absent(enact: Enact) -> None:
+def test_extra_steps_are_done_in_order_and_skipped_if_absent(enact: Enact) -> None:
     story = with_story(
         login=page(
             f"""<button onclick="document.forms[0].hidden = false; this.remove()">Use a password
@@ -362,7 +362,7 @@ def test_landing_elsewhere_after_the_sign_in_opens_the_authorize_url_again(enact
     assert len(outcome.server.typed("/session")) == 1
 
 
-def test_landing_elsewhere_for_ever_ends_with_the_address_and_the_settings(enact: Enact) -> None:
+def test_landing_elsewhere_each_time_ends_with_the_address_and_the_settings(enact: Enact) -> None:
     story = {"/authorize": to("/maze?token=canary"), "/maze": page("<h1>A maze</h1>")}
     outcome = enact(story, {"settle_seconds": 0.2})
     assert outcome.failed.reason == "unknown_page"
@@ -379,7 +379,7 @@ def test_a_server_that_is_busy_for_a_moment_is_asked_again(enact: Enact) -> None
 
 
 @pytest.mark.parametrize("kind", ["application/octet-stream", "text/html"])
-def test_a_rate_limit_is_read_as_one_whether_the_browser_shows_a_page_or_not(
+def test_a_rate_limit_is_recognised_whether_the_browser_shows_a_page_or_not(
     enact: Enact, kind: str
 ) -> None:
     outcome = enact(with_story(authorize=Reply('{"message":"Later."}', 429, content_type=kind)))
@@ -391,7 +391,7 @@ def test_a_rate_limit_is_read_as_one_whether_the_browser_shows_a_page_or_not(
 # One-time codes
 
 
-def test_a_one_time_code_is_typed_where_it_is_asked_for(enact: Enact) -> None:
+def test_a_one_time_code_is_typed_if_the_page_asks_for_it(enact: Enact) -> None:
     story = with_story(session=CODE, code=to("/consent"))
     # RFC 6238, appendix B: at 1111111109 s the code ends in 081804.
     outcome = enact(story, totp_secret=SecretStr(RFC_SECRET), clock=lambda: 1111111109)
@@ -414,7 +414,7 @@ def test_a_code_is_never_typed_twice(enact: Enact) -> None:
     assert any("next one-time code" in line for line in outcome.told)
 
 
-def test_a_code_in_single_boxes_that_send_themselves_is_sent_once(enact: Enact) -> None:
+def test_a_code_in_single_boxes_that_the_page_sends_is_sent_once(enact: Enact) -> None:
     story = with_story(
         session=page(
             '<form method="post" action="/code"><fieldset>'
@@ -459,12 +459,12 @@ def test_a_code_without_a_secret_names_the_variable_to_set(enact: Enact) -> None
         (f"otpauth://totp/A:b?secret={RFC_SECRET}&digits=8&period=30", 1111111111, "14050471"),
     ],
 )
-def test_codes_are_those_of_the_rfc(secret: str, at: int, code: str) -> None:
+def test_one_time_codes_match_the_rfc(secret: str, at: int, code: str) -> None:
     assert OneTimeCodes(SecretStr(secret), lambda: at).take() == code
 
 
 @pytest.mark.parametrize("secret", ["no base32!", "", "otpauth://hotp/A?secret=AAAA"])
-def test_a_secret_that_is_none_is_refused_without_showing_it(secret: str) -> None:
+def test_an_invalid_secret_is_refused_and_not_shown(secret: str) -> None:
     with pytest.raises(MintError, match="LOADTEST_TOTP_SECRET") as caught:
         OneTimeCodes(SecretStr(secret))
     assert caught.value.reason == "totp_secret"
@@ -488,7 +488,7 @@ def test_a_secret_that_is_none_is_refused_without_showing_it(secret: str) -> Non
         ("alert", "canary pass&word<1> is no password of who@signs.example", "wrong_password"),
     ],
 )
-def test_a_refused_sign_in_is_told_apart_by_the_pages_words(
+def test_the_message_of_the_page_tells_why_a_sign_in_is_refused(
     enact: Enact, how: str, words: str, reason: str
 ) -> None:
     safe = words.replace("&", "&amp;").replace("<", "&lt;")
@@ -509,18 +509,18 @@ def test_a_refused_sign_in_is_told_apart_by_the_pages_words(
     assert len(outcome.server.typed("/session")) == (how == "page")
 
 
-def test_a_sign_in_page_that_comes_back_without_a_word_is_not_filled_again(enact: Enact) -> None:
+def test_a_sign_in_page_that_comes_back_without_a_message_is_not_filled_again(enact: Enact) -> None:
     outcome = enact(with_story(session=to("/login")))
     assert outcome.failed.reason == "wrong_password"
     assert len(outcome.server.typed("/session")) == 1
 
 
-def test_a_notice_that_stood_there_before_is_no_refusal(enact: Enact) -> None:
+def test_an_alert_that_was_shown_before_is_not_a_refusal(enact: Enact) -> None:
     notice = '<p role="alert">Your session is invalid: password needed</p><h1>'
     assert_signed_in(enact(with_story(login=SIGN_IN.replace("<h1>", notice))))
 
 
-def test_a_locked_account_may_be_told_on_a_page_of_its_own(enact: Enact) -> None:
+def test_a_page_of_its_own_may_report_a_locked_account(enact: Enact) -> None:
     outcome = enact(
         with_story(session=page("<h1>This account is suspended</h1>")), {"settle_seconds": 0.3}
     )
@@ -541,13 +541,13 @@ def test_a_forced_password_change_is_named_and_nothing_is_typed(enact: Enact) ->
     assert outcome.server.typed("/change") == []
 
 
-def test_a_captcha_in_the_way_is_named(enact: Enact) -> None:
+def test_a_captcha_is_named(enact: Enact) -> None:
     captcha = '<div class="h-captcha" style="width:300px;height:80px"></div><button disabled>'
     outcome = enact(with_story(login=SIGN_IN.replace("<button>", captcha)))
     assert outcome.failed.reason == "captcha"
 
 
-def test_an_unseen_captcha_does_not_disturb(enact: Enact) -> None:
+def test_an_invisible_captcha_is_ignored(enact: Enact) -> None:
     badge = '<iframe src="/captcha?size=invisible" width="250" height="60"></iframe></body>'
     assert_signed_in(
         enact({**with_story(login=SIGN_IN.replace("</body>", badge)), "/captcha": "badge"})
@@ -592,7 +592,7 @@ def test_an_error_page_is_named_with_the_servers_error(
         assert "invalid_client: unknown client" in str(outcome.failed)
 
 
-def test_a_server_that_is_gone_is_unreachable(enact: Enact) -> None:
+def test_a_server_that_does_not_run_is_unreachable(enact: Enact) -> None:
     with PageServer({}) as gone:
         origin = gone.origin
     outcome = enact(with_story(authorize=to(f"{origin}/login?sig=canary")))
@@ -648,7 +648,7 @@ def test_a_workspace_beside_the_approval_is_picked_first(enact: Enact) -> None:
     assert outcome.server.typed("/decision") == [{"ws": "ws-2"}]
 
 
-def test_workspaces_of_which_none_is_wanted_are_listed(enact: Enact) -> None:
+def test_the_workspaces_are_listed_if_none_is_the_wanted_one(enact: Enact) -> None:
     choices = "<h1>Select your organization</h1><button>Alpha</button><button>Beta</button>"
     outcome = enact(with_story(session=page(choices)), workspace=("Gamma",))
     assert outcome.failed.reason == "workspace_choice"
@@ -679,7 +679,7 @@ def test_nothing_is_typed_on_a_page_of_another_origin(enact: Enact) -> None:
     assert outcome.server.sent == []
 
 
-def test_any_loopback_port_is_expected_where_one_is(enact: Enact) -> None:
+def test_any_loopback_port_is_expected_if_one_is(enact: Enact) -> None:
     assert_signed_in(enact(USUAL, origins=frozenset({"http://localhost:1"})))
 
 
@@ -688,7 +688,7 @@ def test_configured_origins_are_expected_too(enact: Enact) -> None:
     assert_signed_in(enact(USUAL, names, origins=frozenset({"https://login.example.com"})))
 
 
-def test_a_page_without_tls_off_loopback_gets_nothing(enact: Enact) -> None:
+def test_nothing_is_typed_on_a_page_without_tls_unless_it_is_on_loopback(enact: Enact) -> None:
     async def elsewhere(shown: Page) -> None:
         await shown.route(
             "http://plain.example/**",
@@ -704,13 +704,13 @@ def test_a_page_without_tls_off_loopback_gets_nothing(enact: Enact) -> None:
 # What is left behind
 
 
-def test_kept_text_holds_no_secret_no_query_and_no_token() -> None:
+def test_kept_text_contains_no_secret_no_query_and_no_token() -> None:
     jwt = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYW5hcnkifQ.c2ln"
     text = f"{PASSWORD} canary%20pass%26word%3C1%3E WHO@SIGNS.EXAMPLE /cb?code=1&state=2 {jwt}"
     assert redact(text, [PASSWORD, EMAIL, ""]) == "*** *** *** /cb?… ***"
 
 
-def test_evidence_is_private_and_masked(
+def test_a_kept_page_is_private_and_masked(
     runner: asyncio.Runner, browser: Browser, tmp_path: Path
 ) -> None:
     async def keep() -> Path:
@@ -748,7 +748,7 @@ def test_only_the_newest_failures_are_kept_and_no_other_file_is_removed(
     assert len(list(tmp_path.glob("*.png"))) == 10
 
 
-def test_pictures_of_pages_that_differ_in_secrets_alone_are_the_same(
+def test_screenshots_of_pages_that_differ_only_in_secrets_are_the_same(
     runner: asyncio.Runner, browser: Browser, tmp_path: Path
 ) -> None:
     async def photograph(secret: str, code: str) -> bytes:
@@ -774,7 +774,7 @@ def test_pictures_of_pages_that_differ_in_secrets_alone_are_the_same(
 
 
 @pytest.mark.parametrize("end", ["close", "crash"])
-def test_evidence_of_a_page_that_is_gone_is_a_line_that_says_so(
+def test_one_line_says_that_a_closed_page_could_not_be_read(
     runner: asyncio.Runner, browser: Browser, tmp_path: Path, end: str
 ) -> None:
     async def keep() -> Path:
@@ -792,7 +792,7 @@ def test_evidence_of_a_page_that_is_gone_is_a_line_that_says_so(
     assert "the page could not be read" in runner.run(keep()).read_text()
 
 
-def test_a_page_that_closes_under_us_is_named(enact: Enact) -> None:
+def test_a_page_that_closes_during_the_sign_in_is_named(enact: Enact) -> None:
     async def close_soon(shown: Page) -> None:
         shown.on("domcontentloaded", lambda _: closing.append(asyncio.ensure_future(shown.close())))
 

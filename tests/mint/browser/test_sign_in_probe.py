@@ -55,7 +55,7 @@ def test_redirects_lead_to_a_page_with_a_form() -> None:
         ("", False, False),
     ],
 )
-def test_what_can_be_typed_into_makes_a_form(body: str, has_form: bool, has_scripts: bool) -> None:
+def test_a_page_with_a_text_field_has_a_form(body: str, has_form: bool, has_scripts: bool) -> None:
     found = look({"/authorize": body})
     assert (found.has_form, found.has_scripts) == (has_form, has_scripts)
 
@@ -67,7 +67,7 @@ def test_no_request_goes_to_an_origin_that_is_not_expected() -> None:
     assert "canary" not in str(failure)
 
 
-def test_an_authorize_endpoint_elsewhere_is_not_asked() -> None:
+def test_an_authorize_endpoint_on_another_origin_gets_no_request() -> None:
     with PageServer({"/authorize": FORM}) as server:
         with pytest.raises(MintError) as caught:
             fetch_sign_in_page(server.build_authorization_url(REDIRECT_URI, "s"), frozenset({HOST}))
@@ -75,7 +75,7 @@ def test_an_authorize_endpoint_elsewhere_is_not_asked() -> None:
         assert not server.visits
 
 
-def test_ports_of_this_machine_are_one_place() -> None:
+def test_all_ports_of_this_machine_count_as_one_origin() -> None:
     with PageServer({"/login": FORM}) as other:
         story = {"/authorize": to(f"{other.origin}/login")}
         with PageServer(story) as server:
@@ -97,14 +97,16 @@ def test_ports_of_this_machine_are_one_place() -> None:
         (to("http://127.0.0.1:9/"), "does not answer", None),
     ],
 )
-def test_what_is_no_page_is_one_line(reply: Reply, words: str, code: str | None) -> None:
+def test_a_response_that_is_not_a_page_is_one_line(
+    reply: Reply, words: str, code: str | None
+) -> None:
     failure = refuse({"/authorize": reply})
     assert words in str(failure)
     assert failure.code == code
     assert "canary" not in str(failure)
 
 
-def test_a_rate_limit_is_waited_out_and_named_where_it_does_not_end(
+def test_a_rate_limit_is_waited_out_and_named_if_it_does_not_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("loadtest.common.retry_after.RATE_WAITS_SECONDS", (0.01, 0.01))
@@ -124,7 +126,7 @@ def test_no_redirect_makes_a_traceback(location: str) -> None:
             fetch_sign_in_page(url, frozenset({server.origin}))
 
 
-def test_a_client_of_ours_asks_for_the_scope_that_is_configured() -> None:
+def test_our_client_requests_the_configured_scope() -> None:
     url = "https://a.example/authorize?client_id=discovery&scope=all&state=s&resource=r"
     ours = build_authorization_url(url, "ours", "mcp:read")
     query = parse_qs(urlsplit(ours).query)
@@ -133,7 +135,7 @@ def test_a_client_of_ours_asks_for_the_scope_that_is_configured() -> None:
     assert "scope=all" in build_authorization_url(url, "ours", None)
 
 
-def test_a_client_of_ours_is_sent_back_to_where_it_registered() -> None:
+def test_our_client_uses_its_registered_redirect_uri() -> None:
     url = "https://a.example/authorize?client_id=discovery&redirect_uri=http%3A%2F%2Fnowhere"
     ours = build_authorization_url(url, "ours", None, "http://127.0.0.1:8/callback")
     assert parse_qs(urlsplit(ours).query)["redirect_uri"] == ["http://127.0.0.1:8/callback"]

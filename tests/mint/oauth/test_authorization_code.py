@@ -78,7 +78,7 @@ def refuse(request: SignInRequest) -> MintError:
     return caught.value
 
 
-def test_a_minted_bearer_is_taken_by_the_endpoint(serve: Serve, request_for: RequestFor) -> None:
+def test_the_endpoint_accepts_a_minted_bearer(serve: Serve, request_for: RequestFor) -> None:
     target = serve()
     request = request_for(target)
     bearer, timings = mint(request)
@@ -90,7 +90,7 @@ def test_a_minted_bearer_is_taken_by_the_endpoint(serve: Serve, request_for: Req
     assert timings.total_seconds > timings.browser_seconds + timings.pages_seconds
 
 
-def test_a_driver_that_is_to_be_debugged_does_not_print_the_password(
+def test_the_debug_output_of_the_driver_is_off_so_that_no_password_is_printed(
     serve: Serve,
     request_for: RequestFor,
     monkeypatch: pytest.MonkeyPatch,
@@ -102,7 +102,7 @@ def test_a_driver_that_is_to_be_debugged_does_not_print_the_password(
     assert request.password.get_secret_value() not in capfd.readouterr().err
 
 
-def test_the_second_mint_uses_the_first_ones_registration(
+def test_the_second_mint_uses_the_registration_of_the_first(
     serve: Serve, request_for: RequestFor
 ) -> None:
     target = serve()
@@ -113,7 +113,7 @@ def test_the_second_mint_uses_the_first_ones_registration(
     assert len(target.clients()) == 1
 
 
-def test_a_server_that_takes_the_registered_port_alone_is_signed_in_to_again(
+def test_a_server_that_accepts_only_the_registered_port_works_a_second_time(
     serve: Serve, request_for: RequestFor
 ) -> None:
     target = serve(redirect_ports="registered", refresh="refused")
@@ -124,7 +124,7 @@ def test_a_server_that_takes_the_registered_port_alone_is_signed_in_to_again(
     assert len(target.clients()) == 1
 
 
-def test_landing_on_the_home_page_behind_a_tour_is_recovered(
+def test_the_sign_in_recovers_from_the_home_page_behind_a_tour(
     serve: Serve, request_for: RequestFor
 ) -> None:
     told: list[str] = []
@@ -155,7 +155,7 @@ def test_a_wrong_password_is_named_and_the_masked_page_is_kept(
         ({"wrong_issuer": "token"}, "verification", "iss is"),
     ],
 )
-def test_a_server_that_misbehaves_is_refused_at_the_step_where_it_does(
+def test_an_error_names_the_step_at_which_the_server_misbehaves(
     serve: Serve, request_for: RequestFor, knobs: dict[str, Any], step: str, words: str
 ) -> None:
     failure = refuse(request_for(serve(**knobs)))
@@ -169,7 +169,9 @@ def test_a_consent_that_the_server_denies_is_named(serve: Serve, request_for: Re
     assert failure.code == "access_denied"
 
 
-def test_a_target_that_is_gone_fails_at_discovery(serve: Serve, request_for: RequestFor) -> None:
+def test_a_target_that_does_not_run_fails_at_discovery(
+    serve: Serve, request_for: RequestFor
+) -> None:
     target = serve()
     request = request_for(target)
     target.stop()
@@ -178,7 +180,7 @@ def test_a_target_that_is_gone_fails_at_discovery(serve: Serve, request_for: Req
     assert "does not answer" in str(failure)
 
 
-def test_a_browser_that_does_not_start_is_told_with_the_remedy(
+def test_a_browser_that_does_not_start_is_reported_with_the_remedy(
     serve: Serve, request_for: RequestFor, tmp_path: Path
 ) -> None:
     fake = tmp_path / "chromium"

@@ -21,7 +21,7 @@ def with_listener(body: Callable[[Callback, httpx.AsyncClient], Coroutine[Any, A
     asyncio.run(run())
 
 
-def test_the_first_redirect_with_our_state_is_taken_with_all_that_it_says() -> None:
+def test_the_first_redirect_with_our_state_is_accepted_with_all_parameters() -> None:
     async def body(callback: Callback, client: httpx.AsyncClient) -> None:
         query = {"state": "right", "code": "abc", "iss": "http://as"}
         answer = await client.get(callback.redirect_uri, params=query)
@@ -34,7 +34,7 @@ def test_the_first_redirect_with_our_state_is_taken_with_all_that_it_says() -> N
     with_listener(body)
 
 
-def test_an_error_is_taken_with_its_description() -> None:
+def test_an_error_is_accepted_with_its_description() -> None:
     async def body(callback: Callback, client: httpx.AsyncClient) -> None:
         query = {"state": "right", "error": "access_denied", "error_description": "no"}
         await client.get(callback.redirect_uri, params=query)
@@ -45,7 +45,7 @@ def test_an_error_is_taken_with_its_description() -> None:
 
 
 @pytest.mark.parametrize("state", ["wrong", ""])
-def test_a_request_with_another_state_is_refused_and_the_wait_goes_on(state: str) -> None:
+def test_a_request_with_another_state_is_refused_and_the_wait_continues(state: str) -> None:
     async def body(callback: Callback, client: httpx.AsyncClient) -> None:
         answer = await client.get(callback.redirect_uri, params={"state": state, "code": "evil"})
         assert answer.status_code == 400
@@ -106,7 +106,7 @@ def test_connections_that_are_still_open_are_closed_when_the_block_ends(sent: by
 
 
 @pytest.mark.parametrize("turns", range(8))
-def test_a_connection_is_closed_however_lately_it_was_accepted(turns: int) -> None:
+def test_a_connection_that_was_just_accepted_is_closed(turns: int) -> None:
     async def run() -> None:
         async with listen() as callback:
             port = httpx.URL(callback.redirect_uri).port
@@ -120,7 +120,7 @@ def test_a_connection_is_closed_however_lately_it_was_accepted(turns: int) -> No
     asyncio.run(run())
 
 
-def test_the_port_asked_for_is_taken_where_it_is_free() -> None:
+def test_the_requested_port_is_used_if_it_is_free() -> None:
     async def run() -> tuple[str, str, str]:
         async with listen() as first:
             port = httpx.URL(first.redirect_uri).port

@@ -33,7 +33,7 @@ def test_discovery_refuses_what_mint_would_refuse() -> None:
         discover(endpoint(target))
 
 
-def test_a_server_that_calls_itself_by_another_name_is_told_as_such() -> None:
+def test_a_server_whose_metadata_name_another_origin_is_reported() -> None:
     with build_target() as target, pytest.raises(MintError) as caught:
         discover(endpoint(target).replace("127.0.0.1", "localhost"))
     asked = target.api_url.replace("127.0.0.1", "localhost")

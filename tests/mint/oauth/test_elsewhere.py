@@ -109,7 +109,7 @@ def test_a_remote_target_is_reached_through_the_proxy(elsewhere: Elsewhere) -> N
     assert set(elsewhere.proxy.seen) == {f"CONNECT {HOST}:443"}
 
 
-def test_a_socks_proxy_before_a_remote_target_is_one_line(
+def test_a_socks_proxy_for_a_remote_target_is_an_error_of_one_line(
     elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:9")
@@ -118,12 +118,12 @@ def test_a_socks_proxy_before_a_remote_target_is_one_line(
     assert elsewhere.proxy.seen == []
 
 
-def test_metadata_of_the_resource_on_this_machine_are_not_asked_for(elsewhere: Elsewhere) -> None:
+def test_metadata_of_the_resource_on_this_machine_are_not_requested(elsewhere: Elsewhere) -> None:
     elsewhere.challenge = f"{elsewhere.neighbour.url}/metadata"
     assert refuse(discover, MCP_URL) == f"mint failed at discovery: {words(elsewhere)}"
 
 
-def test_an_authorization_server_on_this_machine_is_not_asked(elsewhere: Elsewhere) -> None:
+def test_an_authorization_server_on_this_machine_gets_no_request(elsewhere: Elsewhere) -> None:
     resource = elsewhere.documents["/.well-known/oauth-protected-resource/mcp"]
     resource["authorization_servers"] = [elsewhere.neighbour.url]
     assert words(elsewhere) in refuse(discover, MCP_URL)
@@ -166,7 +166,7 @@ def test_no_request_of_a_flow_goes_to_this_machine_redirects_included(
         asyncio.run(exchange.note_request(httpx2.Request(method, url)))
 
 
-def test_what_is_remembered_is_not_sent_to_this_machine_either(
+def test_stored_tokens_are_not_sent_to_this_machine_either(
     elsewhere: Elsewhere, tmp_path: Path
 ) -> None:
     url = elsewhere.neighbour.url

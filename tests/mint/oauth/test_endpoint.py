@@ -32,7 +32,7 @@ STRANGE = Reply('{"jsonrpc":"2.0","id":99,"result":{}}', content_type=JSON)
         (Reply('{"error":"invalid_bearer"}', 401, content_type=JSON), "HTTP 401: invalid_be", 401),
     ],
 )
-def test_what_is_no_greeting_is_one_line(
+def test_an_invalid_initialize_result_is_one_line(
     reply: Reply,
     words: str,
     status: int | None,

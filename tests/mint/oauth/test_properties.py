@@ -178,7 +178,7 @@ def test_no_text_makes_the_claims_parser_fail(token: str) -> None:
     st.text() | st.from_regex(r"[\w-]{0,30}\.[\w-]{0,30}\.[\w-]{0,30}", fullmatch=True),
     st.dictionaries(st.text(max_size=6), JSON, max_size=4) | st.just({"keys": [{"kty": "OKP"}]}),
 )
-def test_no_token_and_no_keys_make_verification_fail_but_in_one_line(
+def test_verification_of_any_token_with_any_keys_fails_in_one_line(
     token: str, keys: dict[str, Any]
 ) -> None:
     with pytest.raises(MintError) as caught:

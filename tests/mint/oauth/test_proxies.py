@@ -34,7 +34,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProxyServer]:
 
 
 @pytest.mark.slow
-def test_provisioning_minting_and_measuring_on_loopback_ask_no_proxy(
+def test_provisioning_minting_and_measuring_on_loopback_use_no_proxy(
     proxy: ProxyServer, browser_choice: BrowserChoice, tmp_path: Path, github: GithubServer
 ) -> None:
     variables = {name: proxy.url for kind in KINDS for name in (kind, kind.upper())}
@@ -57,7 +57,7 @@ def test_provisioning_minting_and_measuring_on_loopback_ask_no_proxy(
     assert [line for line in proxy.seen if "127.0.0.1" in line or "localhost" in line] == []
 
 
-def test_a_socks_proxy_does_not_keep_anyone_from_this_machine(
+def test_a_socks_proxy_does_not_block_requests_to_this_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")

@@ -54,7 +54,7 @@ def test_a_pool_of_clients_has_its_quota_raised_and_is_registered_once(
     assert target.open_sessions == 0
 
 
-def test_a_forgotten_client_is_registered_again_with_the_session(
+def test_a_client_that_the_server_no_longer_knows_is_registered_again_with_the_session(
     serve: Serve, provisioned: Provisioned, browser_choice: BrowserChoice
 ) -> None:
     target = serve(account_limits=False)

@@ -118,7 +118,7 @@ def states(results: dict[str, RevocationResult]) -> dict[str, str]:
     return {what: thing.state for what, thing in results.items()}
 
 
-def test_a_bearer_that_the_server_still_takes_is_said_with_its_end_and_kept(start: Start) -> None:
+def test_a_bearer_that_still_works_is_kept_and_reported_with_its_expiry(start: Start) -> None:
     here = start()
     bearer = here.mint()
     results = here.revoke()
@@ -140,7 +140,7 @@ def test_a_bearer_that_the_server_still_takes_is_said_with_its_end_and_kept(star
     assert here.target.open_sessions == 0
 
 
-def test_where_the_server_ends_everything_nothing_is_kept(start: Start) -> None:
+def test_nothing_is_kept_if_the_server_revokes_everything(start: Start) -> None:
     here = start(revoked_bearers="refused", registration_management=True)
     here.mint()
     results = here.revoke()
@@ -180,7 +180,9 @@ def test_an_owner_deletes_our_clients_and_ends_all_other_sessions(start: Start) 
     assert not here.clients_file.exists()
 
 
-def test_a_client_that_is_not_the_workspaces_stays_with_the_servers_words(start: Start) -> None:
+def test_a_client_of_another_workspace_stays_and_the_message_quotes_the_server(
+    start: Start,
+) -> None:
     here = start()
     here.mint(with_session=False)
     results = here.revoke(open_owner=here.open_owner)
@@ -199,7 +201,7 @@ def test_an_owner_without_a_second_factor_still_ends_sessions(start: Start) -> N
     assert results["the user's other sessions"].state == "ended"
 
 
-def test_an_owner_who_cannot_sign_in_is_named_beside_what_stays(start: Start) -> None:
+def test_the_reason_is_shown_if_the_owner_cannot_sign_in(start: Start) -> None:
     here = start()
     here.mint()
 
@@ -240,7 +242,7 @@ def test_without_the_server_everything_is_kept(start: Start) -> None:
     assert here.clients_file.read_text() == before
 
 
-def test_a_given_client_loses_its_grant_and_nothing_else(start: Start) -> None:
+def test_only_the_grant_of_a_given_client_is_revoked(start: Start) -> None:
     here = start(clients=(SeedClient("given", redirect_uris=(REDIRECT,)),))
     here.keep(0, {"client_id": "given", "redirect_uris": [REDIRECT]}, given=True)
     results = here.revoke(open_owner=here.open_owner)
@@ -251,7 +253,7 @@ def test_a_given_client_loses_its_grant_and_nothing_else(start: Start) -> None:
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_a_given_client_revokes_with_its_given_secret(start: Start, right: bool) -> None:
+def test_a_given_client_uses_its_secret_to_revoke(start: Start, right: bool) -> None:
     secret = secrets.token_urlsafe(24)
     client = SeedClient("given", secret=secret, redirect_uris=(REDIRECT,))
     here = start(clients=(client,))
@@ -301,7 +303,7 @@ def test_bearers_that_were_given_or_have_expired_are_not_kept(start: Start) -> N
     assert read_bearers(here.bearer_file) == bearers[2:]
 
 
-def test_a_damaged_file_is_not_forgotten(start: Start) -> None:
+def test_a_damaged_file_is_an_error_and_is_kept(start: Start) -> None:
     here = start()
     here.mint()
     here.clients_file.write_text('{"version": 1, "clients": [{}]}')

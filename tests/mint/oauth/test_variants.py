@@ -147,7 +147,7 @@ def test_a_server_that_lets_anyone_initialize_is_asked_for_its_metadata(start: S
     assert found.issuer.endswith("/api/auth")
 
 
-def test_a_server_without_challenge_and_metadata_asks_for_no_bearer(start: Start) -> None:
+def test_a_server_without_challenge_and_metadata_does_not_ask_for_a_bearer(start: Start) -> None:
     target, request = start(first_challenge="never", resource_metadata="nowhere")
     failure = refuse(request)
     assert failure.step == "discovery"
@@ -155,7 +155,7 @@ def test_a_server_without_challenge_and_metadata_asks_for_no_bearer(start: Start
     assert target.open_sessions == 0
 
 
-def test_want_of_scope_after_an_open_initialize_adds_to_the_scope_that_was_granted(
+def test_insufficient_scope_after_an_open_initialize_widens_the_granted_scope(
     start: Start,
 ) -> None:
     _, request = start(environment={"scope": None}, first_challenge="tools/list", step_up="once")
@@ -163,7 +163,7 @@ def test_want_of_scope_after_an_open_initialize_adds_to_the_scope_that_was_grant
     assert {"mcp:read", "mcp:write"} <= set(bearer.scope.split())
 
 
-def test_a_scope_that_never_suffices_is_asked_for_once(start: Start) -> None:
+def test_a_scope_that_never_suffices_is_requested_once(start: Start) -> None:
     told: list[str] = []
     _, request = start(
         request={"tell": told.append}, first_challenge="tools/list", step_up="always"
@@ -172,13 +172,13 @@ def test_a_scope_that_never_suffices_is_asked_for_once(start: Start) -> None:
     assert sum("requires more scope" in line for line in told) == 1
 
 
-def test_a_given_bearer_is_tried_past_an_open_initialize(start: Start) -> None:
+def test_a_given_bearer_is_tested_after_an_open_initialize(start: Start) -> None:
     _, request = start(first_challenge="tools/list")
     with pytest.raises(MintError, match="refuses the bearer: HTTP 401"):
         take_given(request, SecretStr("not a bearer of this server"))
 
 
-def test_a_server_for_machines_alone_gives_a_machine_its_bearer(
+def test_a_server_with_client_credentials_only_issues_a_bearer_to_the_client(
     start: Start, tmp_path: Path
 ) -> None:
     secret = "a machine secret canary"
@@ -298,7 +298,7 @@ def test_a_refresh_token_that_was_never_sent_is_kept(start: Start) -> None:
     assert read_refresh_token(request) == before
 
 
-def test_a_refresh_token_whose_answer_was_lost_is_never_sent_again(start: Start) -> None:
+def test_a_refresh_token_is_never_sent_again_after_a_lost_response(start: Start) -> None:
     seen: list[str | None] = []
     target, request = start()
     mint(request)
@@ -336,7 +336,7 @@ def test_a_refused_refresh_falls_back_to_the_browser(start: Start) -> None:
     assert target.registrations == 1
 
 
-def test_a_forgotten_registration_is_made_anew_once(start: Start) -> None:
+def test_a_client_that_the_server_no_longer_knows_registers_again_once(start: Start) -> None:
     told: list[str] = []
     target, request = start(request={"tell": told.append})
     first, _ = mint(request)
@@ -382,7 +382,7 @@ def test_a_rate_limit_on_the_sign_in_that_does_not_end_is_named(
     assert "/oauth2/authorize answers HTTP 429: wait before the next try" in str(failure)
 
 
-def test_a_server_whose_clock_is_ahead_is_tolerated_and_told(start: Start) -> None:
+def test_a_server_whose_clock_is_ahead_is_tolerated_and_reported(start: Start) -> None:
     told: list[str] = []
     _, request = start(request={"tell": told.append}, clock_skew_seconds=50)
     bearer, _ = mint(request)
@@ -391,7 +391,9 @@ def test_a_server_whose_clock_is_ahead_is_tolerated_and_told(start: Start) -> No
 
 
 @pytest.mark.parametrize("scope", ["mcp:read offline_access", None])
-def test_a_refusal_for_want_of_scope_is_stepped_up_once(start: Start, scope: str | None) -> None:
+def test_insufficient_scope_is_answered_by_one_request_for_more(
+    start: Start, scope: str | None
+) -> None:
     _, request = start(
         environment={"scope": scope}, step_up="once", challenge="scope", granted_scope=""
     )
@@ -399,12 +401,12 @@ def test_a_refusal_for_want_of_scope_is_stepped_up_once(start: Start, scope: str
     assert "mcp:write" in bearer.scope.split()
 
 
-def test_an_endpoint_that_never_has_enough_scope_is_given_up(start: Start) -> None:
+def test_an_endpoint_that_always_wants_more_scope_ends_in_an_error(start: Start) -> None:
     _, request = start(step_up="always")
     assert "insufficient_scope" in str(refuse(request))
 
 
-def test_a_client_registers_as_a_native_one(start: Start) -> None:
+def test_a_client_registers_as_a_native_client(start: Start) -> None:
     target, request = start()
     mint(request)
     (client,) = target.clients()
@@ -412,7 +414,7 @@ def test_a_client_registers_as_a_native_one(start: Start) -> None:
     assert client.requests_per_minute is None
 
 
-def test_a_client_metadata_document_goes_before_registration(start: Start) -> None:
+def test_a_client_metadata_document_is_preferred_to_registration(start: Start) -> None:
     with host_documents() as host:
         url = host.serve("/client.json", redirect_uris=["http://127.0.0.1/callback"])
         target, request = start(
@@ -424,7 +426,7 @@ def test_a_client_metadata_document_goes_before_registration(start: Start) -> No
     assert target.registrations == 0
 
 
-def test_a_pool_has_a_client_and_a_bearer_each_and_signs_in_once(start: Start) -> None:
+def test_a_pool_has_one_bearer_per_client_and_signs_in_once(start: Start) -> None:
     target, request = start(account_limits=False)
     bearers, _ = mint_pool(request, (0, 1, 2), lambda _: request)
     assert len({bearer.client_id for bearer in bearers.values()}) == 3
@@ -438,7 +440,7 @@ def test_a_pool_has_a_client_and_a_bearer_each_and_signs_in_once(start: Start) -
     ("user", "reason"),
     [({"locked": True}, "account_locked"), ({"must_change_password": True}, "password_change")],
 )
-def test_a_user_who_cannot_sign_in_is_told_apart_by_name(
+def test_each_reason_why_a_user_cannot_sign_in_has_its_own_name(
     start: Start, user: dict[str, Any], reason: str
 ) -> None:
     _, request = start(user=user)

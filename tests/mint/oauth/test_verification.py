@@ -37,11 +37,11 @@ def check(token: str) -> dict[str, Any]:
     return verify(token, KeySet([KEY]).as_dict(private=False), EXPECTED)
 
 
-def test_a_right_token_gives_its_claims() -> None:
+def test_a_valid_token_returns_its_claims() -> None:
     assert check(sign())["scope"] == "mcp:read offline_access"
 
 
-def test_an_audience_among_several_is_right() -> None:
+def test_one_of_several_audiences_is_enough() -> None:
     assert check(sign(aud=["https://as/userinfo", "https://api/mcp"]))
 
 
@@ -70,7 +70,7 @@ def test_a_token_signed_by_another_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize("token", ["one-part-only", "a.b.c", "..", "é.é.é"])
-def test_what_is_no_jwt_is_refused_in_one_line_that_does_not_quote_it(token: str) -> None:
+def test_an_opaque_token_is_refused_in_one_line_that_does_not_quote_it(token: str) -> None:
     with pytest.raises(MintError) as caught:
         check(token)
     assert token not in str(caught.value)
@@ -89,7 +89,7 @@ def build_grant(token: str) -> IssuedToken:
     )
 
 
-def test_a_token_that_the_endpoint_has_taken_needs_no_keys_but_the_right_claims() -> None:
+def test_an_accepted_token_needs_the_right_claims_but_no_keys() -> None:
     environment = build_environment(workspace_claim=WORKSPACE)
     endpoint = Endpoint("http://127.0.0.1:1/mcp", environment, "w1", lambda _: None)
     with open_client(30.0) as http:
