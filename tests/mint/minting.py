@@ -1,4 +1,4 @@
-"""How mint's tests ask for a bearer: a seeded user and workspace, no provisioning."""
+"""Requests to mint for tests: a seeded user and workspace, no provisioning."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,6 +69,6 @@ def build_request(
 
 
 def mint(request: SignInRequest) -> tuple[Bearer, Timings]:
-    """Mint for one client: by refresh where that does, else by the browser."""
+    """Mint for one client: by refresh if possible, else by the browser."""
     bearers, timings = mint_pool(request, (0,), lambda _: request)
     return bearers[0], timings

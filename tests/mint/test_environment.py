@@ -1,4 +1,4 @@
-"""What an environment says of its bearers: where they come from, and whether a run leaves any."""
+"""The bearer settings of an environment: the grant type, and revocation after a run."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ LEAST = MintOptions(min_ttl_seconds=20)
 
 @pytest.fixture
 def chain(tmp_path: Path) -> Iterator[Chain]:
-    """What stages share, with what they say in a file."""
+    """The context of the stages; its console writes to a file."""
     with ExitStack() as resources, (tmp_path / "said").open("w") as said:
         yield Chain(tmp_path, Console(file=said, width=300), resources)
 

@@ -1,4 +1,4 @@
-"""A loopback server that tells a story: what each path answers, and what was typed there."""
+"""A loopback server for a story: the answer of each path, and what was typed there."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,7 +10,7 @@ from typing import Self
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 HEAD = '<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="data:,">'
-# Next.js keeps such an alert on every page.
+# Next.js has such an alert on every page.
 ALERT = '<div role="alert" aria-live="assertive" id="__next-route-announcer__"></div>'
 
 
@@ -27,7 +27,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Visit:
-    """One request: the how-manieth to its path, its form, and where the flow ends."""
+    """One request: its number on this path, its form, and where the flow ends."""
 
     number: int
     form: Mapping[str, str]
@@ -58,7 +58,7 @@ def page(body: str, title: str = "Page") -> str:
 
 
 class PageServer:
-    """Serves a story on a free loopback port; a path that no page answers is held for ever."""
+    """Serves a story on a free loopback port; a request without a page is never answered."""
 
     def __init__(self, story: Mapping[str, Page], host: str = "127.0.0.1") -> None:
         self.story = dict(story)
@@ -94,7 +94,7 @@ class PageServer:
         return [form for at, form in self.sent if at == path]
 
     def answer(self, target: str, form: dict[str, str] | None) -> Reply | None:
-        """Return what the story has for one request; None holds it."""
+        """Return the answer to one request; None leaves it open."""
         parts = urlsplit(target)
         query = parse_qs(parts.query)
         if "redirect_uri" in query:
@@ -117,7 +117,7 @@ class PageServer:
             protocol_version = "HTTP/1.1"
 
             def handle(self) -> None:
-                # A browser that was killed closes its connections at any point.
+                # A killed browser closes its connections at any time.
                 with suppress(ConnectionError):
                     super().handle()
 
@@ -147,6 +147,6 @@ class PageServer:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler

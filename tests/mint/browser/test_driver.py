@@ -1,4 +1,4 @@
-"""What Playwright's driver and Chromium are given and do: real processes seen from outside."""
+"""The environment and behaviour of Playwright's driver and Chromium, as real processes."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 CANARY = "a canary of the environment"
 SECRETS = ("LOADTEST_PASSWORD", "LOADTEST_BEARER", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "OTHER")
-# Prints what was told, and of each process that draws pages whether it lacks a sandbox.
+# Prints the messages, and for each renderer process whether it lacks a sandbox.
 LOOK = """
 import json, sys
 import psutil
@@ -45,7 +45,7 @@ run(look())
 
 
 def look_as_user(choice: BrowserChoice) -> tuple[list[str], list[bool]]:
-    """Start the browser as a user who is not root; return what was told, and who has no sandbox."""
+    """Start the browser as a user who is not root; return messages and unsandboxed processes."""
     as_user = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
     done = subprocess.run(
         [
@@ -78,7 +78,7 @@ def find_executable(choice: BrowserChoice) -> str:
 
 @contextmanager
 def serve(asked: list[str]) -> Iterator[str]:
-    """Serve a page at a loopback address, to browsers and as a proxy; note what is asked for."""
+    """Serve a page at a loopback address, to browsers and as a proxy; record the requests."""
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -108,7 +108,7 @@ def test_driver_and_browser_inherit_no_secret(
             await (await browser.new_page()).goto("data:text/html,shown")
             for child in psutil.Process().children(recursive=True):
                 lines.append(" ".join(child.cmdline()))
-                # What runs in the sandbox lets nobody look.
+                # Processes in the sandbox cannot be inspected.
                 with suppress(psutil.AccessDenied):
                     seen.append(child.environ())
 

@@ -25,7 +25,7 @@ NOWHERE = "http://127.0.0.1:9"  # the discard port: refused at once
 
 @pytest.fixture(scope="session")
 def launcher(browser_choice: BrowserChoice) -> str:
-    """Give a script that starts the real browser of this machine."""
+    """Return a script that starts the real browser of this machine."""
     executable = browser_choice.executable
     if executable is None:
         from playwright.sync_api import sync_playwright
@@ -59,7 +59,7 @@ def serve_builds(launcher: str) -> Iterator[str]:
 def ensure(
     tmp_path: Path, download_host: str, commands: str | None
 ) -> "subprocess.CompletedProcess[str]":
-    """Choose a browser with an empty download folder and a PATH of `commands` alone."""
+    """Choose a browser with an empty download folder and a PATH with only `commands`."""
     return subprocess.run(
         [sys.executable, "-m", "loadtest.mint.browser.launcher", str(tmp_path / "browser.json")],
         env={

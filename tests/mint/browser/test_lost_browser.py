@@ -1,4 +1,4 @@
-"""Chromium or its driver is killed, as the kernel does where memory runs out: mint goes on or ends.
+"""Chromium or its driver is killed, as by the kernel without memory: mint continues or ends.
 
 Real processes, really killed, at each step of a sign-in.
 """
@@ -29,7 +29,7 @@ from tests.support.waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.slow
 
-# What the command line of each has in it.
+# Parts of the command line of each.
 VICTIMS = {"browser": "--remote-debugging-pipe", "page": "--type=renderer", "driver": "run-driver"}
 STORY: Mapping[str, Page] = {
     "/authorize": to("/login"),
@@ -47,7 +47,7 @@ BY_STEP = {"sign-in": "/login", "typed": "/session", "consent": "/consent", "cal
 
 @dataclass
 class Outcome:
-    """How a sign-in ended, and what was told meanwhile."""
+    """The result of a sign-in, and the messages."""
 
     code: str | None = None
     failure: LoadtestError | None = None
@@ -80,7 +80,7 @@ def sign_in(
     story: Mapping[str, Page] = STORY,
     before_closing: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Sign in through a story; see that no process and no file of a browser is left."""
+    """Sign in through a story; check that no process and no file of a browser is left."""
     outcome = Outcome()
     request = SignInRequest(
         mcp_url="http://127.0.0.1/mcp",
@@ -113,7 +113,7 @@ def sign_in(
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give a folder with a short name, in which `tmp` is where temporary files go."""
+    """Return a folder with a short name; its `tmp` is for temporary files."""
     with TemporaryDirectory() as name:
         (Path(name) / "tmp").mkdir()
         monkeypatch.setattr("tempfile.tempdir", str(Path(name) / "tmp"))
@@ -121,7 +121,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def kill_at(path: str, victim: str, times: int) -> dict[str, Page]:
-    """Return the story in which a victim dies while a path is asked for, the first few times."""
+    """Return a story in which a victim dies at the first few requests of a path."""
 
     def answer(visit: Visit) -> str | Reply:
         if visit.number <= times:
@@ -133,7 +133,7 @@ def kill_at(path: str, victim: str, times: int) -> dict[str, Page]:
 
 
 def kill_at_start(browser: BrowserChoice, folder: Path, command: str, times: int) -> BrowserChoice:
-    """Return the browser behind a script that runs a command instead, the first few times."""
+    """Return the browser behind a script that runs a command instead at the first few starts."""
     executable = browser.executable
     if executable is None:
         from playwright.sync_api import sync_playwright
@@ -165,7 +165,7 @@ def test_a_browser_that_ends_during_the_sign_in_is_replaced_once(
     assert outcome.failure is None
     assert outcome.code == "canary-code"
     retried = [line for line in outcome.told if "trying once more with a new browser" in line]
-    # A browser may still follow the last redirect while its driver is dead already.
+    # A browser may follow the last redirect after its driver has died.
     assert len(retried) == 1 or step == "callback"
     assert capfd.readouterr().err == ""
 

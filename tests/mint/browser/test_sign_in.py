@@ -1,4 +1,4 @@
-"""Real Chromium on the pages that sign-in flows really have, each told as a small story."""
+"""Real Chromium on the pages of real sign-in flows, each as a small story."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -76,7 +76,7 @@ def browser(runner: asyncio.Runner, browser_choice: BrowserChoice) -> Iterator[B
 
 @dataclass
 class Outcome:
-    """How a story ended: the callback's answer or the failure, what was told and kept."""
+    """The result of a story: the callback's answer or the failure, the messages, the kept page."""
 
     server: PageServer
     code: str | None = None
@@ -86,7 +86,7 @@ class Outcome:
 
     @property
     def failed(self) -> MintError:
-        """The failure, which there must be."""
+        """Return the failure, which must exist."""
         assert self.failure is not None, self.told
         return self.failure
 
@@ -96,7 +96,7 @@ Enact = Callable[..., Outcome]
 
 @pytest.fixture
 def enact(runner: asyncio.Runner, browser: Browser, tmp_path: Path) -> Enact:
-    """Sign in through a story, in a fresh context; look for canaries in all that comes out."""
+    """Sign in through a story, in a fresh context; search all output for canaries."""
 
     def run(
         story: Mapping[str, Told],
@@ -144,7 +144,7 @@ def enact(runner: asyncio.Runner, browser: Browser, tmp_path: Path) -> Enact:
 
 
 def is_ours(task: asyncio.Task[Any]) -> bool:
-    """Tell the driver's waits from the listener's connections and Playwright's own small tasks."""
+    """Return whether a task is one of our waits, not the listener's or Playwright's own."""
     name = getattr(task.get_coro(), "__qualname__", "")
     return str(name).startswith(("SignInFlow.", "PageEvents.", "Locator."))
 
@@ -367,7 +367,7 @@ def test_landing_elsewhere_each_time_ends_with_the_address_and_the_settings(enac
     outcome = enact(story, {"settle_seconds": 0.2})
     assert outcome.failed.reason == "unknown_page"
     assert outcome.server.visits["/authorize"] == 4
-    assert "/maze, 4 times" in str(outcome.failed)
+    assert "/maze 4 times" in str(outcome.failed)
     assert "A maze" in outcome.kept
 
 
@@ -471,7 +471,7 @@ def test_an_invalid_secret_is_refused_and_not_shown(secret: str) -> None:
     assert not secret or secret not in str(caught.value)
 
 
-# Refusals, each by its name
+# Refusals by cause
 
 
 @pytest.mark.parametrize(
@@ -701,7 +701,7 @@ def test_nothing_is_typed_on_a_page_without_tls_unless_it_is_on_loopback(enact: 
     assert "http://plain.example is not https" in str(outcome.failed)
 
 
-# What is left behind
+# Kept pages
 
 
 def test_kept_text_contains_no_secret_no_query_and_no_token() -> None:

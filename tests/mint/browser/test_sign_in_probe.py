@@ -1,4 +1,4 @@
-"""The sign-in page as the doctor sees it: found by redirects, judged by HTML, never typed in."""
+"""The sign-in page for the doctor: found by redirects, checked by its HTML, never filled in."""
 
 from collections.abc import Mapping
 from contextlib import suppress

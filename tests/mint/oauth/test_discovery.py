@@ -1,4 +1,4 @@
-"""What the doctor asks of a server: everything up to the browser, and no trace left."""
+"""Discovery for the doctor: everything up to the browser, and nothing left on the server."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A target on another host, reached through a proxy, has no business with this machine."""
+"""A target on another host, reached through a proxy, must not send requests to this machine."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ class Elsewhere:
             yield send_json({}, status=b"404 Not Found")
 
     def name(self, **metadata: str) -> None:
-        """Have the authorization server name other endpoints."""
+        """Make the authorization server name other endpoints."""
         self.documents["/.well-known/oauth-authorization-server"] |= metadata
 
 

@@ -1,4 +1,4 @@
-"""An endpoint is greeted: whatever it answers is a greeting or one line, and never for ever."""
+"""The first request to an endpoint ends in a result or an error of one line, and in time."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from loadtest.target.mcp_client import WorkspaceClient
 from tests.mint.browser.page_server import PageServer, Reply
 
 JSON = "application/json"
-# An answer to a request that was never sent: the right one never comes.
+# A response to a request that was never sent: the right one never comes.
 STRANGE = Reply('{"jsonrpc":"2.0","id":99,"result":{}}', content_type=JSON)
 
 

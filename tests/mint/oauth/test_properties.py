@@ -1,4 +1,4 @@
-"""Whatever a server says, mint ends in a bearer or in one line: never in a traceback."""
+"""For any response of a server, mint ends with a bearer or an error of one line, no traceback."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ VALUES = JSON | st.sampled_from(
 
 
 def documents(*names: str) -> st.SearchStrategy[bytes]:
-    """Return bodies: objects with the members that matter and any values, or anything at all."""
+    """Return bodies: objects with the known members and any values, or anything else."""
     objects = st.fixed_dictionaries({}, optional=dict.fromkeys(names, VALUES))
     return st.one_of(objects.map(json.dumps).map(str.encode), st.binary(max_size=40))
 
@@ -69,7 +69,7 @@ STATUSES = st.sampled_from([200, 200, 200, 201, 302, 400, 401, 403, 404, 500])
 
 
 class Server(httpx2.AsyncBaseTransport):
-    """Answers every request of a flow with what was drawn for it."""
+    """Answers every request of a flow with generated data."""
 
     def __init__(self, data: st.DataObject) -> None:
         self._data = data
@@ -93,7 +93,7 @@ class Server(httpx2.AsyncBaseTransport):
         return httpx2.Response(self._data.draw(STATUSES), content=content, headers=headers)
 
     def answer_keys(self, _: httpx2.Request) -> httpx2.Response:
-        """Answer what asks for the keys, without the SDK."""
+        """Answer the request for the keys, without the SDK."""
         return httpx2.Response(self._data.draw(STATUSES), content=self._data.draw(KEYS))
 
     def answer_refresh(self, request: httpx2.Request) -> httpx2.Response:

@@ -1,4 +1,4 @@
-"""With a proxy in the environment, nothing that is meant for this machine goes through it."""
+"""With a proxy in the environment, requests to this machine do not go through it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ KINDS = ("http_proxy", "https_proxy", "all_proxy")
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProxyServer]:
-    """Name a proxy in every variable that there is for one, and no exception."""
+    """Set every proxy variable, without exceptions."""
     with ProxyServer() as server:
         for name in KINDS:
             monkeypatch.setenv(name, server.url)
@@ -53,7 +53,7 @@ def test_provisioning_minting_and_measuring_on_loopback_use_no_proxy(
         )
     assert found.protocol == greeting.protocol
     open_github(github.variables, "a test", "none").ask("actions.list_repo_secrets")
-    # A browser may look for its vendor; what is ours stays here.
+    # A browser may contact its vendor; our own requests stay on this machine.
     assert [line for line in proxy.seen if "127.0.0.1" in line or "localhost" in line] == []
 
 

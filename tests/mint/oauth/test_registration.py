@@ -1,4 +1,4 @@
-"""Clients registered as the workspace's own, whose quota is raised before their first call."""
+"""Clients registered with a session, whose quota is raised before their first call."""
 
 import base64
 import secrets
@@ -25,7 +25,7 @@ Provisioned = Callable[[ReferenceTarget], Settings]
 
 
 def enroll(target: ReferenceTarget, uri: str) -> None:
-    """Give the one user of a target an authenticator."""
+    """Give the only user of a target an authenticator."""
     with target._deployment.store.begin() as db:
         user = db.get_one(User, target.users()[0].id)
         user.totp_secret, user.totp_enabled = uri, True
@@ -73,7 +73,7 @@ def test_a_client_that_the_server_no_longer_knows_is_registered_again_with_the_s
 def test_a_client_that_needs_more_scope_is_registered_again_with_the_session(
     serve: Serve, provisioned: Provisioned, browser_choice: BrowserChoice, tmp_path: Path
 ) -> None:
-    # Provisioning looks at the workspace with fewer scopes than the target asks for afterwards.
+    # Provisioning uses the workspace with fewer scopes than the target requires afterwards.
     target = serve(tmp_path / "target", account_limits=False)
     settings = provisioned(target)
     target.stop()
@@ -96,7 +96,7 @@ def test_a_user_with_an_authenticator_registers_signs_in_and_mints(
     target = serve(account_limits=False, second_factor="required")
     settings = provisioned(target)
     variables = {**settings.variables, "LOADTEST_SIGN_IN_ORIGINS": target.web_url}
-    # A code every five seconds: the next one is not long in coming.
+    # A code every five seconds: the next one comes soon.
     secret = base64.b32encode(secrets.token_bytes(20)).decode()
     uri = f"otpauth://totp/test?secret={secret}&period=5"
     enroll(target, uri)

@@ -1,4 +1,4 @@
-"""Revoking tells the truth: what still works is said and kept, and owners clean up for all."""
+"""Revocation: what still works is reported and kept, and an owner deletes all our clients."""
 
 import secrets
 import time
@@ -27,7 +27,7 @@ SIGN_IN = "/api/auth/sign-in/email"
 
 @dataclass
 class Minted:
-    """A target, somebody with a client there, and the files that a mint left."""
+    """A target, a user with a client there, and the files of a mint."""
 
     target: ReferenceTarget
     visitor: Visitor
@@ -44,12 +44,12 @@ class Minted:
         return ClientStore(self.state_dir).path
 
     def mint(self, slot: int = 0, *, with_session: bool = True, **changes: Any) -> Bearer:
-        """Register a client and get tokens for it, as a mint does; keep them as it does."""
+        """Register a client, get tokens for it, and store them, as a mint does."""
         client = self.visitor.register(signed_in=with_session, client_name="mcp-loadtest")
         return self.keep(slot, client, **changes)
 
     def keep(self, slot: int, client: dict[str, Any], **changes: Any) -> Bearer:
-        """Get tokens for a client, and keep them."""
+        """Get tokens for a client, and store them."""
         visitor, client_id = self.visitor, client["client_id"]
         tokens = visitor.redeem(client_id, visitor.code(client_id)).json()
         metadata = {"revocation_endpoint": f"{visitor.issuer}/oauth2/revoke"}
@@ -67,7 +67,7 @@ class Minted:
         return bearer
 
     def build_bearer(self, access_token: str, via: str = "browser", **changes: Any) -> Bearer:
-        """Return a bearer of the workspace, good for an hour."""
+        """Return a bearer of the workspace, valid for an hour."""
         url = f"{self.target.api_url}/mcp/{self.visitor.workspace_id}"
         arguments: dict[str, Any] = {
             "expires_at": time.time() + 3600,
@@ -84,7 +84,7 @@ class Minted:
             yield owner
 
     def revoke(self, **options: Any) -> dict[str, RevocationResult]:
-        """Revoke; return what became of each thing."""
+        """Revoke; return the result of each thing."""
         results = revoke_all(self.state_dir, **options)
         assert len(results) == len({thing.what for thing in results})
         return {thing.what: thing for thing in results}
@@ -95,7 +95,7 @@ Start = Callable[..., Minted]
 
 @pytest.fixture
 def start(tmp_path: Path, new_state: Callable[[], Path]) -> Iterator[Start]:
-    """Start a target with knobs, and give it with somebody who has nothing there yet."""
+    """Start a target with knobs; return it with a new user."""
     running: list[Minted] = []
 
     def build(clients: tuple[SeedClient, ...] = (), **knobs: Any) -> Minted:

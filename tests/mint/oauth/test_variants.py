@@ -44,7 +44,7 @@ Start = Callable[..., tuple[ReferenceTarget, SignInRequest]]
 def start(
     browser_choice: BrowserChoice, tmp_path: Path, new_state: Callable[[], Path]
 ) -> Iterator[Start]:
-    """Start a target with knobs; give it with a request to mint on it."""
+    """Start a target with knobs; return it with a request to mint on it."""
     with ExitStack() as running:
 
         def build(
@@ -65,7 +65,7 @@ def start(
 
 
 def accepts(bearer: Bearer) -> bool:
-    """Ask the endpoint for a stream without a session: 400 past the bearer's checks, 401 before."""
+    """Request a stream without a session: 400 if the bearer is accepted, else 401."""
     headers = {
         "Authorization": f"Bearer {bearer.access_token.get_secret_value()}",
         "Accept": "application/json, text/event-stream",
