@@ -1,1 +1,1 @@
-"""The stage that reports a run: prepared, written, posted, announced."""
+"""The stage that reports a run: compares, writes, posts and announces it."""

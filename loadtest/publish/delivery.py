@@ -1,4 +1,4 @@
-"""A run's report: prepared by the history, written beside the run, posted, and announced."""
+"""A run's report: compared with the history, written, posted and announced."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,13 +21,13 @@ from loadtest.results.history import Cell, Entry, History
 from loadtest.results.history_files import keep_comparison, read_entry, read_local_history
 from loadtest.results.run_folder import RunFolder, read_run_folder
 
-# So many comments that had to be skipped are named one by one.
+# At most this many skipped comments are named one by one.
 MOST_SKIPPED = 5
 
 
 @dataclass(frozen=True)
 class PreparedReport:
-    """A run beside the runs before it, oldest first.
+    """A run, the runs before it (oldest first), and its comment.
 
     `comparison` is None where the history could not be read: nothing is said of it then. `text` is
     the comment, without the figures that ride in it. `others` are the runs that the history holds.
@@ -42,11 +42,11 @@ class PreparedReport:
 
     @property
     def verdict(self) -> Verdict:
-        """Return what the run says in a few sentences."""
+        """Return the verdict in a few sentences."""
         return build_verdict(self.folder, self.comparison)
 
     def list_regressions(self) -> dict[str, list[str]]:
-        """Return the names of the figures that are confirmed, suspected and accepted."""
+        """Return the names of the confirmed, suspected and accepted figures."""
         changes = self.comparison.changes.items() if self.comparison else ()
         return {
             status: sorted(str(cell) for cell, change in changes if change.status == status)
@@ -55,7 +55,7 @@ class PreparedReport:
 
     @property
     def needs_attention(self) -> bool:
-        """Return whether somebody should look: the run failed, or it regressed for sure."""
+        """Return whether the run failed or has a confirmed regression."""
         return self.folder.run.has_failed() or self.entry.has_regressed()
 
 
@@ -125,14 +125,14 @@ def write_files(prepared: PreparedReport) -> tuple[Path, ...]:
 
 
 def post(prepared: PreparedReport, tracker: Tracker) -> PostedComment:
-    """Write the run's comment, or write it again, and set the labels of the tracking issue."""
+    """Post or update the run's comment, and set the labels of the tracking issue."""
     posted = tracker.post(prepared.entry, prepared.text)
     _set_labels(tracker, (*prepared.others, prepared.entry))
     return posted
 
 
 def accept(settings: Settings, tracker: Tracker | None, entry: Entry) -> None:
-    """Make a run the baseline of its confirmed regressions; its report and its comment say so."""
+    """Make a run the baseline of its confirmed regressions, and update its report and comment."""
     if not entry.confirmed:
         raise UsageError(f"run {entry.run.run_id} has no confirmed regression to accept")
     path = settings.runs_dir / entry.run.run_id
@@ -147,7 +147,7 @@ def accept(settings: Settings, tracker: Tracker | None, entry: Entry) -> None:
 def announce(
     variables: Mapping[str, str], prepared: PreparedReport, url: str | None
 ) -> Iterator[str]:
-    """Tell the workflow run and, of bad news, the webhook; yield what did not work."""
+    """Write step summary and outputs, call the webhook if needed; yield warnings."""
     run, verdict = prepared.folder.run, prepared.verdict.text
     write_summary(variables, prepared.text)
     outputs = {
@@ -168,7 +168,7 @@ def announce(
 
 
 def _find_accepted(history: History, folder: RunFolder) -> frozenset[Cell] | None:
-    """Return the regressions of a run that were accepted; None where it was not accepted."""
+    """Return the accepted regressions of a run; None if it was not accepted."""
     known = [entry for entry in history.entries if entry.run.run_id == folder.run.run_id]
     known += [read_entry(folder.path)] if folder.path.is_dir() else []
     accepted = [entry.confirmed for entry in known if entry.accepted]
@@ -178,7 +178,7 @@ def _find_accepted(history: History, folder: RunFolder) -> frozenset[Cell] | Non
 def _list_notes(
     settings: Settings, history: History, entry: Entry, earlier: Iterable[Entry]
 ) -> Iterator[str]:
-    """Yield what the comment says of the history itself."""
+    """Yield the comment's notes about the history itself."""
     gap = describe_gap(entry, earlier, settings.environment.cadence_days)
     if gap:
         yield gap

@@ -1,4 +1,4 @@
-"""Report a run, compare two, print all."""
+"""Report a run, compare two runs, print the history."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from loadtest.results.run_folder import RunFolder
 
 
-# A wait that is worth a line.
+# A wait of at least this long is reported.
 LEAST_REPORTED_SECONDS = 5
 
 
@@ -85,7 +85,7 @@ def report_failed(
 ) -> None:
     """Report a run that ended before it measured anything, where reports are posted.
 
-    Whoever waits for Monday's comment must not take silence for good news.
+    Without this report, a missing comment could be taken for good news.
     """
     from loadtest.k6.options import parse_scenarios
     from loadtest.k6.plan import build_plan
@@ -163,7 +163,7 @@ def _note_regressions(chain: Chain, settings: Settings, prepared: "PreparedRepor
 
 
 def _pause(chain: Chain) -> Callable[[float], None]:
-    """Return what waits, and says so where it takes long."""
+    """Return a function that waits, and reports long waits."""
 
     def pause(seconds: float) -> None:
         if seconds >= LEAST_REPORTED_SECONDS:
@@ -195,7 +195,7 @@ def history(
     as_page: bool = False,
     as_csv: bool = False,
 ) -> None:
-    """Print the runs of the environment, or do one of four other things with them."""
+    """Print the runs of the environment, or check, accept or export them."""
     from loadtest.compare.cadence import check_cadence
     from loadtest.publish import delivery
     from loadtest.publish.tracking_issue.tracker import find_tracker

@@ -1,4 +1,4 @@
-"""The webhook that gets a line of bad news."""
+"""The webhook that gets a line when a run failed or regressed."""
 
 import httpx2
 
@@ -15,8 +15,9 @@ _HARMLESS = str.maketrans("<>", "()")
 def call_webhook(url: str, line: str) -> None:
     """Post `{"text": line}`, as chat services take it; raise ReportError, never with the URL.
 
-    The address is a secret: whoever knows it can write there. Angle brackets are replaced: chat
-    services make mentions and links of what is in them, and a server's words may be in the line.
+    The address is a secret: anybody who has it can write there. Angle brackets are replaced,
+    because chat services turn what is in them into mentions and links, and a server may have sent
+    the text.
     """
     line = redact(line).translate(_HARMLESS)
     if not is_secure(url):

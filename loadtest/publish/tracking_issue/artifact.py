@@ -1,4 +1,4 @@
-"""The folder of a workflow's run: kept by GitHub as an artifact, fetched back through the API."""
+"""Fetch the folder of a workflow's run, which GitHub keeps as an artifact."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ from loadtest.publish.tracking_issue.schemas import ARTIFACTS, Artifact
 from loadtest.results.run_folder import read_run_folder
 
 ARTIFACT_PERMISSION = "Actions: read"
-# Far more than any run folder has.
+# Far more than any run folder needs.
 MOST_ARCHIVE_BYTES = 64 * 2**20
 DOWNLOAD_SECONDS = 300.0
 MOST_FOLDER_BYTES = 512 * 2**20
@@ -43,7 +43,7 @@ def fetch_run_artifact(
     runs_dir: Path,
     pause: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """Bring the folder of a workflow's run into `runs_dir`, whole or not at all; return its path.
+    """Download the folder of a workflow's run into `runs_dir`, completely or not at all.
 
     Raises ReportError, or ConfigError where variables are missing.
     """
@@ -58,7 +58,7 @@ def fetch_run_artifact(
     where = f"artifact {name} of {github.repository}"
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
-        # Beside the run folders: whoever lists these never sees half a one.
+        # Not among the run folders, so that an incomplete one is never listed.
         with TemporaryDirectory(dir=runs_dir.parent, prefix=".fetch-") as temporary:
             archive, folder = Path(temporary, "artifact.zip"), Path(temporary, run_id)
             with _explain_refusals(where):
@@ -93,7 +93,7 @@ def _find_artifact(github: Github, number: int, name: str) -> Artifact:
 
 
 def _find_address(github: Github, artifact: Artifact, where: str) -> str:
-    """Return where the artifact lies; it may be read there without a token, for a minute."""
+    """Return the artifact's download address, which is valid without a token for a minute."""
     with _explain_refusals(where):
         try:
             github.ask("actions.download_artifact", artifact_id=artifact.id, archive_format="zip")
@@ -131,7 +131,7 @@ def _download(address: str, archive: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path, where: str) -> None:
-    """Write the files of an archive into a new folder, once all of them are found harmless."""
+    """Check all files of an archive, then write them into a new folder."""
     folder.mkdir()
     try:
         with ZipFile(archive) as packed:
@@ -155,7 +155,7 @@ def _check_members(members: Sequence[ZipInfo], where: str) -> None:
     if len(members) > MOST_MEMBERS or size > MOST_FOLDER_BYTES:
         raise ReportError(f"{where} is too large for a run: it was not unpacked")
     for member in members:
-        # As Windows reads it, a name leads astray by both kinds of slash, and by a drive.
+        # Windows rules are the stricter ones: both slashes separate, and a drive may lead outside.
         path = PureWindowsPath(member.filename)
         is_inside = not path.anchor and ".." not in path.parts and "\\" not in member.filename
         is_name = path.parts != () and all(

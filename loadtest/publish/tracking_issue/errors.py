@@ -1,4 +1,4 @@
-"""What GitHub refuses on a tracking issue, each in one line that says what to do next."""
+"""GitHub's refusals on a tracking issue, each as one line with what to do next."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ _OF_REPOSITORY = {
 
 @contextmanager
 def explain_refusals(github: Github, number: int | None = None) -> Iterator[None]:
-    """Make a ReportError of what GitHub refuses, about an issue or about the repository's."""
+    """Raise GitHub's refusals as ReportError, about one issue or about the repository's issues."""
     try:
         yield
     except GithubRefusal as refusal:
@@ -44,11 +44,11 @@ def _explain(github: Github, number: int | None, refusal: GithubRefusal) -> str:
     if number is None:
         return refusal.explain(where, _OF_REPOSITORY)
     where = f"tracking issue {github.repository_url}/issues/{number}"
-    words = refusal.message.lower()
-    if refusal.status == 403 and "locked" in words:
+    message = refusal.message.lower()
+    if refusal.status == 403 and "locked" in message:
         return f"{where} is locked: unlock it, or {_OTHER}"
-    if refusal.status == 403 and "comments" in words:
+    if refusal.status == 403 and "comments" in message:
         return f"{where} is full and takes no more comments: {_OTHER}"
-    if refusal.status == 410 and "disabled" in words:
+    if refusal.status == 410 and "disabled" in message:
         return refusal.explain(where, _OF_REPOSITORY)
     return refusal.explain(where, _OF_ISSUE)

@@ -1,4 +1,4 @@
-"""The issues that a history lies on, newest first, each with as many of its comments as needed."""
+"""Read the issues that contain the history, each with as many of its comments as needed."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,19 +18,19 @@ from loadtest.publish.tracking_issue.schemas import (
 )
 from loadtest.publish.tracking_issue.texts import find_link
 
-# So many reports are enough, and so many pages are looked through for them.
+# This many reports are enough; at most this many pages are read to find them.
 ENOUGH = 40
 MOST_PAGES = 5
 LEAST_PAGE = 50
 PAGE = 100
-# An issue takes so many comments and then none for ever; the history goes on elsewhere before.
+# An issue takes no more comments than this; the history continues on another one before that.
 FULL = 2500
 ALMOST_FULL = 2000
 
 
 @dataclass(frozen=True)
 class TrackingIssue:
-    """An issue with its newest comments, oldest first; `whole` when these are all."""
+    """An issue with its newest comments, oldest first; `whole` if these are all."""
 
     issue: Issue
     comments: tuple[Comment, ...]
@@ -38,7 +38,7 @@ class TrackingIssue:
 
 
 class IssueReader:
-    """Reads tracking issues; what it has read once it remembers."""
+    """Reads tracking issues; asks for the token's account only once."""
 
     def __init__(self, github: Github, number: int | None, environment: str) -> None:
         self._github = github
@@ -48,7 +48,7 @@ class IssueReader:
         self._asked = False
 
     def find_newest(self) -> TrackingIssue | None:
-        """Return the issue that the history goes on in; None where none was opened yet."""
+        """Return the issue that the history continues on; None if no issue was opened yet."""
         issue = self._fetch(self._number) if self._number else self.find_labelled()
         while issue is not None:
             tracked = self.read_newest(issue)
@@ -59,7 +59,7 @@ class IssueReader:
         return None
 
     def find_labelled(self, predecessor: Issue | None = None) -> Issue | None:
-        """Return the newest open issue with our label, only one that goes on where this ends."""
+        """Return the newest open issue with our label; with `predecessor`, its successor."""
         with explain_refusals(self._github):
             found = self._github.fetch(
                 ISSUES,
@@ -92,11 +92,11 @@ class IssueReader:
         return TrackingIssue(issue, comments, whole=page == 0)
 
     def is_enough(self, comments: Iterable[Comment]) -> bool:
-        """Return whether these hold enough reports to compare with, others' apart."""
+        """Return whether these contain enough reports of the environment to compare with."""
         return sum(self.is_report(comment) for comment in comments) >= ENOUGH
 
     def is_report(self, comment: Comment) -> bool:
-        """Return whether a comment holds a run of the environment, and is to be believed."""
+        """Return whether a comment contains a run of the environment and is by our account."""
         if not (holds_payload(comment.body) and self.is_ours(comment.user)):
             return False
         try:
@@ -125,7 +125,7 @@ class IssueReader:
     def is_ours(self, user: GithubUser | None) -> bool:
         """Return whether this is the Actions bot or the token's own account.
 
-        The token of a workflow run may not ask who it is: its own account is the bot.
+        The token of a workflow run may not ask for its own account, which is the bot.
         """
         if user is None:
             return False
@@ -178,10 +178,10 @@ class IssueReader:
 
 
 def plan_page(count: int) -> tuple[int, int]:
-    """Return size and number of the page that holds the most of the newest of so many comments.
+    """Return size and number of the page that contains the most of the newest comments.
 
-    GitHub lists them oldest first, and the last page may be nearly empty: a size of 50 to 100 that
-    fills it is looked for.
+    GitHub lists the oldest first, and the last page may be nearly empty: choose the size from 50 to
+    100 that fills it best.
     """
     if count <= PAGE:
         return PAGE, min(count, 1)

@@ -1,4 +1,4 @@
-"""A run's entry as hidden text in its comment: the issue is the database."""
+"""A run's entry as hidden text in its comment, because the issue is the database."""
 
 import re
 import zlib
@@ -16,7 +16,7 @@ from loadtest.results.history import Cell, Entry
 from loadtest.results.run import Row, Run
 
 PAYLOAD_VERSION = 1
-# What GitHub takes as a body, and far more than any run unpacks to.
+# The most that GitHub takes as a body, and far more than any run unpacks to.
 MOST_PACKED = 65_536
 MOST_UNPACKED = 2_000_000
 
@@ -55,20 +55,20 @@ def encode_entry(entry: Entry) -> str:
 
 
 def holds_payload(body: str) -> bool:
-    """Return whether a comment holds a payload, or what claims to be one."""
+    """Return whether a comment contains a payload, valid or not."""
     return _MARKER in body
 
 
 def find_run_id(body: str) -> str | None:
-    """Return the run that a comment says it is of, whether or not its payload can be read."""
+    """Return the run id in a comment's payload, even if the rest cannot be read."""
     head = _HEAD.match(body, max(body.rfind(_MARKER), 0))
     return unquote(head["run_id"]) if head else None
 
 
 def decode_entry(body: str, url: str | None = None) -> Entry | None:
-    """Return the entry in a comment, None where there is none; raise PayloadError with the reason.
+    """Return the entry in a comment, None if it has none; raise PayloadError with the reason.
 
-    Only the last payload counts: ours comes last, whatever the text above it quotes.
+    Only the last payload counts, because the text above it may quote another one.
     """
     start = body.rfind(_MARKER)
     if start < 0:
@@ -89,7 +89,7 @@ def decode_entry(body: str, url: str | None = None) -> Entry | None:
     return Entry(content.run, content.rows, confirmed, content.accepted, url, suspected)
 
 
-@lru_cache(maxsize=1024)  # a comment is looked at more than once
+@lru_cache(maxsize=1024)  # a comment is decoded more than once
 def _unpack(text: str, checksum: str) -> _Content | None:
     if len(text) > MOST_PACKED:
         return None

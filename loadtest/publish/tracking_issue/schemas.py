@@ -1,4 +1,4 @@
-"""What is read of GitHub's answers, and what is told of a comment."""
+"""The parts of GitHub's answers that are read, and the result of posting a comment."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ LABEL = "load-test-history"
 
 @dataclass(frozen=True)
 class GithubUser:
-    """Who wrote something; `type` is GithubUser, Bot or Organization."""
+    """An account; `type` is User, Bot or Organization."""
 
     id: int
     login: str
@@ -26,7 +26,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Issue:
-    """An issue; `comments` is how many it has, `user` None for an account that is no more."""
+    """An issue; `comments` is their number, `user` None for a deleted account."""
 
     number: int
     html_url: str
@@ -56,7 +56,7 @@ class Comment:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a workflow run left behind, for a time."""
+    """A file that GitHub keeps for a workflow run."""
 
     id: int
     expired: bool
@@ -71,7 +71,7 @@ class Artifacts:
 
 @dataclass(frozen=True)
 class PostedComment:
-    """Where a run's comment is, on which issue, and whether it is a new one."""
+    """The address of a run's comment, its issue, and whether it is new."""
 
     url: str
     created: bool

@@ -1,4 +1,4 @@
-"""What is written on a tracking issue beside reports, and the hidden links between issues."""
+"""The texts on a tracking issue besides reports, and the hidden links between issues."""
 
 import re
 
@@ -9,7 +9,7 @@ _LINK = "<!-- mcp-loadtest {kind}={number} -->"
 
 
 def build_body(predecessor: int | None) -> str:
-    """Return what a tracking issue says of itself."""
+    """Return the description of a tracking issue."""
     text = (
         "Each run of the load test is one comment on this issue. The newest comment is the last.\n"
         "\n"
@@ -33,13 +33,13 @@ def build_body(predecessor: int | None) -> str:
 
 
 def build_successor_comment(successor: int) -> str:
-    """Return what the last comment of a tracking issue says."""
+    """Return the last comment of a tracking issue, which links to the next one."""
     link = _LINK.format(kind="successor", number=successor)
     return f"This issue is nearly full: the history continues in #{successor}.\n\n{link}"
 
 
 def find_link(kind: str, text: str | None) -> int | None:
-    """Return the issue that a hidden link of this kind names, None without one."""
+    """Return the issue that a hidden link of this kind names, None without a link."""
     pattern = re.escape(_LINK).replace(r"\{kind\}", kind).replace(r"\{number\}", r"(\d{1,9})")
     found = re.search(pattern, text or "", re.ASCII)
     return int(found[1]) if found else None

@@ -1,4 +1,4 @@
-"""Reads the history from the tracking issue, and writes a run's comment there exactly once."""
+"""Read the history from the tracking issue, and write each run's comment exactly once."""
 
 import re
 import time
@@ -40,11 +40,11 @@ from loadtest.publish.tracking_issue.texts import (
 from loadtest.results.history import Entry, History
 from loadtest.results.run import Run
 
-# GitHub takes 65,536.
+# GitHub's limit is 65,536.
 MOST_CHARS = 60_000
-# With less room for its text, a comment does without the figures.
+# With less room for its text, a comment omits the figures.
 LEAST_ROOM = 5_000
-# What GitHub asks for between two writes.
+# The pause that GitHub asks for between two writes.
 BETWEEN_WRITES_SECONDS = 1.0
 NOT_KEPT = "<sub>This run has too many figures to store: later runs are not compared with it.</sub>"
 
@@ -52,7 +52,7 @@ _T = TypeVar("_T")
 
 
 class Tracker:
-    """The tracking issue and those before it; what was read of them once is remembered."""
+    """The tracking issue and its predecessors; each is read only once."""
 
     def __init__(self, github: Github, number: int | None, environment: str) -> None:
         self.repository_url = github.repository_url
@@ -62,16 +62,16 @@ class Tracker:
         self._wrote = False
 
     def find_address(self) -> str | None:
-        """Return where the next report goes; None while there is no such issue yet."""
+        """Return the address of the issue for the next report; None if there is no issue yet."""
         issues = self._open_issues()
         return issues[0].issue.html_url if issues else None
 
     def read_recent(self) -> History:
-        """Read the newest reports: 40 of the environment, where there are as many not far back."""
+        """Read the newest reports: 40 of the environment, if the newest pages have as many."""
         return self._read(self._open_issues())
 
     def read_all(self) -> History:
-        """Read the whole history, across all issues that it lies on."""
+        """Read the whole history from all its issues."""
         issues = self._open_issues()
         self._read_rest(issues)
         return self._read(issues)
@@ -81,7 +81,7 @@ class Tracker:
         return MOST_CHARS - len(_pack(entry))
 
     def post(self, entry: Entry, text: str) -> PostedComment:
-        """Write the comment of a run, or write it anew; there is never a second one."""
+        """Write the comment of a run, or update it; there is never a second one."""
         body = text.rstrip() + _pack(entry)
         if len(body) > MOST_CHARS:
             raise ReportError(
@@ -103,17 +103,17 @@ class Tracker:
         return PostedComment(comment.html_url, True, issue.number)
 
     def mark(self, *, regressed: bool, failed: bool) -> None:
-        """Put the labels `regressed` and `failed` on the tracking issue, or take them off."""
+        """Add the labels `regressed` and `failed` to the tracking issue, or remove them."""
         issues = self._open_issues()
         if not issues:
             return
         issue = issues[0].issue
         for name, wanted in (("regressed", regressed), ("failed", failed)):
-            issue = self._put_on(issue, name) if wanted else self._take_off(issue, name)
+            issue = self._add_label(issue, name) if wanted else self._remove_label(issue, name)
         issues[0] = replace(issues[0], issue=issue)
 
     def _open_issues(self) -> list[TrackingIssue]:
-        """Read the newest comments, of the issue before as well where they hold too few reports."""
+        """Read the newest comments, and those of the previous issue if reports are too few."""
         if self._issues is None:
             newest = self._reader.find_newest()
             self._issues = [newest] if newest else []
@@ -154,7 +154,7 @@ class Tracker:
         return entry
 
     def _find_comment(self, run: Run) -> tuple[TrackingIssue, Comment] | None:
-        """Look for a run's comment; as far back as it may lie, since that is seldom far."""
+        """Find a run's comment; read back to the start of the run, which is seldom far."""
         issues = self._open_issues()
         found = self._find_on(issues, run)
         if found is None and issues:
@@ -174,13 +174,13 @@ class Tracker:
         return None
 
     def _ensure_issue(self, issues: list[TrackingIssue]) -> Issue:
-        """Return the issue to write on: the newest one, else one that is opened now."""
+        """Return the newest issue if it has room, else open one."""
         if issues and issues[0].issue.comments < ALMOST_FULL:
             return issues[0].issue
         before = issues[0].issue if issues else None
         issue = self._open_issue(before)
         if before is not None:
-            self._lead_on(before, issue)
+            self._link_next_issue(before, issue)
         issues.insert(0, TrackingIssue(issue, (), whole=True))
         return issue
 
@@ -202,8 +202,8 @@ class Tracker:
             )
         return issue
 
-    def _lead_on(self, before: Issue, issue: Issue) -> None:
-        """Say on an issue that is nearly full where it goes on; one that is full stays as it is."""
+    def _link_next_issue(self, before: Issue, issue: Issue) -> None:
+        """Link the next issue on one that is nearly full; a full one takes no comment."""
         if before.comments < FULL:
             self._comment(
                 before,
@@ -211,10 +211,10 @@ class Tracker:
                 lambda comment: find_link("successor", comment.body) == issue.number,
             )
         for name in COLOURS:
-            before = self._take_off(before, name)
+            before = self._remove_label(before, name)
 
     def _comment(self, issue: Issue, body: str, is_it: Callable[[Comment], bool]) -> Comment:
-        """Write a comment once; `is_it` knows it again where GitHub's answer was lost."""
+        """Write a comment once; `is_it` recognises it if GitHub's answer was lost."""
 
         def find_done() -> Comment | None:
             comments = self._reader.refresh(issue).comments
@@ -240,7 +240,7 @@ class Tracker:
         issues[place] = replace(tracked, comments=comments)
         return PostedComment(edited.html_url, False, tracked.issue.number)
 
-    def _put_on(self, issue: Issue, name: str) -> Issue:
+    def _add_label(self, issue: Issue, name: str) -> Issue:
         if name in issue.label_names:
             return issue
         with explain_refusals(self._github, issue.number):
@@ -250,7 +250,7 @@ class Tracker:
             )
         return replace(issue, labels=labels)
 
-    def _take_off(self, issue: Issue, name: str) -> Issue:
+    def _remove_label(self, issue: Issue, name: str) -> Issue:
         if name not in issue.label_names:
             return issue
         with explain_refusals(self._github, issue.number):
@@ -288,7 +288,7 @@ class Tracker:
 
 
 def find_tracker(settings: Settings, pause: Callable[[float], None] = time.sleep) -> Tracker | None:
-    """Return the tracker of a hosted environment; None where no repository is named."""
+    """Return the tracker of a hosted environment; None if no repository is named."""
     if settings.is_reference() or not (settings.repository or settings.tracking_issue):
         return None
     return open_tracker(settings, pause)
@@ -308,7 +308,7 @@ def open_tracker(settings: Settings, pause: Callable[[float], None] = time.sleep
 
 
 def _pack(entry: Entry) -> str:
-    """Return what follows the text of a comment; figures that are too many are left out."""
+    """Return the payload that follows a comment's text; too many figures are omitted."""
     payload = encode_entry(entry)
     if len(payload) <= MOST_CHARS - LEAST_ROOM:
         return f"\n\n{payload}"
@@ -316,7 +316,7 @@ def _pack(entry: Entry) -> str:
 
 
 def _check_stored(comment: Comment, body: str) -> None:
-    """Raise ReportError unless what GitHub stored says the same of the run."""
+    """Raise ReportError unless GitHub stored the same entry."""
     try:
         stored = decode_entry(comment.body)
     except PayloadError:
