@@ -29,8 +29,8 @@ MOST_SKIPPED = 5
 class PreparedReport:
     """A run, the runs before it (oldest first), and its comment.
 
-    `comparison` is None where the history could not be read: nothing is said of it then. `text` is
-    the comment, without the figures that ride in it. `others` are the runs that the history holds.
+    `comparison` is None if the history could not be read; the report then does not mention it.
+    `text` is the comment without its hidden figures. `others` are all other runs of the history.
     """
 
     folder: RunFolder
@@ -73,7 +73,7 @@ def prepare_report(
     tracker: Tracker | None,
     accepted: frozenset[Cell] | None = None,
 ) -> PreparedReport:
-    """Compare a run with the history, and put what comes of it into words.
+    """Compare a run with the history and return its report.
 
     `accepted` are regressions that are accepted from now on, beside those that were before.
     """
@@ -107,14 +107,14 @@ def prepare_report(
 
 
 def prepare_without_history(folder: RunFolder) -> PreparedReport:
-    """Put a run into words whose history cannot be read."""
+    """Return the report of a run if the history cannot be read."""
     return PreparedReport(folder, Entry(folder.run, folder.rows), render_markdown(folder))
 
 
 def write_files(prepared: PreparedReport) -> tuple[Path, ...]:
-    """Write the report into the run folder, and of a prepared run the page and the comparison.
+    """Write the report into the run folder, and for a compared run also the page and regressions.
 
-    Returns what people may read.
+    Returns the files that people can read.
     """
     folder, comparison = prepared.folder, prepared.comparison
     report = write_report(folder, comparison, prepared.earlier)

@@ -1,4 +1,4 @@
-"""A run as a comment on the tracking issue: understood in ten seconds, and never too long."""
+"""A run as a comment on the tracking issue, within GitHub's limit of length."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -22,7 +22,7 @@ from loadtest.report.markdown import (
 from loadtest.results.history import Entry
 from loadtest.results.run_folder import RunFolder
 
-# What is left out where a comment would be too long, the first of these first.
+# The parts that are left out if a comment would be too long, in this order.
 CUTS = (
     "how this was measured",
     "failures by reason",
@@ -37,8 +37,8 @@ MOST_TEXT = 400
 MOST_KNOBS = 4000
 _SIGNS: dict[Level, str] = {"good": "✅", "warning": "⚠️", "bad": "❌"}
 _HEAD = ("environment", "target", "profile", "protocol", "time", "git SHA", "workflow run")
-# What GitHub makes live of plain text: mentions, references, addresses and emoji, whose names may
-# hold an underscore that is escaped by now.
+# Plain text that GitHub turns into mentions, references, links and emoji. The names of emoji may
+# contain an underscore, which is already escaped.
 _LIVE = re.compile(
     r"@|#(?=\d)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)|:(?=(?:[\w+\\-]*[a-z+-][\w+\\-]*|100|1234):)",
     re.IGNORECASE,
@@ -58,9 +58,9 @@ def render_comment(
 ) -> str:
     """Return a run as Markdown for GitHub, of at most `most_chars` characters.
 
-    `notes` are said of the history itself, such as what had to be skipped; `mention` is an account
-    or a team to call; commits are linked to below `repository_url`. What would be too long loses
-    its parts in the order of `CUTS`, until verdict and facts are left; then the verdict is cut.
+    `notes` are about the history itself, such as skipped runs; `mention` is an account or a team to
+    notify; commits are linked below `repository_url`. A comment that is too long loses its parts in
+    the order of `CUTS` until verdict and facts are left; then the verdict is cut.
     """
     report = build_report(folder, comparison, earlier, brief=True)
     call = f"cc @{escape(mention.removeprefix('@'))}" if mention else ""
@@ -79,10 +79,10 @@ def render_comment(
 
 
 def shield(text: str, most: int = MOST_TEXT) -> str:
-    """Return `text` so that GitHub shows it as it stands: no markup, mention, link or formula."""
+    """Return `text` escaped for GitHub: no markup, mention, link or formula."""
     text = clean(text)
     text = text if len(text) <= most else f"{text[: max(0, most - 1)]}…"
-    # A dollar would begin a formula, escaped or not.
+    # A dollar begins a formula even if it is escaped.
     text = escape(text).replace("\\$", "<span>$</span>")
     return _LIVE.sub(lambda match: f"{match[0]}&#8203;", text)
 
@@ -96,7 +96,7 @@ def _render_verdict(report: Report, most: int) -> str:
 
 
 def _render_facts(folder: RunFolder, report: Report, repository_url: str | None) -> str:
-    """Return lines of what was measured; when, of which commit; and what it is compared with."""
+    """Return lines with the target, the time and commit, and the baseline."""
     run = folder.run
     shown = {name: shield(value) for name, value in report.facts}
     if run.git_sha and _SHA.fullmatch(run.git_sha):
@@ -116,7 +116,7 @@ def _render_facts(folder: RunFolder, report: Report, repository_url: str | None)
 
 
 def _link(text: str, address: str | None) -> str:
-    """Return a link, or nothing where the address is none."""
+    """Return a link, or an empty text if the address is not valid."""
     return f"[{text}]({address})" if address and is_address(address) else ""
 
 
@@ -131,7 +131,7 @@ def _render_regression(line: ReportLine) -> str:
 
 
 def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -> Iterator[str]:
-    """Yield what follows verdict and facts, in the order in which it is read."""
+    """Yield the parts after verdict and facts, in order."""
     if "regressions in detail" not in cuts:
         yield "\n".join(_render_regression(line) for line in report.regressions)
         yield render_accept(report.accept_command) if report.accept_command else ""
@@ -155,7 +155,7 @@ def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -
 
 
 def _render_scenario(table: ReportTable, *, whole: bool) -> str:
-    """Return a scenario; without its whole table, nothing where there is nothing to say."""
+    """Return a scenario; if not `whole`, only rows that are worse, or an empty text."""
     rows = tuple(row for row in table.rows if whole or any(cell.status in BOLD for cell in row))
     parts = [
         shield(table.note or ""),

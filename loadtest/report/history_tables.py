@@ -1,4 +1,4 @@
-"""The history as people ask for it: a run by name, two runs side by side, all runs, a CSV."""
+"""The history: a run by name, two runs side by side, all runs, a CSV."""
 
 import csv
 import io
@@ -63,7 +63,7 @@ CSV_COLUMNS = (
     *(f"response_{name}_ms" for name in _PERCENTILES),
     *("confirmed", "suspected", "accepted", "url"),
 )
-# What a spreadsheet would take for a formula.
+# A spreadsheet would read such a text as a formula.
 _FORMULA = re.compile(r"^[=+\-@\t\r]")
 
 
@@ -95,7 +95,7 @@ def _list_runs(entries: Sequence[Entry]) -> str:
 
 
 def render_pair(before: Entry, after: Entry) -> Group:
-    """Return two runs side by side: every figure of both, and how it changed."""
+    """Return two runs side by side: every figure of both, and its change."""
     if before.run.run_id == after.run.run_id:
         raise UsageError(f"both names mean run {clean(after.run.run_id)}: name two different runs")
     comparison = compare_pair(before, after)
@@ -175,7 +175,7 @@ def render_csv(entries: Sequence[Entry]) -> str:
 
 
 def render_spark(values: Sequence[float]) -> str:
-    """Return values as bars from the lowest on; all bars only where they differ by a quarter."""
+    """Return values as bars above the lowest; full height needs a difference of a quarter."""
     low, high = min(values), max(values)
     span = max(high - low, high * SPARK_LEAST_SPAN)
     top = len(_BARS) - 1
@@ -192,7 +192,7 @@ def _render_runs(before: Entry, after: Entry) -> Table:
 
 
 def build_line(entry: Entry) -> Iterator[str]:
-    """Yield what a table of runs says of one, under RUN_COLUMNS."""
+    """Yield the cells of a run in the table of runs, in the order of RUN_COLUMNS."""
     run = entry.run
     yield clean(run.run_id)
     yield clean(run.started[2:10])
@@ -219,7 +219,7 @@ def _render_sparks(runs: Sequence[Entry]) -> Iterator[RenderableType]:
 
 
 def find_good_runs(runs: Sequence[Entry]) -> Iterator[tuple[Cell, list[Entry]]]:
-    """Yield the key figures, each with the runs that are good enough to show it."""
+    """Yield the key figures, each with the runs whose figures are valid."""
     knees = (_find_knee_cell(entry) for entry in reversed(runs))
     for cell in (next(filter(None, knees), None), _MIX_P95, _MIX_RATE, _FIRST_DISPATCH):
         good = [entry for entry in runs if cell and find_fault(entry, cell.scenario) is None]
@@ -235,7 +235,7 @@ def _find_knee_cell(entry: Entry) -> Cell | None:
 
 
 def _name_outcome(entry: Entry) -> str:
-    """Return how a run went, in a word or two, worst first."""
+    """Return the outcome of a run in a word or two, the worst first."""
     outcome = entry.run.outcome()
     if outcome not in {"ok", "thresholds crossed"}:
         return outcome
@@ -283,7 +283,7 @@ def _defuse(value: Any) -> Any:
 
 
 def as_folder(entry: Entry) -> RunFolder:
-    """Return a run as what renders it takes, whether or not it has a place on this disk."""
+    """Return a run as a run folder for rendering, even if it is not on this disk."""
     return RunFolder(Path(".loadtest", "runs", entry.run.run_id), entry.run, entry.rows)
 
 

@@ -17,7 +17,7 @@ from loadtest.results.history import Entry
 from loadtest.results.run_folder import RunFolder
 
 MOST_TITLE = 48
-# One colour that can be seen on white and on black: Mermaid's own first one is nearly white.
+# A colour that is visible on white and on black; Mermaid's default is nearly white.
 _CHART_STYLE = (
     '%%{init: {"xyChart": {"width": 720, "height": 260, "titleFontSize": 16}, '
     '"themeVariables": {"xyChart": {"plotColorPalette": "#2f81f7"}}}}%%'
@@ -27,7 +27,7 @@ MARKS_LEGEND = describe_marks("In brackets", "**Bold**", MARKS)
 
 
 def escape(text: str) -> str:
-    """Return `text` so that Markdown shows it as it stands, in a table cell too."""
+    """Return `text` escaped for Markdown, also inside a table cell."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*\[\]|~$#!])", r"\\\1", text)
     text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
@@ -37,7 +37,7 @@ def escape(text: str) -> str:
 def render_markdown(
     folder: RunFolder, comparison: Comparison | None = None, earlier: Sequence[Entry] = ()
 ) -> str:
-    """Return `report.md`: whatever a server sent is escaped and cannot become markup."""
+    """Return `report.md`; text from a server is escaped and cannot become markup."""
     report = build_report(folder, comparison, earlier)
     parts = [f"# Load test {escape(report.run_id)}", f"**{escape(report.verdict.text)}**"]
     if report.regressions:
@@ -75,7 +75,7 @@ def write_report(
 
 
 def write_readable(path: Path, text: str) -> Path:
-    """Write what people read, whole, and return where it is; raise ReportError."""
+    """Write a report atomically and return its path; raise ReportError."""
     try:
         write_text(path, redact(text))
     except OSError as failure:
@@ -91,9 +91,9 @@ def render_accept(command: str) -> str:
 def render_table(
     table: ReportTable, show: Callable[[str], str] = escape, *, compact: bool = False
 ) -> str:
-    """Return a table with its marks: worse is bold, a regression has a sign of its own.
+    """Return a table with its marks: worse figures are bold, regressions have a sign.
 
-    `show` makes text harmless. A compact table has no padding, and breaks no figure over lines.
+    `show` escapes text. A compact table has no padding, and a figure does not break over lines.
     """
     headers = [show(column.header) for column in table.columns]
     numeric = [column.numeric for column in table.columns]
@@ -116,7 +116,7 @@ def render_grid(
     *,
     compact: bool = False,
 ) -> str:
-    """Return a table of cells that are Markdown already."""
+    """Return a table whose cells are Markdown already."""
     lines = [headers, *rows]
     widths = [
         3 if compact else max(3, *(len(cell) for cell in column))
@@ -136,9 +136,9 @@ def render_grid(
 
 
 def render_chart(trend: Trend) -> str:
-    """Return a trend as a Mermaid chart, in words that GitHub's and any newer Mermaid takes."""
+    """Return a trend as a Mermaid chart, in the syntax of GitHub's and newer versions."""
     days = [day for day, _ in trend.points]
-    # One name twice would be one place on the axis.
+    # Mermaid would draw two runs of the same name at one place.
     names = [
         f"{day[5:]}.{days[:place].count(day) + 1}" if day in days[:place] else day[5:]
         for place, day in enumerate(days)
@@ -159,17 +159,17 @@ def render_chart(trend: Trend) -> str:
 
 
 def _quote(text: str) -> str:
-    """Return a Mermaid string; it knows no escape, so that only what is harmless stays."""
+    """Return a Mermaid string, which has no escapes: only harmless characters stay."""
     return f'"{re.sub(r"[^A-Za-z0-9 _.,:/()+-]", "?", text)}"'
 
 
 def _write(value: float) -> str:
-    """Return a Mermaid number: it knows no exponents."""
+    """Return a Mermaid number, without an exponent."""
     return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _find_top(most: float) -> float:
-    """Return where an axis ends that holds `most` and gets few marks."""
+    """Return a round end for an axis that contains `most`."""
     power = 10.0 ** math.floor(math.log10(max(most, 0.01)))
     steps = (power * step for step in (1, 1.5, 2, 4, 5, 8, 10, 15))
     return next(step for step in steps if step >= most * 1.05)

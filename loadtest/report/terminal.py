@@ -70,7 +70,7 @@ def _render_scenario(table: ReportTable) -> Iterator[RenderableType]:
 
 
 def _render_table(table: ReportTable) -> Table:
-    """Return a table for a terminal; where 80 columns are too few, closer and with less."""
+    """Return a table for a terminal; narrower and without changes if 80 columns are too few."""
     headers = tuple(column.short for column in table.columns)
     lines = [tuple(_write(cell) for cell in row) for row in table.rows]
     if _measure(headers, lines) + len(headers) > TERMINAL_WIDTH:
@@ -89,7 +89,7 @@ def _render_table(table: ReportTable) -> Table:
 
 
 def _write(cell: TableCell, *, marks_only: bool = False) -> str:
-    """Return a cell on as many lines as make it narrow: its text, and below it the change."""
+    """Return a cell on two lines: its text, and the change below it."""
     text = cell.text.replace(" ", "\n") if cell.text == NO_DATA else cell.text
     change = "" if marks_only else cell.change.replace(" %", "%").replace(" pp", "pp")
     below = change + _MARKS.get(cell.status, "")

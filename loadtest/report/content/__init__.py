@@ -1,1 +1,1 @@
-"""What a report says, before it is laid out: verdict, tables, changes, facts."""
+"""The content of a report, without layout: verdict, tables, changes, facts."""

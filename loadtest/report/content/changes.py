@@ -1,4 +1,4 @@
-"""What comparing a run with earlier ones says, in words."""
+"""Describe the comparison of a run with earlier runs."""
 
 import math
 from collections import Counter
@@ -26,9 +26,9 @@ MOST_DETAILED = 10
 
 @dataclass(frozen=True)
 class ReportLine:
-    """Something said of an earlier run; `url` is where that one was reported.
+    """A line about an earlier run; `url` is the report of that run.
 
-    `status` is that of the figure which it is about.
+    `status` is that of the figure that the line is about.
     """
 
     text: str
@@ -39,7 +39,7 @@ class ReportLine:
 def describe_baselines(
     folder: RunFolder, comparison: Comparison
 ) -> tuple[ReportLine, dict[str, ReportLine]]:
-    """Return what most scenarios are compared with, if any, and what is said of the others."""
+    """Return the line about the baseline of most scenarios, and the lines of the others by name."""
     lines = {each.scenario: _describe(folder.run, each) for each in comparison.baselines}
     if not lines:
         return ReportLine(FIRST_RUN), {}
@@ -49,7 +49,7 @@ def describe_baselines(
 
 
 def list_gone(folder: RunFolder, comparison: Comparison, scenario: str) -> tuple[str, ...]:
-    """Return the names of the rows that were there in the run compared with, and are no more."""
+    """Return the names of the rows of the baseline that this run does not have."""
     there = {(row.kind, row.name) for row in folder.rows if row.scenario == scenario}
     return tuple(
         clean(row.name)
@@ -72,7 +72,7 @@ def _describe(run: Run, baseline: Baseline) -> ReportLine:
 
 
 def describe_server(before: Run, after: Run) -> str:
-    """Say that another server, or another version of it, answered than before; else nothing."""
+    """Return a sentence if the server or its version has changed, else an empty text."""
     names = [
         clean(" ".join(filter(None, (run.target.server_name, run.target.server_version))))
         for run in (before, after)
@@ -82,9 +82,9 @@ def describe_server(before: Run, after: Run) -> str:
 
 
 def rank_cells(comparison: Comparison, *statuses: Status) -> list[tuple[Cell, Change]]:
-    """Return the cells of these statuses in this order, and of each the worst first.
+    """Return the cells with these statuses in this order, the worst first within each status.
 
-    Failures come before what is how many times worse.
+    Failures come first, because they have no ratio.
     """
     found = [item for item in comparison.changes.items() if item[1].status in statuses]
 
@@ -105,7 +105,7 @@ def describe_regressions(
 
 
 def describe_worse(folder: RunFolder, comparison: Comparison) -> Iterator[str]:
-    """Yield one sentence that counts what is bold and within the usual spread."""
+    """Yield one sentence that counts the figures that are bold but within the usual spread."""
     cells = [cell for cell, _ in rank_cells(comparison, "worse")]
     are = "figure is" if len(cells) == 1 else "figures are"
     what = f"{are} over {WORSE} worse than in the last run; that may be noise"
@@ -113,14 +113,14 @@ def describe_worse(folder: RunFolder, comparison: Comparison) -> Iterator[str]:
 
 
 def describe_better(folder: RunFolder, comparison: Comparison) -> Iterator[str]:
-    """Yield one sentence that counts what improved, and names what improved most."""
+    """Yield one sentence that counts the improved figures and names the most improved."""
     cells = [cell for cell, _ in rank_cells(comparison, "better")[::-1]]
     are = "figure is" if len(cells) == 1 else "figures are"
     yield from _count(folder, cells, f"{are} over {WORSE} better than in the last run")
 
 
 def describe_gone(folder: RunFolder, comparison: Comparison) -> Iterator[str]:
-    """Yield one sentence that counts the regressions that are no longer there."""
+    """Yield one sentence that counts the regressions that are gone."""
     cells = sorted(comparison.gone)
     what = "regression is gone" if len(cells) == 1 else "regressions are gone"
     yield from _count(folder, cells, what)
@@ -134,7 +134,7 @@ def _count(folder: RunFolder, cells: Sequence[Cell], what: str) -> Iterator[str]
 
 
 def describe_regressed_figures(folder: RunFolder, comparison: Comparison) -> Iterator[ReportLine]:
-    """Yield the worst regressions, with the figures around them: what is confirmed comes first."""
+    """Yield a line for each of the worst regressions, the confirmed ones first."""
     regressed = rank_cells(comparison, *REGRESSED)
     for cell, change in regressed[:MOST_DETAILED]:
         yield _describe_regression(folder, cell, change)
@@ -145,7 +145,7 @@ def describe_regressed_figures(folder: RunFolder, comparison: Comparison) -> Ite
 
 
 def _describe_regression(folder: RunFolder, cell: Cell, change: Change) -> ReportLine:
-    """Say what a figure is and was, since which run, and what shows it."""
+    """Return a regression's figures now and before, since which run, and its evidence."""
     regression, figure = change.regression, cell.figure
     now, before = (format_figure(figure, each) for each in (change.value, change.before or 0.0))
     moved = f"{name_cell(folder, cell)}: {now} ({format_change(figure, change)})"

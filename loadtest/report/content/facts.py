@@ -1,4 +1,4 @@
-"""The facts of a run: who measured what, when and by what, and what to keep in mind."""
+"""The facts of a run (who measured what, when and how), and its caveats."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -16,11 +16,11 @@ from loadtest.report.content.wording import flatten, list_results, name_scenario
 from loadtest.results.run import Generator
 from loadtest.results.run_folder import RunFolder
 
-SHARED = "shares_with_target"  # of a run's machine: said as a caveat, not as a fact
+SHARED = "shares_with_target"  # a key of a run's machine: shown as a caveat, not as a fact
 
 
 def build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
-    """Yield the facts by name, most asked for first."""
+    """Yield the facts by name, the most important first."""
     run = folder.run
     target = run.target
     server = " ".join(filter(None, (target.server_name, target.server_version)))
@@ -47,7 +47,7 @@ def build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
 
 
 def build_caveats(folder: RunFolder) -> Iterator[str]:
-    """Yield what keeps the figures from being taken at their word."""
+    """Yield reasons why the figures may mislead."""
     host = urlsplit(f"//{folder.run.target.host}").hostname or ""
     shared = folder.run.machine.get(SHARED)
     if (
@@ -72,7 +72,7 @@ def build_caveats(folder: RunFolder) -> Iterator[str]:
 
 
 def _describe_load(generators: Sequence[Generator]) -> str:
-    """Say what the load generator took at most in any scenario."""
+    """Return the most that the load generator used in any scenario."""
     shares = [item.cpu_share for item in generators if item.cpu_share is not None]
     memory = [item.peak_memory_mb for item in generators if item.peak_memory_mb is not None]
     lateness = [item.lateness_p95_ms for item in generators if item.lateness_p95_ms is not None]

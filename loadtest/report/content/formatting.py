@@ -15,7 +15,7 @@ PERCENTILES: tuple[Percentile, ...] = ("p50", "p95", "p99")
 
 
 def format_ms(value: float | None) -> str:
-    """Return milliseconds with the digits that mean something; from ten seconds on, seconds."""
+    """Return milliseconds with their significant digits; from ten seconds on, seconds."""
     if value is None or not math.isfinite(value):
         return NO_DATA
     if 0 < value < 0.005:
@@ -28,7 +28,7 @@ def format_ms(value: float | None) -> str:
 
 
 def format_rate(value: float | None) -> str:
-    """Return calls/s; one decimal below 100, since 9.9 of 10 is not 10."""
+    """Return calls/s, with one decimal below 100: 9.9 does not become 10."""
     if value is None or not math.isfinite(value):
         return NO_DATA
     if 0 < value < 0.995:
@@ -42,7 +42,7 @@ def format_count(value: int) -> str:
 
 
 def format_share(share: float) -> str:
-    """Return a share in per cent; what is not nothing never reads as 0, nor most as all."""
+    """Return a share in per cent; a small share does not become 0 %, nor a large one 100 %."""
     percent = share * 100
     if 0 < percent < 0.05:
         return "under 0.1 %"
@@ -52,7 +52,7 @@ def format_share(share: float) -> str:
 
 
 def format_cell(row: Row, latency: Percentiles | None, percentile: Percentile) -> str:
-    """Return one percentile of a row, marked where too few calls stand behind it."""
+    """Return one percentile of a row, marked if it has too few calls."""
     if latency is None or not row.ok:
         return NO_DATA
     text = format_ms(getattr(latency, percentile))
@@ -60,21 +60,22 @@ def format_cell(row: Row, latency: Percentiles | None, percentile: Percentile) -
 
 
 def format_figure(figure: Figure, value: float) -> str:
-    """Return a figure of a history with its unit."""
+    """Return a figure with its unit."""
     if figure == "rate":
         return f"{format_rate(value)} calls/s"
     return format_share(value) if figure == "failed" else add_ms(format_ms(value))
 
 
 def add_ms(text: str) -> str:
-    """Return a time with its unit, unless that is in it."""
+    """Return a time with its unit, unless it has one."""
     return text if text.endswith("s") else f"{text} ms"
 
 
 def format_change(figure: Figure, change: Change | None) -> str:
-    """Return how a figure changed, `+4 %`, of failures in percentage points; empty: not compared.
+    """Return how a figure changed, `+4 %` (failures: percentage points); empty if not compared.
 
-    The sign is of the figure, whichever way is worse. Against zero there is no ratio: `from 0`.
+    The sign is that of the figure, whether or not higher is worse. From zero there is no ratio, so
+    the text is `from 0`.
     """
     if change is None or change.status == "incomparable":
         return ""
@@ -101,5 +102,5 @@ def describe_marks(place: str, worse: str, marks: Mapping[Status | None, str]) -
 
 
 def _sign(number: str, unit: str) -> str:
-    # Rounded to nothing, it has no sign.
+    # A change that rounds to zero has no sign.
     return f"{number if number.strip('+-0.') else f'±{number[1:]}'} {unit}"

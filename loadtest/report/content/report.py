@@ -1,4 +1,4 @@
-"""What every rendering of a run shows."""
+"""The report of a run, the same for every rendering."""
 
 import shlex
 from collections.abc import Sequence
@@ -54,10 +54,10 @@ def build_report(
     *,
     brief: bool = False,
 ) -> Report:
-    """Put a run into words and cells, the same for every medium; in brief, in fewer columns.
+    """Build the report of a run, the same for every medium; a brief one has fewer columns.
 
-    Without a comparison nothing is said of earlier runs; an empty one is that of a first run.
-    `earlier` are the runs that it was compared with, oldest first: for the trend.
+    Without a comparison the report does not mention earlier runs; an empty one means a first run.
+    `earlier` are the runs that it was compared with, oldest first; the trend needs them.
     """
     run = folder.run
     known = comparison or Comparison()

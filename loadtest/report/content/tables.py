@@ -1,4 +1,4 @@
-"""One scenario as a table of text, and the legend to all of them."""
+"""A scenario as a table of text, and the legend of all tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableCell:
-    """What a cell says, how that changed since the run compared with, and how it is judged."""
+    """The text of a cell, its change since the baseline, and its status."""
 
     text: str
     change: str = ""
@@ -52,9 +52,9 @@ class TableCell:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """One scenario as a table: `note` says how it went, `details` name failures by reason.
+    """One scenario as a table: `note` is about its outcome, `details` name failures by reason.
 
-    `compared_with` says what it is compared with, where that is not what the report says of all.
+    `compared_with` names its baseline if that differs from the one of the whole report.
     """
 
     title: str
@@ -68,7 +68,7 @@ class ReportTable:
 def build_table(
     folder: RunFolder, scenario: str, changes: Mapping[Cell, Change], *, brief: bool = False
 ) -> ReportTable:
-    """Build the table of one scenario; in brief it has the judged figures alone."""
+    """Build the table of one scenario; a brief one has only the figures that are compared."""
     rows = [row for row in folder.rows if row.scenario == scenario and row.kind != "opening"]
     others = sorted((row for row in rows if row.kind != "stage"), key=is_aggregate)
     rows = [*pick_stages(rows), *others]
@@ -163,7 +163,7 @@ def _describe_outcome(
 def _describe_details(
     folder: RunFolder, scenario: str, rows: Sequence[Row], openings: Sequence[Row]
 ) -> Iterator[str]:
-    """Yield, per line of the table, what was not ok by reason; then sessions that did not open."""
+    """Yield the failures of each row by reason, then the sessions that did not open."""
     for row in rows:
         reasons = format_reasons(row.failures)
         if reasons and not (is_aggregate(row) and len(rows) > 1):
@@ -176,7 +176,7 @@ def _describe_details(
 
 
 def build_legend(folder: RunFolder, tables: Sequence[ReportTable]) -> Iterator[str]:
-    """Yield the lines that explain the columns in use; marks are explained by each medium."""
+    """Yield the lines that explain the columns; each medium explains its marks itself."""
     headers = {column.header for table in tables for column in table.columns if table.rows}
     cells = [cell for table in tables for row in table.rows for cell in row]
     how = ". call: counted from sending"
@@ -201,7 +201,7 @@ def build_legend(folder: RunFolder, tables: Sequence[ReportTable]) -> Iterator[s
 
 
 def _describe_start(folder: RunFolder) -> str:
-    """Say from when latency is counted: by scenario where they differ."""
+    """Return from when latency is counted, by scenario if they differ."""
     measured = [row for row in folder.rows if row.ok and row.kind != "opening"]
     scheduled = {row.scenario for row in measured if row.response}
     sent = [name for name in TITLES if name in {row.scenario for row in measured} - scheduled]

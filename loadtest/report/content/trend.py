@@ -1,4 +1,4 @@
-"""How a figure went over the last runs that a run may be compared with."""
+"""The trend of a figure over the last comparable runs."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Trend:
 def build_trend(
     folder: RunFolder, comparison: Comparison, earlier: Sequence[Entry]
 ) -> Trend | None:
-    """Return how the worst regression came, else how the run's leading figure went."""
+    """Return the trend of the worst regression, else of the run's leading figure."""
     regressed = [cell for cell, _ in rank_cells(comparison, *REGRESSED)]
     cell = regressed[0] if regressed else pick_leading(folder)
     entry = Entry(folder.run, folder.rows)
@@ -49,7 +49,7 @@ def build_trend(
 
 
 def pick_leading(folder: RunFolder) -> Cell:
-    """Return the p95 that speaks for the run: of the knee, else of all tools together."""
+    """Return the p95 that represents the run: that of the knee, else of all tools together."""
     knee = find_knee(folder.run, folder.rows)
     if knee is not None and knee.sustained is not None:
         return Cell("sessions", "stage", knee.sustained.name, "p95")

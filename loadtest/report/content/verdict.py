@@ -1,4 +1,4 @@
-"""The verdict: what a run says in a few sentences."""
+"""The verdict: the result of a run in a few sentences."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,14 +63,14 @@ Level = Literal["good", "warning", "bad"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the run says in a few sentences, worst news first."""
+    """The result of a run in a few sentences, the worst first."""
 
     level: Level
     text: str
 
 
 def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Verdict:
-    """Say what the run shows, the worst first."""
+    """Return the verdict of a run, the worst first."""
     comparison = comparison or Comparison()
     confirmed = describe_regressions(folder, comparison, "confirmed")
     bad = [*_describe_failed(folder), *confirmed]
@@ -92,7 +92,7 @@ def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Ve
 
 
 def _is_worse_overall(knee: Knee | None, comparison: Comparison) -> bool:
-    """Return whether the run as a whole is worse, and not just one of its many figures."""
+    """Return whether the run as a whole is worse, not just one of its many figures."""
     rows = [("tools", "tool", "all")]
     if knee is not None and knee.sustained is not None:
         rows.append((knee.sustained.scenario, knee.sustained.kind, knee.sustained.name))
@@ -123,7 +123,7 @@ def _describe_partial(folder: RunFolder) -> Iterator[str]:
 
 
 def _describe_rate_limited(folder: RunFolder) -> Iterator[str]:
-    """Say in which scenarios too many calls met a quota for their latency to be valid."""
+    """Yield a sentence that names the scenarios with too many rate-limited calls."""
     shares = [
         f"{format_share(measure_rate_limited(folder.rows, name))} in {name_scenario(name)}"
         for name in SCENARIOS
@@ -164,9 +164,9 @@ def _describe_crossed(folder: RunFolder) -> Iterator[str]:
 
 
 def describe_excess(folder: RunFolder, scenario: str) -> str:
-    """Return how many calls of a scenario failed, against the limit; empty where it was kept.
+    """Return how many calls of a scenario failed, if that is over the limit, else an empty text.
 
-    Where the scenario as a whole kept the limit, its worst row is named.
+    If the scenario as a whole is within the limit, the text is about its worst row.
     """
     leaves = _leaves(folder.rows, scenario)
     limit = find_failure_limit(folder.run)
@@ -190,7 +190,7 @@ def _has_crossed(result: ScenarioResult) -> bool:
 def _describe_knee(
     folder: RunFolder, knee: Knee | None, comparison: Comparison
 ) -> tuple[bool, str]:
-    """Return whether something good is said, and the sentences that say it."""
+    """Return whether the ladder is good news, and sentences about it."""
     if knee is None:
         return False, "No stage of concurrent sessions was measured."
     held = int(knee.sustained.name) if knee.sustained else 0
@@ -255,9 +255,9 @@ def _p95(row: Row) -> str:
 
 
 def _leaves(rows: Iterable[Row], scenario: str | None = None) -> list[Row]:
-    """Return rows that count each call once: neither openings nor an aggregate beside its parts.
+    """Return rows that count each call once, without openings and without a sum beside its parts.
 
-    Frames of a cold start are requests, not calls; they count only where `scenario` asks for them.
+    Frames of a cold start are requests, not calls; they count only if `scenario` names it.
     """
     kinds = {"stage", "tool", "frame"} if scenario else {"stage", "tool"}
     found = [row for row in rows if row.kind in kinds and scenario in {None, row.scenario}]
@@ -267,12 +267,12 @@ def _leaves(rows: Iterable[Row], scenario: str | None = None) -> list[Row]:
 
 
 def _count_failures(rows: Sequence[Row]) -> tuple[int, int]:
-    """Return how many calls failed, refusals apart, and how many there were."""
+    """Return how many calls failed, without refusals, and how many there were."""
     return sum(map(count_failed, rows)), sum(row.count for row in rows)
 
 
 def _describe_not_ok(folder: RunFolder) -> Iterator[str]:
-    """Say how many calls failed, where no sentence has said it yet, and how many were refused."""
+    """Yield how many calls failed, unless another sentence has it, and how many were refused."""
     leaves = _leaves(folder.rows)
     failed, calls = _count_failures(leaves)
     refused = sum(map(count_refused, leaves))

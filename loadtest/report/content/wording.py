@@ -1,4 +1,4 @@
-"""The words that several parts of a report use."""
+"""Words that several parts of a report use."""
 
 import json
 import re
@@ -30,7 +30,7 @@ _REASONS = {
 
 
 def format_reasons(failures: Mapping[str, int]) -> str:
-    """Return failures in words, most frequent first; empty when there are none."""
+    """Return failures by reason, the most frequent first; an empty text if there are none."""
     ordered = sorted(failures.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(_reason(reason, count) for reason, count in ordered if count > 0)
 
@@ -53,7 +53,7 @@ def name_calls(count: int) -> str:
 
 
 def name_unit(folder: RunFolder) -> str:
-    """Return what a ladder counts: the stateless era has no sessions, but clients at work."""
+    """Return what a ladder counts: sessions, or clients in the stateless era."""
     return "client" if folder.run.target.era == "stateless" else "session"
 
 
@@ -63,7 +63,7 @@ def name_units(folder: RunFolder, count: int) -> str:
 
 
 def name_row(folder: RunFolder, row: Row) -> str:
-    """Return which line of a table is meant: "executeSQL", "100 sessions"."""
+    """Return the name of a row: "executeSQL", "100 sessions"."""
     is_stage = row.scenario == "sessions" and row.name.isdecimal()
     return name_units(folder, int(row.name)) if is_stage else clean(row.name)
 
@@ -74,7 +74,7 @@ def name_scenario(scenario: str) -> str:
 
 
 def name_cell(folder: RunFolder, cell: Cell) -> str:
-    """Return which figure is meant: "executeSQL p99", "p95 at 100 sessions"."""
+    """Return the name of a figure: "executeSQL p99", "p95 at 100 sessions"."""
     figure = {"rate": "calls/s", "failed": "failures"}.get(cell.figure, cell.figure)
     name = clean(cell.name)
     if cell.kind in {"stage", "opening"} and cell.name.isdecimal():
@@ -88,13 +88,13 @@ def name_cell(folder: RunFolder, cell: Cell) -> str:
 
 
 def list_results(folder: RunFolder) -> Iterator[tuple[str, ScenarioResult]]:
-    """Yield how every scenario went, with its title."""
+    """Yield every scenario's title and result."""
     for result in folder.run.scenarios:
         yield name_scenario(result.name), result
 
 
 def end_sentence(text: str) -> str:
-    """Return `text` with a full stop, unless it has its own end."""
+    """Return `text` with a full stop, unless it ends a sentence already."""
     text = text.strip()
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
@@ -110,7 +110,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def clean(text: str) -> str:
-    """Return `text` on one line, without control characters that a terminal would obey."""
+    """Return `text` on one line, without control characters."""
     text = " ".join(text.split())
     if text.isprintable():
         return text
@@ -118,5 +118,5 @@ def clean(text: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Return whether `text` is an address that can be linked to as it stands."""
+    """Return whether `text` is an address that can be linked."""
     return _ADDRESS.fullmatch(text) is not None

@@ -1,1 +1,1 @@
-"""A run, or a whole history, as a page with charts: one HTML file, without scripts."""
+"""A run or a whole history as a page with charts: one HTML file without scripts."""

@@ -1,4 +1,4 @@
-"""How figures went over the runs: every run, its levels, and where a regression was confirmed."""
+"""Charts of figures over runs: every run, the levels, and confirmed regressions."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ MOST_REGRESSED = 8
 MOST_CHANGES = 3
 # More dots than this would hide the line.
 MOST_DOTS = 60
-# What differs by less than this share fills no more than its part of the height.
+# Values that differ by less than this share do not fill the height.
 LEAST_SPAN = 0.5
 _KEY_CELLS = (
     Cell("tools", "tool", "all", "p95"),
@@ -43,7 +43,7 @@ class TrendSeries:
     starts: tuple[int, ...]
 
     def add_level(self, since: Entry) -> "TrendSeries":
-        """Return this with the level that a regression began, in place of one that begins near."""
+        """Return the series with the level that a regression began; it replaces one nearby."""
         run_ids = [entry.run.run_id for entry in self.entries]
         if since.run.run_id not in run_ids:
             return self
@@ -73,14 +73,14 @@ def build_trends(
 
 
 def pick_key_cells(folder: RunFolder) -> tuple[Cell, ...]:
-    """Return the figures that speak for a run, the leading one first."""
+    """Return the key figures of a run, the leading one first."""
     return tuple(dict.fromkeys((pick_leading(folder), *_KEY_CELLS)))
 
 
 def find_series(
     cells: Iterable[Cell], entry: Entry, earlier: Sequence[Entry]
 ) -> Iterator[TrendSeries]:
-    """Yield each cell over the runs that `entry` may be compared with, and itself, where two."""
+    """Yield each cell over the runs comparable with `entry`, and itself, if there are two."""
     peers: dict[str, tuple[Entry, ...]] = {}
     for cell in cells:
         if cell.scenario not in peers:
@@ -154,7 +154,7 @@ def _scale(series: TrendSeries, factor: float) -> Axis:
 
 
 def _describe(series: TrendSeries) -> str:
-    """Say where the figure stands, and where its level changed."""
+    """Return the current value of the figure, and where its level changed."""
     figure = series.cell.figure
     parts = [f"{format_figure(figure, series.values[-1])} in the last of {len(series.values)} runs"]
     levels = series.list_levels()

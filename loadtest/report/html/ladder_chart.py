@@ -1,4 +1,4 @@
-"""The ladder of concurrent sessions: latency and throughput against how many there are."""
+"""Charts of the ladder: latency and throughput by number of concurrent sessions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -34,7 +34,7 @@ NARROWEST_TICKS = 24
 
 
 def build_ladder(folder: RunFolder, data: ReportTable) -> Iterator[Chart]:
-    """Yield a chart of latency and one of throughput, where a stage has data."""
+    """Yield a chart of latency and one of throughput, if a stage has data."""
     stages = [stage for stage in pick_stages(folder.rows) if pick_latency(stage)]
     if not stages:
         return
@@ -92,7 +92,7 @@ def _build_throughput(
 def _draw_lines(
     lines: Mapping[str, list[tuple[float, float]]], names: dict[str, str], y: Axis
 ) -> Iterator[Layer]:
-    """Yield a line for each, with its name at its end; names do not stand on each other."""
+    """Yield a line for each, with its name at its end; names do not overlap."""
     heights = [
         (points[-1][1] - y.low) / (y.high - y.low) * LADDER_HEIGHT for points in lines.values()
     ]
@@ -139,7 +139,7 @@ def _describe_knee(folder: RunFolder, knee: Knee | None) -> str:
 
 
 def _scale_x(stages: Sequence[Row], unit: str, right: int = RIGHT) -> Axis:
-    """Return an axis with a tick for each stage, but for those that would touch."""
+    """Return an axis with a tick for each stage, without ticks that would touch."""
     counts = [int(stage.name) for stage in stages]
     room = (WIDTH - LEFT - right) / counts[-1]
     ticks = [counts[-1]]

@@ -1,4 +1,4 @@
-"""How latency spreads: for each tool of the mix, or each step of a cold start."""
+"""Chart of latency percentiles for each tool of the mix, or each step of a cold start."""
 
 from collections.abc import Sequence
 from dataclasses import astuple
@@ -24,13 +24,13 @@ ROW_HEIGHT = 44
 MARGIN = 8
 MOST_TOOL_NAME = 24
 SHORTEST_MS = 0.01
-# Beyond this ratio a linear axis shows the slowest row alone.
+# Beyond this ratio, a linear axis would show only the slowest row.
 LOG_RATIO = 30
 _HEADERS = ("ok", "p50", "p90", "p95", "p99", "max")
 
 
 def build_latency_chart(folder: RunFolder, scenario: str, title: str) -> Chart | None:
-    """Return a chart of what is known of each row: p50, p95, p99 and the slowest call."""
+    """Return a chart of p50, p95, p99 and the slowest call of each row."""
     kinds = {"tool", "frame"}
     rows = [row for row in folder.rows if row.scenario == scenario and row.kind in kinds]
     rows.sort(key=is_aggregate)
@@ -85,7 +85,7 @@ def _build_data(scenario: str, rows: Sequence[Row]) -> ReportTable:
     columns = tuple(Column(header, header, header != first) for header in (first, *_HEADERS))
     lines = []
     for row in rows:
-        # Of p90 and max it is not told apart whether they are thin.
+        # p90 and max have no mark for too few calls.
         times = {"p90": row.duration.p90, "max": row.duration.max} if row.duration else {}
         cells = {name: format_ms(times.get(name)) for name in ("p90", "max")}
         cells |= {name: format_cell(row, row.duration, name) for name in PERCENTILES}
@@ -103,7 +103,7 @@ def _name(row: Row) -> str:
 
 
 def _scale(latencies: Sequence[Percentiles]) -> Axis:
-    """Return an axis over all values; logarithmic where the rows lie far apart."""
+    """Return an axis over all values; logarithmic if they differ much."""
     low = max(SHORTEST_MS, min(latency.p50 for latency in latencies))
     high = max(SHORTEST_MS, *(max(astuple(latency)) for latency in latencies))
     if high / low < LOG_RATIO:

@@ -1,4 +1,4 @@
-"""A run, or a whole history, as one HTML page that needs nothing but itself."""
+"""A run or a whole history as one self-contained HTML page."""
 
 import base64
 import hashlib
@@ -48,14 +48,14 @@ TREND_LEGEND = (
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure to be seen first, in large type."""
+    """A key figure in large type."""
 
     name: str
     cell: TableCell
 
 
 def render_page(folder: RunFolder, comparison: Comparison, earlier: Sequence[Entry] = ()) -> str:
-    """Return `report.html`: the run in words, charts and tables, beside the runs before it."""
+    """Return `report.html`: the run as text, charts and tables, with trends over earlier runs."""
     report = build_report(folder, comparison, earlier, brief=True)
     full = {table.title: table for table in build_report(folder, comparison, earlier).tables}
     return _render(
@@ -104,7 +104,7 @@ def _list_runs(runs: Sequence[Entry]) -> ReportTable:
 
 
 def _trace(runs: Sequence[Entry]) -> tuple[Chart, ...]:
-    """Return a trend of each key figure, as of the newest run that shows it."""
+    """Return a trend of each key figure, up to the newest run that has it."""
     return tuple(
         chart
         for cell, good in find_good_runs(runs)
@@ -126,7 +126,7 @@ def _name_level(folder: RunFolder, report: Report) -> str:
 def _build_sections(
     folder: RunFolder, report: Report, full: dict[str, ReportTable]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the scenarios, the ladder first: it is what people come for."""
+    """Yield the scenarios, the ladder first, because most readers look for it."""
     cold, ladder, mix = report.tables
     latency_charts = {
         cold.title: build_latency_chart(folder, "cold-start", "Each step of a cold start"),
@@ -139,7 +139,7 @@ def _build_sections(
 
 
 def _describe_no_failure(folder: RunFolder) -> str:
-    """Say what it means that no failed call was counted: of a run that was cut short, little."""
+    """Return a sentence for a run without failures; one that was cut short proves little."""
     calls = sum(row.count for row in folder.rows)
     if not calls:
         return "No call was made."
@@ -149,7 +149,7 @@ def _describe_no_failure(folder: RunFolder) -> str:
 
 
 def _rank_tile(tile: Tile) -> int:
-    """Return where a tile belongs: what is confirmed comes first, then what is suspected."""
+    """Return the rank of a tile: confirmed first, then suspected."""
     return BOLD.index(tile.cell.status) if tile.cell.status in BOLD else len(BOLD)
 
 
@@ -173,7 +173,7 @@ def _render(template: str, **values: Any) -> str:
     style = files("loadtest.report.html").joinpath("style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page = _find_templates().get_template(template)
-    # The policy lets this one style sheet in, and nothing else.
+    # The content security policy allows this style sheet and nothing else.
     values |= {"style": Markup(style), "digest": digest}  # noqa: S704
     values |= {"trend_legend": TREND_LEGEND}
     return page.render(values) + "\n"

@@ -20,7 +20,7 @@ LINE = 14
 _ROOT = re.compile(r"^<svg [^>]*>|</svg>\s*$")
 _TEXT = {"labelColor": "var(--quiet)", "titleColor": "var(--quiet)"}
 _SIZES = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
-# Nothing in it depends on which fonts a machine has: no text is measured.
+# Nothing depends on the fonts of a machine, because no text is measured.
 _CONFIG = {
     "aria": False,
     "background": None,
@@ -48,7 +48,7 @@ Datum = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Picture:
-    """What is drawn, `width` by `height` in its own units, without the root element."""
+    """An SVG without its root element, `width` by `height` in its own units."""
 
     body: Markup
     height: int
@@ -57,7 +57,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture, what it shows in words, and the figures behind it."""
+    """A picture, its description, and its figures."""
 
     title: str
     says: str
@@ -67,7 +67,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis spans, where it has ticks, and in which unit."""
+    """The range of an axis, its ticks and its unit."""
 
     low: float
     high: float
@@ -133,7 +133,7 @@ def _encode(field: str, axis: Axis, **title: Any) -> dict[str, Any]:
     how: dict[str, Any] | None = None
     if axis.shown:
         how = {"title": axis.unit, "grid": axis.grid, **title}
-        # As figures are written elsewhere: counts with separators, times without.
+        # As in tables: counts with separators, times without.
         how |= {"values": list(axis.ticks), "format": ".6~f" if axis.unit == "ms" else ",.6~f"}
     scale = {"type": "log" if axis.log else "linear", "nice": False, "zero": False}
     return {
@@ -145,7 +145,7 @@ def _encode(field: str, axis: Axis, **title: Any) -> dict[str, Any]:
 
 
 def find_ticks(high: float, low: float = 0.0) -> tuple[float, ...]:
-    """Return round values from below `low` to above `high`, some five of them."""
+    """Return about five round values from below `low` to above `high`."""
     step = (high - low or 1.0) / 4
     power = 10.0 ** math.floor(math.log10(step))
     step = next(power * by for by in (1, 2, 2.5, 5, 10) if power * by >= step * 0.999)
@@ -154,7 +154,7 @@ def find_ticks(high: float, low: float = 0.0) -> tuple[float, ...]:
 
 
 def find_log_ticks(low: float, high: float) -> tuple[float, ...]:
-    """Return powers of ten between two values; where that is less than three, more."""
+    """Return powers of ten between two values, or finer ticks if these are fewer than three."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for parts in ((1,), (1, 3), (1, 2, 5)):
         ticks = [by * 10.0**power for power in powers for by in parts]
@@ -165,7 +165,7 @@ def find_log_ticks(low: float, high: float) -> tuple[float, ...]:
 
 
 def set_apart(places: Sequence[float], least: float = LINE) -> list[float]:
-    """Return places on a line, moved just so far that each is `least` from the next."""
+    """Return places on a line, moved so that each is at least `least` from the next."""
     order = sorted(range(len(places)), key=places.__getitem__)
     moved = list(places)
     for before, after in pairwise(order):
@@ -174,7 +174,7 @@ def set_apart(places: Sequence[float], least: float = LINE) -> list[float]:
 
 
 def shorten(text: str, most: int) -> str:
-    """Return `text` in at most so many columns, as a terminal would count them."""
+    """Return `text` in at most `most` columns, counted as a terminal does."""
     width = 0
     for place, char in enumerate(text):
         width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
