@@ -91,6 +91,7 @@ def read_client_ids(state_dir: Path) -> list[str]:
 
 
 def read_repositories(settings: Settings) -> list[RepositoryAddress]:
+    """Return the repositories whose secrets hold the credentials."""
     path = settings.state_dir / REPOSITORIES_FILE
     if not path.exists():
         return []
