@@ -14,7 +14,7 @@ BEGAN = datetime(2026, 1, 1, 6, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("age", [timedelta(0), timedelta(days=7), timedelta(days=7, hours=23)])
-def test_a_run_that_is_due_or_late_by_hours_is_no_fault(age: timedelta) -> None:
+def test_a_run_that_is_due_or_late_by_hours_is_on_time(age: timedelta) -> None:
     check_cadence([entry(0)], "prod", 7, BEGAN + age)
 
 
@@ -40,18 +40,18 @@ def test_the_next_run_says_that_runs_were_missed() -> None:
 
 
 @pytest.mark.parametrize(("number", "cadence_days"), [(7, 7), (8, 7), (21, None)])
-def test_a_kept_cadence_or_none_says_nothing(number: int, cadence_days: int | None) -> None:
+def test_a_kept_cadence_or_none_has_no_note(number: int, cadence_days: int | None) -> None:
     assert describe_gap(entry(number), [entry(0)], cadence_days) is None
 
 
-def test_a_first_run_missed_nothing_nor_does_one_without_a_readable_time() -> None:
+def test_a_first_run_and_one_without_a_readable_time_have_no_note() -> None:
     assert describe_gap(entry(9), [], 7) is None
     assert describe_gap(entry(9), [entry(0, started="yesterday")], 7) is None
     assert describe_gap(entry(9, started="today"), [entry(0)], 7) is None
 
 
 @pytest.mark.parametrize("outcome", ["interrupted", "not run"])
-def test_a_run_that_was_cut_off_has_not_come(outcome: Outcome) -> None:
+def test_a_run_that_was_cut_off_does_not_count(outcome: Outcome) -> None:
     cut = entry(8, scenarios=(ScenarioResult("sessions", "ok"), ScenarioResult("tools", outcome)))
     now = BEGAN + timedelta(days=8)
     assert check_cadence([entry(1), cut], "prod", 7, now) == BEGAN + timedelta(days=1)

@@ -15,7 +15,7 @@ def draw(*levels: tuple[int, float], seed: int = 1) -> list[float]:
     return [rng.gauss(level, 1.0) for runs, level in levels for _ in range(runs)]
 
 
-def test_levels_are_told_apart_at_the_run_where_they_change() -> None:
+def test_levels_are_separated_at_the_run_where_they_change() -> None:
     values = draw((30, 0.0), (20, 6.0), (30, -3.0))
     assert find_change_points(values, 1.0) == (0, 30, 50)
 
@@ -25,7 +25,7 @@ def test_noise_is_one_level(seed: int) -> None:
     assert find_change_points(draw((200, 0.0), seed=seed), 1.0) == (0,)
 
 
-def test_one_outlier_is_no_level_however_high() -> None:
+def test_one_outlier_is_not_a_level() -> None:
     values = draw((40, 0.0))
     values[20] = 1000.0
     values[-1] = 1000.0
@@ -39,7 +39,7 @@ def test_the_spread_does_not_grow_by_a_change_of_level_or_an_outlier() -> None:
     assert found == pytest.approx(1.0, rel=0.35)
 
 
-def test_three_values_say_nothing_of_their_spread() -> None:
+def test_three_values_have_no_spread() -> None:
     assert find_spread([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) is None
 
 

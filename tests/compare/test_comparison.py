@@ -76,12 +76,12 @@ def test_an_unchanged_run_is_the_same_in_every_cell() -> None:
         ({"git_sha": "f" * 40, "k6_version": "2.2.0"}, None),
     ],
 )
-def test_only_like_is_compared_with_like(changes: dict[str, Any], words: str | None) -> None:
+def test_only_comparable_runs_are_compared(changes: dict[str, Any], words: str | None) -> None:
     earlier = [entry(number, **changes) for number in range(3)]
     assert reason(compare_run(entry(3), earlier)) == words
 
 
-def test_a_loop_that_was_held_is_not_compared_with_a_free_one() -> None:
+def test_a_limited_loop_is_not_compared_with_an_unlimited_one() -> None:
     free, later = entry(2), entry(3)
     rows = tuple(
         replace(row, held_rate=50.0) if row.scenario == "tools" else row for row in free.rows
@@ -98,7 +98,7 @@ def test_a_knob_of_another_scenario_does_not_matter() -> None:
     assert reason(comparison, "sessions") == "unlike run run-002: stages [10, 50], was [1]"
 
 
-def test_a_run_is_compared_with_its_like_however_far_back() -> None:
+def test_a_run_is_compared_with_a_comparable_one_however_old() -> None:
     comparison = compare_run(entry(3), [entry(1), entry(2, profile="smoke")])
     (tools,) = (each for each in comparison.baselines if each.scenario == "tools")
     assert tools.previous is not None
@@ -124,7 +124,7 @@ LATE = RunnerFault(2, "late", "it began 7.3 s after the first")
         ({"outcome": "ok", "faults": (LATE,)}, "had a runner that was lost, late or partial"),
     ],
 )
-def test_a_run_that_went_wrong_is_no_baseline_and_is_judged_of_nothing(
+def test_a_failed_run_is_not_a_baseline_and_is_not_compared(
     result: dict[str, Any], word: str
 ) -> None:
     wrong = entry(1, 2.0, scenarios=outcomes(**result))
@@ -136,7 +136,7 @@ def test_a_run_that_went_wrong_is_no_baseline_and_is_judged_of_nothing(
     assert reason(comparison, "sessions") is None
 
 
-def test_a_rate_limited_scenario_is_compared_with_nothing() -> None:
+def test_a_rate_limited_scenario_is_not_compared() -> None:
     limited = {"rate_limited": 100}
     run = entry(1)
     rows = (replace(row, ok=row.count - 100, failures=limited) for row in run.rows)
@@ -160,7 +160,7 @@ def shaken(number: int, slower: float = 1.0) -> Entry:
     return entry(number, {SQL: slower * (1.0, 1.22, 0.85, 1.15, 0.82)[number % 5]})
 
 
-def test_a_quarter_worse_than_the_run_before_is_worse_where_that_is_usual() -> None:
+def test_a_quarter_worse_is_only_worse_if_that_is_usual() -> None:
     runs = [shaken(number) for number in range(12)]
     change = compare_run(entry(12, {SQL: 1.2}), [*runs[:-1], entry(11, {SQL: 0.85})]).changes[
         cell("p95")
@@ -181,7 +181,7 @@ def test_a_figure_far_outside_in_one_run_is_suspected_and_confirms_nothing() -> 
     assert not comparison.confirmed
 
 
-def test_what_was_suspected_and_did_not_come_again_is_forgotten() -> None:
+def test_a_suspected_regression_that_does_not_return_is_forgotten() -> None:
     runs = [*weeks(12), entry(12, {SQL: 1.8}), entry(13), entry(14, {SQL: 1.8})]
     comparisons = compare_all(runs)
     assert comparisons[13].changes[cell("p50")].status == "same"
@@ -233,7 +233,7 @@ def test_one_slow_tool_of_a_closed_loop_moves_no_rate_but_that_of_all() -> None:
     assert tools == ["all"]
 
 
-def test_calls_that_failed_are_no_throughput() -> None:
+def test_failed_calls_do_not_count_as_throughput() -> None:
     run = replace(entry(1), rows=(replace(entry(1).rows[-1], ok=1500),))
     assert run.figures[cell("rate", ALL)] == pytest.approx(25.0)
 
@@ -257,7 +257,7 @@ def test_a_step_of_30_percent_is_confirmed_by_the_second_run() -> None:
 
 
 @pytest.mark.parametrize("step", [1.3, 1.6, 3.0])
-def test_a_step_keeps_the_date_and_the_levels_of_the_run_in_which_it_came(step: float) -> None:
+def test_a_step_keeps_the_date_and_the_levels_of_its_first_run(step: float) -> None:
     runs = [*weeks(12), *(entry(number, {SQL: step}) for number in range(12, 40))]
     levels = {run.figures[cell("p50")] for run in runs}
     for comparison in compare_all(runs)[13:]:
@@ -271,7 +271,7 @@ def test_a_step_keeps_the_date_and_the_levels_of_the_run_in_which_it_came(step: 
         assert {regression.before, regression.after} <= levels
 
 
-def test_the_runs_in_which_a_regression_was_only_suspected_are_no_baselines() -> None:
+def test_runs_with_a_suspected_regression_before_a_confirmed_one_are_not_baselines() -> None:
     runs = [*weeks(2), *(entry(number, {SQL: 1.6}) for number in range(2, 12))]
     for comparison in compare_all(runs)[3:]:
         change = comparison.changes[cell("p50")]
@@ -289,7 +289,7 @@ def test_a_step_of_15_percent_is_confirmed_as_a_drift_within_six_runs() -> None:
     assert regression.after / regression.before == pytest.approx(1.15, rel=0.03)
 
 
-def test_a_step_of_one_tool_is_seen_beneath_the_ups_and_downs_of_whole_runs() -> None:
+def test_a_step_of_one_tool_is_found_although_whole_runs_vary() -> None:
     hours = (1.0, 1.12, 0.9, 1.1, 0.92, 1.05)
     runs = []
     for number in range(24):
@@ -318,7 +318,7 @@ def test_a_slow_drift_of_15_percent_is_found_though_no_run_is_worse_than_the_one
     assert not any(comparison.confirmed for comparison in comparisons[:20])
 
 
-def test_a_confirmed_regression_stays_one_and_is_no_baseline() -> None:
+def test_a_confirmed_regression_stays_confirmed_and_is_not_a_baseline() -> None:
     runs = [*weeks(12), *(entry(number, {SQL: 1.6}) for number in range(12, 40))]
     comparisons = compare_all(runs)
     for comparison in comparisons[13:]:
@@ -342,7 +342,7 @@ def test_a_regression_that_went_away_is_no_longer_confirmed() -> None:
     assert not comparisons[16].gone
 
 
-def test_what_is_better_than_usual_is_better_and_a_recovery_from_a_bad_day_is_not() -> None:
+def test_better_means_better_than_usual_and_not_a_recovery_from_a_bad_day() -> None:
     comparisons = compare_all([*weeks(9), entry(9, {SQL: 0.6}), entry(10, 2.0), entry(11)])
     assert comparisons[9].changes[cell("p50")].status == "better"
     assert {change.status for change in comparisons[11].changes.values()} == {"same"}
@@ -452,7 +452,7 @@ def any_entry(draw: st.DrawFn) -> Entry:
 
 
 @given(any_entry(), st.lists(any_entry(), max_size=30))
-def test_judging_never_raises_and_confirms_only_cells_of_the_run(
+def test_a_comparison_never_raises_and_confirms_only_cells_of_the_run(
     run: Entry, earlier: list[Entry]
 ) -> None:
     comparison = compare_run(run, earlier)
@@ -475,7 +475,7 @@ def test_slower_is_above_1_for_every_figure_and_faster_below(slower: float) -> N
 
 
 @given(st.floats(20.0, 2000.0), st.sampled_from([1.0, 1.3, 1.8]))
-def test_what_is_confirmed_does_not_hang_on_the_unit(scale: float, step: float) -> None:
+def test_confirmed_regressions_do_not_depend_on_the_unit(scale: float, step: float) -> None:
     def scaled(runs: list[Entry], by: float) -> list[frozenset[object]]:
         made = []
         for run in runs:

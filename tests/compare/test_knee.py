@@ -19,7 +19,7 @@ def with_p95(row: Row, p95_ms: float) -> Row:
     return replace(row, response=Percentiles(1, 1, p95_ms, p95_ms, p95_ms))
 
 
-def test_the_highest_stage_holds_when_no_rule_is_broken() -> None:
+def test_the_highest_stage_is_sustained_if_no_rule_is_broken() -> None:
     assert find_knee((*TOOLS, *reversed(LADDER))) == Knee(LADDER[3])
 
 
@@ -81,11 +81,11 @@ def test_the_smallest_stage_can_break_too() -> None:
 
 
 @pytest.mark.parametrize("empty", [stage(1, None), replace(stage(1, 9.0), count=0, ok=0)])
-def test_without_data_of_the_smallest_stage_none_holds(empty: Row) -> None:
+def test_without_data_of_the_smallest_stage_none_is_sustained(empty: Row) -> None:
     assert find_knee((empty, stage(10, 9.0))) == Knee(None, (Break(empty, no_data=True),))
 
 
-def test_a_stage_without_a_call_breaks_for_want_of_data_and_not_of_rate() -> None:
+def test_a_stage_without_a_call_breaks_because_it_has_no_data() -> None:
     empty = stage(10, None)
     assert find_knee((stage(1, 9.0), empty)) == Knee(stage(1, 9.0), (Break(empty, no_data=True),))
 
@@ -99,7 +99,7 @@ def test_stages_are_ordered_by_number() -> None:
 @pytest.mark.parametrize(
     ("failed", "holds"), [(60, True), (61, False), (1200, False), (5940, False)]
 )
-def test_a_stage_holds_by_its_ok_calls_and_within_the_failure_threshold(
+def test_a_stage_is_sustained_by_its_ok_calls_within_the_failure_threshold(
     failed: int, holds: bool
 ) -> None:
     low, high = stage(1, 9.0), stage(100, 9.0, failures={"http_502": failed})
@@ -123,7 +123,7 @@ def test_the_failure_threshold_is_that_of_the_profile() -> None:
 
 
 @pytest.mark.parametrize("place", ["call", "opening"])
-def test_a_rate_limit_that_was_met_once_breaks_a_stage(place: str) -> None:
+def test_one_rate_limited_call_breaks_a_stage(place: str) -> None:
     limited = {"rate_limited": 1}
     high = stage(100, 14.0, failures=limited if place == "call" else None)
     rows = (stage(1, 9.0), high, opening(100, 99, limited if place == "opening" else None))
@@ -135,7 +135,7 @@ def ended(outcome: Outcome) -> Run:
 
 
 @pytest.mark.parametrize("outcome", ["aborted", "interrupted", "failed", "not run"])
-def test_the_stage_that_was_under_way_when_the_run_ended_does_not_hold(outcome: Outcome) -> None:
+def test_the_stage_in_which_the_run_ended_is_not_sustained(outcome: Outcome) -> None:
     low, cut = stage(1, 9.0), stage(10, 9.0, seconds=20)
     knee = find_knee((low, cut), ended(outcome))
     assert knee == Knee(low, (Break(cut, unfinished=outcome),))

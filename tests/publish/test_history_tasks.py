@@ -103,7 +103,7 @@ def test_two_runs_stand_side_by_side(inv: Inv, runs_dir: Path) -> None:
     assert "there is no last run: the history is empty" in said
 
 
-def test_a_run_of_the_tracking_issue_is_accepted_where_it_has_no_folder(
+def test_a_run_of_the_tracking_issue_is_accepted_without_a_folder(
     inv: Inv, github: GithubServer, runs_dir: Path
 ) -> None:
     slow = replace(entry(8, {SQL: 1.6}), confirmed=frozenset({cell("p50")}))
@@ -116,7 +116,7 @@ def test_a_run_of_the_tracking_issue_is_accepted_where_it_has_no_folder(
     assert not runs_dir.exists()
 
 
-def test_accepting_takes_no_label_off_that_another_environment_has_put_on(
+def test_accepting_keeps_a_label_that_another_environment_set(
     inv: Inv, github: GithubServer
 ) -> None:
     slow = replace(entry(8, {SQL: 1.6}), confirmed=frozenset({cell("p50")}))
@@ -133,7 +133,7 @@ def test_accepting_takes_no_label_off_that_another_environment_has_put_on(
 
 
 @pytest.mark.parametrize("options", [("--csv", "--html"), ("--check", "--accept", "last")])
-def test_one_thing_is_done_at_a_time(inv: Inv, options: tuple[str, ...]) -> None:
+def test_options_that_exclude_each_other_are_an_error(inv: Inv, options: tuple[str, ...]) -> None:
     code, said = inv("history", *options)
     assert code == 2
     assert "use only one of --check, --accept, --html and --csv" in said

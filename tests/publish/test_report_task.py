@@ -47,7 +47,7 @@ def listen(status: int = 200) -> Iterator[tuple[str, list[str]]]:
         yield f"{origin}/hook-canary", heard
 
 
-def test_a_run_is_judged_by_the_issue_posted_once_and_posted_again_in_place(
+def test_a_run_is_compared_with_the_issue_and_posting_again_updates_its_comment(
     inv: Inv, runs_dir: Path, github: GithubServer
 ) -> None:
     issue = seed(github, *weeks(6))
@@ -163,7 +163,7 @@ def test_a_confirmed_regression_alerts_until_it_is_accepted(
     assert "cc @example/performance" not in issue.comments[-1].body
 
 
-def test_a_failed_run_is_reported_with_its_reason_and_a_good_one_takes_the_label_off(
+def test_a_failed_run_is_reported_with_its_reason_and_a_good_one_removes_the_label(
     inv: Inv, runs_dir: Path, github: GithubServer
 ) -> None:
     issue = seed(github, *weeks(3))
@@ -184,7 +184,7 @@ def test_a_failed_run_is_reported_with_its_reason_and_a_good_one_takes_the_label
     assert issue.labels == ["load-test-history"]
 
 
-def test_another_environment_does_not_take_a_label_off(
+def test_another_environment_does_not_remove_a_label(
     inv: Inv, runs_dir: Path, github: GithubServer
 ) -> None:
     issue = seed(github, *weeks(3), replace(entry(3, scenarios=FAILED), rows=()))
@@ -221,7 +221,7 @@ def test_a_chain_that_fails_before_it_measures_is_reported_too(
     assert (runs_dir / "777-1" / "report.html").exists()
 
 
-def test_what_cannot_be_posted_stays_on_disk_with_the_command_that_posts_it(
+def test_a_report_that_cannot_be_posted_stays_on_disk_with_the_command_that_posts_it(
     inv: Inv, runs_dir: Path, github: GithubServer, tmp_path: Path
 ) -> None:
     issue = seed(github, *weeks(4))
@@ -252,7 +252,7 @@ def test_what_cannot_be_posted_stays_on_disk_with_the_command_that_posts_it(
     assert len(issue.comments) == 5
 
 
-def test_a_regression_that_cannot_be_posted_is_told_all_the_same(
+def test_a_regression_that_cannot_be_posted_is_still_reported(
     inv: Inv, runs_dir: Path, github: GithubServer
 ) -> None:
     seed(github, *weeks(7), suspect(7)).locked = True
@@ -264,7 +264,7 @@ def test_a_regression_that_cannot_be_posted_is_told_all_the_same(
     assert "is locked" in refused
 
 
-def test_a_run_that_is_named_comes_from_its_artifact_and_knows_its_environment(
+def test_a_named_run_comes_from_its_artifact_with_its_environment(
     inv: Inv, runs_dir: Path, github: GithubServer, tmp_path: Path
 ) -> None:
     issue = seed(github, *weeks(4))
@@ -304,7 +304,7 @@ def test_a_dry_run_prints_the_comment_and_touches_nothing(
     assert len(issue.comments) == 4
 
 
-def test_the_reference_target_is_nobodys_news(
+def test_the_reference_target_is_never_posted(
     inv: Inv, runs_dir: Path, github: GithubServer
 ) -> None:
     for each in (*weeks(7), entry(7, SLOWER)):
@@ -316,7 +316,7 @@ def test_the_reference_target_is_nobodys_news(
     assert github.calls == []
 
 
-def test_forged_and_missing_reports_are_told_in_the_comment(
+def test_forged_and_missing_reports_are_named_in_the_comment(
     inv: Inv, runs_dir: Path, github: GithubServer
 ) -> None:
     issue = seed(github, *weeks(4))
@@ -342,7 +342,7 @@ def test_confirmed_regressions_are_in_the_document_for_machines(inv: Inv, runs_d
     assert "tools/tool/executeSQL/p50" in document["confirmed"]
 
 
-def test_a_run_that_cannot_be_read_stops_no_later_report_and_is_named(
+def test_a_run_that_cannot_be_read_is_named_and_does_not_stop_later_reports(
     inv: Inv, runs_dir: Path
 ) -> None:
     for number in range(2):

@@ -63,7 +63,7 @@ def test_a_change_reads_as_the_figure_moved(figure: str, change: Change | None, 
     assert format_change(figure, change) == text  # type: ignore[arg-type]
 
 
-def test_the_verdict_tells_the_change_of_its_p95_and_counts_what_is_confirmed() -> None:
+def test_the_verdict_has_the_change_of_its_p95_and_counts_confirmed_regressions() -> None:
     verdict = build_verdict(good().folder, good().comparison)
     assert verdict.level == "good"
     assert verdict.text.startswith("Sustained all 100 sessions (100 calls/s, p95 25 ms, +3 %), ")
@@ -75,7 +75,7 @@ def test_the_verdict_tells_the_change_of_its_p95_and_counts_what_is_confirmed() 
     )
 
 
-def test_more_regressions_than_one_can_read_are_counted() -> None:
+def test_many_regressions_are_counted() -> None:
     rows = (*COLD_START, *LADDER, *TOOLS)
     cells = [Cell("tools", "tool", tool.name, "p50") for tool in TOOLS]
     case = compared(folder(rows), weekly(rows, 2), statuses=dict.fromkeys(cells, "confirmed"))
@@ -84,7 +84,7 @@ def test_more_regressions_than_one_can_read_are_counted() -> None:
     assert " and 2 more." in text
 
 
-def test_of_many_regressions_the_worst_are_told_in_full() -> None:
+def test_the_worst_of_many_regressions_are_described_in_full() -> None:
     rows = (*COLD_START, *LADDER, *TOOLS)
     cells = [Cell("tools", "tool", tool.name, p) for tool in TOOLS for p in ("p50", "p95", "p99")]
     case = compared(folder(rows), weekly(rows, 2), statuses=dict.fromkeys(cells, "confirmed"))
@@ -100,7 +100,7 @@ def test_of_many_regressions_the_worst_are_told_in_full() -> None:
         ("suspected", "1 suspected regression (the next run decides)"),
     ],
 )
-def test_a_run_that_is_worse_as_a_whole_is_no_good_news_before_it_is_confirmed(
+def test_a_run_that_is_worse_as_a_whole_is_a_warning_before_it_is_confirmed(
     status: Status, said: str
 ) -> None:
     rows = (*COLD_START, *LADDER, *TOOLS)
@@ -112,7 +112,7 @@ def test_a_run_that_is_worse_as_a_whole_is_no_good_news_before_it_is_confirmed(
         assert f"{said}: {'all tools' if name == 'all' else name} p95." in verdict.text
 
 
-def test_the_worst_is_said_first() -> None:
+def test_the_worst_comes_first() -> None:
     case = regressed()
     text = build_verdict(case.folder, case.comparison).text
     said = ("3 confirmed", "Did not sustain 100 sessions", "1 suspected", "1 figure")
@@ -122,7 +122,7 @@ def test_the_worst_is_said_first() -> None:
     assert news == ["confirmed", "confirmed", "confirmed", "suspected"]
 
 
-def test_what_was_accepted_is_called_so_and_is_no_alarm() -> None:
+def test_an_accepted_regression_is_called_accepted_and_does_not_alert() -> None:
     case = accepted()
     verdict = build_verdict(case.folder, case.comparison)
     assert verdict.level == "good"
@@ -134,7 +134,7 @@ def test_what_was_accepted_is_called_so_and_is_no_alarm() -> None:
     assert report.accept_command == ""
 
 
-def test_what_improved_and_another_version_of_the_server_are_said() -> None:
+def test_improvements_and_a_new_server_version_are_reported() -> None:
     case = improved()
     verdict = build_verdict(case.folder, case.comparison)
     assert verdict.level == "good"
@@ -145,7 +145,7 @@ def test_what_improved_and_another_version_of_the_server_are_said() -> None:
     assert line.text.endswith("The server is now atlas 1.5.0 (was atlas 1.4.0).")
 
 
-def test_a_drift_is_told_with_its_run_and_with_levels_that_were_measured() -> None:
+def test_a_drift_is_described_with_its_run_and_measured_levels() -> None:
     case = regressed()
     (said,) = (
         each
@@ -159,7 +159,7 @@ def test_a_drift_is_told_with_its_run_and_with_levels_that_were_measured() -> No
     assert said.url == case.earlier[6].url
 
 
-def test_without_a_judgement_nothing_is_said_of_earlier_runs() -> None:
+def test_without_a_comparison_the_report_does_not_mention_earlier_runs() -> None:
     run = good().folder
     assert build_report(run).compared_with is None
     line = build_report(run, Comparison()).compared_with
@@ -167,7 +167,7 @@ def test_without_a_judgement_nothing_is_said_of_earlier_runs() -> None:
     assert line.text == "First run: there is nothing to compare it with."
 
 
-def test_what_one_scenario_is_compared_with_stands_there_and_what_most_are_on_top() -> None:
+def test_the_usual_baseline_is_on_top_and_a_different_one_at_its_scenario() -> None:
     case = good()
     older = Baseline("tools", case.earlier[0])
     baselines = (*case.comparison.baselines[:2], older)
@@ -181,12 +181,12 @@ def test_what_one_scenario_is_compared_with_stands_there_and_what_most_are_on_to
     assert said[2].url == case.earlier[0].url
 
 
-def test_a_row_that_is_no_more_is_named() -> None:
+def test_a_row_that_is_gone_is_named() -> None:
     report = build_report(zeros().folder, zeros().comparison)
     assert report.tables[2].note == "No longer measured: gone."
 
 
-def test_where_changes_do_not_fit_a_terminal_the_marks_stay() -> None:
+def test_marks_stay_if_changes_do_not_fit_a_terminal() -> None:
     rows = (*COLD_START, stage(1, 9.0), stage(500, 12000.0, seconds=300))
     cell = Cell("sessions", "stage", "500", "p95")
     case = compared(folder(rows), weekly(rows, 1, factor=0.000012), statuses={cell: "confirmed"})
@@ -202,7 +202,7 @@ def chart(*points: tuple[str, float]) -> list[str]:
     return [line.strip() for line in text.splitlines()]
 
 
-def test_a_chart_has_a_place_of_its_own_for_each_run_of_a_day() -> None:
+def test_a_chart_has_a_separate_place_for_each_run_of_a_day() -> None:
     day = "2026-08-03"
     lines = chart((day, 1.0), (day, 2.25), ("2026-08-04", 3.0), (day, 4.0))
     assert 'x-axis ["08-03", "08-03.2", "08-04", "08-03.3"]' in lines
@@ -210,7 +210,7 @@ def test_a_chart_has_a_place_of_its_own_for_each_run_of_a_day() -> None:
     assert 'y-axis "ms" 0 --> 5' in lines
 
 
-def test_a_chart_holds_only_what_mermaid_reads() -> None:
+def test_a_chart_contains_only_characters_that_mermaid_reads() -> None:
     lines = chart(("2026-08-03", 0.0), ('"]\n--- x', 1.25e7))
     assert 'title "x?? ?y?????init? ?quot? ?z, 2026-08-03 to ???--- x"' in lines[3:4]
     assert "line [0, 12500000]" in lines
@@ -218,7 +218,7 @@ def test_a_chart_holds_only_what_mermaid_reads() -> None:
     assert 'y-axis "ms" 0 --> 0.01' in chart(("2026-08-03", 0.0), ("2026-08-04", 0.0))
 
 
-def test_the_trend_is_of_the_last_runs_that_are_alike() -> None:
+def test_the_trend_shows_the_last_comparable_runs() -> None:
     case = good()
     unlike = weekly((*COLD_START, *LADDER), 3, environment="prod")
     trend = build_trend(case.folder, case.comparison, (*case.earlier, *unlike))
@@ -229,7 +229,7 @@ def test_the_trend_is_of_the_last_runs_that_are_alike() -> None:
     assert [day for day, _ in trend.points[-3:]] == ["2026-07-20", "2026-07-27", "2026-08-03"]
 
 
-def test_the_trend_is_of_the_worst_confirmed_regression_where_there_is_one() -> None:
+def test_the_trend_shows_the_worst_confirmed_regression_if_there_is_one() -> None:
     case = regressed()
     trend = build_trend(case.folder, case.comparison, case.earlier)
     assert trend is not None

@@ -70,7 +70,7 @@ def test_comments_of_troubled_first_runs_are_as_reviewed(name: str) -> None:
     compare(f"{name}.comment.md", text)
 
 
-def test_a_comment_says_what_was_skipped_and_whom_to_call_and_links_to_what_it_names() -> None:
+def test_a_comment_names_skipped_runs_and_whom_to_notify_and_has_links() -> None:
     notes = ("Comment 12 was skipped: it is damaged.", "No run for 15 days; one is due every 7.")
     text = comment(regressed(), notes=notes, mention="acme/performance")
     assert "> Comment 12 was skipped: it is damaged.\n>\n> No run for 15 days" in text
@@ -86,7 +86,7 @@ def test_without_a_repository_the_commit_is_named_and_not_linked() -> None:
     assert "commit 1a2b3c4\n" in text.replace("\\\n", "\n")
 
 
-def test_an_address_that_is_none_is_never_linked() -> None:
+def test_an_invalid_address_is_never_linked() -> None:
     for address in ("javascript:alert(1)", "https://x.example/)[y](z", "https://x.example/<b>"):
         case = good()
         run = replace(case.folder.run, run_url=address)
@@ -95,7 +95,7 @@ def test_an_address_that_is_none_is_never_linked() -> None:
         assert re.findall('href="([^"]*)"', page) == [f"{REPOSITORY}/commit/{run.git_sha}"]
 
 
-def test_regressions_have_a_sign_and_worse_cells_are_bold_and_no_other() -> None:
+def test_only_regressions_have_a_sign_and_only_worse_cells_are_bold() -> None:
     page = render(comment(regressed()))
     cells = re.findall(r"<td[^>]*><strong>(.*?)</strong></td>", page)
     assert [cell.replace("\u00a0", " ") for cell in cells] == [
@@ -129,7 +129,7 @@ SIGNS: dict[str, str] = {
 }
 
 
-def test_what_is_too_long_loses_its_parts_in_the_order_that_is_told() -> None:
+def test_a_comment_that_is_too_long_loses_its_parts_in_order() -> None:
     assert tuple(SIGNS) == CUTS
     signs = {name: sign.replace("\\_", "_") for name, sign in SIGNS.items()}
     case = crowded()
@@ -166,7 +166,7 @@ def test_what_a_server_sent_is_text_on_github(text: str) -> None:
 
 
 @given(st.lists(st.sampled_from([*NASTY, *" x_*|\\$1:"]), max_size=6))
-def test_no_mixture_of_it_is_more_than_text(pieces: list[str]) -> None:
+def test_no_mixture_of_server_text_becomes_markup(pieces: list[str]) -> None:
     text = " ".join("".join(["x", *pieces]).split())
     check_text_only(shield(text), text)
 

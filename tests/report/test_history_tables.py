@@ -71,14 +71,14 @@ def limit(run: Entry) -> Entry:
     return replace(run, rows=tuple(rows))
 
 
-def test_a_rate_limited_run_is_not_ok_and_holds_nothing() -> None:
+def test_a_rate_limited_run_is_not_ok_and_sustains_nothing() -> None:
     limited = limit(entry(1))
     line = dict(zip(RUN_COLUMNS, build_line(limited), strict=True))
     assert (line["outcome"], line["most"]) == ("rate limited", "-")
     assert "rate limited" in draw(render_pair(entry(0), limited))
 
 
-def test_the_outcome_of_a_run_is_the_worst_that_is_to_be_said_of_it() -> None:
+def test_the_outcome_of_a_run_is_its_worst_one() -> None:
     found = frozenset({cell("p50")})
     over = (ScenarioResult("tools", "thresholds crossed", 99),)
     for run, outcome in (
@@ -93,7 +93,7 @@ def test_the_outcome_of_a_run_is_the_worst_that_is_to_be_said_of_it() -> None:
         assert line["outcome"] == outcome
 
 
-def test_another_version_of_the_server_is_said_between_two_runs() -> None:
+def test_a_new_server_version_is_shown_between_two_runs() -> None:
     target = replace(RUN.target, server_version="1.5.0")
     text = draw(render_pair(entry(0), entry(1, target=target)))
     assert "The server is now atlas 1.5.0 (was atlas 1.4.0)." in text
@@ -140,7 +140,7 @@ def test_a_long_history_shows_its_newest_runs_and_fits_80_columns() -> None:
     assert max(len(line) for line in text.splitlines()) <= 80
 
 
-def test_names_that_a_server_made_up_are_shown_and_never_obeyed() -> None:
+def test_hostile_names_from_a_server_are_shown_as_text() -> None:
     row = build_row(("tools", "tool", HOSTILE), 30.0)
     runs = [
         replace(entry(number, git_sha=HOSTILE, profile=HOSTILE), rows=(row,)) for number in (0, 1)
@@ -168,7 +168,7 @@ def test_a_run_is_found_by_any_of_its_names(name: str, run_id: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["bee", "ffff", "run-9", "", "x\ny"])
-def test_a_run_that_is_not_there_is_answered_with_those_that_are(name: str) -> None:
+def test_an_unknown_run_is_an_error_that_lists_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         find_entry(weeks(12), name)
     message = str(caught.value)

@@ -60,7 +60,7 @@ def test_a_slow_and_crowded_ladder_still_fits_80_columns() -> None:
     ]
 
 
-def test_markup_of_either_kind_in_names_is_shown_and_never_obeyed() -> None:
+def test_markup_in_names_is_shown_as_text() -> None:
     terminal = draw(render_terminal(hostile()), 120)
     assert "[bold red]x[/] | <img src=x onerror=alert(1)>" in terminal
     assert "\x1b" not in terminal
@@ -182,13 +182,13 @@ def test_thresholds_crossed_without_a_failure_are_named() -> None:
     assert text.startswith("Thresholds crossed in tool-call mix: refused: rate<0.01.")
 
 
-def test_a_scenario_that_was_not_asked_for_is_no_warning() -> None:
+def test_a_scenario_that_was_not_requested_is_not_a_warning() -> None:
     verdict = build_verdict(folder(TOOLS, scenarios=(ScenarioResult("tools", "ok", 0),)))
     assert verdict.level == "good"
     assert "concurrent sessions" not in verdict.text
 
 
-def test_a_failure_count_is_said_once() -> None:
+def test_a_failure_count_is_reported_once() -> None:
     failing = row("tools", "tool", "executeSQL", 97, 31.0, failures={"timeout": 3})
     crossed = ScenarioResult("tools", "thresholds crossed", 99, crossed=("x",))
     alone = build_verdict(folder((failing,), scenarios=(crossed,))).text
@@ -200,7 +200,7 @@ def test_a_failure_count_is_said_once() -> None:
     assert " 5 of 259 calls failed" in text
 
 
-def test_a_row_over_the_limit_is_named_where_the_scenario_as_a_whole_kept_it() -> None:
+def test_a_row_over_the_limit_is_named_if_the_scenario_as_a_whole_is_within_it() -> None:
     failing = stage(10, 9.0, failures={"timeout": 30})
     outcomes = {"sessions": ScenarioResult("sessions", "thresholds crossed", 99)}
     run = folder((stage(1, 9.0), failing, stage(100, 9.0)), outcomes=outcomes)
@@ -246,14 +246,14 @@ def test_the_aggregate_stands_below_the_tools() -> None:
     assert table.rows[-1][0].text == "all"
 
 
-def test_one_machine_for_both_is_said_for_loopback_targets_only() -> None:
+def test_only_loopback_targets_have_the_caveat_of_a_shared_machine() -> None:
     assert any("ran on the same machine" in text for text in build_report(smoke()).caveats)
     for host in ("localhost:1", "127.0.0.1:8080", "[::1]:8080"):
         assert build_report(folder(target=Target(host))).caveats
     assert not build_report(folder(target=Target("api.example.com:443"))).caveats
 
 
-def test_a_loop_that_the_environment_held_is_no_measure_of_the_target() -> None:
+def test_a_loop_that_the_environment_limited_has_a_caveat() -> None:
     held = replace(row("tools", "tool", "all", 600, 31.0), held_rate=50.0)
     (caveat,) = build_report(folder((held,))).caveats
     assert caveat == (
@@ -272,7 +272,7 @@ def test_the_stateless_era_has_clients_instead_of_sessions() -> None:
     assert report.tables[1].columns[0].header == "clients"
 
 
-def test_an_open_loop_mix_shows_what_was_offered_and_the_time_from_the_schedule() -> None:
+def test_an_open_loop_mix_shows_the_offered_rate_and_the_time_from_the_schedule() -> None:
     report = build_report(folder((row("tools", "tool", "all", 600, 31.0, offered=10.0),)))
     assert [column.header for column in report.tables[2].columns] == [
         *("tool", "offered/s", "ok/s", "ok", "failed"),
@@ -305,7 +305,7 @@ def test_a_tool_without_a_rate_of_its_own_has_nothing_in_the_offered_column() ->
         (30000.0, "30.0s"),
     ],
 )
-def test_times_have_the_digits_that_mean_something(value: float | None, text: str) -> None:
+def test_times_have_their_significant_digits(value: float | None, text: str) -> None:
     assert format_ms(value) == text
 
 
@@ -356,7 +356,7 @@ def test_failures_are_named_in_words() -> None:
     assert format_reasons({}) == ""
 
 
-def test_the_report_lies_in_the_run_folder(tmp_path: Path) -> None:
+def test_the_report_is_in_the_run_folder(tmp_path: Path) -> None:
     run = replace(smoke(), path=tmp_path / "run")
     path = write_report(run)
     assert path == tmp_path / "run" / "report.md"

@@ -55,7 +55,7 @@ def test_what_was_confirmed_and_accepted_is_read_back(tmp_path: Path) -> None:
     assert json.loads((path / "judgement.json").read_text())["version"] == 1
 
 
-def test_a_judgement_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+def test_a_comparison_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     path = put(tmp_path, entry(0))
     (path / "judgement.json").write_text(
         '{"version": 1, "confirmed": [["tools", "tool", "executeSQL", "p50"]], "accepted": true}'
@@ -63,7 +63,7 @@ def test_a_judgement_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     assert read_entry(path) == replace(entry(0), confirmed=frozenset({cell("p50")}), accepted=True)
 
 
-def test_a_judgement_of_another_shape_names_its_file(tmp_path: Path) -> None:
+def test_a_damaged_comparison_file_is_named(tmp_path: Path) -> None:
     path = put(tmp_path, entry(0))
     (path / "judgement.json").write_text('{"version": 1, "confirmed": [["a", "b"]]}')
     with pytest.raises(ResultsError, match=r"judgement\.json is damaged"):

@@ -118,7 +118,7 @@ def test_a_run_is_fetched_byte_for_byte(
     assert pauses == []
 
 
-def test_half_a_run_never_lies_among_the_runs(
+def test_an_incomplete_run_is_never_among_the_runs(
     github: GithubServer, fetch: Fetch, runs_dir: Path, made: Path
 ) -> None:
     seen: list[list[Path]] = []
@@ -161,7 +161,7 @@ def test_a_run_of_another_machine_has_no_artifact(
     assert not github.calls
 
 
-def test_a_missing_token_and_repository_are_told_together(fetch: Fetch) -> None:
+def test_a_missing_token_and_repository_are_reported_together(fetch: Fetch) -> None:
     with pytest.raises(ConfigError) as failure:
         fetch(GITHUB_TOKEN="", GITHUB_REPOSITORY="")
     assert str(failure.value) == (
@@ -170,7 +170,7 @@ def test_a_missing_token_and_repository_are_told_together(fetch: Fetch) -> None:
     )
 
 
-def test_a_run_that_is_not_there_and_one_without_its_artifact_are_told(
+def test_a_missing_run_and_a_missing_artifact_are_reported(
     github: GithubServer, fetch: Fetch, runs_dir: Path
 ) -> None:
     assert fail(fetch, runs_dir) == (
@@ -185,7 +185,7 @@ def test_a_run_that_is_not_there_and_one_without_its_artifact_are_told(
     )
 
 
-def test_an_artifact_that_has_expired_is_told(
+def test_an_expired_artifact_is_reported(
     github: GithubServer, fetch: Fetch, runs_dir: Path
 ) -> None:
     upload(github, b"", expired=True)
@@ -197,7 +197,7 @@ def test_an_artifact_that_has_expired_is_told(
 
 
 @pytest.mark.parametrize("what", ["GET artifacts", "GET zip"])
-def test_a_token_that_may_not_is_told_what_it_needs(
+def test_a_token_without_permission_is_an_error_that_names_it(
     github: GithubServer, fetch: Fetch, runs_dir: Path, what: str
 ) -> None:
     upload(github, b"")
@@ -219,7 +219,7 @@ def test_an_outage_is_waited_out(
     assert pauses == list(OUTAGE_WAITS_SECONDS[:2])
 
 
-def test_an_outage_of_the_store_that_lasts_is_told_and_each_try_has_an_address_of_its_own(
+def test_a_long_outage_of_the_store_is_reported_and_each_try_has_a_new_address(
     github: GithubServer, fetch: Fetch, runs_dir: Path, pauses: list[float]
 ) -> None:
     upload(github, b"")
@@ -230,7 +230,7 @@ def test_an_outage_of_the_store_that_lasts_is_told_and_each_try_has_an_address_o
     assert github.list_calls().count("GET /actions/artifacts/2/zip") == 4
 
 
-def test_an_outage_of_github_is_waited_out_no_longer_for_there_being_a_store(
+def test_an_outage_of_github_is_waited_out_as_long_as_without_a_store(
     github: GithubServer, fetch: Fetch, runs_dir: Path, pauses: list[float]
 ) -> None:
     upload(github, b"")
@@ -239,7 +239,9 @@ def test_an_outage_of_github_is_waited_out_no_longer_for_there_being_a_store(
     assert pauses == list(OUTAGE_WAITS_SECONDS)
 
 
-def test_what_the_store_refuses_is_told(github: GithubServer, fetch: Fetch, runs_dir: Path) -> None:
+def test_a_refusal_of_the_store_is_reported(
+    github: GithubServer, fetch: Fetch, runs_dir: Path
+) -> None:
     upload(github, b"")
     github.refuse("GET 2", 403, message="Signature not valid")
     assert fail(fetch, runs_dir) == f"{WHERE}: its download failed (HTTP 403): try again later"
@@ -248,7 +250,7 @@ def test_what_the_store_refuses_is_told(github: GithubServer, fetch: Fetch, runs
 @pytest.mark.parametrize(
     "address", ["http://192.0.2.1/artifact", "file:///etc/hosts", "//192.0.2.1/", "https://[", ""]
 )
-def test_nothing_is_fetched_from_where_others_may_read_along(
+def test_nothing_is_fetched_without_encryption(
     github: GithubServer, fetch: Fetch, runs_dir: Path, address: str
 ) -> None:
     upload(github, b"")
@@ -303,7 +305,7 @@ def test_a_bomb_that_lies_about_its_size_does_not_unpack(
         *("..\\run.json", "a\\run.json", "C:\\run.json", "C:run.json", "\\run.json"),
     ],
 )
-def test_a_file_that_would_lie_outside_is_refused(
+def test_a_file_outside_of_the_folder_is_refused(
     github: GithubServer, fetch: Fetch, runs_dir: Path, made: Path, name: str
 ) -> None:
     upload(github, pack({**read_files(made), name: b"{}"}))
@@ -327,7 +329,7 @@ def test_a_link_or_a_device_is_refused(
     assert fail(fetch, runs_dir) == told
 
 
-def test_what_is_encrypted_or_packed_in_another_way_is_refused(
+def test_an_encrypted_or_unusual_archive_is_refused(
     github: GithubServer, fetch: Fetch, runs_dir: Path
 ) -> None:
     told = f"{WHERE} contains 'run.json', which no run has: it was not unpacked"
@@ -343,7 +345,7 @@ def test_what_is_encrypted_or_packed_in_another_way_is_refused(
 
 
 @pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("a//b", "a/b"), ("a\nb", "a\nb/c")])
-def test_files_that_lie_on_each_other_are_damage(
+def test_files_that_overlap_are_damage(
     github: GithubServer, fetch: Fetch, runs_dir: Path, names: tuple[str, ...]
 ) -> None:
     upload(github, pack(dict.fromkeys(names, b"")))
@@ -360,7 +362,7 @@ def test_a_member_without_a_name_is_refused(
     )
 
 
-def test_a_damaged_archive_is_told_wherever_the_damage_is(
+def test_a_damaged_archive_is_reported_wherever_the_damage_is(
     github: GithubServer, fetch: Fetch, runs_dir: Path, made: Path
 ) -> None:
     content = pack({name: each for name, each in read_files(made).items() if "k6" not in name})
@@ -372,7 +374,7 @@ def test_a_damaged_archive_is_told_wherever_the_damage_is(
         assert fail(fetch, runs_dir).startswith(WHERE)
 
 
-def test_what_is_no_run_folder_or_that_of_another_run_is_told(
+def test_an_archive_of_something_else_or_of_another_run_is_refused(
     github: GithubServer, fetch: Fetch, runs_dir: Path, made: Path
 ) -> None:
     upload(github, pack({f"{RUN_ID}/run.json": b"{}"}))
@@ -386,9 +388,7 @@ def test_what_is_no_run_folder_or_that_of_another_run_is_told(
     assert fail(fetch, runs_dir) == f"{WHERE} is the folder of another run: '17654321098-3'"
 
 
-def test_a_run_that_is_here_already_is_not_overwritten(
-    github: GithubServer, fetch: Fetch, made: Path
-) -> None:
+def test_an_existing_run_is_not_overwritten(github: GithubServer, fetch: Fetch, made: Path) -> None:
     upload(github, pack(read_files(made)))
     path = fetch()
     (path / "report.md").write_text("made here", encoding="utf-8")
@@ -397,7 +397,7 @@ def test_a_run_that_is_here_already_is_not_overwritten(
     assert (path / "report.md").read_text(encoding="utf-8") == "made here"
 
 
-def test_a_place_that_cannot_be_written_is_told(
+def test_a_folder_that_cannot_be_written_is_reported(
     github: GithubServer, fetch: Fetch, runs_dir: Path
 ) -> None:
     runs_dir.parent.mkdir()

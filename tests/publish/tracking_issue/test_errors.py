@@ -120,7 +120,7 @@ def test_a_rate_limit_is_waited_out_as_long_as_github_says(
         ),
     ],
 )
-def test_what_lasts_longer_is_told(
+def test_a_longer_outage_is_reported(
     github: GithubServer,
     new_tracker: NewTracker,
     pauses: list[float],
@@ -136,7 +136,7 @@ def test_what_lasts_longer_is_told(
     assert pauses == waited
 
 
-def test_a_github_that_does_not_answer_is_told(
+def test_a_github_that_does_not_answer_is_reported(
     github: GithubServer, new_tracker: NewTracker, pauses: list[float]
 ) -> None:
     github.before("GET issues", times=9)
@@ -177,7 +177,7 @@ def test_the_limit_of_one_request_is_not_that_of_all(
         ("GET issues", 418, "I am a\nteapot", "HTTP 418: I am a teapot"),
     ],
 )
-def test_what_is_refused_of_the_repository_is_one_line_with_its_remedy(
+def test_a_refusal_about_the_repository_is_one_line_with_its_remedy(
     github: GithubServer,
     new_tracker: NewTracker,
     pauses: list[float],
@@ -203,7 +203,7 @@ def test_what_is_refused_of_the_repository_is_one_line_with_its_remedy(
         ),
     ],
 )
-def test_what_is_refused_of_the_issue_is_one_line_with_its_remedy(
+def test_a_refusal_about_the_issue_is_one_line_with_its_remedy(
     github: GithubServer,
     new_tracker: NewTracker,
     pauses: list[float],
@@ -218,7 +218,7 @@ def test_what_is_refused_of_the_issue_is_one_line_with_its_remedy(
     assert pauses == []
 
 
-def test_an_issue_that_is_no_more_is_told_with_its_remedy(
+def test_a_deleted_issue_is_reported_with_its_remedy(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     assert fail(new_tracker, LOADTEST_TRACKING_ISSUE="7") == (
@@ -236,14 +236,14 @@ def test_an_issue_that_is_no_more_is_told_with_its_remedy(
     )
 
 
-def test_a_locked_issue_is_told_with_its_remedy(
+def test_a_locked_issue_is_reported_with_its_remedy(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     github.add_issue(7, labels=[LABEL], locked=True)
     assert fail(new_tracker) == f"{ISSUE} is locked: unlock it, or {OTHER}"
 
 
-def test_an_issue_that_filled_up_meanwhile_is_told_with_its_remedy(
+def test_an_issue_that_became_full_is_reported_with_its_remedy(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     issue = github.add_issue(7, labels=[LABEL])
@@ -257,7 +257,7 @@ def test_an_issue_that_filled_up_meanwhile_is_told_with_its_remedy(
     assert len(issue.comments) == MOST_COMMENTS
 
 
-def test_a_token_that_may_not_label_is_told_which_issue_to_label(
+def test_a_token_that_may_not_label_is_an_error_that_names_the_issue(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     github.may_label = False
@@ -267,7 +267,7 @@ def test_a_token_that_may_not_label_is_told_which_issue_to_label(
     )
 
 
-def test_an_address_that_is_no_github_is_told(
+def test_an_address_that_is_not_github_is_reported(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     github.add_issue(7, labels=[LABEL])

@@ -45,7 +45,9 @@ def test_an_issue_that_is_named_is_taken_as_it_is(
     assert github.issues[2].labels == list(labels)
 
 
-def test_a_pull_request_is_no_tracking_issue(github: GithubServer, new_tracker: NewTracker) -> None:
+def test_a_pull_request_is_not_a_tracking_issue(
+    github: GithubServer, new_tracker: NewTracker
+) -> None:
     github.add_issue(2, labels=[LABEL], is_pull_request=True)
     with pytest.raises(ReportError) as failure:
         new_tracker(LOADTEST_TRACKING_ISSUE="2").read_recent()
@@ -67,7 +69,7 @@ def test_the_newest_open_issue_with_the_label_is_found(
 
 
 @pytest.mark.parametrize("account", [ACCOUNT, BOT])
-def test_an_issue_that_is_nearly_full_gets_a_successor_and_both_say_so(
+def test_an_issue_that_is_nearly_full_gets_a_successor_and_both_are_linked(
     github: GithubServer, new_tracker: NewTracker, account: str
 ) -> None:
     github.account = account
@@ -92,7 +94,7 @@ def test_an_issue_that_is_nearly_full_gets_a_successor_and_both_say_so(
     assert later.post(full_run("next"), "Holds.").issue == 4
 
 
-def test_reading_crosses_over_where_the_successor_holds_too_few_reports(
+def test_the_previous_issue_is_read_too_if_the_successor_has_too_few_reports(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     add_chain(github)
@@ -113,7 +115,7 @@ def test_a_run_on_the_issue_before_is_updated_there(
     assert len(new.comments) == 2
 
 
-def test_a_link_by_a_stranger_leads_nowhere(github: GithubServer, new_tracker: NewTracker) -> None:
+def test_a_link_by_a_stranger_is_ignored(github: GithubServer, new_tracker: NewTracker) -> None:
     github.add_issue(2, labels=[LABEL], author="a-stranger", body=build_body(1))
     add_report(github, 2, "run-1")
     github.add_issue(9)
@@ -123,7 +125,7 @@ def test_a_link_by_a_stranger_leads_nowhere(github: GithubServer, new_tracker: N
     assert tracker.post(full_run(), "Holds.").issue == 2
 
 
-def test_a_link_never_leads_in_a_circle(github: GithubServer, new_tracker: NewTracker) -> None:
+def test_links_in_a_circle_are_not_followed(github: GithubServer, new_tracker: NewTracker) -> None:
     github.add_issue(2, labels=[LABEL], body=build_body(5))
     github.add_comment(2, build_successor_comment(2))
     github.add_comment(2, build_successor_comment(1))
@@ -141,7 +143,7 @@ def test_a_successor_that_was_opened_and_not_yet_linked_is_found(
 
 
 @pytest.mark.parametrize("lost", ["POST issues", "POST comments", f"DELETE {LABEL}"])
-def test_a_successor_is_opened_and_linked_once_where_an_answer_was_lost(
+def test_a_successor_is_opened_and_linked_once_if_an_answer_was_lost(
     github: GithubServer, new_tracker: NewTracker, lost: str
 ) -> None:
     old = github.add_issue(3, labels=[LABEL])
@@ -152,7 +154,7 @@ def test_a_successor_is_opened_and_linked_once_where_an_answer_was_lost(
     assert [len(issue.comments) for issue in github.issues.values()] == [ALMOST_FULL + 1, 1]
 
 
-def test_an_issue_that_is_full_gets_a_successor_without_a_word(
+def test_a_full_issue_gets_a_successor_but_no_comment(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     old = github.add_issue(3, labels=[LABEL])
@@ -162,7 +164,7 @@ def test_an_issue_that_is_full_gets_a_successor_without_a_word(
     assert new_tracker(LOADTEST_TRACKING_ISSUE="3").post(full_run("next"), "Holds.").issue == 4
 
 
-def test_the_page_of_the_newest_comments_holds_many_of_them_whatever_their_count() -> None:
+def test_the_page_of_the_newest_comments_has_many_of_them_for_every_count() -> None:
     for count in range(1, FULL + 1):
         size, page = plan_page(count)
         newest = count - size * (page - 1)

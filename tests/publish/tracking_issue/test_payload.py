@@ -101,7 +101,7 @@ def forge(entry: Entry, data: bytes, version: int = 1) -> str:
 
 @settings(max_examples=60)
 @given(entries, words)
-def test_what_goes_in_comes_out_whatever_stands_above_it(entry: Entry, text: str) -> None:
+def test_an_entry_is_read_back_whatever_text_is_above_it(entry: Entry, text: str) -> None:
     block = encode_entry(entry)
     assert "--" not in block.removeprefix("<!--").removesuffix("-->")
     for body in (block, f"{text}\n\n{block}\n", f"{text}\n{block}".replace("\n", "\r\n")):
@@ -117,7 +117,7 @@ def test_a_run_of_the_full_profile_takes_little_of_a_comment() -> None:
     )
 
 
-def test_a_comment_without_a_payload_holds_no_entry() -> None:
+def test_a_comment_without_a_payload_has_no_entry() -> None:
     assert decode_entry("Looks fine to me. <!-- a comment -->") is None
     assert find_run_id("Looks fine to me. <!-- a comment -->") is None
 

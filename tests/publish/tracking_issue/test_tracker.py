@@ -71,7 +71,7 @@ def test_a_run_that_is_posted_again_updates_its_comment(
     assert entry == replace(full_run(git_sha=None), url=first.url)
 
 
-def test_a_run_long_ago_is_looked_for_as_far_back_as_it_may_lie(
+def test_an_old_run_is_searched_back_to_its_start(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     github.add_issue(1, labels=[LABEL])
@@ -84,7 +84,7 @@ def test_a_run_long_ago_is_looked_for_as_far_back_as_it_may_lie(
     assert old.body == f"Told anew.\n\n{encode_entry(entry)}"
 
 
-def test_labels_go_on_and_off_and_cost_nothing_where_they_are_right(
+def test_labels_are_added_and_removed_and_cost_nothing_if_they_are_right(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     github.add_issue(1, labels=[LABEL, "bug"])
@@ -102,7 +102,7 @@ def test_labels_go_on_and_off_and_cost_nothing_where_they_are_right(
     assert github.issues[1].labels == [LABEL, "bug"]
 
 
-def test_a_label_that_somebody_else_took_off_meanwhile_is_off(
+def test_a_label_that_somebody_else_removed_counts_as_removed(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     issue = github.add_issue(1, labels=[LABEL, "failed"])
@@ -120,7 +120,7 @@ def test_without_an_issue_there_is_nothing_to_mark(
     assert not github.issues
 
 
-def test_a_comment_that_github_would_not_take_is_not_sent(
+def test_a_comment_over_the_limit_of_github_is_not_sent(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     tracker = new_tracker()
@@ -191,7 +191,9 @@ def test_a_report_on_a_history_of_500_runs_takes_four_calls_at_most(
     ]
 
 
-def test_talk_on_the_issue_is_read_past(github: GithubServer, new_tracker: NewTracker) -> None:
+def test_other_comments_on_the_issue_are_ignored(
+    github: GithubServer, new_tracker: NewTracker
+) -> None:
     github.add_issue(7, labels=[LABEL])
     add_reports(github, 7, 60)
     for _ in range(150):
@@ -199,7 +201,7 @@ def test_talk_on_the_issue_is_read_past(github: GithubServer, new_tracker: NewTr
     assert len(new_tracker().read_recent().entries) == 60
 
 
-def test_runs_of_other_environments_are_read_past(
+def test_runs_of_other_environments_are_ignored(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     github.add_issue(7, labels=[LABEL])
@@ -211,7 +213,7 @@ def test_runs_of_other_environments_are_read_past(
     assert sum(entry.run.environment == "prod" for entry in entries) >= ENOUGH
 
 
-def test_the_whole_history_is_read_where_it_is_asked_for(
+def test_the_whole_history_is_read_on_request(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     github.add_issue(7, labels=[LABEL])
@@ -245,7 +247,7 @@ def test_a_payload_by_a_stranger_a_damaged_and_a_newer_one_are_skipped_by_a_line
     ]
 
 
-def test_a_comment_by_a_stranger_is_never_taken_for_the_runs_own(
+def test_a_comment_by_a_stranger_is_never_updated(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     github.add_issue(7, labels=[LABEL])
@@ -254,7 +256,7 @@ def test_a_comment_by_a_stranger_is_never_taken_for_the_runs_own(
     assert github.issues[7].comments[0].body == forged
 
 
-def test_a_damaged_comment_of_a_run_is_mended_by_posting_it_again(
+def test_posting_again_repairs_a_damaged_comment(
     github: GithubServer, new_tracker: NewTracker
 ) -> None:
     new_tracker().post(full_run(), "Holds.")
@@ -265,7 +267,7 @@ def test_a_damaged_comment_of_a_run_is_mended_by_posting_it_again(
 
 
 @pytest.mark.parametrize("lost", ["POST comments", "POST issues", "POST labels"])
-def test_what_was_done_and_not_answered_is_not_done_twice(
+def test_a_write_whose_answer_was_lost_is_not_repeated(
     github: GithubServer, new_tracker: NewTracker, pauses: list[float], lost: str
 ) -> None:
     github.lose(lost)
@@ -277,7 +279,7 @@ def test_what_was_done_and_not_answered_is_not_done_twice(
     assert 1.0 in pauses
 
 
-def test_a_number_that_is_none_and_a_missing_token_are_told_together(
+def test_a_wrong_number_and_a_missing_token_are_reported_together(
     github_settings: Callable[..., Settings],
 ) -> None:
     settings = github_settings(LOADTEST_TRACKING_ISSUE="the first", GITHUB_TOKEN="")

@@ -92,7 +92,7 @@ async def look(
 
 @pytest.mark.parametrize(("width", "scheme"), [(PHONE, "light"), (PHONE, "dark"), (DESK, "dark")])
 @pytest.mark.parametrize("name", LOOKED_AT)
-def test_a_page_keeps_still_fits_and_is_legible(
+def test_a_page_does_not_move_fits_the_window_and_is_legible(
     name: str,
     width: int,
     scheme: Literal["light", "dark"],
@@ -112,7 +112,7 @@ def test_a_page_keeps_still_fits_and_is_legible(
     assert [text for text in seen["texts"] if text[1] < LEAST_CONTRAST] == []
 
 
-def test_hostile_names_are_to_be_read_as_they_were_sent(
+def test_hostile_names_are_shown_as_they_were_sent(
     tmp_path: Path, browser_choice: BrowserChoice
 ) -> None:
     path = tmp_path / "page.html"

@@ -140,35 +140,35 @@ def test_every_figure_has_its_mark() -> None:
     assert count_marks(page, "Failures by reason", "rect") == 2
 
 
-def test_a_stage_without_data_is_no_point_and_the_rest_is_drawn() -> None:
+def test_a_stage_without_data_is_not_drawn_and_the_others_are() -> None:
     page = PAGES["interrupted"]()
     assert count_marks(page, "Latency", "line") == 3
     assert count_marks(page, "Latency", "symbol") == 3 * 2
 
 
-def test_where_the_ladder_holds_is_written_into_its_charts() -> None:
+def test_the_charts_of_a_ladder_name_the_highest_sustained_stage() -> None:
     assert PAGES["regressed"]().count(">50 sustained</text>") == 2
     assert PAGES["stateless"]().count(">100 sustained</text>") == 2
     assert "holds" not in PAGES["failed"]()
 
 
-def test_a_level_that_moved_is_told_with_its_day() -> None:
+def test_a_change_of_level_is_described_with_its_day() -> None:
     page = PAGES["moved"]()
     assert "level changed from 17 ms to 25 ms (+43 %) on 2026-04-20" in page
 
 
-def test_a_drift_that_was_judged_begins_a_level() -> None:
+def test_a_drift_begins_a_level() -> None:
     words = " ".join(Reader(PAGES["regressed"]()).lines)
     assert "runMetric p50" in words
     assert "level changed from 1042 ms to 1240 ms (+19 %) on 2026-06-08" in words
 
 
-def test_what_is_confirmed_begins_a_level_in_the_run_in_which_it_came() -> None:
+def test_a_confirmed_regression_begins_a_level_in_its_first_run() -> None:
     words = " ".join(Reader(PAGES["regressed"]()).lines)
     assert "level changed from 74 ms to 104 ms (+40 %) on 2026-07-27" in words
 
 
-def test_the_worst_stands_first_on_a_page() -> None:
+def test_the_worst_figure_comes_first_on_a_page() -> None:
     lines = Reader(PAGES["regressed"]()).lines
     place = lines.index("p: Regressed")
     assert lines[place + 1].startswith("h1: 3 confirmed regressions: ")
@@ -190,7 +190,7 @@ def test_a_run_that_failed_or_was_rate_limited_claims_no_more_than_it_measured()
     assert "100 sustained" not in limited.lower()
 
 
-def test_of_many_regressions_the_worst_are_drawn_and_the_leading_figures_all_the_same() -> None:
+def test_a_page_draws_the_worst_regressions_and_always_the_key_figures() -> None:
     case = good()
     cells = [
         Cell("tools", "tool", tool.name, figure)
@@ -224,19 +224,19 @@ def test_a_page_is_written_beside_the_run(tmp_path: Path) -> None:
         (0, 0.02, (0, 0.005, 0.01, 0.015, 0.02)),
     ],
 )
-def test_ticks_are_round_and_hold_all_values(
+def test_ticks_are_round_and_contain_all_values(
     low: float, high: float, ticks: tuple[float, ...]
 ) -> None:
     assert find_ticks(high, low) == ticks
 
 
-def test_a_logarithmic_axis_has_powers_of_ten_and_more_where_those_are_few() -> None:
+def test_a_logarithmic_axis_has_powers_of_ten_or_finer_ticks() -> None:
     assert find_log_ticks(0.8, 2000) == (1, 10, 100, 1000)
     assert find_log_ticks(0.8, 40) == (1, 3, 10, 30)
     assert find_log_ticks(2, 70) == (3, 10, 30)
 
 
-def test_names_at_the_end_of_lines_do_not_stand_on_each_other() -> None:
+def test_names_at_the_end_of_lines_do_not_overlap() -> None:
     assert set_apart([10.0, 80.0, 12.0], 14) == [10.0, 80.0, 24.0]
 
 
@@ -246,7 +246,7 @@ def test_long_names_are_cut_by_the_columns_they_take() -> None:
     assert shorten("工具工具工具", 6) == "工具…"
 
 
-def test_a_run_whose_regression_was_accepted_is_no_alarm_in_the_history() -> None:
+def test_an_accepted_regression_is_not_marked_in_the_history() -> None:
     case = regressed()
     entry = Entry(case.folder.run, case.folder.rows, case.comparison.confirmed)
     assert "3 confirmed ▲" in " ".join(Reader(render_history_page([entry])).lines)
