@@ -69,6 +69,23 @@ def test_the_import_layers_are_the_folders() -> None:
     assert layers == top | {"context", "errors", "tasks"}
 
 
+def test_no_class_of_the_tool_has_the_name_of_another() -> None:
+    # The reference target is a program of its own.
+    modules = [
+        path
+        for path in (ROOT / "loadtest").rglob("*.py")
+        if "reference" not in path.relative_to(ROOT).parts
+    ]
+    names = [
+        node.name
+        for path in modules
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert len(names) > 100
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def test_the_tests_have_the_folders_of_the_package_and_those_that_the_guide_names() -> None:
     others = {
         name.removeprefix("tests/")
