@@ -77,9 +77,11 @@ class Diagnosis:
 
     async def raise_returned_form(self, reason: str, sent: str) -> NoReturn:
         """Raise for a form that asks again for what was sent."""
-        said = await self._read_message()
-        if said:
-            raise self.build_error("the sign-in page says", self.find_reason(said, reason), said)
+        message = await self._read_message()
+        if message:
+            raise self.build_error(
+                "the sign-in page says", self.find_reason(message, reason), message
+            )
         await self._check_captcha()
         if self.progress.sent_on == self.events.documents:
             raise self.build_error(f"the page did not respond after {sent} sent", "no_answer")
@@ -97,10 +99,10 @@ class Diagnosis:
                 raise self.build_error(where, "unreachable")
             return
         await self._check_captcha()
-        said, whole = await self._read_message(), await self._read_page()
-        reason = self._find_configured_reason(whole) or self.find_reason(said, None)
+        message, whole = await self._read_message(), await self._read_page()
+        reason = self._find_configured_reason(whole) or self.find_reason(message, None)
         if reason is not None and reason != "rate_limited":
-            raise self.build_error("the page says", reason, said)
+            raise self.build_error("the page says", reason, message)
         if self.page.url.startswith("http"):
             self.check_origin()
         code, description = parse_oauth_error(self.page.url, whole)
@@ -108,10 +110,10 @@ class Diagnosis:
         if status in PASSING_STATUSES and passing and code is None:
             await asyncio.wait([self.events.answer], timeout=2.0 ** (self.progress.openings - 1))
         elif code is not None or self.events.is_error():
-            words = ": ".join(self.clean(word) for word in (code, description) if word)
+            detail = ": ".join(self.clean(part) for part in (code, description) if part)
             http = f"HTTP {status} " if self.events.is_error() else ""
             raise self.build_error(
-                f"{self.describe_page()} is an error page ({f'{http}{words}'.strip()})",
+                f"{self.describe_page()} is an error page ({f'{http}{detail}'.strip()})",
                 "consent_denied" if code == "access_denied" else "error_page",
                 code=code,
             )
@@ -125,9 +127,9 @@ class Diagnosis:
     async def check_stuck(self) -> None:
         """Raise for a control that cannot be pressed if the page shows why."""
         await self._check_captcha()
-        said = await self._read_message()
-        if said:
-            raise self.build_error("the page says", self.find_reason(said, "refused"), said)
+        message = await self._read_message()
+        if message:
+            raise self.build_error("the page says", self.find_reason(message, "refused"), message)
 
     async def _check_captcha(self) -> None:
         if (await are_shown(self.controls.captcha))[0] or self.events.challenged:
@@ -154,8 +156,7 @@ class Diagnosis:
 
     def check_browser(self, failure: "Error", *, last: bool) -> None:
         """Raise if trying again is useless; Playwright's messages may contain what we typed."""
-        words = str(failure)
-        network = re.search(r"net::(ERR_\w+)", words)
+        network = re.search(r"net::(ERR_\w+)", str(failure))
         is_closed = self.page.is_closed() or type(failure).__name__ == "TargetClosedError"
         if is_closed or self.events.crashed:
             raise self.build_error("the browser or its page has ended", "browser_gone") from None
@@ -178,8 +179,8 @@ class Diagnosis:
             return " ".join(complaints)[:300]
         headings = self.page.get_by_role("heading").filter(visible=True)
         with contextlib.suppress(import_error_class()):
-            said = squeeze(" ".join(await headings.all_inner_texts()))
-            return said if self.find_reason(said, None) else ""
+            message = squeeze(" ".join(await headings.all_inner_texts()))
+            return message if self.find_reason(message, None) else ""
         return ""
 
     async def read_complaints(self) -> list[str]:
@@ -198,19 +199,19 @@ class Diagnosis:
     def _find_configured_reason(self, text: str) -> str | None:
         low = text.casefold()
         return next(
-            (key for key, words in self._names.says.items() if words.casefold() in low), None
+            (key for key, phrase in self._names.says.items() if phrase.casefold() in low), None
         )
 
-    def find_reason(self, words: str, otherwise: str | None) -> str | None:
+    def find_reason(self, message: str, otherwise: str | None) -> str | None:
         """Return the cause that a message of the page matches."""
-        known = (name for name, pattern in MESSAGES if pattern.search(words))
-        return self._find_configured_reason(words) or next(known, otherwise)
+        known = (name for name, pattern in MESSAGES if pattern.search(message))
+        return self._find_configured_reason(message) or next(known, otherwise)
 
     def build_error(
-        self, message: str, reason: str | None, said: str = "", *, code: str | None = None
+        self, message: str, reason: str | None, quote: str = "", *, code: str | None = None
     ) -> MintError:
         """Return the error for a cause, with what the page says and what to do about it."""
-        quoted = f' "{self.clean(said)}"' if said else ""
+        quoted = f' "{self.clean(quote)}"' if quote else ""
         remedy = f": {REMEDIES[reason]}" if reason in REMEDIES else ""
         message = redact(f"{message}{quoted}{remedy}", self.secrets)
         return MintError(message, self.progress.step, reason=reason or "refused", code=code)

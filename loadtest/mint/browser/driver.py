@@ -128,8 +128,8 @@ async def open_driver() -> AsyncIterator["Playwright"]:
             async with asyncio.timeout(START_SECONDS):
                 playwright = await manager.start()
         except Exception as failure:  # noqa: BLE001 (Playwright raises it where its driver dies)
-            said = (str(failure) or type(failure).__name__).splitlines()[0]
-            raise BrowserError(f"Playwright's driver does not start ({said})") from None
+            line = (str(failure) or type(failure).__name__).splitlines()[0]
+            raise BrowserError(f"Playwright's driver does not start ({line})") from None
         try:
             yield playwright
         finally:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
 
 # The pages of this many failed sign-ins are kept.
-MOST_KEPT = 10
+MAX_KEPT = 10
 _KEPT = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[a-z-]+\.(?:txt|png)")
 CAPTURE_SECONDS = 12.0
 READ_MS = 3_000
@@ -81,7 +81,7 @@ async def capture_failure(page: "Page", folder: Path, step: str, secrets: Iterab
 def _remove_older(folder: Path) -> None:
     """Remove all but the newest captures."""
     ours = [path for path in folder.iterdir() if _KEPT.fullmatch(path.name) and path.is_file()]
-    newest = sorted({path.stem for path in ours})[-MOST_KEPT:]
+    newest = sorted({path.stem for path in ours})[-MAX_KEPT:]
     for path in ours:
         if path.stem not in newest:
             path.unlink(missing_ok=True)

@@ -162,11 +162,11 @@ class FormActions:
             message = f"{where} still asks for consent after {APPROVALS} approvals"
             raise self._diagnosis.build_error(message, "no_answer")
         approve = self._controls.approve
-        said = await self._act(lambda: approve.click(timeout=PRESS_MS), complaint=complaint)
+        message = await self._act(lambda: approve.click(timeout=PRESS_MS), complaint=complaint)
         self._progress.approvals += 1
-        if said:
-            reason = self._diagnosis.find_reason(said, "refused")
-            raise self._diagnosis.build_error("the consent page says", reason, said)
+        if message:
+            reason = self._diagnosis.find_reason(message, "refused")
+            raise self._diagnosis.build_error("the consent page says", reason, message)
 
     async def _submit(
         self, field: "Locator", button: "Locator | None", refused: str, then: "Locator"
@@ -184,15 +184,15 @@ class FormActions:
             elif button is not None:
                 await field.press("Enter", timeout=PRESS_MS)
 
-        said = await self._act(press, field, then, complaint=complaint)
+        message = await self._act(press, field, then, complaint=complaint)
         if refused == "wrong_password":
             self._progress.passwords += 1
             self._progress.password_sent = True
-        if said:
-            reason = self._diagnosis.find_reason(said, refused)
+        if message:
+            reason = self._diagnosis.find_reason(message, refused)
             if refused == "wrong_totp" and self._progress.codes < CODE_TRIES:
                 return
-            raise self._diagnosis.build_error("the sign-in page says", reason, said)
+            raise self._diagnosis.build_error("the sign-in page says", reason, message)
 
     async def _act(
         self,
@@ -212,7 +212,7 @@ class FormActions:
         complaints = self._controls.complaint
         before = await self._diagnosis.read_complaints() if complaint else []
         if before:
-            known = "|".join(re.escape(words) for words in before)
+            known = "|".join(re.escape(text) for text in before)
             complaints = complaints.filter(has_not_text=re.compile(rf"^\s*(?:{known})\s*$"))
         try:
             await act()
@@ -243,12 +243,12 @@ class FormActions:
             )
         if not told or any(came):
             return ""
-        words = squeeze(await complaints.first.inner_text(timeout=PRESS_MS))
+        message = squeeze(await complaints.first.inner_text(timeout=PRESS_MS))
         # The text may not be an error ("Signing in…"): check whether the page moves on.
-        unclear = self._diagnosis.find_reason(words, None) is None
+        unclear = self._diagnosis.find_reason(message, None) is None
         if unclear and any(await self._events.first_of(*changes(), seconds=GRACE_SECONDS)):
             return ""
-        return "" if self._events.is_answered() else words
+        return "" if self._events.is_answered() else message
 
     async def _type(self, field: "Locator", value: str, *, one_by_one: bool = False) -> None:
         handle = await field.element_handle(timeout=STEP_MS)

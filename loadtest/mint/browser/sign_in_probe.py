@@ -92,8 +92,8 @@ def _check_error(url: str, redirect_uri: str | None) -> None:
     error = parse_qs(urlsplit(url).query).get("error")
     if error or (redirect_uri and url.startswith(redirect_uri)):
         code = error[0] if error else "no page"
-        words = "".join(c for c in code if c.isprintable())[:60]
-        raise MintError(f"the authorization server answers {words}", STEP, code=words)
+        error_code = "".join(c for c in code if c.isprintable())[:60]
+        raise MintError(f"the authorization server answers {error_code}", STEP, code=error_code)
 
 
 def _describe_origin(url: str) -> str:

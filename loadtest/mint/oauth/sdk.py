@@ -52,10 +52,12 @@ def take_token(
     """Return the token that the endpoint accepted; raise MintError if it accepted none."""
     tokens = provider.context.current_tokens
     if tokens is None:
-        said = exchange.describe_refusal() or f"HTTP {answer.status_code}"
+        answered = exchange.describe_refusal() or f"HTTP {answer.status_code}"
         hint = "; if it needs none: LOADTEST_BEARER=none inv mint --via given"
-        words = f"{request.mcp_url} did not ask for a bearer: {said}{hint * answer.is_success}"
-        raise MintError(words, "discovery")
+        message = (
+            f"{request.mcp_url} did not ask for a bearer: {answered}{hint * answer.is_success}"
+        )
+        raise MintError(message, "discovery")
     access_token = SecretStr(tokens.access_token)
     request.hide(access_token)
     exchange.step = "verification"
