@@ -121,16 +121,20 @@ CASES: Sequence[tuple[Mapping[str, Any], Sequence[Case]]] = (
         ),
     ),
     ({"deny_consent": True}, (fail("access_denied"),)),
-    ({"token_replies": "garbage"}, (fail("does not fit"),)),
-    ({"token_replies": "html"}, (fail("does not fit"),)),
+    ({"token_replies": "garbage"}, (fail("does not match the request"),)),
+    ({"token_replies": "html"}, (fail("does not match the request"),)),
     ({"wrong_issuer": "response"}, (fail("iss"),)),
     ({"wrong_issuer": "token"}, (fail("iss is"),)),
     ({"granted_scope": "offline_access"}, (fail("insufficient_scope"),)),
     ({"edge_refusal": "auth_unavailable"}, (fail("HTTP 503"),)),
-    # A refresh that does, and one by a client that the server has forgotten.
+    # A refresh that works, and one by a client that the server no longer knows.
     (
         SHORT,
-        (Case(((0, LIVES), (0, "by refresh"), (0, "forgotten")), options=(), forget_before=2),),
+        (
+            Case(
+                ((0, LIVES), (0, "by refresh"), (0, "no longer knows")), options=(), forget_before=2
+            ),
+        ),
     ),
     ({**SHORT, "refresh": "refused"}, (Case(((0, LIVES), (0, "by browser")), options=()),)),
 )
