@@ -155,7 +155,7 @@ def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: 
 
 
 def _note_regressions(chain: Chain, settings: Settings, prepared: "PreparedReport") -> None:
-    """Let confirmed regressions end the task; ours shares its machine, and proves nothing."""
+    """End the task with confirmed regressions, except on the reference target (same machine)."""
     if not settings.is_reference():
         chain.ending.regressions = prepared.list_regressions()
         if prepared.entry.has_regressed():

@@ -1,1 +1,1 @@
-"""The tracking issue: where every run's comment lies, and with it the history."""
+"""The tracking issue: it contains every run's comment and so the history."""

@@ -97,7 +97,7 @@ class IssueReader:
 
     def is_report(self, comment: Comment) -> bool:
         """Return whether a comment contains a run of the environment and is by our account."""
-        if not (holds_payload(comment.body) and self.is_ours(comment.user)):
+        if not (holds_payload(comment.body) and self.is_reporting_account(comment.user)):
             return False
         try:
             entry = decode_entry(comment.body)
@@ -122,7 +122,7 @@ class IssueReader:
             tracked = self.read_newest(self._fetch(number))
             yield tracked
 
-    def is_ours(self, user: GithubUser | None) -> bool:
+    def is_reporting_account(self, user: GithubUser | None) -> bool:
         """Return whether this is the Actions bot or the token's own account.
 
         The token of a workflow run may not ask for its own account, which is the bot.
@@ -167,13 +167,19 @@ class IssueReader:
     def _find_successor(self, tracked: TrackingIssue) -> Issue | None:
         for comment in reversed(tracked.comments):
             number = find_link("successor", comment.body)
-            if number is not None and number > tracked.issue.number and self.is_ours(comment.user):
+            if (
+                number is not None
+                and number > tracked.issue.number
+                and self.is_reporting_account(comment.user)
+            ):
                 return self._fetch(number)
         return self.find_labelled(tracked.issue) if tracked.issue.comments >= ALMOST_FULL else None
 
     def _find_predecessor(self, issue: Issue) -> int | None:
         number = find_link("predecessor", issue.body)
-        fits = number is not None and number < issue.number and self.is_ours(issue.user)
+        fits = (
+            number is not None and number < issue.number and self.is_reporting_account(issue.user)
+        )
         return number if fits else None
 
 

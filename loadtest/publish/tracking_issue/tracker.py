@@ -143,7 +143,7 @@ class Tracker:
         return History(tuple(newest_last), tuple(skipped))
 
     def _decode(self, comment: Comment) -> Entry:
-        if not self._reader.is_ours(comment.user):
+        if not self._reader.is_reporting_account(comment.user):
             author = comment.user.login if comment.user else "a deleted account"
             raise PayloadError(
                 f"it is by {author}; only comments by the Actions bot and by this token's account "
@@ -169,7 +169,9 @@ class Tracker:
     ) -> tuple[TrackingIssue, Comment] | None:
         for tracked in issues:
             for comment in reversed(tracked.comments):
-                if find_run_id(comment.body) == run.run_id and self._reader.is_ours(comment.user):
+                if find_run_id(comment.body) == run.run_id and self._reader.is_reporting_account(
+                    comment.user
+                ):
                     return tracked, comment
         return None
 
@@ -218,8 +220,10 @@ class Tracker:
 
         def find_done() -> Comment | None:
             comments = self._reader.refresh(issue).comments
-            ours = (each for each in reversed(comments) if is_it(each))
-            return next((each for each in ours if self._reader.is_ours(each.user)), None)
+            matches = (each for each in reversed(comments) if is_it(each))
+            return next(
+                (each for each in matches if self._reader.is_reporting_account(each.user)), None
+            )
 
         with explain_refusals(self._github, issue.number):
             return self._write(

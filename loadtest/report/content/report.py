@@ -43,7 +43,7 @@ class Report:
     trend: Trend | None = None
 
     def is_compared(self) -> bool:
-        """Return whether any cell says how it changed."""
+        """Return whether any cell has a change."""
         return any(cell.change for table in self.tables for row in table.rows for cell in row)
 
 

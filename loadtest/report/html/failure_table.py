@@ -52,8 +52,8 @@ def build_failures(folder: RunFolder) -> Chart | None:
     total = counts.total()
     failures = f"{format_count(total)} failure{'s' * (total != 1)}"
     kinds = f"{len(counts)} kind{'s' * (len(counts) != 1)}"
-    says = f"{failures} of {kinds}.{more}"
-    return Chart("Failures by reason", says, picture, _build_data(folder, found))
+    description = f"{failures} of {kinds}.{more}"
+    return Chart("Failures by reason", description, picture, _build_data(folder, found))
 
 
 def _list_failures(folder: RunFolder) -> Iterator[tuple[Row, str, int]]:

@@ -57,12 +57,14 @@ def _build_latency(
     layers = [*_mark_knee(stages, knee, y)]
     layers += _draw_lines(lines, {name: name for name in lines}, y)
     last = stages[-1]
-    says = (
+    description = (
         f"Response time by number of concurrent {unit}; at {name_units(folder, int(last.name))}: "
         f"{', '.join(f'{name} {add_ms(text)}' for name, text in ends.items())}. "
         f"{_describe_knee(folder, knee)}"
     )
-    return Chart("Latency", says, draw(layers, _scale_x(stages, unit), y, LADDER_HEIGHT), data)
+    return Chart(
+        "Latency", description, draw(layers, _scale_x(stages, unit), y, LADDER_HEIGHT), data
+    )
 
 
 def _build_throughput(
@@ -81,12 +83,14 @@ def _build_throughput(
     layers += _draw_lines({name: each for name, each in lines.items() if each}, names, y)
     last = stages[-1]
     asked = f" of {format_rate(last.offered_rate)} offered" if last.offered_rate else ""
-    says = (
+    description = (
         f"Successful calls per second by number of concurrent {unit}; at "
         f"{name_units(folder, int(last.name))}: {format_rate(last.ok_rate)}{asked}."
     )
     x = _scale_x(stages, unit, RATE_RIGHT)
-    return Chart("Throughput", says, draw(layers, x, y, LADDER_HEIGHT, right=RATE_RIGHT), data)
+    return Chart(
+        "Throughput", description, draw(layers, x, y, LADDER_HEIGHT, right=RATE_RIGHT), data
+    )
 
 
 def _draw_lines(

@@ -72,12 +72,12 @@ def build_latency_chart(folder: RunFolder, scenario: str, title: str) -> Chart |
     ]
     y = Axis(0, height, "", shown=False)
     picture = draw(layers, x, y, height, left=MARGIN, right=2 * MARGIN, top=0)
-    says = (
+    description = (
         "Dot: p50. Thick bar: up to p95. Thin bar: up to p99. Hairline: up to the slowest call. "
         f"{'Logarithmic scale. ' if x.log else ''}A run keeps only these percentiles, so the chart "
         "shows no more of its distribution."
     )
-    return Chart(title, says, picture, _build_data(scenario, rows))
+    return Chart(title, description, picture, _build_data(scenario, rows))
 
 
 def _build_data(scenario: str, rows: Sequence[Row]) -> ReportTable:

@@ -60,7 +60,7 @@ class Chart:
     """A picture, its description, and its figures."""
 
     title: str
-    says: str
+    description: str
     picture: Picture
     data: ReportTable
 
@@ -79,7 +79,7 @@ class Axis:
 
 
 def layer(mark: str, data: Iterable[Datum], color: str = "text", **style: Any) -> Layer:
-    """Return marks at `x` and `y` (to `x2`, `y2` where given); a text says `label`."""
+    """Return marks at `x` and `y` (to `x2`, `y2` where given); a text shows `label`."""
     values = list(data)
     keys = values[0].keys() if values else set()
     encoding = {key: {"field": key} for key in ("x2", "y2") if key in keys}
