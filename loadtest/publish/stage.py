@@ -34,7 +34,7 @@ def report(
     dry_run: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Judge a run, print it, write it beside the run, post it where a repository is named.
+    """Compare a run, print it, write it beside the run, post it if a repository is set.
 
     A run that is named is reported as one of its own environment. With `dry_run` the comment is
     printed as Markdown, and nothing is written or posted.
@@ -121,7 +121,7 @@ def _mark_failed(run: "Run", failure: LoadtestError) -> "Run":
 
 
 def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: bool) -> None:
-    """Judge, write, print, post and announce a run; what GitHub refuses ends it, but last."""
+    """Compare, write, print, post and announce a run; an error of GitHub is raised at the end."""
     from loadtest.publish import delivery
     from loadtest.publish.tracking_issue.tracker import find_tracker
     from loadtest.report.terminal import render_terminal

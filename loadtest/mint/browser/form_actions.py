@@ -231,17 +231,17 @@ class FormActions:
             return waits
 
         # Most pages soon load a new document: waiting for everything at once would slow them down.
-        told, moved = await self._events.first_of(
+        complained, moved = await self._events.first_of(
             complaints.first.wait_for(timeout=seconds * 1000),
             self._events.moved_on(documents),
             seconds=SOON_SECONDS,
         )
         came = [moved or self._events.is_answered()]
-        if not told and not any(came):
-            told, *came = await self._events.first_of(
+        if not complained and not any(came):
+            complained, *came = await self._events.first_of(
                 complaints.first.wait_for(timeout=seconds * 1000), *changes(), seconds=seconds
             )
-        if not told or any(came):
+        if not complained or any(came):
             return ""
         message = squeeze(await complaints.first.inner_text(timeout=PRESS_MS))
         # The text may not be an error ("Signing in…"): check whether the page moves on.
