@@ -34,6 +34,7 @@ SLOW_FIXTURES = frozenset({"binary", "browser_choice", "checkout", "operator"})
 
 # A shell that starts us in the background has Ctrl-C ignored, by us and by all that we start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 # A busy machine may take long over any example.
 hypothesis.settings.register_profile(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from loadtest.common.clock import utc_now
 from loadtest.common.parsing import tidy_text
@@ -39,6 +39,8 @@ MOST_LATENESS_MS = 100.0
 # With a longer name, a comment could not be posted.
 MOST_NAME_CHARS = 200
 
+# A number of calls. A damaged file or comment may hold anything.
+Calls = Annotated[int, Field(ge=0)]
 # A name or version that a server reports about itself.
 ServerName = Annotated[str, AfterValidator(lambda text: tidy_text(text, MOST_NAME_CHARS))]
 
@@ -72,9 +74,9 @@ class Row:
     scenario: str
     kind: Literal["frame", "stage", "tool", "opening"]
     name: str
-    count: int
-    ok: int
-    failures: Mapping[str, int]
+    count: Calls
+    ok: Calls
+    failures: Mapping[str, Calls]
     seconds: float
     offered_rate: float | None
     achieved_rate: float

@@ -21,8 +21,14 @@ from tests.support.loopback import serve_loopback
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_state_in_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the state of runs out of the checkout, also of runs that several tests share."""
+    running.state_root = tmp_path_factory.mktemp("root")
+
+
+@pytest.fixture(autouse=True)
 def _state_root(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep the state of runs out of the checkout."""
+    """Give each test a state of its own: an earlier one may have left sessions open."""
     running.state_root = tmp_path_factory.mktemp("root")
 
 

@@ -177,7 +177,10 @@ def test_runners_together_keep_the_limit_of_their_environment(
 
 
 class WhenOpen(NoWatcher):
-    """Acts once, as soon as the target has that many sessions."""
+    """Acts once, as soon as the target has that many sessions and two calls for each.
+
+    k6 has the id of a session for certain once it calls in that session.
+    """
 
     def __init__(self, endpoint: Endpoint, sessions: int, act: Callable[[], None]) -> None:
         self._endpoint, self._sessions = endpoint, sessions
@@ -186,7 +189,9 @@ class WhenOpen(NoWatcher):
 
     def tick(self, live: Live | None) -> None:  # noqa: ARG002
         """Act when it is time."""
-        if not self._acted and self._endpoint.target.open_sessions >= self._sessions:
+        target = self._endpoint.target
+        is_open = target.open_sessions >= self._sessions
+        if not self._acted and is_open and target.tool_calls >= 2 * self._sessions:
             self._acted = True
             self._act()
 

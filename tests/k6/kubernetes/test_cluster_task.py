@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from loadtest.config.loading import CONFIG_FILE
+from loadtest.context import GENERATOR_EXIT_CODE
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run_folder import RunFolder, read_run_folder
 from tests.k6.kubernetes.kubernetes_server import CONTEXT, NAMESPACE, KubernetesServer
@@ -105,7 +106,8 @@ def test_a_run_in_a_cluster_writes_what_a_local_run_writes_and_leaves_the_cluste
     inv: Inv, checkout: Path, target: ReferenceTarget
 ) -> None:
     done = inv("k6", *FLEET, *SMALL, "--duration", "2")
-    assert done.returncode == 0, done.stdout + done.stderr
+    # On a busy machine the load generator may be the bottleneck: that is said, and is no failure.
+    assert done.returncode in {0, GENERATOR_EXIT_CODE}, done.stdout + done.stderr
     assert "2 k6 (kubernetes)" in done.stdout
     folder = read_run(checkout)
     run = folder.run
