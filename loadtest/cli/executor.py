@@ -48,7 +48,7 @@ class ChainExecutor(Executor):
             call = Call(call) if isinstance(call, Task) else call
             call.args = self._arguments
             # Invoke runs equal calls once: set every option, so that equal calls compare equal.
-            call.kwargs = {option.name: option.default for option in options(call)} | call.kwargs
+            call.kwargs = fill_options(call)
             # A task that only prints needs no earlier stage.
             for pre in [] if call.kwargs.get("render") else call.pre:
                 shared = {option.name for option in options(pre)} & call.kwargs.keys()
@@ -63,12 +63,17 @@ def options(call: Call | Task[Any]) -> Any:
     return call.get_arguments()
 
 
+def fill_options(call: Call) -> dict[str, Any]:
+    """Return the options of a call, with their defaults where they were not typed."""
+    return {option.name: option.default for option in options(call)} | call.kwargs
+
+
 def check(call: Call) -> Any:
     """Check a task's options before an earlier task makes anything.
 
     Returns the settings if the task starts a run.
     """
-    given = {option.name: option.default for option in options(call)} | call.kwargs
+    given = fill_options(call)
     for name, value in given.items():
         try:
             check_text(value)
@@ -105,7 +110,7 @@ def report_failed(chain: Chain, call: Call, failure: LoadtestError) -> None:
         return
     from loadtest.publish import stage
 
-    given = {option.name: option.default for option in options(call)} | call.kwargs
+    given = fill_options(call)
     settings = load(given["env"], given["profile"], pick_knobs(given))
     try:
         stage.report_failed(chain, settings, given["scenarios"], failure)
@@ -119,7 +124,7 @@ def revoke_after(chain: Chain, call: Call) -> None:
         return
     from loadtest.mint import stage
 
-    given = {option.name: option.default for option in options(call)} | call.kwargs
+    given = fill_options(call)
     try:
         settings = load(given["env"], given["profile"])
     except ConfigError:  # without settings, the chain has left nothing

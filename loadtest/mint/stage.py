@@ -25,9 +25,6 @@ from loadtest.state.mint_lock import lock_state
 if TYPE_CHECKING:
     from loadtest.mint.oauth.revocation import RevocationResult
 
-if TYPE_CHECKING:
-    pass
-
 
 def mint(chain: Chain, settings: Settings, options: MintOptions, *, print_claims: bool) -> None:
     """Ensure a bearer per client that outlives the profile: from disk, else newly minted."""
