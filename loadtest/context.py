@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loadtest.common.console import Console, say, strip_controls
-from loadtest.common.interruption import (
-    BROKEN_PIPE_EXIT_CODE,
-    HANGUP_EXIT_CODE,
-)
+from loadtest.common.interruption import BROKEN_PIPE_EXIT_CODE, HANGUP_EXIT_CODE
 from loadtest.common.redaction import redact
 from loadtest.errors import K6Error
 

@@ -205,14 +205,8 @@ def _check_arguments(table: ToolTable, listed: dict[str, ListedTool]) -> None:
 
 def _find_faults(schema: Any, arguments: dict[str, Any]) -> Iterator[str]:
     """Yield the fault that a JSON Schema finds in the arguments; an invalid schema finds none."""
-    from jsonschema.exceptions import (  # type: ignore[import-untyped,unused-ignore]
-        SchemaError,
-        best_match,
-    )
-    from jsonschema.validators import (  # type: ignore[import-untyped,unused-ignore]
-        Draft202012Validator,
-        validator_for,
-    )
+    from jsonschema.exceptions import SchemaError, best_match  # type: ignore[import-untyped,unused-ignore]
+    from jsonschema.validators import Draft202012Validator, validator_for  # type: ignore[import-untyped,unused-ignore]
     from referencing import Registry
     from referencing.exceptions import Unresolvable
 

@@ -32,9 +32,7 @@ from loadtest.state.credentials import (
     KnownUser,
 )
 from loadtest.state.quotas import MOST_REQUESTS_PER_MINUTE, ensure_quota
-from loadtest.state.removal import (
-    LOCK_FILE,
-)
+from loadtest.state.removal import LOCK_FILE
 from loadtest.target.mcp_client import WorkspaceClient
 from loadtest.target.rest_client import (
     Accounts,

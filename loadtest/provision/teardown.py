@@ -9,22 +9,11 @@ from loadtest.config.settings import Settings
 from loadtest.errors import LoadtestError, ProvisionError, TargetError
 from loadtest.github.secrets import open_secrets
 from loadtest.provision.provisioner import BASE_URL, Provisioner, ProvisionStep
-from loadtest.provision.records import (
-    OWNED_FILE,
-    REPOSITORIES_FILE,
-    read_owner,
-    read_repositories,
-)
+from loadtest.provision.records import OWNED_FILE, REPOSITORIES_FILE, read_owner, read_repositories
 from loadtest.state.bearers import BEARER_FILE
 from loadtest.state.clients import CLIENTS_FILE
 from loadtest.state.credentials import EMAIL, NEXT, PASSWORD, TOTP_SECRET, WORKSPACE_ID, KnownUser
-from loadtest.state.removal import (
-    STATE_FILES,
-    TARGET_FILES,
-    check_own,
-    remove_empty,
-    remove_known,
-)
+from loadtest.state.removal import STATE_FILES, TARGET_FILES, check_own, remove_empty, remove_known
 from loadtest.target.rest_client import Accounts, build_slug
 
 

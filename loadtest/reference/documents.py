@@ -10,11 +10,7 @@ from pydantic import ValidationError
 
 from loadtest.reference.accounts import Client
 from loadtest.reference.deployment import SCOPES
-from loadtest.reference.registration import (
-    LOOPBACK_HOSTS,
-    ClientMetadata,
-    find_metadata_problem,
-)
+from loadtest.reference.registration import LOOPBACK_HOSTS, ClientMetadata, find_metadata_problem
 
 MOST_BYTES = 5 * 1024
 FETCH_SECONDS = 5.0

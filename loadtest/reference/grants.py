@@ -17,12 +17,7 @@ from loadtest.reference.accounts import Client, Grant, Member, User
 from loadtest.reference.clients import Clients, read_field
 from loadtest.reference.deployment import Deployment
 from loadtest.reference.responses import NO_STORE, Refusal, account_error, new_id, oauth_error
-from loadtest.reference.tokens import (
-    WORKSPACE_CLAIM,
-    WORKSPACES_CLAIM,
-    hash_secret,
-    new_secret,
-)
+from loadtest.reference.tokens import WORKSPACE_CLAIM, WORKSPACES_CLAIM, hash_secret, new_secret
 
 FORM = "application/x-www-form-urlencoded"
 REFRESH_SECONDS = 30 * 86400

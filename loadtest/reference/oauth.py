@@ -18,13 +18,7 @@ from loadtest.reference.accounts import Client, Consent, Grant
 from loadtest.reference.clients import Clients
 from loadtest.reference.deployment import Deployment
 from loadtest.reference.documents import DocumentError
-from loadtest.reference.identity import (
-    Body,
-    Identity,
-    find_identity,
-    read_body,
-    require_identity,
-)
+from loadtest.reference.identity import Body, Identity, find_identity, read_body, require_identity
 from loadtest.reference.registration import LOOPBACK_HOSTS
 from loadtest.reference.responses import NO_STORE, Refusal, account_error, oauth_error
 from loadtest.reference.tokens import hash_secret, new_secret

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from email.utils import formatdate
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated
 
 import uvicorn
@@ -105,12 +104,7 @@ class ReferenceTarget:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self) -> None:

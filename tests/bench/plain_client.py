@@ -3,7 +3,6 @@
 import http.client
 import json
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -31,12 +30,7 @@ class PlainClient:
         self.ask("initialize", params)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._connection.request("DELETE", self._path, headers=self._headers)
         self._connection.close()
 

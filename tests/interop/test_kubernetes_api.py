@@ -9,12 +9,7 @@ from loadtest.config.models import Kubernetes
 from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests
 from loadtest.results.run import SCENARIOS
 from tests.interop.kube_api import Manifest, create, find_place
-from tests.k6.kubernetes.cluster_requests import (
-    FULL,
-    PLAIN,
-    build_request,
-    load_profiles,
-)
+from tests.k6.kubernetes.cluster_requests import FULL, PLAIN, build_request, load_profiles
 from tests.k6.kubernetes.operated_jobs import build_runner_job, build_starter_job
 
 WHERE = {"plain": PLAIN, "full": FULL}

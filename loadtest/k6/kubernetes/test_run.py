@@ -17,10 +17,7 @@ from loadtest.config.models import Kubernetes
 from loadtest.errors import K6Error
 from loadtest.k6.distributed.protocol import RunnerState, ScenarioRequest
 from loadtest.k6.kubernetes.client import CLUSTER_ERRORS, Cluster, find_status
-from loadtest.k6.kubernetes.manifests import (
-    build_labels,
-    build_manifests,
-)
+from loadtest.k6.kubernetes.manifests import build_labels, build_manifests
 from loadtest.k6.kubernetes.objects import (
     STARTED_STAGES,
     Bounds,

@@ -5,11 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.auth.utils import extract_scope_from_www_auth, union_scopes
-from mcp.shared.auth import (
-    AuthorizationCodeResult,
-    OAuthClientInformationFull,
-    OAuthClientMetadata,
-)
+from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata
 
 from loadtest.common.retry_after import RATE_WAITS_SECONDS
 from loadtest.config.models import parse_origin

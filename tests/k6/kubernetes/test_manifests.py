@@ -25,12 +25,7 @@ from loadtest.k6.kubernetes.manifests import (
     render_manifests,
 )
 from loadtest.results.run import SCENARIOS
-from tests.k6.kubernetes.cluster_requests import (
-    FULL,
-    PLAIN,
-    build_request,
-    load_profiles,
-)
+from tests.k6.kubernetes.cluster_requests import FULL, PLAIN, build_request, load_profiles
 from tests.k6.kubernetes.operated_jobs import build_runner_job, build_starter_job
 from tests.k6.kubernetes.testrun_schema import find_faults
 

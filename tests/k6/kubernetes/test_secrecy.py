@@ -10,13 +10,7 @@ import pytest
 
 from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests, render_manifests
 from loadtest.results.run import SCENARIOS
-from tests.k6.kubernetes.cluster_requests import (
-    FULL,
-    MCP_URL,
-    TOKEN,
-    build_request,
-    load_profiles,
-)
+from tests.k6.kubernetes.cluster_requests import FULL, MCP_URL, TOKEN, build_request, load_profiles
 
 SMOKE = load_profiles()["smoke"]
 OUTPUTS = {

@@ -21,11 +21,7 @@ from loadtest.mint.browser.session import SignInRequest
 from loadtest.mint.oauth.discovery import discover
 from loadtest.mint.oauth.exchange import CLIENT_CREDENTIALS_ONLY
 from loadtest.mint.oauth.non_interactive import take_given
-from loadtest.mint.oauth.request import (
-    ToolCall,
-    build_initialize,
-    build_requests_after_initialize,
-)
+from loadtest.mint.oauth.request import ToolCall, build_initialize, build_requests_after_initialize
 from loadtest.mint.options import MintOptions
 from loadtest.mint.pool import MintRequest, mint_pool, mint_slots
 from loadtest.reference.seeds import SeedClient
