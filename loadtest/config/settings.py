@@ -71,7 +71,7 @@ class Settings:
         return base_url + self.environment.build_mcp_path(workspace_id)
 
     def find_variable(self, name: str) -> str | None:
-        """Return a variable that is meant for hosted targets, or None for a reference target."""
+        """Return a variable of a hosted target; the reference target has none of them."""
         return None if self.is_reference() else self.variables.get(name)
 
     def find_sign_in_origins(self) -> frozenset[str]:

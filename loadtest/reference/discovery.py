@@ -12,7 +12,7 @@ from loadtest.reference.deployment import SCOPES, Deployment
 WELL_KNOWN = "/.well-known"
 RESOURCE_METADATA = f"{WELL_KNOWN}/oauth-protected-resource"
 MISMATCHES = {"host": "https://mcp.elsewhere.example/mcp", "path": "/mc"}
-"""A resource on another host, and one whose path is only the beginning of ours."""
+"""Resources that do not match the endpoint: another host, or only a prefix of its path."""
 
 
 class Discovery:

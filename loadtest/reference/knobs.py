@@ -71,7 +71,7 @@ class Knobs:
     )
     resource_mismatch: str = _knob(
         "none",
-        "protected resource metadata name another host, or a path that is the beginning of ours",
+        "the resource metadata names another host, or only a prefix of the endpoint's path",
         ("none", "host", "path"),
     )
     issuer_path: bool = _knob(True, "an issuer with the path /api/auth, else only the origin")
