@@ -18,11 +18,10 @@ from loadtest.errors import MintError
 from loadtest.mint.browser.launcher import BrowserChoice
 from loadtest.mint.browser.session import SignInRequest
 from loadtest.mint.oauth.non_interactive import MachineClient, mint_by_client_credentials
-from loadtest.mint.oauth.request import Timings
 from loadtest.mint.oauth.revocation import revoke_all
-from loadtest.mint.pool import mint_pool
-from loadtest.state.bearers import Bearer, bearer_path, read_bearers, write_bearers
+from loadtest.state.bearers import bearer_path, read_bearers, write_bearers
 from loadtest.state.clients import ClientStore
+from tests.mint.minting import mint
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -63,12 +62,6 @@ class ForeignServer(BaseModel):
     def observe(self) -> Observed:
         """Ask the server what it has seen."""
         return Observed.model_validate(httpx.get(f"{self.origin}/observed").json())
-
-
-def mint(request: SignInRequest) -> tuple[Bearer, Timings]:
-    """Mint for one client: refresh if possible, else sign in with the browser."""
-    bearers, timings = mint_pool(request, (0,), lambda _: request)
-    return bearers[0], timings
 
 
 Serve = Callable[..., ForeignServer]

@@ -4,8 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Environment, Limits
+from loadtest.errors import MintError
 from loadtest.mint.browser.launcher import BrowserChoice
 from loadtest.mint.browser.session import SignInRequest
 from loadtest.mint.oauth.request import Timings
@@ -72,3 +75,12 @@ def mint(request: SignInRequest) -> tuple[Bearer, Timings]:
     """Mint for one client: by refresh if possible, else by the browser."""
     bearers, timings = mint_pool(request, (0,), lambda _: request)
     return bearers[0], timings
+
+
+def refuse(request: SignInRequest) -> MintError:
+    """Mint in vain; return the error, which is one line without the password."""
+    with pytest.raises(MintError) as caught:
+        mint(request)
+    assert "\n" not in str(caught.value)
+    assert request.password.get_secret_value() not in str(caught.value)
+    return caught.value

@@ -2,14 +2,11 @@
 
 import csv
 import io
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console, RenderableType
 
 from loadtest.errors import UsageError
 from loadtest.report.history_tables import (
@@ -25,24 +22,10 @@ from loadtest.report.history_tables import (
 from loadtest.results.history import Entry
 from loadtest.results.run import ScenarioResult
 from tests.compare.plain_runs import RUN, SQL, build_row, cell, compare_all, entry, remember, weeks
+from tests.report.report_golden import compare, draw
 
-GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = "=[bold]x[/] | <b>\n\x1b[31m"
 FIRST = ("cold-start", "frame", "first dispatch")
-
-
-def draw(shown: RenderableType, width: int = 80) -> str:
-    out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(shown)
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
-
-
-def check(name: str, text: str) -> None:
-    """Compare with a golden file; LOADTEST_UPDATE_GOLDEN=1 writes it instead, to be reviewed."""
-    path = GOLDEN / name
-    if os.environ.get("LOADTEST_UPDATE_GOLDEN"):
-        path.write_text(text, encoding="utf-8", newline="")
-    assert text == path.read_bytes().decode()
 
 
 def build_history() -> tuple[Entry, ...]:
@@ -100,13 +83,13 @@ def test_a_new_server_version_is_shown_between_two_runs() -> None:
 
 
 def test_the_table_of_runs_is_as_reviewed() -> None:
-    check("history.txt", draw(render_history(build_history())))
+    compare("history.txt", draw(render_history(build_history())))
 
 
 def test_two_runs_side_by_side_are_as_reviewed() -> None:
     runs = build_history()
-    check("pair.txt", draw(render_pair(runs[9], runs[12])))
-    check("pair-incomparable.txt", draw(render_pair(runs[12], runs[15])))
+    compare("pair.txt", draw(render_pair(runs[9], runs[12])))
+    compare("pair-incomparable.txt", draw(render_pair(runs[12], runs[15])))
 
 
 def test_two_runs_are_compared_in_the_order_given() -> None:
@@ -123,7 +106,7 @@ def test_runs_of_two_environments_are_not_comparable() -> None:
 
 
 def test_the_csv_is_as_reviewed() -> None:
-    check("history.csv", render_csv(build_history()[11:]))
+    compare("history.csv", render_csv(build_history()[11:]))
 
 
 def test_an_empty_history_says_how_to_start_one() -> None:

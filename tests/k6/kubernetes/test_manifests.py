@@ -1,6 +1,5 @@
 """The manifests: valid by the schemas for every profile, and equal to the reviewed files."""
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -28,6 +27,7 @@ from loadtest.results.run import SCENARIOS
 from tests.k6.kubernetes.cluster_requests import FULL, PLAIN, build_request, load_profiles
 from tests.k6.kubernetes.operated_jobs import build_runner_job, build_starter_job
 from tests.k6.kubernetes.testrun_schema import find_faults
+from tests.support.golden import compare_golden
 
 GOLDEN = Path(__file__).parent / "golden"
 PROFILES = load_profiles()
@@ -69,14 +69,6 @@ def test_the_account_of_the_client_is_valid() -> None:
     check_by_schema(build_client_access("prod", FULL))
 
 
-def compare(name: str, text: str) -> None:
-    """Compare with a golden file; LOADTEST_UPDATE_GOLDEN=1 writes it instead, to be reviewed."""
-    path = GOLDEN / name
-    if os.environ.get("LOADTEST_UPDATE_GOLDEN"):
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
-
-
 def shorten(manifests: Manifests) -> tuple[dict[str, Any], ...]:
     """Remove what changes with the scripts: their texts, and all of k6/lib but one file."""
     texts = {
@@ -105,11 +97,11 @@ def test_the_manifests_of_a_scenario_are_as_reviewed(scenario: str, tmp_path: Pa
     }
     where, update = cases[scenario]
     manifests = build_manifests(build_request(tmp_path, scenario, SMOKE, **update), "prod", where)
-    compare(f"{scenario}.yaml", render_manifests(shorten(manifests)))
+    compare_golden(GOLDEN / f"{scenario}.yaml", render_manifests(shorten(manifests)))
 
 
 def test_the_account_of_the_client_is_as_reviewed() -> None:
-    compare("client.yaml", render_manifests(build_client_access("prod", FULL)))
+    compare_golden(GOLDEN / "client.yaml", render_manifests(build_client_access("prod", FULL)))
 
 
 def test_rendered_manifests_equal_the_created_objects(tmp_path: Path) -> None:

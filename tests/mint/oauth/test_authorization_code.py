@@ -10,12 +10,12 @@ import pytest
 
 from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings
-from loadtest.errors import BrowserError, MintError
+from loadtest.errors import BrowserError
 from loadtest.mint.browser.launcher import BrowserChoice
 from loadtest.mint.browser.session import SignInRequest
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer
-from tests.mint.minting import mint
+from tests.mint.minting import mint, refuse
 
 pytestmark = pytest.mark.slow
 
@@ -68,14 +68,6 @@ def call_initialize(bearer: Bearer) -> httpx.Response:
             },
         },
     )
-
-
-def refuse(request: SignInRequest) -> MintError:
-    with pytest.raises(MintError) as caught:
-        mint(request)
-    assert "\n" not in str(caught.value)
-    assert request.password.get_secret_value() not in str(caught.value)
-    return caught.value
 
 
 def test_the_endpoint_accepts_a_minted_bearer(serve: Serve, request_for: RequestFor) -> None:

@@ -28,7 +28,7 @@ from loadtest.reference.seeds import SeedClient
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer
 from loadtest.state.clients import ClientStore
-from tests.mint.minting import SLUG, build_request, build_target, mint
+from tests.mint.minting import SLUG, build_request, build_target, mint, refuse
 from tests.reference.documents import host_documents
 
 pytestmark = pytest.mark.slow
@@ -82,14 +82,6 @@ def call_tool(bearer: Bearer) -> httpx.Response:
         answer = http.post(bearer.mcp_url, json=calling)
         http.delete(bearer.mcp_url)
     return answer
-
-
-def refuse(request: SignInRequest) -> MintError:
-    with pytest.raises(MintError) as caught:
-        mint(request)
-    assert "\n" not in str(caught.value)
-    assert request.password.get_secret_value() not in str(caught.value)
-    return caught.value
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The page of a run and of a history: what it says, and that nothing in it leads elsewhere."""
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,6 +15,7 @@ from loadtest.results.history import Cell, Entry
 from tests.report.compared_runs import compared, good, regressed
 from tests.report.html.page_runs import PAGES, history
 from tests.report.report_runs import TOOLS
+from tests.support.golden import compare_golden
 
 GOLDEN = Path(__file__).parent / "golden"
 VOID = {"meta", "link", "br", "img", "input"}
@@ -82,12 +82,7 @@ def test_the_words_of_a_history_are_as_reviewed() -> None:
 
 
 def compare(name: str, page: str) -> None:
-    """Compare with a golden file; LOADTEST_UPDATE_GOLDEN=1 writes it instead, to be reviewed."""
-    text = "\n".join(Reader(page).lines) + "\n"
-    path = GOLDEN / name
-    if os.environ.get("LOADTEST_UPDATE_GOLDEN"):
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
+    compare_golden(GOLDEN / name, "\n".join(Reader(page).lines) + "\n")
 
 
 @pytest.mark.parametrize("render", [*PAGES.values(), history], ids=[*PAGES, "history"])
