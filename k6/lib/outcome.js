@@ -6,6 +6,10 @@ export const CAPACITY = 'capacity';
 export const UNAUTHORIZED = 'unauthorized';
 export const TIMEOUT = 'timeout';
 export const CUT_OFF = 'cut_off'; // unanswered when its slice ended, before its own time limit
+// What ends a session that k6 stops. Whatever it would do afterwards fails at once and measures nothing.
+export const STOPPED = 'k6 stops';
+const CANCELLED = /context canceled|operation was canceled/;
+
 const INCOMPLETE = 'incomplete'; // a result whose type is not `complete`: the tool was not run
 
 const CODES = ['validation_failed', 'unknown_entity', 'unknown_metric', 'ambiguous_term'].concat(
@@ -102,6 +106,7 @@ export function classifyPlain(response) {
 
 function classifyStatus(response) {
   const { status } = response;
+  if (status === 0 && CANCELLED.test(response.error)) throw new Error(STOPPED);
   if (status === 0) return TIMEOUT_CODES.includes(response.error_code) ? TIMEOUT : 'connection';
   if (status === 401) return UNAUTHORIZED;
   if (status === 429) return 'rate_limited';

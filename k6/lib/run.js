@@ -5,6 +5,7 @@ import { bearerOf, freshHeader } from './bearers.js';
 import * as env from './env.js';
 import { buildClient } from './mcp.js';
 import { recordHeld } from './metrics.js';
+import { STOPPED } from './outcome.js';
 import { PROTOCOLS, findEra, negotiate } from './protocol.js';
 import { TREND_STATS, buildThresholds } from './thresholds.js';
 
@@ -66,11 +67,12 @@ export function clock() {
   return instance.currentTestRunDuration;
 }
 
-// Returns whether it had to wait.
+// Returns whether it had to wait. Throws if k6 ends the wait early, because it stops.
 export function waitUntil(moment) {
   const left = moment - clock();
   if (left <= 0) return false;
   sleep(left / 1000);
+  if (clock() < moment - 1) throw new Error(STOPPED);
   return true;
 }
 

@@ -1,5 +1,4 @@
 // Slices: N sessions that call tools for a fixed time. The ladder has one per stage, the tool mix one.
-import { sleep } from 'k6';
 import exec from 'k6/execution';
 import { freshHeader, renewRefused } from './bearers.js';
 import * as env from './env.js';
@@ -16,7 +15,7 @@ const OPEN_SECONDS = env.seconds('OPEN_SECONDS');
 const DRAIN_SECONDS = env.seconds('DRAIN_SECONDS');
 const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS');
 const FRESH_MS = 1000; // between two checks whether a bearer must be renewed
-const PAUSE_SECONDS = 1; // after an answer that the target is down, so that it is not hammered
+const PAUSE_MS = 1000; // after an answer that the target is down, so that it is not hammered
 const SEED = 1; // of the tool mix: every run draws the same calls
 
 // k6 looks an imported or global name up at every use, which costs too much in a loop of calls.
@@ -55,10 +54,13 @@ export function runSession(slice, protocol, pools, selector = '') {
   const session = openSession(turn, protocol, last, slice.rate === null ? end : 0);
   if (session !== null) {
     session.beginCalls();
-    if (slice.rate === null) callAtOnce(session, next, { begin, end, last, turn, slice });
-    else callBySchedule(session, next, { begin, end, last, turn, slice });
+    try {
+      if (slice.rate === null) callAtOnce(session, next, { begin, end, last, turn, slice });
+      else callBySchedule(session, next, { begin, end, last, turn, slice });
+    } finally {
+      if (histograms !== null) histograms.print();
+    }
     session.endCalls();
-    if (histograms !== null) histograms.print();
     waitUntil(end); // a stage holds its sessions until it ends
     recordClosed(session, closeBy(session, last));
   }
@@ -93,8 +95,8 @@ function openSession(turn, protocol, last, retryUntil) {
     if (outcome === OK) return session;
     if (outcome === UNAUTHORIZED) renewRefused(session.bearer);
     recordClosed(session, closeBy(session, last));
-    if (clock() + PAUSE_SECONDS * 1000 >= retryUntil) return null;
-    sleep(PAUSE_SECONDS);
+    if (clock() + PAUSE_MS >= retryUntil) return null;
+    waitUntil(clock() + PAUSE_MS);
   }
 }
 
@@ -148,7 +150,7 @@ function callAtOnce(session, next, { begin, end, last, turn, slice }) {
     } else {
       recordFailure(markCutOff(outcome, sent, last));
       if (outcome === UNAUTHORIZED) renewRefused(session.bearer);
-      if (isDown(outcome)) sleep(PAUSE_SECONDS);
+      if (isDown(outcome)) waitUntil(clock() + PAUSE_MS);
     }
     sent = wallClock() + shift;
     due += every;

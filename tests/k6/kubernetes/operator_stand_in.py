@@ -49,6 +49,7 @@ class Operator:
         self.waiting: dict[str, tuple[str, str]] = {}  # by the end of a pod's job
         self.unplaced: str | None = None
         self.regions = {"1": "eu-west-1", "2": "us-east-1"}  # by the end of a pod's job
+        self.environment: dict[str, str] = {}  # of every runner, beside that of its container
         self.scripts: dict[str, str] = {}  # by path, in place of those in the ConfigMap
         self.has_started = threading.Event()
         self._ending = threading.Event()
@@ -243,7 +244,7 @@ class Operator:
         if pod is None or str(number) in self.waiting or self.unplaced is not None:
             return
         try:
-            environment = build_environment(part, self._read, self.server.url)
+            environment = self.environment | build_environment(part, self._read, self.server.url)
             places = mount(
                 part,
                 self.folder / f"{name}-{number}",
