@@ -1,4 +1,4 @@
-"""Read files of `NAME=value` lines: `.env` and the credentials."""
+"""Read files of `NAME=value` lines: `.env`, `.env.<environment>` and the credentials."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,11 @@ from pathlib import Path
 from loadtest.common.files import read_whole
 from loadtest.common.redaction import learn_variables
 from loadtest.errors import ConfigError
+
+
+def name_env_file(root: Path, environment_name: str) -> Path:
+    """Return the env file of one environment, which wins over `.env`."""
+    return root / f".env.{environment_name}"
 
 
 def parse_env_file(path: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ValidationError
 from loadtest.common.files import check_private, read_whole
 from loadtest.common.parsing import check_text, parse_count, parse_url
 from loadtest.common.redaction import SecretStr, learn_variables
-from loadtest.config.env_file import parse_env_file
+from loadtest.config.env_file import name_env_file, parse_env_file
 from loadtest.config.knobs import KNOBS, PROFILE_KNOBS, describe_knob, name_variable
 from loadtest.config.models import PROTOCOLS, ConfigTable, Environment, Limits, Profile
 from loadtest.config.settings import CREDENTIALS_FILE, STATE_DIR, Credentials, Settings
@@ -57,10 +57,11 @@ def load_settings(
     *,
     mcp_url: str | None = None,
 ) -> Settings:
-    """Load the settings from `loadtest.toml`, `.env`, the process environment and the options.
+    """Load the settings from `loadtest.toml`, env files, the process environment and the options.
 
     `knobs` maps names (`stages`, `stage_seconds`, …) to text. An option wins over the process
-    environment (`LOADTEST_STAGES`, …), which wins over `.env`, which wins over the profile.
+    environment (`LOADTEST_STAGES`, …), which wins over `.env.<environment>`, which wins over
+    `.env`, which wins over the profile.
     `mcp_url` is an MCP endpoint that replaces the environment's own: it has its own state folder,
     and takes pages, scope and claims only from an environment that is named. Raises ConfigError
     that lists every fault by name, never by value.
@@ -69,6 +70,9 @@ def load_settings(
     variables = _read_variables(root, process_env)
     name = environment_name or variables.get("LOADTEST_ENV") or file.default_environment
     environment = _pick(file.environment, name, "environment", "--env")
+    # The environment of a typed address counts only if it is named too.
+    if mcp_url is None or environment_name is not None:
+        variables = _read_variables(root, process_env, name)
     base_url = variables.get("LOADTEST_BASE_URL")
     if mcp_url is not None:
         base_url, environment = _point_at(mcp_url, environment, named=environment_name is not None)
@@ -76,7 +80,11 @@ def load_settings(
     profile_key = profile_name or variables.get("LOADTEST_PROFILE") or environment.default_profile
     given = _read_knobs(variables, knobs or {})
     tools = _load_tools(root, name, environment, given.get("tools"))
-    profile = _apply_knobs(_pick(file.profile, profile_key, "profile", "--profile"), given, tools)
+    chosen = _pick(file.profile, profile_key, "profile", "--profile")
+    ladder_tool = environment.ladder_tool
+    if "tools" in given and ladder_tool not in tools.tools:
+        ladder_tool = None  # it belongs to the environment's own table
+    profile = _apply_knobs(chosen, {"tool": ladder_tool, **given}, tools)
     _check_limits(name, environment.limits, profile)
     hosted = environment.target == "hosted"
     return Settings(
@@ -143,10 +151,22 @@ def _describe(failure: ValidationError) -> str:
     )
 
 
-def _read_variables(root: Path, process_env: Mapping[str, str] | None) -> dict[str, str]:
+def _read_variables(
+    root: Path, process_env: Mapping[str, str] | None, environment_name: str | None = None
+) -> dict[str, str]:
+    """Read the process environment, else the environment's own env file, else `.env`."""
     given = os.environ if process_env is None else process_env
     learn_variables(given)
-    found = parse_env_file(root / ".env") | {name: value for name, value in given.items() if value}
+    own = {}
+    if environment_name is not None:
+        own = parse_env_file(name_env_file(root, environment_name))
+        if "LOADTEST_ENV" in own:
+            raise ConfigError(
+                f".env.{environment_name} sets LOADTEST_ENV, but it is read only for its own "
+                "environment: move the line to .env"
+            )
+    filled = {name: value for name, value in given.items() if value}
+    found = parse_env_file(root / ".env") | own | filled
     for name, value in found.items():
         try:
             check_text(value)
@@ -215,18 +235,18 @@ def _load_tools(root: Path, name: str, environment: Environment, given: str | No
     return read_table(root / str(environment.tools), str(environment.tools))
 
 
-def _apply_knobs(profile: Profile, given: Mapping[str, str], tools: ToolTable) -> Profile:
-    """Return the profile with every knob from an option or variable."""
+def _apply_knobs(profile: Profile, given: Mapping[str, str | None], tools: ToolTable) -> Profile:
+    """Return the profile with every knob that an option, a variable or the environment sets."""
     data: dict[str, Any] = profile.model_dump()
     for name, (table, key) in PROFILE_KNOBS.items():
-        if name in given:
-            text = given[name]
+        text = given.get(name)
+        if text is not None:
             data[table][key] = tuple(text.split(",")) if name == "stages" else text
     tool = data["sessions"]["tool"] = data["sessions"]["tool"] or next(iter(tools.tools))
     faults = []
     if tool not in tools.tools:
         known = list_names(tools.tools)
-        text = f"{tools.source} has only {known}; set --tools to another table"
+        text = f"{tools.source} has only {known}; set it, or ladder_tool, to one of these"
         faults.append(f"{describe_knob('tool')}: {text}")
     try:
         made = Profile.model_validate(data)

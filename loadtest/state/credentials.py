@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loadtest.common.files import ensure_private_dir, write_text
 from loadtest.common.redaction import SecretStr
-from loadtest.config.env_file import parse_env_file
+from loadtest.config.env_file import name_env_file, parse_env_file
 from loadtest.config.settings import Settings
 
 EMAIL = "LOADTEST_EMAIL"
@@ -109,7 +109,7 @@ class CredentialsFile:
         return sorted(self.path.parent.glob("credentials-????????.env"))
 
     def is_typed_in_env_file(self) -> bool:
-        """Return whether the password variable that counts is in the `.env` of the project."""
+        """Return whether the password variable that counts is in an env file of the project."""
         typed = self.read().typed
         return typed is not None and self._typed_in_env_file() == typed.get_secret_value()
 
@@ -132,7 +132,9 @@ class CredentialsFile:
 
     @property
     def _env_file(self) -> Path:
-        return self._settings.root / ".env"
+        root = self._settings.root
+        own = name_env_file(root, self._settings.environment_name)
+        return own if PASSWORD in parse_env_file(own) else root / ".env"
 
 
 def _replace_line(path: Path, name: str, value: str) -> None:

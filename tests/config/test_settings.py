@@ -53,6 +53,51 @@ def test_an_option_wins_over_a_variable_and_a_variable_over_the_env_file(root: P
     assert settings.profile.tools.duration_seconds == 7
 
 
+def test_each_environment_has_its_own_env_file_which_wins_over_the_shared_one(root: Path) -> None:
+    (root / ".env").write_text("LOADTEST_EMAIL=shared@example.com\nLOADTEST_VUS=2\n")
+    (root / ".env.prod").write_text("LOADTEST_BASE_URL=https://prod.example\nLOADTEST_VUS=3\n")
+    (root / ".env.staging").write_text("LOADTEST_BASE_URL=https://staging.example\n")
+    prod = load_settings(root, "prod", process_env={})
+    assert (prod.base_url, prod.profile.tools.vus) == ("https://prod.example", 3)
+    assert prod.credentials.email == "shared@example.com"
+    staging = load_settings(root, process_env={"LOADTEST_ENV": "staging"})
+    assert (staging.base_url, staging.profile.tools.vus) == ("https://staging.example", 2)
+    named = {"LOADTEST_ENV": "staging", "LOADTEST_BASE_URL": "https://third.example"}
+    prod = load_settings(root, "prod", process_env=named)
+    assert (prod.environment_name, prod.base_url) == ("prod", "https://third.example")
+
+
+def test_the_shared_env_file_may_choose_the_environment_but_not_an_environments_own(
+    root: Path,
+) -> None:
+    (root / ".env").write_text("LOADTEST_ENV=prod\n")
+    assert load_settings(root, process_env={}).environment_name == "prod"
+    (root / ".env.prod").write_text("LOADTEST_ENV=staging\n")
+    assert "move the line to .env" in refuse(root, process_env={})
+
+
+def test_a_typed_address_does_not_get_the_credentials_of_the_default_environment(
+    root: Path,
+) -> None:
+    (root / ".env.prod").write_text("LOADTEST_EMAIL=prod@example.com\n")
+    (root / ".env").write_text("LOADTEST_ENV=prod\n")
+    url = "https://else.example/mcp"
+    assert load_settings(root, process_env={}, mcp_url=url).credentials.email is None
+    settings = load_settings(root, "prod", process_env={}, mcp_url=url)
+    assert settings.credentials.email == "prod@example.com"
+
+
+def test_the_ladder_calls_the_tool_of_its_environment_unless_one_is_typed(root: Path) -> None:
+    assert load_settings(root, "prod", process_env={}).profile.sessions.tool == "listEntities"
+    assert load_settings(root, "local", process_env={}).profile.sessions.tool == "executeSQL"
+    typed = load_settings(root, "prod", knobs={"tool": "runMetric"}, process_env={})
+    assert typed.profile.sessions.tool == "runMetric"
+    other = root / "other.json"
+    other.write_text('{"tools": {"search": {"weight": 1, "arguments": [{}]}}}')
+    settings = load_settings(root, "prod", knobs={"tools": str(other)}, process_env={})
+    assert settings.profile.sessions.tool == "search"
+
+
 def test_an_unknown_environment_and_profile_are_named_with_the_known_ones(root: Path) -> None:
     assert "unknown environment 'mars'" in refuse(root, environment_name="mars", process_env={})
     message = refuse(root, profile_name="heroic", process_env={})
@@ -86,7 +131,8 @@ def test_the_protocol_is_an_option_a_variable_or_the_environments_own(root: Path
 def test_tools_are_an_option_a_table_of_the_environment_or_novamarts(root: Path) -> None:
     assert load_settings(root, "prod", process_env={}).tools.source == "novamart"
     config_file = root / loading.CONFIG_FILE
-    text = config_file.read_text(encoding="utf-8").replace('tools = "novamart"\n', "")
+    text = config_file.read_text(encoding="utf-8")
+    text = text.replace('tools = "novamart"\nladder_tool = "listEntities"\n', "")
     table = '[environment.prod.tools.look]\nweight = 2\narguments = [{ at = "x" }]\n\n'
     config_file.write_text(text.replace("[profile.smoke]", f"{table}[profile.smoke]"))
     settings = load_settings(root, "prod", process_env={})
@@ -106,7 +152,7 @@ def test_tools_are_an_option_a_table_of_the_environment_or_novamarts(root: Path)
     assert settings.list_tools(("sessions", "tools")) == ("a", "b")
     message = refuse(root, environment_name="prod", knobs={"tool": "c"}, process_env=given)
     assert message == (
-        f"--tool (LOADTEST_TOOL): {file} has only a, b; set --tools to another table"
+        f"--tool (LOADTEST_TOOL): {file} has only a, b; set it, or ladder_tool, to one of these"
     )
 
 
@@ -114,7 +160,10 @@ def test_an_environments_tools_may_be_in_a_file_beside_the_settings(root: Path) 
     (root / "mine.json").write_text('{"tools": {"a": {"weight": 1, "arguments": [{}]}}}')
     config_file = root / loading.CONFIG_FILE
     text = config_file.read_text(encoding="utf-8")
-    config_file.write_text(text.replace('tools = "novamart"', 'tools = "mine.json"'))
+    text = text.replace('tools = "novamart"', 'tools = "mine.json"')
+    config_file.write_text(text)
+    assert "has only a" in refuse(root, environment_name="prod", process_env={})
+    config_file.write_text(text.replace('ladder_tool = "listEntities"', 'ladder_tool = "a"'))
     assert list(load_settings(root, "prod", process_env={}).tools.tools) == ["a"]
     (root / "mine.json").write_text("{}")
     message = refuse(root, environment_name="prod", process_env={})

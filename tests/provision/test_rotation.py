@@ -170,14 +170,15 @@ def test_an_incomplete_rotation_waits_for_the_token_and_the_chain_continues(
     check_consistent(here, github, here.password)
 
 
-def test_a_password_in_the_env_file_is_changed_there(place: Make) -> None:
+@pytest.mark.parametrize("name", [".env", ".env.staging"])
+def test_a_password_in_the_env_file_is_changed_there(place: Make, name: str) -> None:
     here = place(self_mint="not-allowlisted")
-    (here.root / ".env").write_text(f"# mine\nLOADTEST_PASSWORD='{GIVEN}'\nSTAGES=1\n")
+    (here.root / name).write_text(f"# mine\nLOADTEST_PASSWORD='{GIVEN}'\nSTAGES=1\n")
     here.provision()
     here.rotate()
     assert here.password != GIVEN
     assert here.signs_in(here.password)
-    lines = (here.root / ".env").read_text().splitlines()
+    lines = (here.root / name).read_text().splitlines()
     assert lines == ["# mine", f"LOADTEST_PASSWORD={here.password}", "STAGES=1"]
 
 
