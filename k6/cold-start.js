@@ -24,14 +24,15 @@ export const handleSummary = buildSummary('cold-start', selectors, []);
 export default function coldStart({ began, server }) {
   const start = startInTurn(vus);
   const session = newClient(exec.scenario.iterationInTest, server.protocol);
-  let outcome = session.open(CALL_LIMIT_MS, (answer, { status, timings }) => {
+  let outcome = session.open(CALL_LIMIT_MS, (answer, response) => {
+    const { status, timings } = response;
     recordFrame(status > 0 ? OK : answer, 'connect', timings.blocked);
-    recordFrame(answer, session.opening, timings.duration);
+    recordFrame(answer, session.opening, timings.duration, response);
   });
   recordOpened(session);
   if (outcome === OK) {
     outcome = session.list(CALL_LIMIT_MS);
-    recordFrame(outcome, 'tools/list', session.response.timings.duration);
+    recordFrame(outcome, 'tools/list', session.response.timings.duration, session.response);
   }
   recordFrame(outcome, 'first dispatch', clock() - start);
   if (outcome === UNAUTHORIZED) renewRefused(session.bearer);

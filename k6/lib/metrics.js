@@ -1,5 +1,7 @@
 // Our own metrics: the latency of ok answers, and counts of all others by reason. One more sample per call
-// would make calls 5 % slower, so whatever the summary can compute is not sampled.
+// would make calls 5 % slower, so whatever the summary can compute is not sampled, and of fast calls only
+// some replies are measured.
+import encoding from 'k6/encoding';
 import { Counter, Trend } from 'k6/metrics';
 import { histograms } from './histograms.js';
 import { OK } from './outcome.js';
@@ -14,15 +16,23 @@ const opened = new Counter('mcp_sessions_opened');
 const closed = new Counter('mcp_sessions_closed');
 const held = new Counter('mcp_held'); // calls that waited for the rate limit of the environment
 const ended = new Trend('mcp_ended', true); // when a session ended, from the start of its slice
+const replyBytes = new Trend('mcp_reply_bytes'); // of the body, without headers
+const firstByte = new Trend('mcp_first_byte', true); // from when the request was sent
+const receiving = new Trend('mcp_receiving', true); // from the first byte of a reply to its last
 
-// Records a part of a cold start. Its frame is a tag of the sample, not of the VU.
-export function recordFrame(outcome, frame, durationMs) {
+const REPLY_MS = 100; // a session measures at most one reply in this time
+
+// Records a part of a cold start, and its reply if it is one. Its frame is a tag of the sample, not of
+// the VU.
+export function recordFrame(outcome, frame, durationMs, response = null) {
   if (outcome === OK) duration.add(durationMs, { frame });
   else failures.add(1, { reason: outcome, frame });
-  if (histograms === null) return;
-  const series = histograms.select(`frame:${frame}`);
-  if (outcome === OK) series.add('mcp_duration', durationMs);
-  else series.count('mcp_failures', outcome);
+  if (histograms !== null) {
+    const series = histograms.select(`frame:${frame}`);
+    if (outcome === OK) series.add('mcp_duration', durationMs);
+    else series.count('mcp_failures', outcome);
+  }
+  if (outcome === OK && response !== null) addReply(response, { frame });
 }
 
 // Records a call. Its tool is a tag of the VU.
@@ -34,6 +44,31 @@ export function recordOk(durationMs) {
 export function recordResponse(responseMs) {
   response.add(responseMs);
   if (histograms !== null) histograms.current.add('mcp_response', responseMs);
+}
+
+// Measures the reply of an ok call that was sent at `sent`; returns when the next one is due. Which
+// replies are measured depends on nothing but the time, so they are like all others.
+export function recordReply(response, sent) {
+  addReply(response, {});
+  return sent + REPLY_MS;
+}
+
+function addReply({ body, timings }, tags) {
+  const bytes = countBytes(body);
+  const { waiting, receiving: rest } = timings;
+  replyBytes.add(bytes, tags);
+  firstByte.add(waiting, tags);
+  receiving.add(rest, tags);
+  if (histograms === null) return;
+  const { current } = histograms;
+  current.add('mcp_reply_bytes', bytes);
+  current.add('mcp_first_byte', waiting);
+  current.add('mcp_receiving', rest);
+}
+
+// A string of JavaScript counts UTF-16 units. Base64 without padding has four characters for three bytes.
+function countBytes(text) {
+  return Math.floor((encoding.b64encode(text, 'rawstd').length * 3) / 4);
 }
 
 export function recordFailure(outcome) {

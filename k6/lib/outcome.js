@@ -58,13 +58,15 @@ export function classifyCall(response, id, call, stateless) {
   const data = loneData(body);
   if (data !== null) {
     response.body = data;
-    if (isShapeOk(response.json(SHAPE))) {
-      if (keepAnswer(body, data, id, call)) return OK;
-      if (response.json('id') === id && response.json('jsonrpc') === '2.0') return OK;
-    }
+    const ok = isShapeOk(response.json(SHAPE)) && (keepAnswer(body, data, id, call) || hasId(response, id));
     response.body = body;
+    if (ok) return OK;
   }
   return classify(response, readAnswer(response, id), stateless);
+}
+
+function hasId(response, id) {
+  return response.json('id') === id && response.json('jsonrpc') === '2.0';
 }
 
 function isShapeOk(shape) {

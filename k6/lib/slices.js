@@ -4,7 +4,7 @@ import { freshHeader, renewRefused } from './bearers.js';
 import * as env from './env.js';
 import { histograms } from './histograms.js';
 import { recordClosed, recordEnd, recordFailure, recordHeld, recordLateness } from './metrics.js';
-import { recordOk, recordOpened, recordOpening, recordResponse } from './metrics.js';
+import { recordOk, recordOpened, recordOpening, recordReply, recordResponse } from './metrics.js';
 import { buildMix } from './mix.js';
 import { CUT_OFF, OK, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { CALL_LIMIT_MS, clock, findPace, newClient, waitUntil } from './run.js';
@@ -107,6 +107,7 @@ function closeBy(session, last) {
 }
 
 function callBySchedule(session, next, { begin, end, last, turn, slice }) {
+  let nextReply = 0; // when a reply is measured again
   for (let index = turn; ; index += slice.vus) {
     const due = begin + (index * 1000) / slice.rate;
     if (due >= end) return;
@@ -119,6 +120,7 @@ function callBySchedule(session, next, { begin, end, last, turn, slice }) {
     if (outcome === OK) {
       recordOk(duration);
       recordResponse(sent - due + blocked + duration);
+      if (sent >= nextReply) nextReply = recordReply(session.response, sent);
     } else {
       recordFailure(outcome);
     }
@@ -136,6 +138,7 @@ function callAtOnce(session, next, { begin, end, last, turn, slice }) {
   let due = sent; // the earliest time of the next call, by the rate limit
   let held = 0;
   let nextCheck = sent; // of the bearer
+  let nextReply = sent; // when a reply is measured again
   while (sent < end) {
     if (sent >= nextCheck) {
       keepFresh(session);
@@ -147,6 +150,7 @@ function callAtOnce(session, next, { begin, end, last, turn, slice }) {
     const outcome = session.call(next(), sent < shortFrom ? CALL_MS : timeLeft(sent, last));
     if (outcome === FINE) {
       addOk(session.response.timings.duration);
+      if (sent >= nextReply) nextReply = recordReply(session.response, sent);
     } else {
       recordFailure(markCutOff(outcome, sent, last));
       if (outcome === UNAUTHORIZED) renewRefused(session.bearer);

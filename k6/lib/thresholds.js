@@ -3,7 +3,8 @@ import { printsHistograms } from './env.js';
 import { REASONS } from './outcome.js';
 
 const ALWAYS = { trend: ['max>=0'], counter: ['count>=0'] };
-const TRENDS = ['http_req_duration', 'mcp_duration', 'mcp_response', 'mcp_ended'];
+const TRENDS = ['http_req_duration', 'mcp_duration', 'mcp_response', 'mcp_ended']
+  .concat(['mcp_reply_bytes', 'mcp_first_byte', 'mcp_receiving']);
 const RPCS = ['initialize', 'notifications/initialized', 'server/discover']
   .concat(['tools/list', 'tools/call', 'close']);
 

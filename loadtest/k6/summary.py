@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from loadtest.common.files import read_whole
 from loadtest.common.parsing import parse_json
 from loadtest.errors import ResultsError
-from loadtest.results.run import Percentiles, Row, ServerName
+from loadtest.results.run import Percentiles, Replies, Row, ServerName, Spread
 
 SUMMARY_VERSION = 1
 K6_PERCENTILES = ("p(50)", "p(90)", "p(95)", "p(99)", "max")  # as k6 names them
@@ -183,7 +183,28 @@ def _build_row(
         response=_build_percentiles(responses),
         clients=clients,
         held_rate=summary.loadtest.most_rate if is_held else None,
+        replies=None if metric else _build_replies(summary, braced),
     )
+
+
+def _build_replies(summary: Summary, braced: str) -> Replies | None:
+    """Return what was measured of the replies; None without one."""
+    names = ("mcp_reply_bytes", "mcp_first_byte", "mcp_receiving")
+    found = [summary.metrics.get(f"{name}{braced}", {}) for name in names]
+    size, first_byte, receiving = map(_build_percentiles, found)
+    if size is None or first_byte is None or receiving is None:
+        return None
+    return Replies(
+        count=int(found[0]["count"]),
+        size=_build_spread(size, 0),
+        first_byte=_build_spread(first_byte, 3),
+        receiving=_build_spread(receiving, 3),
+    )
+
+
+def _build_spread(values: Percentiles, digits: int) -> Spread:
+    """Return rounded values, which take less room in the payload of a comment."""
+    return Spread(*(round(each, digits) for each in (values.p50, values.p95, values.max)))
 
 
 def _build_percentiles(values: Mapping[str, Any]) -> Percentiles | None:

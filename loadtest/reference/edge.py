@@ -110,6 +110,10 @@ class McpEdge:
             message = "the bearer is for another workspace"
             raise Refusal(rest_error(403, "cross_workspace_denied", message))
         scope[self._protocol.PRINCIPAL_KEY] = principal
+        if self._knobs.reply_pauses:
+            called, receive = await _peek_method(receive)
+            if called == "tools/call":
+                send = self._pause_between_pieces(send)
         if self._check_era(method, headers) == "stateless":
             await self._manager.handle_request(scope, receive, send)
             return
@@ -241,6 +245,26 @@ class McpEdge:
             since %= knobs.stall_every_seconds
         if 0 <= since < knobs.stall_seconds:
             await asyncio.sleep(knobs.stall_seconds - since)
+
+    def _pause_between_pieces(self, send: Send) -> Send:
+        """Return a `send` that divides the first part of a body into pieces, with pauses."""
+        knobs = self._knobs
+        divided = False
+
+        async def send_slowly(message: Message) -> None:
+            nonlocal divided
+            body = message.get("body", b"")
+            if not divided and body:
+                divided = True
+                size = max(1, len(body) // (knobs.reply_pauses + 1))
+                for _ in range(knobs.reply_pauses):
+                    piece, body = body[:size], body[size:]
+                    await send({**message, "body": piece, "more_body": True})
+                    await asyncio.sleep(knobs.reply_pause_seconds)
+                message = {**message, "body": body}
+            await send(message)
+
+        return send_slowly
 
     def note_reply(self, method: str, session_id: str | None, workspace_id: str) -> None:
         """Update the list of sessions after a successful reply."""

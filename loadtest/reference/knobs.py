@@ -39,6 +39,11 @@ class Knobs:
     )
     session_cap: int = _knob(100, "maximum of open MCP sessions; the next one gets 503")
     session_idle_seconds: float = _knob(0.0, "end a session idle for this long (0: never)")
+    reply_padding: int = _knob(0, "bytes that are added to the reply of each tool call")
+    reply_pauses: int = _knob(
+        0, "the reply of each tool call comes in pieces, with this many pauses between them"
+    )
+    reply_pause_seconds: float = _knob(0.1, "length of each of these pauses")
     keep_alive_seconds: float = _knob(15.0, "silence before a keep-alive comment on a reply")
     access_token_seconds: int = _knob(3600, "life of an access token")
     deny_consent: bool = _knob(False, "answer every consent with access_denied")
@@ -197,7 +202,10 @@ class Knobs:
         for name in ("session_cap", "quota_units", "access_token_seconds", "keep_alive_seconds"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{flag_name(name)} must be above 0, not {getattr(self, name)}")
-        for name in ("page_delay_ms", "token_rate_limited", "authorize_rate_limited"):
+        for name in (
+            *("page_delay_ms", "token_rate_limited", "authorize_rate_limited"),
+            *("reply_padding", "reply_pauses"),
+        ):
             if getattr(self, name) < 0:
                 message = f"{flag_name(name)} must be at least 0, not {getattr(self, name)}"
                 raise UsageError(message)

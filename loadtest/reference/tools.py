@@ -121,7 +121,10 @@ class Toolbox:
         except ToolError as failure:
             report = {"code": failure.code, "message": failure.message, **failure.details}
             return {**_text({**report, "request_id": new_id()}), "isError": True}
-        return {**_text(body), "structuredContent": body} if tool.structured else _text(body)
+        result = {**_text(body), "structuredContent": body} if tool.structured else _text(body)
+        if padding := self._deployment.knobs.reply_padding:
+            result["content"].append({"type": "text", "text": "x" * padding})
+        return result
 
     def _charge(self, principal: Principal, weight: int) -> None:
         """Charge the quota of the workspace and client, or refuse the call."""

@@ -57,6 +57,34 @@ class Percentiles:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """A quantity other than a latency, over the replies that were measured."""
+
+    p50: float
+    p95: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Replies:
+    """The replies to the successful calls of a row; times in milliseconds.
+
+    `count` replies were measured: of each session at most one in 100 ms, chosen by time alone.
+    `size` is in bytes of the body, with the framing of events and without HTTP headers.
+    `first_byte` is counted from when the request was sent. `receiving` is the time from the first
+    to the last byte, so no silence within a reply was longer. `silence` is the longest silence
+    itself, measured on `streamed` calls by a client beside k6; None if there was none.
+    """
+
+    count: Calls
+    size: Spread
+    first_byte: Spread
+    receiving: Spread
+    silence: Spread | None = None
+    streamed: Calls = 0
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of a table: a frame of the cold start, a stage of the ladder, or a tool.
 
@@ -68,7 +96,8 @@ class Row:
     saw it; `response` is measured from the scheduled time of the call. Both are None without data.
     `clients` is the number of OAuth clients that made the calls, each with its own bearer and an
     equal share of the sessions. `held_rate` is the environment's limit in calls/s if it limited a
-    closed loop: the rate is then that of the limit, not of the target.
+    closed loop: the rate is then that of the limit, not of the target. `replies` is None without
+    a reply, and in runs of earlier versions.
     """
 
     scenario: str
@@ -84,6 +113,7 @@ class Row:
     response: Percentiles | None = None
     clients: int = 1
     held_rate: float | None = None
+    replies: Replies | None = None
 
     @property
     def ok_rate(self) -> float:

@@ -23,6 +23,7 @@ from loadtest.k6.progress import Live, NoWatcher
 from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
 from loadtest.results.run import SCENARIOS
 from loadtest.results.run_folder import RunFolder, read_run_folder
+from tests.bench.k6_runs import serve_fixed
 from tests.k6.any_server import AnyServer, AnyTool
 from tests.k6.running import (
     Endpoint,
@@ -407,3 +408,42 @@ def test_clients_share_the_sessions_evenly_and_rows_have_their_number(
             assert sum(counts.values()) == sessions
             assert set(counts) <= {f"Bearer {bearer['access_token']}" for bearer in bearers}
             assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@pytest.mark.parametrize(("framing", "frame"), [("sse", 23), ("json", 0)])
+def test_replies_are_measured_in_bytes_and_not_in_characters(framing: str, frame: int) -> None:
+    result = json.dumps({"content": [{"type": "text", "text": "é漢😀" * 5000}]}, ensure_ascii=False)
+    with serve_fixed(framing, result) as place:
+        row = place.measure("sessions", "stage", "1", STAGES="1", STAGE_SECONDS="1")
+    assert row.replies is not None
+    envelope = len('{"result":,"jsonrpc":"2.0","id":2}')
+    assert row.replies.size.max == frame + envelope + len(result.encode())
+
+
+def test_the_first_byte_and_the_rest_of_a_slow_stream_are_measured_separately(
+    open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun]
+) -> None:
+    knobs = {"tool_latency": "constant:100", "reply_pauses": 2, "reply_pause_seconds": 0.2}
+    run = measure("sessions", open_endpoint(**knobs), STAGES="2", STAGE_SECONDS="2")
+    replies = pick(run, "stage", "2").replies
+    assert replies is not None
+    assert replies.count == pick(run, "stage", "2").ok
+    assert replies.first_byte.p50 >= 100
+    assert replies.receiving.p50 >= 390
+    assert replies.silence is None
+    assert pick(run, "opening", "2").replies is None
+
+
+def test_the_replies_of_a_cold_start_are_measured_where_there_is_one(whole: Whole) -> None:
+    rows = {row.name: row for row in whole.folder.rows if row.scenario == "cold-start"}
+    assert {name for name, row in rows.items() if row.replies} == {"initialize", "tools/list"}
+    listed = rows["tools/list"].replies
+    assert listed is not None
+    assert listed.count == 6
+    assert listed.size.p50 == listed.size.max > 1000
+
+
+def test_of_fast_calls_only_some_replies_are_measured(whole: Whole) -> None:
+    mix = next(row for row in whole.folder.rows if (row.kind, row.name) == ("tool", "all"))
+    assert mix.replies is not None
+    assert 2 <= mix.replies.count <= 22  # two sessions for a second, ten times a second each

@@ -29,6 +29,9 @@ from tests.reference.visitor import Launch, Visitor, claims_of, error_of, event_
         {"challenge": "none"},
         {"token_rate_limited": -1},
         {"token_delay_seconds": -1.0},
+        {"reply_padding": -1},
+        {"reply_pauses": -1},
+        {"reply_pause_seconds": float("nan")},
     ],
 )
 def test_a_knob_out_of_range_is_named(given: dict[str, object]) -> None:
@@ -60,6 +63,14 @@ def test_latency_is_added_to_tool_calls_only(launch: Launch, join: type[Visitor]
     start = time.monotonic()
     assert "isError" not in client.call("listEntities")
     assert time.monotonic() - start >= 0.25
+
+
+def test_replies_can_be_padded_and_come_in_pieces(launch: Launch, join: type[Visitor]) -> None:
+    client = join(launch(reply_padding=5000, reply_pauses=3, reply_pause_seconds=0.1)).mcp().open()
+    start = time.monotonic()
+    result = client.call("listEntities")
+    assert time.monotonic() - start >= 0.3
+    assert len(result["content"][1]["text"]) == 5000
 
 
 def test_a_stall_delays_every_mcp_request(launch: Launch, join: type[Visitor]) -> None:

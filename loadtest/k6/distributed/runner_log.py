@@ -16,12 +16,16 @@ from loadtest.results.run import RunnerFault
 LATE_SECONDS = 2.0
 
 _SUMMARY = b'{"loadtest":'
+_REPLIES = "reply_bytes|first_byte|receiving"
 # By scenario: the series of k6's summary that the snapshots contain. Each sample is in one of them.
 _SERIES = {
-    "cold-start": re.compile(r"mcp_(duration|failures)\{frame:"),
-    "sessions": re.compile(r"mcp_(duration|response|failures|opening|open_failures)\{stage:"),
+    "cold-start": re.compile(rf"mcp_(duration|failures|{_REPLIES})\{{frame:"),
+    "sessions": re.compile(
+        rf"mcp_(duration|response|failures|opening|open_failures|{_REPLIES})\{{stage:"
+    ),
     "tools": re.compile(
-        r"mcp_(duration|response|failures)\{tool:|mcp_opening$|mcp_open_failures\{reason:"
+        rf"mcp_(duration|response|failures|{_REPLIES})\{{tool:"
+        r"|mcp_opening$|mcp_open_failures\{reason:"
     ),
 }
 _LATENESS = "mcp_generator_lateness"

@@ -117,6 +117,17 @@ def test_sessions_stages_and_rates_are_of_all_runners_together(
     assert rows["tools", "opening", "all"].ok == 4
 
 
+def test_the_replies_of_all_runners_are_measured_together(
+    both: tuple[Endpoint, RunFolder, RunFolder],
+) -> None:
+    _, one, many = both
+    for alone, merged in zip(one.rows, many.rows, strict=True):
+        assert (alone.replies is None) == (merged.replies is None)
+        if alone.replies and merged.replies and merged.kind != "tool":
+            assert merged.replies.count == merged.ok
+            assert merged.replies.size.p50 == pytest.approx(alone.replies.size.p50, rel=0.006)
+
+
 def test_runners_leave_nothing_on_the_target_and_no_secret_in_their_files(
     both: tuple[Endpoint, RunFolder, RunFolder],
 ) -> None:
