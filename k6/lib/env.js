@@ -1,4 +1,5 @@
 // The only module that reads __ENV. A missing or malformed variable is an error of one line with its name.
+import { SharedArray } from 'k6/data';
 
 const HEADER_SAFE = /^[\x21-\x7e]+$/;
 
@@ -107,10 +108,38 @@ function jsonFile(name) {
   return readFile(name, 'readable JSON file', JSON.parse);
 }
 
+// Returns a part of the table of tools, which must be a list. Pools may have many values, so k6 keeps one
+// copy for all VUs, and only one VU parses the file.
+function shareTable(part, pick) {
+  const kind = 'path of a readable JSON file';
+  const path = text('TOOLS_FILE', kind);
+  try {
+    return new SharedArray(part, () => pick(JSON.parse(open(path))));
+  } catch (_) {
+    return fail('TOOLS_FILE', `the ${kind}`);
+  }
+}
+
+function toolTable() {
+  return shareTable('tools', ({ tools = {}, pools = {} }) => [{ tools, pools }])[0];
+}
+
+// Returns the pools of values by name: a range, the parts of a template, or `values`.
+export function valuePools() {
+  const { pools } = toolTable();
+  const found = {};
+  for (const [name, pool] of Object.entries(pools)) {
+    const listed = !pool.step && !pool.parts;
+    const values = listed && shareTable(`pool ${name}`, (table) => table.values[name]);
+    found[name] = listed ? { size: pool.size, values } : pool;
+  }
+  return found;
+}
+
 // Returns each tool of the table with its weight and arguments.
 export function toolPools() {
-  const { tools } = jsonFile('TOOLS_FILE') || {};
-  const pools = Object.entries(tools || {}).map(([tool, pool]) => ({ tool, ...pool }));
+  const { tools } = toolTable();
+  const pools = Object.entries(tools).map(([tool, pool]) => ({ tool, ...pool }));
   const fine = pools.every(
     ({ weight, arguments: all }) => Number.isInteger(weight) && weight > 0 && all && all.length > 0,
   );

@@ -18,3 +18,8 @@ function scatter(number) {
   mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
   return (mixed ^ (mixed >>> 16)) >>> 0;
 }
+
+// Returns a whole number for a text: another one for another text, most of the time.
+export function hashText(text) {
+  return Array.from(text).reduce((hash, char) => scatter(hash + char.codePointAt(0)), 0);
+}

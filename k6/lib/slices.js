@@ -44,7 +44,7 @@ export function buildSliceScenario(slice) {
 // calls; without one, each tool has a series.
 export function runSession(slice, protocol, pools, selector = '') {
   const turn = exec.scenario.iterationInTest;
-  const next = selectSeries(buildMix(pools, protocol, SEED, turn), selector);
+  const next = selectSeries(buildMix(pools, protocol, SEED, turn, slice.name), selector);
   const start = clock() - (Date.now() - exec.scenario.startTime);
   const begin = start + OPEN_SECONDS * 1000;
   const end = begin + slice.seconds * 1000;

@@ -70,6 +70,10 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
         yield from ((name.replace("_", " "), value) for name, value in sorted(knobs.items()))
     if scenario != "cold-start":
         yield "tool table", run.knobs.get("tool_table")
+        yield (
+            "arguments",
+            run.knobs.get("arguments", "fixed"),
+        )  # earlier versions could not vary them
     held = (row.held_rate for row in entry.rows if row.scenario == scenario)
     yield "calls/s limit", next(filter(None, held), None)
     yield "protocol", run.target.protocol_version

@@ -229,7 +229,13 @@ def _load_tools(root: Path, name: str, environment: Environment, given: str | No
     if given:
         return read_table(Path(given))
     if isinstance(environment.tools, dict):
-        return parse_table({"tools": environment.tools}, f"{CONFIG_FILE}, environment {name}")
+        body = {"tools": environment.tools, "pools": environment.pools}
+        return parse_table(body, f"{CONFIG_FILE}, environment {name}", root)
+    if environment.pools:
+        raise ConfigError(
+            f"{CONFIG_FILE}, environment {name}: pools goes with tables of tools beside it; a file "
+            "of tools has its own pools"
+        )
     if environment.tools in {None, "novamart"}:
         return read_table(NOVAMART, "novamart")
     return read_table(root / str(environment.tools), str(environment.tools))

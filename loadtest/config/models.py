@@ -188,7 +188,8 @@ class Environment(ConfigTable):
     `mention` is the account or team to mention if a run failed or regressed. `via` is where
     bearers come from, also renewed ones. With `revoke_after`, the chain revokes at its end what it
     left. `tools` is a table of what to call, the path of one from the root of the checkout, or
-    `novamart`. `ladder_tool` is the tool of the ladder; without it, the profile decides.
+    `novamart`; `pools` are the values that the arguments in such a table refer to. `ladder_tool`
+    is the tool of the ladder; without it, the profile decides.
     """
 
     target: Literal["reference", "hosted"]
@@ -209,6 +210,7 @@ class Environment(ConfigTable):
     mention: Annotated[str, Field(pattern=r"^@?[\w-]+(/[\w.-]+)?$")] | None = None
     tools: str | dict[str, Any] | None = None
     ladder_tool: Name | None = None
+    pools: dict[str, Any] = {}
     pages: Pages = Pages()
     kubernetes: Kubernetes | None = None
 

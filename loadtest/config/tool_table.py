@@ -11,6 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadtest.common.files import read_whole
 from loadtest.common.parsing import parse_json
+from loadtest.config.value_pools import (
+    POOL_NAME,
+    Template,
+    ValuePool,
+    ValuePools,
+    Values,
+    parse_pool,
+)
 from loadtest.errors import ConfigError
 
 NOVAMART = Path(__file__).resolve().parents[2] / "k6" / "fixtures" / "novamart.json"
@@ -48,6 +56,7 @@ class ToolTable(BaseModel):
     """Tools by name, in the order of their table; `source` names the table.
 
     `mirrored` lists, by tool, the arguments that headers repeat, as the target's schemas require.
+    `pools` are the values that arguments refer to.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,28 +64,55 @@ class ToolTable(BaseModel):
     source: str
     tools: Mapping[str, Pool]
     mirrored: Mapping[str, tuple[Mirrored, ...]] = {}
+    pools: ValuePools = ValuePools()
 
     def describe(self) -> str:
-        """Return the source and a hash of its content."""
-        text = json.dumps(self._dump(), sort_keys=True)
+        """Return the source and a hash of its content, with the content of its pools."""
+        content = [self._dump(), self.pools.dump()] if self.pools else self._dump()
+        text = json.dumps(content, sort_keys=True)
         return f"{self.source} ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
+
+    def describe_arguments(self) -> str:
+        """Return whether arguments vary or are fixed: a fixed call may be answered by a cache."""
+        fixed = [name for name in self.tools if not self._varies(name)]
+        if len(fixed) == len(self.tools):
+            return "fixed"
+        return f"varied, but fixed for {list_names(fixed)}" if fixed else "varied"
+
+    def count_calls(self) -> int:
+        """Return how many different calls the table can make."""
+        return sum(
+            self.pools.count(arguments)
+            for pool in self.tools.values()
+            for arguments in pool.arguments
+        )
+
+    def spread_arguments(self, tool: str, most: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield arguments of a tool, each with its place in the table, pools filled in.
+
+        From pools come at most `most` of each place, evenly distributed.
+        """
+        for index, arguments in enumerate(self.tools[tool].arguments):
+            yield from ((index, filled) for filled in self.pools.spread(arguments, most))
 
     def render(self) -> str:
         """Return the table as k6 reads it."""
         tools = self._dump()
         for name, mirrored in self.mirrored.items():
             tools[name]["mirrored"] = [each.model_dump() for each in mirrored]
-        return json.dumps({"tools": tools}, ensure_ascii=False)
+        pools = self.pools.dump() if self.pools else {}
+        return json.dumps({"tools": tools} | pools, ensure_ascii=False)
 
-    def pick(self, names: Iterable[str], most_arguments: int | None = None) -> "ToolTable":
-        """Return a table of only these tools, with at most `most_arguments` of each."""
-        tools = {
-            name: self.tools[name].model_copy(
-                update={"arguments": self.tools[name].arguments[:most_arguments]}
-            )
-            for name in names
-        }
-        return self.model_copy(update={"tools": tools})
+    def pick_first(self, names: Iterable[str]) -> "ToolTable":
+        """Return a table of only these tools, each with one fixed call."""
+        tools = {}
+        for name in names:
+            _, arguments = next(self.spread_arguments(name, 1))
+            tools[name] = self.tools[name].model_copy(update={"arguments": (arguments,)})
+        return self.model_copy(update={"tools": tools, "pools": ValuePools()})
+
+    def _varies(self, tool: str) -> bool:
+        return any(self.pools.count(arguments) > 1 for arguments in self.tools[tool].arguments)
 
     def _dump(self) -> dict[str, Any]:
         return {
@@ -110,19 +146,22 @@ def read_table(path: Path, source: str | None = None) -> ToolTable:
         body = parse_json(text, object_pairs_hook=_build_object)
     except ValueError as failure:
         raise ConfigError(f"{source} is not valid JSON: {failure}") from None
-    return parse_table(body, source)
+    return parse_table(body, source, path.parent)
 
 
-def parse_table(body: object, source: str) -> ToolTable:
-    """Check `{tools: {name: {weight, arguments: [{…}]}}}`; raise ConfigError of one line."""
+def parse_table(body: object, source: str, folder: Path = Path()) -> ToolTable:
+    """Check `{tools: {name: {weight, arguments: [{…}]}}}`; raise ConfigError of one line.
+
+    With `pools: {name: {…}}`, arguments may refer to values; their files are in `folder`.
+    """
     tools = body.get("tools") if isinstance(body, dict) else None
-    if not isinstance(tools, dict) or not tools:
+    if not isinstance(body, dict) or not isinstance(tools, dict) or not tools:
         raise ConfigError(
             f'{source} has no tools: expected {{"tools": {{"<name>": {{"weight": 1, "arguments": '
             "[{…}]}}}"
         )
     pools: dict[str, Pool] = {}
-    faults: list[str] = []
+    values, faults = _parse_pools(body.get("pools", {}), folder)
     for name, given in tools.items():
         if UNFIT_NAME.search(name):
             faults.append(f"tool {name!r}: this cannot be the name of a row")
@@ -132,13 +171,46 @@ def parse_table(body: object, source: str) -> ToolTable:
         except ValidationError as failure:
             faults += (f"tool {name}, {fault}" for fault in _describe(failure))
         else:
-            faults += (f"tool {name}, {fault}" for fault in _find_faults(pools[name]))
+            faults += (f"tool {name}, {fault}" for fault in _find_faults(pools[name], values))
     if (weight := sum(pool.weight for pool in pools.values())) > MOST_WEIGHT:
         faults.append(f"the sum of the weights is {weight}, but at most {MOST_WEIGHT} is allowed")
     if faults:
         more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
         raise ConfigError(f"{source}: {'; '.join(faults[:SHOWN_FAULTS])}{more}")
-    return ToolTable(source=source, tools=pools)
+    return ToolTable(source=source, tools=pools, pools=values)
+
+
+def _parse_pools(given: object, folder: Path) -> tuple[ValuePools, list[str]]:
+    """Return the pools of a table, and what is wrong with them."""
+    if not isinstance(given, dict):
+        return ValuePools(), ["pools: expected an object of pools by name"]
+    found: dict[str, ValuePool] = {}
+    faults: list[str] = []
+    for name, entry in given.items():
+        if not POOL_NAME.fullmatch(name):
+            faults.append(f"pool {name!r}: a name has only letters, digits, '-' and '_'")
+            continue
+        try:
+            found[name] = parse_pool(entry, folder)
+        except ValidationError as failure:
+            faults += (f"pool {name}, {fault}" for fault in _describe(failure))
+        except ValueError as failure:
+            faults.append(f"pool {name}: {failure}")
+    pools = ValuePools(found)
+    for name, pool in found.items():
+        try:
+            if isinstance(pool, Template):
+                pools.check_template(pool)
+        except ValueError as failure:
+            faults.append(f"pool {name}: {failure}")
+    faults += (
+        f"pool {name}, {fault}"
+        for name, pool in found.items()
+        if isinstance(pool, Values)
+        for place, value in _walk(list(pool.values), "values")
+        for fault in _find_value_faults(place, value)
+    )
+    return pools, faults
 
 
 def list_names(names: Iterable[str]) -> str:
@@ -188,16 +260,22 @@ def _describe(failure: ValidationError) -> Iterator[str]:
         yield f"{place}: {error['msg'][:1].lower()}{error['msg'][1:]}"
 
 
-def _find_faults(pool: Pool) -> Iterator[str]:
-    """Yield the values that JSON-RPC cannot carry, and the blanks."""
+def _find_faults(pool: Pool, values: ValuePools) -> Iterator[str]:
+    """Yield the values that JSON-RPC cannot carry, the blanks and the wrong references."""
     for index, arguments in enumerate(pool.arguments):
-        for place, value in _walk(arguments, f"arguments[{index}]"):
-            if isinstance(value, str) and value.startswith(BLANK):
-                yield f"{place} is not filled in"
-            elif isinstance(value, float) and value - value != 0:
-                yield f"{place}: JSON has no {value}"
-            elif not isinstance(value, str | int | float | None):
-                yield f"{place}: JSON has no {type(value).__name__}, write it as a string"
+        here = f"arguments[{index}]"
+        for place, value in _walk(arguments, here):
+            yield from _find_value_faults(place, value)
+        yield from (f"{here}: {fault}" for fault in values.find_faults(arguments))
+
+
+def _find_value_faults(place: str, value: object) -> Iterator[str]:
+    if isinstance(value, str) and value.startswith(BLANK):
+        yield f"{place} is not filled in"
+    elif isinstance(value, float) and value - value != 0:
+        yield f"{place}: JSON has no {value}"
+    elif not isinstance(value, str | int | float | None):
+        yield f"{place}: JSON has no {type(value).__name__}, write it as a string"
 
 
 def _walk(value: object, place: str) -> Iterator[tuple[str, object]]:

@@ -2,7 +2,7 @@
 
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,8 @@ from loadtest.state.bearers import read_bearers
 DRAFT_FILE = "tools-draft.json"
 MAX_ANSWER_CHARS = 300
 MAX_LIST_BYTES = 16 * 2**20
+# Of pools, for each place of a table: a value that the schema refuses is rarely alone.
+MAX_CHECKED_VALUES = 200
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,12 @@ def check_target(
     names = settings.list_tools(scenarios)
     if not names:
         return Checked(settings.protocol, settings.tools)
-    table = settings.tools.pick(names)
+    table = settings.tools.pick_first(names)
     _check_bounds(mcp_url, bearer_file)
     findings = _ask(settings, table, mcp_url, bearer_file, binary)
     listed = {tool.name: tool for tool in findings.tools}
     _check_names(settings, table, listed)
-    _check_arguments(table, listed)
+    _check_arguments(settings.tools, names, listed)
     limited = _check_answers(table, findings.answers)
     if limited:
         tell(
@@ -143,7 +145,7 @@ def _ask(
             bearer_file=bearer_file,
             out_dir=folder,
         )
-        write_text(folder / "tools.json", table.pick(table.tools, most_arguments=1).render())
+        write_text(folder / "tools.json", table.render())
         _run(build_command(binary, "preflight"), environment, folder / "k6.log", len(table.tools))
         redact_folder(folder)
         try:
@@ -192,10 +194,10 @@ def _write_draft(path: Path, listed: dict[str, ListedTool]) -> None:
     write_json(path, 1, build_draft(listed.values()))
 
 
-def _check_arguments(table: ToolTable, listed: dict[str, ListedTool]) -> None:
+def _check_arguments(table: ToolTable, names: Iterable[str], listed: dict[str, ListedTool]) -> None:
     """Raise at the first arguments that the schema of a tool refuses: they would measure errors."""
-    for name, pool in table.tools.items():
-        for index, arguments in enumerate(pool.arguments):
+    for name in names:
+        for index, arguments in table.spread_arguments(name, MAX_CHECKED_VALUES):
             for fault in _find_faults(listed[name].input_schema, arguments):
                 raise ConfigError(
                     f"{table.source}: tool {name}, arguments[{index}] do not match the target's "

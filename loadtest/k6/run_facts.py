@@ -10,6 +10,7 @@ from loadtest import __version__
 from loadtest.common.clock import utc_now
 from loadtest.config.models import Profile
 from loadtest.config.settings import Settings
+from loadtest.config.tool_table import ToolTable
 from loadtest.k6.command import COLD_START_MAX_SECONDS, build_phases
 from loadtest.k6.plan import RunPlan
 from loadtest.results.run import Run, Target, plan_scenarios
@@ -25,7 +26,7 @@ def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str
         started=utc_now(),
         environment=settings.environment_name,
         profile=settings.profile_name,
-        knobs=plan.profile.model_dump(mode="json") | {"tool_table": plan.tools.describe()},
+        knobs=plan.profile.model_dump(mode="json") | _describe_tools(plan.tools),
         target=target,
         k6_version=k6_version,
         machine=_describe_machine(plan, target),
@@ -36,6 +37,15 @@ def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str
         engine=plan.runners.engine,
         generators=plan.runners.count,
     )
+
+
+def _describe_tools(tools: ToolTable) -> dict[str, object]:
+    """Return which calls are made: the table, whether arguments vary, how many calls differ."""
+    return {
+        "tool_table": tools.describe(),
+        "arguments": tools.describe_arguments(),
+        "different_calls": tools.count_calls(),
+    }
 
 
 def describe_load(profile: Profile, scenarios: Sequence[str], unit: str, runners: int = 1) -> str:

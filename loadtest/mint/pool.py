@@ -48,8 +48,8 @@ class MintRequest:
         settings = self.settings
         if settings.tools_assumed:
             return None
-        name, pool = next(iter(settings.tools.tools.items()))
-        return ToolCall(name, pool.arguments[0])
+        name = next(iter(settings.tools.tools))
+        return ToolCall(name, next(settings.tools.spread_arguments(name, 1))[1])
 
     @property
     def hide(self) -> Callable[[SecretStr], None]:

@@ -72,6 +72,11 @@ def test_an_unchanged_run_is_the_same_in_every_cell() -> None:
             {"knobs": {**RUN.knobs, "tool_table": "other (ffffffff)"}},
             "unlike run run-002: tool table novamart (0a1b2c3d), was other (ffffffff)",
         ),
+        (
+            {"knobs": {**RUN.knobs, "arguments": "varied"}},
+            "unlike run run-002: arguments fixed, was varied",
+        ),
+        ({"knobs": {**RUN.knobs, "arguments": "fixed", "different_calls": 10}}, None),
         ({"target": replace(RUN.target, host="other.example.com", server_version="2")}, None),
         ({"git_sha": "f" * 40, "k6_version": "2.2.0"}, None),
     ],

@@ -170,6 +170,24 @@ def test_an_environments_tools_may_be_in_a_file_beside_the_settings(root: Path) 
     assert message.startswith("mine.json has no tools")
 
 
+def test_pools_of_an_environment_belong_to_its_own_tools(root: Path) -> None:
+    config_file = root / loading.CONFIG_FILE
+    text = config_file.read_text(encoding="utf-8")
+    (root / "words.txt").write_text("a\nb\n")
+    table = (
+        '[environment.prod.tools.look]\nweight = 1\narguments = [{ at = { "$pool" = "w" }, '
+        'day = { "$pool" = "d" } }]\n[environment.prod.pools]\nw = { file = "words.txt" }\n'
+        "d = { range = [2026-01-01, 2026-01-02] }\n"
+    )
+    config_file.write_text(text.replace('tools = "novamart"\n', "") + "\n" + table)
+    tools = load_settings(root, "prod", process_env={}).tools
+    found = [arguments for _, arguments in tools.spread_arguments("look", 2)]
+    assert found == [{"at": "a", "day": "2026-01-01"}, {"at": "b", "day": "2026-01-02"}]
+    config_file.write_text(text + '\n[environment.prod.pools]\nw = { list = ["a"] }\n')
+    message = refuse(root, environment_name="prod", process_env={})
+    assert message.startswith("loadtest.toml, environment prod: pools goes with tables of tools")
+
+
 def test_equal_stages_are_refused_because_they_are_the_keys_of_rows(root: Path) -> None:
     assert "stages must differ" in refuse(root, knobs={"stages": "5,5"}, process_env={})
 

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 import tasks
 from loadtest import context, errors
-from loadtest.config import loading, models, tool_table
+from loadtest.config import loading, models, tool_table, value_pools
 from loadtest.config.knobs import KNOBS, name_variable
 from loadtest.config.loading import load_settings
 from loadtest.config.models import Environment
@@ -154,6 +154,7 @@ def test_every_explained_message_exists_in_the_code() -> None:
         ("`[environment.<name>.limits]`", models.Limits),
         ("`[environment.<name>.quota]`", models.Quota),
         ("`[environment.<name>.tools.<tool>]`", tool_table.Pool),
+        ("`[environment.<name>.pools.<pool>]`", value_pools.PoolEntry),
         ("`[environment.<name>.pages]`", models.Pages),
         ("`[environment.<name>.kubernetes]`", models.Kubernetes),
         ("`[profile.<name>]`", models.Profile),
@@ -162,7 +163,8 @@ def test_every_explained_message_exists_in_the_code() -> None:
 def test_the_settings_page_names_every_key_and_no_other(
     heading: str, model: type[BaseModel]
 ) -> None:
-    assert list_keys(heading) == model.model_fields.keys()
+    fields = model.model_fields.items()
+    assert list_keys(heading) == {field.alias or name for name, field in fields}
 
 
 def test_every_variable_that_a_document_names_is_read_somewhere() -> None:

@@ -69,11 +69,13 @@ def check(tmp_path: Path, binary: K6Binary) -> Check:
         tools: Mapping[str, Any] | None = None,
         scenarios: tuple[str, ...] = SCENARIOS,
         bearer: Path = bearer_file,
+        pools: Mapping[str, Any] | None = None,
         **knobs: str,
     ) -> tuple[RunPlan, list[str]]:
         if tools is not None:
             path = tmp_path / "tools.json"
-            path.write_text(json.dumps({"tools": tools}), encoding="utf-8")
+            body = {"tools": tools, "pools": pools or {}}
+            path.write_text(json.dumps(body), encoding="utf-8")
             knobs["TOOLS"] = str(path)
         settings = replace(build_settings(**knobs), root=tmp_path, tools_assumed=tools is None)
         said: list[str] = []
@@ -86,7 +88,7 @@ def check(tmp_path: Path, binary: K6Binary) -> Check:
     return run
 
 
-def refuse(kind: type[LoadtestError], check: Check, *arguments: Any, **knobs: str) -> str:
+def refuse(kind: type[LoadtestError], check: Check, *arguments: Any, **knobs: Any) -> str:
     """Return the one line that a refused target or table gets."""
     with pytest.raises(kind) as caught:
         check(*arguments, **knobs)
@@ -251,6 +253,46 @@ def test_a_rate_limit_is_reported_and_does_not_end_the_run(
 def test_a_dead_target_is_an_error_of_one_line(check: Check) -> None:
     message = refuse(K6Error, check, "http://127.0.0.1:9/mcp")
     assert message == ("preflight: the probe of the target failed at server/discover: connection")
+
+
+def test_values_that_the_schema_refuses_end_the_run_wherever_they_are_in_a_pool(
+    check: Check,
+) -> None:
+    tools = {"search": {"weight": 1, "arguments": [{**FILLED, "limit": {"$pool": "limits"}}]}}
+    for pool, fault in (
+        ({"list": [1, 2, "5"]}, "$.limit: '5' is not of type 'integer'"),
+        ({"template": "${n}"}, "$.limit: '1' is not of type 'integer'"),
+    ):
+        pools = {"limits": pool, "n": {"range": [1, 10**6]}}
+        with AnyServer(TOOLS) as server:
+            message = refuse(ConfigError, check, server.mcp_url, tools, pools=pools)
+            assert len(server.called) == 1
+        assert "tool search, arguments[0] do not match the target's schema" in message
+        assert fault in message
+
+
+def test_arguments_from_pools_vary_in_every_session_and_stage(
+    check: Check, tmp_path: Path, binary: K6Binary
+) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"number": {"type": "integer", "x-mcp-header": "Number"}},
+        "required": ["number"],
+    }
+    tools = {"get": {"weight": 1, "arguments": [{"number": {"$pool": "number"}}]}}
+    pools = {"number": {"range": [1, 10**9]}}
+    with AnyServer({"get": AnyTool(schema)}) as server:
+        plan, said = check(server.mcp_url, tools, pools=pools, STAGES="1,3")
+        assert said == ["any 7, 2026-07-28: 1 of 1 tools answer"]
+        calls = []
+        for scenario in ("sessions", "tools", "sessions"):
+            server.called.clear()
+            run = run_alone(plan, scenario, binary, tmp_path / scenario)
+            assert run.result.outcome == "ok"
+            calls.append([arguments["number"] for _, arguments in server.called])
+    first, mix, again = calls
+    assert len(set(first + mix)) == len(first + mix)
+    assert set(first) == set(again)  # the seed is the same in every run
 
 
 def test_an_argument_that_a_header_must_repeat_is_repeated(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.config.tool_table import NOVAMART
+from loadtest.config.tool_table import NOVAMART, parse_table
 from loadtest.k6.__main__ import SMALLEST_RUN, inspect
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import SCRIPTS
@@ -55,6 +55,48 @@ def test_the_scripts_that_test_the_library_pass(name: str, binary: K6Binary, ech
         str(HERE / name),
         ECHO_URL=echo_url,
         TOOLS_FILE=str(NOVAMART),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "level=error" not in done.stderr  # an exception alone does not fail k6
+
+
+def test_values_of_pools_are_drawn_as_the_table_says(
+    binary: K6Binary, echo_url: str, tmp_path: Path
+) -> None:
+    table = parse_table(
+        {
+            "pools": {
+                "id": {"range": [10, 109], "step": 2},
+                "seven": {"list": [7]},
+                "people": {"list": [{"name": 'Ann "A"'}, {"name": "Bob"}]},
+                "sql": {"template": "name = '${people.name}' AND id = ${seven}"},
+            },
+            "tools": {
+                "find": {
+                    "weight": 1,
+                    "arguments": [
+                        {
+                            "id": {"$pool": "id"},
+                            "who": {"$pool": "people.name"},
+                            "deep": {
+                                "fixed": True,
+                                "list": [{"name": {"$pool": "people.name"}}, 2],
+                                "sql": {"$pool": "sql"},
+                            },
+                        }
+                    ],
+                },
+                "whole": {"weight": 1, "arguments": [{"$pool": "people"}, {"literal": 1}]},
+            },
+        },
+        "t",
+    )
+    (tmp_path / "tools.json").write_text(table.render(), encoding="utf-8")
+    done = run_k6(
+        *(binary, "run", "--quiet", "--no-usage-report", "--include-system-env-vars"),
+        str(HERE / "pools.js"),
+        ECHO_URL=echo_url,
+        TOOLS_FILE=str(tmp_path / "tools.json"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "level=error" not in done.stderr  # an exception alone does not fail k6

@@ -60,6 +60,24 @@ def test_a_slow_and_crowded_ladder_still_fits_80_columns() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "count", "words"),
+    [
+        ("fixed", 10, "fixed (10 different calls): a cache may have answered the fixed calls"),
+        ("varied", 1000, "varied (1,000 different calls)"),
+        (
+            "varied, but fixed for ping",
+            5,
+            "varied, but fixed for ping (5 different calls): a cache may have answered the fixed "
+            "calls",
+        ),
+    ],
+)
+def test_the_facts_say_whether_arguments_were_fixed(arguments: str, count: int, words: str) -> None:
+    run = folder(TOOLS, knobs={"arguments": arguments, "different_calls": count})
+    assert dict(build_report(run).facts)["arguments"] == words
+
+
 def test_markup_in_names_is_shown_as_text() -> None:
     terminal = draw(render_terminal(hostile()), 120)
     assert "[bold red]x[/] | <img src=x onerror=alert(1)>" in terminal

@@ -32,6 +32,8 @@ def build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     yield "target", f"{target.host}, {server or 'unnamed server'}"
     yield "protocol", f"{protocol} ({target.era} era)" if target.era else protocol
     yield "profile", run.profile
+    if arguments := run.knobs.get("arguments"):
+        yield "arguments", _describe_arguments(str(arguments), run.knobs.get("different_calls"))
     if run.clients != 1:
         yield "clients", format_count(run.clients)
     yield "k6", run.k6_version
@@ -69,6 +71,12 @@ def build_caveats(folder: RunFolder) -> Iterator[str]:
     for title, result in list_results(folder):
         if result.sessions_left:
             yield f"{name_units(folder, result.sessions_left)} could not be closed in {title}."
+
+
+def _describe_arguments(arguments: str, different: object) -> str:
+    count = f" ({format_count(different)} different calls)" if isinstance(different, int) else ""
+    cached = "" if arguments == "varied" else ": a cache may have answered the fixed calls"
+    return f"{arguments}{count}{cached}"
 
 
 def _describe_load(generators: Sequence[Generator]) -> str:

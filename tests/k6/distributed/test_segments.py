@@ -1,5 +1,6 @@
 """Several k6 that run a scenario as one: the real binary against the reference target."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
+from loadtest.common.files import write_json
 from loadtest.config.settings import Settings
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.distributed.run import run_fleet
@@ -22,6 +24,7 @@ from loadtest.results.run import SCENARIOS, Row
 from loadtest.results.run_folder import RunFolder, read_run_folder
 from tests.bench.raw_samples import read_durations, take_percentile
 from tests.k6 import running
+from tests.k6.any_server import AnyServer, AnyTool
 from tests.k6.running import (
     Endpoint,
     build_settings,
@@ -325,3 +328,22 @@ def test_the_shares_of_runners_are_those_of_the_operator() -> None:
     ]
     assert build_flags(4, 4)[0] == "--execution-segment=3/4:1"
     assert build_flags(1, 1) == ["--tag=instance_id=1"]
+
+
+def test_runners_draw_different_values_of_a_pool(tmp_path: Path, binary: K6Binary) -> None:
+    body = {
+        "pools": {"n": {"range": [1, 10**9]}},
+        "tools": {"get": {"weight": 1, "arguments": [{"n": {"$pool": "n"}}]}},
+    }
+    (tmp_path / "tools.json").write_text(json.dumps(body), encoding="utf-8")
+    write_json(tmp_path / "bearer.json", 2, {"bearers": [{"access_token": "none"}]}, private=True)
+    settings = build_settings(STAGES="3", TOOLS=str(tmp_path / "tools.json"))
+    with AnyServer({"get": AnyTool({"type": "object"})}) as server:
+        bearer_file = tmp_path / "bearer.json"
+        plan = plan_run(
+            settings, server.mcp_url, bearer_file, ["sessions"], runners=Runners("segments", 3)
+        )
+        launch = open_segments(binary, settings.variables)
+        run_fleet(plan, "sessions", out_dir=tmp_path / "sessions", launch=launch)
+    drawn = [arguments["n"] for _, arguments in server.called]
+    assert len(set(drawn)) == len(drawn) > 1
