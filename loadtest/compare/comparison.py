@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from loadtest.compare.baselines import find_peers
+from loadtest.compare.knee import MIN_SAMPLES
 from loadtest.compare.regressions import (
+    LEAST_MS,
     Peers,
     Regression,
     Series,
@@ -18,13 +20,15 @@ from loadtest.compare.regressions import (
     is_worse,
     orient,
 )
-from loadtest.results.history import Cell, Entry, Figure
-from loadtest.results.run import SCENARIOS, Row
+from loadtest.results.history import Cell, Entry, Figure, ReplyFigure, read_reply_figures
+from loadtest.results.run import SCENARIOS, Replies, Row
 
 # A figure that is worse than in the previous run by more than this is bold, even if it is noise.
 WORSE_SHARE = 0.25
 # A regression is gone when the figure improves by more than this.
 GONE_SHARE = 0.1
+# Sizes of replies that differ by less are the same.
+LEAST_BYTES = 100
 # The failures of two runs differ if their shares differ by this many standard errors.
 WORSE_ERRORS = 3.0
 
@@ -136,6 +140,40 @@ def compare_pair(before: Entry, after: Entry) -> Comparison:
     run = replace(before.run, started=after.run.started)
     comparison, _ = _compare(after, [replace(before, run=run, confirmed=frozenset())])
     return comparison
+
+
+def compare_replies(before: Replies | None, after: Replies) -> dict[ReplyFigure, Change]:
+    """Compare replies by WORSE_SHARE alone: they explain latencies, and never alert.
+
+    A maximum is one reply, so it is never worse. Upper bounds of a silence are not compared.
+    """
+    values = read_reply_figures(after)
+    if before is None:
+        return {figure: Change(value, "incomparable") for figure, value in values.items()}
+    earlier = read_reply_figures(before)
+    changes = {
+        figure: Change(
+            value,
+            _find_reply_status(figure, earlier[figure], value, min(before.count, after.count)),
+            earlier[figure],
+            orient("p50", earlier[figure], value),
+        )
+        for figure, value in values.items()
+    }
+    if before.silence is None or after.silence is None:
+        changes["longest silence"] = Change(values["longest silence"], "incomparable")
+    return changes
+
+
+def _find_reply_status(figure: ReplyFigure, before: float, value: float, count: int) -> Status:
+    least = LEAST_BYTES if figure.startswith("bytes") else LEAST_MS
+    if not figure.endswith(("p50", "p95")) or abs(value - before) < least:
+        return "same"
+    if count < MIN_SAMPLES["p95" if figure.endswith("p95") else "p50"]:
+        return "thin"
+    if value > before * (1 + WORSE_SHARE):
+        return "worse"
+    return "better" if before > value * (1 + WORSE_SHARE) else "same"
 
 
 def _compare(entry: Entry, earlier: Sequence[Entry]) -> tuple[Comparison, list[Series]]:

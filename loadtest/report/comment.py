@@ -25,6 +25,7 @@ from loadtest.results.run_folder import RunFolder
 # The parts that are left out if a comment would be too long, in this order.
 CUTS = (
     "how this was measured",
+    "replies",
     "failures by reason",
     "trend",
     "rows that are not worse",
@@ -35,6 +36,7 @@ CUTS = (
 MOST_NAME = 80
 MOST_TEXT = 400
 MOST_KNOBS = 4000
+MOST_LEGEND = 1000
 _SIGNS: dict[Level, str] = {"good": "✅", "warning": "⚠️", "bad": "❌"}
 _HEAD = ("environment", "target", "profile", "protocol", "time", "git SHA", "workflow run")
 # Plain text that GitHub turns into mentions, references, links and emoji. The names of emoji may
@@ -144,6 +146,8 @@ def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -
         yield render_chart(report.trend)
     if "failures by reason" not in cuts:
         yield _render_failures(report)
+    if "replies" not in cuts and report.replies:
+        yield _render_replies(report.replies)
     if "how this was measured" not in cuts:
         yield _render_conditions(report)
     if "tables" not in cuts and any(table.rows for table in report.tables):
@@ -177,6 +181,12 @@ def _render_failures(report: Report) -> str:
         for line in ("", f"{table.title}:", "", *(f"- {shield(each)}" for each in table.details))
     ]
     return _fold("Failures by reason", "\n".join(lines[1:])) if lines else ""
+
+
+def _render_replies(table: ReportTable) -> str:
+    grid = render_table(table, _shield_name, compact=True)
+    legend = f"<sub>{shield(table.note or '', MOST_LEGEND)}</sub>"
+    return _fold("Replies: size, first byte, silence", f"{grid}\n\n{legend}")
 
 
 def _render_conditions(report: Report) -> str:

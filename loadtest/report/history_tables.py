@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadtest.compare.baselines import find_fault, find_peers
-from loadtest.compare.comparison import Status, compare_pair
+from loadtest.compare.comparison import Comparison, Status, compare_pair, compare_replies
 from loadtest.compare.knee import find_knee, is_rate_limited
 from loadtest.errors import UsageError
 from loadtest.report.content.changes import describe_server
@@ -27,9 +27,11 @@ from loadtest.report.content.formatting import (
     format_figure,
     format_ms,
     format_rate,
+    format_reply,
 )
-from loadtest.report.content.wording import TITLES, clean, name_cell
-from loadtest.results.history import FIGURES, Cell, Entry
+from loadtest.report.content.replies import TITLE, list_replies
+from loadtest.report.content.wording import TITLES, clean, name_cell, name_row
+from loadtest.results.history import FIGURES, Cell, Entry, is_aggregate, read_reply_figures
 from loadtest.results.run import SCENARIOS, Percentiles, Row
 from loadtest.results.run_folder import RunFolder
 
@@ -52,6 +54,8 @@ _FIRST_DISPATCH = Cell("cold-start", "frame", "first dispatch", "p50")
 _MIX_RATE = Cell("tools", "tool", "all", "rate")
 _MIX_P95 = Cell("tools", "tool", "all", "p95")
 _PERCENTILES = ("p50", "p90", "p95", "p99", "max")
+_SPREAD = ("p50", "p95", "max")
+_REPLY_TIMES = ("first_byte", "receiving", "silence")
 # A line of the CSV: the run, the scenario, the row (times in ms, rates in calls/s, failures as
 # reason=count), and the figures whose regression the run confirmed or only suspected.
 CSV_COLUMNS = (
@@ -61,6 +65,8 @@ CSV_COLUMNS = (
     *("seconds", "offered_rate", "achieved_rate"),
     *(f"duration_{name}_ms" for name in _PERCENTILES),
     *(f"response_{name}_ms" for name in _PERCENTILES),
+    *("replies", *(f"reply_{name}_bytes" for name in _SPREAD)),
+    *(f"{name}_{part}_ms" for name in _REPLY_TIMES for part in _SPREAD),
     *("confirmed", "suspected", "accepted", "url"),
 )
 # A spreadsheet would read such a text as a formula.
@@ -122,12 +128,46 @@ def render_pair(before: Entry, after: Entry) -> Group:
                 Text(worse + format_change(cell.figure, change), style),
             )
         parts.append(table)
+    parts += _render_reply_pair(before, after, comparison)
     legend = (
         f"!: over {WORSE} worse; failures: by at least one percentage point, and not by chance.\n"
         f"{THIN} too few calls for a steady value."
     )
     parts.append(Text(legend, style="dim"))
     return Group(*parts)
+
+
+def _render_reply_pair(
+    before: Entry, after: Entry, comparison: Comparison
+) -> Iterator[RenderableType]:
+    """Yield the figures of replies that differ, where scenarios can be compared."""
+    comparable = {each.scenario for each in comparison.baselines if each.previous is not None}
+    earlier = {(row.scenario, row.kind, row.name): row.replies for row in before.rows}
+    table = _build_table("figure", "before", "after", "change", numeric=(1, 2, 3))
+    folder = as_folder(after)
+    for row, replies in list_replies(folder):
+        was = earlier.get((row.scenario, row.kind, row.name))
+        if row.scenario not in comparable or was is None:
+            continue
+        name = "all tools" if is_aggregate(row) else name_row(folder, row)
+        values = read_reply_figures(was)
+        for figure, change in compare_replies(was, replies).items():
+            texts = (
+                format_reply(figure, values[figure], was),
+                format_reply(figure, change.value, replies),
+            )
+            if texts[0] == texts[1]:
+                continue
+            thin = THIN if change.status == "thin" else ""
+            worse = "! " if change.status == "worse" else ""
+            table.add_row(
+                Text(f"{name} {figure}"),
+                *(Text(thin + text) for text in texts),
+                Text(worse + format_change(figure, change), _STYLES.get(change.status, "")),
+            )
+    if table.rows:
+        yield Text(f"\n{TITLE}: what differs (bytes of the body, times in ms)", style="bold")
+        yield table
 
 
 def render_history(entries: Sequence[Entry]) -> Group:
@@ -264,6 +304,10 @@ def _list_values(entry: Entry, row: Row) -> Iterator[Any]:
     yield from (row.seconds, row.offered_rate, row.achieved_rate)
     yield from _list_percentiles(row.duration)
     yield from _list_percentiles(row.response)
+    yield row.replies.count if row.replies else None
+    for name in ("size", *_REPLY_TIMES):
+        spread = getattr(row.replies, name, None)
+        yield from (getattr(spread, part, None) for part in _SPREAD)
     cells = [Cell(row.scenario, row.kind, row.name, figure) for figure in FIGURES]
     for found in (entry.confirmed, entry.suspected):
         yield " ".join(cell.figure for cell in cells if cell in found)

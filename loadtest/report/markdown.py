@@ -59,6 +59,9 @@ def render_markdown(
             parts.append(render_table(table))
         if table.details:
             parts.append("\n".join(f"- {escape(detail)}" for detail in table.details))
+    if report.replies:
+        parts += [f"## {report.replies.title}", escape(report.replies.note or "")]
+        parts.append(render_table(report.replies))
     if report.trend:
         parts += ["## Trend", render_chart(report.trend)]
     legend = [escape(line) for line in report.legend]

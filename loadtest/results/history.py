@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-from loadtest.results.run import Percentiles, Row, Run
+from loadtest.results.run import Percentiles, Replies, Row, Run
 
 Figure = Literal["p50", "p95", "p99", "rate", "failed"]
 FIGURES: tuple[Figure, ...] = ("p50", "p95", "p99", "rate", "failed")
+# Of the replies: bytes of the body, ms from sending to the first byte, ms of silence after it.
+ReplyFigure = Literal[
+    "bytes p50", "bytes p95", "bytes max", "first byte p50", "first byte p95", "longest silence"
+]
+REPLY_FIGURES: tuple[ReplyFigure, ...] = get_args(ReplyFigure)
 
 
 class Cell(NamedTuple):
@@ -86,3 +91,11 @@ def read_figures(row: Row) -> dict[Cell, float]:
     return {
         Cell(row.scenario, row.kind, row.name, figure): value for figure, value in figures.items()
     }
+
+
+def read_reply_figures(replies: Replies) -> dict[ReplyFigure, float]:
+    """Return the figures of replies; without a measured silence, its upper bound."""
+    size, first_byte = replies.size, replies.first_byte
+    silence = replies.silence or replies.receiving
+    values = (size.p50, size.p95, size.max, first_byte.p50, first_byte.p95, silence.max)
+    return dict(zip(REPLY_FIGURES, values, strict=True))

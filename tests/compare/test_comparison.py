@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.compare.comparison import Comparison, compare_run
+from loadtest.compare.comparison import Comparison, compare_replies, compare_run
 from loadtest.results.history import FIGURES, Entry
-from loadtest.results.run import Generator, Run, RunnerFault, ScenarioResult, Target
+from loadtest.results.run import (
+    Generator,
+    Replies,
+    Run,
+    RunnerFault,
+    ScenarioResult,
+    Spread,
+    Target,
+)
 from tests.compare.plain_runs import (
     ROWS,
     RUN,
@@ -490,3 +498,50 @@ def test_confirmed_regressions_do_not_depend_on_the_unit(scale: float, step: flo
 
     runs = [*weeks(10), entry(10, {SQL: step}), entry(11, {SQL: step})]
     assert scaled(runs, 20.0) == scaled(runs, scale)
+
+
+def replies(
+    size: float, first_ms: float, *, count: int = 1000, silence: float | None = None
+) -> Replies:
+    observed = None if silence is None else Spread(0.0, silence, silence)
+    times = Spread(first_ms, first_ms * 2, first_ms * 3)
+    return Replies(count, Spread(size, size * 2, size * 9), times, Spread(1, 2, 30), observed)
+
+
+def test_larger_and_later_replies_are_worse_but_a_maximum_is_one_reply() -> None:
+    changes = compare_replies(replies(1000, 10), replies(1300, 14))
+    assert {name: change.status for name, change in changes.items()} == {
+        "bytes p50": "worse",
+        "bytes p95": "worse",
+        "bytes max": "same",
+        "first byte p50": "worse",
+        "first byte p95": "worse",
+        "longest silence": "incomparable",
+    }
+    assert changes["bytes p50"].ratio == 1.3
+    assert compare_replies(replies(1300, 14), replies(1000, 10))["bytes p50"].status == "better"
+
+
+def test_small_differences_and_few_replies_say_nothing() -> None:
+    near = compare_replies(replies(90, 0.5), replies(150, 1.4))
+    assert near["bytes p50"].status == near["first byte p50"].status == "same"
+    few = compare_replies(replies(1000, 10, count=299), replies(2000, 20))
+    assert (few["bytes p50"].status, few["bytes p95"].status) == ("worse", "thin")
+
+
+def test_only_measured_silences_are_compared() -> None:
+    one = compare_replies(replies(1, 1), replies(1, 1, silence=60_000.0))["longest silence"]
+    assert (one.value, one.before) == (60_000.0, None)
+    both = compare_replies(replies(1, 1, silence=500.0), replies(1, 1, silence=60_000.0))
+    assert (both["longest silence"].before, both["longest silence"].status) == (500.0, "same")
+
+
+def test_replies_without_earlier_ones_have_no_change() -> None:
+    changes = compare_replies(None, replies(1000, 10))
+    assert {change.before for change in changes.values()} == {None}
+
+
+def test_sizes_of_replies_are_no_regression() -> None:
+    runs = [*weeks(10), entry(10)]
+    rows = tuple(replace(row, replies=replies(10**6, 10**4)) for row in runs[-1].rows)
+    assert compare_all([*runs[:-1], replace(runs[-1], rows=rows)])[-1].confirmed == frozenset()

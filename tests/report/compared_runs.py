@@ -20,6 +20,7 @@ from tests.report.report_runs import (
     hostile,
     row,
     stage,
+    with_replies,
 )
 
 # How the runs before stood against this one: up and down, as noise goes.
@@ -115,6 +116,22 @@ def compared(
 def good() -> ComparedRun:
     rows = (*COLD_START, *LADDER, *TOOLS)
     return compared(folder(rows), weekly(rows, 14))
+
+
+def larger() -> ComparedRun:
+    """The replies of the mix are larger than before, and one more client observes its streams."""
+    before = (
+        *with_replies(COLD_START, 900),
+        *with_replies(LADDER, 700),
+        *with_replies(TOOLS, 2100, factor=0.6),
+    )
+    rows = (
+        *with_replies(COLD_START, 900),
+        *with_replies(LADDER[:3], 700),
+        LADDER[3],
+        *with_replies(TOOLS, 64_000, silence_ms=61_300),
+    )
+    return compared(folder(rows), weekly(before, 3))
 
 
 def regressed() -> ComparedRun:
@@ -235,6 +252,7 @@ def hostile_history() -> ComparedRun:
 COMPARED: Mapping[str, Callable[[], ComparedRun]] = {
     "compared": good,
     "first-run": lambda: compared(folder(COLD_START, LADDER, TOOLS)),
+    "larger": larger,
     "regressed": regressed,
     "accepted": accepted,
     "improved": improved,

@@ -8,10 +8,12 @@ from typing import Any, Literal
 from loadtest.results.run import (
     Generator,
     Percentiles,
+    Replies,
     Row,
     Run,
     RunnerFault,
     ScenarioResult,
+    Spread,
     Target,
 )
 from loadtest.results.run_folder import RunFolder
@@ -70,6 +72,29 @@ def stage(
 
 def opening(sessions: int, ok: int, failures: Mapping[str, int] | None = None) -> Row:
     return row("sessions", "opening", str(sessions), ok, 12.0, seconds=1, failures=failures)
+
+
+def with_replies(
+    rows: tuple[Row, ...], size: float, *, factor: float = 1.0, silence_ms: float | None = None
+) -> tuple[Row, ...]:
+    """Return the rows with replies of about that size, where there are any."""
+    found = []
+    for place, each in enumerate(rows, start=1):
+        if each.name in {"connect", "first dispatch"} or each.duration is None:
+            found.append(each)
+            continue
+        middle, first = size * place, each.duration.p50 * factor
+        observed = None if silence_ms is None else Spread(0.0, silence_ms / 2, silence_ms)
+        replies = Replies(
+            each.ok // 3,
+            Spread(middle, middle * 4, middle * 9),
+            Spread(first * 0.9, first * 1.4, first * 3.1),
+            Spread(0.05, 0.4, first / 3),
+            observed,
+            0 if observed is None else 12,
+        )
+        found.append(replace(each, replies=replies))
+    return tuple(found)
 
 
 COLD_START = (

@@ -14,7 +14,7 @@ from loadtest.report.comment import CUTS, render_comment, shield
 from loadtest.results.history import Cell
 from tests.report.compared_runs import COMPARED, ComparedRun, compared, good, regressed, weekly
 from tests.report.report_golden import compare
-from tests.report.report_runs import COLD_START, LADDER, RUNS, folder, row
+from tests.report.report_runs import COLD_START, LADDER, RUNS, folder, row, with_replies
 
 REPOSITORY = "https://github.example/acme/atlas"
 MOST = 60_000
@@ -113,13 +113,14 @@ def crowded() -> ComparedRun:
         row("tools", "tool", f"tool_{place}", 1200, 9.0, failures={f"tool_error:odd_{place}": 3})
         for place in range(300)
     )
-    everything = (*COLD_START, *LADDER, *tools)
+    everything = (*with_replies(COLD_START, 900), *LADDER, *tools)
     cell = Cell("tools", "tool", "tool_7", "p50")
     return compared(folder(everything), weekly(everything, 9), statuses={cell: "confirmed"})
 
 
 SIGNS: dict[str, str] = {
     "how this was measured": "<summary>How this was measured</summary>",
+    "replies": "<summary>Replies",
     "failures by reason": "<summary>Failures by reason</summary>",
     "trend": "```mermaid",
     "rows that are not worse": "| tool\\_8 |",

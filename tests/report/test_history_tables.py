@@ -22,6 +22,7 @@ from loadtest.report.history_tables import (
 from loadtest.results.history import Entry
 from loadtest.results.run import ScenarioResult
 from tests.compare.plain_runs import RUN, SQL, build_row, cell, compare_all, entry, remember, weeks
+from tests.report.compared_runs import COMPARED
 from tests.report.report_golden import compare, draw
 
 HOSTILE = "=[bold]x[/] | <b>\n\x1b[31m"
@@ -89,6 +90,9 @@ def test_the_table_of_runs_is_as_reviewed() -> None:
 def test_two_runs_side_by_side_are_as_reviewed() -> None:
     runs = build_history()
     compare("pair.txt", draw(render_pair(runs[9], runs[12])))
+    larger = COMPARED["larger"]()
+    now = Entry(larger.folder.run, larger.folder.rows)
+    compare("pair-larger.txt", draw(render_pair(larger.earlier[-1], now)))
     compare("pair-incomparable.txt", draw(render_pair(runs[12], runs[15])))
 
 

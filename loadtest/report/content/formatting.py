@@ -5,11 +5,12 @@ from collections.abc import Mapping
 
 from loadtest.compare.comparison import REGRESSED, WORSE_SHARE, Change, Status
 from loadtest.compare.knee import Percentile, is_thin
-from loadtest.results.history import Figure
-from loadtest.results.run import Percentiles, Row
+from loadtest.results.history import Figure, ReplyFigure
+from loadtest.results.run import Percentiles, Replies, Row
 
 NO_DATA = "no data"
 THIN = "~"
+UNCHANGED = "±0 %"
 WORSE = f"{WORSE_SHARE * 100:.0f} %"
 PERCENTILES: tuple[Percentile, ...] = ("p50", "p95", "p99")
 
@@ -25,6 +26,24 @@ def format_ms(value: float | None) -> str:
     if value < 9.95:
         return f"{value:.1f}"
     return f"{value:.0f}" if value < 9999.5 else f"{value / 1000:.1f}s"
+
+
+def format_bytes(value: float) -> str:
+    """Return a size in bytes, kilobytes (1,000 bytes) or megabytes."""
+    if not math.isfinite(value):
+        return NO_DATA
+    if value < 999.5:
+        return f"{value:.0f} B"
+    unit, size = ("kB", value / 1e3) if value < 999_500 else ("MB", value / 1e6)
+    return f"{size:.1f} {unit}" if size < 99.95 else f"{size:,.0f} {unit}"
+
+
+def format_reply(figure: ReplyFigure, value: float, replies: Replies) -> str:
+    """Return a figure of replies; a silence that was not measured has an upper bound."""
+    if figure.startswith("bytes"):
+        return format_bytes(value)
+    bound = figure == "longest silence" and replies.silence is None
+    return f"{'≤' * bound}{format_ms(value)}"
 
 
 def format_rate(value: float | None) -> str:
@@ -71,7 +90,7 @@ def add_ms(text: str) -> str:
     return text if text.endswith("s") else f"{text} ms"
 
 
-def format_change(figure: Figure, change: Change | None) -> str:
+def format_change(figure: Figure | ReplyFigure, change: Change | None) -> str:
     """Return how a figure changed, `+4 %` (failures: percentage points); empty if not compared.
 
     The sign is that of the figure, whether or not higher is worse. From zero there is no ratio, so

@@ -14,6 +14,7 @@ from loadtest.report.content.changes import (
 )
 from loadtest.report.content.facts import build_caveats, build_facts
 from loadtest.report.content.formatting import NO_DATA
+from loadtest.report.content.replies import build_replies
 from loadtest.report.content.tables import ReportTable, build_legend, build_table
 from loadtest.report.content.trend import Trend, build_trend
 from loadtest.report.content.verdict import Verdict, build_verdict
@@ -41,6 +42,7 @@ class Report:
     regressions: tuple[ReportLine, ...] = ()
     accept_command: str = ""
     trend: Trend | None = None
+    replies: ReportTable | None = None
 
     def is_compared(self) -> bool:
         """Return whether any cell has a change."""
@@ -88,4 +90,5 @@ def build_report(
         regressions=tuple(describe_regressed_figures(folder, known)),
         accept_command=command if rank_cells(known, "confirmed") else "",
         trend=build_trend(folder, known, earlier),
+        replies=build_replies(folder, known),
     )

@@ -25,9 +25,11 @@ from loadtest.results.run import (
     MOST_NAME_CHARS,
     Generator,
     Percentiles,
+    Replies,
     Row,
     Run,
     ScenarioResult,
+    Spread,
     Target,
 )
 from tests.publish.tracking_issue.full_run import full_run
@@ -43,6 +45,8 @@ knobs = st.recursive(
     max_leaves=8,
 )
 percentiles = st.builds(Percentiles, finite, finite, finite, finite, finite)
+spreads = st.builds(Spread, finite, finite, finite)
+replies = st.builds(Replies, counts, spreads, spreads, spreads, st.none() | spreads, counts)
 rows = st.builds(
     Row,
     scenario=words,
@@ -56,6 +60,7 @@ rows = st.builds(
     achieved_rate=finite,
     duration=st.none() | percentiles,
     response=st.none() | percentiles,
+    replies=st.none() | replies,
 )
 scenarios = st.builds(
     ScenarioResult,

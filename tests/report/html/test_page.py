@@ -71,7 +71,8 @@ class Reader(HTMLParser):
 
 
 @pytest.mark.parametrize(
-    "name", ["regressed", "accepted", "first-run", "failed", "rate-limited", "hostile-history"]
+    "name",
+    ["regressed", "accepted", "first-run", "failed", "rate-limited", "hostile-history", "larger"],
 )
 def test_the_words_of_a_page_are_as_reviewed(name: str) -> None:
     compare(f"{name}.txt", PAGES[name]())
