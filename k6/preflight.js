@@ -1,4 +1,4 @@
-// Before a run: describes the target, lists its tools, and calls each tool of the table once.
+// Before a run: describes the target, lists its tools, and calls each entry of the table once.
 import { callEach, listTools } from './lib/catalog.js';
 import * as env from './lib/env.js';
 import { findHeader } from './lib/mcp.js';
@@ -15,7 +15,7 @@ export const options = {
 export function setup() {
   const client = openProbe();
   try {
-    const tools = listTools(client, CALL_LIMIT_MS);
+    const tools = pools.some(({ kind }) => kind === 'tool') ? listTools(client, CALL_LIMIT_MS) : [];
     const answers = callEach(client, pools, tools, CALL_LIMIT_MS);
     const policy = findHeader(client.response.headers, 'ratelimit-policy');
     return { ...describeTarget(client), tools, answers, policy };

@@ -5,15 +5,14 @@ import { buildSlice, buildSliceScenario, runSession } from './lib/slices.js';
 import { buildSummary } from './lib/summary.js';
 
 const pools = env.toolPools();
-const tools = pools.map((pool) => pool.tool);
 const rate = env.optionalRate('TARGET_RPS');
 const slice = buildSlice('all', env.wholeNumber('VUS'), env.seconds('DURATION'), rate);
 
-const selectors = ['', ...tools.map((tool) => `tool:${tool}`)];
+const selectors = ['', ...pools.map(({ tool }) => `tool:${tool}`)];
 
 export const options = buildOptions({ tools: buildSliceScenario(slice) }, selectors);
 export const setup = probe;
-export const handleSummary = buildSummary('tools', selectors, [slice], tools);
+export const handleSummary = buildSummary('tools', selectors, [slice], pools);
 
 export default function oneSession({ server }) {
   runSession(slice, server.protocol, pools);

@@ -1,4 +1,4 @@
-// The tools of a target, and the answer of each tool of the table to one call.
+// The tools of a target, and its answer to one call of each entry of the table.
 import { buildCall } from './mcp.js';
 import { OK } from './outcome.js';
 import { readAnswer } from './reply.js';
@@ -39,14 +39,17 @@ function listMirrored(schema, path = []) {
   });
 }
 
-// Calls each tool once, and again if that fails, because a failure may be an accident. If the target lacks
+// Calls each entry once, and again if that fails, because a failure may be an accident. If the target lacks
 // a tool of the table, nothing is called: the table is for another server.
 export function callEach(client, pools, listed, timeoutMs) {
   const found = new Map(listed.map((tool) => [tool.name, tool]));
-  if (!pools.every(({ tool }) => found.has(tool))) return [];
+  const lacks = ({ kind, tool }) => kind === 'tool' && !found.has(tool);
+  if (pools.some(lacks)) return [];
   client.beginCalls();
-  return pools.map(({ tool, arguments: [args] }) => {
-    const call = buildCall(client.protocol, tool, args, found.get(tool).mirrored);
+  return pools.map((pool) => {
+    const { tool, arguments: [args] } = pool;
+    const { mirrored } = pool.kind === 'tool' ? found.get(tool) : {};
+    const call = buildCall(client.protocol, { ...pool, mirrored }, args);
     let outcome = client.call(call, timeoutMs);
     if (outcome !== OK && outcome !== 'rate_limited') outcome = client.call(call, timeoutMs);
     const { duration } = client.response.timings;

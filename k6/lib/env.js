@@ -121,12 +121,12 @@ function shareTable(part, pick) {
 }
 
 function toolTable() {
-  return shareTable('tools', ({ tools = {}, pools = {} }) => [{ tools, pools }])[0];
+  return shareTable('tools', ({ values: _, ...table }) => [table])[0];
 }
 
 // Returns the pools of values by name: a range, the parts of a template, or `values`.
 export function valuePools() {
-  const { pools } = toolTable();
+  const { pools = {} } = toolTable();
   const found = {};
   for (const [name, pool] of Object.entries(pools)) {
     const listed = !pool.step && !pool.parts;
@@ -136,10 +136,15 @@ export function valuePools() {
   return found;
 }
 
-// Returns each tool of the table with its weight and arguments.
+// The sections of the table, and the kind of their entries.
+const KINDS = { tools: 'tool', resources: 'resource', prompts: 'prompt', completions: 'completion' };
+
+// Returns each entry of the table with its name (`tool`), kind, weight and arguments.
 export function toolPools() {
-  const { tools } = toolTable();
-  const pools = Object.entries(tools).map(([tool, pool]) => ({ tool, ...pool }));
+  const table = toolTable();
+  const pools = Object.entries(KINDS).flatMap(([section, kind]) =>
+    Object.entries(table[section] || {}).map(([tool, entry]) => ({ tool, kind, ...entry })),
+  );
   const fine = pools.every(
     ({ weight, arguments: all }) => Number.isInteger(weight) && weight > 0 && all && all.length > 0,
   );

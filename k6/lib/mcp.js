@@ -6,12 +6,12 @@ import { logClosed, logOpened } from './log.js';
 import { OK, classify, classifyCall, classifyPlain } from './outcome.js';
 import { STATELESS, findEra } from './protocol.js';
 import { readAnswer } from './reply.js';
+import { expandTemplate } from './uri_template.js';
 
 const HEAD = '{"jsonrpc":"2.0","id":';
 const CLIENT = { name: 'mcp-loadtest', version: '1' };
 const META = 'io.modelcontextprotocol/';
 const NO_HEADERS = {};
-const RPC = 'tools/call';
 const MAX_REVISION_LENGTH = 200; // because it goes into a header of every request
 
 // k6 looks an imported name up at every use, which costs too much for a call.
@@ -23,23 +23,47 @@ function buildTags(rpc) {
   return { name: 'mcp', rpc };
 }
 
-// A tool call as constant text around its request id. Build it once, outside of loops. `mirrored` are the
-// arguments that headers repeat: `{path: [name, …], header}`.
-export function buildCall(protocol, tool, args, mirrored = []) {
-  const params = { name: tool, arguments: args };
+// A call of an entry of the table, as constant text around its request id. Build it once, outside of
+// loops. `mirrored` are the arguments of a tool that headers repeat: `{path: [name, …], header}`.
+export function buildCall(protocol, entry, args) {
+  const [rpc, params, name] = buildRequest(entry, args);
   const stateless = findEra(protocol) === STATELESS;
   if (stateless) params._meta = buildMeta(protocol);
   return {
-    tool,
-    tail: `,"method":"${RPC}","params":${JSON.stringify(params)}}`,
-    headers: stateless ? buildCallHeaders(tool, args, mirrored) : NO_HEADERS,
+    tool: entry.tool,
+    rpc,
+    tail: `,"method":"${rpc}","params":${JSON.stringify(params)}}`,
+    headers: stateless ? buildCallHeaders(rpc, name, args, entry.mirrored || []) : NO_HEADERS,
     before: null, // text of the last ok answer before its id
     after: null, // and after it
   };
 }
 
-function buildCallHeaders(tool, args, mirrored) {
-  const headers = { 'Mcp-Method': RPC, 'Mcp-Name': encodeHeader(tool) };
+// Returns the method and parameters of a call, and the name that a header repeats.
+function buildRequest({ tool, kind, uri = tool, prompt = tool, resource }, args) {
+  if (kind === 'resource') {
+    const address = expandTemplate(uri, args);
+    return ['resources/read', { uri: address }, address];
+  }
+  if (kind === 'prompt') return ['prompts/get', { name: prompt, arguments: args }, prompt];
+  if (kind === 'completion') return ['completion/complete', buildCompletion(prompt, resource, args), null];
+  return ['tools/call', { name: tool, arguments: args }, tool];
+}
+
+// The last argument is completed; those before it are the context.
+function buildCompletion(prompt, resource, args) {
+  const ref = resource ? { type: 'ref/resource', uri: resource } : { type: 'ref/prompt', name: prompt };
+  const context = { ...args };
+  const [name, value] = Object.entries(args).pop();
+  delete context[name];
+  const params = { ref, argument: { name, value } };
+  if (Object.keys(context).length > 0) params.context = { arguments: context };
+  return params;
+}
+
+function buildCallHeaders(rpc, name, args, mirrored) {
+  const headers = { 'Mcp-Method': rpc };
+  if (name !== null) headers['Mcp-Name'] = encodeHeader(name);
   for (const { path, header } of mirrored) {
     const value = path.reduce((inner, key) => (inner || {})[key], args);
     if (['string', 'number', 'boolean'].includes(typeof value)) {
@@ -77,18 +101,26 @@ class Client {
     this.callParams = { headers: this.headers, timeout: 0 };
     this.vuTags = null; // while it calls
     this.tool = null; // in these tags
+    this.called = null; // the method in these tags
     this.rpc = rpc;
   }
 
-  // A client may call tools between beginCalls() and endCalls(). Tags of the VU apply to every sample
+  // A client may call between beginCalls() and endCalls(). Tags of the VU apply to every sample
   // at no cost; tags of a request are parsed each time.
   beginCalls() {
-    this.vuTags = Object.assign(exec.vu.metrics.tags, buildTags(this.rpc || RPC));
+    this.called = this.rpc || 'tools/call';
+    this.vuTags = Object.assign(exec.vu.metrics.tags, buildTags(this.called));
   }
 
   endCalls() {
     for (const name of ['name', 'rpc', 'tool']) delete this.vuTags[name];
     this.vuTags = this.tool = null;
+  }
+
+  // Sets the tags of the next calls.
+  select(call) {
+    this.vuTags.tool = this.tool = call.tool;
+    if (call.rpc !== this.called && this.rpc === null) this.vuTags.rpc = this.called = call.rpc;
   }
 
   list(timeoutMs, cursor = null) {
@@ -99,7 +131,7 @@ class Client {
     const id = (this.id += 1);
     const params = this.callParams;
     params.timeout = timeoutMs;
-    if (call.tool !== this.tool) this.vuTags.tool = this.tool = call.tool;
+    if (call.tool !== this.tool) this.select(call);
     if (call.headers !== this.mirrored) this.mirror(call.headers);
     const response = httpPost(this.url, HEAD + id + call.tail, params);
     this.response = response;

@@ -13,14 +13,12 @@ const VARIES = Object.keys(VALUES).length > 0;
 // because a cache may still have those of the slice before.
 export function buildMix(pools, protocol, seed, stream, slice = '') {
   const random = buildRandom(seed, stream);
-  const randomValue = buildRandom(seed + hashText(`values ${slice}`), stream);
-  const table = pools.flatMap(({ tool, weight, arguments: all, mirrored }) => {
-    const calls = all.map((args) => {
+  const table = pools.flatMap((pool) => {
+    const calls = pool.arguments.map((args) => {
       const draw = VARIES ? buildDraw(args, VALUES, randomValue) : null;
-      if (draw === null) return buildCall(protocol, tool, args, mirrored);
-      return buildVaried(() => buildCall(protocol, tool, draw(), mirrored), mirrored);
+      return draw === null ? buildCall(protocol, pool, args) : buildVaried(protocol, pool, draw);
     });
-    return Array(weight).fill(calls);
+    return Array(pool.weight).fill(calls);
   });
   const places = table.length;
   const next = () => {
@@ -32,8 +30,10 @@ export function buildMix(pools, protocol, seed, stream, slice = '') {
 }
 
 // A call that is built again before each use. Its object stays, with the last ok answer in it.
-function buildVaried(build, mirrored = []) {
-  return Object.assign(build(), { build, mirrors: mirrored.length > 0 });
+function buildVaried(protocol, pool, draw) {
+  const build = () => buildCall(protocol, pool, draw());
+  const mirrors = pool.kind === 'resource' || (pool.mirrored || []).length > 0;
+  return Object.assign(build(), { build, mirrors });
 }
 
 function renew(call) {

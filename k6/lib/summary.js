@@ -7,11 +7,14 @@ import { SCALE, hasOpenings, listReasons, packTrend } from './thresholds.js';
 const FILE = summaryFile();
 const MAX_FAILURE_SHARE = share('MAX_FAILURE_SHARE');
 
-// `slices` are the rows. setup() returned the target's name and version and when the run began.
-export function buildSummary(scenario, selectors, slices, tools = []) {
+// `slices` are the rows, and `pools` those of the mix. setup() returned the target's name and version and
+// when the run began.
+export function buildSummary(scenario, selectors, slices, pools = []) {
+  const tools = pools.map(({ tool }) => tool);
+  const kinds = pools.map(({ kind }) => kind);
   return (data) => {
     const setup = data.setup_data || null;
-    const own = { version: 1, scenario, slices, tools, clients: CLIENTS, server: setup && setup.server };
+    const own = { version: 1, scenario, slices, tools, kinds, clients: CLIENTS, server: setup && setup.server };
     own.most_rate = maxRate();
     own.scale = SCALE;
     own.began = setup && setup.began;

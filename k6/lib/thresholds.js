@@ -6,7 +6,7 @@ const ALWAYS = { trend: ['max>=0'], counter: ['count>=0'] };
 const TRENDS = ['http_req_duration', 'mcp_duration', 'mcp_response', 'mcp_ended']
   .concat(['mcp_reply_bytes', 'mcp_first_byte', 'mcp_receiving']);
 const RPCS = ['initialize', 'notifications/initialized', 'server/discover']
-  .concat(['tools/list', 'tools/call', 'close']);
+  .concat(['tools/list', 'tools/call', 'resources/read', 'prompts/get', 'completion/complete', 'close']);
 
 const STATS = ['avg', 'min', 'med', 'max', 'p(50)', 'p(90)', 'p(95)', 'p(99)', 'count'];
 

@@ -17,7 +17,14 @@ from loadtest.config.env_file import name_env_file, parse_env_file
 from loadtest.config.knobs import KNOBS, PROFILE_KNOBS, describe_knob, name_variable
 from loadtest.config.models import PROTOCOLS, ConfigTable, Environment, Limits, Profile
 from loadtest.config.settings import CREDENTIALS_FILE, STATE_DIR, Credentials, Settings
-from loadtest.config.tool_table import NOVAMART, ToolTable, list_names, parse_table, read_table
+from loadtest.config.tool_table import (
+    NOVAMART,
+    SECTIONS,
+    ToolTable,
+    list_names,
+    parse_table,
+    read_table,
+)
 from loadtest.errors import ConfigError
 
 CONFIG_VERSION = 1
@@ -100,7 +107,7 @@ def load_settings(
         clients=_parse_clients(given.get("clients") or str(environment.clients)),
         protocol=_parse_protocol(given.get("protocol") or environment.protocol),
         tools=tools,
-        tools_assumed=environment.tools is None and "tools" not in given,
+        tools_assumed=tools.source == "novamart" and environment.tools is None,
         tracking_issue=variables.get("LOADTEST_TRACKING_ISSUE") or None,
         repository=variables.get("GITHUB_REPOSITORY") or None,
         docs_pages=tuple(root / page for page in file.docs_pages),
@@ -228,17 +235,20 @@ def _load_tools(root: Path, name: str, environment: Environment, given: str | No
     """Read the table from the option or variable, else the environment's, else NovaMart's."""
     if given:
         return read_table(Path(given))
-    if isinstance(environment.tools, dict):
-        body = {"tools": environment.tools, "pools": environment.pools}
-        return parse_table(body, f"{CONFIG_FILE}, environment {name}", root)
-    if environment.pools:
+    given_here = {section: getattr(environment, section) for section in (*SECTIONS, "pools")}
+    beside = {section: entries for section, entries in given_here.items() if entries}
+    tools = beside.pop("tools", None)
+    if isinstance(tools, dict) or (tools is None and beside):
+        own = {"tools": tools} if tools else {}
+        return parse_table(own | beside, f"{CONFIG_FILE}, environment {name}", root)
+    if "pools" in beside:
         raise ConfigError(
             f"{CONFIG_FILE}, environment {name}: pools goes with tables of tools beside it; a file "
             "of tools has its own pools"
         )
-    if environment.tools in {None, "novamart"}:
-        return read_table(NOVAMART, "novamart")
-    return read_table(root / str(environment.tools), str(environment.tools))
+    if tools in {None, "novamart"}:
+        return read_table(NOVAMART, "novamart", beside)
+    return read_table(root / str(tools), str(tools), beside)
 
 
 def _apply_knobs(profile: Profile, given: Mapping[str, str | None], tools: ToolTable) -> Profile:
@@ -248,10 +258,10 @@ def _apply_knobs(profile: Profile, given: Mapping[str, str | None], tools: ToolT
         text = given.get(name)
         if text is not None:
             data[table][key] = tuple(text.split(",")) if name == "stages" else text
-    tool = data["sessions"]["tool"] = data["sessions"]["tool"] or next(iter(tools.tools))
+    tool = data["sessions"]["tool"] = data["sessions"]["tool"] or next(iter(tools.entries))
     faults = []
-    if tool not in tools.tools:
-        known = list_names(tools.tools)
+    if tool not in tools.entries:
+        known = list_names(tools.entries)
         text = f"{tools.source} has only {known}; set it, or ladder_tool, to one of these"
         faults.append(f"{describe_knob('tool')}: {text}")
     try:

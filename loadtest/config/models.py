@@ -187,9 +187,10 @@ class Environment(ConfigTable):
     sends its secret, if the server offers both methods. `cadence_days` is how often a run is due.
     `mention` is the account or team to mention if a run failed or regressed. `via` is where
     bearers come from, also renewed ones. With `revoke_after`, the chain revokes at its end what it
-    left. `tools` is a table of what to call, the path of one from the root of the checkout, or
-    `novamart`; `pools` are the values that the arguments in such a table refer to. `ladder_tool`
-    is the tool of the ladder; without it, the profile decides.
+    left. `tools` is a table of tools to call, the path of one from the root of the checkout, or
+    `novamart`; `resources`, `prompts` and `completions` are called beside them. `pools` are the
+    values that the arguments in these tables refer to. `ladder_tool` is the tool of the ladder;
+    without it, the profile decides.
     """
 
     target: Literal["reference", "hosted"]
@@ -211,6 +212,9 @@ class Environment(ConfigTable):
     tools: str | dict[str, Any] | None = None
     ladder_tool: Name | None = None
     pools: dict[str, Any] = {}
+    resources: dict[str, Any] = {}
+    prompts: dict[str, Any] = {}
+    completions: dict[str, Any] = {}
     pages: Pages = Pages()
     kubernetes: Kubernetes | None = None
 

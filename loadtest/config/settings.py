@@ -88,10 +88,10 @@ class Settings:
         value = self.find_variable(name)
         return SecretStr(value) if value else None
 
-    def list_tools(self, scenarios: Iterable[str]) -> tuple[str, ...]:
-        """Return the names of the tools that these scenarios call."""
+    def list_calls(self, scenarios: Iterable[str]) -> tuple[str, ...]:
+        """Return the names of the entries of the table that these scenarios call."""
         if "tools" in scenarios:
-            return tuple(self.tools.tools)
+            return tuple(self.tools.entries)
         return (str(self.profile.sessions.tool),) if "sessions" in scenarios else ()
 
     def is_reference(self) -> bool:

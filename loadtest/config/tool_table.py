@@ -1,13 +1,13 @@
-"""The table of tools that a load test calls, with weights and arguments: read or drafted."""
+"""The table of what a load test calls, with weights and arguments: read or drafted."""
 
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from loadtest.common.files import read_whole
 from loadtest.common.parsing import parse_json
@@ -28,6 +28,8 @@ BLANK = "<fill in: "
 UNFIT_NAME = re.compile(r"""[,{}"'\x00-\x1f\x7f]|^\s|\s$|^$|^all$""")
 # A virtual user draws from a list that has one entry per unit of weight.
 MOST_WEIGHT = 1000
+# The expressions of a URI template (RFC 6570) that k6/lib/uri_template.js expands.
+EXPRESSION = re.compile(r"\{([+#./;?&]?)([A-Za-z0-9_.,%]+)\}")
 DEEPEST_DRAFT = 4
 SHOWN_FAULTS = 3
 SHOWN_NAMES = 20
@@ -43,6 +45,39 @@ class Pool(BaseModel):
     about: str | None = None
 
 
+class Resource(Pool):
+    """A resource, by its URI or URI template; the arguments fill in the template.
+
+    Without `uri`, the name of the entry is the URI.
+    """
+
+    arguments: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = ({},)
+    uri: Annotated[str, Field(min_length=1)] | None = None
+
+
+class Prompt(Pool):
+    """A prompt; without `prompt`, the name of the entry is the name of the prompt."""
+
+    arguments: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = ({},)
+    prompt: Annotated[str, Field(min_length=1)] | None = None
+
+
+class Completion(Pool):
+    """A completion for an argument of a prompt or of a resource template.
+
+    The last argument of an object is completed; those before it are the context.
+    """
+
+    prompt: Annotated[str, Field(min_length=1)] | None = None
+    resource: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check_reference(self) -> Self:
+        if (self.prompt is None) == (self.resource is None):
+            raise ValueError("a completion has either a prompt or a resource")
+        return self
+
+
 class Mirrored(BaseModel):
     """An argument, by its path of names, that a header repeats (MCP `x-mcp-header`)."""
 
@@ -52,8 +87,17 @@ class Mirrored(BaseModel):
     header: str
 
 
+# The sections of a table: what their entries are called, and how they are read.
+SECTIONS: Mapping[str, tuple[str, type[Pool]]] = {
+    "tools": ("tool", Pool),
+    "resources": ("resource", Resource),
+    "prompts": ("prompt", Prompt),
+    "completions": ("completion", Completion),
+}
+
+
 class ToolTable(BaseModel):
-    """Tools by name, in the order of their table; `source` names the table.
+    """What a run calls, by name, in the order of its table; `source` names the table.
 
     `mirrored` lists, by tool, the arguments that headers repeat, as the target's schemas require.
     `pools` are the values that arguments refer to.
@@ -62,20 +106,38 @@ class ToolTable(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     source: str
-    tools: Mapping[str, Pool]
+    tools: Mapping[str, Pool] = {}
+    resources: Mapping[str, Resource] = {}
+    prompts: Mapping[str, Prompt] = {}
+    completions: Mapping[str, Completion] = {}
     mirrored: Mapping[str, tuple[Mirrored, ...]] = {}
     pools: ValuePools = ValuePools()
 
+    @property
+    def entries(self) -> Mapping[str, Pool]:
+        """Return everything that is called by itself, by the name of its row."""
+        return {**self.tools, **self.resources, **self.prompts, **self.completions}
+
+    def find_section(self, name: str) -> str:
+        """Return the section of an entry."""
+        return next(section for section in SECTIONS if name in getattr(self, section))
+
+    def find_kind(self, name: str) -> str:
+        """Return what an entry is called: a tool, a resource, …"""
+        return SECTIONS[self.find_section(name)][0]
+
     def describe(self) -> str:
         """Return the source and a hash of its content, with the content of its pools."""
-        content = [self._dump(), self.pools.dump()] if self.pools else self._dump()
-        text = json.dumps(content, sort_keys=True)
+        body = self._dump()
+        # A table of tools alone keeps the hash that it had when there were only tools.
+        content = body if len(body) > 1 else body["tools"]
+        text = json.dumps([content, self.pools.dump()] if self.pools else content, sort_keys=True)
         return f"{self.source} ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
     def describe_arguments(self) -> str:
         """Return whether arguments vary or are fixed: a fixed call may be answered by a cache."""
-        fixed = [name for name in self.tools if not self._varies(name)]
-        if len(fixed) == len(self.tools):
+        fixed = [name for name in self.entries if not self._varies(name)]
+        if len(fixed) == len(self.entries):
             return "fixed"
         return f"varied, but fixed for {list_names(fixed)}" if fixed else "varied"
 
@@ -83,41 +145,47 @@ class ToolTable(BaseModel):
         """Return how many different calls the table can make."""
         return sum(
             self.pools.count(arguments)
-            for pool in self.tools.values()
-            for arguments in pool.arguments
+            for entry in self.entries.values()
+            for arguments in entry.arguments
         )
 
-    def spread_arguments(self, tool: str, most: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield arguments of a tool, each with its place in the table, pools filled in.
+    def spread_arguments(self, name: str, most: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield arguments of an entry, each with its place in the table, pools filled in.
 
         From pools come at most `most` of each place, evenly distributed.
         """
-        for index, arguments in enumerate(self.tools[tool].arguments):
+        for index, arguments in enumerate(self.entries[name].arguments):
             yield from ((index, filled) for filled in self.pools.spread(arguments, most))
 
     def render(self) -> str:
         """Return the table as k6 reads it."""
-        tools = self._dump()
+        body = self._dump()
         for name, mirrored in self.mirrored.items():
-            tools[name]["mirrored"] = [each.model_dump() for each in mirrored]
+            body["tools"][name]["mirrored"] = [each.model_dump() for each in mirrored]
         pools = self.pools.dump() if self.pools else {}
-        return json.dumps({"tools": tools} | pools, ensure_ascii=False)
+        return json.dumps(body | pools, ensure_ascii=False)
 
     def pick_first(self, names: Iterable[str]) -> "ToolTable":
-        """Return a table of only these tools, each with one fixed call."""
-        tools = {}
-        for name in names:
+        """Return a table of only these entries, each with one fixed call."""
+        sections: dict[str, Any] = {section: {} for section in SECTIONS}
+        for section, name in ((self.find_section(name), name) for name in names):
             _, arguments = next(self.spread_arguments(name, 1))
-            tools[name] = self.tools[name].model_copy(update={"arguments": (arguments,)})
-        return self.model_copy(update={"tools": tools, "pools": ValuePools()})
+            entry = getattr(self, section)[name]
+            sections[section][name] = entry.model_copy(update={"arguments": (arguments,)})
+        return self.model_copy(update=sections | {"pools": ValuePools()})
 
-    def _varies(self, tool: str) -> bool:
-        return any(self.pools.count(arguments) > 1 for arguments in self.tools[tool].arguments)
+    def _varies(self, name: str) -> bool:
+        return any(self.pools.count(arguments) > 1 for arguments in self.entries[name].arguments)
 
     def _dump(self) -> dict[str, Any]:
+        """Return the sections that have entries, and always `tools`."""
         return {
-            name: {"weight": pool.weight, "arguments": pool.arguments}
-            for name, pool in self.tools.items()
+            section: {
+                name: entry.model_dump(exclude={"about"}, exclude_none=True)
+                for name, entry in getattr(self, section).items()
+            }
+            for section in SECTIONS
+            if section == "tools" or getattr(self, section)
         }
 
 
@@ -133,8 +201,13 @@ class ListedTool(BaseModel):
     mirrored: tuple[Mirrored, ...] = ()
 
 
-def read_table(path: Path, source: str | None = None) -> ToolTable:
-    """Read a table from a JSON file; raise ConfigError of one line."""
+def read_table(
+    path: Path, source: str | None = None, beside: Mapping[str, Any] | None = None
+) -> ToolTable:
+    """Read a table from a JSON file; raise ConfigError of one line.
+
+    `beside` are sections that are configured elsewhere.
+    """
     source = source or str(path)
     try:
         text = read_whole(path).decode()
@@ -146,38 +219,54 @@ def read_table(path: Path, source: str | None = None) -> ToolTable:
         body = parse_json(text, object_pairs_hook=_build_object)
     except ValueError as failure:
         raise ConfigError(f"{source} is not valid JSON: {failure}") from None
+    if beside and isinstance(body, dict):
+        if twice := [section for section in beside if section in body]:
+            text = f"{list_names(twice)} are in the environment of loadtest.toml, too"
+            raise ConfigError(f"{source}: {text}: keep them in one place")
+        body |= beside
     return parse_table(body, source, path.parent)
 
 
 def parse_table(body: object, source: str, folder: Path = Path()) -> ToolTable:
-    """Check `{tools: {name: {weight, arguments: [{…}]}}}`; raise ConfigError of one line.
+    """Check a table of tools and more; raise ConfigError of one line.
 
     With `pools: {name: {…}}`, arguments may refer to values; their files are in `folder`.
     """
-    tools = body.get("tools") if isinstance(body, dict) else None
-    if not isinstance(body, dict) or not isinstance(tools, dict) or not tools:
+    given = body if isinstance(body, dict) else {}
+    for section in SECTIONS:
+        if not isinstance(given.get(section, {}), dict):
+            raise ConfigError(f"{source}: {section} must be a table of entries by name")
+    if not any(given.get(section) for section in SECTIONS):
         raise ConfigError(
             f'{source} has no tools: expected {{"tools": {{"<name>": {{"weight": 1, "arguments": '
             "[{…}]}}}"
         )
-    pools: dict[str, Pool] = {}
-    values, faults = _parse_pools(body.get("pools", {}), folder)
-    for name, given in tools.items():
-        if UNFIT_NAME.search(name):
-            faults.append(f"tool {name!r}: this cannot be the name of a row")
-            continue
-        try:
-            pools[name] = Pool.model_validate(given)
-        except ValidationError as failure:
-            faults += (f"tool {name}, {fault}" for fault in _describe(failure))
-        else:
-            faults += (f"tool {name}, {fault}" for fault in _find_faults(pools[name], values))
-    if (weight := sum(pool.weight for pool in pools.values())) > MOST_WEIGHT:
+    sections: dict[str, dict[str, Any]] = {}
+    values, faults = _parse_pools(given.get("pools", {}), folder)
+    for section, (kind, model) in SECTIONS.items():
+        entries = sections[section] = {}
+        for name, entry in given.get(section, {}).items():
+            if UNFIT_NAME.search(name):
+                hint = "; name it, and give its address as uri" if kind == "resource" else ""
+                faults.append(f"{kind} {name!r}: this cannot be the name of a row{hint}")
+                continue
+            if others := [SECTIONS[other][0] for other in sections if name in sections[other]]:
+                faults.append(f"{kind} {name}: a {others[0]} has this name: choose another one")
+                continue
+            try:
+                entries[name] = model.model_validate(entry)
+            except ValidationError as failure:
+                faults += (f"{kind} {name}, {fault}" for fault in _describe(failure))
+            else:
+                found = _find_faults(name, entries[name], values)
+                faults += (f"{kind} {name}, {fault}" for fault in found)
+    weight = sum(entry.weight for entries in sections.values() for entry in entries.values())
+    if weight > MOST_WEIGHT:
         faults.append(f"the sum of the weights is {weight}, but at most {MOST_WEIGHT} is allowed")
     if faults:
         more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
         raise ConfigError(f"{source}: {'; '.join(faults[:SHOWN_FAULTS])}{more}")
-    return ToolTable(source=source, tools=pools, pools=values)
+    return ToolTable(source=source, **sections, pools=values)
 
 
 def _parse_pools(given: object, folder: Path) -> tuple[ValuePools, list[str]]:
@@ -257,13 +346,22 @@ def _describe(failure: ValidationError) -> Iterator[str]:
         place = str(first) + "".join(
             f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest
         )
-        yield f"{place}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+        text = error["msg"].removeprefix("Value error, ")
+        yield f"{place}: {text[:1].lower()}{text[1:]}"
 
 
-def _find_faults(pool: Pool, values: ValuePools) -> Iterator[str]:
-    """Yield the values that JSON-RPC cannot carry, the blanks and the wrong references."""
+def _find_faults(name: str, pool: Pool, values: ValuePools) -> Iterator[str]:
+    """Yield what an entry lacks, the values that JSON-RPC cannot carry, and wrong references."""
     for index, arguments in enumerate(pool.arguments):
         here = f"arguments[{index}]"
+        if isinstance(pool, Resource) and "$pool" not in arguments:
+            yield from _find_template_faults(pool.uri or name, arguments, here)
+        if isinstance(pool, Completion) and not arguments:
+            yield f"{here} is empty: nothing can be completed"
+        if isinstance(pool, Prompt | Completion):
+            for key, value in arguments.items():
+                if not isinstance(value, str | dict):
+                    yield f"{here}.{key} must be a string"
         for place, value in _walk(arguments, here):
             yield from _find_value_faults(place, value)
         yield from (f"{here}: {fault}" for fault in values.find_faults(arguments))
@@ -276,6 +374,17 @@ def _find_value_faults(place: str, value: object) -> Iterator[str]:
         yield f"{place}: JSON has no {value}"
     elif not isinstance(value, str | int | float | None):
         yield f"{place}: JSON has no {type(value).__name__}, write it as a string"
+
+
+def _find_template_faults(uri: str, arguments: dict[str, Any], place: str) -> Iterator[str]:
+    """Yield what prevents a URI template from being filled in."""
+    names = [name for match in EXPRESSION.finditer(uri) for name in match[2].split(",")]
+    if re.search(r"[{}]", EXPRESSION.sub("", uri)):
+        yield f"uri {uri}: this is not a URI template"
+    if missing := [name for name in names if name not in arguments]:
+        yield f"{place} lacks {list_names(missing)}, which {uri} needs"
+    if unused := [name for name in arguments if name not in names]:
+        yield f"{place}: {uri} has no place for {list_names(unused)}"
 
 
 def _walk(value: object, place: str) -> Iterator[tuple[str, object]]:

@@ -6,7 +6,6 @@ from loadtest.config.settings import Settings
 from loadtest.doctor.check import Check, find_endpoint
 from loadtest.errors import LoadtestError, ProvisionError
 from loadtest.k6.quota_demand import MOSTLY, Allowance, Demand, find_allowances, list_remedies
-from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer, bearer_path, find_soonest, parse_claims, read_bearers
 from loadtest.target.mcp_client import Greeting, WorkspaceClient
 
@@ -96,7 +95,7 @@ def _examine_workspace(settings: Settings, bearers: tuple[Bearer, ...]) -> Check
 def _examine_tools(settings: Settings, greeting: Greeting | None) -> Check:
     if greeting is None:
         return Check("tools", "later", "not listed for a refused bearer", "fix the endpoint first")
-    needed = set(settings.list_tools(SCENARIOS)) | set(settings.list_tools(("sessions",)))
+    needed = set(settings.tools.tools)
     missing = sorted(needed - greeting.tools)
     if missing:
         remedy = "add these tools to the server, or run only --scenarios cold-start"

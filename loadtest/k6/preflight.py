@@ -1,4 +1,4 @@
-"""Before a run: compare the target's tools with the tool table, and call each once."""
+"""Before a run: compare the target's tools with the tool table, and call each entry once."""
 
 import subprocess
 import tempfile
@@ -52,8 +52,8 @@ class Checked:
     policy: str | None = None
 
 
-class _ToolAnswer(BaseModel):
-    """The answer of a tool: its `outcome` as k6 counts it, and the target's `message`."""
+class _Answer(BaseModel):
+    """The answer to an entry's call: its `outcome` as k6 counts it, and the target's `message`."""
 
     tool: str
     outcome: str
@@ -67,7 +67,7 @@ class _Findings(BaseModel):
     version: Literal[1]
     server: Server
     tools: tuple[ListedTool, ...]
-    answers: tuple[_ToolAnswer, ...]
+    answers: tuple[_Answer, ...]
     policy: str | None = None
 
 
@@ -82,12 +82,12 @@ def check_target(
 ) -> Checked:
     """Return the protocol that the target speaks, and what the schemas of the tools require.
 
-    A client with limits lists the tools first, since k6 has no limits. Then k6 calls each tool of
-    these scenarios once, in one session, and a second time if the first call fails. Raises
-    ConfigError if the table does not fit the target, with a draft of a table that does, and K6Error
-    with the tool's own answer if a call fails. A call over a quota is not a failure.
+    A client with limits lists the tools first, since k6 has no limits. Then k6 calls each entry of
+    the table that these scenarios call once, in one session, and again if the first call fails.
+    Raises ConfigError if the table does not fit the target, with a draft of a table that does, and
+    K6Error with the target's own answer if a call fails. A call over a quota is not a failure.
     """
-    names = settings.list_tools(scenarios)
+    names = settings.list_calls(scenarios)
     if not names:
         return Checked(settings.protocol, settings.tools)
     table = settings.tools.pick_first(names)
@@ -95,7 +95,7 @@ def check_target(
     findings = _ask(settings, table, mcp_url, bearer_file, binary)
     listed = {tool.name: tool for tool in findings.tools}
     _check_names(settings, table, listed)
-    _check_arguments(settings.tools, names, listed)
+    _check_arguments(settings.tools, table.tools, listed)
     limited = _check_answers(table, findings.answers)
     if limited:
         tell(
@@ -104,8 +104,9 @@ def check_target(
         )
     server = findings.server
     spoken = " ".join(filter(None, (server.name, server.version))) or "a server without a name"
-    tell(f"{spoken}, {server.protocol}: {len(names) - len(limited)} of {len(names)} tools answer")
-    mirrored = {name: listed[name].mirrored for name in names if listed[name].mirrored}
+    what = "tools" if len(table.tools) == len(names) else "entries of the table"
+    tell(f"{spoken}, {server.protocol}: {len(names) - len(limited)} of {len(names)} {what} answer")
+    mirrored = {name: listed[name].mirrored for name in table.tools if listed[name].mirrored}
     return Checked(
         protocol=server.protocol if server.protocol in PROTOCOLS else settings.protocol,
         tools=settings.tools.model_copy(update={"mirrored": mirrored}),
@@ -146,7 +147,7 @@ def _ask(
             out_dir=folder,
         )
         write_text(folder / "tools.json", table.render())
-        _run(build_command(binary, "preflight"), environment, folder / "k6.log", len(table.tools))
+        _run(build_command(binary, "preflight"), environment, folder / "k6.log", len(table.entries))
         redact_folder(folder)
         try:
             return _Findings.model_validate_json((folder / "summary.json").read_bytes())
@@ -225,13 +226,14 @@ def _find_faults(schema: Any, arguments: dict[str, Any]) -> Iterator[str]:
         yield f"{fault.json_path}: {fault.message}"
 
 
-def _check_answers(table: ToolTable, answers: Sequence[_ToolAnswer]) -> list[str]:
-    """Return the tools that were rate limited; raise with the answer of one that failed."""
+def _check_answers(table: ToolTable, answers: Sequence[_Answer]) -> list[str]:
+    """Return the entries that were rate limited; raise with the answer of one that failed."""
     for answer in answers:
         if answer.outcome not in {"ok", "rate_limited"}:
             message = tidy_text(answer.message, MAX_ANSWER_CHARS)
+            what = f"{table.find_kind(answer.tool)} {answer.tool}"
             raise K6Error(
-                f"preflight: tool {answer.tool} fails ({answer.outcome}): "
+                f"preflight: {what} fails ({answer.outcome}): "
                 f"{message} (fix its arguments in {table.source}, or the target)"
             )
     return [answer.tool for answer in answers if answer.outcome == "rate_limited"]

@@ -121,7 +121,7 @@ class Demand:
 
     def weigh_mix(self) -> tuple[float, float]:
         """Return the mean cost of a call of the mix in units, and its standard deviation."""
-        shares = {name: pool.weight for name, pool in self.tools.tools.items()}
+        shares = {name: entry.weight for name, entry in self.tools.entries.items()}
         total = sum(shares.values())
         mean = sum(share * self.quota.weigh(tool) for tool, share in shares.items()) / total
         squares = sum(share * self.quota.weigh(tool) ** 2 for tool, share in shares.items()) / total
@@ -187,7 +187,7 @@ def estimate_loop(settings: Settings, durations_ms: Mapping[str, float]) -> tupl
     of the environment is known.
     """
     vus, most = settings.profile.tools.vus, settings.environment.limits.max_rps
-    weights = {name: pool.weight for name, pool in settings.tools.tools.items()}
+    weights = {name: entry.weight for name, entry in settings.tools.entries.items()}
     spent = sum(weight * durations_ms.get(name, 0.0) for name, weight in weights.items())
     if not spent:
         return most, f"up to {most:,} calls/s by max_rps"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from loadtest.common.files import read_whole
 from loadtest.common.parsing import parse_json
 from loadtest.errors import ResultsError
-from loadtest.results.run import Percentiles, Replies, Row, ServerName, Spread
+from loadtest.results.run import Percentiles, Replies, Row, RowKind, ServerName, Spread
 
 SUMMARY_VERSION = 1
 K6_PERCENTILES = ("p(50)", "p(90)", "p(95)", "p(99)", "max")  # as k6 names them
@@ -43,6 +43,7 @@ class _Own(BaseModel):
     scenario: str
     slices: tuple[_Slice, ...]
     tools: tuple[str, ...]
+    kinds: tuple[RowKind, ...] = ()  # of the tools; without it, they are tools
     server: Server | None
     clients: int
     elapsed_ms: float | None
@@ -128,12 +129,14 @@ def build_rows(summary: Summary) -> tuple[Row, ...]:
         if seconds <= 0:
             continue
         selector = f"stage:{piece.name}" if own.scenario == "sessions" else ""
-        kind: Literal["stage", "tool"] = "stage" if own.scenario == "sessions" else "tool"
+        kind: RowKind = "stage" if own.scenario == "sessions" else "tool"
         clients = min(own.clients, piece.vus)
         build = partial(_build_row, summary, seconds=seconds, clients=clients)
         rows.append(build(kind, piece.name, selector, rate=piece.rate))
         if kind == "tool":
-            rows += [build(kind, tool, f"tool:{tool}") for tool in own.tools]
+            kinds = own.kinds or (kind,) * len(own.tools)
+            for kind, tool in zip(kinds, own.tools, strict=True):
+                rows.append(build(kind, tool, f"tool:{tool}"))
         rows.append(build("opening", piece.name, selector, metric="opening"))
     return tuple(rows)
 
@@ -150,7 +153,7 @@ def find_crossed(summary: Summary) -> tuple[str, ...]:
 
 def _build_row(
     summary: Summary,
-    kind: Literal["frame", "stage", "tool", "opening"],
+    kind: RowKind,
     name: str,
     selector: str,
     seconds: float,

@@ -46,7 +46,7 @@ class MintRequest:
     def call(self) -> ToolCall | None:
         """Return a call of the first tool of the table, None if no tools are configured."""
         settings = self.settings
-        if settings.tools_assumed:
+        if settings.tools_assumed or not settings.tools.tools:
             return None
         name = next(iter(settings.tools.tools))
         return ToolCall(name, next(settings.tools.spread_arguments(name, 1))[1])

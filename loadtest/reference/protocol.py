@@ -8,6 +8,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
+from loadtest.reference import resources
 from loadtest.reference.deployment import Deployment
 from loadtest.reference.tools import Principal, Toolbox
 
@@ -48,12 +49,46 @@ def build_manager(deployment: Deployment, toolbox: Toolbox) -> StreamableHTTPSes
         # The stateless era requires it; the SDK omits it in replies of the handshake era.
         return {**result, "resultType": "complete"}
 
+    async def list_resources(
+        _ctx: Any, _params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        return types.ListResourcesResult(resources=resources.RESOURCES)
+
+    async def list_templates(
+        _ctx: Any, _params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        return types.ListResourceTemplatesResult(resource_templates=resources.TEMPLATES)
+
+    async def list_prompts(
+        _ctx: Any, _params: types.PaginatedRequestParams | None
+    ) -> types.ListPromptsResult:
+        return types.ListPromptsResult(prompts=resources.PROMPTS)
+
+    async def read_resource(
+        ctx: Any, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
+        principal = ctx.request.scope[PRINCIPAL_KEY]
+        return await resources.read_resource(toolbox, principal, str(params.uri))
+
+    async def get_prompt(ctx: Any, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+        principal = ctx.request.scope[PRINCIPAL_KEY]
+        return await resources.get_prompt(toolbox, principal, params.name, params.arguments or {})
+
+    async def complete(ctx: Any, params: types.CompleteRequestParams) -> types.CompleteResult:
+        return await resources.complete(toolbox, ctx.request.scope[PRINCIPAL_KEY], params)
+
     server: Server[Any] = Server(
         "novamart",
         version="1.0.0",
         instructions="Query the workspace's NovaMart data.",
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        on_list_resources=list_resources,
+        on_list_resource_templates=list_templates,
+        on_read_resource=read_resource,
+        on_list_prompts=list_prompts,
+        on_get_prompt=get_prompt,
+        on_completion=complete,
     )
     return StreamableHTTPSessionManager(
         server,

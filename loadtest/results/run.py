@@ -39,6 +39,10 @@ MOST_LATENESS_MS = 100.0
 # With a longer name, a comment could not be posted.
 MOST_NAME_CHARS = 200
 
+# What a row is about. Rows of CALLED are the parts of the mix; their sum is the tool `all`.
+RowKind = Literal["frame", "stage", "tool", "resource", "prompt", "completion", "opening"]
+CALLED: tuple[RowKind, ...] = ("tool", "resource", "prompt", "completion")
+
 # A number of calls. A damaged file or comment may hold anything.
 Calls = Annotated[int, Field(ge=0)]
 # A name or version that a server reports about itself.
@@ -86,7 +90,7 @@ class Replies:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a frame of the cold start, a stage of the ladder, or a tool.
+    """One line of a table: a frame of the cold start, a stage of the ladder, or what is called.
 
     A row of kind `opening` counts the sessions opened for the stage (or mix, `all`) of that name.
     `failures` counts the calls that failed by `Reason`, `tool_error:<code>` or `http_<status>`.
@@ -101,7 +105,7 @@ class Row:
     """
 
     scenario: str
-    kind: Literal["frame", "stage", "tool", "opening"]
+    kind: RowKind
     name: str
     count: Calls
     ok: Calls

@@ -139,7 +139,7 @@ def test_tools_are_an_option_a_table_of_the_environment_or_novamarts(root: Path)
     assert settings.tools.source == "loadtest.toml, environment prod"
     assert (list(settings.tools.tools), settings.profile.sessions.tool) == (["look"], "look")
     assert not settings.tools_assumed
-    assert settings.list_tools(("cold-start",)) == ()
+    assert settings.list_calls(("cold-start",)) == ()
     assumed = load_settings(root, "staging", process_env={})
     assert (assumed.tools.source, assumed.tools_assumed) == ("novamart", True)
     file = root / "mine.json"
@@ -148,8 +148,8 @@ def test_tools_are_an_option_a_table_of_the_environment_or_novamarts(root: Path)
     given = {"LOADTEST_TOOLS": str(file)}
     settings = load_settings(root, "prod", knobs={"tool": "b"}, process_env=given)
     assert (settings.tools.source, settings.profile.sessions.tool) == (str(file), "b")
-    assert settings.list_tools(("sessions",)) == ("b",)
-    assert settings.list_tools(("sessions", "tools")) == ("a", "b")
+    assert settings.list_calls(("sessions",)) == ("b",)
+    assert settings.list_calls(("sessions", "tools")) == ("a", "b")
     message = refuse(root, environment_name="prod", knobs={"tool": "c"}, process_env=given)
     assert message == (
         f"--tool (LOADTEST_TOOL): {file} has only a, b; set it, or ladder_tool, to one of these"

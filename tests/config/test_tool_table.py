@@ -56,7 +56,7 @@ def test_the_table_of_novamart_is_read_and_written_as_k6_reads_it() -> None:
         (None, "does not exist"),
         ("", "is not valid JSON"),
         ("[]", "no tools"),
-        ('{"tools": []}', "no tools"),
+        ('{"tools": []}', "tools must be a table"),
         ('{"tools": {}}', "no tools"),
         ('{"tools": {"a": {"weight": 1, "weight": 2}}}', "duplicate key 'weight'"),
         ('{"tools": {"a": {"weight": 1, "arguments": [{}]}, "a": {}}}', "duplicate key 'a'"),
@@ -87,6 +87,42 @@ def test_a_damaged_table_is_one_line_with_file_tool_and_fault(
     assert str(caught.value).startswith(str(path))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"resources": []}, "t: resources must be a table"),
+        ({"resources": {"x://{id}": {"weight": 1}}}, "name it, and give its address as uri"),
+        ({"resources": {"x": {"weight": 1, "uri": "x://{id}"}}}, "arguments[0] lacks id, which x:"),
+        ({"resources": {"x": {"weight": 1, "uri": "x://{i d}"}}}, "x://{i d}: this is not a URI t"),
+        ({"resources": {"x://y": {"weight": 1, "arguments": [{"id": 1}]}}}, "has no place for id"),
+        ({"prompts": {"p": {"weight": 0}}}, "prompt p, weight: "),
+        ({"prompts": {"p": {"weight": 1, "arguments": [{"a": 1}]}}}, "[0].a must be a string"),
+        ({"completions": {"c": {"weight": 1, "arguments": [{"a": ""}]}}}, "either a prompt or a r"),
+        (
+            {"completions": {"c": {"weight": 1, "prompt": "p", "arguments": [{}]}}},
+            "completion c, arguments[0] is empty",
+        ),
+        (
+            {"tools": {"a": POOL}, "prompts": {"a": {"weight": 1}}},
+            "prompt a: a tool has this name: choose another one",
+        ),
+    ],
+)
+def test_a_damaged_entry_of_another_kind_is_one_line(sections: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_table(sections, "t")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_prompt_and_a_tool_of_one_name_get_two_names() -> None:
+    prompts = {"ask": {"weight": 1, "prompt": "a", "arguments": [{}]}}
+    table = parse_table({"tools": {"a": POOL}, "prompts": prompts}, "t")
+    assert json.loads(table.render())["prompts"] == prompts
+    assert list(table.entries) == ["a", "ask"]
+    assert table.describe() != parse_table({"tools": {"a": POOL}}, "t").describe()
 
 
 def test_a_date_of_a_toml_table_must_be_a_string() -> None:

@@ -217,7 +217,7 @@ def test_every_example_of_settings_is_valid(document: Path, text: str, tmp_path:
     assert Environment.model_validate(known | given)
     if not known:
         (tmp_path / "loadtest.toml").write_text(f"{lines}\n{text}")
-        assert load_settings(tmp_path, name, process_env={}).list_tools(("tools",))
+        assert load_settings(tmp_path, name, process_env={}).list_calls(("tools",))
 
 
 @pytest.mark.parametrize(("document", "text"), list_examples("json"))

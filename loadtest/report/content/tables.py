@@ -22,7 +22,9 @@ from loadtest.report.content.wording import (
     clean,
     end_sentence,
     format_reasons,
+    name_called,
     name_calls,
+    name_mix,
     name_row,
     name_scenario,
     name_unit,
@@ -77,7 +79,7 @@ def build_table(
     title = TITLES[scenario]
     if scenario == "sessions" and folder.run.target.era == "stateless":
         title = "Concurrent clients"
-    first = {"cold-start": "step", "tools": "tool"}.get(scenario, f"{name_unit(folder)}s")
+    first = {"cold-start": "step", "tools": name_mix(rows)}.get(scenario, f"{name_unit(folder)}s")
     headers = tuple((_list_brief if brief else _list_full)(scenario, rows))
     columns = (Column(header, header.replace(" ", "\n").replace("/", "\n/")) for header in headers)
     cells = (_build_cells(row, changes, brief=brief) for row in rows)
@@ -85,7 +87,7 @@ def build_table(
         title,
         (Column(first, first, numeric=scenario == "sessions"), *columns),
         tuple(
-            (TableCell(clean(row.name)), *(found[header] for header in headers))
+            (TableCell(name_called(row.kind, row.name)), *(found[header] for header in headers))
             for row, found in zip(rows, cells, strict=True)
         ),
         note=_describe_outcome(folder, result, has_rows=bool(rows)),

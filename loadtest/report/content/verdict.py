@@ -43,6 +43,7 @@ from loadtest.report.content.wording import (
 )
 from loadtest.results.history import FIGURES, Cell, is_aggregate, pick_latency
 from loadtest.results.run import (
+    CALLED,
     MOST_CPU_SHARE,
     MOST_LATENESS_MS,
     SCENARIOS,
@@ -259,11 +260,11 @@ def _leaves(rows: Iterable[Row], scenario: str | None = None) -> list[Row]:
 
     Frames of a cold start are requests, not calls; they count only if `scenario` names it.
     """
-    kinds = {"stage", "tool", "frame"} if scenario else {"stage", "tool"}
+    kinds = {"stage", *CALLED, "frame"} if scenario else {"stage", *CALLED}
     found = [row for row in rows if row.kind in kinds and scenario in {None, row.scenario}]
     parts = [row for row in found if not is_aggregate(row)]
-    has_tools = any(row.kind == "tool" for row in parts)
-    return parts if has_tools else found
+    has_calls = any(row.kind in CALLED for row in parts)
+    return parts if has_calls else found
 
 
 def _count_failures(rows: Sequence[Row]) -> tuple[int, int]:

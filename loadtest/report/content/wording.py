@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from loadtest.report.content.formatting import format_count
 from loadtest.results.history import Cell
-from loadtest.results.run import Row, ScenarioResult
+from loadtest.results.run import CALLED, Row, ScenarioResult
 from loadtest.results.run_folder import RunFolder
 
 TITLES = {
@@ -65,7 +65,17 @@ def name_units(folder: RunFolder, count: int) -> str:
 def name_row(folder: RunFolder, row: Row) -> str:
     """Return the name of a row: "executeSQL", "100 sessions"."""
     is_stage = row.scenario == "sessions" and row.name.isdecimal()
-    return name_units(folder, int(row.name)) if is_stage else clean(row.name)
+    return name_units(folder, int(row.name)) if is_stage else name_called(row.kind, row.name)
+
+
+def name_called(kind: str, name: str) -> str:
+    """Return the name of what a row is about; one that is not a tool says what it is."""
+    return f"{clean(name)} ({kind})" if kind in CALLED[1:] else clean(name)
+
+
+def name_mix(rows: Iterable[Row]) -> str:
+    """Return what the mix calls: tools, or also something else."""
+    return "call" if any(row.kind in CALLED[1:] for row in rows) else "tool"
 
 
 def name_scenario(scenario: str) -> str:
@@ -76,7 +86,7 @@ def name_scenario(scenario: str) -> str:
 def name_cell(folder: RunFolder, cell: Cell) -> str:
     """Return the name of a figure: "executeSQL p99", "p95 at 100 sessions"."""
     figure = {"rate": "calls/s", "failed": "failures"}.get(cell.figure, cell.figure)
-    name = clean(cell.name)
+    name = name_called(cell.kind, cell.name)
     if cell.kind in {"stage", "opening"} and cell.name.isdecimal():
         name = name_units(folder, int(cell.name))
     if cell.kind == "opening":
@@ -84,7 +94,7 @@ def name_cell(folder: RunFolder, cell: Cell) -> str:
         return f"opening {name_unit(folder)}s{where}: {figure}"
     if cell.kind == "stage":
         return f"{figure} at {name}"
-    return f"{'all tools' if cell[1:3] == ('tool', 'all') else name} {figure}"
+    return f"{f'all {name_mix(folder.rows)}s' if cell[1:3] == ('tool', 'all') else name} {figure}"
 
 
 def list_results(folder: RunFolder) -> Iterator[tuple[str, ScenarioResult]]:

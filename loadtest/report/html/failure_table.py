@@ -8,7 +8,7 @@ from loadtest.report.content.tables import Column, ReportTable, TableCell
 from loadtest.report.content.wording import TITLES, format_reasons, name_row
 from loadtest.report.html.vega import Axis, Chart, draw, find_ticks, layer, shorten
 from loadtest.results.history import is_aggregate
-from loadtest.results.run import Row
+from loadtest.results.run import CALLED, Row
 from loadtest.results.run_folder import RunFolder
 
 BAR_HEIGHT = 34
@@ -59,7 +59,7 @@ def build_failures(folder: RunFolder) -> Chart | None:
 def _list_failures(folder: RunFolder) -> Iterator[tuple[Row, str, int]]:
     for row in folder.rows:
         parts = any(
-            other.scenario == row.scenario and other.kind == "tool" and not is_aggregate(other)
+            other.scenario == row.scenario and other.kind in CALLED and not is_aggregate(other)
             for other in folder.rows
         )
         if is_aggregate(row) and parts:

@@ -5,7 +5,7 @@ from dataclasses import astuple
 
 from loadtest.report.content.formatting import PERCENTILES, format_cell, format_count, format_ms
 from loadtest.report.content.tables import Column, ReportTable, TableCell
-from loadtest.report.content.wording import clean
+from loadtest.report.content.wording import name_called, name_mix
 from loadtest.report.html.vega import (
     Axis,
     Chart,
@@ -17,7 +17,7 @@ from loadtest.report.html.vega import (
     shorten,
 )
 from loadtest.results.history import is_aggregate
-from loadtest.results.run import Percentiles, Row
+from loadtest.results.run import CALLED, Percentiles, Row
 from loadtest.results.run_folder import RunFolder
 
 ROW_HEIGHT = 44
@@ -31,7 +31,7 @@ _HEADERS = ("ok", "p50", "p90", "p95", "p99", "max")
 
 def build_latency_chart(folder: RunFolder, scenario: str, title: str) -> Chart | None:
     """Return a chart of p50, p95, p99 and the slowest call of each row."""
-    kinds = {"tool", "frame"}
+    kinds = {*CALLED, "frame"}
     rows = [row for row in folder.rows if row.scenario == scenario and row.kind in kinds]
     rows.sort(key=is_aggregate)
     known = [(row, row.duration) for row in rows if row.duration and row.ok]
@@ -52,7 +52,7 @@ def build_latency_chart(folder: RunFolder, scenario: str, title: str) -> Chart |
         return [{"x": span["x"], "y": span["y"]} for span in spans(name, name)]
 
     left = [
-        {"x": x.low, "y": y + 10, "label": shorten(_name(row), MOST_TOOL_NAME)}
+        {"x": x.low, "y": y + 10, "label": shorten(_name(row, rows), MOST_TOOL_NAME)}
         for (row, _), y in zip(known, places, strict=True)
     ]
     right = [
@@ -81,7 +81,7 @@ def build_latency_chart(folder: RunFolder, scenario: str, title: str) -> Chart |
 
 
 def _build_data(scenario: str, rows: Sequence[Row]) -> ReportTable:
-    first = "tool" if scenario == "tools" else "step"
+    first = name_mix(rows) if scenario == "tools" else "step"
     columns = tuple(Column(header, header, header != first) for header in (first, *_HEADERS))
     lines = []
     for row in rows:
@@ -89,7 +89,7 @@ def _build_data(scenario: str, rows: Sequence[Row]) -> ReportTable:
         times = {"p90": row.duration.p90, "max": row.duration.max} if row.duration else {}
         cells = {name: format_ms(times.get(name)) for name in ("p90", "max")}
         cells |= {name: format_cell(row, row.duration, name) for name in PERCENTILES}
-        texts = (_name(row), format_count(row.ok), *(cells[name] for name in _HEADERS[1:]))
+        texts = (_name(row, rows), format_count(row.ok), *(cells[name] for name in _HEADERS[1:]))
         lines.append(tuple(map(TableCell, texts)))
     return ReportTable("Latency in ms of successful calls", columns, tuple(lines))
 
@@ -98,8 +98,10 @@ def _describe(row: Row, latency: Percentiles) -> str:
     return " · ".join(f"{name} {format_cell(row, latency, name)}" for name in PERCENTILES)
 
 
-def _name(row: Row) -> str:
-    return "all tools" if is_aggregate(row) else clean(row.name)
+def _name(row: Row, rows: Sequence[Row]) -> str:
+    if is_aggregate(row):
+        return f"all {name_mix(rows)}s"
+    return name_called(row.kind, row.name)
 
 
 def _scale(latencies: Sequence[Percentiles]) -> Axis:

@@ -90,7 +90,7 @@ export default function protocol() {
     if (!check(said, { [says]: (it) => it === expected })) console.error(says, 'but', said);
     check(log, { 'each era is tried once at most': ({ opened }) => new Set(opened).size === opened.length });
   }
-  const { headers, tail } = buildCall('2026-07-28', 'listEntities', { filter: 'x' });
+  const { headers, tail } = buildCall('2026-07-28', { tool: 'listEntities' }, { filter: 'x' });
   const { params } = JSON.parse(`{"id":1${tail}`);
   check(params._meta, {
     'a stateless call contains its metadata': (meta) =>
@@ -102,12 +102,12 @@ export default function protocol() {
     'and headers that repeat method and name': (it) =>
       it['Mcp-Method'] === 'tools/call' && it['Mcp-Name'] === 'listEntities',
   });
-  check(buildCall('2025-11-25', 'listEntities', {}), {
+  check(buildCall('2025-11-25', { tool: 'listEntities' }, {}), {
     'a call of the handshake era has neither': (call) =>
       Object.keys(call.headers).length === 0 && call.tail.indexOf('_meta') < 0,
   });
   for (const name of ['größe', ' padded', 'line\nbreak', '=?base64?x?=']) {
-    const value = buildCall('2026-07-28', name, {}).headers['Mcp-Name'];
+    const value = buildCall('2026-07-28', { tool: name }, {}).headers['Mcp-Name'];
     check(value, {
       'a name that no header can carry is encoded': (it) =>
         it.startsWith('=?base64?') && encoding.b64decode(it.slice(9, -2), 'std', 's') === name,

@@ -9,7 +9,7 @@ import { parseEvents, parseReply, readAnswer } from '../../../k6/lib/reply.js';
 export const options = { thresholds: { checks: ['rate==1'] } };
 
 const HEAD = '{"jsonrpc":"2.0","id":7';
-const newCall = () => buildCall('2025-11-25', 'look', {});
+const newCall = () => buildCall('2025-11-25', { tool: 'look' }, {});
 const OK = { content: [{ type: 'text', text: 'fine' }] };
 const failure = (text, more) => ({ isError: true, content: [{ type: 'text', text }], ...more });
 const answer = (result, id = 7) => JSON.stringify({ jsonrpc: '2.0', id, result });
