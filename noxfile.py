@@ -1,5 +1,6 @@
 """Run each task in its own virtual environment; CI calls only these sessions."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -24,12 +25,18 @@ REQUIREMENTS = Path("requirements")
 BROWSER_RECORD = ".loadtest/browser.json"
 WORKFLOWS = Path(".github/workflows")
 INTEROP = Path("tests/interop")
+ZOO = Path("tests/zoo")
 # Tests run on several workers; tests/conftest.py sets their number and the order of the tests.
 WORKERS = ("--numprocesses=auto", "--dist=loadgroup", "--no-loadscope-reorder")
 # Go modules, whose go.sum pins by hash.
 ACTIONLINT = REQUIREMENTS / "actionlint"
 K6_NEXT = REQUIREMENTS / "k6-next"
 KUBERNETES = REQUIREMENTS / "kubernetes"
+ZOO_GO = REQUIREMENTS / "zoo-go"
+# A Maven project. Maven pins by version; SHA256SUMS beside it pins by hash.
+ZOO_JAVA = REQUIREMENTS / "zoo-java"
+# Groups of servers under test, which share no versions with what we run.
+SERVER_GROUPS = ("zoo-fastmcp", "zoo-mcp-1")
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -55,17 +62,30 @@ def ensure_browser(session: nox.Session) -> None:
     session.run("python", "-m", "loadtest.mint.browser.launcher", BROWSER_RECORD)
 
 
-def install_with_node(session: nox.Session) -> None:
-    """Install what the tests need, a browser, Node, and the pinned npm packages."""
+def install_with_node(session: nox.Session, project: Path) -> None:
+    """Install what the tests need, a browser, Node, and the npm packages that a project pins."""
     install(session, "interop")
     ensure_browser(session)
-    with session.chdir(INTEROP):
+    with session.chdir(project):
         session.run("npm", "ci", "--prefer-offline", silent=True)
 
 
-def build_tools(session: nox.Session, module: Path) -> Path:
+def install_jars(session: nox.Session, project: Path, folder: Path) -> None:
+    """Copy the jars that a Maven project names into a folder, and check their hashes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    copy = ("mvn", "--quiet", "--batch-mode", "dependency:copy-dependencies")
+    session.run(
+        *copy, f"--file={project / 'pom.xml'}", f"-DoutputDirectory={folder}", external=True
+    )
+    jars = sorted(folder.glob("*.jar"))
+    found = [f"{hashlib.sha256(jar.read_bytes()).hexdigest()}  {jar.name}" for jar in jars]
+    if found != (project / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+        session.error(f"the jars in {folder} are not those of {project / 'SHA256SUMS'}")
+
+
+def build_tools(session: nox.Session, module: Path, folder: Path | None = None) -> Path:
     """Build the tools that a Go module pins; return their folder."""
-    folder = (Path(session.virtualenv.location) / "go").resolve()
+    folder = folder or (Path(session.virtualenv.location) / "go").resolve()
     with session.chdir(module):
         build = ("go", "install", "-mod=readonly", "-trimpath", "tool")
         session.run(*build, env={"GOBIN": str(folder)}, external=True)
@@ -172,7 +192,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def interop(session: nox.Session) -> None:
     """Test against software of others: an OAuth server, Mermaid, GitHub, MDX, Kubernetes."""
-    install_with_node(session)
+    install_with_node(session, INTEROP)
     tests = ["pytest", *WORKERS, str(INTEROP)]
     if shutil.which("go") is None:
         session.warn("Go is not installed: the tests against Kubernetes are skipped")
@@ -181,6 +201,22 @@ def interop(session: nox.Session) -> None:
     else:
         binaries = build_tools(session, KUBERNETES)
         run_module(session, *tests, *session.posargs, KUBERNETES_BIN=str(binaries))
+
+
+@nox.session
+def zoo(session: nox.Session) -> None:
+    """Measure servers that others wrote, in Python, JavaScript, Go and Java."""
+    if shutil.which("go") is None or shutil.which("mvn") is None:
+        session.skip("Go or Maven is not installed, and some of the servers are built with them")
+    install_with_node(session, ZOO)
+    packages = (Path(session.virtualenv.location) / "servers").resolve()
+    for group in SERVER_GROUPS:
+        folder = packages / group.removeprefix("zoo-")
+        requirements = ("--require-hashes", "-r", str(REQUIREMENTS / f"{group}.txt"))
+        session.install("--target", str(folder), *requirements)
+    build_tools(session, ZOO_GO, packages / "go")
+    install_jars(session, ZOO_JAVA, packages / "java")
+    run_module(session, "pytest", *WORKERS, str(ZOO), *session.posargs, ZOO_PACKAGES=str(packages))
 
 
 @nox.session
@@ -237,7 +273,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def pictures(session: nox.Session) -> None:
     """Take the README's pictures again from real runs."""
-    install_with_node(session)
+    install_with_node(session, INTEROP)
     session.run("python", "-m", "tests.pictures")
 
 
@@ -261,11 +297,12 @@ def pins(session: nox.Session) -> None:
     groups = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
     everything = REQUIREMENTS / "dev.txt"
     for group in ("dev", *(name for name in groups if name not in {"dev", "base"})):
-        together = () if group == "dev" else ("--constraint", str(everything))
+        alone = group == "dev" or group in SERVER_GROUPS
+        together = () if alone else ("--constraint", str(everything))
         session.run(
             *("uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"),
             *("--python-version", "3.11", "--no-header", "--no-annotate", "--no-emit-index-url"),
             *("--no-emit-find-links", "--group", f"pyproject.toml:{group}", *together),
             *("--output-file", str(REQUIREMENTS / f"{group}.txt")),
-            *(session.posargs if group == "dev" else ()),
+            *(session.posargs if alone else ()),
         )

@@ -1,0 +1,130 @@
+"""The whole chain against servers that others wrote: sign-in, preflight, scenarios, report."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loadtest.compare.knee import find_knee
+from loadtest.config.loading import CONFIG_FILE
+from loadtest.results.run_folder import RunFolder, read_run_folder
+from tests.support.waiting import HANG_SECONDS
+from tests.zoo.catalog import SERVERS_OF_OTHERS, Places, Server, Shown
+from tests.zoo.page import compare_row, read_names
+from tests.zoo.proxy import Proxy, serve_proxy
+from tests.zoo.running import run_server
+
+CONFIG = """\
+version = 1
+default_environment = "zoo"
+docs_pages = ["docs/mcp-performance.mdx"]
+
+[environment.zoo]
+target = "hosted"
+default_profile = "short"
+provision = "none"
+mcp_path = "{path}"
+tools = "tools.json"
+via = "{via}"
+limits = {{ max_vus = 10, max_rps = 50, max_duration_seconds = 60 }}
+
+[profile.short]
+cold_start = {{ iterations = 6, vus = 2 }}
+sessions = {{ stages = {stages}, stage_seconds = 4 }}
+tools = {{ vus = 2, duration_seconds = 3 }}
+"""
+each_server = pytest.mark.parametrize("server", SERVERS_OF_OTHERS, ids=lambda each: each.name)
+
+
+@contextmanager
+def run_replicas(server: Server, places: Places, logs: Path) -> Iterator[Proxy]:
+    """Run all replicas of a server inside the block, behind a proxy."""
+    logs.mkdir()
+    with ExitStack() as running:
+        proxy = running.enter_context(serve_proxy())
+        variables = {"PUBLIC_ORIGIN": proxy.origin, **server.variables(places)}
+        proxy.ports = tuple(
+            running.enter_context(
+                run_server(server.command(places), variables, logs / f"{number}.log")
+            )
+            for number in range(server.replicas)
+        )
+        yield proxy
+
+
+def run_chain(
+    checkout: Path, server: Server, origin: str, temporary: Path
+) -> "subprocess.CompletedProcess[str]":
+    """Run `inv loadtest` in a checkout whose only environment is the server."""
+    via = "auto" if server.signs_in else "given"
+    config = CONFIG.format(path=server.path, via=via, stages=list(server.stages))
+    (checkout / CONFIG_FILE).unlink()
+    (checkout / CONFIG_FILE).write_text(config, encoding="utf-8")
+    (checkout / "tools.json").write_text(json.dumps({"tools": server.tools}), encoding="utf-8")
+    known = ("PATH", "K6_BIN")
+    return subprocess.run(
+        [sys.executable, "-m", "invoke", "loadtest"],
+        cwd=checkout,
+        env={name: os.environ[name] for name in known if name in os.environ}
+        | {
+            "TMPDIR": str(temporary),
+            "LOADTEST_BASE_URL": origin,
+            "LOADTEST_EMAIL": "loadtest@example.com",
+            **({"LOADTEST_PASSWORD": "any"} if server.signs_in else {"LOADTEST_BEARER": "none"}),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_SECONDS,
+    )
+
+
+def read_shown(folder: RunFolder) -> Shown:
+    """Return what a run showed."""
+    knee = find_knee(folder.run, folder.rows)
+    sustained = None if knee is None else knee.sustained
+    return Shown(
+        revision=folder.run.target.protocol_version or "",
+        sustained=None if sustained is None else int(sustained.name),
+        failures=tuple(sorted({reason for row in folder.rows for reason in row.failures})),
+    )
+
+
+def find_processes(folder: Path) -> list[str]:
+    """Return the processes that work in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(folder):
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+@each_server
+def test_a_server_is_measured_and_nothing_is_left_behind(
+    server: Server, places: Places, checkout: Path, tmp_path: Path
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with run_replicas(server, places, tmp_path / "logs") as proxy:
+        done = run_chain(checkout, server, proxy.origin, temporary)
+        opened, left = proxy.opened, len(proxy.open)
+    assert done.returncode == (99 if server.shown.failures else 0), done.stdout + done.stderr
+    (folder,) = map(read_run_folder, (checkout / ".loadtest" / "runs").iterdir())
+    shown = read_shown(folder)
+    assert shown == server.shown
+    assert opened > 0 or folder.run.target.era == "stateless"
+    assert left == 0
+    assert find_processes(tmp_path) == []
+    assert [*temporary.iterdir()] == []
+    compare_row(server, shown)
+
+
+def test_the_page_lists_these_servers() -> None:
+    assert read_names() == [server.title for server in SERVERS_OF_OTHERS]
