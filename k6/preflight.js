@@ -6,10 +6,11 @@ import { CALL_LIMIT_MS, buildOptions, describeTarget, openProbe } from './lib/ru
 
 const FILE = env.summaryFile();
 const pools = env.toolPools();
+const calls = pools.reduce((sum, pool) => sum + pool.arguments.length, 0);
 
 export const options = {
   ...buildOptions({ preflight: { executor: 'shared-iterations', vus: 1, iterations: 1 } }, []),
-  setupTimeout: `${(pools.length + 5) * CALL_LIMIT_MS}ms`,
+  setupTimeout: `${(calls + 5) * CALL_LIMIT_MS}ms`,
 };
 
 export function setup() {

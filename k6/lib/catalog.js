@@ -39,21 +39,22 @@ function listMirrored(schema, path = []) {
   });
 }
 
-// Calls each entry once, and again if that fails, because a failure may be an accident. If the target lacks
+// Makes each call once, and again if that fails, because a failure may be an accident. If the target lacks
 // a tool of the table, nothing is called: the table is for another server.
 export function callEach(client, pools, listed, timeoutMs) {
   const found = new Map(listed.map((tool) => [tool.name, tool]));
   const lacks = ({ kind, tool }) => kind === 'tool' && !found.has(tool);
   if (pools.some(lacks)) return [];
   client.beginCalls();
-  return pools.map((pool) => {
-    const { tool, arguments: [args] } = pool;
+  const calls = pools.flatMap((pool) => pool.arguments.map((args, index) => ({ pool, args, index })));
+  return calls.map(({ pool, args, index }) => {
+    const { tool } = pool;
     const { mirrored } = pool.kind === 'tool' ? found.get(tool) : {};
     const call = buildCall(client.protocol, { ...pool, mirrored }, args);
     let outcome = client.call(call, timeoutMs);
     if (outcome !== OK && outcome !== 'rate_limited') outcome = client.call(call, timeoutMs);
     const { duration } = client.response.timings;
-    return { tool, outcome, message: outcome === OK ? '' : quote(client), duration_ms: duration };
+    return { tool, index, outcome, message: outcome === OK ? '' : quote(client), duration_ms: duration };
   });
 }
 

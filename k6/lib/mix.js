@@ -13,6 +13,7 @@ const VARIES = Object.keys(VALUES).length > 0;
 // because a cache may still have those of the slice before.
 export function buildMix(pools, protocol, seed, stream, slice = '') {
   const random = buildRandom(seed, stream);
+  const randomValue = buildRandom(seed + hashText(`values ${slice}`), stream);
   const table = pools.flatMap((pool) => {
     const calls = pool.arguments.map((args) => {
       const draw = VARIES ? buildDraw(args, VALUES, randomValue) : null;

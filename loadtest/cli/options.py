@@ -28,6 +28,7 @@ HELP = {
     "stages": "Ladder: session counts, as in 1,10,50",
     "stage_seconds": "Ladder: length of each stage in seconds",
     "tools": "Path of a JSON file: the tools to call (default: the environment's own)",
+    "draft_tools": "Draft of a table: tools to call, as in a,b, even if not declared read-only",
     "tool": "Ladder: the tool that its sessions call (default: the first of the table)",
     "vus": "Mix: number of virtual users, each with a session",
     "duration": "Mix: length in seconds",

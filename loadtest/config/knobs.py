@@ -12,7 +12,7 @@ PROFILE_KNOBS: Mapping[str, tuple[str, str]] = {
     "duration": ("tools", "duration_seconds"),
     "target_rps": ("tools", "target_rps"),
 }
-KNOBS = ("protocol", "clients", "tools", *PROFILE_KNOBS)
+KNOBS = ("protocol", "clients", "tools", "draft_tools", *PROFILE_KNOBS)
 
 
 def name_variable(knob: str) -> str:

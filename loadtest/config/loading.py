@@ -108,6 +108,7 @@ def load_settings(
         protocol=_parse_protocol(given.get("protocol") or environment.protocol),
         tools=tools,
         tools_assumed=tools.source == "novamart" and environment.tools is None,
+        draft_tools=tuple(filter(None, given.get("draft_tools", "").split(","))),
         tracking_issue=variables.get("LOADTEST_TRACKING_ISSUE") or None,
         repository=variables.get("GITHUB_REPOSITORY") or None,
         docs_pages=tuple(root / page for page in file.docs_pages),

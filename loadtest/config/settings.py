@@ -28,6 +28,7 @@ class Settings:
     """Everything that was configured: one environment, one profile, credentials and paths.
 
     `tools_assumed`: no tools are configured, so NovaMart's are called if the target has them.
+    `draft_tools`: tools that a draft may call though the target does not declare them read-only.
     """
 
     root: Path
@@ -39,6 +40,7 @@ class Settings:
     credentials: Credentials
     tools: ToolTable
     tools_assumed: bool = False
+    draft_tools: tuple[str, ...] = ()
     clients: int = 1
     protocol: str = "auto"
     tracking_issue: str | None = None

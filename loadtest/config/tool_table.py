@@ -30,19 +30,22 @@ UNFIT_NAME = re.compile(r"""[,{}"'\x00-\x1f\x7f]|^\s|\s$|^$|^all$""")
 MOST_WEIGHT = 1000
 # The expressions of a URI template (RFC 6570) that k6/lib/uri_template.js expands.
 EXPRESSION = re.compile(r"\{([+#./;?&]?)([A-Za-z0-9_.,%]+)\}")
-DEEPEST_DRAFT = 4
 SHOWN_FAULTS = 3
 SHOWN_NAMES = 20
 
 
 class Pool(BaseModel):
-    """One tool: its weight in the mix, and the arguments from which calls draw evenly."""
+    """One tool: its weight in the mix, and the arguments from which calls draw evenly.
+
+    `about` and `tried`, the answer to a drafted call, are for people.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weight: Annotated[int, Field(ge=1, strict=True)]
     arguments: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
     about: str | None = None
+    tried: str | None = None
 
 
 class Resource(Pool):
@@ -181,7 +184,7 @@ class ToolTable(BaseModel):
         """Return the sections that have entries, and always `tools`."""
         return {
             section: {
-                name: entry.model_dump(exclude={"about"}, exclude_none=True)
+                name: entry.model_dump(exclude={"about", "tried"}, exclude_none=True)
                 for name, entry in getattr(self, section).items()
             }
             for section in SECTIONS
@@ -309,27 +312,6 @@ def list_names(names: Iterable[str]) -> str:
     return (", ".join(clean[:SHOWN_NAMES]) or "none") + more
 
 
-def build_draft(listed: Iterable[ListedTool]) -> dict[str, Any]:
-    """Return a table of these tools for a person to complete, made from their input schemas.
-
-    It holds what a schema requires: a default, a constant or the first value of an enumeration if
-    there is one, else a blank, which `parse_table` refuses.
-    """
-    return {
-        "about": "Fill in the blanks, add arguments to draw from, and remove the tools that a load "
-        "test must not call.",
-        "tools": {
-            tool.name: {
-                "about": _describe_tool(tool),
-                "weight": 1,
-                "arguments": [_draft_object(tool.input_schema)],
-            }
-            for tool in listed
-            if not UNFIT_NAME.search(tool.name)
-        },
-    }
-
-
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build a JSON object; raise ValueError for a duplicate key, which would lose a value."""
     built: dict[str, Any] = {}
@@ -396,37 +378,3 @@ def _walk(value: object, place: str) -> Iterator[tuple[str, object]]:
             yield from _walk(inner, f"{place}[{index}]")
     else:
         yield place, value
-
-
-def _describe_tool(tool: ListedTool) -> str:
-    lines = tool.description.strip().splitlines() if isinstance(tool.description, str) else []
-    notes = tool.annotations if isinstance(tool.annotations, dict) else {}
-    harmless = notes.get("readOnlyHint") is True
-    warning = "" if harmless else " [not declared read-only: each call may change data]"
-    return (lines[0] if lines else "no description") + warning
-
-
-def _draft_object(schema: object, depth: int = 1) -> dict[str, Any]:
-    schema = schema if isinstance(schema, dict) else {}
-    properties, required = schema.get("properties"), schema.get("required")
-    if not isinstance(properties, dict) or not isinstance(required, list):
-        return {}
-    names = (name for name in required if isinstance(name, str))
-    return {name: _draft_value(properties.get(name), depth) for name in names}
-
-
-def _draft_value(schema: object, depth: int) -> Any:
-    schema = schema if isinstance(schema, dict) else {}
-    if "default" in schema:
-        return schema["default"]
-    if "const" in schema:
-        return schema["const"]
-    if isinstance(schema.get("enum"), list) and schema["enum"]:
-        return schema["enum"][0]
-    kind = schema.get("type")
-    if kind == "object" and isinstance(schema.get("required"), list) and depth < DEEPEST_DRAFT:
-        return _draft_object(schema, depth + 1)
-    hints = [kind if isinstance(kind, str) else "any value"]
-    if isinstance(schema.get("description"), str) and schema["description"].strip():
-        hints.append(schema["description"].strip().splitlines()[0])
-    return f"{BLANK}{', '.join(hints)}>"

@@ -2,19 +2,21 @@
 
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from loadtest.common.files import write_json, write_text
 from loadtest.common.parsing import tidy_text
 from loadtest.common.redaction import redact_folder
+from loadtest.config.knobs import describe_knob
 from loadtest.config.models import PROTOCOLS
 from loadtest.config.settings import Settings
-from loadtest.config.tool_table import ListedTool, ToolTable, build_draft, list_names
+from loadtest.config.tool_table import ListedTool, ToolTable, list_names
 from loadtest.errors import ConfigError, K6Error
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import (
@@ -26,13 +28,17 @@ from loadtest.k6.command import (
     build_switches,
 )
 from loadtest.k6.health import MemoryGuard
+from loadtest.k6.input_schema import find_fault
 from loadtest.k6.plan import find_host
 from loadtest.k6.process import find_error, start, stop
 from loadtest.k6.summary import Server
+from loadtest.k6.tool_draft import Answer, build_trial, draft_tools, render_draft
 from loadtest.state.bearers import read_bearers
 
 DRAFT_FILE = "tools-draft.json"
 MAX_ANSWER_CHARS = 300
+# Outcomes of a call that works; a quota does not make it wrong.
+FINE = frozenset({"ok", "rate_limited"})
 MAX_LIST_BYTES = 16 * 2**20
 # Of pools, for each place of a table: a value that the schema refuses is rarely alone.
 MAX_CHECKED_VALUES = 200
@@ -53,9 +59,13 @@ class Checked:
 
 
 class _Answer(BaseModel):
-    """The answer to an entry's call: its `outcome` as k6 counts it, and the target's `message`."""
+    """The answer to an entry's call: its `outcome` as k6 counts it, and the target's `message`.
+
+    `index` is the place of the arguments among those of the entry.
+    """
 
     tool: str
+    index: int
     outcome: str
     message: str
     duration_ms: float
@@ -84,17 +94,19 @@ def check_target(
 
     A client with limits lists the tools first, since k6 has no limits. Then k6 calls each entry of
     the table that these scenarios call once, in one session, and again if the first call fails.
-    Raises ConfigError if the table does not fit the target, with a draft of a table that does, and
-    K6Error with the target's own answer if a call fails. A call over a quota is not a failure.
+    Raises ConfigError if the table does not fit the target, with a draft of a table that does and
+    whose calls were tried in the same way, and K6Error with the target's own answer if a call
+    fails. A call over a quota is not a failure.
     """
     names = settings.list_calls(scenarios)
     if not names:
         return Checked(settings.protocol, settings.tools)
     table = settings.tools.pick_first(names)
     _check_bounds(mcp_url, bearer_file)
-    findings = _ask(settings, table, mcp_url, bearer_file, binary)
+    ask = partial(_ask, settings, mcp_url, bearer_file, binary)
+    findings = ask(table)
     listed = {tool.name: tool for tool in findings.tools}
-    _check_names(settings, table, listed)
+    _check_names(settings, table, listed, ask)
     _check_arguments(settings.tools, table.tools, listed)
     limited = _check_answers(table, findings.answers)
     if limited:
@@ -133,7 +145,7 @@ def _check_bounds(mcp_url: str, bearer_file: Path) -> None:
 
 
 def _ask(
-    settings: Settings, table: ToolTable, mcp_url: str, bearer_file: Path, binary: K6Binary
+    settings: Settings, mcp_url: str, bearer_file: Path, binary: K6Binary, table: ToolTable
 ) -> _Findings:
     """Run `k6/preflight.js` and return what it found."""
     with tempfile.TemporaryDirectory() as name:
@@ -147,7 +159,8 @@ def _ask(
             out_dir=folder,
         )
         write_text(folder / "tools.json", table.render())
-        _run(build_command(binary, "preflight"), environment, folder / "k6.log", len(table.entries))
+        calls = sum(len(entry.arguments) for entry in table.entries.values())
+        _run(build_command(binary, "preflight"), environment, folder / "k6.log", calls)
         redact_folder(folder)
         try:
             return _Findings.model_validate_json((folder / "summary.json").read_bytes())
@@ -171,8 +184,13 @@ def _run(command: list[str], environment: dict[str, str], log: Path, calls: int)
         raise K6Error(f"preflight: {guard.reason}")
 
 
-def _check_names(settings: Settings, table: ToolTable, listed: dict[str, ListedTool]) -> None:
-    """Raise if the target lacks a tool of the table; a draft lists the tools that it has."""
+def _check_names(
+    settings: Settings,
+    table: ToolTable,
+    listed: dict[str, ListedTool],
+    ask: Callable[[ToolTable], _Findings],
+) -> None:
+    """Raise if the target lacks a tool of the table; a draft has those that it has."""
     missing = [name for name in table.tools if name not in listed]
     if not missing:
         return
@@ -184,52 +202,62 @@ def _check_names(settings: Settings, table: ToolTable, listed: dict[str, ListedT
         else f"{table.source}: the target has no tool {list_names(missing)}"
     )
     draft = settings.state_dir / DRAFT_FILE
-    _write_draft(draft, listed)
+    called, refused = _write_draft(draft, settings.draft_tools, listed, ask)
+    place = draft.relative_to(settings.root)
+    why = f"{place} says why it does not call {list_names(refused)}" if refused else ""
+    if called:
+        raise ConfigError(
+            f"{what}. It has {list_names(listed)}: {place} calls {list_names(called)}, tried once; "
+            f"read it, then run again with --tools {place}{why and f' ({why})'}"
+        )
     raise ConfigError(
-        f"{what}. It has {list_names(listed)}: copy {draft.relative_to(settings.root)} to "
-        "tools.json, fill it in, and run again with --tools tools.json"
+        f"{what}. It has {list_names(listed)}: {why}; name those that a load test may call with "
+        f"--draft-tools, or copy it to tools.json, fill it in, and run with --tools tools.json"
     )
 
 
-def _write_draft(path: Path, listed: dict[str, ListedTool]) -> None:
-    write_json(path, 1, build_draft(listed.values()))
+def _write_draft(
+    path: Path,
+    named: Sequence[str],
+    listed: dict[str, ListedTool],
+    ask: Callable[[ToolTable], _Findings],
+) -> tuple[list[str], list[str]]:
+    """Try the calls of a draft, write it, and return the tools that it calls and does not call."""
+    if unknown := [name for name in named if name not in listed]:
+        raise ConfigError(
+            f"{describe_knob('draft_tools')}: the target has no tool {list_names(unknown)}, only "
+            f"{list_names(listed)}"
+        )
+    drafted = draft_tools(listed.values(), named)
+    trial = build_trial(drafted, path.name)
+    answers = ask(trial).answers if trial is not None else ()
+    body = render_draft(drafted, map(_read_answer, answers))
+    write_json(path, 1, body)
+    return list(body["tools"]), list(body["left_out"])
+
+
+def _read_answer(answer: _Answer) -> Answer:
+    words = f"{answer.outcome}: {tidy_text(answer.message, MAX_ANSWER_CHARS)}"
+    fine = answer.outcome in FINE
+    return Answer(answer.tool, answer.index, fine, "ok" if answer.outcome == "ok" else words)
 
 
 def _check_arguments(table: ToolTable, names: Iterable[str], listed: dict[str, ListedTool]) -> None:
     """Raise at the first arguments that the schema of a tool refuses: they would measure errors."""
     for name in names:
         for index, arguments in table.spread_arguments(name, MAX_CHECKED_VALUES):
-            for fault in _find_faults(listed[name].input_schema, arguments):
+            fault = find_fault(listed[name].input_schema, arguments)
+            if fault is not None:
                 raise ConfigError(
                     f"{table.source}: tool {name}, arguments[{index}] do not match the target's "
                     f"schema: {tidy_text(fault, MAX_ANSWER_CHARS)}"
                 )
 
 
-def _find_faults(schema: Any, arguments: dict[str, Any]) -> Iterator[str]:
-    """Yield the fault that a JSON Schema finds in the arguments; an invalid schema finds none."""
-    from jsonschema.exceptions import SchemaError, best_match  # type: ignore[import-untyped,unused-ignore]
-    from jsonschema.validators import Draft202012Validator, validator_for  # type: ignore[import-untyped,unused-ignore]
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
-    if not isinstance(schema, dict):
-        return
-    kind = validator_for(schema, default=Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-        # With an empty registry, a reference to another server is never fetched.
-        fault = best_match(kind(schema, registry=Registry()).iter_errors(arguments))
-    except (SchemaError, Unresolvable, RecursionError):
-        return
-    if fault is not None:
-        yield f"{fault.json_path}: {fault.message}"
-
-
 def _check_answers(table: ToolTable, answers: Sequence[_Answer]) -> list[str]:
     """Return the entries that were rate limited; raise with the answer of one that failed."""
     for answer in answers:
-        if answer.outcome not in {"ok", "rate_limited"}:
+        if answer.outcome not in FINE:
             message = tidy_text(answer.message, MAX_ANSWER_CHARS)
             what = f"{table.find_kind(answer.tool)} {answer.tool}"
             raise K6Error(

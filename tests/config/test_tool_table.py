@@ -1,46 +1,20 @@
-"""Tables of tools: what is refused, with which message, and drafts from schemas."""
+"""Tables of tools: what is refused, and with which message."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from loadtest.config.tool_table import (
     BLANK,
     NOVAMART,
-    ListedTool,
-    build_draft,
     parse_table,
     read_table,
 )
 from loadtest.errors import ConfigError
 
 POOL = {"weight": 1, "arguments": [{}]}
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=8,
-)
-SCHEMAS = st.recursive(
-    JSON,
-    lambda inner: st.fixed_dictionaries(
-        {},
-        optional={
-            "type": st.sampled_from(["object", "string", "integer", ["string", "null"], 7]),
-            "properties": st.dictionaries(st.sampled_from("abc"), inner) | JSON,
-            "required": st.lists(st.sampled_from("abcd") | st.integers()) | JSON,
-            "enum": st.lists(JSON, max_size=2) | JSON,
-            "default": JSON,
-            "const": JSON,
-            "description": JSON,
-        },
-    ),
-    max_leaves=10,
-)
 
 
 def test_the_table_of_novamart_is_read_and_written_as_k6_reads_it() -> None:
@@ -149,27 +123,3 @@ def test_two_contents_of_one_file_are_distinguished() -> None:
     one = parse_table({"tools": {"a": POOL}}, "t")
     assert one.describe() == parse_table({"tools": {"a": {**POOL, "about": "x"}}}, "t").describe()
     assert one.describe() != parse_table({"tools": {"a": {**POOL, "weight": 2}}}, "t").describe()
-
-
-@given(st.dictionaries(st.text(max_size=8), st.tuples(SCHEMAS, JSON, JSON), max_size=3))
-def test_whatever_a_server_lists_its_draft_is_a_table_or_has_blanks(listed: dict[str, Any]) -> None:
-    draft = build_draft(
-        ListedTool.model_validate(
-            {"name": name, "inputSchema": schema, "description": words, "annotations": notes}
-        )
-        for name, (schema, words, notes) in listed.items()
-    )
-    text = json.dumps(draft)
-    if draft["tools"] and BLANK not in text:
-        assert parse_table(json.loads(text), "draft").tools
-    else:
-        with pytest.raises(ConfigError, match=r"is not filled in|no tools"):
-            parse_table(json.loads(text), "draft")
-
-
-def test_a_schema_without_end_is_cut_off() -> None:
-    schema: dict[str, Any] = {"type": "string"}
-    for _ in range(200):
-        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
-    tool = ListedTool(name="deep", inputSchema=schema)
-    assert json.dumps(build_draft([tool])).count('"a": ') < 10

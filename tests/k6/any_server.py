@@ -22,6 +22,7 @@ class AnyTool:
     fails: bool = False
     description: str | None = None
     read_only: bool = False
+    destructive: bool | None = None
 
 
 @dataclass
@@ -87,8 +88,13 @@ class AnyServer:
             name=name,
             description=tool.description,
             input_schema=dict(tool.schema),
-            annotations=types.ToolAnnotations(read_only_hint=True) if tool.read_only else None,
+            annotations=self._annotate(tool),
         )
+
+    def _annotate(self, tool: AnyTool) -> types.ToolAnnotations | None:
+        if not tool.read_only:
+            return None
+        return types.ToolAnnotations(read_only_hint=True, destructive_hint=tool.destructive)
 
     async def _call(self, _ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
         self.called.append((params.name, params.arguments or {}))

@@ -77,7 +77,9 @@ def check(tmp_path: Path, binary: K6Binary) -> Check:
             body = {"tools": tools, "pools": pools or {}}
             path.write_text(json.dumps(body), encoding="utf-8")
             knobs["TOOLS"] = str(path)
-        settings = replace(build_settings(**knobs), root=tmp_path, tools_assumed=tools is None)
+        settings = replace(
+            build_settings(**knobs), root=tmp_path, tools_assumed="TOOLS" not in knobs
+        )
         said: list[str] = []
         found = check_target(settings, mcp_url, bearer, scenarios, binary=binary, tell=said.append)
         plan = plan_run(
@@ -116,39 +118,91 @@ def test_only_the_tools_that_will_be_called_are_called(
         assert endpoint.target.tool_calls - before == calls
 
 
+DRAFT = ".loadtest/local/tools-draft.json"
+BOOK = {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}
+MANY = {
+    "search": TOOLS["search"],
+    "broken": AnyTool(BOOK, "no such book:\n\x1b[31m1", fails=True, read_only=True),
+    "odd": AnyTool({**BOOK, "properties": {"id": {"not": {}}}}, read_only=True),
+    "send": AnyTool({"type": "object"}, description="Send\na letter."),
+    "drop": AnyTool(BOOK, read_only=True, destructive=True),
+    "a,b": AnyTool({"type": "object"}, read_only=True),
+}
+DRAFTED = {"limit": 5, "filter": {"kind": "page", "depth": 1}, "query": "test"}
+SEARCHES = [{**DRAFTED, "order": order} for order in ("newest", "best")]
+
+
 @pytest.mark.parametrize("json_response", [True, False])
-def test_another_server_is_refused_with_a_draft_of_its_tool_table(
+def test_another_server_gets_a_draft_whose_calls_were_tried_once(
     json_response: bool, check: Check, tmp_path: Path
 ) -> None:
-    with AnyServer(TOOLS, json_response) as server:
+    with AnyServer(MANY, json_response) as server:
         message = refuse(ConfigError, check, server.mcp_url)
-        assert server.called == []
+        assert server.called == [
+            *(("search", arguments) for arguments in SEARCHES),
+            *[("broken", {"id": 1})] * 2,  # a failure may be an accident
+        ]
         assert server.open_sessions == 0
     assert "does not have NovaMart's tools" in message
-    assert "It has search, send: copy .loadtest/local/tools-draft.json to tools.json" in message
-    draft = tmp_path / ".loadtest" / "local" / "tools-draft.json"
-    tools = json.loads(draft.read_text(encoding="utf-8"))["tools"]
-    assert tools == {
-        "search": {
-            "about": "Search.",
-            "weight": 1,
-            "arguments": [
-                {
-                    "query": f"{BLANK}string, what to look for>",
-                    "limit": 5,
-                    "order": "newest",
-                    "filter": {"kind": "page", "depth": f"{BLANK}integer>"},
-                }
-            ],
-        },
-        "send": {
-            "about": "no description [not declared read-only: each call may change data]",
-            "weight": 1,
-            "arguments": [{}],
-        },
+    assert f"{DRAFT} calls search, tried once; read it, then run again with --tools" in message
+    assert message.endswith(f"({DRAFT} says why it does not call broken, odd, send, drop)")
+    draft = json.loads((tmp_path / DRAFT).read_text(encoding="utf-8"))
+    assert draft["tools"] == {
+        "search": {"about": "Search.", "weight": 1, "arguments": SEARCHES, "tried": "ok"}
     }
-    with pytest.raises(ConfigError, match=r"tool search, arguments\[0\]\.query is not filled in"):
-        read_table(draft)
+    undeclared = "not tried: the server does not declare it read-only"
+    assert {
+        name: (tool["arguments"], tool["tried"]) for name, tool in draft["left_out"].items()
+    } == {
+        "broken": ([{"id": 1}], "tool_error:other: no such book: [31m1"),
+        "odd": ([{"id": f"{BLANK}any value>"}], "not tried: fill in its arguments"),
+        "send": ([{}], undeclared),
+        "drop": ([{"id": 1}], "not tried: the server declares it destructive"),
+    }
+    assert draft["left_out"]["send"]["about"] == "Send"
+
+
+def test_a_draft_runs_as_it_is(check: Check, tmp_path: Path, binary: K6Binary) -> None:
+    with AnyServer(MANY) as server:
+        refuse(ConfigError, check, server.mcp_url)
+        server.called.clear()
+        plan, said = check(server.mcp_url, TOOLS=str(tmp_path / DRAFT))
+        assert said == ["any 7, 2026-07-28: 1 of 1 tools answer"]
+        run = run_alone(plan, "tools", binary, tmp_path / "tools")
+    assert run.result.outcome == "ok"
+    assert {name for name, _ in server.called} == {"search"}
+
+
+def test_a_tool_that_is_not_declared_read_only_is_called_if_it_is_named(
+    check: Check, tmp_path: Path
+) -> None:
+    with AnyServer(MANY) as server:
+        message = refuse(ConfigError, check, server.mcp_url, DRAFT_TOOLS="send,drop")
+        assert {name for name, _ in server.called} == {"search", "broken", "send", "drop"}
+    assert "calls send, drop, search, tried once" in message
+    assert list(read_table(tmp_path / DRAFT).tools) == ["send", "drop", "search"]
+
+
+def test_a_named_tool_that_the_target_lacks_is_refused(check: Check, tmp_path: Path) -> None:
+    with AnyServer(TOOLS) as server:
+        message = refuse(ConfigError, check, server.mcp_url, DRAFT_TOOLS="send,sned")
+        assert server.called == []
+    assert message == (
+        "--draft-tools (LOADTEST_DRAFT_TOOLS): the target has no tool sned, only search, send"
+    )
+    assert not (tmp_path / DRAFT).exists()
+
+
+def test_a_server_that_declares_nothing_read_only_is_not_called(
+    check: Check, tmp_path: Path
+) -> None:
+    with AnyServer({"send": TOOLS["send"]}) as server:
+        message = refuse(ConfigError, check, server.mcp_url)
+        assert server.called == []
+    assert f"It has send: {DRAFT} says why it does not call send; name those" in message
+    assert "--draft-tools" in message
+    with pytest.raises(ConfigError, match="no tools"):
+        read_table(tmp_path / DRAFT)
 
 
 @pytest.mark.parametrize("protocol", ["auto", "2025-06-18"])
@@ -176,14 +230,14 @@ def test_any_server_can_be_measured_with_its_own_tool_table(
     assert rows["search"].ok > rows["send"].ok > 0
 
 
-def test_a_table_of_other_tools_is_refused_before_a_tool_is_called(check: Check) -> None:
+def test_a_table_of_other_tools_is_refused_before_one_of_its_calls(check: Check) -> None:
     tools = {
         "search": {"weight": 1, "arguments": [FILLED]},
         "delete": {"weight": 1, "arguments": [{}]},
     }
     with AnyServer(TOOLS) as server:
         message = refuse(ConfigError, check, server.mcp_url, tools)
-        assert server.called == []
+        assert server.called == [("search", arguments) for arguments in SEARCHES]  # of the draft
     assert "tools.json: the target has no tool delete. It has search, send" in message
 
 
