@@ -252,11 +252,21 @@ class Sessions(ConfigTable):
 
 
 class Tools(ConfigTable):
-    """Knobs of the tool-call mix: closed loop by `vus`, or open loop at `target_rps` calls/s."""
+    """Knobs of the tool-call mix: closed loop by `vus`, or open loop at `target_rps` calls/s.
+
+    With `observe_seconds`, one more client calls each of these seconds, and reads the replies as
+    they arrive.
+    """
 
     vus: Positive
     duration_seconds: Positive
     target_rps: Rate | None = None
+    observe_seconds: Annotated[float, Field(ge=0.1, le=3600)] | None = None
+
+    @property
+    def observed_rps(self) -> float:
+        """Return the calls/s of the client that observes, at most."""
+        return 1 / self.observe_seconds if self.observe_seconds else 0.0
 
 
 class Profile(ConfigTable):
@@ -268,12 +278,14 @@ class Profile(ConfigTable):
     max_failure_share: Annotated[float, Field(ge=0, le=1)] = 0.01
 
     def most_vus(self) -> int:
-        """Return the highest number of virtual users that run at the same time."""
-        return max(self.cold_start.vus, max(self.sessions.stages), self.tools.vus)
+        """Return the highest number of clients that run at the same time."""
+        mix_vus = self.tools.vus + (self.tools.observe_seconds is not None)
+        return max(self.cold_start.vus, max(self.sessions.stages), mix_vus)
 
     def most_rps(self) -> float:
         """Return the highest scheduled rate in calls/s (one call per second and session)."""
-        return max(max(self.sessions.stages), self.tools.target_rps or 0)
+        mix_rps = (self.tools.target_rps or 0) + self.tools.observed_rps
+        return max(max(self.sessions.stages), mix_rps)
 
     def scheduled_seconds(self) -> int:
         """Return the scheduled time of ladder and mix; that of the cold start is not known."""

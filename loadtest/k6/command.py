@@ -116,9 +116,14 @@ def build_switches(protocol: str) -> dict[str, str]:
 
 def build_script_env(plan: RunPlan, scenario: str) -> dict[str, str]:
     """Return the variables that one script reads, without places."""
+    limits = build_limits(plan.limits, plan.host)
+    if scenario == "tools" and plan.profile.tools.observed_rps:
+        # The client that observes keeps the limit together with k6.
+        rest = plan.limits.max_rps - plan.profile.tools.observed_rps
+        limits["LIMIT_RPS"] = str(max(0.01, round(rest, 3)))
     return (
         build_knobs(scenario, plan.profile, plan.runners.count)
-        | build_limits(plan.limits, plan.host)
+        | limits
         | build_switches(plan.protocol)
     )
 

@@ -139,6 +139,7 @@ def _run(
     from loadtest.k6.bearer_renewal import Renewal
     from loadtest.k6.progress import ProgressDisplay
     from loadtest.k6.scenario import run_scenarios
+    from loadtest.k6.stream_observer import observe_streams
 
     with ExitStack() as running:
         display = running.enter_context(ProgressDisplay(chain.console))
@@ -153,7 +154,9 @@ def _run(
 
             renewal = Renewal(bearers, renew, lambda text: chain.say("k6", text))
             renewal_url = running.enter_context(renewal).url
-        return run_scenarios(plan, folder, run=run, watcher=display, renewal_url=renewal_url)
+        return run_scenarios(
+            plan, folder, run=observe_streams(run), watcher=display, renewal_url=renewal_url
+        )
 
 
 def _open_engine(
