@@ -58,7 +58,8 @@ def describe_load(profile: Profile, scenarios: Sequence[str], unit: str, runners
         "sessions": f"{', '.join(map(str, ladder.stages))} {unit}s for {ladder.stage_seconds} s "
         f"each, 1 call/s per {unit}, {climbed:,} calls",
         "tools": f"tool mix by {mix.vus} for {mix.duration_seconds} s, "
-        + (f"{mixed:,} calls" if mixed else "as fast as it is answered"),
+        + (f"{mixed:,} calls" if mixed else "as fast as it is answered")
+        + (f", observed every {mix.observe_seconds:g} s" if mix.observe_seconds else ""),
     }
     lengths = [
         phase.seconds

@@ -79,7 +79,7 @@ def _add(row: Row, silences_ms: Sequence[float]) -> Row:
 
 
 class StreamObserver:
-    """Calls the tools of the mix in turn, in a session of its own, inside a block.
+    """Calls the tools of the mix, but not resources, in turn, in a session of its own.
 
     `silences_ms` has, by tool, the longest time between two pieces of each successful reply after
     its headers. If its session fails, it opens another one; calls that fail are not counted.
@@ -109,9 +109,10 @@ class StreamObserver:
         from mcp.shared.exceptions import MCPError
 
         stopped = asyncio.ensure_future(asyncio.to_thread(self._stop.wait))
-        calls = cycle(self._list_calls())
+        listed = self._list_calls()
+        calls = cycle(listed)
         failures = (OSError, httpx2.HTTPError, MCPError, ValidationError, LoadtestError)
-        while not stopped.done():
+        while listed and not stopped.done():
             try:
                 await self._visit(calls, stopped)
             except (*failures, ExceptionGroup):
@@ -124,7 +125,7 @@ class StreamObserver:
             [(name, arguments) for _, arguments in tools.spread_arguments(name, MOST_ARGUMENTS)]
             for name in tools.tools
         ]
-        most = max(map(len, columns))
+        most = max(map(len, columns), default=0)
         return [column[place % len(column)] for place in range(most) for column in columns]
 
     async def _visit(

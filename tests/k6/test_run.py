@@ -427,7 +427,7 @@ def test_the_first_byte_and_the_rest_of_a_slow_stream_are_measured_separately(
     run = measure("sessions", open_endpoint(**knobs), STAGES="2", STAGE_SECONDS="2")
     replies = pick(run, "stage", "2").replies
     assert replies is not None
-    assert replies.count == pick(run, "stage", "2").ok
+    assert 0 < replies.count <= pick(run, "stage", "2").ok
     assert replies.first_byte.p50 >= 100
     assert replies.receiving.p50 >= 390
     assert replies.silence is None

@@ -23,6 +23,9 @@ def test_a_run_first_prints_the_load_that_it_will_send() -> None:
         describe_load(settings.profile, ("tools",), "session")
         == "tool mix by 4 for 30 s, 210 calls; about 35 s"
     )
+    mix = settings.profile.tools.model_copy(update={"observe_seconds": 2.5})
+    observed = settings.profile.model_copy(update={"tools": mix})
+    assert "210 calls, observed every 2.5 s;" in describe_load(observed, ("tools",), "session")
 
 
 def test_cold_starts_are_given_a_time_limit() -> None:

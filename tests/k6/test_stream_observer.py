@@ -17,7 +17,7 @@ from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import build_script_env
 from loadtest.k6.plan import RunPlan
 from loadtest.k6.scenario import ScenarioRun, run_scenario
-from loadtest.k6.stream_observer import add_silences, observe_streams
+from loadtest.k6.stream_observer import StreamObserver, add_silences, observe_streams
 from loadtest.results.run import Percentiles, Replies, Row, Spread
 from tests.k6.running import Endpoint, build_settings, pick, plan_run
 
@@ -66,6 +66,13 @@ def test_a_run_goes_on_if_nothing_can_be_observed(
     replies = pick(finished, "tool", "all").replies
     assert replies is not None
     assert (replies.silence, replies.streamed) == (None, 0)
+
+
+def test_a_table_without_tools_has_nothing_to_observe(tmp_path: Path) -> None:
+    plan = plan_run(build_settings(), "http://127.0.0.1:1/mcp", tmp_path / "bearer.json")
+    with StreamObserver(replace(plan, tools=plan.tools.pick_first([])), 0.1) as observer:
+        pass
+    assert observer.silences_ms == {}
 
 
 def build_row(name: str, kind: str) -> Row:
