@@ -17,13 +17,22 @@ const TAGS = { name: 'renewal', rpc: 'renewal', tool: '' }; // overrides the VU'
 const HEADERS = CLUSTER_TOKEN === null ? {} : { Authorization: `Bearer ${CLUSTER_TOKEN}` };
 const PARAMS = { tags: TAGS, headers: HEADERS, timeout: 30000, responseType: 'text' };
 
-const clients = env.bearers().map(({ serial, token, expiresAt }, client) => ({
-  client,
-  serial,
-  header: `Bearer ${token}`,
-  expiresAt,
-  renewAt: null, // computed when a VU first needs the bearer
-}));
+const bearers = env.bearers();
+// A target that takes no bearer has one client, whose requests have no such header.
+const clients =
+  bearers === null
+    ? [{ client: 0, serial: 0, header: undefined, expiresAt: Infinity, renewAt: Infinity }]
+    : bearers.map(({ serial, token, expiresAt }, client) => ({
+        client,
+        serial,
+        header: `Bearer ${token}`,
+        expiresAt,
+        renewAt: null, // computed when a VU first needs the bearer
+      }));
+const REFUSED =
+  bearers === null
+    ? 'the target answers 401, although the environment says that it takes no bearer'
+    : 'the target refuses the bearer, and there is no newer one';
 
 export const CLIENTS = clients.length;
 
@@ -32,7 +41,7 @@ export function bearerOf(turn) {
   return clients[turn % clients.length];
 }
 
-// Returns the Authorization header of a bearer, renewed first if that is due.
+// Returns the Authorization header of a bearer, renewed first if that is due; undefined without a bearer.
 export function freshHeader(bearer) {
   if (bearer.renewAt === null) bearer.renewAt = RENEWAL_URL === null ? Infinity : findRenewalTime(bearer);
   if (Date.now() >= bearer.renewAt) renew(bearer, '');
@@ -44,7 +53,7 @@ export function freshHeader(bearer) {
 export function renewRefused(bearer) {
   const before = bearer.serial;
   if (RENEWAL_URL !== null) renew(bearer, '/refused');
-  if (bearer.serial === before) exec.test.abort('the target refuses the bearer, and there is no newer one');
+  if (bearer.serial === before) exec.test.abort(REFUSED);
 }
 
 function renew(bearer, suffix) {

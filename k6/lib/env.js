@@ -73,6 +73,17 @@ export function maxRate() {
   return Number(__ENV.LIMIT_RPS || Infinity);
 }
 
+// Returns the headers that the target demands with every request; they may be secret.
+export function extraHeaders() {
+  return __ENV.MCP_HEADERS ? JSON.parse(__ENV.MCP_HEADERS) : {};
+}
+
+// Returns the client certificate that the host of the target demands, as k6's option `tlsAuth`.
+export function tlsAuth() {
+  const { TLS_CERTIFICATE: cert, TLS_KEY: key } = __ENV;
+  return cert ? [{ domains: [mcpUrl().split('/')[2].replace(/:\d+$/, '')], cert, key }] : [];
+}
+
 // Returns a path or `stdout`.
 export function summaryFile() {
   return text('SUMMARY_FILE', 'the path of the summary');
@@ -153,8 +164,9 @@ export function toolPools() {
 }
 
 // Returns the token of each OAuth client and when it expires, in ms since the epoch; `serial` counts
-// renewals.
+// renewals. Null if the target takes no bearer.
 export function bearers() {
+  if (__ENV.MCP_BEARER_FILE === 'none') return null;
   return parseBearers(jsonFile('MCP_BEARER_FILE'));
 }
 

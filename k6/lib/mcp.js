@@ -80,16 +80,17 @@ export function buildClient(target, rpc = null) {
 }
 
 class Client {
-  constructor({ url, authorization, protocol }, opening, rpc) {
+  constructor({ url, headers, authorization, protocol }, opening, rpc) {
     this.url = url;
     this.protocol = protocol;
     this.opening = opening; // the method that opens it
     this.stateless = findEra(protocol) === STATELESS;
     this.headers = {
-      Authorization: authorization,
+      ...headers,
       'Content-Type': 'application/json',
       Accept: 'application/json, text/event-stream',
     };
+    if (authorization !== undefined) this.headers.Authorization = authorization;
     this.mirrored = NO_HEADERS;
     this.id = 0;
     this.bearer = null; // set by newClient()

@@ -11,6 +11,7 @@ import { TREND_STATS, buildThresholds } from './thresholds.js';
 
 export const CALL_LIMIT_MS = env.seconds('CALL_TIMEOUT_SECONDS') * 1000;
 const URL = env.mcpUrl();
+const HEADERS = env.extraHeaders();
 const PROTOCOL = env.oneOf('MCP_PROTOCOL', PROTOCOLS);
 const MAX_RATE = env.maxRate();
 const START_REQUESTS = 4; // of a cold start, at most: two that open, tools/list, DELETE
@@ -27,6 +28,7 @@ export function buildOptions(scenarios, selectors) {
     maxRedirects: 0, // a bearer never follows a redirect
     setupTimeout: '60s',
     userAgent: 'mcp-loadtest',
+    tlsAuth: env.tlsAuth(),
   };
 }
 
@@ -55,7 +57,8 @@ function textOrNull(value) {
 
 export function newClient(turn, protocol, rpc = null) {
   const bearer = bearerOf(turn);
-  const client = buildClient({ url: URL, protocol, authorization: freshHeader(bearer) }, rpc);
+  const target = { url: URL, headers: HEADERS, protocol, authorization: freshHeader(bearer) };
+  const client = buildClient(target, rpc);
   client.bearer = bearer;
   return client;
 }

@@ -81,7 +81,7 @@ function selectSeries(next, selector) {
 // A session outlives its bearer and goes on with the next one.
 function keepFresh(session) {
   const header = freshHeader(session.bearer);
-  if (header !== session.headers.Authorization) session.headers.Authorization = header;
+  if (header !== session.headers.Authorization && header !== undefined) session.headers.Authorization = header;
 }
 
 // Tries to open a session; until `retryUntil` it tries again, at most once a second.

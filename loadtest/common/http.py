@@ -8,12 +8,13 @@ import ssl
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Generic, TypeVar
 
 import httpcore2
 import httpx2
 
+from loadtest.common.access import find_access
 from loadtest.common.network import find_proxy
 from loadtest.common.tls import find_tls
 
@@ -65,16 +66,16 @@ def explain(failure: Exception) -> str:
 
 
 class _Routes(Generic[_Sender]):
-    """One sender per scheme and proxy, opened when it is first used."""
+    """One sender per TLS context and proxy, opened when it is first used."""
 
     def __init__(self, make: Callable[[ssl.SSLContext, str | None], _Sender]) -> None:
         self._make = make
-        self._senders: dict[tuple[bool, str | None], _Sender] = {}
+        self._senders: dict[tuple[ssl.SSLContext, str | None], _Sender] = {}
 
     def find(self, url: httpx2.URL) -> _Sender:
-        route = (url.scheme == "https", find_proxy(str(url)))
+        route = (find_tls(str(url)), find_proxy(str(url)))
         if route not in self._senders:
-            self._senders[route] = self._make(find_tls(str(url)), route[1])
+            self._senders[route] = self._make(*route)
         return self._senders[route]
 
     def __iter__(self) -> Iterator[_Sender]:
@@ -106,7 +107,8 @@ class Transport(httpx2.BaseTransport):
         else:
             request.extensions = {**given, "timeout": {}}
         try:
-            answer = self._routes.find(request.url).handle_request(request)
+            with _add_headers(request):
+                answer = self._routes.find(request.url).handle_request(request)
         finally:
             request.extensions = given
         assert isinstance(answer.stream, httpx2.SyncByteStream)
@@ -135,7 +137,8 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
         seconds = request.extensions.get("timeout", {}).get("read")
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         async with _within(deadline):
-            answer = await self._routes.find(request.url).handle_async_request(request)
+            with _add_headers(request):
+                answer = await self._routes.find(request.url).handle_async_request(request)
         assert isinstance(answer.stream, httpx2.AsyncByteStream)
         meter = _Meter(self._most_bytes, answer)
         answer.stream = _AsyncStream(answer.stream, meter, deadline)
@@ -145,6 +148,17 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
         """Close all connections."""
         for sender in self._routes:
             await sender.aclose()
+
+
+@contextmanager
+def _add_headers(request: httpx2.Request) -> Iterator[None]:
+    """Add what the origin demands while the request is sent; no redirect may inherit it."""
+    given, more = request.headers, find_access(str(request.url)).headers
+    request.headers = httpx2.Headers([*given.multi_items(), *more.items()])
+    try:
+        yield
+    finally:
+        request.headers = given
 
 
 @asynccontextmanager

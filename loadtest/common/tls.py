@@ -11,6 +11,8 @@ from functools import cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from loadtest.common.access import ClientCertificate, find_access, load_certificate
+
 DAY_SECONDS = 24 * 3600
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -40,8 +42,14 @@ def is_secure(url: str) -> bool:
 
 
 def find_tls(url: str) -> ssl.SSLContext:
-    """Return the context that verifies servers; for plain http, one that trusts no server."""
-    return _verifying() if url.startswith("https:") else _trusting_nobody()
+    """Return the context that verifies servers; for plain http, one that trusts no server.
+
+    It presents our client certificate to the origin that demands one, and to no other.
+    """
+    if not url.startswith("https:"):
+        return _trusting_nobody()
+    certificate = find_access(url).certificate
+    return _verifying() if certificate is None else _presenting(certificate)
 
 
 def read_certificate(stream: NetworkStream) -> Certificate | None:
@@ -73,6 +81,15 @@ def _verifying() -> ssl.SSLContext:
     import httpx2
 
     return httpx2.create_ssl_context()
+
+
+@cache
+def _presenting(certificate: ClientCertificate) -> ssl.SSLContext:
+    import httpx2
+
+    context = httpx2.create_ssl_context()
+    load_certificate(context, certificate)
+    return context
 
 
 @cache

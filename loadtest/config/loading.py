@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, ValidationError
 
+from loadtest.common.access import Access, set_access
 from loadtest.common.files import check_private, read_whole
 from loadtest.common.parsing import check_text, parse_count, parse_url
 from loadtest.common.redaction import SecretStr, learn_variables
+from loadtest.config.access import read_access
 from loadtest.config.env_file import name_env_file, parse_env_file
 from loadtest.config.knobs import KNOBS, PROFILE_KNOBS, describe_knob, name_variable
 from loadtest.config.models import PROTOCOLS, ConfigTable, Environment, Limits, Profile
@@ -94,17 +96,22 @@ def load_settings(
     profile = _apply_knobs(chosen, {"tool": ladder_tool, **given}, tools)
     _check_limits(name, environment.limits, profile)
     hosted = environment.target == "hosted"
+    base_url = parse_base_url(base_url) if hosted and base_url else None
+    access = _read_access(root, environment, variables)
+    if base_url is not None:
+        set_access(base_url, access)
     return Settings(
         root=root,
         environment_name=name,
         environment=environment,
         profile_name=profile_key,
         profile=profile,
-        base_url=parse_base_url(base_url) if hosted and base_url else None,
+        base_url=base_url,
         credentials=_load_credentials(
             root / STATE_DIR / name / CREDENTIALS_FILE, variables if hosted else {}
         ),
-        clients=_parse_clients(given.get("clients") or str(environment.clients)),
+        access=access,
+        clients=_parse_clients(given.get("clients") or str(environment.clients), environment),
         protocol=_parse_protocol(given.get("protocol") or environment.protocol),
         tools=tools,
         tools_assumed=tools.source == "novamart" and environment.tools is None,
@@ -219,11 +226,22 @@ def _read_knobs(variables: Mapping[str, str], flags: Mapping[str, str | None]) -
     return {knob: text for knob, text in given.items() if text}
 
 
-def _parse_clients(text: str) -> int:
+def _read_access(root: Path, environment: Environment, variables: Mapping[str, str]) -> Access:
+    certificate = environment.tls_certificate, environment.tls_key
+    return read_access(root, environment.headers, *certificate, variables)
+
+
+def _parse_clients(text: str, environment: Environment) -> int:
     try:
-        return parse_count(text)
+        clients = parse_count(text)
     except ValueError:
         raise ConfigError(f"{describe_knob('clients')} must be a whole number above 0") from None
+    if clients != 1 and environment.auth != "bearer":
+        raise ConfigError(
+            f'{describe_knob("clients")} is {clients}, but with auth = "{environment.auth}" there '
+            "is one client: all sessions share its quota"
+        )
+    return clients
 
 
 def _parse_protocol(text: str) -> str:

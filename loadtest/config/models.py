@@ -1,6 +1,7 @@
 """The tables of `loadtest.toml`: environments, limits, profiles."""
 
 from collections.abc import Mapping
+from string import Template
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -14,6 +15,7 @@ from pydantic import (
 )
 
 from loadtest.common.parsing import parse_url
+from loadtest.config.access import Headers
 from loadtest.config.kubernetes_types import (
     Cpu,
     Image,
@@ -47,6 +49,9 @@ def find_unit(protocol: str) -> str:
 
 # Where a bearer comes from: `auto` refreshes, else signs in with a browser.
 Via = Literal["auto", "browser", "session", "client-credentials", "given"]
+
+# What a server demands of its callers: a bearer, a key in the headers, or neither.
+Auth = Literal["bearer", "header", "none"]
 
 # How k6 runs: one, several on this machine, or runners of a Kubernetes cluster.
 Engine = Literal["local", "segments", "kubernetes"]
@@ -185,6 +190,8 @@ class Environment(ConfigTable):
     be a JWT that names the workspace. `client_metadata_url` is our Client ID Metadata Document,
     used if the authorization server accepts such documents. `client_auth` is how a given client
     sends its secret, if the server offers both methods. `cadence_days` is how often a run is due.
+    `headers` go with every request to the target's own origin, and only there `tls_certificate` is
+    presented. With an `auth` other than `bearer`, nothing is minted.
     `mention` is the account or team to mention if a run failed or regressed. `via` is where
     bearers come from, also renewed ones. With `revoke_after`, the chain revokes at its end what it
     left. `tools` is a table of tools to call, the path of one from the root of the checkout, or
@@ -197,6 +204,10 @@ class Environment(ConfigTable):
     default_profile: str
     limits: Limits
     provision: Literal["novamart", "none"] = "novamart"
+    auth: Auth = "bearer"
+    headers: Headers = {}
+    tls_certificate: Name | None = None
+    tls_key: Name | None = None
     via: Via = "auto"
     revoke_after: bool = False
     mcp_path: str = "/mcp/{workspace_id}"
@@ -217,6 +228,35 @@ class Environment(ConfigTable):
     completions: dict[str, Any] = {}
     pages: Pages = Pages()
     kubernetes: Kubernetes | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _provision_nothing(cls, data: Any) -> Any:
+        """Without a bearer there is no user: nothing is provisioned."""
+        if isinstance(data, dict) and data.get("auth", "bearer") != "bearer":
+            return {"provision": "none", **data}
+        return data
+
+    @model_validator(mode="after")
+    def _check_access(self) -> Self:
+        names = {name.lower() for name in self.headers}
+        if self.target == "reference" and (self.auth != "bearer" or names or self.tls_certificate):
+            raise ValueError('auth, headers and tls_certificate are for target = "hosted"')
+        if "authorization" in names and self.auth != "header":
+            raise ValueError('the header Authorization needs auth = "header"')
+        if self.auth == "header" and not names:
+            raise ValueError('auth = "header" needs headers with the key')
+        if self.auth != "bearer" and self.provision != "none":
+            raise ValueError(f'provision = "{self.provision}" needs auth = "bearer"')
+        if self.auth != "bearer" and self.clients != 1:
+            raise ValueError(f'clients is {self.clients}, but auth = "{self.auth}" is one client')
+        if self.tls_key and not self.tls_certificate:
+            raise ValueError("tls_key needs tls_certificate")
+        for key in ("tls_certificate", "tls_key"):
+            text = getattr(self, key) or ""
+            if "-----BEGIN" in text or not Template(text).is_valid():
+                raise ValueError(f"{key} is the path of a PEM file, or a variable as $NAME")
+        return self
 
     def build_mcp_path(self, workspace_id: str | None) -> str:
         """Return the path of the MCP endpoint, with the workspace if it contains one."""

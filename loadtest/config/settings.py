@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadtest.common.access import NO_ACCESS, Access
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Environment, Profile, parse_origin
 from loadtest.config.tool_table import ToolTable
@@ -41,6 +42,7 @@ class Settings:
     tools: ToolTable
     tools_assumed: bool = False
     draft_tools: tuple[str, ...] = ()
+    access: Access = NO_ACCESS
     clients: int = 1
     protocol: str = "auto"
     tracking_issue: str | None = None
@@ -102,7 +104,7 @@ class Settings:
 
 
 def check_hosted(settings: Settings, *needed: str) -> None:
-    """Raise ConfigError that names every LOADTEST_* variable that a hosted environment lacks."""
+    """Raise ConfigError that names every variable that a hosted environment lacks."""
     if settings.is_reference():
         return
     have = {
@@ -111,7 +113,7 @@ def check_hosted(settings: Settings, *needed: str) -> None:
         "LOADTEST_PASSWORD": settings.credentials.password,
         "LOADTEST_WORKSPACE_ID": settings.credentials.workspace_id,
     }
-    missing = [name for name in needed if not have[name]]
+    missing = [name for name in needed if not have[name]] + list(settings.access.lacking)
     if missing:
         raise ConfigError(
             f"environment {settings.environment_name} lacks {', '.join(missing)}: set "
@@ -120,4 +122,8 @@ def check_hosted(settings: Settings, *needed: str) -> None:
                 if len(missing) == 1
                 else "them as variables or in .env"
             )
+        )
+    if settings.access.faults:
+        raise ConfigError(
+            f"environment {settings.environment_name}: {'; '.join(settings.access.faults)}"
         )

@@ -6,11 +6,23 @@ from loadtest.config.settings import Settings
 from loadtest.doctor.check import Check, find_endpoint
 from loadtest.errors import LoadtestError, ProvisionError
 from loadtest.k6.quota_demand import MOSTLY, Allowance, Demand, find_allowances, list_remedies
-from loadtest.state.bearers import Bearer, bearer_path, find_soonest, parse_claims, read_bearers
+from loadtest.state.bearers import (
+    Bearer,
+    bearer_path,
+    build_anonymous,
+    find_soonest,
+    parse_claims,
+    read_bearers,
+)
 from loadtest.target.mcp_client import Greeting, WorkspaceClient
 
 REFUSED_STATUSES = frozenset({401, 403})
 MINT_AGAIN = "inv mint --via browser makes a new one"
+REFUSED_REMEDIES = {
+    "bearer": MINT_AGAIN,
+    "header": "correct the variable of the key, or the name of its header in loadtest.toml",
+    "none": 'set auth = "bearer" or "header" in loadtest.toml',
+}
 
 
 def examine_bearers(settings: Settings, base_url: str | None) -> Iterator[Check]:
@@ -33,11 +45,27 @@ def examine_bearers(settings: Settings, base_url: str | None) -> Iterator[Check]
         reason = (f"the bearer is for {live[0].mcp_url}", "inv mint makes one for this endpoint")
         yield from (Check(what, "later", *reason) for what in ("endpoint", "workspace", "tools"))
     else:
-        check, greeting = _greet(mcp_url, live)
+        check, greeting = _greet(mcp_url, live, settings)
         yield check
         yield _examine_workspace(settings, live)
         yield _examine_tools(settings, greeting)
     yield _examine_quota(settings, live, greeting)
+
+
+def examine_without_bearer(settings: Settings, base_url: str | None) -> Iterator[Check]:
+    """Check an endpoint that takes no bearer."""
+    auth = settings.environment.auth
+    yield Check("credentials", "ok", f'no user and no bearer needed: auth = "{auth}"')
+    greeting = None
+    mcp_url, blocked = find_endpoint(settings, base_url)
+    if mcp_url is None:
+        yield from (Check(what, "later", *blocked) for what in ("endpoint", "tools"))
+    else:
+        callers = (build_anonymous(mcp_url),)
+        check, greeting = _greet(mcp_url, callers, settings)
+        yield check
+        yield _examine_tools(settings, greeting)
+    yield _examine_quota(settings, (), greeting)
 
 
 def _examine_life(settings: Settings, bearers: tuple[Bearer, ...]) -> Check:
@@ -57,7 +85,9 @@ def _examine_life(settings: Settings, bearers: tuple[Bearer, ...]) -> Check:
     return Check("bearer", "ok", detail)
 
 
-def _greet(mcp_url: str, bearers: tuple[Bearer, ...]) -> tuple[Check, Greeting | None]:
+def _greet(
+    mcp_url: str, bearers: tuple[Bearer, ...], settings: Settings
+) -> tuple[Check, Greeting | None]:
     """Open and close a session with every bearer."""
     greeting = None
     for bearer in bearers:
@@ -67,10 +97,14 @@ def _greet(mcp_url: str, bearers: tuple[Bearer, ...]) -> tuple[Check, Greeting |
         except ProvisionError as failure:
             refused = workspace.refusal_status in REFUSED_STATUSES
             remedy = "fix the server, or correct LOADTEST_BASE_URL and mcp_path"
-            remedy = MINT_AGAIN if refused else remedy
+            auth = settings.environment.auth
+            remedy = REFUSED_REMEDIES[auth] if refused else remedy
             return Check("endpoint", "missing", str(failure), remedy), None
     assert greeting is not None
-    detail = f"{greeting.server} accepts the bearer, revision {greeting.protocol}"
+    whom = {"bearer": "the bearer", "header": "the headers", "none": "everyone"}
+    detail = (
+        f"{greeting.server} accepts {whom[settings.environment.auth]}, revision {greeting.protocol}"
+    )
     return Check("endpoint", "ok", detail), greeting
 
 
@@ -94,7 +128,7 @@ def _examine_workspace(settings: Settings, bearers: tuple[Bearer, ...]) -> Check
 
 def _examine_tools(settings: Settings, greeting: Greeting | None) -> Check:
     if greeting is None:
-        return Check("tools", "later", "not listed for a refused bearer", "fix the endpoint first")
+        return Check("tools", "later", "not listed where we are refused", "fix the endpoint first")
     needed = set(settings.tools.tools)
     missing = sorted(needed - greeting.tools)
     if missing:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
+from loadtest.common.access import NO_ACCESS
 from loadtest.config.models import Kubernetes
 from loadtest.config.settings import Settings
-from loadtest.doctor.bearer_checks import examine_bearers
+from loadtest.doctor.bearer_checks import examine_bearers, examine_without_bearer
 from loadtest.doctor.check import Check
-from loadtest.doctor.credential_checks import examine_credentials
+from loadtest.doctor.credential_checks import examine_access, examine_credentials
 from loadtest.doctor.sign_in_checks import examine_authorization
 from loadtest.doctor.target_checks import examine_target
 from loadtest.errors import BusyError, ConfigError, K6Error, LoadtestError, ReportError
@@ -26,11 +27,12 @@ def examine(
     `base_url` is the target's origin, or None while there is no target to check.
     """
     yield Check("settings", "ok", f"{settings.environment_name}, profile {settings.profile_name}")
-    yield _examine_program(
-        "browser",
-        lambda: find_choice(settings.browser_record).describe(),
-        "nox -s mint installs one",
-    )
+    if settings.environment.auth == "bearer":
+        yield _examine_program(
+            "browser",
+            lambda: find_choice(settings.browser_record).describe(),
+            "nox -s mint installs one",
+        )
     yield _examine_program(
         "k6", lambda: find_k6(settings.variables).describe(), "nox -s k6 installs one"
     )
@@ -38,9 +40,14 @@ def examine(
     for check in examine_target(settings, base_url):
         is_up = check.state in {"ok", "warn"} and base_url is not None
         yield check
-    yield examine_credentials(settings)
-    yield from examine_authorization(settings, base_url if is_up else None, say)
-    yield from examine_bearers(settings, base_url if is_up else None)
+    if settings.access != NO_ACCESS:
+        yield examine_access(settings)
+    if settings.environment.auth == "bearer":
+        yield examine_credentials(settings)
+        yield from examine_authorization(settings, base_url if is_up else None, say)
+        yield from examine_bearers(settings, base_url if is_up else None)
+    else:
+        yield from examine_without_bearer(settings, base_url if is_up else None)
     yield _examine_sessions(settings)
     yield _examine_report(settings)
     if settings.environment.kubernetes is not None:

@@ -1,9 +1,12 @@
-"""Check the credentials of the load-test user."""
+"""Check the credentials of the load-test user, and what the target demands besides them."""
 
 from loadtest.common.redaction import LEAST_SECRET, is_hidable
+from loadtest.config.access import list_variables
 from loadtest.config.settings import Credentials, Settings, check_hosted
 from loadtest.doctor.check import Check
 from loadtest.errors import LoadtestError
+
+_HIDABLE = f"choose one of at least {LEAST_SECRET} characters that is not a plain word"
 
 
 def examine_credentials(settings: Settings) -> Check:
@@ -23,6 +26,23 @@ def examine_credentials(settings: Settings) -> Check:
     return Check("credentials", "later", f"no {lacking} yet", "inv provision makes what is missing")
 
 
+def examine_access(settings: Settings) -> Check:
+    """Check the headers and the client certificate that the target demands."""
+    access, what = settings.access, "access"
+    try:
+        check_hosted(settings)
+    except LoadtestError as failure:
+        return Check(what, "missing", str(failure), "see docs/reference/settings.md")
+    parts = [f"the headers {', '.join(access.headers)}"] if access.headers else []
+    parts += ["a client certificate"] if access.certificate else []
+    used = {name for text in settings.environment.headers.values() for name in list_variables(text)}
+    plain = [name for name in sorted(used) if not is_hidable(settings.variables[name])]
+    if plain:
+        detail = f"{', '.join(plain)}: too short or plain to be redacted when a server quotes it"
+        return Check(what, "warn", detail, _HIDABLE)
+    return Check(what, "ok", f"{' and '.join(parts)}, only to {settings.base_url}")
+
+
 def _examine_given_credentials(settings: Settings) -> Check:
     """Check what provision does not make here: a user, and a workspace if the path needs one."""
     who = settings.credentials
@@ -40,6 +60,5 @@ def _examine_password(who: Credentials, detail: str) -> Check:
     """Check that the password can be redacted from a server's messages."""
     if who.password is None or is_hidable(who.password.get_secret_value()):
         return Check("credentials", "ok", detail)
-    remedy = f"choose one of at least {LEAST_SECRET} characters that is not a plain word"
     detail = "the password is too short or plain to be redacted when a server quotes it"
-    return Check("credentials", "warn", detail, remedy)
+    return Check("credentials", "warn", detail, _HIDABLE)

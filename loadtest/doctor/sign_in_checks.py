@@ -41,7 +41,7 @@ def examine_authorization(
             detail = f"cannot be checked without a workspace: {failure}"
             yield from (Check(what, "later", detail, "inv provision makes one") for what in lines)
             return
-        remedy = "fix the server's OAuth metadata; if it has none: inv mint --via given"
+        remedy = "fix the server's OAuth metadata; if it needs no OAuth: set auth in loadtest.toml"
         yield Check("authorization", "missing", str(failure), remedy)
         yield from (
             Check(what, "later", "no authorization server", "fix authorization first")

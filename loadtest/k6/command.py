@@ -19,6 +19,8 @@ SLOT_CLOSE_SECONDS = 1  # at the end of a slice: its sessions are deleted
 COLD_START_MAX_SECONDS = 600
 K6_STOP_SECONDS = 15  # k6 gets this long to write its summary before it is killed
 DASHBOARD_POINTS = 30  # per scenario, at most
+# In place of the bearer file of a target that takes no bearer.
+NO_BEARER = "none"
 SETUP_SECONDS = 90  # for the start of k6 and its probe, at most
 
 # Settings of Go. The user's own K6_* settings are not passed to k6.
@@ -138,20 +140,20 @@ def build_environment(
     script_env: Mapping[str, str],
     *,
     mcp_url: str,
-    bearer_file: Path,
+    bearer_file: Path | None,
     out_dir: Path,
-    output_variables: Mapping[str, str] | None = None,
+    private_variables: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the whole environment of the k6 process; `script_env` has no places."""
     return {
         "GOGC": GARBAGE_PER_CENT,
         **build_child_environment(variables, GO_VARIABLES),
-        **(output_variables or {}),
+        **(private_variables or {}),
         "SUMMARY_FILE": str(out_dir / "summary.json"),  # `script_env` may replace it
         **script_env,
         "HOME": str(out_dir),  # without the user's own k6 configuration
         "MCP_URL": mcp_url,
-        "MCP_BEARER_FILE": str(bearer_file.resolve()),
+        "MCP_BEARER_FILE": str(bearer_file.resolve()) if bearer_file else NO_BEARER,
         "TOOLS_FILE": str(out_dir / "tools.json"),
         "K6_WEB_DASHBOARD": "true",
         # Only the file is needed, but k6 2.x listens too; with port -1, on every interface.

@@ -16,6 +16,7 @@ from typing import IO
 
 from pydantic import TypeAdapter
 
+from loadtest.common.access import build_authorization
 from loadtest.common.files import ensure_private_dir, read_valid, write_json
 from loadtest.errors import K6Error
 from loadtest.results.run import SCENARIOS
@@ -169,8 +170,7 @@ async def _delete_all(
     slots = asyncio.Semaphore(PARALLEL)
 
     async def delete(client: httpx2.AsyncClient, session: OpenSession, bearer: Bearer) -> None:
-        headers = {
-            "Authorization": f"Bearer {bearer.access_token.get_secret_value()}",
+        headers = build_authorization(bearer.access_token) | {
             "Mcp-Session-Id": session.id,
             "MCP-Protocol-Version": session.protocol,
         }

@@ -1,10 +1,12 @@
 """What a run will do: a value that is made once, before the first scenario."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from loadtest.common.access import Access
 from loadtest.config.models import Engine, Kubernetes, Limits, Profile, find_unit
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ToolTable
@@ -25,8 +27,9 @@ class Runners:
 class RunPlan:
     """The scenarios of a run, and everything that they need.
 
-    `host` is the only one that the scripts may call. `outputs` are k6's own (`--out`), and
-    `output_variables` is what these read.
+    `host` is the only one that the scripts may call. `bearer_file` is None for a target that takes
+    no bearer. `outputs` are k6's own (`--out`). `private_variables` are for k6 alone: what these
+    outputs read, and what the target demands.
     """
 
     scenarios: tuple[str, ...]
@@ -36,11 +39,11 @@ class RunPlan:
     limits: Limits
     mcp_url: str
     host: str
-    bearer_file: Path
+    bearer_file: Path | None
     state_dir: Path
     runners: Runners = Runners()
     outputs: tuple[str, ...] = ()
-    output_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    private_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def unit(self) -> str:
@@ -68,12 +71,27 @@ def build_plan(
         limits=settings.environment.limits,
         mcp_url=mcp_url,
         host=find_host(settings, mcp_url),
-        bearer_file=bearer_path(settings.state_dir),
+        bearer_file=find_bearer_file(settings),
         state_dir=settings.state_dir,
         runners=runners or Runners(),
         outputs=outputs,
-        output_variables=select_variables(outputs, settings.variables),
+        private_variables=select_variables(outputs, settings.variables)
+        | build_access_variables(settings.access),
     )
+
+
+def build_access_variables(access: Access) -> dict[str, str]:
+    """Return what the scripts need to be let in by the target, besides a bearer: all secret."""
+    variables = {"MCP_HEADERS": json.dumps(dict(access.headers))} if access.headers else {}
+    if access.certificate is not None:
+        key = access.certificate.key.get_secret_value()
+        variables |= {"TLS_CERTIFICATE": access.certificate.chain, "TLS_KEY": key}
+    return variables
+
+
+def find_bearer_file(settings: Settings) -> Path | None:
+    """Return the file of the bearers, None if the target takes no bearer."""
+    return bearer_path(settings.state_dir) if settings.environment.auth == "bearer" else None
 
 
 def find_host(settings: Settings, mcp_url: str) -> str:

@@ -29,11 +29,11 @@ from loadtest.k6.command import (
 )
 from loadtest.k6.health import MemoryGuard
 from loadtest.k6.input_schema import find_fault
-from loadtest.k6.plan import find_host
+from loadtest.k6.plan import build_access_variables, find_host
 from loadtest.k6.process import find_error, start, stop
 from loadtest.k6.summary import Server
 from loadtest.k6.tool_draft import Answer, build_trial, draft_tools, render_draft
-from loadtest.state.bearers import read_bearers
+from loadtest.state.bearers import read_callers
 
 DRAFT_FILE = "tools-draft.json"
 MAX_ANSWER_CHARS = 300
@@ -84,7 +84,7 @@ class _Findings(BaseModel):
 def check_target(
     settings: Settings,
     mcp_url: str,
-    bearer_file: Path,
+    bearer_file: Path | None,
     scenarios: Sequence[str],
     *,
     binary: K6Binary,
@@ -127,17 +127,17 @@ def check_target(
     )
 
 
-def _check_bounds(mcp_url: str, bearer_file: Path) -> None:
+def _check_bounds(mcp_url: str, bearer_file: Path | None) -> None:
     """Raise if the list of tools is too long or too slow: k6 would keep all of it in memory."""
     import httpx2
 
     from loadtest.common.http import BodyError, explain, open_client
     from loadtest.mint.oauth.acceptance import list_tools
 
-    bearer = read_bearers(bearer_file)[0]
+    caller = read_callers(bearer_file, mcp_url)[0]
     try:
         with open_client(CALL_TIMEOUT_SECONDS, most_bytes=MAX_LIST_BYTES) as http:
-            list_tools(mcp_url, bearer.access_token, http)
+            list_tools(mcp_url, caller.access_token, http)
     except (BodyError, httpx2.ReadTimeout) as failure:
         raise K6Error(f"preflight: {mcp_url} is not measured: {explain(failure)}") from None
     except httpx2.HTTPError:
@@ -145,7 +145,11 @@ def _check_bounds(mcp_url: str, bearer_file: Path) -> None:
 
 
 def _ask(
-    settings: Settings, mcp_url: str, bearer_file: Path, binary: K6Binary, table: ToolTable
+    settings: Settings,
+    mcp_url: str,
+    bearer_file: Path | None,
+    binary: K6Binary,
+    table: ToolTable,
 ) -> _Findings:
     """Run `k6/preflight.js` and return what it found."""
     with tempfile.TemporaryDirectory() as name:
@@ -157,6 +161,7 @@ def _ask(
             mcp_url=mcp_url,
             bearer_file=bearer_file,
             out_dir=folder,
+            private_variables=build_access_variables(settings.access),
         )
         write_text(folder / "tools.json", table.render())
         calls = sum(len(entry.arguments) for entry in table.entries.values())

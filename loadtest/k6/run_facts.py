@@ -26,7 +26,9 @@ def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str
         started=utc_now(),
         environment=settings.environment_name,
         profile=settings.profile_name,
-        knobs=plan.profile.model_dump(mode="json") | _describe_tools(plan.tools),
+        knobs=plan.profile.model_dump(mode="json")
+        | _describe_tools(plan.tools)
+        | {"auth": settings.environment.auth},
         target=target,
         k6_version=k6_version,
         machine=_describe_machine(plan, target),

@@ -26,7 +26,7 @@ from loadtest.k6.progress import NoWatcher, Watcher
 from loadtest.k6.summary import Server, Summary, build_rows, find_crossed, parse_summary
 from loadtest.results.run import Generator, Outcome, Row, ScenarioResult, begin_scenario
 from loadtest.results.run_folder import RunFolder, write_rows, write_run
-from loadtest.state.bearers import read_bearers
+from loadtest.state.bearers import read_callers
 
 EXIT_OK = 0
 EXIT_THRESHOLDS = 99
@@ -126,7 +126,7 @@ def run_scenario(
         mcp_url=plan.mcp_url,
         bearer_file=plan.bearer_file,
         out_dir=out_dir,
-        output_variables=plan.output_variables,
+        private_variables=plan.private_variables,
     )
     environment["K6_WEB_DASHBOARD_PERIOD"] = f"{find_period(phases)}s"
     if renewal_url is not None:
@@ -163,12 +163,14 @@ def run_scenario(
 
 
 def close_opened(
-    state_dir: Path, bearer_file: Path, sessions: Sequence[OpenSession]
+    state_dir: Path, bearer_file: Path | None, sessions: Sequence[OpenSession]
 ) -> tuple[int, BaseException | None]:
     """Close sessions; return how many stay open, and the exception that interrupted it."""
     try:
-        bearers = read_bearers(bearer_file) if sessions else ()
-        return len(close_sessions(state_dir, sessions, bearers).left), None
+        if not sessions:
+            return 0, None
+        callers = read_callers(bearer_file, sessions[0].mcp_url)
+        return len(close_sessions(state_dir, sessions, callers).left), None
     except LoadtestError:  # of a damaged file: the next run reports it
         return len(sessions), None
     except (KeyboardInterrupt, SystemExit) as caught:

@@ -12,7 +12,13 @@ from loadtest.errors import MintError, UsageError
 from loadtest.mint.options import MintOptions
 from loadtest.mint.stage import ensure_bearers, is_renewable, renew_bearers
 from loadtest.provision.stage import PROVISIONED
-from loadtest.state.bearers import Bearer, bearer_path, find_soonest, read_bearers
+from loadtest.state.bearers import (
+    Bearer,
+    bearer_path,
+    build_anonymous,
+    find_soonest,
+    read_bearers,
+)
 
 if TYPE_CHECKING:
     from loadtest.config.models import Profile
@@ -52,7 +58,7 @@ def k6(
     from loadtest.k6.binary import find_k6
     from loadtest.k6.options import choose_runners, parse_scenarios
     from loadtest.k6.outputs import parse_outputs
-    from loadtest.k6.plan import build_plan
+    from loadtest.k6.plan import build_plan, find_bearer_file
     from loadtest.k6.preflight import check_target
     from loadtest.k6.run_facts import build_run, describe_load
     from loadtest.results.run import Target
@@ -73,7 +79,7 @@ def k6(
     load = describe_load(settings.profile, chosen, find_unit(settings.protocol), runners.count)
     say(f"{load}{_describe_runners(runners)}, to {target.host}")
     checked = check_target(
-        settings, mcp_url, bearer_path(settings.state_dir), chosen, binary=binary, tell=say
+        settings, mcp_url, find_bearer_file(settings), chosen, binary=binary, tell=say
     )
     plan = build_plan(
         settings,
@@ -233,8 +239,10 @@ def find_closing_bearers(settings: Settings) -> tuple[Bearer, ...]:
     """Return the bearers on disk if there are sessions to close with them."""
     from loadtest.k6.open_sessions import find_left
 
-    if settings.is_reference() or not find_left(settings.state_dir):
+    if settings.is_reference() or not (left := find_left(settings.state_dir)):
         return ()
+    if settings.environment.auth != "bearer":
+        return (build_anonymous(left[0].mcp_url),)
     bearers = read_bearers(bearer_path(settings.state_dir))
     if not bearers or find_soonest(bearers).seconds_left() <= 0:
         raise MintError(

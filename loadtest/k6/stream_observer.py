@@ -15,6 +15,7 @@ from typing import Any, Self
 import httpx2
 from pydantic import ValidationError
 
+from loadtest.common.access import build_authorization
 from loadtest.common.http import AsyncTransport, open_async_client
 from loadtest.common.redaction import learn
 from loadtest.config.models import STATELESS
@@ -25,7 +26,7 @@ from loadtest.k6.progress import Watcher
 from loadtest.k6.scenario import RunScenario, ScenarioRun
 from loadtest.results.history import is_aggregate
 from loadtest.results.run import Row, Spread
-from loadtest.state.bearers import read_bearers
+from loadtest.state.bearers import read_callers
 
 MOST_BYTES = 64 * 2**20  # of one reply
 MOST_ARGUMENTS = 100  # of each place of the tool table that has pools
@@ -136,17 +137,16 @@ class StreamObserver:
         from mcp.client.streamable_http import streamable_http_client
 
         plan = self._plan
-        bearers = read_bearers(plan.bearer_file)
-        if not bearers:
+        callers = read_callers(plan.bearer_file, plan.mcp_url)
+        if not callers:
             raise K6Error("there is no bearer for the client that observes")
-        token = bearers[0].access_token.get_secret_value()
         transport = _ClockedTransport(MOST_BYTES)
         handshake = "auto" if plan.protocol == "auto" else "legacy"
         async with (
             open_async_client(
                 CALL_TIMEOUT_SECONDS,
                 transport=transport,
-                headers={"Authorization": f"Bearer {token}"},
+                headers=build_authorization(callers[0].access_token),
             ) as http,
             Client(
                 streamable_http_client(plan.mcp_url, http_client=http),

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from loadtest.config.settings import Settings, check_hosted
 from loadtest.context import Chain
-from loadtest.errors import BusyError, LoadtestError, MintError
+from loadtest.errors import BusyError, LoadtestError, MintError, UsageError
 from loadtest.github.workflow_commands import build_mask
 from loadtest.mint.options import MINT_GRANT_TYPES, MintOptions
 from loadtest.state.bearers import (
     SPARE_SECONDS,
     Bearer,
     bearer_path,
+    build_anonymous,
     find_soonest,
     parse_claims,
     read_bearers,
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
 def mint(chain: Chain, settings: Settings, options: MintOptions, *, print_claims: bool) -> None:
     """Ensure a bearer per client that outlives the profile: from disk, else newly minted."""
+    auth = settings.environment.auth
+    if auth != "bearer":
+        why = f'environment {settings.environment_name} has auth = "{auth}"'
+        if options.via is not None or print_claims:
+            raise UsageError(f"there is no bearer to mint: {why}")
+        chain.say("mint", f"nothing to mint: {why}")
+        return
     bearers, made = ensure_bearers(chain, settings, options)
     if not made:
         soonest = find_soonest(bearers)
@@ -45,9 +53,11 @@ def ensure_bearers(
     """Return a bearer per client that outlives the profile, and whether one was minted.
 
     Two processes never mint for one environment at once: a refresh token sent twice would revoke
-    the whole grant.
+    the whole grant. A target that takes no bearer is only asked whether it lets us in.
     """
     check_hosted(settings, "LOADTEST_BASE_URL")
+    if settings.environment.auth != "bearer":
+        return (_find_anonymous(chain, settings),), False
     needed_seconds = options.min_ttl_seconds
     if needed_seconds is None:
         needed_seconds = settings.profile.scheduled_seconds() + SPARE_SECONDS
@@ -79,13 +89,26 @@ def ensure_bearers(
     return pool, True
 
 
+def _find_anonymous(chain: Chain, settings: Settings) -> Bearer:
+    """Return the caller of a target that takes no bearer; raise MintError if it is refused."""
+    from loadtest.common.http import open_client
+    from loadtest.mint.oauth.acceptance import check_let_in
+    from loadtest.mint.oauth.request import REQUEST_SECONDS
+
+    base_url = chain.open_target(settings)
+    caller = build_anonymous(settings.build_mcp_url(base_url, settings.credentials.workspace_id))
+    with open_client(REQUEST_SECONDS) as http:
+        check_let_in(caller.mcp_url, settings.environment, http)
+    return caller
+
+
 def _has_grant_type(bearer: Bearer, via: str) -> bool:
     return via in {"auto", bearer.via} or (via == "browser" and bearer.via == "refresh")
 
 
 def is_renewable(bearers: Sequence[Bearer]) -> bool:
     """Return whether more bearers can be minted with the same grant types."""
-    return all(bearer.via != "given" for bearer in bearers)
+    return all(bearer.via not in {"given", "none"} for bearer in bearers)
 
 
 def renew_bearers(

@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from loadtest.reference.deployment import MCP_SCOPE, Deployment
 from loadtest.reference.discovery import build_challenge
+from loadtest.reference.knobs import split_header
 from loadtest.reference.responses import Refusal, rest_error
 from loadtest.reference.tokens import WORKSPACE_CLAIM
 from loadtest.reference.tools import Principal, Toolbox
@@ -156,16 +157,18 @@ class McpEdge:
         self, headers: Headers, workspace_id: str, receive: Receive
     ) -> tuple[Principal, Receive]:
         """Return the caller and a `receive` for the body; a knob allows some requests to anyone."""
+        if self._knobs.api_key:
+            name, value = split_header(self._knobs.api_key)
+            if headers.get(name) != value:
+                raise Refusal(rest_error(401, "invalid_key", "a valid API key is required"))
+            return _build_anyone(workspace_id), receive
         challenged = _CHALLENGED.get(self._knobs.first_challenge)
         if challenged is None or (not challenged and "authorization" in headers):
             return self._check_bearer(headers, workspace_id), receive
         method, receive = await _peek_method(receive)
         if method in challenged:
             return self._check_bearer(headers, workspace_id), receive
-        anyone = Principal(
-            workspace_id, "anyone", frozenset({MCP_SCOPE, STEP_UP_SCOPE}), sys.maxsize
-        )
-        return anyone, receive
+        return _build_anyone(workspace_id), receive
 
     def _check_bearer(self, headers: Headers, workspace_id: str) -> Principal:
         """Return the verified caller; cache it until the bearer expires or the keys change."""
@@ -426,6 +429,11 @@ async def _peek_method(receive: Receive) -> tuple[str | None, Receive]:
     except (ValueError, AttributeError):
         method = None
     return method, replay
+
+
+def _build_anyone(workspace_id: str) -> Principal:
+    """Return the caller of a request that needs no bearer."""
+    return Principal(workspace_id, "anyone", frozenset({MCP_SCOPE, STEP_UP_SCOPE}), sys.maxsize)
 
 
 def transport_error(status: int, message: str, code: int = -32000, **more: Any) -> JSONResponse:

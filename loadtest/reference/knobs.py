@@ -68,6 +68,14 @@ class Knobs:
         " tools/call, only tools/call, or none",
         ("initialize", "tools/list", "tools/call", "never"),
     )
+    required_header: str = _knob(
+        "", "NAME=VALUE that every request to the API must have, as on a protected preview host"
+    )
+    api_key: str = _knob("", "NAME=VALUE: the header that MCP requests need, in place of a bearer")
+    tls_certificate: str = _knob("", "a PEM file with certificate and key: serve https")
+    client_authority: str = _knob(
+        "", "a PEM file: with https, clients need a certificate of this authority"
+    )
     resource_metadata: str = _knob(
         "path",
         "where protected resource metadata are served: below the MCP path; at the root, with the"
@@ -209,6 +217,9 @@ class Knobs:
             if getattr(self, name) < 0:
                 message = f"{flag_name(name)} must be at least 0, not {getattr(self, name)}"
                 raise UsageError(message)
+        for name in ("required_header", "api_key"):
+            if getattr(self, name) and not all(split_header(getattr(self, name))):
+                raise UsageError(f"{flag_name(name)} must be NAME=VALUE")
         parse_latency(self.tool_latency)
 
     @property
@@ -222,6 +233,12 @@ class Knobs:
             return True
         at_origin = not self.issuer_path and self.server_metadata in ("both", "inserted")
         return self.resource_metadata == "nowhere" and not at_origin
+
+
+def split_header(text: str) -> tuple[str, str]:
+    """Return name and value of a knob that is a header."""
+    name, _, value = text.partition("=")
+    return name, value
 
 
 def flag_name(knob: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 import tempfile
 import threading
 import time
@@ -17,11 +18,12 @@ from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter
 from sqlalchemy import select
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loadtest.common import files
@@ -34,7 +36,7 @@ from loadtest.reference.discovery import Discovery
 from loadtest.reference.edge import McpEdge
 from loadtest.reference.grants import Grants
 from loadtest.reference.identity import check_origin
-from loadtest.reference.knobs import Knobs
+from loadtest.reference.knobs import Knobs, split_header
 from loadtest.reference.novamart import open_novamart
 from loadtest.reference.oauth import AuthorizationServer
 from loadtest.reference.pages import WebPages
@@ -247,7 +249,8 @@ class ReferenceTarget:
             for exact, wish in zip(self._ports, wishes, strict=True)
         ]
         api, web = (bound.getsockname()[1] for bound in self._sockets)
-        self.api_url, self.web_url = f"http://{HOST}:{api}", f"http://{HOST}:{web}"
+        scheme = "https" if self.knobs.tls_certificate else "http"
+        self.api_url, self.web_url = f"{scheme}://{HOST}:{api}", f"{scheme}://{HOST}:{web}"
         files.write_json(record, STATE_VERSION, {"api": api, "web": web})
 
     def _serve(self, engine: SqlEngine, ready: threading.Event) -> None:
@@ -272,6 +275,9 @@ class ReferenceTarget:
             date_header=not self.knobs.clock_skew_seconds,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=1,
+            ssl_certfile=self.knobs.tls_certificate or None,
+            ssl_ca_certs=self.knobs.client_authority or None,
+            ssl_cert_reqs=ssl.CERT_REQUIRED if self.knobs.client_authority else ssl.CERT_NONE,
         )
         logging.getLogger("uvicorn.error").addFilter(_is_a_bug)
         self._server = _Server(config, ready)
@@ -316,10 +322,18 @@ class _Origins:
             scope = {**scope, "path": _DEFAULT_ENDPOINTS[scope["path"]]}
         if scope["server"][1] == self._web_port:
             await self._web(scope, receive, send)
+        elif not self._has_required_header(scope):
+            await PlainTextResponse("This preview is protected.", 401)(scope, receive, send)
         elif scope["path"].startswith("/mcp/"):
             await self._edge(scope, receive, send)
         else:
             await self._api(scope, receive, send)
+
+    def _has_required_header(self, scope: Scope) -> bool:
+        if not self._deployment.knobs.required_header:
+            return True
+        name, value = split_header(self._deployment.knobs.required_header)
+        return Headers(scope=scope).get(name) == value
 
 
 def _build_api(deployment: Deployment) -> Starlette:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -45,6 +46,11 @@ class Bearer:
         return self.expires_at - time.time()
 
 
+def build_anonymous(mcp_url: str) -> Bearer:
+    """Return the caller of a server that takes no bearer; it sends none and is never stored."""
+    return Bearer(SecretStr(""), math.inf, mcp_url, scope="", via="none")
+
+
 _BEARERS = TypeAdapter(tuple[Bearer, ...])
 
 
@@ -74,6 +80,11 @@ def read_bearers(path: Path) -> tuple[Bearer, ...]:
         return ()
     check_private(path, MintError, "delete it and mint again")
     return read_valid(path, BEARER_VERSION, _BEARERS, MintError, "bearers")
+
+
+def read_callers(path: Path | None, mcp_url: str) -> tuple[Bearer, ...]:
+    """Return the stored bearers; without a file, the caller of a target that takes none."""
+    return (build_anonymous(mcp_url),) if path is None else read_bearers(path)
 
 
 def render_bearers(bearers: Iterable[Bearer], serial: int) -> str:

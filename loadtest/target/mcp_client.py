@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
+from loadtest.common.access import build_authorization
 from loadtest.common.network import find_proxy
 from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import SecretStr, learn
@@ -184,13 +185,12 @@ class WorkspaceClient:
         from loadtest.common.http import AsyncTransport, open_async_client
 
         find_proxy(self._mcp_url)  # raises our error, which the SDK's client would wrap
-        headers = {"Authorization": f"Bearer {self._bearer.get_secret_value()}"}
         hooks = {"response": [self._note_refusal]}
         async with (
             open_async_client(
                 CALL_SECONDS,
                 transport=AsyncTransport(MOST_BYTES),
-                headers=headers,
+                headers=build_authorization(self._bearer),
                 event_hooks=hooks,
             ) as http,
             Client(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtest.common.access import find_access
 from loadtest.common.files import ensure_private_dir
 from loadtest.common.processes import build_child_environment
 from loadtest.common.redaction import redact_file
@@ -81,9 +82,13 @@ def check_reachable(base_url: str) -> Certificate | None:
         reason = find_verify_error(failure)
         if reason is not None:
             raise CertificateError(f"the certificate of {base_url} is refused: {reason}") from None
+        hint = "check LOADTEST_BASE_URL and that the server is up"
+        # In TLS 1.3 a server refuses a missing certificate only after the handshake.
+        hung_up = isinstance(failure, httpx2.RemoteProtocolError | httpx2.ReadError)
+        if hung_up and base_url.startswith("https:") and find_access(base_url).certificate is None:
+            hint += "; if it demands a client certificate, set tls_certificate"
         raise TargetError(
-            f"{base_url} does not answer ({failure or type(failure).__name__}): "
-            "check LOADTEST_BASE_URL and that the server is up"
+            f"{base_url} does not answer ({failure or type(failure).__name__}): {hint}"
         ) from None
 
 

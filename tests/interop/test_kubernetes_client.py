@@ -259,6 +259,7 @@ def test_the_client_has_the_rights_that_a_run_needs_and_no_others(
     take_up(admin, find_test_run(admin, where.namespace))
     let_run(admin, where.namespace, scenario_request.parallelism)
     await_true(lambda: Request("get", "", "pods/log", "") in requests())
+    assert scenario_request.bearer_file is not None
     fleet.update_bearers(read_bearers(scenario_request.bearer_file))
     fleet.close()
     # Services are listed only if a runner was not started, to find it by its address.

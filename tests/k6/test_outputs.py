@@ -87,7 +87,7 @@ def test_an_outputs_variables_reach_k6_only_when_it_is_named(
         mcp_url="http://127.0.0.1:1/mcp/ws",
         bearer_file=tmp_path / "bearer.json",
         out_dir=tmp_path,
-        output_variables=select_variables(outputs, VARIABLES),
+        private_variables=select_variables(outputs, VARIABLES),
     )
     assert environment.keys() & (VARIABLES.keys() - {"PATH"}) == names
 

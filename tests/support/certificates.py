@@ -50,6 +50,25 @@ def dump(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
+def dump_key(key: ec.EllipticCurvePrivateKey, password: bytes | None = None) -> bytes:
+    hidden = serialization.BestAvailableEncryption(password) if password else None
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        hidden or serialization.NoEncryption(),
+    )
+
+
+def write_client(folder: Path, password: bytes | None = None) -> tuple[Path, Path]:
+    """Write a client's certificate and key, and `clients.pem`: the authority that signed it."""
+    authority = build_certificate("Canary Clients", "Canary Clients")
+    key, certificate = build_certificate("load-test", "Canary Clients", authority)
+    (folder / "clients.pem").write_bytes(dump(authority[1]))
+    (folder / "client.pem").write_bytes(dump(certificate))
+    (folder / "client.key").write_bytes(dump_key(key, password))
+    return folder / "client.pem", folder / "client.key"
+
+
 def build_server_tls(
     folder: Path, name: str, days: float = 90, *, by_authority: bool = True
 ) -> ssl.SSLContext:
@@ -58,12 +77,7 @@ def build_server_tls(
     (folder / "authority.pem").write_bytes(dump(certificate))
     signer = (key, certificate) if by_authority else None
     own_key, own = build_certificate(name, "Canary Authority", signer, days)
-    pem = own_key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    (folder / "server.pem").write_bytes(pem + dump(own))
+    (folder / "server.pem").write_bytes(dump_key(own_key) + dump(own))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem")
     return context

@@ -11,8 +11,9 @@ class ScenarioRequest:
     """One scenario for `parallelism` runners; sessions, rates and stages are of all together.
 
     `variables` are the script environment without places: knobs, limits and switches, no secret.
-    `outputs` are k6's own (`--out`), which read `output_variables`. The scenario lasts at most
-    `seconds`. Runner n appends what its k6 prints to the private file `logs[n - 1]`.
+    `private_variables` are for k6 alone: what its outputs (`--out`) read, and what the target
+    demands. The scenario lasts at most `seconds`. Runner n appends what its k6 prints to the
+    private file `logs[n - 1]`.
     """
 
     scenario: str
@@ -20,11 +21,11 @@ class ScenarioRequest:
     variables: Mapping[str, str]
     tools: str
     mcp_url: str
-    bearer_file: Path
+    bearer_file: Path | None
     seconds: float
     logs: tuple[Path, ...] = ()
     outputs: tuple[str, ...] = ()
-    output_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    private_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     renewal_url: str | None = field(default=None, repr=False)
 
 

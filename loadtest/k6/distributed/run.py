@@ -86,7 +86,7 @@ def build_request(plan: RunPlan, scenario: str, renewal_url: str | None = None) 
         bearer_file=plan.bearer_file,
         seconds=bound_seconds(list_phases(plan, scenario)),
         outputs=plan.outputs,
-        output_variables=plan.output_variables,
+        private_variables=plan.private_variables,
         renewal_url=renewal_url,
     )
 

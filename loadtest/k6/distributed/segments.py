@@ -52,7 +52,7 @@ class Segments:
             mcp_url=request.mcp_url,
             bearer_file=request.bearer_file,
             out_dir=out_dir,
-            output_variables=request.output_variables,
+            private_variables=request.private_variables,
         )
         if request.renewal_url is not None:
             environment["RENEWAL_URL"] = request.renewal_url

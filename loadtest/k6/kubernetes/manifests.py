@@ -13,7 +13,7 @@ import yaml
 from loadtest.config.kubernetes_types import count_bytes
 from loadtest.config.models import Kubernetes
 from loadtest.errors import UsageError
-from loadtest.k6.command import GARBAGE_PER_CENT
+from loadtest.k6.command import GARBAGE_PER_CENT, NO_BEARER
 from loadtest.k6.distributed.protocol import ScenarioRequest
 from loadtest.k6.kubernetes.script_bundle import TOOLS, build_bundle, name_key
 from loadtest.k6.outputs import FILES, build_output_flags
@@ -96,8 +96,11 @@ def build_manifests(
     labels = build_labels(environment_name, request.scenario)
     metadata = {"name": name, "namespace": where.namespace, "labels": labels}
     bundle = build_bundle(request.scenario, request.tools)
-    bearers = read_bearers(request.bearer_file)
     secret_env = _build_secret_env(request)
+    secrets = secret_env
+    if request.bearer_file is not None:
+        bearers = render_bearers(read_bearers(request.bearer_file), 0)
+        secrets = {BEARER_FILE: bearers, **secret_env}
     # All that runners may do is read their Secret, to get fresh bearers.
     read_secret = _build_rule("", ("secrets",), ("get",), (name,))
     return Manifests(
@@ -116,8 +119,7 @@ def build_manifests(
             "metadata": metadata,
             "type": "Opaque",
             "data": {
-                key: base64.b64encode(value.encode()).decode()
-                for key, value in {BEARER_FILE: render_bearers(bearers, 0), **secret_env}.items()
+                key: base64.b64encode(value.encode()).decode() for key, value in secrets.items()
             },
         },
         test_run={
@@ -189,7 +191,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def _build_secret_env(request: ScenarioRequest) -> dict[str, str]:
-    """Return the variables that go into the Secret: addresses, and those of outputs."""
+    """Return the variables that go into the Secret: addresses, and the private ones."""
     secret_env = {"MCP_URL": request.mcp_url}
     if "LIMIT_HOST" in request.variables:
         secret_env["LIMIT_HOST"] = request.variables["LIMIT_HOST"]
@@ -204,7 +206,7 @@ def _build_secret_env(request: ScenarioRequest) -> dict[str, str]:
     flags = build_output_flags(request.outputs, request.scenario)
     if flags:
         secret_env["K6_OUT"] = ",".join(flag.removeprefix("--out=") for flag in flags)
-    return secret_env | dict(request.output_variables)
+    return secret_env | dict(request.private_variables)
 
 
 def _build_runner(
@@ -247,7 +249,7 @@ def _build_env(
         # A node splits long lines every 16 KiB. Lines of stderr could get between the pieces.
         "K6_LOG_OUTPUT": "stdout",
         "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
-        "MCP_BEARER_FILE": f"{BEARER_FOLDER}/{BEARER_FILE}",
+        "MCP_BEARER_FILE": f"{BEARER_FOLDER}/{BEARER_FILE}" if request.bearer_file else NO_BEARER,
         "TOOLS_FILE": f"{SCRIPTS_FOLDER}/{TOOLS}",
     }
     if request.renewal_url is not None:
@@ -272,8 +274,9 @@ def _build_volumes(
     bearer = [{"key": BEARER_FILE, "path": BEARER_FILE, "mode": 0o400}]
     volumes: dict[str, Manifest] = {
         SCRIPTS_FOLDER: {"configMap": {"name": name, "items": scripts}},
-        BEARER_FOLDER: {"secret": {"secretName": name, "items": bearer}},
     }
+    if request.bearer_file is not None:
+        volumes[BEARER_FOLDER] = {"secret": {"secretName": name, "items": bearer}}
     if request.renewal_url is not None:
         volumes[CLUSTER_FOLDER] = {"projected": _build_projection(request, where)}
     named = {place: place.strip("/") for place in volumes}

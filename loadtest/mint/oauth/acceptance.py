@@ -6,9 +6,11 @@ from typing import Any
 
 import httpx2
 
+from loadtest.common.access import build_authorization
 from loadtest.common.http import explain, open_client
 from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import SecretStr, learn
+from loadtest.config.models import Environment
 from loadtest.errors import MintError
 from loadtest.mint.oauth.exchange import check_secure, describe_refusal, parse_object
 from loadtest.mint.oauth.request import (
@@ -71,20 +73,38 @@ def check_taken(endpoint: Endpoint, access_token: SecretStr, http: httpx2.Client
 
     Some servers let anyone initialize: there, only the list shows whether the bearer is valid.
     """
-    url = endpoint.mcp_url
+    refusal = _find_refusal(endpoint.mcp_url, access_token, http)
+    if refusal is not None:
+        raise MintError(f"{endpoint.mcp_url} refuses the bearer: {refusal}", STEP)
+
+
+def check_let_in(mcp_url: str, environment: Environment, http: httpx2.Client) -> None:
+    """Do the same without a bearer, as an environment with another `auth` does."""
+    refusal = _find_refusal(mcp_url, SecretStr(""), http)
+    if refusal is not None:
+        raise MintError(f"{describe_closed(mcp_url, environment)}: {refusal}", STEP)
+
+
+def describe_closed(mcp_url: str, environment: Environment) -> str:
+    """Return why a server that takes no bearer may have answered 401 or 403."""
+    if environment.auth == "header":
+        return f"{mcp_url} refuses the key in the headers {', '.join(environment.headers)}"
+    return f'{mcp_url} does not let everyone in, as auth = "none" says'
+
+
+def _find_refusal(mcp_url: str, access_token: SecretStr, http: httpx2.Client) -> str | None:
     try:
-        answer = list_tools(url, access_token, http)
+        answer = list_tools(mcp_url, access_token, http)
     except httpx2.HTTPError as failure:
-        raise MintError(f"{url} does not answer ({explain(failure)})", STEP) from None
-    if answer.status_code in {401, 403}:
-        refusal = describe_refusal(answer.status_code, parse_object(answer.content))
-        raise MintError(f"{url} refuses the bearer: {refusal}", STEP)
+        raise MintError(f"{mcp_url} does not answer ({explain(failure)})", STEP) from None
+    if answer.status_code not in {401, 403}:
+        return None
+    return describe_refusal(answer.status_code, parse_object(answer.content))
 
 
 def list_tools(mcp_url: str, access_token: SecretStr, http: httpx2.Client) -> httpx2.Response:
     """Open a session, list the tools, close it; return the last response, or the refusal."""
-    headers = build_mcp_headers()
-    headers["Authorization"] = f"Bearer {access_token.get_secret_value()}"
+    headers = build_mcp_headers() | build_authorization(access_token)
     try:
         for body in (build_initialize(), *build_requests_after_initialize()):
             answer = http.post(mcp_url, json=body, headers=headers)

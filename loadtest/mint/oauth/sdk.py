@@ -53,7 +53,7 @@ def take_token(
     tokens = provider.context.current_tokens
     if tokens is None:
         answered = exchange.describe_refusal() or f"HTTP {answer.status_code}"
-        hint = "; if it needs none: LOADTEST_BEARER=none inv mint --via given"
+        hint = '; if it needs none: set auth = "none" for its environment'
         message = (
             f"{request.mcp_url} did not ask for a bearer: {answered}{hint * answer.is_success}"
         )

@@ -91,7 +91,7 @@ def test_the_manifests_of_a_scenario_are_as_reviewed(scenario: str, tmp_path: Pa
             PLAIN.model_copy(update={"spread": "none"}),
             {
                 "outputs": ("experimental-prometheus-rw",),
-                "output_variables": {"K6_PROMETHEUS_RW_PASSWORD": "canary-password"},
+                "private_variables": {"K6_PROMETHEUS_RW_PASSWORD": "canary-password"},
             },
         ),
     }

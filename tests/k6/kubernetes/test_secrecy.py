@@ -15,7 +15,7 @@ from tests.k6.kubernetes.cluster_requests import FULL, MCP_URL, TOKEN, build_req
 SMOKE = load_profiles()["smoke"]
 OUTPUTS = {
     "outputs": ("influxdb=http://user:canary-login@db.example/k6",),
-    "output_variables": {"K6_INFLUXDB_PASSWORD": "canary-password"},
+    "private_variables": {"K6_INFLUXDB_PASSWORD": "canary-password"},
 }
 
 
