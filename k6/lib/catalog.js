@@ -1,19 +1,20 @@
 // The tools of a target, and its answer to one call of each entry of the table.
 import { buildCall } from './mcp.js';
-import { OK } from './outcome.js';
+import { OK, SESSION_LOST } from './outcome.js';
 import { readAnswer } from './reply.js';
 
 const MAX_PAGES = 50;
 const MAX_TOOLS = 2000;
 const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/; // name of a header: RFC 9110, section 5.6.2
 const MAX_DEPTH = 8;
+const MAX_LOST = 10; // sessions in which one request is tried
 
 // Lists all tools, page by page. `mirrored` are the arguments that headers must repeat.
 export function listTools(client, timeoutMs) {
   let tools = [];
   let cursor = null;
   for (let page = 0; page < MAX_PAGES; page += 1) {
-    const outcome = client.list(timeoutMs, cursor);
+    const outcome = inSession(client, timeoutMs, () => client.list(timeoutMs, cursor));
     if (outcome !== OK) throw new Error(`the target answers tools/list with ${outcome}`);
     const { result } = client.answer;
     tools = tools.concat(Array.isArray(result.tools) ? result.tools : []);
@@ -51,11 +52,23 @@ export function callEach(client, pools, listed, timeoutMs) {
     const { tool } = pool;
     const { mirrored } = pool.kind === 'tool' ? found.get(tool) : {};
     const call = buildCall(client.protocol, { ...pool, mirrored }, args);
-    let outcome = client.call(call, timeoutMs);
-    if (outcome !== OK && outcome !== 'rate_limited') outcome = client.call(call, timeoutMs);
+    const callOnce = () => inSession(client, timeoutMs, () => client.call(call, timeoutMs));
+    let outcome = callOnce();
+    if (outcome !== OK && outcome !== 'rate_limited') outcome = callOnce();
     const { duration } = client.response.timings;
     return { tool, index, outcome, message: outcome === OK ? '' : quote(client), duration_ms: duration };
   });
+}
+
+// Makes a request, and again in a new session while the server does not know its session.
+function inSession(client, timeoutMs, request) {
+  let outcome = request();
+  for (let lost = 0; outcome === SESSION_LOST && lost < MAX_LOST; lost += 1) {
+    client.noteLost();
+    outcome = client.open(timeoutMs);
+    if (outcome === OK) outcome = request();
+  }
+  return outcome;
 }
 
 // Returns the target's own text of a failure.

@@ -119,6 +119,30 @@ function jsonFile(name) {
   return readFile(name, 'readable JSON file', JSON.parse);
 }
 
+// Returns the environment's own patterns of refusals, with expressions as RegExp.
+export function refusals() {
+  try {
+    return JSON.parse(__ENV.REFUSALS || '[]').map(({ reason, status, headers, code, tool_error, text }) => ({
+      reason,
+      status,
+      code,
+      headers: mapValues(headers || {}, (value) => new RegExp(value, 'i')),
+      toolError: tool_error && new RegExp(`^(?:${tool_error.map(escapeLiteral).join('|')})$`),
+      text: text && new RegExp(text, 'i'),
+    }));
+  } catch (_) {
+    return fail('REFUSALS', 'a JSON list of patterns, with expressions that JavaScript knows');
+  }
+}
+
+function mapValues(object, change) {
+  return Object.fromEntries(Object.entries(object).map(([key, value]) => [key, change(value)]));
+}
+
+function escapeLiteral(literal) {
+  return literal.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+}
+
 // Returns a part of the table of tools, which must be a list. Pools may have many values, so k6 keeps one
 // copy for all VUs, and only one VU parses the file.
 function shareTable(part, pick) {

@@ -101,6 +101,8 @@ class Client {
     this.params = { headers: this.headers, tags: null, timeout: 0 };
     this.callParams = { headers: this.headers, timeout: 0 };
     this.vuTags = null; // while it calls
+    this.idBefore = 0; // the last request id before its calls
+    this.openedAt = 0; // on the clock of the run
     this.tool = null; // in these tags
     this.called = null; // the method in these tags
     this.rpc = rpc;
@@ -111,11 +113,19 @@ class Client {
   beginCalls() {
     this.called = this.rpc || 'tools/call';
     this.vuTags = Object.assign(exec.vu.metrics.tags, buildTags(this.called));
+    this.idBefore = this.id;
   }
 
   endCalls() {
     for (const name of ['name', 'rpc', 'tool']) delete this.vuTags[name];
     this.vuTags = this.tool = null;
+  }
+
+  // The server does not know the session any more, so there is nothing to close. open() begins another.
+  noteLost() {
+    logClosed(this);
+    this.sessionId = null;
+    delete this.headers['Mcp-Session-Id'];
   }
 
   // Sets the tags of the next calls.
@@ -139,7 +149,7 @@ class Client {
     // If the answer equals the last ok answer except for its id, it is ok.
     const { before, after } = call;
     if (after !== null && response.status === 200 && response.body === before + id + after) return FINE;
-    return classifyFast(response, id, call, this.stateless);
+    return classifyFast(response, id, call, this.stateless, this.sessionId !== null);
   }
 
   // Returns true if no session is left on the server. 404: it has ended already; 405: the server has no
@@ -160,7 +170,7 @@ class Client {
     const body = JSON.stringify({ jsonrpc: '2.0', id: this.id, method, params });
     this.response = this.post(method, body, timeoutMs);
     this.answer = readAnswer(this.response, this.id);
-    return classify(this.response, this.answer, this.stateless);
+    return classify(this.response, this.answer, this.stateless, this.sessionId !== null);
   }
 
   post(method, body, timeoutMs) {
@@ -201,7 +211,7 @@ class Session extends Client {
     }
     const body = '{"jsonrpc":"2.0","method":"notifications/initialized"}';
     this.response = this.post('notifications/initialized', body, timeoutMs);
-    return classifyPlain(this.response);
+    return classifyPlain(this.response, this.sessionId !== null);
   }
 }
 

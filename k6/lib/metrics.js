@@ -14,6 +14,10 @@ const failures = new Counter('mcp_failures');
 const openFailures = new Counter('mcp_open_failures');
 const opened = new Counter('mcp_sessions_opened');
 const closed = new Counter('mcp_sessions_closed');
+// Of sessions that the server lost while they were in use:
+const lostCalls = new Trend('mcp_lost_calls'); // calls that were answered before
+const lostAge = new Trend('mcp_lost_age', true); // time from opening until the loss was seen
+const lostAt = new Trend('mcp_lost_at', true); // when that was, from the start of the slice
 const held = new Counter('mcp_held'); // calls that waited for the rate limit of the environment
 const ended = new Trend('mcp_ended', true); // when a session ended, from the start of its slice
 const replyBytes = new Trend('mcp_reply_bytes'); // of the body, without headers
@@ -90,6 +94,16 @@ export function recordOpened(session) {
 
 export function recordClosed(session, done) {
   if (session.sessionId !== null && done) closed.add(1);
+}
+
+export function recordLost(calls, ageMs, atMs) {
+  lostCalls.add(calls);
+  lostAge.add(ageMs);
+  lostAt.add(atMs);
+  if (histograms === null) return;
+  histograms.current.add('mcp_lost_calls', calls);
+  histograms.current.add('mcp_lost_age', ageMs);
+  histograms.current.add('mcp_lost_at', atMs);
 }
 
 export function recordLateness(ms) {

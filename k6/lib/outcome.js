@@ -1,8 +1,12 @@
 // The outcome of a request: one word, used by rows, counters and thresholds.
-import { loneData, readAnswer } from './reply.js';
+import { findRefusal } from './refusals.js';
+import { loneData, readAnswer, readFailure } from './reply.js';
 
 export const OK = 'ok';
-export const CAPACITY = 'capacity';
+const CAPACITY = 'capacity';
+const RATE_LIMITED = 'rate_limited';
+export const REFUSALS = [CAPACITY, RATE_LIMITED]; // they show where a limit is, not that something failed
+export const SESSION_LOST = 'session_lost'; // the server does not know the id of the session any more
 export const UNAUTHORIZED = 'unauthorized';
 export const TIMEOUT = 'timeout';
 export const CUT_OFF = 'cut_off'; // unanswered when its slice ended, before its own time limit
@@ -19,8 +23,8 @@ const STATUSES = [301, 302, 307, 308, 400, 402, 403, 404, 405, 406, 408, 409, 41
   .concat([422, 500, 501, 502, 503, 504, 520, 522, 524], 'other');
 
 // All reasons of failures. k6 sums up a tagged series only if a threshold names it.
-export const REASONS = [CAPACITY, 'rate_limited', UNAUTHORIZED, TIMEOUT, CUT_OFF, 'connection']
-  .concat(['rpc_error', INCOMPLETE, 'unparseable'])
+export const REASONS = [CAPACITY, RATE_LIMITED, SESSION_LOST, UNAUTHORIZED, TIMEOUT, CUT_OFF]
+  .concat(['connection', 'rpc_error', INCOMPLETE, 'unparseable'])
   .concat(CODES.map((code) => `tool_error:${code}`))
   .concat(STATUSES.map((status) => `http_${status}`));
 
@@ -29,8 +33,14 @@ const TIMEOUT_CODES = [1050, 1211];
 
 // Classifies the HTTP response to a JSON-RPC request by its `answer`, which is null if there is none.
 // In the stateless era, a JSON-RPC error also sets the HTTP status, and a result has a type, which is
-// `complete` by default (MCP 2026-07-28, Overview, ResultType).
-export function classify(response, answer, stateless = false) {
+// `complete` by default (MCP 2026-07-28, Overview, ResultType). `hasSession`: the request had a session's id.
+export function classify(response, answer, stateless = false, hasSession = false) {
+  const outcome = classifyAnswer(response, answer, stateless);
+  if (outcome === OK || outcome === INCOMPLETE || response.status === 0) return outcome;
+  return findRefusal(response, answer, hasSession) || outcome;
+}
+
+function classifyAnswer(response, answer, stateless) {
   const { status } = response;
   if (status !== 200) {
     const refused = stateless && (status === 400 || status === 404) && answer !== null;
@@ -40,7 +50,9 @@ export function classify(response, answer, stateless = false) {
   if (answer.error) return 'rpc_error';
   const { isError, resultType = 'complete' } = answer.result;
   if (stateless && resultType !== 'complete') return INCOMPLETE;
-  return isError === true ? classifyToolError(answer.result) : OK;
+  if (isError !== true) return OK;
+  const code = readFailure(answer).toolError;
+  return `tool_error:${CODES.includes(code) ? code : 'other'}`;
 }
 
 // A query that returns as text: the keys of a message, the keys of its result, and these two values if any.
@@ -52,8 +64,8 @@ const MAX_KEPT_LENGTH = 4096;
 // Does the same for the answer to a tool call, where speed matters. k6's native JSON accepts only valid
 // JSON and returns the shape in a tenth of the time of JSON.parse. An answer that is not clearly ok is
 // parsed. (The client compares an answer with the last ok one first.)
-export function classifyCall(response, id, call, stateless) {
-  if (response.status !== 200) return classify(response, readAnswer(response, id), stateless);
+export function classifyCall(response, id, call, stateless, hasSession = false) {
+  if (response.status !== 200) return classify(response, readAnswer(response, id), stateless, hasSession);
   const { body } = response;
   const data = loneData(body);
   if (data !== null) {
@@ -62,7 +74,7 @@ export function classifyCall(response, id, call, stateless) {
     response.body = body;
     if (ok) return OK;
   }
-  return classify(response, readAnswer(response, id), stateless);
+  return classify(response, readAnswer(response, id), stateless, hasSession);
 }
 
 function hasId(response, id) {
@@ -102,8 +114,11 @@ function isClearlyOk([keys, inner, ...values]) {
 }
 
 // Classifies a response without a JSON-RPC answer: to a notification or a DELETE.
-export function classifyPlain(response) {
-  return response.status >= 200 && response.status < 300 ? OK : classifyStatus(response);
+export function classifyPlain(response, hasSession = false) {
+  const { status } = response;
+  if (status >= 200 && status < 300) return OK;
+  const outcome = classifyStatus(response);
+  return (status !== 0 && findRefusal(response, null, hasSession)) || outcome;
 }
 
 function classifyStatus(response) {
@@ -111,26 +126,6 @@ function classifyStatus(response) {
   if (status === 0 && CANCELLED.test(response.error)) throw new Error(STOPPED);
   if (status === 0) return TIMEOUT_CODES.includes(response.error_code) ? TIMEOUT : 'connection';
   if (status === 401) return UNAUTHORIZED;
-  if (status === 429) return 'rate_limited';
-  if (status === 503 && String(response.body).includes('"too_many_sessions"')) return CAPACITY;
   if (status >= 200 && status < 300) return 'unparseable';
   return STATUSES.includes(status) ? `http_${status}` : 'http_other';
-}
-
-function classifyToolError(result) {
-  const first = Array.isArray(result.content) ? result.content[0] : null;
-  const text = first && typeof first.text === 'string' ? first.text : '';
-  const code = toolErrorCode(text);
-  if (code === 'rate_limited') return 'rate_limited';
-  return `tool_error:${CODES.includes(code) ? code : 'other'}`;
-}
-
-function toolErrorCode(text) {
-  const plain = /^MCP error (-\d+)/.exec(text);
-  if (plain) return plain[1];
-  try {
-    return String(JSON.parse(text).code);
-  } catch (_) {
-    return 'other';
-  }
 }

@@ -1,5 +1,5 @@
 // Protocol revisions, their two eras, and how to find out which one a target speaks.
-import { OK } from './outcome.js';
+import { OK, SESSION_LOST } from './outcome.js';
 
 const AUTO = 'auto';
 export const STATELESS = 'stateless'; // every request contains what a handshake would negotiate
@@ -41,7 +41,9 @@ export function negotiate(revision, build, timeoutMs) {
 
 function connect(version, build, timeoutMs, orOlder = false) {
   const client = build(version);
-  const outcome = client.open(timeoutMs);
+  const opened = client.open(timeoutMs);
+  // A session that is lost while it opens has shown the revision. Whoever calls in it opens another.
+  const outcome = opened === SESSION_LOST ? OK : opened;
   if (outcome === OK && (orOlder || listNamed(client).includes(version))) return client;
   client.close(timeoutMs);
   const isConclusive = outcome === OK || isOfStatelessEra(client) || findEra(version) === STATELESS;

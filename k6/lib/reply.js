@@ -57,6 +57,32 @@ function parseRefusal(body, id) {
   return findMessage(body, (message) => named(message) && isResponse(message) && message.error);
 }
 
+// Returns what an answer says about a failure: the code of a JSON-RPC error, else that of a tool error, and
+// the text. Without a failed answer they are null.
+export function readFailure(answer) {
+  const { error, result } = answer || {};
+  if (error) {
+    const data = error.data === undefined ? '' : ` ${JSON.stringify(error.data)}`;
+    return { code: error.code, toolError: null, text: `${error.message}${data}` };
+  }
+  if (!result || result.isError !== true) return { code: null, toolError: null, text: null };
+  const first = Array.isArray(result.content) ? result.content[0] : null;
+  const text = first && typeof first.text === 'string' ? first.text : '';
+  return { code: null, toolError: readToolErrorCode(text), text };
+}
+
+function readToolErrorCode(text) {
+  const plain = /^MCP error (-\d+)/.exec(text);
+  if (plain) return plain[1];
+  try {
+    const { code, error } = JSON.parse(text);
+    if (code !== undefined) return String(code);
+    return String((isObject(error) ? error.code : error) || 'other');
+  } catch (_) {
+    return 'other';
+  }
+}
+
 function findMessage(body, matches) {
   if (typeof body !== 'string') return null;
   const lone = loneData(body);

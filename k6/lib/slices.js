@@ -4,9 +4,10 @@ import { freshHeader, renewRefused } from './bearers.js';
 import * as env from './env.js';
 import { histograms } from './histograms.js';
 import { recordClosed, recordEnd, recordFailure, recordHeld, recordLateness } from './metrics.js';
-import { recordOk, recordOpened, recordOpening, recordReply, recordResponse } from './metrics.js';
+import { recordLost, recordOk, recordOpened, recordOpening, recordReply } from './metrics.js';
+import { recordResponse } from './metrics.js';
 import { buildMix } from './mix.js';
-import { CUT_OFF, OK, TIMEOUT, UNAUTHORIZED } from './outcome.js';
+import { CUT_OFF, OK, SESSION_LOST, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { CALL_LIMIT_MS, clock, findPace, newClient, waitUntil } from './run.js';
 
 // A slot, and its parts around the calls: sessions open, calls in flight end, sessions close.
@@ -14,6 +15,7 @@ const SLOT_SECONDS = env.seconds('SLOT_SECONDS');
 const OPEN_SECONDS = env.seconds('OPEN_SECONDS');
 const DRAIN_SECONDS = env.seconds('DRAIN_SECONDS');
 const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS');
+const OPEN_REQUESTS = 2; // initialize and notifications/initialized
 const FRESH_MS = 1000; // between two checks whether a bearer must be renewed
 const PAUSE_MS = 1000; // after an answer that the target is down, so that it is not hammered
 const SEED = 1; // of the tool mix: every run draws the same calls
@@ -51,15 +53,17 @@ export function runSession(slice, protocol, pools, selector = '') {
   const last = end + DRAIN_SECONDS * 1000;
   if (histograms !== null) histograms.begin(selector, begin, (turn + 1) / slice.vus);
   waitUntil(start + (OPEN_SECONDS * 1000 * turn) / slice.vus);
-  const session = openSession(turn, protocol, last, slice.rate === null ? end : 0);
+  const times = { begin, end, last, turn, slice, protocol, selector };
+  let session = openSession(times, slice.rate === null ? end : 0);
   if (session !== null) {
     session.beginCalls();
     try {
-      if (slice.rate === null) callAtOnce(session, next, { begin, end, last, turn, slice });
-      else callBySchedule(session, next, { begin, end, last, turn, slice });
+      session = (slice.rate === null ? callAtOnce : callBySchedule)(session, next, times);
     } finally {
       if (histograms !== null) histograms.print();
     }
+  }
+  if (session !== null) {
     session.endCalls();
     waitUntil(end); // a stage holds its sessions until it ends
     recordClosed(session, closeBy(session, last));
@@ -84,20 +88,37 @@ function keepFresh(session) {
   if (header !== session.headers.Authorization && header !== undefined) session.headers.Authorization = header;
 }
 
-// Tries to open a session; until `retryUntil` it tries again, at most once a second.
-function openSession(turn, protocol, last, retryUntil) {
+// Tries to open a session; until `retryUntil` it tries again, at most once a second. A session that is lost
+// while it opens is always replaced.
+function openSession({ turn, protocol, end, last }, retryUntil) {
   for (;;) {
     const session = newClient(turn, protocol);
     const began = clock();
     const outcome = markCutOff(session.open(timeLeft(began, last)), began, last);
     recordOpened(session);
     recordOpening(outcome, clock() - began);
+    session.openedAt = clock();
     if (outcome === OK) return session;
     if (outcome === UNAUTHORIZED) renewRefused(session.bearer);
     recordClosed(session, closeBy(session, last));
-    if (clock() + PAUSE_MS >= retryUntil) return null;
+    if (clock() + PAUSE_MS >= (outcome === SESSION_LOST ? end : retryUntil)) return null;
     waitUntil(clock() + PAUSE_MS);
   }
+}
+
+// Opens a session in place of one that the server has lost (MCP 2025-11-25, Streamable HTTP, Session
+// Management); returns null if none opens before the slice ends. Both are counted for the whole slice.
+function replaceSession(lost, times) {
+  const calls = lost.id - lost.idBefore - 1; // without the one that found out
+  lost.endCalls();
+  lost.noteLost();
+  const series = histograms === null ? null : histograms.current;
+  if (series !== null) histograms.select(times.selector);
+  recordLost(calls, clock() - lost.openedAt, clock() - times.begin);
+  const session = openSession(times, times.end);
+  if (series !== null) histograms.current = series;
+  if (session !== null) session.beginCalls();
+  return session;
 }
 
 // Sends DELETE within the rest of the slot.
@@ -106,15 +127,18 @@ function closeBy(session, last) {
   return session.close(Math.max(1, last + CLOSE_SECONDS * 950 - clock()));
 }
 
-function callBySchedule(session, next, { begin, end, last, turn, slice }) {
+// Returns the session that is open at the end, or null.
+function callBySchedule(opened, next, times) {
+  const { begin, end, last, turn, slice } = times;
+  let session = opened;
   let nextReply = 0; // when a reply is measured again
   for (let index = turn; ; index += slice.vus) {
     const due = begin + (index * 1000) / slice.rate;
-    if (due >= end) return;
+    if (due >= end) return session;
     if (waitUntil(due)) recordLateness(clock() - due);
     keepFresh(session);
     const sent = clock();
-    if (sent >= end) return; // due but never sent: the gap between offered and achieved rate
+    if (sent >= end) return session; // due but never sent: the gap between offered and achieved rate
     const outcome = markCutOff(session.call(next(), timeLeft(sent, last)), sent, last);
     const { duration, blocked } = session.response.timings;
     if (outcome === OK) {
@@ -125,11 +149,16 @@ function callBySchedule(session, next, { begin, end, last, turn, slice }) {
       recordFailure(outcome);
     }
     if (outcome === UNAUTHORIZED) renewRefused(session.bearer);
+    if (outcome === SESSION_LOST) session = replaceSession(session, times);
+    if (session === null) return null;
     if (histograms !== null) histograms.printIfDue(sent);
   }
 }
 
-function callAtOnce(session, next, { begin, end, last, turn, slice }) {
+// Returns the session that is open at the end, or null.
+function callAtOnce(opened, next, times) {
+  const { begin, end, last, turn, slice } = times;
+  let session = opened;
   const every = findPace(slice.vus);
   waitUntil(begin + (turn * every) / slice.vus);
   const shift = clock() - wallClock();
@@ -155,6 +184,11 @@ function callAtOnce(session, next, { begin, end, last, turn, slice }) {
       recordFailure(markCutOff(outcome, sent, last));
       if (outcome === UNAUTHORIZED) renewRefused(session.bearer);
       if (isDown(outcome)) waitUntil(clock() + PAUSE_MS);
+      if (outcome === SESSION_LOST) {
+        session = replaceSession(session, times);
+        if (session === null) break;
+        due += every * OPEN_REQUESTS;
+      }
     }
     sent = wallClock() + shift;
     due += every;
@@ -169,10 +203,11 @@ function callAtOnce(session, next, { begin, end, last, turn, slice }) {
     }
   }
   recordHeld(held);
+  return session;
 }
 
 function isDown(outcome) {
-  return !outcome.startsWith('tool_error') && outcome !== 'rpc_error';
+  return !outcome.startsWith('tool_error') && outcome !== 'rpc_error' && outcome !== SESSION_LOST;
 }
 
 function timeLeft(now, last) {

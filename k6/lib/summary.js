@@ -1,7 +1,7 @@
 // Writes summary.json: k6's --summary-export format, and under `loadtest` what the rows need.
 import { CLIENTS } from './bearers.js';
 import { maxRate, share, summaryFile } from './env.js';
-import { CAPACITY, REASONS } from './outcome.js';
+import { REASONS, REFUSALS } from './outcome.js';
 import { SCALE, hasOpenings, listReasons, packTrend } from './thresholds.js';
 
 const FILE = summaryFile();
@@ -42,14 +42,14 @@ function flatten(metrics) {
   return flat;
 }
 
-// Adds the share of calls and openings that failed, as a k6 rate with a threshold. `capacity` is not a
-// failure: the server has reached its session limit. `cut_off` is one: the call waited for the whole drain
-// time, and a server that stalls until the end must not look good.
+// Adds the share of calls and openings that failed, as a k6 rate with a threshold. A refusal is not a
+// failure: the server or the client has reached a limit. `cut_off` is one: the call waited for the whole
+// drain time, and a server that stalls until the end must not look good.
 function addFailureShare(metrics, selector) {
   const count = (series) => (metrics[series] && metrics[series].count) || 0;
   const sum = (all) => all.reduce((total, series) => total + count(series), 0);
   const braced = selector && `{${selector}}`;
-  const failures = REASONS.filter((reason) => reason !== CAPACITY);
+  const failures = REASONS.filter((reason) => !REFUSALS.includes(reason));
   let fails = count(`mcp_duration${braced}`);
   let passes = sum(listReasons('mcp_failures', selector, failures));
   if (hasOpenings(selector)) {

@@ -5,6 +5,7 @@ import { REASONS } from './outcome.js';
 const ALWAYS = { trend: ['max>=0'], counter: ['count>=0'] };
 const TRENDS = ['http_req_duration', 'mcp_duration', 'mcp_response', 'mcp_ended']
   .concat(['mcp_reply_bytes', 'mcp_first_byte', 'mcp_receiving']);
+const OPENING_TRENDS = ['mcp_opening', 'mcp_lost_calls', 'mcp_lost_age', 'mcp_lost_at'];
 const RPCS = ['initialize', 'notifications/initialized', 'server/discover']
   .concat(['tools/list', 'tools/call', 'resources/read', 'prompts/get', 'completion/complete', 'close']);
 
@@ -37,7 +38,7 @@ export function buildThresholds(selectors) {
     for (const trend of TRENDS) thresholds[trend + braced] = ALWAYS.trend;
     for (const series of listReasons('mcp_failures', selector)) thresholds[series] = ALWAYS.counter;
     if (!hasOpenings(selector)) continue;
-    thresholds[`mcp_opening${braced}`] = ALWAYS.trend;
+    for (const trend of OPENING_TRENDS) thresholds[trend + braced] = ALWAYS.trend;
     thresholds[`mcp_sessions_opened${braced}`] = ALWAYS.counter;
     thresholds[`mcp_sessions_closed${braced}`] = ALWAYS.counter;
     for (const series of listReasons('mcp_open_failures', selector)) {

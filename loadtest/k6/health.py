@@ -14,7 +14,7 @@ from typing import Self
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
 from loadtest.k6.progress import Live
-from loadtest.results.run import REFUSALS, Generator
+from loadtest.results.run import ALIVE, Generator
 
 ABORT_SHARE = 0.5
 ABORT_SECONDS = 30.0
@@ -34,7 +34,7 @@ class _Moment:
 class AbortRule:
     """Ends a run if more than half of the answers of the last 30 s were failures.
 
-    Refusals at a session cap or a quota do not count.
+    Refusals at a cap or a quota do not count, and lost sessions do not: the target is up.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class AbortRule:
 
     def find_reason(self, live: Live, now: float) -> str | None:
         """Return why to stop, by the counts at `now` (monotonic seconds); None to continue."""
-        down = live.failures - sum(live.reasons.get(reason, 0) for reason in REFUSALS)
+        down = live.failures - sum(live.reasons.get(reason, 0) for reason in ALIVE)
         self._moments.append(_Moment(now, live.requests, down))
         # The window begins at the last moment that is at least that long ago.
         while len(self._moments) > 1 and now - self._moments[1].at >= ABORT_SECONDS:

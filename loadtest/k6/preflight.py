@@ -42,6 +42,14 @@ FINE = frozenset({"ok", "rate_limited"})
 MAX_LIST_BYTES = 16 * 2**20
 # Of pools, for each place of a table: a value that the schema refuses is rarely alone.
 MAX_CHECKED_VALUES = 200
+# What a run can measure although the tool was not called.
+_EXPECTED = {
+    "rate_limited": "met a rate limit: so will the run, unless the client's quota on the target is "
+    "raised",
+    "capacity": "was refused because the server is full: so will be the run",
+    "session_lost": "was not answered in any session, because the server lost each of them: "
+    "inv doctor tries whether replicas share their sessions",
+}
 
 
 @dataclass(frozen=True)
@@ -108,16 +116,14 @@ def check_target(
     listed = {tool.name: tool for tool in findings.tools}
     _check_names(settings, table, listed, ask)
     _check_arguments(settings.tools, table.tools, listed)
-    limited = _check_answers(table, findings.answers)
-    if limited:
-        tell(
-            f"{list_names(limited)} met a rate limit: so will the run, unless the client's "
-            "quota on the target is raised"
-        )
+    refused = _check_answers(table, findings.answers)
+    for outcome, tools in refused.items():
+        tell(f"{list_names(tools)} {_EXPECTED[outcome]}")
     server = findings.server
     spoken = " ".join(filter(None, (server.name, server.version))) or "a server without a name"
     what = "tools" if len(table.tools) == len(names) else "entries of the table"
-    tell(f"{spoken}, {server.protocol}: {len(names) - len(limited)} of {len(names)} {what} answer")
+    answered = len(names) - sum(map(len, refused.values()))
+    tell(f"{spoken}, {server.protocol}: {answered} of {len(names)} {what} answer")
     mirrored = {name: listed[name].mirrored for name in table.tools if listed[name].mirrored}
     return Checked(
         protocol=server.protocol if server.protocol in PROTOCOLS else settings.protocol,
@@ -259,14 +265,17 @@ def _check_arguments(table: ToolTable, names: Iterable[str], listed: dict[str, L
                 )
 
 
-def _check_answers(table: ToolTable, answers: Sequence[_Answer]) -> list[str]:
-    """Return the entries that were rate limited; raise with the answer of one that failed."""
+def _check_answers(table: ToolTable, answers: Sequence[_Answer]) -> dict[str, list[str]]:
+    """Return the entries that were refused, by outcome; raise with the answer of a failed one."""
+    refused: dict[str, list[str]] = {}
     for answer in answers:
-        if answer.outcome not in FINE:
+        if answer.outcome in _EXPECTED:
+            refused.setdefault(answer.outcome, []).append(answer.tool)
+        elif answer.outcome != "ok":
             message = tidy_text(answer.message, MAX_ANSWER_CHARS)
             what = f"{table.find_kind(answer.tool)} {answer.tool}"
             raise K6Error(
                 f"preflight: {what} fails ({answer.outcome}): "
                 f"{message} (fix its arguments in {table.source}, or the target)"
             )
-    return [answer.tool for answer in answers if answer.outcome == "rate_limited"]
+    return refused

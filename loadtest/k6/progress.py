@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from loadtest.common.console import Console, say
-from loadtest.results.run import REASONS, ScenarioResult
+from loadtest.results.run import REASONS, REFUSALS, ScenarioResult
 
 PLAIN_EVERY_SECONDS = 10.0
 POLL_EVERY_SECONDS = 1.0
@@ -270,7 +270,16 @@ class ProgressDisplay:
 
 
 def _describe_failures(live: Live) -> str:
-    others = live.failures - sum(live.reasons.values())
-    reasons = {**live.reasons, "other": others}
-    named = [f"{count} {reason}" for reason, count in reasons.items() if count > 0]
-    return f"{live.failures} failed" + (f": {', '.join(named)}" if live.reasons else "")
+    """Return how many calls failed and how many were refused, by reason."""
+    refused: dict[str, int] = {name: live.reasons.get(name, 0) for name in REFUSALS}
+    failed = {name: count for name, count in live.reasons.items() if name not in refused}
+    if live.reasons:
+        failed["other"] = live.failures - sum(live.reasons.values())
+    refusals = sum(refused.values())
+    text = _count_reasons(live.failures - refusals, "failed", failed)
+    return f"{text}, {_count_reasons(refusals, 'refused', refused)}" if refusals else text
+
+
+def _count_reasons(count: int, what: str, reasons: Mapping[str, int]) -> str:
+    named = ", ".join(f"{number} {reason}" for reason, number in reasons.items() if number > 0)
+    return f"{count} {what}" + (f": {named}" if named else "")

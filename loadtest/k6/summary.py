@@ -10,7 +10,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from loadtest.common.files import read_whole
 from loadtest.common.parsing import parse_json
 from loadtest.errors import ResultsError
-from loadtest.results.run import Percentiles, Replies, Row, RowKind, ServerName, Spread
+from loadtest.results.run import (
+    LostSessions,
+    Percentiles,
+    Replies,
+    Row,
+    RowKind,
+    ServerName,
+    Spread,
+)
 
 SUMMARY_VERSION = 1
 K6_PERCENTILES = ("p(50)", "p(90)", "p(95)", "p(99)", "max")  # as k6 names them
@@ -187,6 +195,7 @@ def _build_row(
         clients=clients,
         held_rate=summary.loadtest.most_rate if is_held else None,
         replies=None if metric else _build_replies(summary, braced),
+        lost=_build_lost(summary, braced) if metric == "opening" else None,
     )
 
 
@@ -208,6 +217,27 @@ def _build_replies(summary: Summary, braced: str) -> Replies | None:
 def _build_spread(values: Percentiles, digits: int) -> Spread:
     """Return rounded values, which take less room in the payload of a comment."""
     return Spread(*(round(each, digits) for each in (values.p50, values.p95, values.max)))
+
+
+def _build_lost(summary: Summary, braced: str) -> LostSessions | None:
+    """Return how long the sessions lived that were lost; None if none was."""
+    names = ("mcp_lost_calls", "mcp_lost_age", "mcp_lost_at")
+    calls, age, moment = (summary.metrics.get(name + braced, {}) for name in names)
+    count = int(calls.get("count", 0))
+    if not count:
+        return None
+    try:
+        return LostSessions(
+            count,
+            calls=float(calls["p(50)"]),
+            least_calls=float(calls["min"]),
+            ages_seconds=(age["min"] / 1000, age["max"] / 1000),
+            moments_seconds=(moment["min"] / 1000, moment["max"] / 1000),
+        )
+    except KeyError:
+        raise ResultsError(
+            "summary.json lacks figures of a series: run the scenario again"
+        ) from None
 
 
 def _build_percentiles(values: Mapping[str, Any]) -> Percentiles | None:

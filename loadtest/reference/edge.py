@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,12 @@ from starlette.types import Message, Receive, Scope, Send
 from loadtest.reference.deployment import MCP_SCOPE, Deployment
 from loadtest.reference.discovery import build_challenge
 from loadtest.reference.knobs import split_header
+from loadtest.reference.refusals import (
+    build_cap_refusal,
+    build_quota_refusal,
+    build_rate_limit_headers,
+    build_unknown_session,
+)
 from loadtest.reference.responses import Refusal, rest_error
 from loadtest.reference.tokens import WORKSPACE_CLAIM
 from loadtest.reference.tools import Principal, Toolbox
@@ -38,11 +44,17 @@ _REFUSALS = {
 
 @dataclass
 class _McpSession:
-    """An open session: its workspace, its running requests, and since when it is idle."""
+    """An open session: its workspace, its running requests, and since when it is idle.
+
+    `replica` is where it was opened. `is_extra`: it is above the cap.
+    """
 
     workspace_id: str
     in_flight: int
     idle_since: float
+    opened_at: float
+    replica: int = 0
+    is_extra: bool = False
 
 
 class McpEdge:
@@ -62,6 +74,13 @@ class McpEdge:
         self._protocol: Any = None
         self._loaded = asyncio.Event()
         self._first_request_at: float | None = None
+        self._restarted = False
+        self._connections: dict[tuple[str, int], int] = {}
+        knobs = deployment.knobs
+        # Only these answers contain the id of the request.
+        inside = {knobs.cap_refusal, knobs.quota_refusal} & {"inside-200", "tool-error"}
+        self._needs_id = bool(inside) or knobs.lost_session == "200"
+        self._limit_headers = build_rate_limit_headers(knobs.rate_limit_headers, knobs.quota_units)
 
     @property
     def open_sessions(self) -> int:
@@ -88,6 +107,9 @@ class McpEdge:
         """Answer one request below `/mcp/`."""
         await self._loaded.wait()
         await self._stall()
+        await self._restart()
+        if self._limit_headers:
+            send = _with_headers(send, self._limit_headers)
         try:
             await self._answer(scope, receive, send)
         except Refusal as refusal:
@@ -111,23 +133,26 @@ class McpEdge:
             message = "the bearer is for another workspace"
             raise Refusal(rest_error(403, "cross_workspace_denied", message))
         scope[self._protocol.PRINCIPAL_KEY] = principal
-        if self._knobs.reply_pauses:
-            called, receive = await _peek_method(receive)
-            if called == "tools/call":
+        if self.knobs.reply_pauses:
+            called, receive = await _peek(receive)
+            if called.get("method") == "tools/call":
                 send = self._pause_between_pieces(send)
         if self._check_era(method, headers) == "stateless":
             await self._manager.handle_request(scope, receive, send)
             return
-        session_id = headers.get(SESSION_HEADER)
-        session = self._sessions.get(session_id) if session_id else None
-        if session_id and (session is None or session.workspace_id != workspace_id):
-            raise Refusal(_unknown_session())
+        request: dict[str, Any] = {}
+        if method == "POST" and self._needs_id:
+            request, receive = await _peek(receive)
+        replica = self._find_replica(scope)
+        session = await self._find_session(headers, workspace_id, replica, request.get("id"))
         if method == "POST":
             _check_media_types(headers)
-        if method == "POST" and session is not None and self._draw(self._knobs.drop_share):
+        if session is not None and session.is_extra and request.get("method") == "tools/call":
+            raise Refusal(build_cap_refusal(self.knobs.cap_refusal, request["id"]))
+        if method == "POST" and session is not None and self._draw(self.knobs.drop_share):
             await _drop(send)
             return
-        relay = _Relay(self, scope, receive, send, workspace_id)
+        relay = _Relay(self, scope, receive, send, workspace_id, replica, request.get("id"))
         if session is not None:
             session.in_flight += 1
         try:
@@ -138,15 +163,56 @@ class McpEdge:
                 session.in_flight -= 1
                 session.idle_since = asyncio.get_running_loop().time()
 
+    async def _find_session(
+        self, headers: Headers, workspace_id: str, replica: int, request_id: Any
+    ) -> _McpSession | None:
+        """Return the session of a request, None if it names none; refuse one that is not known."""
+        session_id = headers.get(SESSION_HEADER)
+        if not session_id:
+            return None
+        session = self._sessions.get(session_id)
+        most_age = self.knobs.session_age_seconds
+        age = asyncio.get_running_loop().time() - session.opened_at if session else 0.0
+        if most_age and age > most_age:
+            await self._end_session(session_id)
+            session = None
+        known = session is not None and session.workspace_id == workspace_id
+        if session is None or not known or session.replica != replica:
+            raise Refusal(build_unknown_session(self.knobs.lost_session, request_id))
+        return session
+
+    def _find_replica(self, scope: Scope) -> int:
+        """Return the replica that answers a request; sessions are not shared between them."""
+        count = self.knobs.replicas
+        if count == 1:
+            return 0
+        if self.knobs.balancing == "request":
+            return int(self._deployment.rng.randrange(count))
+        connection = tuple(scope["client"] or ("", 0))
+        return self._connections.setdefault(connection, len(self._connections)) % int(count)
+
+    async def _restart(self) -> None:
+        """Forget all sessions once, at the time of the knob."""
+        if not self.knobs.restart_at_seconds or self._restarted:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._first_request_at is None:
+            self._first_request_at = now
+        if now - self._first_request_at >= self.knobs.restart_at_seconds:
+            self._restarted = True
+            for session_id in list(self._sessions):
+                await self._end_session(session_id)
+
     @property
-    def _knobs(self) -> Any:
+    def knobs(self) -> Any:
+        """Return how the target deviates."""
         return self._deployment.knobs
 
     def _draw(self, share: float) -> bool:
         return share > 0 and self._deployment.rng.random() < share
 
     def _check_refusal_knob(self) -> None:
-        code = self._knobs.edge_refusal
+        code = self.knobs.edge_refusal
         if code == "none":
             return
         status, message = _REFUSALS[code]
@@ -157,16 +223,16 @@ class McpEdge:
         self, headers: Headers, workspace_id: str, receive: Receive
     ) -> tuple[Principal, Receive]:
         """Return the caller and a `receive` for the body; a knob allows some requests to anyone."""
-        if self._knobs.api_key:
-            name, value = split_header(self._knobs.api_key)
+        if self.knobs.api_key:
+            name, value = split_header(self.knobs.api_key)
             if headers.get(name) != value:
                 raise Refusal(rest_error(401, "invalid_key", "a valid API key is required"))
             return _build_anyone(workspace_id), receive
-        challenged = _CHALLENGED.get(self._knobs.first_challenge)
+        challenged = _CHALLENGED.get(self.knobs.first_challenge)
         if challenged is None or (not challenged and "authorization" in headers):
             return self._check_bearer(headers, workspace_id), receive
-        method, receive = await _peek_method(receive)
-        if method in challenged:
+        request, receive = await _peek(receive)
+        if request.get("method") in challenged:
             return self._check_bearer(headers, workspace_id), receive
         return _build_anyone(workspace_id), receive
 
@@ -206,14 +272,14 @@ class McpEdge:
     def _challenge(self, code: str, message: str, workspace_id: str) -> Response:
         """Return a 401 with the URL of the resource's metadata, unless a knob hides it."""
         response = rest_error(401, code, message)
-        scope = {"scope": MCP_SCOPE} if self._knobs.challenge == "scope" else {}
+        scope = {"scope": MCP_SCOPE} if self.knobs.challenge == "scope" else {}
         challenge = build_challenge(self._deployment, workspace_id, **scope)
         response.headers["WWW-Authenticate"] = challenge
         return response
 
     def _check_step_up(self, principal: Principal, workspace_id: str) -> None:
         """Refuse a scope that is too narrow; name the required scope (RFC 6750, section 3.1)."""
-        knob = self._knobs.step_up
+        knob = self.knobs.step_up
         if knob == "never" or (knob == "once" and STEP_UP_SCOPE in principal.scopes):
             return
         scope = f"{MCP_SCOPE} {STEP_UP_SCOPE}"
@@ -228,7 +294,7 @@ class McpEdge:
         version = headers.get("mcp-protocol-version")
         handshake = version is None or version in self._protocol.HANDSHAKE_VERSIONS
         era = "handshake" if handshake else "stateless"
-        if self._knobs.eras in (era, "both"):
+        if self.knobs.eras in (era, "both"):
             return era
         if era == "handshake":
             raise Refusal(_refuse_handshake(method, version, self._protocol.STATELESS_VERSIONS))
@@ -237,7 +303,7 @@ class McpEdge:
 
     async def _stall(self) -> None:
         """Delay the request during a stall; the time of stalls counts from the first request."""
-        knobs = self._knobs
+        knobs = self.knobs
         if not knobs.stall_seconds:
             return
         now = asyncio.get_running_loop().time()
@@ -251,7 +317,7 @@ class McpEdge:
 
     def _pause_between_pieces(self, send: Send) -> Send:
         """Return a `send` that divides the first part of a body into pieces, with pauses."""
-        knobs = self._knobs
+        knobs = self.knobs
         divided = False
 
         async def send_slowly(message: Message) -> None:
@@ -269,7 +335,9 @@ class McpEdge:
 
         return send_slowly
 
-    def note_reply(self, method: str, session_id: str | None, workspace_id: str) -> None:
+    def note_reply(
+        self, method: str, session_id: str | None, workspace_id: str, replica: int
+    ) -> None:
         """Update the list of sessions after a successful reply."""
         if session_id is None:
             return
@@ -277,11 +345,12 @@ class McpEdge:
             self._sessions.pop(session_id, None)
         elif method == "POST" and session_id not in self._sessions:
             now = asyncio.get_running_loop().time()
-            self._sessions[session_id] = _McpSession(workspace_id, 0, now)
+            is_extra = len(self._sessions) >= self.knobs.session_cap
+            self._sessions[session_id] = _McpSession(workspace_id, 0, now, now, replica, is_extra)
 
     async def _end_idle_sessions(self) -> None:
         """End sessions that were idle for too long; run until cancelled."""
-        limit_seconds = self._knobs.session_idle_seconds
+        limit_seconds = self.knobs.session_idle_seconds
         while limit_seconds:
             await asyncio.sleep(min(limit_seconds / 4, 1))
             before = asyncio.get_running_loop().time() - limit_seconds
@@ -311,7 +380,7 @@ class McpEdge:
     @property
     def keep_alive_seconds(self) -> float:
         """Return the silence after which a pending reply sends a comment."""
-        seconds: float = self._knobs.keep_alive_seconds
+        seconds: float = self.knobs.keep_alive_seconds
         return seconds
 
 
@@ -323,13 +392,22 @@ class _Relay:
     """
 
     def __init__(
-        self, edge: McpEdge, scope: Scope, receive: Receive, send: Send, workspace_id: str
+        self,
+        edge: McpEdge,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        workspace_id: str,
+        replica: int,
+        request_id: Any,
     ) -> None:
         self._edge = edge
         self._scope = scope
         self._receive = receive
         self._send = send
         self._workspace_id = workspace_id
+        self._replica = replica
+        self._request_id = request_id
         self._held: Message | None = None
         self._framed = False
         self._replaced = False
@@ -354,14 +432,17 @@ class _Relay:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         headers = Headers(raw=message["headers"])
-        replacement: Callable[[], Response] | None = {404: _unknown_session, 503: _full}.get(status)
-        if replacement is not None:
-            self._replaced = True
-            await replacement()(self._scope, self._receive, self._send)
+        if status in {404, 503}:
+            knobs, request_id = self._edge.knobs, self._request_id
+            await self._replace(
+                build_unknown_session(knobs.lost_session, request_id)
+                if status == 404
+                else build_cap_refusal(knobs.cap_refusal, request_id)
+            )
             return
         if status < 400:
             session_id = headers.get(SESSION_HEADER)
-            self._edge.note_reply(method, session_id, self._workspace_id)
+            self._edge.note_reply(method, session_id, self._workspace_id, self._replica)
         if method == "POST" and status == 200:
             self._framed = True
             self._held = _event_stream_start(headers.get(SESSION_HEADER))
@@ -375,11 +456,20 @@ class _Relay:
         body = message.get("body", b"")
         if self._framed:
             self.close()
+            style = self._edge.knobs.quota_refusal
+            if style != "atlas" and not self._started and _is_over_quota(body):
+                await self._replace(build_quota_refusal(style, self._request_id))
+                return
             message = {**message, "body": b"event: message\ndata: " + body + b"\n\n"}
         elif self._held is not None and not body and message.get("more_body"):
             return
         await self._release()
         await self._send(message)
+
+    async def _replace(self, response: Response) -> None:
+        """Send another answer than the SDK's."""
+        self._replaced = True
+        await response(self._scope, self._receive, self._send)
 
     async def _release(self) -> None:
         if self._held is not None and not self._started:
@@ -414,8 +504,8 @@ class _Relay:
             self._comments = None
 
 
-async def _peek_method(receive: Receive) -> tuple[str | None, Receive]:
-    """Return the JSON-RPC method of a request, and a `receive` that returns its body again."""
+async def _peek(receive: Receive) -> tuple[dict[str, Any], Receive]:
+    """Return the JSON-RPC message of a request, and a `receive` that returns its body again."""
     messages = [await receive()]
     while messages[-1].get("more_body"):
         messages.append(await receive())
@@ -425,10 +515,27 @@ async def _peek_method(receive: Receive) -> tuple[str | None, Receive]:
         return messages.pop(0) if messages else await receive()
 
     try:
-        method = json.loads(body).get("method")
-    except (ValueError, AttributeError):
-        method = None
-    return method, replay
+        message = json.loads(body)
+    except ValueError:
+        message = None
+    return message if isinstance(message, dict) else {}, replay
+
+
+def _with_headers(send: Send, headers: Mapping[str, str]) -> Send:
+    """Return a `send` that adds headers to the answer."""
+    more = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *more]}
+        await send(message)
+
+    return send_with_headers
+
+
+def _is_over_quota(body: bytes) -> bool:
+    """Return whether a reply is the tool error of the quota."""
+    return b'"isError":true' in body and b"rate_limited" in body
 
 
 def _build_anyone(workspace_id: str) -> Principal:
@@ -472,14 +579,6 @@ def _event_stream_start(session_id: str | None) -> Message:
     if session_id:
         headers.append((SESSION_HEADER.encode(), session_id.encode()))
     return {"type": "http.response.start", "status": 200, "headers": headers}
-
-
-def _unknown_session() -> Response:
-    return rest_error(404, "unknown_session", "no such session; initialize again")
-
-
-def _full() -> Response:
-    return rest_error(503, "too_many_sessions", "the cap on open sessions is reached")
 
 
 async def _drop(send: Send) -> None:

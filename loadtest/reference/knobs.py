@@ -38,6 +38,32 @@ class Knobs:
         0.0, "share of session POSTs whose connection closes during the answer"
     )
     session_cap: int = _knob(100, "maximum of open MCP sessions; the next one gets 503")
+    cap_refusal: str = _knob(
+        "atlas",
+        "how a session above the cap is refused: 503 with too_many_sessions (atlas); 503 with a"
+        " JSON-RPC error (sdk); 429 with a JSON-RPC error (http-429); 503 with only Retry-After"
+        " (retry-after); a JSON-RPC error inside 200 (inside-200); it opens, but its tool calls"
+        " fail (tool-error); 529 with a header and a text of its own (own)",
+        ("atlas", "sdk", "http-429", "retry-after", "inside-200", "tool-error", "own"),
+    )
+    replicas: int = _knob(
+        1, "number of replicas that share no sessions; each request goes to one of them at random"
+    )
+    balancing: str = _knob(
+        "request",
+        "what is sent to a replica: each request by itself, or all requests of a connection",
+        ("request", "connection"),
+    )
+    restart_at_seconds: float = _knob(
+        0.0, "forget all sessions once, this long after the first request (0: never)"
+    )
+    session_age_seconds: float = _knob(0.0, "end a session this long after it opened (0: never)")
+    lost_session: str = _knob(
+        "404",
+        "the answer to an unknown session: 404, or as other SDKs did, 400 or 401 with a text, or a"
+        " JSON-RPC error inside 200",
+        ("404", "400", "401", "200"),
+    )
     session_idle_seconds: float = _knob(0.0, "end a session idle for this long (0: never)")
     reply_padding: int = _knob(0, "bytes that are added to the reply of each tool call")
     reply_pauses: int = _knob(
@@ -182,6 +208,19 @@ class Knobs:
         False, "a user must open a link in a mail before the first sign-in"
     )
     sign_up_captcha: bool = _knob(False, "sign-up asks for a captcha that only a person can solve")
+    quota_refusal: str = _knob(
+        "atlas",
+        "how a call above the quota is refused: a tool error with a code (atlas), HTTP 429"
+        " (http-429), a JSON-RPC error inside 200 (inside-200), or 403 with no request left (403)",
+        ("atlas", "http-429", "inside-200", "403"),
+    )
+    rate_limit_headers: str = _knob(
+        "none",
+        "headers about the quota on every answer: none; RateLimit-Policy and RateLimit of the IETF"
+        " draft; RateLimit-Limit, -Remaining and -Reset of its earlier versions (fields); the same"
+        " with X- before them (x-fields)",
+        ("none", "ietf", "fields", "x-fields"),
+    )
     tool_quota: bool = _knob(True, "a quota of weighted units per minute, workspace and client")
     quota_units: int = _knob(60, "the quota in units per minute, unless an owner raised it")
     result_cache_seconds: float = _knob(
@@ -207,7 +246,8 @@ class Knobs:
                 raise UsageError(f"{flag} must be a share from 0 to 1, not {value}")
             if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{flag} must be a finite number of at least 0, not {value}")
-        for name in ("session_cap", "quota_units", "access_token_seconds", "keep_alive_seconds"):
+        above_0 = ("session_cap", "quota_units", "access_token_seconds", "keep_alive_seconds")
+        for name in (*above_0, "replicas"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{flag_name(name)} must be above 0, not {getattr(self, name)}")
         for name in (

@@ -90,9 +90,10 @@ def build_manager(deployment: Deployment, toolbox: Toolbox) -> StreamableHTTPSes
         on_get_prompt=get_prompt,
         on_completion=complete,
     )
+    knobs = deployment.knobs
     return StreamableHTTPSessionManager(
         server,
         json_response=True,
         session_idle_timeout=None,
-        max_sessions=deployment.knobs.session_cap,
+        max_sessions=None if knobs.cap_refusal == "tool-error" else knobs.session_cap,
     )

@@ -16,11 +16,13 @@ SCENARIOS = ("cold-start", "sessions", "tools")
 Outcome = Literal["ok", "thresholds crossed", "aborted", "interrupted", "failed", "not run"]
 
 # Why a call failed, in the words of k6/lib/outcome.js, which adds `tool_error:<code>` and
-# `http_<status>`. `incomplete` is a result of another type than complete; `cut_off` had no answer
-# when its slice ended, before its own time limit.
+# `http_<status>`. `session_lost`: the server did not know the session any more. `incomplete` is a
+# result of another type than complete; `cut_off` had no answer when its slice ended, before its own
+# time limit.
 Reason = Literal[
     "capacity",
     "rate_limited",
+    "session_lost",
     "unauthorized",
     "timeout",
     "cut_off",
@@ -32,6 +34,8 @@ Reason = Literal[
 REASONS: tuple[Reason, ...] = get_args(Reason)
 # They show where a limit is, not that something went wrong.
 REFUSALS: tuple[Reason, ...] = ("capacity", "rate_limited")
+# They show that the target is up.
+ALIVE: tuple[Reason, ...] = (*REFUSALS, "session_lost")
 
 # Above either, the figures say more about the load generator than about the target.
 MOST_CPU_SHARE = 0.85
@@ -89,10 +93,27 @@ class Replies:
 
 
 @dataclass(frozen=True)
+class LostSessions:
+    """The sessions that the server lost while they were in use.
+
+    `calls` (the median) and `least_calls` were answered before the loss. `ages_seconds` are the
+    shortest and the longest time from opening to the loss; `moments_seconds` are the first and the
+    last loss, from the start of the slice.
+    """
+
+    count: Calls
+    calls: float
+    least_calls: float
+    ages_seconds: tuple[float, float]
+    moments_seconds: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of a table: a frame of the cold start, a stage of the ladder, or what is called.
 
-    A row of kind `opening` counts the sessions opened for the stage (or mix, `all`) of that name.
+    A row of kind `opening` counts the sessions opened for the stage (or mix, `all`) of that name;
+    `lost` are those of them that the server lost later.
     `failures` counts the calls that failed by `Reason`, `tool_error:<code>` or `http_<status>`.
     `count` = `ok` + all failures: calls made. Rates are calls/s over `seconds`, the time the slice
     lasted; `offered_rate` is None in a closed loop; the difference of `offered_rate` and
@@ -118,6 +139,7 @@ class Row:
     clients: int = 1
     held_rate: float | None = None
     replies: Replies | None = None
+    lost: LostSessions | None = None
 
     @property
     def ok_rate(self) -> float:

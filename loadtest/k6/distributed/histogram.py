@@ -63,6 +63,10 @@ class Histogram:
         """Return the number of samples."""
         return sum(self.buckets.values())
 
+    def find_least(self) -> float:
+        """Return the shortest, exact to 0.5 %; there must be a sample."""
+        return min(math.exp((min(self.buckets) + 0.5) * _STEP), self.most)
+
     def percentiles(self, shares: Iterable[float]) -> list[float]:
         """Return the percentiles, interpolated between two samples as in k6.
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from loadtest.k6.distributed.histogram import Histogram, Histograms
 from loadtest.k6.summary import Summary
+from loadtest.results.run import REFUSALS
 
 SHARES = {"p(50)": 0.5, "p(90)": 0.9, "p(95)": 0.95, "p(99)": 0.99}
 # The histograms do not contain them; they are read from each runner's own summary.
 _COUNTED = ("mcp_sessions_opened", "mcp_sessions_closed", "mcp_held")
-_CAPACITY = "reason:capacity}"  # a session at the server's limit is not a failure
+_REFUSED = tuple(f"reason:{reason}}}" for reason in REFUSALS)  # not failures
 
 
 def merge(
@@ -53,6 +54,7 @@ def describe(histogram: Histogram) -> dict[str, float]:
     percentiles = histogram.percentiles(SHARES.values())
     return {
         **dict(zip(SHARES, percentiles, strict=True)),
+        "min": histogram.find_least(),
         "max": histogram.most,
         "count": histogram.count(),
     }
@@ -97,7 +99,7 @@ def _measure_failures(
         values["count"]
         for series, values in metrics.items()
         if series.startswith(tuple(counter + start for counter in counters))
-        and not series.endswith(_CAPACITY)
+        and not series.endswith(_REFUSED)
     )
     rate = passes / (passes + fails) if passes + fails else 0.0
     return {

@@ -21,11 +21,11 @@ _REPLIES = "reply_bytes|first_byte|receiving"
 _SERIES = {
     "cold-start": re.compile(rf"mcp_(duration|failures|{_REPLIES})\{{frame:"),
     "sessions": re.compile(
-        rf"mcp_(duration|response|failures|opening|open_failures|{_REPLIES})\{{stage:"
+        rf"mcp_(duration|response|failures|opening|open_failures|lost_[a-z]+|{_REPLIES})\{{stage:"
     ),
     "tools": re.compile(
         rf"mcp_(duration|response|failures|{_REPLIES})\{{tool:"
-        r"|mcp_opening$|mcp_open_failures\{reason:"
+        r"|mcp_(opening|lost_[a-z]+)$|mcp_open_failures\{reason:"
     ),
 }
 _LATENESS = "mcp_generator_lateness"

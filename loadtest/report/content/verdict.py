@@ -16,6 +16,7 @@ from loadtest.compare.knee import (
     measure_rate_limited,
     pick_stages,
 )
+from loadtest.compare.lost_sessions import Cause, Losses, find_losses
 from loadtest.report.content.changes import (
     describe_better,
     describe_gone,
@@ -59,6 +60,17 @@ _ENDINGS: Mapping[Outcome, str] = {
     "failed": "failed",
 }
 
+_EXPLANATIONS: Mapping[Cause, str] = {
+    "replicas": ", again and again: replicas without sticky sessions look like this.",
+    "deployment": ", all at one moment: a deployment or a restart looks like this.",
+    "expiry": ", all at the same age: sessions that expire look like this.",
+    "moment": (
+        ", all at one moment and at the same age: a deployment, or sessions that expire. A stage "
+        "that lasts twice as long shows which."
+    ),
+    "unclear": ", at different ages and moments.",
+}
+
 Level = Literal["good", "warning", "bad"]
 
 
@@ -76,7 +88,8 @@ def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Ve
     confirmed = describe_regressions(folder, comparison, "confirmed")
     bad = [*_describe_failed(folder), *confirmed]
     warnings = [*_describe_partial(folder), *_describe_crossed(folder)]
-    warnings += [*_describe_rate_limited(folder), *_describe_generator(folder)]
+    warnings += [*_describe_rate_limited(folder), *_describe_losses(folder)]
+    warnings += _describe_generator(folder)
     good: list[str] = []
     knee = find_knee(folder.run, folder.rows)
     if any(result.name == "sessions" for result in folder.run.scenarios):
@@ -135,6 +148,25 @@ def _describe_rate_limited(folder: RunFolder) -> Iterator[str]:
             f"The latencies are not valid, because calls were rate limited: {', '.join(shares)}. "
             "Raise the client's quota on the target, then run again."
         )
+
+
+def _describe_losses(folder: RunFolder) -> Iterator[str]:
+    """Yield how long the sessions lived that the server lost, and what that looks like."""
+    losses = find_losses(folder.rows)
+    if losses is None:
+        return
+    opened = f"{format_count(losses.count)} of {format_count(losses.opened)} sessions"
+    if losses.ages_seconds is None or losses.calls is None:
+        lived = "while they opened"
+    else:
+        lived = f"after {name_calls(round(losses.calls))} (the median) and {_name_ages(losses)}"
+    yield f"The server lost {opened} {lived}{_EXPLANATIONS[losses.cause]}"
+
+
+def _name_ages(losses: Losses) -> str:
+    assert losses.ages_seconds is not None
+    shortest, longest = (round(age) for age in losses.ages_seconds)
+    return f"{longest} s" if shortest == longest else f"{shortest} to {longest} s"
 
 
 def _describe_generator(folder: RunFolder) -> Iterator[str]:

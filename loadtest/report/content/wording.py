@@ -25,6 +25,7 @@ _REASONS = {
     "unauthorized": ("unauthorized", "unauthorized"),
     "capacity": ("refused by the session cap", "refused by the session cap"),
     "rate_limited": ("rate limited", "rate limited"),
+    "session_lost": ("call in a lost session", "calls in lost sessions"),
     "cut_off": ("cut off at the end", "cut off at the end"),
 }
 
