@@ -10,7 +10,7 @@ import exec from 'k6/execution';
 // A client sends `initialize` or `server/discover`, depending on its era.
 const FRAMES = ['connect', 'initialize', 'server/discover', 'tools/list', 'first dispatch'];
 const selectors = FRAMES.map((frame) => `frame:${frame}`);
-const iterations = env.wholeNumber('ITERATIONS');
+const [iterations, rate] = [env.wholeNumber('ITERATIONS'), env.optionalRate('STARTS_PER_SECOND')];
 const vus = Math.min(env.wholeNumber('VUS'), iterations);
 const maxDuration = `${env.seconds('MAX_SECONDS')}s`;
 
@@ -22,12 +22,11 @@ export const setup = probe;
 export const handleSummary = buildSummary('cold-start', selectors, []);
 
 export default function coldStart({ began, server }) {
-  const start = startInTurn(vus);
+  const start = startInTurn(vus, rate);
   const session = newClient(exec.scenario.iterationInTest, server.protocol);
   let outcome = session.open(CALL_LIMIT_MS, (answer, response) => {
-    const { status, timings } = response;
-    recordFrame(status > 0 ? OK : answer, 'connect', timings.blocked);
-    recordFrame(answer, session.opening, timings.duration, response);
+    recordFrame(response.status > 0 ? OK : answer, 'connect', response.timings.blocked);
+    recordFrame(answer, session.opening, response.timings.duration, response);
   });
   recordOpened(session);
   if (outcome === OK) {

@@ -6,18 +6,18 @@ import { CALL_LIMIT_MS, buildOptions, describeTarget, openProbe } from './lib/ru
 
 const FILE = env.summaryFile();
 const pools = env.toolPools();
-const calls = pools.reduce((sum, pool) => sum + pool.arguments.length, 0);
+const calledMs = pools.reduce((sum, pool) => sum + pool.arguments.length * pool.limitMs, 0);
 
 export const options = {
   ...buildOptions({ preflight: { executor: 'shared-iterations', vus: 1, iterations: 1 } }, []),
-  setupTimeout: `${(calls + 5) * CALL_LIMIT_MS}ms`,
+  setupTimeout: `${5 * CALL_LIMIT_MS + 2 * calledMs}ms`,
 };
 
 export function setup() {
   const client = openProbe();
   try {
     const tools = pools.some(({ kind }) => kind === 'tool') ? listTools(client, CALL_LIMIT_MS) : [];
-    const answers = callEach(client, pools, tools, CALL_LIMIT_MS);
+    const answers = callEach(client, pools, tools);
     const policy = findHeader(client.response.headers, 'ratelimit-policy');
     return { ...describeTarget(client), tools, answers, policy };
   } finally {

@@ -1,7 +1,7 @@
-// Concurrent sessions: a ladder of stages, each with N sessions that call once per second.
+// Concurrent sessions: a ladder of stages, each with N sessions that call at a pace.
 import * as env from './lib/env.js';
 import { buildOptions, probe } from './lib/run.js';
-import { buildSlice, buildSliceScenario, runSession } from './lib/slices.js';
+import { ROUNDS, buildSliceScenario, buildStage, rateStages, runSession } from './lib/slices.js';
 import { buildSummary } from './lib/summary.js';
 import exec from 'k6/execution';
 
@@ -9,9 +9,8 @@ const pools = env.toolPools();
 const tool = env.oneOf('TOOL', pools.map((pool) => pool.tool));
 const only = pools.filter((pool) => pool.tool === tool);
 const seconds = env.seconds('STAGE_SECONDS');
-const slices = env.wholeNumbers('STAGES').map((n, index) =>
-  buildSlice(String(n), n, seconds, n, index),
-);
+const pace = env.pace('PACE');
+const slices = env.wholeNumbers('STAGES').map((n, index) => buildStage(n, seconds, pace, index));
 
 const scenarios = {};
 for (const slice of slices) {
@@ -20,9 +19,9 @@ for (const slice of slices) {
 }
 
 const selectors = slices.map((slice) => `stage:${slice.name}`);
-export const options = buildOptions(scenarios, selectors);
+export const options = buildOptions(scenarios, selectors, { trends: ROUNDS, parallel: pace.calls });
 export const setup = probe;
-export const handleSummary = buildSummary('sessions', selectors, slices);
+export const handleSummary = buildSummary('sessions', selectors, slices, [], rateStages);
 
 export default function oneSession({ server }) {
   const slice = slices.find(({ name }) => exec.scenario.name === `stage_${name}`);

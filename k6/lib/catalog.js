@@ -42,17 +42,17 @@ function listMirrored(schema, path = []) {
 
 // Makes each call once, and again if that fails, because a failure may be an accident. If the target lacks
 // a tool of the table, nothing is called: the table is for another server.
-export function callEach(client, pools, listed, timeoutMs) {
+export function callEach(client, pools, listed) {
   const found = new Map(listed.map((tool) => [tool.name, tool]));
   const lacks = ({ kind, tool }) => kind === 'tool' && !found.has(tool);
   if (pools.some(lacks)) return [];
   client.beginCalls();
   const calls = pools.flatMap((pool) => pool.arguments.map((args, index) => ({ pool, args, index })));
   return calls.map(({ pool, args, index }) => {
-    const { tool } = pool;
+    const { tool, limitMs } = pool;
     const { mirrored } = pool.kind === 'tool' ? found.get(tool) : {};
     const call = buildCall(client.protocol, { ...pool, mirrored }, args);
-    const callOnce = () => inSession(client, timeoutMs, () => client.call(call, timeoutMs));
+    const callOnce = () => inSession(client, limitMs, () => client.call(call, limitMs));
     let outcome = callOnce();
     if (outcome !== OK && outcome !== 'rate_limited') outcome = callOnce();
     const { duration } = client.response.timings;

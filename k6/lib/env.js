@@ -1,5 +1,6 @@
 // The only module that reads __ENV. A missing or malformed variable is an error of one line with its name.
 import { SharedArray } from 'k6/data';
+import { parsePace } from './pace.js';
 
 const HEADER_SAFE = /^[\x21-\x7e]+$/;
 
@@ -25,7 +26,11 @@ export function wholeNumber(name) {
 }
 
 export function optionalRate(name) {
-  return __ENV[name] ? number(name, 'a number of calls per second above 0', (n) => n > 0) : null;
+  return __ENV[name] ? number(name, 'a number per second above 0', (n) => n > 0) : null;
+}
+
+export function pace(name) {
+  return parsePace(text(name, 'a pace')) || fail(name, 'a pace such as 20 or exponential:20');
 }
 
 export function seconds(name) {
@@ -174,11 +179,14 @@ export function valuePools() {
 // The sections of the table, and the kind of their entries.
 const KINDS = { tools: 'tool', resources: 'resource', prompts: 'prompt', completions: 'completion' };
 
-// Returns each entry of the table with its name (`tool`), kind, weight and arguments.
+// Returns each entry of the table with its name (`tool`), kind, weight, arguments and time limit.
 export function toolPools() {
   const table = toolTable();
+  const limit = seconds('CALL_TIMEOUT_SECONDS');
   const pools = Object.entries(KINDS).flatMap(([section, kind]) =>
-    Object.entries(table[section] || {}).map(([tool, entry]) => ({ tool, kind, ...entry })),
+    Object.entries(table[section] || {}).map(([tool, entry]) => {
+      return { tool, kind, ...entry, limitMs: ((entry && entry.timeout_seconds) || limit) * 1000 };
+    }),
   );
   const fine = pools.every(
     ({ weight, arguments: all }) => Number.isInteger(weight) && weight > 0 && all && all.length > 0,

@@ -32,6 +32,7 @@ export function buildCall(protocol, entry, args) {
   return {
     tool: entry.tool,
     rpc,
+    limitMs: entry.limitMs,
     tail: `,"method":"${rpc}","params":${JSON.stringify(params)}}`,
     headers: stateless ? buildCallHeaders(rpc, name, args, entry.mirrored || []) : NO_HEADERS,
     before: null, // text of the last ok answer before its id
@@ -150,6 +151,25 @@ class Client {
     const { before, after } = call;
     if (after !== null && response.status === 200 && response.body === before + id + after) return FINE;
     return classifyFast(response, id, call, this.stateless, this.sessionId !== null);
+  }
+
+  // Makes `count` calls of one tool in parallel; returns the response of each, with its outcome.
+  callTogether(next, count, timeoutMs) {
+    const first = this.id + 1;
+    const calls = [];
+    const requests = [];
+    for (let index = 0; index < count; index += 1) {
+      const call = next(); // the text of a call lasts until the next one
+      if (call.tool !== this.tool) this.select(call);
+      const body = HEAD + (this.id += 1) + call.tail;
+      const headers = Object.assign({}, this.headers, call.headers);
+      requests.push(['POST', this.url, body, { headers, timeout: timeoutMs }]);
+      calls.push(call);
+    }
+    return http.batch(requests).map((response, index) => {
+      const outcome = classifyCall(response, first + index, calls[index], this.stateless, this.sessionId !== null);
+      return { outcome, response };
+    });
   }
 
   // Returns true if no session is left on the server. 404: it has ended already; 405: the server has no

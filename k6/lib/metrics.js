@@ -4,7 +4,7 @@
 import encoding from 'k6/encoding';
 import { Counter, Trend } from 'k6/metrics';
 import { histograms } from './histograms.js';
-import { OK } from './outcome.js';
+import { BEYOND, BEYOND_MS, OK } from './outcome.js';
 
 const duration = new Trend('mcp_duration', true); // as measured by the client
 const response = new Trend('mcp_response', true); // from when the call was due
@@ -19,6 +19,8 @@ const lostCalls = new Trend('mcp_lost_calls'); // calls that were answered befor
 const lostAge = new Trend('mcp_lost_age', true); // time from opening until the loss was seen
 const lostAt = new Trend('mcp_lost_at', true); // when that was, from the start of the slice
 const held = new Counter('mcp_held'); // calls that waited for the rate limit of the environment
+const beyond = new Counter('mcp_beyond'); // calls that took longer than others wait
+const round = new Trend('mcp_round', true); // of calls in parallel, all ok: until the last answer
 const ended = new Trend('mcp_ended', true); // when a session ended, from the start of its slice
 const replyBytes = new Trend('mcp_reply_bytes'); // of the body, without headers
 const firstByte = new Trend('mcp_first_byte', true); // from when the request was sent
@@ -43,6 +45,24 @@ export function recordFrame(outcome, frame, durationMs, response = null) {
 export function recordOk(durationMs) {
   duration.add(durationMs);
   if (histograms !== null) histograms.current.add('mcp_duration', durationMs);
+}
+
+// The same, for calls that may take longer than others wait.
+export function recordLongOk(durationMs) {
+  recordOk(durationMs);
+  recordBeyond(durationMs);
+}
+
+export function recordBeyond(durationMs) {
+  BEYOND_MS.forEach((ms, index) => {
+    if (durationMs <= ms) return;
+    beyond.add(1, { reason: BEYOND[index] });
+    if (histograms !== null) histograms.current.count('mcp_beyond', BEYOND[index]);
+  });
+}
+
+export function recordRound(ms) {
+  round.add(ms);
 }
 
 export function recordResponse(responseMs) {

@@ -28,6 +28,10 @@ export const REASONS = [CAPACITY, RATE_LIMITED, SESSION_LOST, UNAUTHORIZED, TIME
   .concat(CODES.map((code) => `tool_error:${code}`))
   .concat(STATUSES.map((status) => `http_${status}`));
 
+// How long a call may take before others give up on it: many clients after 60 s, many proxies after 120 s.
+export const BEYOND_MS = [60000, 120000];
+export const BEYOND = BEYOND_MS.map((ms) => `${ms / 1000}_s`);
+
 // Error codes of k6: 1050 is a request timeout, 1211 a dial timeout.
 const TIMEOUT_CODES = [1050, 1211];
 

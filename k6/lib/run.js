@@ -14,19 +14,22 @@ const URL = env.mcpUrl();
 const HEADERS = env.extraHeaders();
 const PROTOCOL = env.oneOf('MCP_PROTOCOL', PROTOCOLS);
 const MAX_RATE = env.maxRate();
+const PROBE_REQUESTS = 5; // of setup(), at most: it tries the revisions of both eras
 const START_REQUESTS = 4; // of a cold start, at most: two that open, tools/list, DELETE
 const MAX_NAME_LENGTH = 200; // of a server: k6 copies what setup() returns to every VU
 
-export function buildOptions(scenarios, selectors) {
+export function buildOptions(scenarios, selectors, { trends = [], parallel = 1 } = {}) {
   env.checkLimits({ LIMIT_VUS: Math.max(...Object.values(scenarios).map(({ vus }) => vus)) });
   return {
     scenarios,
-    thresholds: buildThresholds(selectors),
+    thresholds: buildThresholds(selectors, trends),
     summaryTrendStats: TREND_STATS,
     systemTags: ['method', 'name', 'status', 'error_code', 'scenario', 'expected_response'],
     noVUConnectionReuse: true, // each session starts on a new connection
     maxRedirects: 0, // a bearer never follows a redirect
-    setupTimeout: '60s',
+    batch: parallel, // calls of a session in parallel
+    batchPerHost: parallel,
+    setupTimeout: `${Math.max(60000, PROBE_REQUESTS * CALL_LIMIT_MS)}ms`,
     userAgent: 'mcp-loadtest',
     tlsAuth: env.tlsAuth(),
   };
@@ -86,8 +89,14 @@ export function findPace(vus) {
 
 let nextStart = 0; // of this VU, on the clock above
 
-// Waits until the rate limit allows the next cold start of this VU; returns the time.
-export function startInTurn(vus) {
+// Waits until this cold start is due, by its place among `rate` starts per second if they have a rate, and
+// until the rate limit allows it; returns the time.
+export function startInTurn(vus, rate) {
+  if (rate !== null) {
+    env.checkLimits({ LIMIT_RPS: rate * START_REQUESTS });
+    const { iterationInTest, startTime } = exec.scenario;
+    waitUntil(clock() - (Date.now() - startTime) + (iterationInTest * 1000) / rate);
+  }
   const waited = waitUntil(nextStart);
   recordHeld(Number(waited));
   const now = clock();

@@ -3,11 +3,12 @@ import exec from 'k6/execution';
 import { freshHeader, renewRefused } from './bearers.js';
 import * as env from './env.js';
 import { histograms } from './histograms.js';
-import { recordClosed, recordEnd, recordFailure, recordHeld, recordLateness } from './metrics.js';
-import { recordLost, recordOk, recordOpened, recordOpening, recordReply } from './metrics.js';
-import { recordResponse } from './metrics.js';
+import { recordBeyond, recordClosed, recordEnd, recordFailure, recordHeld } from './metrics.js';
+import { recordLateness, recordLongOk, recordLost, recordOk, recordOpened } from './metrics.js';
+import { recordOpening, recordReply, recordResponse, recordRound } from './metrics.js';
 import { buildMix } from './mix.js';
-import { CUT_OFF, OK, SESSION_LOST, TIMEOUT, UNAUTHORIZED } from './outcome.js';
+import { BEYOND_MS, CUT_OFF, OK, SESSION_LOST, TIMEOUT, UNAUTHORIZED } from './outcome.js';
+import { buildThinkTime, findFirstRound, findRate, hasRounds } from './pace.js';
 import { CALL_LIMIT_MS, clock, findPace, newClient, waitUntil } from './run.js';
 
 // A slot, and its parts around the calls: sessions open, calls in flight end, sessions close.
@@ -21,7 +22,7 @@ const PAUSE_MS = 1000; // after an answer that the target is down, so that it is
 const SEED = 1; // of the tool mix: every run draws the same calls
 
 // k6 looks an imported or global name up at every use, which costs too much in a loop of calls.
-const [CALL_MS, FINE, addOk, wallClock] = [CALL_LIMIT_MS, OK, recordOk, Date.now];
+const [FINE, wallClock] = [OK, Date.now];
 
 // `vus` sessions for `seconds`. With a `rate`, calls are due at even distances and sessions take turns.
 // Without one, each session calls without a pause, within its share of the rate limit. Slices follow
@@ -29,6 +30,28 @@ const [CALL_MS, FINE, addOk, wallClock] = [CALL_LIMIT_MS, OK, recordOk, Date.now
 export function buildSlice(name, vus, seconds, rate, index = 0) {
   env.checkLimits({ LIMIT_RPS: rate, LIMIT_SECONDS: (index + 1) * seconds });
   return { name, vus, seconds, rate, begins: index * SLOT_SECONDS + OPEN_SECONDS };
+}
+
+// A stage of the ladder: N sessions that call at a pace. With a fixed interval calls are due; the rate of
+// rounds follows from how long they take.
+export function buildStage(sessions, seconds, pace, index) {
+  const most = (sessions * pace.calls) / pace.mean;
+  const slice = buildSlice(String(sessions), sessions, seconds, most, index);
+  return hasRounds(pace) ? { ...slice, rate: null, pace } : slice;
+}
+
+// The trend that rateStages() needs.
+export const ROUNDS = ['mcp_round'];
+
+// Returns stages with their offered rates: of rounds, the rate if all took as long as in the smallest stage.
+export function rateStages(stages, metrics) {
+  const smallest = stages.reduce((least, stage) => (stage.vus < least.vus ? stage : least));
+  const rounds = metrics[`mcp_round{stage:${smallest.name}}`];
+  if (!rounds || !rounds.values.count) return stages;
+  return stages.map((stage) => {
+    const { pace, vus, seconds } = stage;
+    return pace ? { ...stage, rate: findRate(pace, vus, seconds, rounds.values.avg) } : stage;
+  });
 }
 
 export function buildSliceScenario(slice) {
@@ -53,12 +76,14 @@ export function runSession(slice, protocol, pools, selector = '') {
   const last = end + DRAIN_SECONDS * 1000;
   if (histograms !== null) histograms.begin(selector, begin, (turn + 1) / slice.vus);
   waitUntil(start + (OPEN_SECONDS * 1000 * turn) / slice.vus);
-  const times = { begin, end, last, turn, slice, protocol, selector };
+  const longestMs = Math.max(...pools.map((pool) => pool.limitMs));
+  const times = { begin, end, last, turn, slice, protocol, selector, longestMs };
   let session = openSession(times, slice.rate === null ? end : 0);
   if (session !== null) {
     session.beginCalls();
+    const call = slice.pace ? callInRounds : slice.rate === null ? callAtOnce : callBySchedule;
     try {
-      session = (slice.rate === null ? callAtOnce : callBySchedule)(session, next, times);
+      session = call(session, next, times);
     } finally {
       if (histograms !== null) histograms.print();
     }
@@ -94,7 +119,8 @@ function openSession({ turn, protocol, end, last }, retryUntil) {
   for (;;) {
     const session = newClient(turn, protocol);
     const began = clock();
-    const outcome = markCutOff(session.open(timeLeft(began, last)), began, last);
+    const limit = timeLeft(CALL_LIMIT_MS, began, last);
+    const outcome = markCutOff(session.open(limit), CALL_LIMIT_MS, limit);
     recordOpened(session);
     recordOpening(outcome, clock() - began);
     session.openedAt = clock();
@@ -139,30 +165,65 @@ function callBySchedule(opened, next, times) {
     keepFresh(session);
     const sent = clock();
     if (sent >= end) return session; // due but never sent: the gap between offered and achieved rate
-    const outcome = markCutOff(session.call(next(), timeLeft(sent, last)), sent, last);
-    const { duration, blocked } = session.response.timings;
-    if (outcome === OK) {
-      recordOk(duration);
-      recordResponse(sent - due + blocked + duration);
-      if (sent >= nextReply) nextReply = recordReply(session.response, sent);
-    } else {
-      recordFailure(outcome);
-    }
-    if (outcome === UNAUTHORIZED) renewRefused(session.bearer);
+    const call = next();
+    const limit = timeLeft(call.limitMs, sent, last);
+    const outcome = markCutOff(session.call(call, limit), call.limitMs, limit);
+    recordCall(session, outcome, session.response, sent - due);
+    if (outcome === OK && sent >= nextReply) nextReply = recordReply(session.response, sent);
     if (outcome === SESSION_LOST) session = replaceSession(session, times);
     if (session === null) return null;
     if (histograms !== null) histograms.printIfDue(sent);
   }
 }
 
+// Records a call that was sent this late.
+function recordCall(session, outcome, { timings: { duration, blocked } }, lateMs) {
+  if (outcome === OK) {
+    recordOk(duration);
+    recordResponse(lateMs + blocked + duration);
+  } else {
+    recordFailure(outcome);
+  }
+  recordBeyond(duration);
+  if (outcome === UNAUTHORIZED) renewRefused(session.bearer);
+}
+
+// Rounds of one call, or of several in parallel; the session thinks after the last answer of each. Returns
+// the session that is open at the end, or null.
+function callInRounds(opened, next, times) {
+  const { begin, end, last, turn, slice, longestMs } = times;
+  const { pace, vus } = slice;
+  const think = buildThinkTime(pace, turn);
+  let session = opened;
+  let nextReply = 0; // when a reply is measured again
+  for (let due = begin + findFirstRound(pace, turn, vus); due < end; due = clock() + think()) {
+    if (waitUntil(due)) recordLateness(clock() - due);
+    keepFresh(session);
+    const sent = clock();
+    if (sent >= end) break;
+    const limit = timeLeft(longestMs, sent, last);
+    const answers = session.callTogether(next, pace.calls, limit);
+    if (answers.every(({ outcome }) => outcome === OK)) recordRound(clock() - sent);
+    for (const { outcome, response } of answers) {
+      recordCall(session, markCutOff(outcome, longestMs, limit), response, sent - due);
+      if (outcome === OK && sent >= nextReply) nextReply = recordReply(response, sent);
+    }
+    if (answers.some(({ outcome }) => outcome === SESSION_LOST)) session = replaceSession(session, times);
+    if (session === null) return null;
+    if (histograms !== null) histograms.printIfDue(sent);
+  }
+  return session;
+}
+
 // Returns the session that is open at the end, or null.
 function callAtOnce(opened, next, times) {
-  const { begin, end, last, turn, slice } = times;
+  const { begin, end, last, turn, slice, longestMs } = times;
+  const addOk = longestMs > BEYOND_MS[0] ? recordLongOk : recordOk;
   let session = opened;
   const every = findPace(slice.vus);
   waitUntil(begin + (turn * every) / slice.vus);
   const shift = clock() - wallClock();
-  const shortFrom = last - CALL_MS; // later calls get less than the full time limit
+  const shortFrom = last - longestMs; // later calls get less than the full time limit
   let sent = clock();
   let due = sent; // the earliest time of the next call, by the rate limit
   let held = 0;
@@ -176,12 +237,15 @@ function callAtOnce(opened, next, times) {
       nextCheck = sent + FRESH_MS;
       if (histograms !== null) histograms.printIfDue(sent);
     }
-    const outcome = session.call(next(), sent < shortFrom ? CALL_MS : timeLeft(sent, last));
+    const call = next();
+    const limit = sent < shortFrom ? call.limitMs : timeLeft(call.limitMs, sent, last);
+    const outcome = session.call(call, limit);
     if (outcome === FINE) {
       addOk(session.response.timings.duration);
       if (sent >= nextReply) nextReply = recordReply(session.response, sent);
     } else {
-      recordFailure(markCutOff(outcome, sent, last));
+      recordFailure(markCutOff(outcome, call.limitMs, limit));
+      recordBeyond(session.response.timings.duration);
       if (outcome === UNAUTHORIZED) renewRefused(session.bearer);
       if (isDown(outcome)) waitUntil(clock() + PAUSE_MS);
       if (outcome === SESSION_LOST) {
@@ -210,13 +274,14 @@ function isDown(outcome) {
   return !outcome.startsWith('tool_error') && outcome !== 'rpc_error' && outcome !== SESSION_LOST;
 }
 
-function timeLeft(now, last) {
+// Returns the time limit of a request, which ends before its slice does.
+function timeLeft(limitMs, now, last) {
   const left = last - now;
-  if (left >= CALL_MS) return CALL_MS;
+  if (left >= limitMs) return limitMs;
   return left > 1 ? left : 1;
 }
 
 // Renames a timeout if the end of the slice had shortened the time limit.
-function markCutOff(outcome, sent, last) {
-  return outcome === TIMEOUT && last - sent < CALL_MS ? CUT_OFF : outcome;
+function markCutOff(outcome, limitMs, givenMs) {
+  return outcome === TIMEOUT && givenMs < limitMs ? CUT_OFF : outcome;
 }

@@ -7,13 +7,14 @@ import { SCALE, hasOpenings, listReasons, packTrend } from './thresholds.js';
 const FILE = summaryFile();
 const MAX_FAILURE_SHARE = share('MAX_FAILURE_SHARE');
 
-// `slices` are the rows, and `pools` those of the mix. setup() returned the target's name and version and
-// when the run began.
-export function buildSummary(scenario, selectors, slices, pools = []) {
+// `slices` are the rows, and `pools` those of the mix; `rate` adds to slices the rates that are known only
+// now. setup() returned the target's name and version and when the run began.
+export function buildSummary(scenario, selectors, planned, pools = [], rate = (slices) => slices) {
   const tools = pools.map(({ tool }) => tool);
   const kinds = pools.map(({ kind }) => kind);
   return (data) => {
     const setup = data.setup_data || null;
+    const slices = rate(planned, data.metrics);
     const own = { version: 1, scenario, slices, tools, kinds, clients: CLIENTS, server: setup && setup.server };
     own.most_rate = maxRate();
     own.scale = SCALE;

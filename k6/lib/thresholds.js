@@ -1,6 +1,6 @@
 // k6 sums up a tagged series only if a threshold names it, so every column of a row gets a threshold.
 import { printsHistograms } from './env.js';
-import { REASONS } from './outcome.js';
+import { BEYOND, REASONS } from './outcome.js';
 
 const ALWAYS = { trend: ['max>=0'], counter: ['count>=0'] };
 const TRENDS = ['http_req_duration', 'mcp_duration', 'mcp_response', 'mcp_ended']
@@ -25,8 +25,9 @@ export function packTrend(values) {
   return packed;
 }
 
-// `selectors` are tag filters such as `stage:10`, one per row; '' is the whole scenario.
-export function buildThresholds(selectors) {
+// `selectors` are tag filters such as `stage:10`, one per row; '' is the whole scenario. `trends` are those
+// that only this scenario has.
+export function buildThresholds(selectors, trends) {
   const thresholds = {};
   for (const rpc of RPCS) thresholds[`http_req_duration{rpc:${rpc}}`] = ALWAYS.trend;
   // For the whole scenario, whatever its rows are: the progress display shows refusals and failures.
@@ -35,8 +36,9 @@ export function buildThresholds(selectors) {
   }
   for (const selector of selectors) {
     const braced = selector && `{${selector}}`;
-    for (const trend of TRENDS) thresholds[trend + braced] = ALWAYS.trend;
+    for (const trend of TRENDS.concat(trends)) thresholds[trend + braced] = ALWAYS.trend;
     for (const series of listReasons('mcp_failures', selector)) thresholds[series] = ALWAYS.counter;
+    for (const series of listReasons('mcp_beyond', selector, BEYOND)) thresholds[series] = ALWAYS.counter;
     if (!hasOpenings(selector)) continue;
     for (const trend of OPENING_TRENDS) thresholds[trend + braced] = ALWAYS.trend;
     thresholds[`mcp_sessions_opened${braced}`] = ALWAYS.counter;

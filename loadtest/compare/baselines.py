@@ -50,8 +50,8 @@ def find_peers(
     ]
     if not known:
         return (), "first run"
-    conditions = dict(_list_conditions(entry, scenario))
-    alike = [other for other in known if dict(_list_conditions(other, scenario)) == conditions]
+    conditions = _find_conditions(entry, scenario)
+    alike = [other for other in known if _find_conditions(other, scenario) == conditions]
     if not alike:
         return (), _describe_difference(known[-1], scenario, conditions)
     peers = tuple(other for other in alike if find_fault(other, scenario) is None)
@@ -61,6 +61,12 @@ def find_peers(
     return peers, None
 
 
+def _find_conditions(entry: Entry, scenario: str) -> dict[str, Any]:
+    """Return by name what must be equal in both runs; a knob that is not set is no condition."""
+    found = _list_conditions(entry, scenario)
+    return {name: value for name, value in found if value is not None}
+
+
 def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
     """Yield by name what must be equal in both runs, besides the environment."""
     run = entry.run
@@ -68,6 +74,7 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
     knobs = run.knobs.get(scenario.replace("-", "_"))
     if isinstance(knobs, Mapping):
         yield from ((name.replace("_", " "), value) for name, value in sorted(knobs.items()))
+    yield "time limit", run.knobs.get("timeout_seconds")
     if scenario != "cold-start":
         yield "tool table", run.knobs.get("tool_table")
         yield (
@@ -87,7 +94,7 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
 
 def _describe_difference(other: Entry, scenario: str, conditions: Mapping[str, Any]) -> str:
     """Name what differs: `unlike run ID: vus 4, was 2`."""
-    before = dict(_list_conditions(other, scenario))
+    before = _find_conditions(other, scenario)
     names = [name for name in {**conditions, **before} if conditions.get(name) != before.get(name)]
     changed = (f"{name} {_show(conditions, name)}, was {_show(before, name)}" for name in names)
     return f"unlike run {other.run.run_id}: {'; '.join(changed)}"

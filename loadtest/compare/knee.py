@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from loadtest.config.pace import DEFAULT_PACE, Pace, parse_pace
 from loadtest.results.history import pick_latency
 from loadtest.results.run import REFUSALS, Outcome, Percentiles, Row, Run
 
@@ -24,6 +25,7 @@ MAX_RATE_LIMITED_SHARE = 0.01
 class Break:
     """A stage that is not sustained, and by how much.
 
+    `pace` is how often its sessions call, if more than half of its calls took longer.
     `rate_share` is the rate of ok calls ÷ the offered rate, `slowdown` its p95 ÷ that of the
     smallest stage, `failed` the number of failed calls; each is None if the stage keeps that rule.
     Of `attempts` (openings of sessions, or calls if all sessions opened) `rejected` were refused by
@@ -40,6 +42,7 @@ class Break:
     failed: int | None = None
     unfinished: Outcome | None = None
     no_data: bool = False
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,9 @@ def find_knee(run: Run, rows: Iterable[Row]) -> Knee | None:
     A stage is sustained if the rate of its ok calls is at least 90 % of the offered rate, its share
     of failed calls is within the profile's limit, its p95 is below twice that of the smallest
     stage, no call and no opening of a session was refused by a cap or a quota, and the run did not
-    end in it. p95 is the response time from the schedule; it is compared only if both stages have
-    30 ok calls. Without data of the smallest stage, no stage is sustained.
+    end in it. With a fixed interval, half of the calls must also be answered within it: slower
+    sessions fall behind. p95 is the response time from the schedule; it is compared only if both
+    stages have 30 ok calls. Without data of the smallest stage, no stage is sustained.
     """
     rows = tuple(rows)
     stages = pick_stages(rows)
@@ -135,8 +139,13 @@ def _find_break(
     refused = opening if opening and opening.failures.get("capacity") else stage
     rejected = refused.failures.get("capacity", 0)
     failed = count_failed(stage)
+    pace = find_pace(run)
+    is_behind = (
+        latency is not None and pace.kind == "interval" and latency.p50 > pace.mean_seconds * 1000
+    )
     found = Break(
         stage,
+        pace=pace if is_behind else None,
         rate_share=share if share < SUSTAINED_MIN_RATE_SHARE and stage.count else None,
         slowdown=slowdown if slowdown >= SUSTAINED_MAX_SLOWDOWN else None,
         rejected=rejected,
@@ -146,6 +155,16 @@ def _find_break(
         no_data=latency is None,
     )
     return None if found == Break(stage) else found
+
+
+def find_pace(run: Run) -> Pace:
+    """Return how often the sessions of a run's ladder call."""
+    knobs = run.knobs.get("sessions")
+    text = knobs.get("pace_seconds") if isinstance(knobs, Mapping) else None
+    try:
+        return parse_pace(text or DEFAULT_PACE)
+    except (TypeError, ValueError, AttributeError):  # of a damaged file or comment
+        return parse_pace(DEFAULT_PACE)
 
 
 def find_failure_limit(run: Run) -> float:

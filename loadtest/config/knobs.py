@@ -5,14 +5,16 @@ from collections.abc import Mapping
 # Knob → its place in a profile.
 PROFILE_KNOBS: Mapping[str, tuple[str, str]] = {
     "iterations": ("cold_start", "iterations"),
+    "starts_per_second": ("cold_start", "starts_per_second"),
     "stages": ("sessions", "stages"),
     "stage_seconds": ("sessions", "stage_seconds"),
     "tool": ("sessions", "tool"),
+    "pace_seconds": ("sessions", "pace_seconds"),
     "vus": ("tools", "vus"),
     "duration": ("tools", "duration_seconds"),
     "target_rps": ("tools", "target_rps"),
 }
-KNOBS = ("protocol", "clients", "tools", "draft_tools", *PROFILE_KNOBS)
+KNOBS = ("protocol", "clients", "tools", "draft_tools", "timeout_seconds", *PROFILE_KNOBS)
 
 
 def name_variable(knob: str) -> str:

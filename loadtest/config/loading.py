@@ -1,6 +1,7 @@
 """Load the settings from `loadtest.toml`, `.env`, the process environment and the options."""
 
 import hashlib
+import math
 import os
 import re
 import tomllib
@@ -8,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from loadtest.common.access import Access, set_access
 from loadtest.common.files import check_private, read_whole
@@ -17,7 +18,15 @@ from loadtest.common.redaction import SecretStr, learn_variables
 from loadtest.config.access import read_access
 from loadtest.config.env_file import name_env_file, parse_env_file
 from loadtest.config.knobs import KNOBS, PROFILE_KNOBS, describe_knob, name_variable
-from loadtest.config.models import PROTOCOLS, ConfigTable, Environment, Limits, Profile
+from loadtest.config.models import (
+    COLD_START_MAX_SECONDS,
+    PROTOCOLS,
+    ConfigTable,
+    Environment,
+    Limits,
+    Profile,
+)
+from loadtest.config.pace import DEFAULT_PACE, Timeout
 from loadtest.config.settings import CREDENTIALS_FILE, STATE_DIR, Credentials, Settings
 from loadtest.config.tool_table import (
     NOVAMART,
@@ -89,12 +98,15 @@ def load_settings(
     profile_key = profile_name or variables.get("LOADTEST_PROFILE") or environment.default_profile
     given = _read_knobs(variables, knobs or {})
     tools = _load_tools(root, name, environment, given.get("tools"))
-    chosen = _pick(file.profile, profile_key, "profile", "--profile")
+    profile = _pick(file.profile, profile_key, "profile", "--profile")
+    timeout_seconds = _parse_timeout(given.get("timeout_seconds"))
+    tools, profile = _limit_time(tools, profile, environment, timeout_seconds)
     ladder_tool = environment.ladder_tool
     if "tools" in given and ladder_tool not in tools.tools:
         ladder_tool = None  # it belongs to the environment's own table
-    profile = _apply_knobs(chosen, {"tool": ladder_tool, **given}, tools)
-    _check_limits(name, environment.limits, profile)
+    profile = _apply_knobs(profile, {"tool": ladder_tool, **given}, tools, environment)
+    _check_pace(profile)
+    _check_limits(name, environment.limits, profile, tools)
     hosted = environment.target == "hosted"
     base_url = parse_base_url(base_url) if hosted and base_url else None
     access = _read_access(root, environment, variables)
@@ -270,14 +282,47 @@ def _load_tools(root: Path, name: str, environment: Environment, given: str | No
     return read_table(root / str(tools), str(tools), beside)
 
 
-def _apply_knobs(profile: Profile, given: Mapping[str, str | None], tools: ToolTable) -> Profile:
-    """Return the profile with every knob that an option, a variable or the environment sets."""
+def _parse_timeout(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return TypeAdapter(Timeout).validate_python(text)
+    except ValidationError:
+        raise ConfigError(
+            f"{describe_knob('timeout_seconds')} must be a number of seconds, at most an hour"
+        ) from None
+
+
+def _limit_time(
+    tools: ToolTable, profile: Profile, environment: Environment, given: float | None
+) -> tuple[ToolTable, Profile]:
+    """Return table and profile with the time limits that hold: an option's wins over a tool's."""
+    seconds = given or profile.timeout_seconds or environment.timeout_seconds
+    if seconds is None:
+        return tools, profile
+    profile = profile.model_copy(update={"timeout_seconds": seconds})
+    return tools.limit_calls(seconds, over=given is not None), profile
+
+
+def _apply_knobs(
+    profile: Profile, given: Mapping[str, str | None], tools: ToolTable, environment: Environment
+) -> Profile:
+    """Return the profile with every knob that an option, a variable or the environment sets.
+
+    The pace of the ladder is an option's, else the tool's, the profile's or the environment's.
+    """
     data: dict[str, Any] = profile.model_dump()
+    ladder = data["sessions"]
+    tool = ladder["tool"] = given.get("tool") or ladder["tool"] or next(iter(tools.entries))
+    if tool in tools.entries and tools.entries[tool].pace_seconds is not None:
+        ladder["pace_seconds"] = tools.entries[tool].pace_seconds
+    ladder["pace_seconds"] = ladder["pace_seconds"] or environment.pace_seconds
     for name, (table, key) in PROFILE_KNOBS.items():
         text = given.get(name)
         if text is not None:
             data[table][key] = tuple(text.split(",")) if name == "stages" else text
-    tool = data["sessions"]["tool"] = data["sessions"]["tool"] or next(iter(tools.entries))
+    if ladder["pace_seconds"] == DEFAULT_PACE:  # like the runs of earlier versions
+        ladder["pace_seconds"] = None
     faults = []
     if tool not in tools.entries:
         known = list_names(tools.entries)
@@ -296,14 +341,35 @@ def _apply_knobs(profile: Profile, given: Mapping[str, str | None], tools: ToolT
     return made
 
 
-def _check_limits(name: str, limits: Limits, profile: Profile) -> None:
+def _check_pace(profile: Profile) -> None:
+    """Raise unless every session of a stage can call, and every cold start can begin."""
+    ladder, starts = profile.sessions, profile.cold_start
+    faults = []
+    if ladder.pace.mean_seconds > ladder.stage_seconds:
+        faults.append(
+            f"a stage of {ladder.stage_seconds} s is too short for {describe_knob('pace_seconds')} "
+            f"{ladder.pace.text}: some sessions would make no call; give it "
+            f"{describe_knob('stage_seconds')} of {math.ceil(4 * ladder.pace.mean_seconds)}"
+        )
+    if starts.find_seconds() > COLD_START_MAX_SECONDS:
+        faults.append(
+            f"{starts.iterations} cold starts at {starts.starts_per_second:g} per second take "
+            f"{starts.find_seconds():,.0f} s, but at most {COLD_START_MAX_SECONDS} s are allowed: "
+            f"give {describe_knob('starts_per_second')} of "
+            f"{math.ceil(100 * starts.iterations / COLD_START_MAX_SECONDS) / 100:g} at least"
+        )
+    if faults:
+        raise ConfigError("; ".join(faults))
+
+
+def _check_limits(name: str, limits: Limits, profile: Profile, tools: ToolTable) -> None:
     asked = {
         "max_vus": profile.most_vus(),
         "max_rps": profile.most_rps(),
-        "max_duration_seconds": profile.scheduled_seconds(),
+        "max_duration_seconds": profile.scheduled_seconds(tools),
     }
     over = [
-        f"{limit} is {getattr(limits, limit)}, requested {value}"
+        f"{limit} is {getattr(limits, limit)}, requested {round(value, 2):.15g}"
         for limit, value in asked.items()
         if value > getattr(limits, limit)
     ]

@@ -1,5 +1,6 @@
 """The tables of `loadtest.toml`: environments, limits, profiles."""
 
+import math
 from collections.abc import Mapping
 from string import Template
 from typing import Annotated, Any, Literal, Self, get_args
@@ -25,6 +26,8 @@ from loadtest.config.kubernetes_types import (
     Memory,
     ObjectName,
 )
+from loadtest.config.pace import DEFAULT_PACE, Pace, PaceText, Timeout, parse_pace
+from loadtest.config.tool_table import ToolTable
 from loadtest.errors import ConfigError
 
 # No load test has more of anything, and larger numbers would overflow.
@@ -40,6 +43,13 @@ Rate = Annotated[
 Protocol = Literal["auto", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 STATELESS = "2026-07-28"
+
+
+# Calls of usual tools may take up to this long after their stage has ended.
+MOST_USUAL_DRAIN_SECONDS = 10.0
+COLD_START_MAX_SECONDS = 600
+# Of a cold start, at most: two that open, tools/list, DELETE. See k6/lib/run.js.
+START_REQUESTS = 4
 
 
 def find_unit(protocol: str) -> str:
@@ -197,7 +207,8 @@ class Environment(ConfigTable):
     left. `tools` is a table of tools to call, the path of one from the root of the checkout, or
     `novamart`; `resources`, `prompts` and `completions` are called beside them. `pools` are the
     values that the arguments in these tables refer to. `ladder_tool` is the tool of the ladder;
-    without it, the profile decides.
+    without it, the profile decides. `pace_seconds` and `timeout_seconds` hold if neither tool nor
+    profile has its own.
     """
 
     target: Literal["reference", "hosted"]
@@ -226,6 +237,8 @@ class Environment(ConfigTable):
     resources: dict[str, Any] = {}
     prompts: dict[str, Any] = {}
     completions: dict[str, Any] = {}
+    pace_seconds: PaceText | None = None
+    timeout_seconds: Timeout | None = None
     pages: Pages = Pages()
     kubernetes: Kubernetes | None = None
 
@@ -268,21 +281,36 @@ class Environment(ConfigTable):
 
 
 class ColdStart(ConfigTable):
-    """Knobs of the cold-start scenario: `iterations` brand-new sessions, shared by `vus`."""
+    """Knobs of the cold-start scenario: `iterations` brand-new sessions, shared by `vus`.
+
+    With `starts_per_second` they begin at even distances, without it each as soon as it can.
+    """
 
     iterations: Positive
     vus: Positive
+    starts_per_second: Rate | None = None
+
+    def find_seconds(self) -> float:
+        """Return how long the starts take at their pace; 0 without one."""
+        return self.iterations / self.starts_per_second if self.starts_per_second else 0.0
 
 
 class Sessions(ConfigTable):
     """Knobs of the concurrent-sessions ladder: one stage of `stage_seconds` per session count.
 
-    Without `tool`, it calls the first one of the table.
+    Without `tool`, it calls the first one of the table. Without `pace_seconds`, each session calls
+    once a second.
     """
 
     stages: Annotated[tuple[Positive, ...], Field(min_length=1)]
     stage_seconds: Positive
     tool: str | None = None
+    pace_seconds: PaceText | None = None
+
+    @property
+    def pace(self) -> Pace:
+        """Return how often each session calls."""
+        return parse_pace(self.pace_seconds or DEFAULT_PACE)
 
     @model_validator(mode="after")
     def _check_stages(self) -> Self:
@@ -310,12 +338,16 @@ class Tools(ConfigTable):
 
 
 class Profile(ConfigTable):
-    """How much load to send: the knobs of the three scenarios."""
+    """How much load to send: the knobs of the three scenarios.
+
+    `timeout_seconds` is the time limit of requests, 30 s by default; a tool may have its own.
+    """
 
     cold_start: ColdStart
     sessions: Sessions
     tools: Tools
     max_failure_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    timeout_seconds: Timeout | None = None
 
     def most_vus(self) -> int:
         """Return the highest number of clients that run at the same time."""
@@ -323,13 +355,39 @@ class Profile(ConfigTable):
         return max(self.cold_start.vus, max(self.sessions.stages), mix_vus)
 
     def most_rps(self) -> float:
-        """Return the highest scheduled rate in calls/s (one call per second and session)."""
-        mix_rps = (self.tools.target_rps or 0) + self.tools.observed_rps
-        return max(max(self.sessions.stages), mix_rps)
+        """Return the highest scheduled rate in calls/s, if the target answers at once."""
+        ladder = max(self.sessions.stages) * self.sessions.pace.find_rate()
+        starts = START_REQUESTS * (self.cold_start.starts_per_second or 0)
+        mix = (self.tools.target_rps or 0) + self.tools.observed_rps
+        return max(ladder, starts, mix)
 
-    def scheduled_seconds(self) -> int:
-        """Return the scheduled time of ladder and mix; that of the cold start is not known."""
-        return len(self.sessions.stages) * self.sessions.stage_seconds + self.tools.duration_seconds
+    def find_drain_seconds(self, scenario: str, tools: ToolTable) -> float:
+        """Return how long calls may take after their stage or mix has ended.
+
+        2 to 10 s, or longer for slow tools: a pace more in a ladder with a fixed interval, because
+        sessions that need longer do not keep it; else the whole time limit that was set.
+        """
+        ladder = self.sessions
+        seconds = ladder.stage_seconds if scenario == "sessions" else self.tools.duration_seconds
+        usual = min(MOST_USUAL_DRAIN_SECONDS, max(2.0, seconds / 10))
+        if scenario != "sessions":
+            return max(usual, tools.find_timeout(least=0))
+        if ladder.pace_seconds is None:
+            return usual
+        limit = tools.find_timeout((str(ladder.tool),))
+        is_fixed = ladder.pace.kind == "interval"
+        return max(usual, min(limit, usual + ladder.pace.mean_seconds) if is_fixed else limit)
+
+    def scheduled_seconds(self, tools: ToolTable) -> int:
+        """Return the scheduled time of ladder and mix; that of the cold start is not known.
+
+        It includes the time for slow calls to end.
+        """
+        ladder, mix = self.sessions, self.tools
+        drains = {name: self.find_drain_seconds(name, tools) for name in ("sessions", "tools")}
+        more = {name: max(0.0, drain - MOST_USUAL_DRAIN_SECONDS) for name, drain in drains.items()}
+        climbed = len(ladder.stages) * (ladder.stage_seconds + more["sessions"])
+        return math.ceil(climbed + mix.duration_seconds + more["tools"])
 
 
 def parse_origin(url: str) -> str:

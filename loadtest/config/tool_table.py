@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from loadtest.common.files import read_whole
 from loadtest.common.parsing import parse_json
+from loadtest.config.pace import DEFAULT_TIMEOUT_SECONDS, PaceText, Timeout
 from loadtest.config.value_pools import (
     POOL_NAME,
     Template,
@@ -28,6 +29,8 @@ BLANK = "<fill in: "
 UNFIT_NAME = re.compile(r"""[,{}"'\x00-\x1f\x7f]|^\s|\s$|^$|^all$""")
 # A virtual user draws from a list that has one entry per unit of weight.
 MOST_WEIGHT = 1000
+# What k6 does not read of an entry.
+_LEFT_OUT = {"about", "tried", "pace_seconds"}
 # The expressions of a URI template (RFC 6570) that k6/lib/uri_template.js expands.
 EXPRESSION = re.compile(r"\{([+#./;?&]?)([A-Za-z0-9_.,%]+)\}")
 SHOWN_FAULTS = 3
@@ -37,7 +40,9 @@ SHOWN_NAMES = 20
 class Pool(BaseModel):
     """One tool: its weight in the mix, and the arguments from which calls draw evenly.
 
-    `about` and `tried`, the answer to a drafted call, are for people.
+    `timeout_seconds` is the time limit of its calls. `pace_seconds` is how often a session of the
+    ladder calls it. Without them, those of the profile or environment hold. `about` and `tried`,
+    the answer to a drafted call, are for people.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +51,8 @@ class Pool(BaseModel):
     arguments: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
     about: str | None = None
     tried: str | None = None
+    timeout_seconds: Timeout | None = None
+    pace_seconds: PaceText | None = None
 
 
 class Resource(Pool):
@@ -180,11 +187,31 @@ class ToolTable(BaseModel):
     def _varies(self, name: str) -> bool:
         return any(self.pools.count(arguments) > 1 for arguments in self.entries[name].arguments)
 
+    def find_timeout(
+        self, names: Iterable[str] = (), least: float = DEFAULT_TIMEOUT_SECONDS
+    ) -> float:
+        """Return the longest time limit of these entries, or all; one without any has `least`."""
+        entries = self.entries
+        pools = [entries[name] for name in names] or entries.values()
+        return max(pool.timeout_seconds or least for pool in pools)
+
+    def limit_calls(self, timeout_seconds: float, *, over: bool = False) -> "ToolTable":
+        """Return the table with this time limit for the entries that have none, or over all."""
+        limit = {"timeout_seconds": timeout_seconds}
+        sections = {
+            section: {
+                name: pool if pool.timeout_seconds and not over else pool.model_copy(update=limit)
+                for name, pool in getattr(self, section).items()
+            }
+            for section in SECTIONS
+        }
+        return self.model_copy(update=sections)
+
     def _dump(self) -> dict[str, Any]:
-        """Return the sections that have entries, and always `tools`."""
+        """Return the sections that have entries, and always `tools`; paces are not part of them."""
         return {
             section: {
-                name: entry.model_dump(exclude={"about", "tried"}, exclude_none=True)
+                name: entry.model_dump(exclude=_LEFT_OUT, exclude_none=True)
                 for name, entry in getattr(self, section).items()
             }
             for section in SECTIONS

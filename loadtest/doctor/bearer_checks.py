@@ -77,7 +77,7 @@ def _examine_life(settings: Settings, bearers: tuple[Bearer, ...]) -> Check:
         return Check("bearer", "later", detail, "inv mint makes the others")
     if minutes <= 0:
         return Check("bearer", "later", "expired", "inv mint makes a new one")
-    scheduled = settings.profile.scheduled_seconds() / 60
+    scheduled = settings.profile.scheduled_seconds(settings.tools) / 60
     detail = f"valid for {minutes:.0f} min, {len(bearers)} in all"
     if minutes < scheduled:
         detail += f"; the profile takes {scheduled:.0f} min"

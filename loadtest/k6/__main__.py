@@ -27,6 +27,7 @@ SMALLEST_RUN = {
     "MAX_SECONDS": "1",
     "MCP_PROTOCOL": "auto",
     "OPEN_SECONDS": "1",
+    "PACE": "1",
     "SLOT_SECONDS": "4",
     "STAGES": "1",
     "STAGE_SECONDS": "1",

@@ -5,23 +5,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loadtest.common.processes import build_child_environment
-from loadtest.config.models import Limits, Profile
+from loadtest.config.models import COLD_START_MAX_SECONDS, Limits, Profile
+from loadtest.config.pace import DEFAULT_TIMEOUT_SECONDS
+from loadtest.config.tool_table import ToolTable
 from loadtest.k6.binary import RUN_FLAGS, K6Binary
+from loadtest.k6.health import ABORT_SECONDS
 from loadtest.k6.outputs import build_output_flags
 from loadtest.k6.plan import RunPlan
 from loadtest.k6.progress import Phase
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "k6"
 
-CALL_TIMEOUT_SECONDS = 30
 OPENINGS_PER_SECOND = 300  # by one k6: the sessions of a slice open first, spread evenly
 SLOT_CLOSE_SECONDS = 1  # at the end of a slice: its sessions are deleted
-COLD_START_MAX_SECONDS = 600
 K6_STOP_SECONDS = 15  # k6 gets this long to write its summary before it is killed
 DASHBOARD_POINTS = 30  # per scenario, at most
 # In place of the bearer file of a target that takes no bearer.
 NO_BEARER = "none"
-SETUP_SECONDS = 90  # for the start of k6 and its probe, at most
+SETUP_SECONDS = 90  # for the start of k6 and its probe, at most, with the usual time limit
+PROBE_REQUESTS = 5  # of setup() in k6/lib/run.js, at most
 
 # Settings of Go. The user's own K6_* settings are not passed to k6.
 GO_VARIABLES = ("GOMAXPROCS", "GOGC", "GOMEMLIMIT")
@@ -29,7 +31,9 @@ GO_VARIABLES = ("GOMAXPROCS", "GOGC", "GOMEMLIMIT")
 GARBAGE_PER_CENT = "200"
 
 
-def build_knobs(scenario: str, profile: Profile, generators: int = 1) -> dict[str, str]:
+def build_knobs(
+    scenario: str, profile: Profile, tools: ToolTable, generators: int = 1
+) -> dict[str, str]:
     """Return the variables that set the load of one script, by this many k6."""
     knobs = {"MAX_FAILURE_SHARE": str(profile.max_failure_share)}
     if scenario == "cold-start":
@@ -38,12 +42,14 @@ def build_knobs(scenario: str, profile: Profile, generators: int = 1) -> dict[st
             "VUS": str(profile.cold_start.vus),
             "MAX_SECONDS": str(COLD_START_MAX_SECONDS),
         }
+        if profile.cold_start.starts_per_second is not None:
+            knobs["STARTS_PER_SECOND"] = str(profile.cold_start.starts_per_second)
         return knobs
     seconds = _slice_seconds(scenario, profile)
     knobs |= {
-        "SLOT_SECONDS": str(_slot_seconds(scenario, profile, generators)),
+        "SLOT_SECONDS": str(_slot_seconds(scenario, profile, tools, generators)),
         "OPEN_SECONDS": str(find_open_seconds(scenario, profile, generators)),
-        "DRAIN_SECONDS": str(_drain_seconds(seconds)),
+        "DRAIN_SECONDS": str(profile.find_drain_seconds(scenario, tools)),
         "CLOSE_SECONDS": str(SLOT_CLOSE_SECONDS),
     }
     if scenario == "sessions":
@@ -51,6 +57,7 @@ def build_knobs(scenario: str, profile: Profile, generators: int = 1) -> dict[st
             "STAGES": ",".join(str(stage) for stage in profile.sessions.stages),
             "STAGE_SECONDS": str(seconds),
             "TOOL": str(profile.sessions.tool),
+            "PACE": profile.sessions.pace.text,
         }
     else:
         knobs |= {"VUS": str(profile.tools.vus), "DURATION": str(seconds)}
@@ -66,12 +73,16 @@ def find_open_seconds(scenario: str, profile: Profile, generators: int = 1) -> i
 
 
 def build_phases(
-    scenario: str, profile: Profile, unit: str = "session", generators: int = 1
+    scenario: str,
+    profile: Profile,
+    tools: ToolTable,
+    unit: str = "session",
+    generators: int = 1,
 ) -> tuple[Phase, ...]:
     """Return the phases of a scenario; cold starts have no fixed length. `unit` is a ladder's."""
     if scenario == "cold-start":
         return (Phase(f"{profile.cold_start.iterations} cold starts", None),)
-    slot = _slot_seconds(scenario, profile, generators)
+    slot = _slot_seconds(scenario, profile, tools, generators)
     if scenario == "tools":
         return (Phase(_count(profile.tools.vus, unit), slot),)
     return tuple(Phase(_count(stage, unit), slot) for stage in profile.sessions.stages)
@@ -111,9 +122,12 @@ def build_limits(limits: Limits, host: str) -> dict[str, str]:
     }
 
 
-def build_switches(protocol: str) -> dict[str, str]:
+def build_switches(protocol: str, profile: Profile) -> dict[str, str]:
     """Return how the scripts speak with the target."""
-    return {"MCP_PROTOCOL": protocol, "CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS)}
+    return {
+        "MCP_PROTOCOL": protocol,
+        "CALL_TIMEOUT_SECONDS": str(profile.timeout_seconds or DEFAULT_TIMEOUT_SECONDS),
+    }
 
 
 def build_script_env(plan: RunPlan, scenario: str) -> dict[str, str]:
@@ -124,15 +138,15 @@ def build_script_env(plan: RunPlan, scenario: str) -> dict[str, str]:
         rest = plan.limits.max_rps - plan.profile.tools.observed_rps
         limits["LIMIT_RPS"] = str(max(0.01, round(rest, 3)))
     return (
-        build_knobs(scenario, plan.profile, plan.runners.count)
+        build_knobs(scenario, plan.profile, plan.tools, plan.runners.count)
         | limits
-        | build_switches(plan.protocol)
+        | build_switches(plan.protocol, plan.profile)
     )
 
 
 def list_phases(plan: RunPlan, scenario: str) -> tuple[Phase, ...]:
     """Return the phases of a scenario of the plan."""
-    return build_phases(scenario, plan.profile, plan.unit, plan.runners.count)
+    return build_phases(scenario, plan.profile, plan.tools, plan.unit, plan.runners.count)
 
 
 def build_environment(
@@ -173,19 +187,28 @@ def _slice_seconds(scenario: str, profile: Profile) -> int:
     return profile.tools.duration_seconds
 
 
-def _slot_seconds(scenario: str, profile: Profile, generators: int) -> float:
+def _slot_seconds(scenario: str, profile: Profile, tools: ToolTable, generators: int) -> float:
     """Return how long a slice takes in all: its sessions open, call, end their calls and close."""
-    seconds = _slice_seconds(scenario, profile)
     opening = find_open_seconds(scenario, profile, generators)
-    return opening + seconds + _drain_seconds(seconds) + SLOT_CLOSE_SECONDS
+    drain = profile.find_drain_seconds(scenario, tools)
+    return opening + _slice_seconds(scenario, profile) + drain + SLOT_CLOSE_SECONDS
 
 
-def _drain_seconds(seconds: float) -> float:
-    """Return how long calls may still take after their slice has ended."""
-    return min(10.0, max(2.0, seconds / 10))
-
-
-def bound_seconds(phases: tuple[Phase, ...]) -> float:
+def bound_seconds(phases: tuple[Phase, ...], profile: Profile) -> float:
     """Return after how many seconds k6 is stopped even if it hangs."""
     scheduled = sum(phase.seconds or COLD_START_MAX_SECONDS for phase in phases)
-    return SETUP_SECONDS + scheduled + K6_STOP_SECONDS
+    return find_setup_seconds(profile) + scheduled + K6_STOP_SECONDS
+
+
+def find_abort_seconds(plan: RunPlan, scenario: str) -> float:
+    """Return for how long a target must fail to be down: for two calls of a slow tool at least."""
+    if scenario == "cold-start":
+        return max(ABORT_SECONDS, plan.profile.timeout_seconds or 0)
+    pace = plan.profile.sessions.pace.mean_seconds if scenario == "sessions" else 0
+    return max(ABORT_SECONDS, 2 * pace, plan.tools.find_timeout(least=0))
+
+
+def find_setup_seconds(profile: Profile) -> float:
+    """Return how long k6 may take to start and to probe the target, with few requests."""
+    more = (profile.timeout_seconds or 0) - DEFAULT_TIMEOUT_SECONDS
+    return SETUP_SECONDS + PROBE_REQUESTS * max(0, more)

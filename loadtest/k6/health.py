@@ -34,10 +34,12 @@ class _Moment:
 class AbortRule:
     """Ends a run if more than half of the answers of the last 30 s were failures.
 
-    Refusals at a cap or a quota do not count, and lost sessions do not: the target is up.
+    Refusals at a cap or a quota do not count, and lost sessions do not: the target is up. The time
+    is longer, `seconds`, where calls are slow.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = ABORT_SECONDS) -> None:
+        self._seconds = seconds
         self._moments: deque[_Moment] = deque()
 
     def find_reason(self, live: Live, now: float) -> str | None:
@@ -45,11 +47,11 @@ class AbortRule:
         down = live.failures - sum(live.reasons.get(reason, 0) for reason in ALIVE)
         self._moments.append(_Moment(now, live.requests, down))
         # The window begins at the last moment that is at least that long ago.
-        while len(self._moments) > 1 and now - self._moments[1].at >= ABORT_SECONDS:
+        while len(self._moments) > 1 and now - self._moments[1].at >= self._seconds:
             self._moments.popleft()
         first = self._moments[0]
         requests, failed = live.requests - first.requests, down - first.down
-        if now - first.at < ABORT_SECONDS or not requests or failed <= ABORT_SHARE * requests:
+        if now - first.at < self._seconds or not requests or failed <= ABORT_SHARE * requests:
             return None
         share = min(1.0, failed / requests)
         return f"{share:.0%} of the requests of the last {now - first.at:.0f} s failed"

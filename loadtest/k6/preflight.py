@@ -1,8 +1,9 @@
 """Before a run: compare the target's tools with the tool table, and call each entry once."""
 
+import math
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,18 +15,18 @@ from loadtest.common.files import write_json, write_text
 from loadtest.common.parsing import tidy_text
 from loadtest.common.redaction import redact_folder
 from loadtest.config.knobs import describe_knob
-from loadtest.config.models import PROTOCOLS
+from loadtest.config.models import PROTOCOLS, Profile
+from loadtest.config.pace import DEFAULT_TIMEOUT_SECONDS
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ListedTool, ToolTable, list_names
 from loadtest.errors import ConfigError, K6Error
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import (
-    CALL_TIMEOUT_SECONDS,
-    SETUP_SECONDS,
     build_command,
     build_environment,
     build_limits,
     build_switches,
+    find_setup_seconds,
 )
 from loadtest.k6.health import MemoryGuard
 from loadtest.k6.input_schema import find_fault
@@ -133,6 +134,27 @@ def check_target(
     )
 
 
+def find_slow_calls(
+    profile: Profile, tools: ToolTable, scenarios: Sequence[str], durations_ms: Mapping[str, float]
+) -> Iterator[str]:
+    """Yield a warning for each scenario whose schedule is too short for what a call took."""
+    pace, tool = profile.sessions.pace, str(profile.sessions.tool)
+    seconds = durations_ms.get(tool, 0.0) / 1000
+    if "sessions" in scenarios and pace.kind == "interval" and seconds > pace.mean_seconds:
+        yield (
+            f"a call of {tool} took {seconds:.1f} s, but a session makes one every {pace.text} s: "
+            f"no stage can hold; use --pace-seconds {math.ceil(2 * seconds)}"
+        )
+    drain = profile.find_drain_seconds("tools", tools)
+    slow = [name for name in tools.entries if durations_ms.get(name, 0.0) / 1000 > drain]
+    if "tools" in scenarios and slow:
+        most = max(durations_ms[name] for name in slow) / 1000
+        yield (
+            f"a call of {list_names(slow)} took up to {most:.1f} s, but the mix waits {drain:g} s "
+            f"for its last calls: give timeout_seconds, such as {math.ceil(3 * most)}"
+        )
+
+
 def _check_bounds(mcp_url: str, bearer_file: Path | None) -> None:
     """Raise if the list of tools is too long or too slow: k6 would keep all of it in memory."""
     import httpx2
@@ -142,7 +164,7 @@ def _check_bounds(mcp_url: str, bearer_file: Path | None) -> None:
 
     caller = read_callers(bearer_file, mcp_url)[0]
     try:
-        with open_client(CALL_TIMEOUT_SECONDS, most_bytes=MAX_LIST_BYTES) as http:
+        with open_client(DEFAULT_TIMEOUT_SECONDS, most_bytes=MAX_LIST_BYTES) as http:
             list_tools(mcp_url, caller.access_token, http)
     except (BodyError, httpx2.ReadTimeout) as failure:
         raise K6Error(f"preflight: {mcp_url} is not measured: {explain(failure)}") from None
@@ -163,15 +185,18 @@ def _ask(
         environment = build_environment(
             settings.variables,
             build_limits(settings.environment.limits, find_host(settings, mcp_url))
-            | build_switches(settings.protocol),
+            | build_switches(settings.protocol, settings.profile),
             mcp_url=mcp_url,
             bearer_file=bearer_file,
             out_dir=folder,
             private_variables=build_access_variables(settings.access),
         )
         write_text(folder / "tools.json", table.render())
-        calls = sum(len(entry.arguments) for entry in table.entries.values())
-        _run(build_command(binary, "preflight"), environment, folder / "k6.log", calls)
+        seconds = find_setup_seconds(settings.profile)
+        # A call that fails is made again.
+        for name, entry in table.entries.items():
+            seconds += 2 * len(entry.arguments) * table.find_timeout((name,))
+        _run(build_command(binary, "preflight"), environment, folder / "k6.log", seconds)
         redact_folder(folder)
         try:
             return _Findings.model_validate_json((folder / "summary.json").read_bytes())
@@ -181,12 +206,12 @@ def _ask(
             raise K6Error(f"preflight: {error}") from None
 
 
-def _run(command: list[str], environment: dict[str, str], log: Path, calls: int) -> None:
+def _run(command: list[str], environment: dict[str, str], log: Path, seconds: float) -> None:
     with log.open("wb") as file, MemoryGuard() as guard:
         process = start(command, environment, file)
         guard.watch(process.pid)
         try:
-            process.wait(SETUP_SECONDS + calls * CALL_TIMEOUT_SECONDS)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise K6Error("preflight: k6 exceeded its time limit and was stopped") from None
         finally:

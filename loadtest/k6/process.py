@@ -72,11 +72,15 @@ def _build_guard() -> list[str]:
 
 
 def watch(
-    process: subprocess.Popen[bytes], bound_seconds: float, watcher: Watcher, vitals: Vitals
+    process: subprocess.Popen[bytes],
+    bound_seconds: float,
+    watcher: Watcher,
+    vitals: Vitals,
+    rule: AbortRule,
 ) -> str | None:
     """Wait for k6 to end while the watcher shows it; return why it must be stopped early."""
     deadline = time.monotonic() + bound_seconds
-    feed, rule = find_feed(process.pid), AbortRule()
+    feed = find_feed(process.pid)
     while (now := time.monotonic()) < deadline:
         vitals.look()
         live = feed.read()

@@ -56,7 +56,7 @@ class Demand:
     """What a profile with its tool table needs from a server with a quota per client.
 
     `loop_rate` is the estimated rate of a mix without `target_rps`, in calls/s; with None the mix
-    is left out.
+    is left out. `answer_seconds` is how long a call of the ladder takes, as far as that is known.
     """
 
     profile: Profile
@@ -64,11 +64,12 @@ class Demand:
     quota: Quota
     scenarios: Sequence[str] = CALLING
     loop_rate: float | None = None
+    answer_seconds: float = 0.0
 
     def find_peak_units(self, clients: int) -> int:
         """Return the most that one client spends in any 60 s, at the scheduled rates.
 
-        Sessions are given to the clients in turn; each calls once a second.
+        Sessions are given to the clients in turn; each calls at the pace of the ladder.
         """
         pieces = tuple(self._schedule(clients))
         edges = (*(piece.begin for piece in pieces), *(p.end - WINDOW_SECONDS for p in pieces))
@@ -105,8 +106,9 @@ class Demand:
     def find_most_sessions(self, clients: int, units: int) -> int:
         """Return the largest single stage that stays within `units`; 0 if none does."""
         ladder = self.profile.sessions
-        cost = self.quota.weigh(str(ladder.tool)) * min(WINDOW_SECONDS, ladder.stage_seconds)
-        return clients * (units // cost)
+        weight = self.quota.weigh(str(ladder.tool))
+        cost = weight * min(WINDOW_SECONDS, ladder.stage_seconds) * self.find_session_rate()
+        return clients * int(round(units / cost, 6))
 
     def find_mix_rate(self, clients: int, units: int) -> float:
         """Return the highest `target_rps`, in calls/s, with which the mix stays within `units`.
@@ -127,6 +129,10 @@ class Demand:
         squares = sum(share * self.quota.weigh(tool) ** 2 for tool, share in shares.items()) / total
         return mean, math.sqrt(max(0.0, squares - mean**2))
 
+    def find_session_rate(self) -> float:
+        """Return the calls/s of one session of the ladder."""
+        return self.profile.sessions.pace.find_rate(self.answer_seconds)
+
     def find_rate(self) -> float | None:
         """Return the rate of the mix in calls/s: the scheduled one, else the estimate."""
         return self.profile.tools.target_rps or self.loop_rate
@@ -136,8 +142,8 @@ class Demand:
         ladder, mix = self.profile.sessions, self.profile.tools
         begin = 0.0
         if "sessions" in self.scenarios:
-            weight = self.quota.weigh(str(ladder.tool))
-            slots = build_phases("sessions", self.profile)
+            weight = self.quota.weigh(str(ladder.tool)) * self.find_session_rate()
+            slots = build_phases("sessions", self.profile, self.tools)
             for stage, slot in zip(ladder.stages, slots, strict=True):
                 cost = _deal(stage, clients, client) * weight
                 opened = begin + find_open_seconds("sessions", self.profile)
@@ -212,8 +218,9 @@ def check_quota(
     The calls are not made to find out, because a target logs each refusal.
     """
     rate, arithmetic = estimate_loop(settings, durations_ms)
+    answer_seconds = durations_ms.get(str(profile.sessions.tool), 0.0) / 1000
     for allowance in allowances:
-        demand = Demand(profile, settings.tools, allowance.quota, scenarios, rate)
+        demand = Demand(profile, settings.tools, allowance.quota, scenarios, rate, answer_seconds)
         refused = demand.find_refused(clients, allowance.units)
         over = {name: share for name, share in refused.items() if share > NOTABLE}
         if not over:
@@ -303,7 +310,8 @@ def _describe(demand: Demand, scenario: str, arithmetic: str) -> str:
     if scenario == "sessions":
         ladder = demand.profile.sessions
         most, cost = max(ladder.stages), float(demand.quota.weigh(str(ladder.tool)))
-        what, text = "ladder", f"{most} sessions make {most} calls/s"
+        what, called = "ladder", most * demand.find_session_rate()
+        text = f"{most} sessions make {called:.3g} calls/s"
     else:
         rate, cost = demand.profile.tools.target_rps, demand.weigh_mix()[0]
         what, text = "tool mix", arithmetic if rate is None else f"{rate:g} calls/s"

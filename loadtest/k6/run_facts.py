@@ -8,10 +8,10 @@ from pathlib import Path
 
 from loadtest import __version__
 from loadtest.common.clock import utc_now
-from loadtest.config.models import Profile
+from loadtest.config.models import COLD_START_MAX_SECONDS, Profile
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ToolTable
-from loadtest.k6.command import COLD_START_MAX_SECONDS, build_phases
+from loadtest.k6.command import build_phases
 from loadtest.k6.plan import RunPlan
 from loadtest.results.run import Run, Target, plan_scenarios
 from loadtest.results.run_folder import build_run_id
@@ -50,15 +50,20 @@ def _describe_tools(tools: ToolTable) -> dict[str, object]:
     }
 
 
-def describe_load(profile: Profile, scenarios: Sequence[str], unit: str, runners: int = 1) -> str:
+def describe_load(
+    profile: Profile, tools: ToolTable, scenarios: Sequence[str], unit: str, runners: int = 1
+) -> str:
     """Return the load of a run as text: how much at once, how many calls, how long."""
-    ladder, mix = profile.sessions, profile.tools
-    climbed = sum(ladder.stages) * ladder.stage_seconds
+    starts, ladder, mix = profile.cold_start, profile.sessions, profile.tools
+    pace = ladder.pace
+    climbed = round(sum(ladder.stages) * ladder.stage_seconds * pace.find_rate())
+    most = "" if pace.kind == "interval" else "at most "
     mixed = mix.duration_seconds * mix.target_rps if mix.target_rps else None
     loads = {
-        "cold-start": f"{profile.cold_start.iterations} cold starts by {profile.cold_start.vus}",
+        "cold-start": f"{starts.iterations} cold starts by {starts.vus}"
+        + (f", {starts.starts_per_second:g} per second" if starts.starts_per_second else ""),
         "sessions": f"{', '.join(map(str, ladder.stages))} {unit}s for {ladder.stage_seconds} s "
-        f"each, 1 call/s per {unit}, {climbed:,} calls",
+        f"each, {pace.describe(unit)}, {most}{climbed:,} calls",
         "tools": f"tool mix by {mix.vus} for {mix.duration_seconds} s, "
         + (f"{mixed:,} calls" if mixed else "as fast as it is answered")
         + (f", observed every {mix.observe_seconds:g} s" if mix.observe_seconds else ""),
@@ -66,7 +71,7 @@ def describe_load(profile: Profile, scenarios: Sequence[str], unit: str, runners
     lengths = [
         phase.seconds
         for scenario in scenarios
-        for phase in build_phases(scenario, profile, unit, runners)
+        for phase in build_phases(scenario, profile, tools, unit, runners)
     ]
     return f"{'; '.join(loads[scenario] for scenario in scenarios)}; {_describe_length(lengths)}"
 

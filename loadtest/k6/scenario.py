@@ -15,10 +15,11 @@ from loadtest.k6.command import (
     build_command,
     build_environment,
     build_script_env,
+    find_abort_seconds,
     find_period,
     list_phases,
 )
-from loadtest.k6.health import MemoryGuard, Vitals
+from loadtest.k6.health import AbortRule, MemoryGuard, Vitals
 from loadtest.k6.open_sessions import OpenSession, close_sessions, note_writer, open_log, settle_log
 from loadtest.k6.plan import RunPlan
 from loadtest.k6.process import find_error, kill, start, stop, watch
@@ -143,7 +144,8 @@ def run_scenario(
         guard.watch(process.pid)
         try:
             watcher.begin(scenario, phases)
-            broken_off = watch(process, bound_seconds(phases), watcher, vitals)
+            rule = AbortRule(find_abort_seconds(plan, scenario))
+            broken_off = watch(process, bound_seconds(phases, plan.profile), watcher, vitals, rule)
         except (KeyboardInterrupt, SystemExit) as caught:
             interruption = caught
         finally:

@@ -59,7 +59,7 @@ def k6(
     from loadtest.k6.options import choose_runners, parse_scenarios
     from loadtest.k6.outputs import parse_outputs
     from loadtest.k6.plan import build_plan, find_bearer_file
-    from loadtest.k6.preflight import check_target
+    from loadtest.k6.preflight import check_target, find_slow_calls
     from loadtest.k6.run_facts import build_run, describe_load
     from loadtest.results.run import Target
     from loadtest.results.run_folder import create_run_folder
@@ -76,11 +76,15 @@ def k6(
     bearers, _ = ensure_bearers(chain, settings, least)
     mcp_url = bearers[0].mcp_url
     close_earlier_sessions(chain, settings, bearers)
-    load = describe_load(settings.profile, chosen, find_unit(settings.protocol), runners.count)
+    unit = find_unit(settings.protocol)
+    load = describe_load(settings.profile, settings.tools, chosen, unit, runners.count)
     say(f"{load}{_describe_runners(runners)}, to {target.host}")
     checked = check_target(
         settings, mcp_url, find_bearer_file(settings), chosen, binary=binary, tell=say
     )
+    durations_ms = checked.durations_ms
+    for line in find_slow_calls(settings.profile, checked.tools, chosen, durations_ms):
+        say(f"warning: {line}")
     plan = build_plan(
         settings,
         chosen,

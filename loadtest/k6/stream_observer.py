@@ -20,7 +20,6 @@ from loadtest.common.http import AsyncTransport, open_async_client
 from loadtest.common.redaction import learn
 from loadtest.config.models import STATELESS
 from loadtest.errors import K6Error, LoadtestError
-from loadtest.k6.command import CALL_TIMEOUT_SECONDS
 from loadtest.k6.plan import RunPlan
 from loadtest.k6.progress import Watcher
 from loadtest.k6.scenario import RunScenario, ScenarioRun
@@ -144,13 +143,13 @@ class StreamObserver:
         handshake = "auto" if plan.protocol == "auto" else "legacy"
         async with (
             open_async_client(
-                CALL_TIMEOUT_SECONDS,
+                plan.tools.find_timeout(),
                 transport=transport,
                 headers=build_authorization(callers[0].access_token),
             ) as http,
             Client(
                 streamable_http_client(plan.mcp_url, http_client=http),
-                read_timeout_seconds=CALL_TIMEOUT_SECONDS,
+                read_timeout_seconds=plan.tools.find_timeout(),
                 mode=STATELESS if plan.protocol == STATELESS else handshake,
             ) as client,
         ):

@@ -83,7 +83,7 @@ class Summary(BaseModel):
         """Return a counter's count; one that was never added to is 0."""
         return int(self.metrics.get(name, {}).get("count", 0))
 
-    def failures(self, counter: str, selector: str) -> dict[str, int]:
+    def counts(self, counter: str, selector: str) -> dict[str, int]:
         """Return a counter's counts by reason, in the series that `selector` picks."""
         start = f"{counter}{{{selector},reason:" if selector else f"{counter}{{reason:"
         found = {
@@ -172,7 +172,7 @@ def _build_row(
 ) -> Row:
     braced = f"{{{selector}}}" if selector else ""
     durations = summary.metrics.get(f"mcp_{metric or 'duration'}{braced}", {})
-    failures = summary.failures(
+    failures = summary.counts(
         "mcp_open_failures" if metric == "opening" else "mcp_failures", selector
     )
     ok = int(durations.get("count", 0))
@@ -195,6 +195,7 @@ def _build_row(
         clients=clients,
         held_rate=summary.loadtest.most_rate if is_held else None,
         replies=None if metric else _build_replies(summary, braced),
+        beyond={} if metric else summary.counts("mcp_beyond", selector),
         lost=_build_lost(summary, braced) if metric == "opening" else None,
     )
 

@@ -60,7 +60,7 @@ def ensure_bearers(
         return (_find_anonymous(chain, settings),), False
     needed_seconds = options.min_ttl_seconds
     if needed_seconds is None:
-        needed_seconds = settings.profile.scheduled_seconds() + SPARE_SECONDS
+        needed_seconds = settings.profile.scheduled_seconds(settings.tools) + SPARE_SECONDS
     with lock_state(settings.state_dir):
         bearers = dict(enumerate(read_bearers(bearer_path(settings.state_dir))[: settings.clients]))
         lacking = tuple(

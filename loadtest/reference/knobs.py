@@ -30,6 +30,9 @@ class Knobs:
         "added to each tool call, in ms: none | constant:MS | bimodal:FAST,SLOW,SLOW_SHARE"
         " | heavy:MEDIAN,SIGMA (log-normal)",
     )
+    tool_workers: int = _knob(
+        0, "how many tool calls run at the same time; others wait in a queue (0: no limit)"
+    )
     stall_seconds: float = _knob(0.0, "length of a stall, during which no MCP request is answered")
     stall_at_seconds: float = _knob(0.0, "start of the first stall, counted from the first request")
     stall_every_seconds: float = _knob(0.0, "period of further stalls (0: only one)")
@@ -251,7 +254,7 @@ class Knobs:
             if getattr(self, name) <= 0:
                 raise UsageError(f"{flag_name(name)} must be above 0, not {getattr(self, name)}")
         for name in (
-            *("page_delay_ms", "token_rate_limited", "authorize_rate_limited"),
+            *("tool_workers", "page_delay_ms", "token_rate_limited", "authorize_rate_limited"),
             *("reply_padding", "reply_pauses"),
         ):
             if getattr(self, name) < 0:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +95,8 @@ class Toolbox:
         self._engine = engine
         self._dimensions = engine.dimensions
         self._latency = parse_latency(deployment.knobs.tool_latency)
+        workers = deployment.knobs.tool_workers
+        self._workers = asyncio.Semaphore(workers) if workers else nullcontext()
         self._spent = Minute(deployment.clock)
         self._limits: dict[tuple[str | None, str], int] = {}
         self._results: dict[tuple[str | None, str], tuple[float, Rows]] = {}
@@ -116,8 +119,9 @@ class Toolbox:
             return _plain_error(f"Invalid arguments for tool {name}: {_describe(failure)}")
         try:
             self._charge(principal, tool.weight)
-            await self._misbehave()
-            body = await tool.run(principal, parsed)
+            async with self._workers:
+                await self._misbehave()
+                body = await tool.run(principal, parsed)
         except ToolError as failure:
             report = {"code": failure.code, "message": failure.message, **failure.details}
             return {**_text({**report, "request_id": new_id()}), "isError": True}

@@ -1,7 +1,7 @@
 """One run: what was measured, by which load generator, and how it ended."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field
@@ -122,7 +122,8 @@ class Row:
     `clients` is the number of OAuth clients that made the calls, each with its own bearer and an
     equal share of the sessions. `held_rate` is the environment's limit in calls/s if it limited a
     closed loop: the rate is then that of the limit, not of the target. `replies` is None without
-    a reply, and in runs of earlier versions.
+    a reply, and in runs of earlier versions. `beyond` counts the calls, answered or not, that took
+    longer than 60 s and 120 s, by `60_s` and `120_s`.
     """
 
     scenario: str
@@ -140,6 +141,7 @@ class Row:
     held_rate: float | None = None
     replies: Replies | None = None
     lost: LostSessions | None = None
+    beyond: Mapping[str, Calls] = field(default_factory=dict)
 
     @property
     def ok_rate(self) -> float:

@@ -12,7 +12,8 @@ from tests.bench.common import clone, measure, run
 
 def bench(table: Table) -> None:
     """Measure what a newcomer waits for."""
-    scheduled = load_settings(ROOT).profile.scheduled_seconds()
+    settings = load_settings(ROOT)
+    scheduled = settings.profile.scheduled_seconds(settings.tools)
     with tempfile.TemporaryDirectory() as folder:
         fresh = clone(Path(folder))
         nox = ("-m", "nox", "-s", "loadtest")

@@ -92,9 +92,10 @@ def test_the_environment_of_k6_has_no_bearer_and_no_other_secret(
     scenario: str, tmp_path: Path
 ) -> None:
     secrets = {"LOADTEST_PASSWORD": "s3cret", "GITHUB_TOKEN": "s3cret", "K6_CLOUD_TOKEN": "s3cret"}
+    settings = build_settings()
     environment = build_environment(
         {"PATH": "/usr/bin", **secrets},
-        build_knobs(scenario, build_settings().profile),
+        build_knobs(scenario, settings.profile, settings.tools),
         mcp_url="http://127.0.0.1:1/mcp/ws",
         bearer_file=tmp_path / "bearer.json",
         out_dir=tmp_path,

@@ -69,10 +69,11 @@ def test_many_sessions_open_for_longer_and_more_runners_open_them_faster(
     stages: str, generators: int, seconds: int
 ) -> None:
     settings = load_settings(ROOT, "local", "smoke", process_env={})
+    tools = settings.tools
     sessions = settings.profile.sessions.model_validate(
         {"stages": [int(stage) for stage in stages.split(",")], "stage_seconds": 300}
     )
     profile = settings.profile.model_copy(update={"sessions": sessions})
-    assert build_knobs("sessions", profile, generators)["OPEN_SECONDS"] == str(seconds)
-    [*_, last] = build_phases("sessions", profile, generators=generators)
+    assert build_knobs("sessions", profile, tools, generators)["OPEN_SECONDS"] == str(seconds)
+    [*_, last] = build_phases("sessions", profile, tools, generators=generators)
     assert last.seconds == seconds + 300 + 10 + 1

@@ -38,7 +38,8 @@ def count_most(profile: Profile, weight: int, clients: int) -> int:
     """Deal the ladder's sessions to clients, and count each client's units minute by minute."""
     spent: dict[int, list[float]] = defaultdict(list)
     begin, opening = 0.0, find_open_seconds("sessions", profile)
-    for stage, slot in zip(profile.sessions.stages, build_phases("sessions", profile), strict=True):
+    slots = build_phases("sessions", profile, TABLE)
+    for stage, slot in zip(profile.sessions.stages, slots, strict=True):
         for session in range(stage):
             for second in range(profile.sessions.stage_seconds):
                 spent[session % clients].append(begin + opening + second)

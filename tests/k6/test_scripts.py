@@ -54,6 +54,7 @@ def test_the_scripts_that_test_the_library_pass(name: str, binary: K6Binary, ech
         *(binary, "run", "--quiet", "--no-usage-report", "--include-system-env-vars"),
         str(HERE / name),
         ECHO_URL=echo_url,
+        CALL_TIMEOUT_SECONDS="30",
         TOOLS_FILE=str(NOVAMART),
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -126,6 +127,8 @@ GOOD = {
         ("sessions", "STAGES", "5,5"),
         ("sessions", "STAGE_SECONDS", "-1"),
         ("sessions", "TOOL", "dropTable"),
+        ("sessions", "PACE", "often"),
+        ("sessions", "PACE", "exponential:0"),
         ("sessions", "TOOLS_FILE", ""),
         ("preflight", "TOOLS_FILE", "/nowhere/tools.json"),
         ("tools", "DURATION", ""),

@@ -13,29 +13,31 @@ from tests.k6.running import name_knobs
 def test_a_run_first_prints_the_load_that_it_will_send() -> None:
     knobs = name_knobs({"STAGES": "2,3", "STAGE_SECONDS": "60", "VUS": "4", "DURATION": "30"})
     settings = load_settings(ROOT, "local", "smoke", process_env=knobs)
-    assert describe_load(settings.profile, ("sessions", "tools"), "session") == (
+    assert describe_load(settings.profile, settings.tools, ("sessions", "tools"), "session") == (
         "2, 3 sessions for 60 s each, 1 call/s per session, 300 calls; "
         "tool mix by 4 for 30 s, as fast as it is answered; about 3 min"
     )
     knobs["LOADTEST_TARGET_RPS"] = "7"
     settings = load_settings(ROOT, "local", "smoke", process_env=knobs)
     assert (
-        describe_load(settings.profile, ("tools",), "session")
+        describe_load(settings.profile, settings.tools, ("tools",), "session")
         == "tool mix by 4 for 30 s, 210 calls; about 35 s"
     )
     mix = settings.profile.tools.model_copy(update={"observe_seconds": 2.5})
     observed = settings.profile.model_copy(update={"tools": mix})
-    assert "210 calls, observed every 2.5 s;" in describe_load(observed, ("tools",), "session")
+    assert "210 calls, observed every 2.5 s;" in describe_load(
+        observed, settings.tools, ("tools",), "session"
+    )
 
 
 def test_cold_starts_are_given_a_time_limit() -> None:
     settings = load_settings(ROOT, "local", "smoke", process_env={"LOADTEST_ITERATIONS": "100"})
-    assert describe_load(settings.profile, ("cold-start",), "session") == (
+    assert describe_load(settings.profile, settings.tools, ("cold-start",), "session") == (
         "100 cold starts by 4; 10 min at most for the cold starts"
     )
-    assert describe_load(settings.profile, ("cold-start", "tools"), "session").endswith(
-        "about 14 s and 10 min at most for the cold starts"
-    )
+    assert describe_load(
+        settings.profile, settings.tools, ("cold-start", "tools"), "session"
+    ).endswith("about 14 s and 10 min at most for the cold starts")
 
 
 def test_the_stages_load_where_only_the_packages_of_every_session_are_installed() -> None:

@@ -23,7 +23,7 @@ def merge(
     Percentiles are exact to 0.5 %, except where a runner's summary replaced missing samples; counts
     and maxima are exact.
     """
-    own = summaries[0].loadtest
+    own = max(summaries, key=_count_rates).loadtest
     elapsed = [each.loadtest.elapsed_ms for each in summaries if each.loadtest.elapsed_ms]
     if own.scenario == "tools":
         histograms = _with_totals(histograms)
@@ -47,6 +47,11 @@ def merge(
         update={"elapsed_ms": max(elapsed, default=None), "began": min(began, default=None)}
     )
     return Summary(loadtest=merged, metrics=metrics)
+
+
+def _count_rates(summary: Summary) -> int:
+    """Return how many stages have an offered rate: not each runner knows how long a round takes."""
+    return sum(piece.rate is not None for piece in summary.loadtest.slices)
 
 
 def describe(histogram: Histogram) -> dict[str, float]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from loadtest.k6.health import ABORT_SECONDS
+
 
 @dataclass(frozen=True)
 class ScenarioRequest:
@@ -12,8 +14,8 @@ class ScenarioRequest:
 
     `variables` are the script environment without places: knobs, limits and switches, no secret.
     `private_variables` are for k6 alone: what its outputs (`--out`) read, and what the target
-    demands. The scenario lasts at most `seconds`. Runner n appends what its k6 prints to the
-    private file `logs[n - 1]`.
+    demands. The scenario lasts at most `seconds`; it is ended early if its target fails for
+    `abort_seconds`. Runner n appends what its k6 prints to the private file `logs[n - 1]`.
     """
 
     scenario: str
@@ -23,6 +25,7 @@ class ScenarioRequest:
     mcp_url: str
     bearer_file: Path | None
     seconds: float
+    abort_seconds: float = ABORT_SECONDS
     logs: tuple[Path, ...] = ()
     outputs: tuple[str, ...] = ()
     private_variables: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -10,7 +10,12 @@ from loadtest.common.clock import utc_now
 from loadtest.common.files import write_json, write_text
 from loadtest.common.redaction import redact_folder
 from loadtest.errors import K6Error, ResultsError
-from loadtest.k6.command import bound_seconds, build_script_env, list_phases
+from loadtest.k6.command import (
+    bound_seconds,
+    build_script_env,
+    find_abort_seconds,
+    list_phases,
+)
 from loadtest.k6.distributed.histogram import Histogram, Histograms
 from loadtest.k6.distributed.merge import merge
 from loadtest.k6.distributed.protocol import Fleet, Launch, RunnerState, ScenarioRequest
@@ -84,7 +89,8 @@ def build_request(plan: RunPlan, scenario: str, renewal_url: str | None = None) 
         tools=plan.tools.render(),
         mcp_url=plan.mcp_url,
         bearer_file=plan.bearer_file,
-        seconds=bound_seconds(list_phases(plan, scenario)),
+        seconds=bound_seconds(list_phases(plan, scenario), plan.profile),
+        abort_seconds=find_abort_seconds(plan, scenario),
         outputs=plan.outputs,
         private_variables=plan.private_variables,
         renewal_url=renewal_url,
@@ -114,7 +120,7 @@ class _Watch:
         self._logs = logs
         self._watcher = watcher
         self._phases = phases
-        self._rule = AbortRule()
+        self._rule = AbortRule(request.abort_seconds)
 
     def run(self, launch: Launch) -> None:
         """Launch, wait, stop the runners that still run, and remove what was created.

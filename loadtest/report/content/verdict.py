@@ -265,6 +265,11 @@ def _describe_break(folder: RunFolder, fault: Break) -> str:
         reasons.append(_count(fault.failed, stage.count, "calls failed"))
     if fault.no_data:
         reasons.append("no call succeeded" if stage.count else NO_DATA)
+    if fault.pace is not None:
+        reasons.append(
+            f"more than half of the calls took longer than the {fault.pace.text} s between two "
+            "calls of a session"
+        )
     if fault.rate_share is not None:
         reasons.append(
             f"{format_rate(stage.ok_rate)} of {format_rate(stage.offered_rate)} calls/s "
