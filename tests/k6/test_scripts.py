@@ -97,6 +97,7 @@ def test_values_of_pools_are_drawn_as_the_table_says(
         *(binary, "run", "--quiet", "--no-usage-report", "--include-system-env-vars"),
         str(HERE / "pools.js"),
         ECHO_URL=echo_url,
+        CALL_TIMEOUT_SECONDS="30",
         TOOLS_FILE=str(tmp_path / "tools.json"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
