@@ -1,7 +1,7 @@
 // Chooses the next tool and its arguments: a weighted random choice with a seed.
 import * as env from './env.js';
 import { buildCall } from './mcp.js';
-import { buildDraw } from './pools.js';
+import { buildWriter, markReferences } from './pools.js';
 import { buildRandom, hashText } from './random.js';
 
 const VALUES = env.valuePools();
@@ -15,10 +15,9 @@ export function buildMix(pools, protocol, seed, stream, slice = '') {
   const random = buildRandom(seed, stream);
   const randomValue = buildRandom(seed + hashText(`values ${slice}`), stream);
   const table = pools.flatMap((pool) => {
-    const calls = pool.arguments.map((args) => {
-      const draw = VARIES ? buildDraw(args, VALUES, randomValue) : null;
-      return draw === null ? buildCall(protocol, pool, args) : buildVaried(protocol, pool, draw);
-    });
+    const calls = pool.arguments.map((args) =>
+      VARIES ? buildVaried(protocol, pool, args, randomValue) : buildCall(protocol, pool, args),
+    );
     return Array(pool.weight).fill(calls);
   });
   const places = table.length;
@@ -30,17 +29,29 @@ export function buildMix(pools, protocol, seed, stream, slice = '') {
   return VARIES ? () => renew(next()) : next;
 }
 
-// A call that is built again before each use. Its object stays, with the last ok answer in it.
-function buildVaried(protocol, pool, draw) {
-  const build = () => buildCall(protocol, pool, draw());
-  const mirrors = pool.kind === 'resource' || (pool.mirrored || []).length > 0;
-  return Object.assign(build(), { build, mirrors });
+// Returns a call that is written again before each use. Its object stays, with the last ok answer in it.
+function buildVaried(protocol, pool, args, random) {
+  const { marked, references } = markReferences(args);
+  if (!references.length) return buildCall(protocol, pool, args);
+  const build = (text) => buildCall(protocol, pool, JSON.parse(text));
+  const isText = pool.kind === 'tool' || pool.kind === 'prompt'; // its arguments are sent as they are
+  if (isText && !(pool.mirrored || []).length) {
+    const call = buildCall(protocol, pool, marked);
+    const write = buildWriter(call.tail, references, VALUES, random);
+    return Object.assign(call, { write, tail: write() });
+  }
+  const write = buildWriter(JSON.stringify(marked), references, VALUES, random);
+  return Object.assign(build(write()), { write, build });
 }
 
 function renew(call) {
-  if (call.build === undefined) return call;
-  const { tail, headers } = call.build();
-  call.tail = tail;
-  if (call.mirrors) call.headers = headers;
+  if (call.write === undefined) return call;
+  if (call.build === undefined) {
+    call.tail = call.write();
+  } else {
+    const { tail, headers } = call.build(call.write());
+    call.tail = tail;
+    call.headers = headers;
+  }
   return call;
 }

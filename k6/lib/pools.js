@@ -1,49 +1,79 @@
-// Arguments whose values are drawn from pools. In them, {"$pool": "name.field"} stands for a value.
+// Values of pools in the calls of a table. In arguments, {"$pool": "name.field"} stands for a value.
 
-// Returns a function that draws the arguments of the next call; null if nothing in them is drawn. A call
-// draws one value of each pool, so that two fields of a pool belong together.
-export function buildDraw(args, pools, random) {
-  const drawn = {};
-  const fill = compile(args, pools, drawn);
-  if (fill === null) return null;
-  const sources = Object.keys(drawn).map((name) => [name, buildPick(pools[name])]);
+const MARK = /"\\u0001(\d+)\\u0001"/; // as JSON.stringify writes a mark
+const MOST_KEPT = 1000; // values of a pool that each VU keeps as text
+
+// Returns the arguments with a mark for each reference to a pool, and the references in their order.
+export function markReferences(args) {
+  const references = [];
+  const mark = (value) => {
+    if (value === null || typeof value !== 'object') return value;
+    if (Array.isArray(value)) return value.map(mark);
+    const entries = Object.entries(value);
+    if (entries.length !== 1 || typeof value.$pool !== 'string') {
+      return Object.fromEntries(entries.map(([key, inner]) => [key, mark(inner)]));
+    }
+    references.push(value.$pool);
+    return `\u0001${references.length - 1}\u0001`;
+  };
+  return { marked: mark(args), references };
+}
+
+// Returns a function that returns the JSON text with new values in place of its marks. A call draws one
+// value of each pool, so that two fields of a pool belong together.
+export function buildWriter(text, references, pools, random) {
+  const sources = {}; // the pools that are drawn from, each with the place of its value
+  const parts = text.split(MARK); // texts, and between them the numbers of references
+  const pieces = parts.flatMap((part, at) =>
+    at % 2 ? buildPieces(references[part], pools, sources, JSON.stringify) : part,
+  );
+  // Each writer of a value, and the constant text after it.
+  const [head, ...rest] = joinTexts(pieces);
+  const writers = rest.filter((_, at) => at % 2 === 0);
+  const tails = rest.filter((_, at) => at % 2 === 1);
+  const drawn = Object.values(sources);
   return () => {
-    for (const [name, pick] of sources) drawn[name] = pick(random());
-    return fill();
+    for (let at = 0; at < drawn.length; at += 1) {
+      const source = drawn[at];
+      const place = random() * source.size;
+      source.at = place - (place % 1);
+    }
+    let written = head;
+    for (let at = 0; at < writers.length; at += 1) written += writers[at]() + tails[at];
+    return written;
   };
 }
 
-function buildPick({ first, step, size, values }) {
-  if (step) return (share) => first + step * Math.floor(share * size);
-  return (share) => values[Math.floor(share * size)];
-}
-
-// Returns a function that returns the value with what was drawn; null if it is always the same. Adds the
-// pools that it needs to `drawn`.
-function compile(value, pools, drawn) {
-  if (value === null || typeof value !== 'object') return null;
-  const keys = Object.keys(value);
-  if (keys.length === 1 && typeof value.$pool === 'string') return compileReference(value.$pool, pools, drawn);
-  const fills = keys.map((key) => [key, compile(value[key], pools, drawn)]).filter(([, fill]) => fill);
-  if (!fills.length) return null;
-  return () => {
-    const filled = Array.isArray(value) ? value.slice() : Object.assign({}, value);
-    for (const [key, fill] of fills) filled[key] = fill();
-    return filled;
-  };
-}
-
-function compileReference(text, pools, drawn) {
-  const [name, ...path] = text.split('.');
-  const { parts } = pools[name];
-  if (parts) {
-    const texts = parts.map((part) => {
-      const fill = compile(part, pools, drawn);
-      return fill === null ? () => part : () => String(fill());
-    });
-    return () => texts.map((each) => each()).join('');
+// Joins neighbouring texts, so that texts and functions alternate, beginning and ending with a text.
+function joinTexts(pieces) {
+  const joined = [''];
+  for (const piece of pieces) {
+    if (typeof piece === 'function') joined.push(piece, '');
+    else joined[joined.length - 1] += piece;
   }
-  drawn[name] = null;
-  if (!path.length) return () => drawn[name];
-  return () => path.reduce((inner, key) => inner[key], drawn[name]);
+  return joined;
+}
+
+// Returns texts, and functions that return the text of a value, for a reference.
+function buildPieces(reference, pools, sources, write) {
+  const [name, ...path] = reference.split('.');
+  const { parts, step, first, size, values } = pools[name];
+  if (parts) {
+    const inner = parts.map((part) =>
+      part.$pool ? buildPieces(part.$pool, pools, sources, writeWithin) : writeWithin(part),
+    );
+    return ['"', ...inner.flat(), '"'];
+  }
+  const source = (sources[name] = sources[name] || { size, at: 0 });
+  if (step) return [() => `${first + step * source.at}`];
+  const follow = (value) => write(path.reduce((inner, key) => inner[key], value));
+  if (size > MOST_KEPT) return [() => follow(values[source.at])];
+  const texts = Array.from({ length: size }, (_, at) => follow(values[at]));
+  return [() => texts[source.at]];
+}
+
+// Returns the text of a value within a JSON string.
+function writeWithin(value) {
+  const text = JSON.stringify(value);
+  return typeof value === 'string' ? text.slice(1, -1) : text;
 }

@@ -69,6 +69,7 @@ def test_values_of_pools_are_drawn_as_the_table_says(
             "pools": {
                 "id": {"range": [10, 109], "step": 2},
                 "seven": {"list": [7]},
+                "many": {"list": [f"w {number}" for number in range(5000)]},
                 "people": {"list": [{"name": 'Ann "A"'}, {"name": "Bob"}]},
                 "sql": {"template": "name = '${people.name}' AND id = ${seven}"},
             },
@@ -88,6 +89,9 @@ def test_values_of_pools_are_drawn_as_the_table_says(
                     ],
                 },
                 "whole": {"weight": 1, "arguments": [{"$pool": "people"}, {"literal": 1}]},
+            },
+            "resources": {
+                "doc": {"weight": 1, "uri": "doc://{id}", "arguments": [{"id": {"$pool": "many"}}]}
             },
         },
         "t",

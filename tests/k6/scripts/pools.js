@@ -24,7 +24,11 @@ export default function poolsOfValues() {
     'what is not drawn stays': (all) => all.every(({ deep }) => deep.fixed === true && deep.list[1] === 2),
     'both rows are drawn': (all) => new Set(all.map(({ who }) => who)).size === 2,
   });
-  const rest = calls.filter((call) => call.name !== 'find');
+  const uris = calls.filter((call) => call.uri).map(({ uri }) => uri);
+  check(uris, {
+    'values are drawn into a URI': (all) => new Set(all).size > 100 && all.every((it) => /^doc:\/\/w%20\d+$/.test(it)),
+  });
+  const rest = calls.filter((call) => call.name === 'whole');
   check(rest, {
     'whole arguments are drawn': (all) => all.some(({ arguments: args }) => args.name === 'Ann "A"'),
     'literal arguments stay': (all) => all.some(({ arguments: args }) => args.literal === 1),
