@@ -26,7 +26,7 @@ const replyBytes = new Trend('mcp_reply_bytes'); // of the body, without headers
 const firstByte = new Trend('mcp_first_byte', true); // from when the request was sent
 const receiving = new Trend('mcp_receiving', true); // from the first byte of a reply to its last
 
-const REPLY_MS = 100; // a session measures at most one reply in this time
+const REPLY_MS = 500; // a session measures at most one reply in this time
 
 // Records a part of a cold start, and its reply if it is one. Its frame is a tag of the sample, not of
 // the VU.

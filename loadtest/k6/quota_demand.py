@@ -154,7 +154,10 @@ class Demand:
             share = _deal(mix.vus, clients, client) / mix.vus
             opened = begin + find_open_seconds("tools", self.profile)
             end = opened + mix.duration_seconds
-            yield _Piece("tools", opened, end, rate * share * self.weigh_mix()[0])
+            mean, _ = self.weigh_mix()
+            yield _Piece("tools", opened, end, rate * share * mean)
+            if client == 0 and mix.observed_rps:
+                yield _Piece("tools", opened, end, mix.observed_rps * mean)
 
     def _find_busiest_share(self, clients: int) -> float:
         """Return the share of the mix that the client with the most sessions calls."""

@@ -198,3 +198,14 @@ def test_a_policy_header_is_read_as_calls_a_minute(text: str, units: int | None)
 def test_a_malformed_policy_header_is_not_an_error(text: str) -> None:
     found = parse_policy(text)
     assert found is None or found.units_per_minute > 0
+
+
+def test_the_calls_of_an_observer_count_for_the_quota_of_the_first_client() -> None:
+    alone = build_profile(vus=2, duration_seconds=60, target_rps=2)
+    observed = build_profile(vus=2, duration_seconds=60, target_rps=2, observe_seconds=1)
+    peaks = [
+        replace(demand(profile), scenarios=("tools",)).find_peak_units(clients)
+        for clients in (1, 2)
+        for profile in (alone, observed)
+    ]
+    assert peaks[1] - peaks[0] == peaks[3] - peaks[2] == peaks[0] / 2

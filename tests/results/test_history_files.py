@@ -26,6 +26,16 @@ def test_runs_come_oldest_first_whatever_their_names(tmp_path: Path) -> None:
     assert history.skipped == ()
 
 
+def test_a_run_of_a_version_that_measured_no_replies_is_read(tmp_path: Path) -> None:
+    file = put(tmp_path, entry(0)) / "tools" / "rows.json"
+    body = json.loads(file.read_text())
+    for row in body["rows"]:
+        del row["replies"]
+    file.write_text(json.dumps(body))
+    (read,) = read_local_history(tmp_path).entries
+    assert read.rows == entry(0).rows
+
+
 def test_damaged_and_newer_folders_are_skipped_by_name_and_the_others_read(tmp_path: Path) -> None:
     for run in weeks(5):
         put(tmp_path, run)
