@@ -240,15 +240,15 @@ def _check_names(
     draft = settings.state_dir / DRAFT_FILE
     called, refused = _write_draft(draft, settings.draft_tools, listed, ask)
     place = draft.relative_to(settings.root)
-    why = f"{place} says why it does not call {list_names(refused)}" if refused else ""
+    why = f" and says why not {list_names(refused)}" if refused else ""
     if called:
         raise ConfigError(
-            f"{what}. It has {list_names(listed)}: {place} calls {list_names(called)}, tried once; "
-            f"read it, then run again with --tools {place}{why and f' ({why})'}"
+            f"{what}. {place} is a draft for it: it calls {list_names(called)}, tried "
+            f"once,{why}; read it, then run again with --tools {place}"
         )
     raise ConfigError(
-        f"{what}. It has {list_names(listed)}: {why}; name those that a load test may call with "
-        f"--draft-tools, or copy it to tools.json, fill it in, and run with --tools tools.json"
+        f"{what}. {place} is a draft for it, which calls none of its tools{why}: name those that a "
+        f"load test may call with --draft-tools, or fill it in and run with --tools {place}"
     )
 
 

@@ -144,8 +144,10 @@ def test_another_server_gets_a_draft_whose_calls_were_tried_once(
         ]
         assert server.open_sessions == 0
     assert "does not have NovaMart's tools" in message
-    assert f"{DRAFT} calls search, tried once; read it, then run again with --tools" in message
-    assert message.endswith(f"({DRAFT} says why it does not call broken, odd, send, drop)")
+    assert message.endswith(
+        f"{DRAFT} is a draft for it: it calls search, tried once, and says why not broken, odd, "
+        f"send, drop; read it, then run again with --tools {DRAFT}"
+    )
     draft = json.loads((tmp_path / DRAFT).read_text(encoding="utf-8"))
     assert draft["tools"] == {
         "search": {"about": "Search.", "weight": 1, "arguments": SEARCHES, "tried": "ok"}
@@ -179,7 +181,7 @@ def test_a_tool_that_is_not_declared_read_only_is_called_if_it_is_named(
     with AnyServer(MANY) as server:
         message = refuse(ConfigError, check, server.mcp_url, DRAFT_TOOLS="send,drop")
         assert {name for name, _ in server.called} == {"search", "broken", "send", "drop"}
-    assert "calls send, drop, search, tried once" in message
+    assert "it calls send, drop, search, tried once, and says why not broken, odd;" in message
     assert list(read_table(tmp_path / DRAFT).tools) == ["send", "drop", "search"]
 
 
@@ -199,7 +201,10 @@ def test_a_server_that_declares_nothing_read_only_is_not_called(
     with AnyServer({"send": TOOLS["send"]}) as server:
         message = refuse(ConfigError, check, server.mcp_url)
         assert server.called == []
-    assert f"It has send: {DRAFT} says why it does not call send; name those" in message
+    assert (
+        f"{DRAFT} is a draft for it, which calls none of its tools and says why not send:"
+        in message
+    )
     assert "--draft-tools" in message
     with pytest.raises(ConfigError, match="no tools"):
         read_table(tmp_path / DRAFT)
@@ -238,7 +243,7 @@ def test_a_table_of_other_tools_is_refused_before_one_of_its_calls(check: Check)
     with AnyServer(TOOLS) as server:
         message = refuse(ConfigError, check, server.mcp_url, tools)
         assert server.called == [("search", arguments) for arguments in SEARCHES]  # of the draft
-    assert "tools.json: the target has no tool delete. It has search, send" in message
+    assert f"tools.json: the target has no tool delete. {DRAFT} is a draft for it" in message
 
 
 def test_a_server_without_tools_is_refused(check: Check) -> None:
