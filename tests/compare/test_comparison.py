@@ -81,6 +81,14 @@ def test_an_unchanged_run_is_the_same_in_every_cell() -> None:
             "unlike run run-002: tool table novamart (0a1b2c3d), was other (ffffffff)",
         ),
         (
+            {"knobs": {**RUN.knobs, "tools": {**RUN.knobs["tools"], "target_rps": None}}},
+            None,  # a knob that is not set, as runs of earlier versions do not have it
+        ),
+        (
+            {"knobs": {**RUN.knobs, "timeout_seconds": 90.0}},
+            "unlike run run-002: time limit none, was 90.0",
+        ),
+        (
             {"knobs": {**RUN.knobs, "arguments": "varied"}},
             "unlike run run-002: arguments fixed, was varied",
         ),
@@ -92,6 +100,15 @@ def test_an_unchanged_run_is_the_same_in_every_cell() -> None:
 def test_only_comparable_runs_are_compared(changes: dict[str, Any], words: str | None) -> None:
     earlier = [entry(number, **changes) for number in range(3)]
     assert reason(compare_run(entry(3), earlier)) == words
+
+
+def test_ladders_of_different_paces_are_not_compared() -> None:
+    ladder = {**RUN.knobs["sessions"], "pace_seconds": "exponential:20"}
+    paced = entry(2, knobs={**RUN.knobs, "sessions": ladder})
+    comparison = compare_run(entry(3), [paced])
+    wanted = "unlike run run-002: pace seconds none, was exponential:20"
+    assert reason(comparison, "sessions") == wanted
+    assert reason(comparison, "tools") is None
 
 
 def test_a_limited_loop_is_not_compared_with_an_unlimited_one() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from loadtest.compare.knee import Break, Knee
 from loadtest.compare.knee import find_knee as find_knee_of
+from loadtest.config.pace import parse_pace
 from loadtest.results.run import Outcome, Percentiles, Row, Run, ScenarioResult
 from tests.report.report_runs import LADDER, RUN, TOOLS, opening, stage
 
@@ -50,6 +51,41 @@ def test_a_p95_of_too_few_calls_breaks_no_stage(thin_stage: int) -> None:
     thin = {"count": 29, "ok": 29, "seconds": 29 / (1, 10)[thin_stage]}
     stages[thin_stage] = replace(stages[thin_stage], **thin)  # type: ignore[arg-type]
     assert find_knee(stages) == Knee(stages[1], uncompared=(stages[1],))
+
+
+def slow_stage(sessions: int, pace: float, p50_ms: float) -> Row:
+    """Return a stage of sessions that call every `pace` seconds, with few calls."""
+    made = stage(sessions, 9.0, share=1 / pace)
+    response = Percentiles(p50_ms, p50_ms, p50_ms, p50_ms, p50_ms)
+    return replace(made, offered_rate=sessions / pace, response=response)
+
+
+def with_pace(pace: object) -> Run:
+    return replace(RUN, knobs={"sessions": {"stages": [1, 2], "pace_seconds": pace}})
+
+
+def test_a_stage_holds_by_the_rate_of_its_own_pace() -> None:
+    low, high = slow_stage(1, 30, 20_000), slow_stage(2, 30, 29_900)
+    assert find_knee((low, high), with_pace("30")) == Knee(high, uncompared=(high,))
+    assert find_knee((low, high), with_pace("exponential:20")) == Knee(high, uncompared=(high,))
+
+
+def test_sessions_that_fall_behind_their_pace_break_a_stage_even_with_few_calls() -> None:
+    low, high = slow_stage(1, 30, 20_000), slow_stage(2, 30, 30_100)
+    knee = find_knee((low, high), with_pace("30"))
+    assert knee == Knee(low, (Break(high, pace=parse_pace("30")),), uncompared=(high,))
+
+
+def test_a_tool_of_3_s_breaks_a_stage_of_a_call_per_second() -> None:
+    knee = find_knee((slow_stage(1, 1, 3000),))
+    assert knee is not None
+    assert knee.sustained is None
+    assert knee.breaks[0].pace == parse_pace("1")
+
+
+@pytest.mark.parametrize("pace", [None, 7, "often", [], ""])
+def test_a_damaged_pace_of_a_run_is_a_call_per_second(pace: object) -> None:
+    assert find_knee((stage(1, 9.0),), with_pace(pace)) == Knee(stage(1, 9.0))
 
 
 def test_the_response_from_the_schedule_decides_and_not_the_duration() -> None:

@@ -80,6 +80,14 @@ def test_failures_are_read_by_reason_and_only_if_there_are_any(tmp_path: Path) -
     assert (row.count, row.failures) == (3, {"tool_error:forbidden": 2, "http_500": 1})
 
 
+def test_calls_that_took_longer_than_others_wait_are_read(tmp_path: Path) -> None:
+    body = summary()
+    for name, count in (("60_s", 3), ("120_s", 1)):
+        body["metrics"][f"mcp_beyond{{stage:2,reason:{name}}}"] = {"count": count}
+    assert build_rows(parse(body, tmp_path))[0].beyond == {"60_s": 3, "120_s": 1}
+    assert build_rows(parse(summary(), tmp_path))[0].beyond == {}
+
+
 def test_a_threshold_is_crossed_if_k6_wrote_true(tmp_path: Path) -> None:
     body = summary()
     body["metrics"]["mcp_failed{stage:2}"] = {"rate": 0.5, "thresholds": {"rate<=0.01": True}}

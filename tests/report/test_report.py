@@ -20,12 +20,14 @@ from tests.report.report_golden import compare, draw
 from tests.report.report_runs import (
     COLD_START,
     LADDER,
+    RUN,
     RUNS,
     TOOLS,
     folder,
     hostile,
     row,
     smoke,
+    spread,
     stage,
 )
 
@@ -277,6 +279,28 @@ def test_a_loop_that_the_environment_limited_has_a_caveat() -> None:
     assert caveat == (
         "Tool-call mix: the environment's max_rps limited the rate to 50.0 calls/s. The target "
         "may sustain more."
+    )
+
+
+def test_calls_that_others_would_have_given_up_are_said() -> None:
+    slow = replace(TOOLS[0], beyond={"60_s": 12, "120_s": 3})
+    verdict = build_verdict(folder((slow, *TOOLS[1:])))
+    assert verdict.level == "warning"
+    assert (
+        "12 of 11,983 calls took longer than 60 s (0.1 %), when many clients give up, and 3 longer "
+        "than 120 s, when most proxies do." in verdict.text
+    )
+    assert "longer than 60 s" not in build_verdict(folder(TOOLS)).text
+
+
+def test_a_ladder_with_a_pace_explains_what_its_stages_must_keep() -> None:
+    knobs = {**RUN.knobs, "sessions": {**RUN.knobs["sessions"], "pace_seconds": "20"}}
+    slow = replace(LADDER[0], offered_rate=0.05, response=spread(21_000))
+    report = build_report(folder((slow,), knobs=knobs))
+    assert "Half of its calls must also be answered within the pace of 20 s." in report.legend
+    assert (
+        "more than half of the calls took longer than the 20 s between two calls of a session"
+        in report.verdict.text
     )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtest.compare.comparison import Change, Status
-from loadtest.compare.knee import MIN_SAMPLES, count_refused, pick_stages
+from loadtest.compare.knee import MIN_SAMPLES, count_refused, find_pace, pick_stages
+from loadtest.config.pace import DEFAULT_PACE
 from loadtest.report.content.changes import ReportLine
 from loadtest.report.content.formatting import (
     NO_DATA,
@@ -200,6 +201,9 @@ def build_legend(folder: RunFolder, tables: Sequence[ReportTable]) -> Iterator[s
             "within the profile's limit, its due p95 is below twice that of the smallest stage, "
             "and nothing is refused."
         )
+        pace = find_pace(folder.run)
+        if pace.text != DEFAULT_PACE and pace.kind == "interval":
+            yield f"Half of its calls must also be answered within the pace of {pace.text} s."
 
 
 def _describe_start(folder: RunFolder) -> str:

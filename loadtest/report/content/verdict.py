@@ -89,7 +89,7 @@ def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Ve
     bad = [*_describe_failed(folder), *confirmed]
     warnings = [*_describe_partial(folder), *_describe_crossed(folder)]
     warnings += [*_describe_rate_limited(folder), *_describe_losses(folder)]
-    warnings += _describe_generator(folder)
+    warnings += [*_describe_generator(folder), *_describe_beyond(folder)]
     good: list[str] = []
     knee = find_knee(folder.run, folder.rows)
     if any(result.name == "sessions" for result in folder.run.scenarios):
@@ -183,6 +183,20 @@ def _describe_generator(folder: RunFolder) -> Iterator[str]:
         yield (
             f"The load generator was the bottleneck in {title} ({', '.join(faults)}): these "
             "numbers say nothing about the target. Use a larger machine or a smaller profile."
+        )
+
+
+def _describe_beyond(folder: RunFolder) -> Iterator[str]:
+    """Yield how many calls took longer than many clients and proxies wait."""
+    leaves = _leaves(folder.rows)
+    minute, two_minutes = (
+        sum(row.beyond.get(name, 0) for row in leaves) for name in ("60_s", "120_s")
+    )
+    if minute:
+        calls = sum(row.count for row in leaves)
+        yield (
+            f"{_count(minute, calls, 'calls took longer than 60 s')}, when many clients give up, "
+            f"and {format_count(two_minutes)} longer than 120 s, when most proxies do."
         )
 
 
