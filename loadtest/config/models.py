@@ -205,10 +205,10 @@ class Environment(ConfigTable):
     `mention` is the account or team to mention if a run failed or regressed. `via` is where
     bearers come from, also renewed ones. With `revoke_after`, the chain revokes at its end what it
     left. `tools` is a table of tools to call, the path of one from the root of the checkout, or
-    `novamart`; `resources`, `prompts` and `completions` are called beside them. `pools` are the
-    values that the arguments in these tables refer to. `ladder_tool` is the tool of the ladder;
-    without it, the profile decides. `pace_seconds` and `timeout_seconds` hold if neither tool nor
-    profile has its own.
+    `novamart`; `resources`, `prompts`, `completions` and `flows` are called beside them. `pools`
+    are the values that the arguments in these tables refer to. `ladder_tool` is the tool of the
+    ladder; without it, the profile decides. `pace_seconds` and `timeout_seconds` hold if neither
+    tool nor profile has its own.
     """
 
     target: Literal["reference", "hosted"]
@@ -237,6 +237,7 @@ class Environment(ConfigTable):
     resources: dict[str, Any] = {}
     prompts: dict[str, Any] = {}
     completions: dict[str, Any] = {}
+    flows: dict[str, Any] = {}
     pace_seconds: PaceText | None = None
     timeout_seconds: Timeout | None = None
     pages: Pages = Pages()
