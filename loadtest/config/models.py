@@ -27,6 +27,7 @@ from loadtest.config.kubernetes_types import (
     ObjectName,
 )
 from loadtest.config.pace import DEFAULT_PACE, Pace, PaceText, Timeout, parse_pace
+from loadtest.config.refusals import RefusalPattern
 from loadtest.config.tool_table import ToolTable
 from loadtest.errors import ConfigError
 
@@ -200,6 +201,7 @@ class Environment(ConfigTable):
     be a JWT that names the workspace. `client_metadata_url` is our Client ID Metadata Document,
     used if the authorization server accepts such documents. `client_auth` is how a given client
     sends its secret, if the server offers both methods. `cadence_days` is how often a run is due.
+    `refusals` are the server's own words for a refusal or a lost session, beside the known ones.
     `headers` go with every request to the target's own origin, and only there `tls_certificate` is
     presented. With an `auth` other than `bearer`, nothing is minted.
     `mention` is the account or team to mention if a run failed or regressed. `via` is where
@@ -229,6 +231,7 @@ class Environment(ConfigTable):
     clients: Positive = 1
     protocol: Protocol = "auto"
     quota: Quota | None = None
+    refusals: tuple[RefusalPattern, ...] = ()
     cadence_days: Positive | None = None
     mention: Annotated[str, Field(pattern=r"^@?[\w-]+(/[\w.-]+)?$")] | None = None
     tools: str | dict[str, Any] | None = None

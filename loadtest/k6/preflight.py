@@ -187,7 +187,7 @@ def _ask(
         environment = build_environment(
             settings.variables,
             build_limits(settings.environment.limits, find_host(settings, mcp_url))
-            | build_switches(settings.protocol, settings.profile),
+            | build_switches(settings.protocol, settings.profile, settings.environment.refusals),
             mcp_url=mcp_url,
             bearer_file=bearer_file,
             out_dir=folder,
