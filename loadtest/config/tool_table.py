@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from loadtest.common.files import read_whole
-from loadtest.common.parsing import parse_json
+from loadtest.common.parsing import parse_json, tidy_text
 from loadtest.config.flows import Flow, Step
 from loadtest.config.pace import DEFAULT_TIMEOUT_SECONDS, PaceText, Timeout
 from loadtest.config.value_pools import (
@@ -36,6 +36,7 @@ _LEFT_OUT = {"about", "tried", "pace_seconds"}
 EXPRESSION = re.compile(r"\{([+#./;?&]?)([A-Za-z0-9_.,%]+)\}")
 SHOWN_FAULTS = 3
 SHOWN_NAMES = 20
+MOST_FAULT_CHARS = 300
 
 
 class Pool(BaseModel):
@@ -364,14 +365,14 @@ def _parse_pools(given: object, folder: Path) -> tuple[ValuePools, list[str]]:
         except ValidationError as failure:
             faults += (f"pool {name}, {fault}" for fault in _describe(failure))
         except ValueError as failure:
-            faults.append(f"pool {name}: {failure}")
+            faults.append(f"pool {name}: {tidy_text(str(failure), MOST_FAULT_CHARS)}")
     pools = ValuePools(found)
     for name, pool in found.items():
         try:
             if isinstance(pool, Template):
                 pools.check_template(pool)
         except ValueError as failure:
-            faults.append(f"pool {name}: {failure}")
+            faults.append(f"pool {name}: {tidy_text(str(failure), MOST_FAULT_CHARS)}")
     faults += (
         f"pool {name}, {fault}"
         for name, pool in found.items()
@@ -431,7 +432,8 @@ def _find_faults(name: str, pool: Pool | Flow, values: ValuePools) -> Iterator[s
                     yield f"{here}.{key} must be a string"
         for place, value in _walk(arguments, here):
             yield from _find_value_faults(place, value)
-        yield from (f"{here}: {fault}" for fault in values.find_faults(arguments))
+        for fault in values.find_faults(arguments):
+            yield f"{here}: {tidy_text(fault, MOST_FAULT_CHARS)}"
 
 
 def _build_entry(step: Step) -> Pool:
