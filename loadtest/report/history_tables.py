@@ -158,11 +158,10 @@ def _render_reply_pair(
             )
             if texts[0] == texts[1]:
                 continue
-            thin = THIN if change.status == "thin" else ""
             worse = "! " if change.status == "worse" else ""
             table.add_row(
                 Text(f"{name} {figure}"),
-                *(Text(thin + text) for text in texts),
+                *map(Text, texts),
                 Text(worse + format_change(figure, change), _STYLES.get(change.status, "")),
             )
     if table.rows:

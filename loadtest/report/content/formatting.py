@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from loadtest.compare.comparison import REGRESSED, WORSE_SHARE, Change, Status
-from loadtest.compare.knee import Percentile, is_thin
+from loadtest.compare.knee import MIN_SAMPLES, Percentile, is_thin
 from loadtest.results.history import Figure, ReplyFigure
 from loadtest.results.run import Percentiles, Replies, Row
 
@@ -39,11 +39,13 @@ def format_bytes(value: float) -> str:
 
 
 def format_reply(figure: ReplyFigure, value: float, replies: Replies) -> str:
-    """Return a figure of replies; a silence that was not measured has an upper bound."""
-    if figure.startswith("bytes"):
-        return format_bytes(value)
-    bound = figure == "longest silence" and replies.silence is None
-    return f"{'≤' * bound}{format_ms(value)}"
+    """Return a figure of replies; too few replies have a mark, the bound of a silence another."""
+    if figure == "longest silence":
+        return format_ms(value) if replies.silence else f"≤{format_ms(value)}"
+    text = format_bytes(value) if figure.startswith("bytes") else format_ms(value)
+    percentile = next((each for each in PERCENTILES if figure.endswith(each)), None)
+    is_few = percentile is not None and replies.count < MIN_SAMPLES[percentile]
+    return f"{THIN}{text}" if is_few and text != NO_DATA else text
 
 
 def format_rate(value: float | None) -> str:
