@@ -9,7 +9,6 @@ from pathlib import Path
 from loadtest import __version__
 from loadtest.common.clock import utc_now
 from loadtest.config.models import COLD_START_MAX_SECONDS, Profile
-from loadtest.config.refusals import describe_patterns
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ToolTable
 from loadtest.k6.command import build_phases
@@ -29,10 +28,7 @@ def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str
         profile=settings.profile_name,
         knobs=plan.profile.model_dump(mode="json")
         | _describe_tools(plan.tools)
-        | {
-            "auth": settings.environment.auth,
-            "refusals": describe_patterns(settings.environment.refusals),
-        },
+        | {"auth": settings.environment.auth},
         target=target,
         k6_version=k6_version,
         machine=_describe_machine(plan, target),

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from loadtest.compare.lost_sessions import Cause
 from loadtest.context import ROOT
 
 HERE = Path(__file__).parent
@@ -28,24 +28,25 @@ class Places:
     packages: Path
 
 
-Tools = Mapping[str, Mapping[str, Any]]
-
-
 @dataclass(frozen=True)
 class Shown:
-    """What a run showed: the revision, the highest sustained stage, and why calls failed."""
+    """What a run showed: the revision, the highest sustained stage, and why calls failed.
+
+    `lost_by` is the likely cause of lost sessions.
+    """
 
     revision: str
     sustained: int | None
     failures: tuple[str, ...] = ()
+    lost_by: Cause | None = None
 
 
 @dataclass(frozen=True)
 class Server:
     """A server that others wrote, or a few lines that use their SDK.
 
-    `pinned_in` names the file with its version, `variables` are those of its process. `shown` is
-    what its run must show.
+    `pinned_in` names the file with its version, `variables` are those of its process. `tools` are
+    called as the draft of a table has them. `shown` is what its run must show.
     """
 
     name: str
@@ -54,12 +55,13 @@ class Server:
     package: str
     pinned_in: Path
     command: Callable[[Places], list[str]]
-    tools: Tools
+    tools: tuple[str, ...]
     shown: Shown
     variables: Callable[[Places], Mapping[str, str]] = lambda _: {}
     path: str = "/mcp"
     replicas: int = 1
     stages: tuple[int, ...] = (1, 4)
+    pace_seconds: int = 1
     signs_in: bool = False
 
     def find_version(self) -> str:
@@ -71,11 +73,6 @@ class Server:
         found = re.search(rf"\b{name}(?:==| v|</artifactId>\s*<version>)([^\s<]+)", text)
         assert found is not None, f"{self.pinned_in} does not pin {self.package}"
         return found[1]
-
-
-def table(**arguments: Mapping[str, Any]) -> Tools:
-    """Return a table of tools of equal weight, each with one set of arguments."""
-    return {name: {"weight": 1, "arguments": [each]} for name, each in arguments.items()}
 
 
 def run_python(script: str) -> Callable[[Places], list[str]]:
@@ -113,7 +110,7 @@ SERVERS_OF_OTHERS = (
         "fastmcp",
         REQUIREMENTS / "zoo-fastmcp.txt",
         run_python("fastmcp_notes.py"),
-        table(search={"query": "7"}, get_note={"number": 3}),
+        ("search", "get_note"),
         Shown("2026-07-28", sustained=4),
         use_packages("fastmcp"),
         signs_in=True,
@@ -125,20 +122,21 @@ SERVERS_OF_OTHERS = (
         "mcp",
         REQUIREMENTS / "zoo-mcp-1.txt",
         run_python("mcp_1.py"),
-        table(add={"a": 1, "b": 2}),
-        Shown("2025-11-25", sustained=2, failures=("http_503",)),
+        ("add",),
+        Shown("2025-11-25", sustained=2, failures=("capacity",)),
         use_packages("mcp-1"),
         stages=(1, 2, 6),
     ),
     Server(
         "python-sdk-2",
-        "MCP Python SDK 2, a tool of 1.5 s",
+        "MCP Python SDK 2, a tool of 1.2 s called every 2 s",
         "Python",
         "mcp",
         REQUIREMENTS / "interop.txt",
         lambda places: [places.python, str(SERVERS / "mcp_2.py")],
-        table(report={"year": 2025}),
-        Shown("2026-07-28", sustained=None),
+        ("report",),
+        Shown("2026-07-28", sustained=4),
+        pace_seconds=2,
     ),
     Server(
         "typescript-sdk-1",
@@ -147,7 +145,7 @@ SERVERS_OF_OTHERS = (
         "@modelcontextprotocol/sdk",
         PACKAGE_JSON,
         run_node(SDK_EXAMPLES / "simpleStreamableHttp.js"),
-        table(greet={"name": "Ada"}),
+        ("greet",),
         Shown("2025-11-25", sustained=4),
         lambda _: {"MCP_PORT": "0"},
     ),
@@ -158,7 +156,7 @@ SERVERS_OF_OTHERS = (
         "@modelcontextprotocol/server",
         PACKAGE_JSON,
         run_node(SERVERS / "sdk_2.mjs"),
-        table(shout={"text": "hello"}),
+        ("shout",),
         Shown("2026-07-28", sustained=4),
     ),
     Server(
@@ -168,9 +166,21 @@ SERVERS_OF_OTHERS = (
         "@modelcontextprotocol/server-everything",
         PACKAGE_JSON,
         run_node(EVERYTHING, "streamableHttp"),
-        table(echo={"message": "hello"}),
+        ("echo",),
         Shown("2025-11-25", sustained=4),
         lambda _: {"PORT": "0"},
+    ),
+    Server(
+        "everything-replicas",
+        "`server-everything`, two replicas without stickiness",
+        "JavaScript",
+        "@modelcontextprotocol/server-everything",
+        PACKAGE_JSON,
+        run_node(EVERYTHING, "streamableHttp"),
+        ("echo",),
+        Shown("2025-11-25", sustained=None, failures=("session_lost",), lost_by="replicas"),
+        lambda _: {"PORT": "0"},
+        replicas=2,
     ),
     Server(
         "go-sdk",
@@ -179,9 +189,21 @@ SERVERS_OF_OTHERS = (
         "github.com/modelcontextprotocol/go-sdk",
         GO_MOD,
         run_everything_of_go,
-        table(greet={"name": "Ada"}),
+        ("greet",),
         Shown("2025-11-25", sustained=4),
         path="/",
+    ),
+    Server(
+        "go-sdk-replicas",
+        "MCP Go SDK, two replicas without stickiness",
+        "Go",
+        "github.com/modelcontextprotocol/go-sdk",
+        GO_MOD,
+        run_everything_of_go,
+        ("greet",),
+        Shown("2025-11-25", sustained=None, failures=("session_lost",), lost_by="replicas"),
+        path="/",
+        replicas=2,
     ),
     Server(
         "java-sdk",
@@ -190,7 +212,7 @@ SERVERS_OF_OTHERS = (
         "io.modelcontextprotocol.sdk:mcp",
         POM,
         run_java("Notes.java"),
-        table(get_note={"number": 3}),
+        ("get_note",),
         Shown("2025-11-25", sustained=4),
     ),
 )

@@ -14,9 +14,11 @@ HEADER = "| server | version | language | revision | sustained | failed calls |"
 def render_row(server: Server, shown: Shown) -> str:
     """Return the line of a server."""
     sustained = f"{shown.sustained or 'none'} of {server.stages[-1]}"
-    failures = ", ".join(f"`{reason}`" for reason in shown.failures)
+    failures = ", ".join(f"`{reason}`" for reason in shown.failures) or "none"
+    if shown.lost_by is not None:
+        failures += f", by {shown.lost_by}"
     version = server.find_version().removeprefix("v")
-    cells = (server.title, version, server.language, shown.revision, sustained, failures or "none")
+    cells = (server.title, version, server.language, shown.revision, sustained, failures)
     return f"| {' | '.join(cells)} |"
 
 

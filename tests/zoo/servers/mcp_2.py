@@ -1,4 +1,4 @@
-"""A server of version 2 of the MCP Python SDK whose tool takes 1.5 s."""
+"""A server of version 2 of the MCP Python SDK whose tool takes 1.2 s."""
 
 import asyncio
 import socket
@@ -6,7 +6,7 @@ import socket
 import uvicorn
 from mcp.server import MCPServer
 
-SECONDS = 1.5
+SECONDS = 1.2
 
 server = MCPServer("Slow")
 
