@@ -1,12 +1,12 @@
 // Before a run: describes the target, lists its tools, and calls each entry of the table once.
-import { callEach, listTools } from './lib/catalog.js';
+import { callEach, callsTools, listTools } from './lib/catalog.js';
 import * as env from './lib/env.js';
 import { findHeader } from './lib/mcp.js';
 import { CALL_LIMIT_MS, buildOptions, describeTarget, openProbe } from './lib/run.js';
 
 const FILE = env.summaryFile();
 const pools = env.toolPools();
-const calledMs = pools.reduce((sum, pool) => sum + pool.arguments.length * pool.limitMs, 0);
+const calledMs = pools.reduce((sum, pool) => sum + (pool.steps || pool.arguments).length * pool.limitMs, 0);
 
 export const options = {
   ...buildOptions({ preflight: { executor: 'shared-iterations', vus: 1, iterations: 1 } }, []),
@@ -16,7 +16,7 @@ export const options = {
 export function setup() {
   const client = openProbe();
   try {
-    const tools = pools.some(({ kind }) => kind === 'tool') ? listTools(client, CALL_LIMIT_MS) : [];
+    const tools = pools.some(callsTools) ? listTools(client, CALL_LIMIT_MS) : [];
     const answers = callEach(client, pools, tools);
     const policy = findHeader(client.response.headers, 'ratelimit-policy');
     return { ...describeTarget(client), tools, answers, policy };

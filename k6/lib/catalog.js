@@ -1,6 +1,7 @@
 // The tools of a target, and its answer to one call of each entry of the table.
+import { Flow, followSteps } from './flows.js';
 import { buildCall } from './mcp.js';
-import { OK, SESSION_LOST } from './outcome.js';
+import { NO_ARGUMENT, OK, SESSION_LOST } from './outcome.js';
 import { readAnswer } from './reply.js';
 
 const MAX_PAGES = 50;
@@ -40,24 +41,62 @@ function listMirrored(schema, path = []) {
   });
 }
 
+// Returns whether an entry of the table calls a tool that must be listed.
+export function callsTools({ kind }) {
+  return kind === 'tool' || kind === 'flow';
+}
+
 // Makes each call once, and again if that fails, because a failure may be an accident. If the target lacks
 // a tool of the table, nothing is called: the table is for another server.
 export function callEach(client, pools, listed) {
   const found = new Map(listed.map((tool) => [tool.name, tool]));
-  const lacks = ({ kind, tool }) => kind === 'tool' && !found.has(tool);
-  if (pools.some(lacks)) return [];
-  client.beginCalls();
-  const calls = pools.flatMap((pool) => pool.arguments.map((args, index) => ({ pool, args, index })));
-  return calls.map(({ pool, args, index }) => {
-    const { tool, limitMs } = pool;
-    const { mirrored } = pool.kind === 'tool' ? found.get(tool) : {};
-    const call = buildCall(client.protocol, { ...pool, mirrored }, args);
-    const callOnce = () => inSession(client, limitMs, () => client.call(call, limitMs));
-    let outcome = callOnce();
-    if (outcome !== OK && outcome !== 'rate_limited') outcome = callOnce();
-    const { duration } = client.response.timings;
-    return { tool, index, outcome, message: outcome === OK ? '' : quote(client), duration_ms: duration };
+  const tools = pools.flatMap(({ steps, ...pool }) => steps || { ...pool, target: pool.tool });
+  if (tools.some(({ kind, target }) => kind === 'tool' && !found.has(target))) return [];
+  const mirror = (each, name) => ({ ...each, mirrored: (found.get(name) || {}).mirrored });
+  followSteps(client).beginCalls();
+  return pools.flatMap((pool) => {
+    if (pool.kind !== 'flow') return tryCalls(client, mirror(pool, pool.tool));
+    const steps = pool.steps.map((step) => mirror(step, step.target));
+    return tryFlow(client, { ...pool, steps });
   });
+}
+
+function tryCalls(client, pool) {
+  return pool.arguments.map((args, index) => {
+    const call = buildCall(client.protocol, pool, args);
+    const callOnce = () => inSession(client, pool.limitMs, () => client.call(call, pool.limitMs));
+    let outcome = callOnce();
+    if (isFailed(outcome)) outcome = callOnce();
+    return { ...describeAnswer(client, pool.tool, outcome, quote), index };
+  });
+}
+
+// Makes the steps of a flow until one fails.
+function tryFlow(client, pool) {
+  const flow = new Flow(pool, client.protocol, (list) => list[0], () => null);
+  let answers = [];
+  const follow = () => {
+    let outcome = OK;
+    answers = [];
+    for (flow.begin(); !flow.hasEnded(); ) {
+      const step = flow.next();
+      outcome = client.call(step, step.limitMs);
+      const explain = outcome === NO_ARGUMENT ? () => flow.describeMissing() : quote;
+      answers.push(describeAnswer(client, step.tool, outcome, explain));
+    }
+    return outcome;
+  };
+  if (isFailed(inSession(client, pool.limitMs, follow))) inSession(client, pool.limitMs, follow);
+  return answers;
+}
+
+function isFailed(outcome) {
+  return outcome !== OK && outcome !== 'rate_limited';
+}
+
+function describeAnswer(client, tool, outcome, explain) {
+  const { duration } = client.response.timings;
+  return { tool, index: 0, outcome, message: outcome === OK ? '' : explain(client), duration_ms: duration };
 }
 
 // Makes a request, and again in a new session while the server does not know its session.

@@ -177,7 +177,13 @@ export function valuePools() {
 }
 
 // The sections of the table, and the kind of their entries.
-const KINDS = { tools: 'tool', resources: 'resource', prompts: 'prompt', completions: 'completion' };
+const KINDS = {
+  tools: 'tool',
+  resources: 'resource',
+  prompts: 'prompt',
+  completions: 'completion',
+  flows: 'flow',
+};
 
 // Returns each entry of the table with its name (`tool`), kind, weight, arguments and time limit.
 export function toolPools() {
@@ -188,9 +194,9 @@ export function toolPools() {
       return { tool, kind, ...entry, limitMs: ((entry && entry.timeout_seconds) || limit) * 1000 };
     }),
   );
-  const fine = pools.every(
-    ({ weight, arguments: all }) => Number.isInteger(weight) && weight > 0 && all && all.length > 0,
-  );
+  const fine = pools.every(({ weight, arguments: all, steps = all }) => {
+    return Number.isInteger(weight) && weight > 0 && steps && steps.length > 0;
+  });
   if (!pools.length || !fine) fail('TOOLS_FILE', 'a table of tools with a weight and arguments each');
   return pools;
 }

@@ -41,14 +41,14 @@ export function buildCall(protocol, entry, args) {
 }
 
 // Returns the method and parameters of a call, and the name that a header repeats.
-function buildRequest({ tool, kind, uri = tool, prompt = tool, resource }, args) {
+function buildRequest({ tool, kind, target = tool, uri = tool, prompt = tool, resource }, args) {
   if (kind === 'resource') {
     const address = expandTemplate(uri, args);
     return ['resources/read', { uri: address }, address];
   }
   if (kind === 'prompt') return ['prompts/get', { name: prompt, arguments: args }, prompt];
   if (kind === 'completion') return ['completion/complete', buildCompletion(prompt, resource, args), null];
-  return ['tools/call', { name: tool, arguments: args }, tool];
+  return ['tools/call', { name: target, arguments: args }, target];
 }
 
 // The last argument is completed; those before it are the context.

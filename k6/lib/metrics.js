@@ -22,6 +22,8 @@ const held = new Counter('mcp_held'); // calls that waited for the rate limit of
 const beyond = new Counter('mcp_beyond'); // calls that took longer than others wait
 const round = new Trend('mcp_round', true); // of calls in parallel, all ok: until the last answer
 const ended = new Trend('mcp_ended', true); // when a session ended, from the start of its slice
+const flows = new Trend('mcp_flow', true); // of whole flows: the calls of their steps together
+const flowFailures = new Counter('mcp_flow_failures');
 const replyBytes = new Trend('mcp_reply_bytes'); // of the body, without headers
 const firstByte = new Trend('mcp_first_byte', true); // from when the request was sent
 const receiving = new Trend('mcp_receiving', true); // from the first byte of a reply to its last
@@ -98,6 +100,18 @@ function countBytes(text) {
 export function recordFailure(outcome) {
   failures.add(1, { reason: outcome });
   if (histograms !== null) histograms.current.count('mcp_failures', outcome);
+}
+
+// Records a flow that has ended. A flow that the end of its slice cuts off is not recorded.
+export function recordFlow(flow, outcome, durationMs) {
+  if (outcome === OK) flows.add(durationMs, { flow });
+  else flowFailures.add(1, { flow, reason: outcome });
+  if (histograms === null) return;
+  const { current } = histograms;
+  const series = histograms.select(`flow:${flow}`);
+  if (outcome === OK) series.add('mcp_flow', durationMs);
+  else series.count('mcp_flow_failures', outcome);
+  histograms.current = current;
 }
 
 export function recordOpening(outcome, durationMs) {

@@ -1,5 +1,6 @@
 // Chooses the next tool and its arguments: a weighted random choice with a seed.
 import * as env from './env.js';
+import { Flow } from './flows.js';
 import { buildCall } from './mcp.js';
 import { buildWriter, markReferences } from './pools.js';
 import { buildRandom, hashText } from './random.js';
@@ -14,7 +15,11 @@ const VARIES = Object.keys(VALUES).length > 0;
 export function buildMix(pools, protocol, seed, stream, slice = '') {
   const random = buildRandom(seed, stream);
   const randomValue = buildRandom(seed + hashText(`values ${slice}`), stream);
+  const randomPlace = buildRandom(seed + hashText('flows'), stream);
+  const pick = (list) => list[Math.floor(randomPlace() * list.length)];
+  const drawAll = (args) => (VARIES ? buildDraw(args, randomValue) : null);
   const table = pools.flatMap((pool) => {
+    if (pool.kind === 'flow') return Array(pool.weight).fill([new Flow(pool, protocol, pick, drawAll)]);
     const calls = pool.arguments.map((args) =>
       VARIES ? buildVaried(protocol, pool, args, randomValue) : buildCall(protocol, pool, args),
     );
@@ -26,7 +31,27 @@ export function buildMix(pools, protocol, seed, stream, slice = '') {
     const calls = table[place | 0];
     return calls[((place % 1) * calls.length) | 0];
   };
-  return VARIES ? () => renew(next()) : next;
+  const renewed = VARIES ? () => renew(next()) : next;
+  return pools.some(({ kind }) => kind === 'flow') ? continueFlows(renewed) : renewed;
+}
+
+// Takes the next step of a flow that has begun, before anything else is chosen.
+function continueFlows(next) {
+  let running = null;
+  return () => {
+    if (running !== null && !running.hasEnded()) return running.next();
+    const chosen = next();
+    running = chosen instanceof Flow ? chosen.begin() : null;
+    return running === null ? chosen : running.next();
+  };
+}
+
+// Returns a function that draws the values of pools in arguments; null if there are none.
+function buildDraw(args, random) {
+  const { marked, references } = markReferences(args);
+  if (!references.length) return null;
+  const write = buildWriter(JSON.stringify(marked), references, VALUES, random);
+  return () => JSON.parse(write());
 }
 
 // Returns a call that is written again before each use. Its object stays, with the last ok answer in it.

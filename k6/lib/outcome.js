@@ -14,6 +14,7 @@ export const CUT_OFF = 'cut_off'; // unanswered when its slice ended, before its
 export const STOPPED = 'k6 stops';
 const CANCELLED = /context canceled|operation was canceled/;
 
+export const NO_ARGUMENT = 'no_argument'; // a step of a flow that lacks one: it was not sent
 const INCOMPLETE = 'incomplete'; // a result whose type is not `complete`: the tool was not run
 
 const CODES = ['validation_failed', 'unknown_entity', 'unknown_metric', 'ambiguous_term'].concat(
@@ -24,7 +25,7 @@ const STATUSES = [301, 302, 307, 308, 400, 402, 403, 404, 405, 406, 408, 409, 41
 
 // All reasons of failures. k6 sums up a tagged series only if a threshold names it.
 export const REASONS = [CAPACITY, RATE_LIMITED, SESSION_LOST, UNAUTHORIZED, TIMEOUT, CUT_OFF]
-  .concat(['connection', 'rpc_error', INCOMPLETE, 'unparseable'])
+  .concat(['connection', 'rpc_error', INCOMPLETE, 'unparseable', NO_ARGUMENT])
   .concat(CODES.map((code) => `tool_error:${code}`))
   .concat(STATUSES.map((status) => `http_${status}`));
 

@@ -2,12 +2,13 @@
 import exec from 'k6/execution';
 import { freshHeader, renewRefused } from './bearers.js';
 import * as env from './env.js';
+import { followSteps } from './flows.js';
 import { histograms } from './histograms.js';
 import { recordBeyond, recordClosed, recordEnd, recordFailure, recordHeld } from './metrics.js';
 import { recordLateness, recordLongOk, recordLost, recordOk, recordOpened } from './metrics.js';
 import { recordOpening, recordReply, recordResponse, recordRound } from './metrics.js';
 import { buildMix } from './mix.js';
-import { BEYOND_MS, CUT_OFF, OK, SESSION_LOST, TIMEOUT, UNAUTHORIZED } from './outcome.js';
+import { BEYOND_MS, CUT_OFF, NO_ARGUMENT, OK, SESSION_LOST, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { buildThinkTime, findFirstRound, findRate, hasRounds } from './pace.js';
 import { CALL_LIMIT_MS, clock, findPace, newClient, waitUntil } from './run.js';
 
@@ -19,6 +20,7 @@ const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS');
 const OPEN_REQUESTS = 2; // initialize and notifications/initialized
 const FRESH_MS = 1000; // between two checks whether a bearer must be renewed
 const PAUSE_MS = 1000; // after an answer that the target is down, so that it is not hammered
+const NOT_DOWN = ['rpc_error', SESSION_LOST, NO_ARGUMENT]; // outcomes of a target that answers
 const SEED = 1; // of the tool mix: every run draws the same calls
 
 // k6 looks an imported or global name up at every use, which costs too much in a loop of calls.
@@ -117,7 +119,7 @@ function keepFresh(session) {
 // while it opens is always replaced.
 function openSession({ turn, protocol, end, last }, retryUntil) {
   for (;;) {
-    const session = newClient(turn, protocol);
+    const session = followSteps(newClient(turn, protocol));
     const began = clock();
     const limit = timeLeft(CALL_LIMIT_MS, began, last);
     const outcome = markCutOff(session.open(limit), CALL_LIMIT_MS, limit);
@@ -271,7 +273,7 @@ function callAtOnce(opened, next, times) {
 }
 
 function isDown(outcome) {
-  return !outcome.startsWith('tool_error') && outcome !== 'rpc_error' && outcome !== SESSION_LOST;
+  return !outcome.startsWith('tool_error') && !NOT_DOWN.includes(outcome);
 }
 
 // Returns the time limit of a request, which ends before its slice does.

@@ -1,8 +1,9 @@
 // Writes summary.json: k6's --summary-export format, and under `loadtest` what the rows need.
 import { CLIENTS } from './bearers.js';
 import { maxRate, share, summaryFile } from './env.js';
+import { listRows } from './flows.js';
 import { REASONS, REFUSALS } from './outcome.js';
-import { SCALE, hasOpenings, listReasons, packTrend } from './thresholds.js';
+import { SCALE, hasOpenings, isFlow, listReasons, packTrend } from './thresholds.js';
 
 const FILE = summaryFile();
 const MAX_FAILURE_SHARE = share('MAX_FAILURE_SHARE');
@@ -10,8 +11,9 @@ const MAX_FAILURE_SHARE = share('MAX_FAILURE_SHARE');
 // `slices` are the rows, and `pools` those of the mix; `rate` adds to slices the rates that are known only
 // now. setup() returned the target's name and version and when the run began.
 export function buildSummary(scenario, selectors, planned, pools = [], rate = (slices) => slices) {
-  const tools = pools.map(({ tool }) => tool);
-  const kinds = pools.map(({ kind }) => kind);
+  const rows = listRows(pools);
+  const tools = rows.map(({ tool }) => tool);
+  const kinds = rows.map(({ kind }) => kind);
   return (data) => {
     const setup = data.setup_data || null;
     const slices = rate(planned, data.metrics);
@@ -21,7 +23,7 @@ export function buildSummary(scenario, selectors, planned, pools = [], rate = (s
     own.began = setup && setup.began;
     own.elapsed_ms = setup && Date.now() - setup.began;
     const metrics = flatten(data.metrics);
-    for (const selector of selectors) addFailureShare(metrics, selector);
+    for (const selector of selectors.filter((each) => !isFlow(each))) addFailureShare(metrics, selector);
     const body = { loadtest: own, root_group: data.root_group, metrics };
     if (FILE === 'stdout') return { stdout: `${JSON.stringify(body)}\n` };
     return { [FILE]: JSON.stringify(body, null, 1) };

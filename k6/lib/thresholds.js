@@ -36,6 +36,11 @@ export function buildThresholds(selectors, trends) {
   }
   for (const selector of selectors) {
     const braced = selector && `{${selector}}`;
+    if (isFlow(selector)) {
+      thresholds[`mcp_flow${braced}`] = ALWAYS.trend;
+      for (const series of listReasons('mcp_flow_failures', selector)) thresholds[series] = ALWAYS.counter;
+      continue;
+    }
     for (const trend of TRENDS.concat(trends)) thresholds[trend + braced] = ALWAYS.trend;
     for (const series of listReasons('mcp_failures', selector)) thresholds[series] = ALWAYS.counter;
     for (const series of listReasons('mcp_beyond', selector, BEYOND)) thresholds[series] = ALWAYS.counter;
@@ -54,6 +59,11 @@ export function buildThresholds(selectors, trends) {
 export function listReasons(counter, selector, reasons = REASONS) {
   const start = selector ? `${counter}{${selector},reason:` : `${counter}{reason:`;
   return reasons.map((reason) => `${start}${reason}}`);
+}
+
+// Returns whether a selector is of whole flows, whose calls are in the rows of their steps.
+export function isFlow(selector) {
+  return selector.startsWith('flow:');
 }
 
 // Returns whether rows of a selector have openings: stages and whole scenarios do, tools and frames do not.

@@ -86,6 +86,7 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
     yield "protocol", run.target.protocol_version
     yield "era", run.target.era
     yield "clients", run.clients
+    yield "refusals", run.knobs.get("refusals")
     yield "auth", run.knobs.get("auth", "bearer")
     yield "engine", run.engine
     yield "generators", run.generators

@@ -37,7 +37,7 @@ class Losses:
 
 
 @dataclass(frozen=True)
-class _Slice:
+class _LossySlice:
     """A stage or a mix: its openings, what it lost, and how often one of its sessions calls."""
 
     opening: Row
@@ -74,7 +74,7 @@ def find_losses(rows: Iterable[Row]) -> Losses | None:
     )
 
 
-def _build_slice(opening: Row, lost: LostSessions, rows: Sequence[Row]) -> _Slice:
+def _build_slice(opening: Row, lost: LostSessions, rows: Sequence[Row]) -> _LossySlice:
     calls = sum(
         row.count
         for row in rows
@@ -82,10 +82,12 @@ def _build_slice(opening: Row, lost: LostSessions, rows: Sequence[Row]) -> _Slic
         and (row.kind == "stage" or is_aggregate(row))
     )
     sessions = max(1, opening.ok - lost.count)
-    return _Slice(opening, lost, sessions * opening.seconds / calls if calls else 0.0)
+    return _LossySlice(opening, lost, sessions * opening.seconds / calls if calls else 0.0)
 
 
-def _find_cause(slices: Sequence[_Slice], openings: Sequence[Row], while_opening: int) -> Cause:
+def _find_cause(
+    slices: Sequence[_LossySlice], openings: Sequence[Row], while_opening: int
+) -> Cause:
     at_one_moment = _are_at_one_moment(slices)
     few = [each.lost.least_calls < 1 and each.lost.calls < FEW_CALLS for each in slices]
     if while_opening or (all(few) and not at_one_moment):
@@ -96,7 +98,7 @@ def _find_cause(slices: Sequence[_Slice], openings: Sequence[Row], while_opening
     return "moment" if at_one_age and not _would_repeat(slices[0], openings) else "deployment"
 
 
-def _are_at_one_moment(slices: Sequence[_Slice]) -> bool:
+def _are_at_one_moment(slices: Sequence[_LossySlice]) -> bool:
     """Return whether sessions of one slice were lost together, each once."""
     if len(slices) != 1:
         return False
@@ -106,7 +108,7 @@ def _are_at_one_moment(slices: Sequence[_Slice]) -> bool:
     return several and only.lost.count <= only.sessions and last - first <= only.leeway_seconds
 
 
-def _are_at_one_age(slices: Sequence[_Slice]) -> bool:
+def _are_at_one_age(slices: Sequence[_LossySlice]) -> bool:
     """Return whether the sessions ended at the same age; an expiry spares none that gets so old."""
     shortest = min(each.lost.ages_seconds[0] for each in slices)
     longest = max(each.lost.ages_seconds[1] for each in slices)
@@ -116,7 +118,7 @@ def _are_at_one_age(slices: Sequence[_Slice]) -> bool:
     return has_lived and spares_none and longest - shortest <= leeway + LEEWAY_SHARE * longest
 
 
-def _would_repeat(only: _Slice, openings: Sequence[Row]) -> bool:
+def _would_repeat(only: _LossySlice, openings: Sequence[Row]) -> bool:
     """Return whether an expiry at that age would have ended more sessions than it did."""
     age = only.lost.ages_seconds[1] + only.leeway_seconds
     later = only.opening.seconds - only.lost.moments_seconds[1]

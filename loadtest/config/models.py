@@ -27,6 +27,7 @@ from loadtest.config.kubernetes_types import (
     ObjectName,
 )
 from loadtest.config.pace import DEFAULT_PACE, Pace, PaceText, Timeout, parse_pace
+from loadtest.config.refusals import RefusalPattern
 from loadtest.config.tool_table import ToolTable
 from loadtest.errors import ConfigError
 
@@ -200,15 +201,16 @@ class Environment(ConfigTable):
     be a JWT that names the workspace. `client_metadata_url` is our Client ID Metadata Document,
     used if the authorization server accepts such documents. `client_auth` is how a given client
     sends its secret, if the server offers both methods. `cadence_days` is how often a run is due.
+    `refusals` are the server's own words for a refusal or a lost session, beside the known ones.
     `headers` go with every request to the target's own origin, and only there `tls_certificate` is
     presented. With an `auth` other than `bearer`, nothing is minted.
     `mention` is the account or team to mention if a run failed or regressed. `via` is where
     bearers come from, also renewed ones. With `revoke_after`, the chain revokes at its end what it
     left. `tools` is a table of tools to call, the path of one from the root of the checkout, or
-    `novamart`; `resources`, `prompts` and `completions` are called beside them. `pools` are the
-    values that the arguments in these tables refer to. `ladder_tool` is the tool of the ladder;
-    without it, the profile decides. `pace_seconds` and `timeout_seconds` hold if neither tool nor
-    profile has its own.
+    `novamart`; `resources`, `prompts`, `completions` and `flows` are called beside them. `pools`
+    are the values that the arguments in these tables refer to. `ladder_tool` is the tool of the
+    ladder; without it, the profile decides. `pace_seconds` and `timeout_seconds` hold if neither
+    tool nor profile has its own.
     """
 
     target: Literal["reference", "hosted"]
@@ -229,6 +231,7 @@ class Environment(ConfigTable):
     clients: Positive = 1
     protocol: Protocol = "auto"
     quota: Quota | None = None
+    refusals: tuple[RefusalPattern, ...] = ()
     cadence_days: Positive | None = None
     mention: Annotated[str, Field(pattern=r"^@?[\w-]+(/[\w.-]+)?$")] | None = None
     tools: str | dict[str, Any] | None = None
@@ -237,6 +240,7 @@ class Environment(ConfigTable):
     resources: dict[str, Any] = {}
     prompts: dict[str, Any] = {}
     completions: dict[str, Any] = {}
+    flows: dict[str, Any] = {}
     pace_seconds: PaceText | None = None
     timeout_seconds: Timeout | None = None
     pages: Pages = Pages()

@@ -93,9 +93,9 @@ class Settings:
         return SecretStr(value) if value else None
 
     def list_calls(self, scenarios: Iterable[str]) -> tuple[str, ...]:
-        """Return the names of the entries of the table that these scenarios call."""
+        """Return the names of what these scenarios call from the table."""
         if "tools" in scenarios:
-            return tuple(self.tools.entries)
+            return self.tools.list_names()
         return (str(self.profile.sessions.tool),) if "sessions" in scenarios else ()
 
     def is_reference(self) -> bool:

@@ -5,12 +5,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from loadtest.common.files import read_whole
-from loadtest.common.parsing import parse_json
+from loadtest.common.parsing import parse_json, tidy_text
+from loadtest.config.flows import Flow, Step
 from loadtest.config.pace import DEFAULT_TIMEOUT_SECONDS, PaceText, Timeout
 from loadtest.config.value_pools import (
     POOL_NAME,
@@ -35,6 +36,7 @@ _LEFT_OUT = {"about", "tried", "pace_seconds"}
 EXPRESSION = re.compile(r"\{([+#./;?&]?)([A-Za-z0-9_.,%]+)\}")
 SHOWN_FAULTS = 3
 SHOWN_NAMES = 20
+MOST_FAULT_CHARS = 300
 
 
 class Pool(BaseModel):
@@ -97,12 +99,15 @@ class Mirrored(BaseModel):
     header: str
 
 
+_Called = TypeVar("_Called", Pool, Step)
+
 # The sections of a table: what their entries are called, and how they are read.
-SECTIONS: Mapping[str, tuple[str, type[Pool]]] = {
+SECTIONS: Mapping[str, tuple[str, type[BaseModel]]] = {
     "tools": ("tool", Pool),
     "resources": ("resource", Resource),
     "prompts": ("prompt", Prompt),
     "completions": ("completion", Completion),
+    "flows": ("flow", Flow),
 }
 
 
@@ -120,6 +125,7 @@ class ToolTable(BaseModel):
     resources: Mapping[str, Resource] = {}
     prompts: Mapping[str, Prompt] = {}
     completions: Mapping[str, Completion] = {}
+    flows: Mapping[str, Flow] = {}
     mirrored: Mapping[str, tuple[Mirrored, ...]] = {}
     pools: ValuePools = ValuePools()
 
@@ -128,13 +134,38 @@ class ToolTable(BaseModel):
         """Return everything that is called by itself, by the name of its row."""
         return {**self.tools, **self.resources, **self.prompts, **self.completions}
 
+    @property
+    def steps(self) -> Mapping[str, Step]:
+        """Return the steps of all flows, by the name of their row."""
+        return {
+            name: step
+            for title, flow in self.flows.items()
+            for name, step in zip(flow.name_steps(title), flow.steps, strict=True)
+        }
+
+    def list_names(self) -> tuple[str, ...]:
+        """Return the names of everything that has a weight."""
+        return (*self.entries, *self.flows)
+
+    def list_tools(self) -> tuple[str, ...]:
+        """Return the tools that the table calls."""
+        in_steps = (step.tool for step in self.steps.values() if step.tool is not None)
+        return tuple(dict.fromkeys((*self.tools, *in_steps)))
+
+    def list_weights(self) -> Iterator[tuple[str, str, int]]:
+        """Yield each call that the mix makes: its row, its name for a quota, and its weight."""
+        yield from ((name, name, entry.weight) for name, entry in self.entries.items())
+        for title, flow in self.flows.items():
+            for name, step in zip(flow.name_steps(title), flow.steps, strict=True):
+                yield name, step.target, flow.weight
+
     def find_section(self, name: str) -> str:
         """Return the section of an entry."""
         return next(section for section in SECTIONS if name in getattr(self, section))
 
     def find_kind(self, name: str) -> str:
-        """Return what an entry is called: a tool, a resource, …"""
-        return SECTIONS[self.find_section(name)][0]
+        """Return what a row is about: a tool, a resource, a step, …"""
+        return "step" if name in self.steps else SECTIONS[self.find_section(name)][0]
 
     def describe(self) -> str:
         """Return the source and a hash of its content, with the content of its pools."""
@@ -146,8 +177,9 @@ class ToolTable(BaseModel):
 
     def describe_arguments(self) -> str:
         """Return whether arguments vary or are fixed: a fixed call may be answered by a cache."""
-        fixed = [name for name in self.entries if not self._varies(name)]
-        if len(fixed) == len(self.entries):
+        names = (*self.entries, *self.steps)
+        fixed = [name for name in names if not self._varies(name)]
+        if len(fixed) == len(names):
             return "fixed"
         return f"varied, but fixed for {list_names(fixed)}" if fixed else "varied"
 
@@ -155,43 +187,58 @@ class ToolTable(BaseModel):
         """Return how many different calls the table can make."""
         return sum(
             self.pools.count(arguments)
-            for entry in self.entries.values()
-            for arguments in entry.arguments
+            for name in (*self.entries, *self.steps)
+            for arguments in self._find(name).arguments
         )
 
     def spread_arguments(self, name: str, most: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield arguments of an entry, each with its place in the table, pools filled in.
+        """Yield arguments of an entry or a step, each with its place in the table, pools filled in.
 
         From pools come at most `most` of each place, evenly distributed.
         """
-        for index, arguments in enumerate(self.entries[name].arguments):
+        for index, arguments in enumerate(self._find(name).arguments):
             yield from ((index, filled) for filled in self.pools.spread(arguments, most))
 
     def render(self) -> str:
         """Return the table as k6 reads it."""
         body = self._dump()
+        steps = [step for flow in body.get("flows", {}).values() for step in flow["steps"]]
         for name, mirrored in self.mirrored.items():
-            body["tools"][name]["mirrored"] = [each.model_dump() for each in mirrored]
+            calls = [step for step in steps if (step["kind"], step["target"]) == ("tool", name)]
+            calls += [body["tools"][name]] if name in body["tools"] else []
+            for call in calls:
+                call["mirrored"] = [each.model_dump() for each in mirrored]
         pools = self.pools.dump() if self.pools else {}
         return json.dumps(body | pools, ensure_ascii=False)
 
     def pick_first(self, names: Iterable[str]) -> "ToolTable":
         """Return a table of only these entries, each with one fixed call."""
         sections: dict[str, Any] = {section: {} for section in SECTIONS}
-        for section, name in ((self.find_section(name), name) for name in names):
-            _, arguments = next(self.spread_arguments(name, 1))
+        for name in names:
+            section = self.find_section(name)
             entry = getattr(self, section)[name]
-            sections[section][name] = entry.model_copy(update={"arguments": (arguments,)})
+            if isinstance(entry, Flow):
+                steps = map(self._fix, entry.name_steps(name), entry.steps)
+                sections[section][name] = entry.model_copy(update={"steps": tuple(steps)})
+            else:
+                sections[section][name] = self._fix(name, entry)
         return self.model_copy(update=sections | {"pools": ValuePools()})
 
+    def _fix(self, name: str, entry: _Called) -> _Called:
+        _, arguments = next(self.spread_arguments(name, 1))
+        return entry.model_copy(update={"arguments": (arguments,)})
+
     def _varies(self, name: str) -> bool:
-        return any(self.pools.count(arguments) > 1 for arguments in self.entries[name].arguments)
+        return any(self.pools.count(arguments) > 1 for arguments in self._find(name).arguments)
+
+    def _find(self, name: str) -> Pool | Step:
+        return self.entries[name] if name in self.entries else self.steps[name]
 
     def find_timeout(
         self, names: Iterable[str] = (), least: float = DEFAULT_TIMEOUT_SECONDS
     ) -> float:
         """Return the longest time limit of these entries, or all; one without any has `least`."""
-        entries = self.entries
+        entries: Mapping[str, Pool | Flow] = {**self.entries, **self.flows}
         pools = [entries[name] for name in names] or entries.values()
         return max(pool.timeout_seconds or least for pool in pools)
 
@@ -211,7 +258,9 @@ class ToolTable(BaseModel):
         """Return the sections that have entries, and always `tools`; paces are not part of them."""
         return {
             section: {
-                name: entry.model_dump(exclude=_LEFT_OUT, exclude_none=True)
+                name: entry.dump()
+                if isinstance(entry, Flow)
+                else entry.model_dump(exclude=_LEFT_OUT, exclude_none=True)
                 for name, entry in getattr(self, section).items()
             }
             for section in SECTIONS
@@ -293,10 +342,12 @@ def parse_table(body: object, source: str, folder: Path = Path()) -> ToolTable:
     weight = sum(entry.weight for entries in sections.values() for entry in entries.values())
     if weight > MOST_WEIGHT:
         faults.append(f"the sum of the weights is {weight}, but at most {MOST_WEIGHT} is allowed")
+    table = ToolTable(source=source, **sections, pools=values)
+    faults += (f"{name} is a step of a flow, too" for name in table.steps if name in table.entries)
     if faults:
         more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
         raise ConfigError(f"{source}: {'; '.join(faults[:SHOWN_FAULTS])}{more}")
-    return ToolTable(source=source, **sections, pools=values)
+    return table
 
 
 def _parse_pools(given: object, folder: Path) -> tuple[ValuePools, list[str]]:
@@ -314,14 +365,14 @@ def _parse_pools(given: object, folder: Path) -> tuple[ValuePools, list[str]]:
         except ValidationError as failure:
             faults += (f"pool {name}, {fault}" for fault in _describe(failure))
         except ValueError as failure:
-            faults.append(f"pool {name}: {failure}")
+            faults.append(f"pool {name}: {tidy_text(str(failure), MOST_FAULT_CHARS)}")
     pools = ValuePools(found)
     for name, pool in found.items():
         try:
             if isinstance(pool, Template):
                 pools.check_template(pool)
         except ValueError as failure:
-            faults.append(f"pool {name}: {failure}")
+            faults.append(f"pool {name}: {tidy_text(str(failure), MOST_FAULT_CHARS)}")
     faults += (
         f"pool {name}, {fault}"
         for name, pool in found.items()
@@ -359,8 +410,16 @@ def _describe(failure: ValidationError) -> Iterator[str]:
         yield f"{place}: {text[:1].lower()}{text[1:]}"
 
 
-def _find_faults(name: str, pool: Pool, values: ValuePools) -> Iterator[str]:
+def _find_faults(name: str, pool: Pool | Flow, values: ValuePools) -> Iterator[str]:
     """Yield what an entry lacks, the values that JSON-RPC cannot carry, and wrong references."""
+    if isinstance(pool, Flow):
+        yield from pool.find_faults()
+        for title, step in zip(pool.name_steps(name), pool.steps, strict=True):
+            if UNFIT_NAME.search(title):
+                yield f"step {step.title!r}: this cannot be the name of a row; give it a name"
+            found = _find_faults(title, _build_entry(step), values)
+            yield from (f"step {step.title}, {fault}" for fault in found)
+        return
     for index, arguments in enumerate(pool.arguments):
         here = f"arguments[{index}]"
         if isinstance(pool, Resource) and "$pool" not in arguments:
@@ -373,7 +432,15 @@ def _find_faults(name: str, pool: Pool, values: ValuePools) -> Iterator[str]:
                     yield f"{here}.{key} must be a string"
         for place, value in _walk(arguments, here):
             yield from _find_value_faults(place, value)
-        yield from (f"{here}: {fault}" for fault in values.find_faults(arguments))
+        for fault in values.find_faults(arguments):
+            yield f"{here}: {tidy_text(fault, MOST_FAULT_CHARS)}"
+
+
+def _build_entry(step: Step) -> Pool:
+    """Return a step as an entry of the table, to be checked like one."""
+    if step.resource is not None:
+        return Resource(weight=1, uri=step.resource, arguments=step.arguments)
+    return (Pool if step.prompt is None else Prompt)(weight=1, arguments=step.arguments)
 
 
 def _find_value_faults(place: str, value: object) -> Iterator[str]:

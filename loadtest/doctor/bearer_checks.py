@@ -129,7 +129,7 @@ def _examine_workspace(settings: Settings, bearers: tuple[Bearer, ...]) -> Check
 def _examine_tools(settings: Settings, greeting: Greeting | None) -> Check:
     if greeting is None:
         return Check("tools", "later", "not listed where we are refused", "fix the endpoint first")
-    needed = set(settings.tools.tools)
+    needed = set(settings.tools.list_tools())
     missing = sorted(needed - greeting.tools)
     if missing:
         remedy = "add these tools to the server, or run only --scenarios cold-start"

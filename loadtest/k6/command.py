@@ -1,5 +1,6 @@
 """The command line of k6, its environment and its time limits."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from loadtest.common.processes import build_child_environment
 from loadtest.config.models import COLD_START_MAX_SECONDS, Limits, Profile
 from loadtest.config.pace import DEFAULT_TIMEOUT_SECONDS
+from loadtest.config.refusals import RefusalPattern
 from loadtest.config.tool_table import ToolTable
 from loadtest.k6.binary import RUN_FLAGS, K6Binary
 from loadtest.k6.health import ABORT_SECONDS
@@ -122,12 +124,17 @@ def build_limits(limits: Limits, host: str) -> dict[str, str]:
     }
 
 
-def build_switches(protocol: str, profile: Profile) -> dict[str, str]:
-    """Return how the scripts speak with the target."""
-    return {
+def build_switches(
+    protocol: str, profile: Profile, refusals: Sequence[RefusalPattern] = ()
+) -> dict[str, str]:
+    """Return how the scripts speak with the target, and its own words for refusals."""
+    switches = {
         "MCP_PROTOCOL": protocol,
         "CALL_TIMEOUT_SECONDS": str(profile.timeout_seconds or DEFAULT_TIMEOUT_SECONDS),
     }
+    if refusals:
+        switches["REFUSALS"] = json.dumps([pattern.export() for pattern in refusals])
+    return switches
 
 
 def build_script_env(plan: RunPlan, scenario: str) -> dict[str, str]:
@@ -140,7 +147,7 @@ def build_script_env(plan: RunPlan, scenario: str) -> dict[str, str]:
     return (
         build_knobs(scenario, plan.profile, plan.tools, plan.runners.count)
         | limits
-        | build_switches(plan.protocol, plan.profile)
+        | build_switches(plan.protocol, plan.profile, plan.refusals)
     )
 
 

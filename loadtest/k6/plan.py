@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from loadtest.common.access import Access
 from loadtest.config.models import Engine, Kubernetes, Limits, Profile, find_unit
+from loadtest.config.refusals import RefusalPattern
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ToolTable
 from loadtest.k6.outputs import select_variables
@@ -43,6 +44,7 @@ class RunPlan:
     state_dir: Path
     runners: Runners = Runners()
     outputs: tuple[str, ...] = ()
+    refusals: tuple[RefusalPattern, ...] = ()
     private_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -75,6 +77,7 @@ def build_plan(
         state_dir=settings.state_dir,
         runners=runners or Runners(),
         outputs=outputs,
+        refusals=settings.environment.refusals,
         private_variables=select_variables(outputs, settings.variables)
         | build_access_variables(settings.access),
     )

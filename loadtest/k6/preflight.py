@@ -3,7 +3,7 @@
 import math
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from loadtest.common.files import write_json, write_text
 from loadtest.common.parsing import tidy_text
 from loadtest.common.redaction import redact_folder
+from loadtest.config.flows import list_references
 from loadtest.config.knobs import describe_knob
 from loadtest.config.models import PROTOCOLS, Profile
 from loadtest.config.pace import DEFAULT_TIMEOUT_SECONDS
@@ -116,16 +117,17 @@ def check_target(
     findings = ask(table)
     listed = {tool.name: tool for tool in findings.tools}
     _check_names(settings, table, listed, ask)
-    _check_arguments(settings.tools, table.tools, listed)
+    _check_arguments(settings.tools, table, listed)
     refused = _check_answers(table, findings.answers)
     for outcome, tools in refused.items():
         tell(f"{list_names(tools)} {_EXPECTED[outcome]}")
     server = findings.server
     spoken = " ".join(filter(None, (server.name, server.version))) or "a server without a name"
-    what = "tools" if len(table.tools) == len(names) else "entries of the table"
-    answered = len(names) - sum(map(len, refused.values()))
-    tell(f"{spoken}, {server.protocol}: {answered} of {len(names)} {what} answer")
-    mirrored = {name: listed[name].mirrored for name in table.tools if listed[name].mirrored}
+    what = "tools" if len(table.tools) == len(names) else "calls of the table"
+    count = len(list(table.list_weights()))
+    answered = count - sum(map(len, refused.values()))
+    tell(f"{spoken}, {server.protocol}: {answered} of {count} {what} answer")
+    mirrored = {name: listed[name].mirrored for name in table.list_tools() if listed[name].mirrored}
     return Checked(
         protocol=server.protocol if server.protocol in PROTOCOLS else settings.protocol,
         tools=settings.tools.model_copy(update={"mirrored": mirrored}),
@@ -185,7 +187,7 @@ def _ask(
         environment = build_environment(
             settings.variables,
             build_limits(settings.environment.limits, find_host(settings, mcp_url))
-            | build_switches(settings.protocol, settings.profile),
+            | build_switches(settings.protocol, settings.profile, settings.environment.refusals),
             mcp_url=mcp_url,
             bearer_file=bearer_file,
             out_dir=folder,
@@ -196,6 +198,8 @@ def _ask(
         # A call that fails is made again.
         for name, entry in table.entries.items():
             seconds += 2 * len(entry.arguments) * table.find_timeout((name,))
+        for name, flow in table.flows.items():
+            seconds += 2 * len(flow.steps) * table.find_timeout((name,))
         _run(build_command(binary, "preflight"), environment, folder / "k6.log", seconds)
         redact_folder(folder)
         try:
@@ -227,7 +231,7 @@ def _check_names(
     ask: Callable[[ToolTable], _Findings],
 ) -> None:
     """Raise if the target lacks a tool of the table; a draft has those that it has."""
-    missing = [name for name in table.tools if name not in listed]
+    missing = [name for name in table.list_tools() if name not in listed]
     if not missing:
         return
     if not listed:
@@ -278,15 +282,22 @@ def _read_answer(answer: _Answer) -> Answer:
     return Answer(answer.tool, answer.index, fine, "ok" if answer.outcome == "ok" else words)
 
 
-def _check_arguments(table: ToolTable, names: Iterable[str], listed: dict[str, ListedTool]) -> None:
-    """Raise at the first arguments that the schema of a tool refuses: they would measure errors."""
-    for name in names:
+def _check_arguments(table: ToolTable, picked: ToolTable, listed: dict[str, ListedTool]) -> None:
+    """Raise at the first arguments that the schema of a tool refuses: they would measure errors.
+
+    The arguments of a step that refers to an earlier answer are not known.
+    """
+    calls = {name: name for name in picked.tools}
+    calls |= {name: step.tool for name, step in picked.steps.items() if step.tool is not None}
+    for name, tool in calls.items():
         for index, arguments in table.spread_arguments(name, MAX_CHECKED_VALUES):
-            fault = find_fault(listed[name].input_schema, arguments)
+            if any(list_references(arguments)):
+                continue
+            fault = find_fault(listed[tool].input_schema, arguments)
             if fault is not None:
                 raise ConfigError(
-                    f"{table.source}: tool {name}, arguments[{index}] do not match the target's "
-                    f"schema: {tidy_text(fault, MAX_ANSWER_CHARS)}"
+                    f"{table.source}: {table.find_kind(name)} {name}, arguments[{index}] do not "
+                    f"match the target's schema: {tidy_text(fault, MAX_ANSWER_CHARS)}"
                 )
 
 

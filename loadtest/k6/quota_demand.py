@@ -123,10 +123,10 @@ class Demand:
 
     def weigh_mix(self) -> tuple[float, float]:
         """Return the mean cost of a call of the mix in units, and its standard deviation."""
-        shares = {name: entry.weight for name, entry in self.tools.entries.items()}
-        total = sum(shares.values())
-        mean = sum(share * self.quota.weigh(tool) for tool, share in shares.items()) / total
-        squares = sum(share * self.quota.weigh(tool) ** 2 for tool, share in shares.items()) / total
+        costs = [(weight, self.quota.weigh(tool)) for _, tool, weight in self.tools.list_weights()]
+        total = sum(weight for weight, _ in costs)
+        mean = sum(weight * cost for weight, cost in costs) / total
+        squares = sum(weight * cost**2 for weight, cost in costs) / total
         return mean, math.sqrt(max(0.0, squares - mean**2))
 
     def find_session_rate(self) -> float:
@@ -196,11 +196,11 @@ def estimate_loop(settings: Settings, durations_ms: Mapping[str, float]) -> tupl
     of the environment is known.
     """
     vus, most = settings.profile.tools.vus, settings.environment.limits.max_rps
-    weights = {name: entry.weight for name, entry in settings.tools.entries.items()}
-    spent = sum(weight * durations_ms.get(name, 0.0) for name, weight in weights.items())
+    weights = [(name, weight) for name, _, weight in settings.tools.list_weights()]
+    spent = sum(weight * durations_ms.get(name, 0.0) for name, weight in weights)
     if not spent:
         return most, f"up to {most:,} calls/s by max_rps"
-    mean_ms = spent / sum(weights.values())
+    mean_ms = spent / sum(weight for _, weight in weights)
     reached = vus * 1000 / mean_ms
     text = f"{vus} VUs that call again after {mean_ms:,.0f} ms reach {reached:,.0f} calls/s"
     if reached > most:

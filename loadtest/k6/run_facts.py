@@ -9,6 +9,7 @@ from pathlib import Path
 from loadtest import __version__
 from loadtest.common.clock import utc_now
 from loadtest.config.models import COLD_START_MAX_SECONDS, Profile
+from loadtest.config.refusals import describe_patterns
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ToolTable
 from loadtest.k6.command import build_phases
@@ -28,7 +29,10 @@ def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str
         profile=settings.profile_name,
         knobs=plan.profile.model_dump(mode="json")
         | _describe_tools(plan.tools)
-        | {"auth": settings.environment.auth},
+        | {
+            "auth": settings.environment.auth,
+            "refusals": describe_patterns(settings.environment.refusals),
+        },
         target=target,
         k6_version=k6_version,
         machine=_describe_machine(plan, target),

@@ -24,6 +24,8 @@ SUMMARY_VERSION = 1
 K6_PERCENTILES = ("p(50)", "p(90)", "p(95)", "p(99)", "max")  # as k6 names them
 # By era: the request that opens a client.
 OPENINGS = {"handshake": "initialize", "stateless": "server/discover"}
+# By kind of row: the counter of failures, where it is not that of calls.
+FAILURES = {"opening": "mcp_open_failures", "flow": "mcp_flow_failures"}
 HELD_SHARE = 0.01  # if more calls than this waited for the rate limit, the rate is the limit's
 
 
@@ -144,7 +146,8 @@ def build_rows(summary: Summary) -> tuple[Row, ...]:
         if kind == "tool":
             kinds = own.kinds or (kind,) * len(own.tools)
             for kind, tool in zip(kinds, own.tools, strict=True):
-                rows.append(build(kind, tool, f"tool:{tool}"))
+                of = "flow" if kind == "flow" else ""
+                rows.append(build(kind, tool, f"{of or 'tool'}:{tool}", metric=of))
         rows.append(build("opening", piece.name, selector, metric="opening"))
     return tuple(rows)
 
@@ -172,9 +175,7 @@ def _build_row(
 ) -> Row:
     braced = f"{{{selector}}}" if selector else ""
     durations = summary.metrics.get(f"mcp_{metric or 'duration'}{braced}", {})
-    failures = summary.counts(
-        "mcp_open_failures" if metric == "opening" else "mcp_failures", selector
-    )
+    failures = summary.counts(FAILURES.get(metric, "mcp_failures"), selector)
     ok = int(durations.get("count", 0))
     count = ok + sum(failures.values())
     aggregates = selector in {"", "frame:first dispatch"} and not metric and rate is None

@@ -257,6 +257,7 @@ def _revoke(chain: Chain, settings: Settings) -> "tuple[RevocationResult, ...]":
     if not _find_minted_files(settings):
         tell("nothing to revoke")
         return ()
+    check_hosted(settings)
     base_url = chain.open_target(settings) if settings.is_reference() else settings.base_url
     who, open_owner = settings.credentials, None
     provisions = settings.environment.provision == "novamart"

@@ -30,6 +30,7 @@ Reason = Literal[
     "rpc_error",
     "incomplete",
     "unparseable",
+    "no_argument",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 # They show where a limit is, not that something went wrong.
@@ -44,8 +45,11 @@ MOST_LATENESS_MS = 100.0
 MOST_NAME_CHARS = 200
 
 # What a row is about. Rows of CALLED are the parts of the mix; their sum is the tool `all`.
-RowKind = Literal["frame", "stage", "tool", "resource", "prompt", "completion", "opening"]
-CALLED: tuple[RowKind, ...] = ("tool", "resource", "prompt", "completion")
+# A row of kind `flow` is about whole flows, whose calls are in the rows of their steps.
+RowKind = Literal[
+    "frame", "stage", "tool", "resource", "prompt", "completion", "step", "flow", "opening"
+]
+CALLED: tuple[RowKind, ...] = ("tool", "resource", "prompt", "completion", "step")
 
 # A number of calls. A damaged file or comment may hold anything.
 Calls = Annotated[int, Field(ge=0)]

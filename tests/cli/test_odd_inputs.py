@@ -307,8 +307,16 @@ def test_odd_settings_end_a_task_in_one_line(place: Place, data: st.DataObject) 
 @given(data=st.data())
 def test_an_odd_table_of_tools_ends_a_task_in_one_line(place: Place, data: st.DataObject) -> None:
     pool = {"weight": 1, "arguments": [{"at": "x", "deep": {"n": [1, 2.5, None]}}], "about": "x"}
-    good = json.dumps({"version": 1, "tools": {"look": pool, "find": pool}})
+    drawn = {"weight": 1, "arguments": [{"at": {"$pool": "rows.a"}, "n": {"$pool": "text"}}]}
+    pools = {
+        "id": {"range": [1, 9], "step": 2},
+        "rows": {"list": [{"a": 1}, {"a": "x"}]},
+        "words": {"file": "words.txt"},
+        "text": {"template": "${id} ${rows.a}"},
+    }
+    good = json.dumps({"tools": {"look": pool, "find": drawn}, "pools": pools})
     path = place.root / "tools.json"
+    path.with_name("words.txt").write_text("a\nb\n", encoding="utf-8")
     path.write_bytes(data.draw(damaged_documents(good)))
     place.run("k6", *STAGING, LOADTEST_TOOLS=str(path))
     place.run("k6", "--render", *STAGING, LOADTEST_TOOLS=str(path))

@@ -4,10 +4,12 @@ import asyncio
 import resource
 import zlib
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 
 import httpx2
 import pytest
 
+from loadtest.common.access import Access, set_access
 from loadtest.common.http import MOST_BYTES, BodyError, explain, open_async_client, open_client
 from tests.support.hostile_server import (
     JSON,
@@ -25,6 +27,7 @@ from tests.support.hostile_server import (
     trickling_body,
     trickling_head,
 )
+from tests.support.loopback import serve_loopback
 
 Ask = Callable[[str, float], httpx2.Response]
 
@@ -119,3 +122,34 @@ def test_a_redirect_is_not_followed(ask: Ask) -> None:
     with HostileServer(redirect_loop) as server:
         assert ask(server.url, PATIENT_SECONDS).status_code == 307
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_an_origin_demands_never_follows_a_redirect_to_another_one(is_async: bool) -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append((self.path, self.headers.get("X-Bypass")))
+            there = self.path == "/go"
+            self.send_response(302 if there else 200)
+            if there:
+                self.send_header("Location", f"{others[0]}/landed")
+            self.end_headers()
+
+    async def ask() -> None:
+        async with open_async_client(5) as client:
+            client.follow_redirects = True
+            await client.get(f"{origin}/go")
+
+    with serve_loopback(Other) as other, serve_loopback(Other) as origin:
+        others = [other]
+        set_access(origin, Access({"X-Bypass": "yes"}))
+        if is_async:
+            asyncio.run(ask())
+        else:
+            with open_client(5) as client:
+                client.follow_redirects = True
+                answer = client.get(f"{origin}/go")
+                assert "X-Bypass" not in answer.history[0].request.headers
+    assert seen == [("/go", "yes"), ("/landed", None)]

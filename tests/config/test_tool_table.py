@@ -9,6 +9,7 @@ import pytest
 from loadtest.config.tool_table import (
     BLANK,
     NOVAMART,
+    Mirrored,
     parse_table,
     read_table,
 )
@@ -89,6 +90,91 @@ def test_a_damaged_entry_of_another_kind_is_one_line(sections: dict[str, Any], w
         parse_table(sections, "t")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def build_flow(*arguments: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Build a table of one flow of two steps; the second has these arguments."""
+    steps = [{"name": "find", "tool": "search"}, {"tool": "open", "arguments": list(arguments)}]
+    return {"flows": {"look": {"weight": 2, "steps": steps, **more}}}
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        (
+            {"$step": "fnd", "path": "$"},
+            "it refers to step 'fnd', which is not there: the flow has",
+        ),
+        ({"$step": "open", "path": "$"}, "it refers to step 'open', which is not before it"),
+        ({"$step": "find"}, 'a reference is like {"$step": "find", "path": "$.items[0].id"}'),
+        ({"$step": "find", "path": "$", "x": 1}, "a reference is like"),
+        ({"$step": "find", "path": "ids[0]"}, "'ids[0]' is not a JSONPath: it begins with $"),
+        ({"$step": "find", "path": "$.ids[?@.x]"}, "is not a JSONPath of .name, ['name'], [0], "),
+    ],
+)
+def test_a_wrong_reference_to_an_earlier_answer_is_one_line(
+    reference: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_table(build_flow({"id": [reference]}), "t")
+    assert "t: flow look, step open: " in str(caught.value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([], "flow look, steps: "),
+        ([{"tool": "a", "prompt": "b"}], "steps[0]: a step has exactly one of tool, resource and"),
+        ([{"tool": "a"}, {"tool": "a"}], "two steps are called a: give one a name"),
+        ([{"resource": "x://{id}"}], "step 'x://{id}': this cannot be the name of a row"),
+        ([{"name": "x", "resource": "x://{id}"}], "step x, arguments[0] lacks id"),
+        ([{"prompt": "p", "arguments": [{"a": 1}]}], "step p, arguments[0].a must be a string"),
+    ],
+)
+def test_a_damaged_flow_is_one_line(steps: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_table({"flows": {"look": {"weight": 1, "steps": steps}}}, "t")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_steps_of_a_flow_count_as_calls_of_the_mix() -> None:
+    table = parse_table(
+        {"tools": {"a": POOL}, **build_flow({"id": {"$step": "find", "path": "$.ids[0]"}})}, "t"
+    )
+    assert list(table.list_weights()) == [
+        ("a", "a", 1),
+        ("look/find", "search", 2),
+        ("look/open", "open", 2),
+    ]
+    assert table.list_tools() == ("a", "search", "open")
+    assert table.list_names() == ("a", "look")
+    mirrored = {"open": (Mirrored(path=("id",), header="Id"),)}
+    rendered = json.loads(table.model_copy(update={"mirrored": mirrored}).render())
+    assert rendered["flows"]["look"]["steps"][1] == {
+        "step": "open",
+        "kind": "tool",
+        "target": "open",
+        "arguments": [
+            {
+                "id": {
+                    "$step": "find",
+                    "path": [{"name": "ids"}, {"index": 0}],
+                    "text": "$.ids[0]",
+                }
+            }
+        ],
+        "mirrored": [{"path": ["id"], "header": "Id"}],
+    }
+
+
+def test_a_flow_draws_from_pools_too() -> None:
+    pools = {"words": {"list": ["a", "b"]}}
+    table = parse_table({**build_flow({"at": {"$pool": "words"}}), "pools": pools}, "t")
+    assert table.describe_arguments() == "varied, but fixed for look/find"
+    assert table.pick_first(["look"]).flows["look"].steps[1].arguments == ({"at": "a"},)
 
 
 def test_a_prompt_and_a_tool_of_one_name_get_two_names() -> None:

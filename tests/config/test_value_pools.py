@@ -209,3 +209,28 @@ def test_spread_arguments_begin_and_end_with_the_pool(first: int, second: int, m
     assert found[0] == {"a": 1, "b": 1}
     if most > 1:
         assert found[-1] == {"a": first, "b": second}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pools")
+
+
+@given(
+    st.sampled_from(["p.csv", "p.json", "p.jsonl", "p.txt"]),
+    st.binary(max_size=40) | st.text('a,"[]{}1\n\r\x00\u2028 ', max_size=40).map(str.encode),
+    st.sampled_from(["rows", "rows.a", "rows.a\nb", "rows.", "", "\n"]),
+)
+def test_whatever_is_in_a_file_it_is_a_pool_or_a_fault_of_one_line(
+    place: Path, name: str, content: bytes, reference: str
+) -> None:
+    (place / name).write_bytes(content)
+    numbers = ["a"] if name == "p.csv" else []
+    pools = {"rows": {"file": name, "numbers": numbers}, "text": {"template": f"${{{reference}}}"}}
+    said = ""
+    try:
+        table = build(pools, {"x": {"$pool": reference}, "y": {"$pool": "text"}}, folder=place)
+        assert json.dumps(fill(table))
+    except ConfigError as refusal:
+        said = str(refusal)
+    assert said.isprintable()

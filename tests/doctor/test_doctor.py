@@ -68,7 +68,8 @@ def ready(target: ReferenceTarget, tmp_path_factory: pytest.TempPathFactory) -> 
     root = tmp_path_factory.mktemp("ready")
     shutil.copy(ROOT / CONFIG_FILE, root)
     variables = {"LOADTEST_BASE_URL": target.api_url, "LOADTEST_EMAIL": EMAIL}
-    settings = load_settings(root, "staging", "smoke", process_env=variables)
+    knobs = {"tool": "executeSQL"}  # a call costs 5 units
+    settings = load_settings(root, "staging", "smoke", knobs, variables)
     done = provision(settings, target.api_url, lambda _: None)
     return replace(settings, credentials=done.credentials)
 
@@ -465,8 +466,8 @@ def test_the_table_fits_80_columns_and_uses_the_knobs(
     checkout: Path, target: ReferenceTarget
 ) -> None:
     address = {"LOADTEST_BASE_URL": target.api_url, "LOADTEST_EMAIL": EMAIL}
-    options = ("--env", "staging", "--stages", "2", "--stage-seconds", "60", "--clients", "2")
-    code, output = inv_doctor(checkout, *options, **address)
+    load = ("--stages", "2", "--stage-seconds", "60", "--clients", "2", "--tool", "executeSQL")
+    code, output = inv_doctor(checkout, "--env", "staging", *load, **address)
     assert code == 0, output
     text = " ".join(output.split())
     assert "the profile spends 300 with 2 clients: calls will be refused" in text
@@ -493,3 +494,47 @@ def test_the_reference_target_is_started_only_if_there_is_a_valid_bearer(
     assert "the reference target," in output
     assert "accepts the bearer" in output
     assert json.loads((state / "bearer.json").read_text())["bearers"][0]["via"] == "session"
+
+
+def configure(root: Path, target: ReferenceTarget, lines: str, **variables: str) -> Settings:
+    """Return settings of an environment `mine` with these lines, that points at the target."""
+    limits = "limits = { max_vus = 99, max_rps = 99, max_duration_seconds = 999 }"
+    head = f'[environment.mine]\ntarget = "hosted"\ndefault_profile = "smoke"\n{limits}\n{lines}\n'
+    text = (ROOT / CONFIG_FILE).read_text()
+    (root / CONFIG_FILE).write_text(text.replace("[profile.smoke]", f"{head}[profile.smoke]"))
+    given = {"LOADTEST_BASE_URL": target.api_url, "LOADTEST_WORKSPACE_ID": "ws"}
+    return load_settings(root, "mine", process_env=given | variables)
+
+
+def test_a_server_with_an_api_key_needs_no_browser_no_user_and_no_bearer(
+    serve: Serve, tmp_path: Path
+) -> None:
+    target = serve(api_key="X-Api-Key=canary-key-0123456789")
+    lines = 'auth = "header"\nheaders = { X-Api-Key = "$KEY" }'
+    found = look(configure(tmp_path, target, lines, KEY="canary-key-0123456789"))
+    assert not {"browser", "authorization", "sign-in page", "bearer", "workspace"} & found.keys()
+    assert found["access"].detail == f"the headers X-Api-Key, only to {target.api_url}"
+    assert found["credentials"].detail == 'no user and no bearer needed: auth = "header"'
+    assert "accepts the headers, revision" in found["endpoint"].detail
+    assert found["tools"].state == "ok"
+    found = look(configure(tmp_path, target, lines, KEY="another-key-0123456789"))
+    assert found["endpoint"].state == "missing"
+    assert "HTTP 401: invalid_key" in found["endpoint"].detail
+    assert "correct the variable of the key" in found["endpoint"].remedy
+    found = look(configure(tmp_path, target, lines, KEY="short"))
+    assert found["access"].state == "warn"
+    assert found["access"].detail.startswith("KEY: too short or plain to be redacted")
+    found = look(configure(tmp_path, target, lines))
+    assert found["access"].detail == ("environment mine lacks KEY: set it as a variable or in .env")
+    assert found["target"].state == "missing"
+
+
+def test_an_open_server_is_reported_as_open_and_a_closed_one_as_closed(
+    serve: Serve, tmp_path: Path
+) -> None:
+    found = look(configure(tmp_path, serve(first_challenge="never"), 'auth = "none"'))
+    assert "accepts everyone, revision" in found["endpoint"].detail
+    assert "access" not in found
+    found = look(configure(tmp_path, serve(), 'auth = "none"'))
+    assert found["endpoint"].state == "missing"
+    assert found["endpoint"].remedy == 'set auth = "bearer" or "header" in loadtest.toml'

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 import tasks
 from loadtest import context, errors
-from loadtest.config import loading, models, tool_table, value_pools
+from loadtest.config import flows, loading, models, refusals, tool_table, value_pools
 from loadtest.config.knobs import KNOBS, name_variable
 from loadtest.config.loading import load_settings
 from loadtest.config.models import Environment
@@ -153,8 +153,11 @@ def test_every_explained_message_exists_in_the_code() -> None:
         ("`[environment.<name>]`", Environment),
         ("`[environment.<name>.limits]`", models.Limits),
         ("`[environment.<name>.quota]`", models.Quota),
+        ("`[[environment.<name>.refusals]]`", refusals.RefusalPattern),
         ("`[environment.<name>.tools.<tool>]`", tool_table.Pool),
         ("`[environment.<name>.pools.<pool>]`", value_pools.PoolEntry),
+        ("`[environment.<name>.flows.<flow>]`", flows.Flow),
+        ("Steps of a flow", flows.Step),
         ("`[environment.<name>.pages]`", models.Pages),
         ("`[environment.<name>.kubernetes]`", models.Kubernetes),
         ("`[profile.<name>]`", models.Profile),

@@ -12,6 +12,7 @@ from loadtest.config.tool_table import parse_table
 from loadtest.errors import K6Error
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.preflight import Checked, check_target
+from loadtest.results.run import Row
 from tests.k6.running import Endpoint, build_settings, plan_run, run_alone
 
 pytestmark = pytest.mark.slow
@@ -70,7 +71,7 @@ def test_each_kind_has_its_rows_in_both_eras(
 ) -> None:
     endpoint = open_endpoint(eras="both")
     found, said = check(endpoint, TABLE, protocol, binary)
-    assert said == [f"novamart 1.0.0, {protocol}: 6 of 6 entries of the table answer"]
+    assert said == [f"novamart 1.0.0, {protocol}: 6 of 6 calls of the table answer"]
     settings = build_settings(PROTOCOL=protocol)
     plan = plan_run(
         settings,
@@ -143,3 +144,129 @@ def test_an_entry_that_fails_ends_the_run_before_it_begins(
         check(endpoint, {section: {"x": {"weight": 1, **entry}}}, "2025-11-25", binary)
     assert f"preflight: {words}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+FLOW: dict[str, Any] = {
+    "weight": 2,
+    "steps": [
+        {"name": "list", "tool": "listEntities"},
+        {
+            "tool": "describeEntity",
+            "arguments": [{"name": {"$step": "list", "path": "$.entities[*].name"}}],
+        },
+        {
+            "name": "read",
+            "resource": "novamart://entities/{name}",
+            "arguments": [{"name": {"$step": "describeEntity", "path": "$.entity.name"}}],
+        },
+        {
+            "name": "count",
+            "tool": "executeSQL",
+            "arguments": [
+                {"sql": "SELECT 1", "explanation": {"$step": "read", "path": "$..grain"}}
+            ],
+        },
+    ],
+}
+STEPS = ["look/list", "look/describeEntity", "look/read", "look/count"]
+
+
+def measure(
+    endpoint: Endpoint,
+    table: dict[str, Any],
+    protocol: str,
+    binary: K6Binary,
+    out_dir: Path,
+    **knobs: str,
+) -> dict[str, Row]:
+    """Run the mix of a table; return its rows by name."""
+    settings = build_settings(PROTOCOL=protocol, **knobs)
+    plan = plan_run(
+        settings,
+        endpoint.mcp_url,
+        endpoint.bearer_file,
+        ("tools",),
+        tools=parse_table(table, "t"),
+    )
+    run = run_alone(plan, "tools", binary, out_dir)
+    return {row.name: row for row in run.rows if row.kind != "opening"}
+
+
+def test_a_flow_takes_arguments_from_earlier_answers(
+    protocol: str, open_endpoint: Callable[..., Endpoint], binary: K6Binary, tmp_path: Path
+) -> None:
+    endpoint = open_endpoint(eras="both")
+    table = {"tools": TABLE["tools"], "flows": {"look": FLOW}}
+    _, said = check(endpoint, table, protocol, binary)
+    assert said == [f"novamart 1.0.0, {protocol}: 5 of 5 calls of the table answer"]
+    rows = measure(endpoint, table, protocol, binary, tmp_path / "tools")
+    assert {name: row.kind for name, row in rows.items()} == {
+        "all": "tool",
+        "listEntities": "tool",
+        **dict.fromkeys(STEPS, "step"),
+        "look": "flow",
+    }
+    assert all(row.ok == row.count > 0 for row in rows.values())
+    steps = [rows[name] for name in STEPS]
+    assert sum(row.count for row in steps) + rows["listEntities"].count == rows["all"].count
+    flow = rows["look"]
+    # The end of the slice cuts the flows of both sessions off.
+    assert flow.count <= steps[-1].count <= steps[0].count <= flow.count + 2
+    assert flow.duration
+    assert all(step.duration for step in steps)
+    assert flow.duration.p50 > max(step.duration.p50 for step in steps if step.duration)
+
+
+def test_a_path_that_finds_nothing_ends_the_run_before_it_begins(
+    open_endpoint: Callable[..., Endpoint], binary: K6Binary
+) -> None:
+    reference = {"$step": "listEntities", "path": "$.entities[99].name"}
+    steps = [
+        {"tool": "listEntities"},
+        {"tool": "describeEntity", "arguments": [{"name": reference}]},
+    ]
+    with pytest.raises(K6Error) as caught:
+        check(
+            open_endpoint(),
+            {"flows": {"look": {"weight": 1, "steps": steps}}},
+            "2025-11-25",
+            binary,
+        )
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "step look/describeEntity fails (no_argument): $.entities[99].name finds " in message
+    assert 'nothing in the answer of step listEntities: {"count":13,"entities":[{"na' in message
+
+
+def test_a_step_without_its_argument_is_counted_and_never_sent(
+    protocol: str, open_endpoint: Callable[..., Endpoint], binary: K6Binary, tmp_path: Path
+) -> None:
+    endpoint = open_endpoint(eras="both")
+    before = endpoint.target.tool_calls
+    reference = {"$step": "listEntities", "path": "$.entities[99].name"}
+    steps = [
+        {"tool": "listEntities"},
+        {"tool": "describeEntity", "arguments": [{"name": reference}]},
+        {"tool": "runMetric", "arguments": [{"id": "total_gmv"}]},
+    ]
+    table = {"flows": {"look": {"weight": 1, "steps": steps}}}
+    rows = measure(endpoint, table, protocol, binary, tmp_path / "tools", TARGET_RPS="20")
+    failed = rows["look/describeEntity"]
+    assert failed.failures == {"no_argument": failed.count}
+    assert rows["look"].failures == {"no_argument": failed.count}
+    assert rows["look/runMetric"].count == 0
+    assert endpoint.target.tool_calls - before == rows["look/listEntities"].count > 0
+
+
+def test_a_failed_step_ends_its_flow_with_its_reason(
+    open_endpoint: Callable[..., Endpoint], binary: K6Binary, tmp_path: Path
+) -> None:
+    endpoint = open_endpoint()
+    steps = [
+        {"tool": "describeEntity", "arguments": [{"name": "nothing"}]},
+        {"tool": "listEntities"},
+    ]
+    table = {"flows": {"look": {"weight": 1, "steps": steps}}}
+    rows = measure(endpoint, table, "2025-11-25", binary, tmp_path / "tools")
+    assert rows["look"].failures.keys() == {"tool_error:unknown_entity"}
+    assert rows["look"].ok == rows["look/listEntities"].count == 0

@@ -1,5 +1,6 @@
 """Refusals and lost sessions in the words of many servers: the real k6 against the reference."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from loadtest.compare.knee import find_knee
+from loadtest.config.refusals import RefusalPattern
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.health import ABORT_SECONDS, AbortRule
 from loadtest.k6.progress import Live, NoWatcher
 from loadtest.k6.scenario import ScenarioRun
-from tests.k6.running import Endpoint, new_folder, pick
+from loadtest.report.content.verdict import build_verdict
+from tests.k6.running import Endpoint, build_settings, new_folder, pick, plan_run, run_alone
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +56,46 @@ def test_the_cap_of_a_ladder_is_found_however_the_server_refuses(
     assert endpoint.target.open_sessions == 0
     assert seen.live is not None
     assert may_go_on(replace(seen.live, requests=seen.live.failures))
+
+
+def test_an_environment_adds_its_own_words(
+    open_endpoint: Callable[..., Endpoint], tmp_path: Path, binary: K6Binary
+) -> None:
+    endpoint = open_endpoint(session_cap=1, cap_refusal="own")
+    plan = plan_run(build_settings(STAGES="3"), endpoint.mcp_url, endpoint.bearer_file)
+    run = run_alone(plan, "sessions", binary, tmp_path / "unknown")
+    assert pick(run, "opening", "3").failures == {"http_other": 2}
+    words = {"headers": {"X-Pool": "^exhausted$"}, "text": "come .* later", "status": [503, 529]}
+    pattern = RefusalPattern.model_validate({"reason": "capacity", **words})
+    run = run_alone(replace(plan, refusals=(pattern,)), "sessions", binary, tmp_path / "known")
+    assert run.result.outcome == "ok"
+    assert pick(run, "opening", "3").failures == {"capacity": 2}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"replicas": 2}, "again and again: replicas without sticky sessions look like this."),
+        ({"restart_at_seconds": 4.0}, "all at one moment: a deployment or a restart looks"),
+        ({"session_age_seconds": 3.5}, "all at the same age: sessions that expire look like this."),
+    ],
+)
+def test_the_verdict_recognises_why_sessions_were_lost(
+    knobs: dict[str, float],
+    words: str,
+    open_endpoint: Callable[..., Endpoint],
+    tmp_path: Path,
+    measure: Callable[..., ScenarioRun],
+    binary: K6Binary,
+) -> None:
+    endpoint = open_endpoint(**knobs)
+    run = measure("sessions", endpoint, STAGES="3", STAGE_SECONDS="14")
+    folder = new_folder(tmp_path, binary, ("sessions",))
+    folder = replace(folder, run=folder.run.note(run.result), rows=run.rows)
+    (sentence,) = re.findall(r"The server lost .*?this\.", build_verdict(folder).text)
+    assert words in sentence
+    assert pick(run, "stage", "3").ok > 0
+    assert set(pick(run, "stage", "3").failures) == {"session_lost"}
 
 
 def may_go_on(live: Live) -> bool:

@@ -5,19 +5,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loadtest.common.console import Console
-from loadtest.config.loading import CONFIG_FILE
+from loadtest.common.files import write_json
+from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.settings import Settings
-from loadtest.context import Chain
+from loadtest.context import ROOT, Chain
 from loadtest.errors import MintError
+from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.mint.options import MintOptions
 from loadtest.mint.stage import ensure_bearers, renew_bearers, revoke, revoke_after
+from loadtest.provision.provisioner import provision
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import bearer_path, parse_claims, write_bearers
 from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
@@ -61,6 +64,32 @@ def test_a_run_and_its_renewal_use_the_grant_type_of_the_environment(
     (other,), made = ensure_bearers(chain, settings, LEAST)
     assert made
     assert other.via == "session"
+
+
+def test_the_headers_of_a_protected_host_pass_discovery_registration_sign_in_and_revocation(
+    serve: Serve, tmp_path: Path, chain: Chain, browser_choice: BrowserChoice
+) -> None:
+    target = serve(required_header="X-Bypass=canary-bypass-0123456789", account_limits=False)
+    text = (ROOT / CONFIG_FILE).read_text()
+    head = "[environment.staging]\n"
+    (tmp_path / CONFIG_FILE).write_text(
+        text.replace(head, f'{head}headers = {{ X-Bypass = "$BYPASS" }}\n')
+    )
+    variables = {
+        "LOADTEST_BASE_URL": target.api_url,
+        "LOADTEST_EMAIL": "bypass@example.com",
+        "BYPASS": "canary-bypass-0123456789",
+    }
+    settings = load_settings(tmp_path, "staging", "smoke", process_env=variables)
+    done = provision(settings, target.api_url, lambda _: None)
+    settings = replace(settings, credentials=done.credentials)
+    write_json(settings.browser_record, RECORD_VERSION, asdict(browser_choice))
+    (bearer,), made = ensure_bearers(chain, settings, LEAST)
+    assert (made, bearer.via) == (True, "browser")
+    with pytest.raises(MintError, match="could not be revoked"):
+        revoke(chain, settings)
+    assert "deleted: client 1's registration" in read(chain)
+    assert "canary" not in read(chain)
 
 
 def test_a_bearer_that_expires_on_its_own_fails_revoke_but_not_a_run(

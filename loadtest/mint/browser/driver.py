@@ -68,6 +68,9 @@ class DriverLoop(_Loop):
         given = options.pop("env", None) or os.environ
         folder = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._folder) if self._folder else {}
         environment = build_child_environment(given, PASSED_ON) | folder
+        # The driver verifies servers itself where it presents a client certificate.
+        if "SSL_CERT_FILE" in environment:
+            environment["NODE_EXTRA_CA_CERTS"] = environment["SSL_CERT_FILE"]
         transport, protocol = await super().subprocess_exec(*arguments, env=environment, **options)
         self._children.append(transport)
         return transport, protocol

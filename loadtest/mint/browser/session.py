@@ -4,9 +4,11 @@ import asyncio
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from loadtest.common.access import find_access
 from loadtest.common.redaction import SecretStr, learn
+from loadtest.config.models import parse_origin
 from loadtest.errors import BrowserError, MintError
 from loadtest.mint.browser.driver import run
 from loadtest.mint.browser.failure_capture import capture_failure
@@ -18,7 +20,7 @@ from loadtest.mint.oauth.request import ClientRequest, Timings
 from loadtest.state.bearers import Bearer
 
 if TYPE_CHECKING:
-    from playwright.async_api import BrowserContext, Page
+    from playwright.async_api import Browser, BrowserContext, Page
 
 COOKIE_SECONDS = 5.0
 
@@ -159,8 +161,7 @@ class SignInBrowser:
             self._closing = None
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
-        context = await self._opening
-        return await answered(context.new_page())
+        return await open_page(await self._opening, self._request.mcp_url)
 
     async def _open(self) -> "BrowserContext":
         request = self._request
@@ -169,13 +170,61 @@ class SignInBrowser:
                 request.browser, request.tell, headed=request.headed, slow_ms=request.slow_ms
             )
         )
-        return await answered(browser.new_context(locale="en-US"))
+        return await open_context(browser, request.mcp_url)
 
     async def _close(self) -> None:
         if self._closing is not None and self._closing is not asyncio.current_task():
             await self._closing
         self._opening = None
         await self._resources.aclose()
+
+
+async def open_context(browser: "Browser", url: str) -> "BrowserContext":
+    """Open a context that presents our client certificate to the origin of the URL, if any."""
+    certificate = find_access(url).certificate
+    if certificate is None:
+        return await answered(browser.new_context(locale="en-US"))
+    context = browser.new_context(
+        locale="en-US",
+        client_certificates=[
+            {
+                "origin": parse_origin(url),
+                "cert": certificate.chain.encode(),
+                "key": certificate.key.get_secret_value().encode(),
+            }
+        ],
+    )
+    return await answered(context)
+
+
+async def open_page(context: "BrowserContext", url: str) -> "Page":
+    """Open a page that sends the headers that the origin of the URL demands, to no other origin.
+
+    A route of Playwright would keep them in a redirect to another origin; this asks for each hop.
+    """
+    page = await answered(context.new_page())
+    more = find_access(url).headers
+    if not more:
+        return page
+    devtools = await answered(context.new_cdp_session(page))
+
+    async def continue_request(event: dict[str, Any]) -> None:
+        from playwright.async_api import Error
+
+        headers = {**event["request"]["headers"], **more}
+        with suppress(Error):  # the page has gone
+            await devtools.send(
+                "Fetch.continueRequest",
+                {
+                    "requestId": event["requestId"],
+                    "headers": [{"name": name, "value": text} for name, text in headers.items()],
+                },
+            )
+
+    devtools.on("Fetch.requestPaused", continue_request)
+    patterns = [{"urlPattern": f"{parse_origin(url)}/*"}]
+    await answered(devtools.send("Fetch.enable", {"patterns": patterns}))
+    return page
 
 
 async def _learn_cookies(page: "Page") -> None:

@@ -168,7 +168,7 @@ def _describe_details(
 ) -> Iterator[str]:
     """Yield the failures of each row by reason, then the sessions that did not open."""
     for row in rows:
-        reasons = format_reasons(row.failures)
+        reasons = format_reasons(row.failures) if row.kind != "flow" else ""
         if reasons and not (is_aggregate(row) and len(rows) > 1):
             yield f"{name_row(folder, row)}: {reasons} (of {name_calls(row.count)})"
     for row in openings:
@@ -190,6 +190,8 @@ def build_legend(folder: RunFolder, tables: Sequence[ReportTable]) -> Iterator[s
     yield f"Latency in ms (s where marked) of successful calls{how}."
     if "calls/s" in headers:
         yield "calls/s: successful calls per second."
+    if any(row.kind == "flow" for row in folder.rows):
+        yield "(flow): the calls of its steps together, without the pauses between them."
     if any(count_refused(row) for row in folder.rows if row.kind != "opening"):
         yield "failed: includes calls that were refused by a cap or a quota."
     if any(cell.text.startswith(THIN) for cell in cells):

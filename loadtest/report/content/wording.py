@@ -15,12 +15,15 @@ TITLES = {
     "sessions": "Concurrent sessions",
     "tools": "Tool-call mix",
 }
+# The kinds of rows that are not tools; the name of a step tells it already.
+NAMED = {"resource", "prompt", "completion", "flow"}
 _ADDRESS = re.compile(r"https?://[^\s<>()\[\]\"'`\\|*]+")
 _REASONS = {
     "rpc_error": ("JSON-RPC error", "JSON-RPC errors"),
     "timeout": ("timeout", "timeouts"),
     "connection": ("failed connection", "failed connections"),
     "incomplete": ("incomplete result", "incomplete results"),
+    "no_argument": ("step without its argument", "steps without their argument"),
     "unparseable": ("unreadable reply", "unreadable replies"),
     "unauthorized": ("unauthorized", "unauthorized"),
     "capacity": ("refused by the session cap", "refused by the session cap"),
@@ -71,7 +74,7 @@ def name_row(folder: RunFolder, row: Row) -> str:
 
 def name_called(kind: str, name: str) -> str:
     """Return the name of what a row is about; one that is not a tool says what it is."""
-    return f"{clean(name)} ({kind})" if kind in CALLED[1:] else clean(name)
+    return f"{clean(name)} ({kind})" if kind in NAMED else clean(name)
 
 
 def name_mix(rows: Iterable[Row]) -> str:

@@ -31,7 +31,7 @@ _HEADERS = ("ok", "p50", "p90", "p95", "p99", "max")
 
 def build_latency_chart(folder: RunFolder, scenario: str, title: str) -> Chart | None:
     """Return a chart of p50, p95, p99 and the slowest call of each row."""
-    kinds = {*CALLED, "frame"}
+    kinds = {*CALLED, "flow", "frame"}
     rows = [row for row in folder.rows if row.scenario == scenario and row.kind in kinds]
     rows.sort(key=is_aggregate)
     known = [(row, row.duration) for row in rows if row.duration and row.ok]

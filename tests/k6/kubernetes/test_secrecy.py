@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from loadtest.common.access import Access, ClientCertificate
+from loadtest.common.redaction import SecretStr
 from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests, render_manifests
+from loadtest.k6.plan import build_access_variables
 from loadtest.results.run import SCENARIOS
 from tests.k6.kubernetes.cluster_requests import FULL, MCP_URL, TOKEN, build_request, load_profiles
 
@@ -66,6 +69,32 @@ def test_the_secret_has_what_a_runner_needs_and_no_more(tmp_path: Path) -> None:
     assert (bearers["version"], bearers["serial"]) == (2, 0)
     assert [set(entry) for entry in bearers["bearers"]] == [{"access_token", "expires_at"}] * 2
     assert {entry["access_token"] for entry in bearers["bearers"]} == {TOKEN}
+
+
+def test_runners_for_a_target_without_bearers_get_headers_and_key_by_their_secret(
+    tmp_path: Path,
+) -> None:
+    certificate = ClientCertificate(
+        "canary-chain-of-the-tests", SecretStr("canary-key-of-the-tests")
+    )
+    access = Access({"X-Api-Key": "canary-header-of-the-tests"}, certificate)
+    changes = {"bearer_file": None, "private_variables": build_access_variables(access)}
+    manifests = build_manifests(build_request(tmp_path, "sessions", SMOKE, **changes), "prod", FULL)
+    data = {
+        key: base64.b64decode(value).decode() for key, value in manifests.secret["data"].items()
+    }
+    assert data == {
+        "MCP_URL": MCP_URL,
+        "LIMIT_HOST": "mcp.canary.example",
+        "MCP_HEADERS": '{"X-Api-Key": "canary-header-of-the-tests"}',
+        "TLS_CERTIFICATE": "canary-chain-of-the-tests",
+        "TLS_KEY": "canary-key-of-the-tests",
+    }
+    runner = manifests.test_run["spec"]["runner"]
+    assert {"name": "MCP_BEARER_FILE", "value": "none"} in runner["env"]
+    assert "bearer" not in {volume["name"] for volume in runner["volumes"]}
+    shown = render_manifests(manifests.list()) + repr(manifests) + json.dumps(runner)
+    assert "of-the-tests" not in shown
 
 
 @pytest.mark.parametrize("kind", ["runner", "starter"])
