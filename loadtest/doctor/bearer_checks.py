@@ -1,9 +1,11 @@
 """Check the bearers, and what the endpoint allows with them: workspace, tools and quota."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from loadtest.config.settings import Settings
 from loadtest.doctor.check import Check, find_endpoint
+from loadtest.doctor.replica_checks import examine_replicas
 from loadtest.errors import LoadtestError, ProvisionError
 from loadtest.k6.quota_demand import MOSTLY, Allowance, Demand, find_allowances, list_remedies
 from loadtest.state.bearers import (
@@ -17,6 +19,9 @@ from loadtest.state.bearers import (
 from loadtest.target.mcp_client import Greeting, WorkspaceClient
 
 REFUSED_STATUSES = frozenset({401, 403})
+UNKNOWN_SESSION_STATUS = 404
+# What can be checked only with a bearer.
+OF_A_BEARER = ("endpoint", "replicas", "workspace", "tools")
 MINT_AGAIN = "inv mint --via browser makes a new one"
 REFUSED_REMEDIES = {
     "bearer": MINT_AGAIN,
@@ -40,13 +45,13 @@ def examine_bearers(settings: Settings, base_url: str | None) -> Iterator[Check]
     mcp_url, blocked = find_endpoint(settings, base_url)
     if mcp_url is None or not live:
         reason = blocked if mcp_url is None else ("no valid bearer", "inv mint makes one")
-        yield from (Check(what, "later", *reason) for what in ("endpoint", "workspace", "tools"))
+        yield from (Check(what, "later", *reason) for what in OF_A_BEARER)
     elif any(bearer.mcp_url != mcp_url for bearer in live):
         reason = (f"the bearer is for {live[0].mcp_url}", "inv mint makes one for this endpoint")
-        yield from (Check(what, "later", *reason) for what in ("endpoint", "workspace", "tools"))
+        yield from (Check(what, "later", *reason) for what in OF_A_BEARER)
     else:
-        check, greeting = _greet(mcp_url, live, settings)
-        yield check
+        checks, greeting = _examine_endpoint(mcp_url, live, settings)
+        yield from checks
         yield _examine_workspace(settings, live)
         yield _examine_tools(settings, greeting)
     yield _examine_quota(settings, live, greeting)
@@ -59,11 +64,11 @@ def examine_without_bearer(settings: Settings, base_url: str | None) -> Iterator
     greeting = None
     mcp_url, blocked = find_endpoint(settings, base_url)
     if mcp_url is None:
-        yield from (Check(what, "later", *blocked) for what in ("endpoint", "tools"))
+        yield from (Check(what, "later", *blocked) for what in ("endpoint", "replicas", "tools"))
     else:
         callers = (build_anonymous(mcp_url),)
-        check, greeting = _greet(mcp_url, callers, settings)
-        yield check
+        checks, greeting = _examine_endpoint(mcp_url, callers, settings)
+        yield from checks
         yield _examine_tools(settings, greeting)
     yield _examine_quota(settings, (), greeting)
 
@@ -85,10 +90,26 @@ def _examine_life(settings: Settings, bearers: tuple[Bearer, ...]) -> Check:
     return Check("bearer", "ok", detail)
 
 
+def _examine_endpoint(
+    mcp_url: str, bearers: tuple[Bearer, ...], settings: Settings
+) -> tuple[tuple[Check, ...], Greeting | None]:
+    """Check that the endpoint accepts the bearers, and that no replica forgets a session."""
+    endpoint, greeting, status = _greet(mcp_url, bearers, settings)
+    if greeting is None and status in REFUSED_STATUSES:
+        refused = Check("replicas", "later", "not tried after a refusal", "fix the endpoint first")
+        return (endpoint, refused), None
+    protocol = greeting.protocol if greeting is not None else None
+    replicas = examine_replicas(mcp_url, bearers[0].access_token, protocol)
+    if greeting is None and status == UNKNOWN_SESSION_STATUS and replicas.state == "warn":
+        # The client of the SDK gives up where k6 opens another session.
+        endpoint = replace(endpoint, state="warn", remedy=replicas.remedy)
+    return (endpoint, replicas), greeting
+
+
 def _greet(
     mcp_url: str, bearers: tuple[Bearer, ...], settings: Settings
-) -> tuple[Check, Greeting | None]:
-    """Open and close a session with every bearer."""
+) -> tuple[Check, Greeting | None, int | None]:
+    """Open and close a session with every bearer; return also the status of a refusal."""
     greeting = None
     for bearer in bearers:
         workspace = WorkspaceClient(mcp_url, bearer.access_token, lambda _: None)
@@ -99,13 +120,17 @@ def _greet(
             remedy = "fix the server, or correct LOADTEST_BASE_URL and mcp_path"
             auth = settings.environment.auth
             remedy = REFUSED_REMEDIES[auth] if refused else remedy
-            return Check("endpoint", "missing", str(failure), remedy), None
+            return (
+                Check("endpoint", "missing", str(failure), remedy),
+                None,
+                workspace.refusal_status,
+            )
     assert greeting is not None
     whom = {"bearer": "the bearer", "header": "the headers", "none": "everyone"}
     detail = (
         f"{greeting.server} accepts {whom[settings.environment.auth]}, revision {greeting.protocol}"
     )
-    return Check("endpoint", "ok", detail), greeting
+    return Check("endpoint", "ok", detail), greeting, None
 
 
 def _examine_workspace(settings: Settings, bearers: tuple[Bearer, ...]) -> Check:

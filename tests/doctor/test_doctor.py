@@ -42,8 +42,8 @@ Make = Callable[[ReferenceTarget], Settings]
 
 LINES = (
     *("settings", "browser", "k6", "target", "TLS", "credentials", "authorization", "clock"),
-    *("sign-in page", "bearer", "endpoint", "workspace", "tools", "quota", "sessions"),
-    "report",
+    *("sign-in page", "bearer", "endpoint", "replicas", "workspace", "tools", "quota"),
+    *("sessions", "report"),
 )
 
 
@@ -124,6 +124,7 @@ def test_everything_is_ok_after_a_mint_and_the_doctor_changes_nothing(
     assert {finding.state for finding in found.values()} == {"ok"}, found
     assert found["sign-in page"].detail == f"a form at {target.web_url}, the server's own"
     assert "revision 2025-11-25" in found["endpoint"].detail
+    assert found["replicas"].detail == "one session answers 20 calls over 20 connections"
     assert found["workspace"].detail.startswith(str(settings.credentials.workspace_id))
     assert found["tools"].detail == "all 4 that the profile calls, of 4"
     assert (target.registrations, target.tool_calls, len(target.users())) == before
