@@ -29,7 +29,7 @@ HELP = {
     "stages": "Ladder: session counts, as in 1,10,50",
     "stage_seconds": "Ladder: length of each stage in seconds",
     "tools": "Path of a JSON file: the tools to call (default: the environment's own)",
-    "draft_tools": "Draft of a table: tools to call, as in a,b, even if not declared read-only",
+    "draft_tools": "Write a draft of a table that calls these tools too, as in a,b; run nothing",
     "tool": "Ladder: the tool that its sessions call (default: the first of the table)",
     "pace_seconds": "Ladder: how often a session calls: 20, exponential:20, burst:4,20, ... (1)",
     "timeout_seconds": "Time limit of each request in seconds, for all tools (default: 30)",

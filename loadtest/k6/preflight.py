@@ -230,29 +230,30 @@ def _check_names(
     listed: dict[str, ListedTool],
     ask: Callable[[ToolTable], _Findings],
 ) -> None:
-    """Raise if the target lacks a tool of the table; a draft has those that it has."""
+    """Raise if the target lacks a tool of the table, or a draft is asked for; then write one."""
     missing = [name for name in table.list_tools() if name not in listed]
-    if not missing:
+    if not missing and not settings.draft_tools:
         return
     if not listed:
         raise ConfigError("the target lists no tool: there is nothing to call")
-    what = (
-        "the target does not have NovaMart's tools, and no tool table was given"
-        if settings.tools_assumed
-        else f"{table.source}: the target has no tool {list_names(missing)}"
-    )
+    if not missing:
+        what = f"{describe_knob('draft_tools')} asks for a draft instead of a run"
+    elif settings.tools_assumed:
+        what = "the target does not have NovaMart's tools, and no tool table was given"
+    else:
+        what = f"{table.source}: the target has no tool {list_names(missing)}"
     draft = settings.state_dir / DRAFT_FILE
     called, refused = _write_draft(draft, settings.draft_tools, listed, ask)
     place = draft.relative_to(settings.root)
     why = f" and says why not {list_names(refused)}" if refused else ""
     if called:
         raise ConfigError(
-            f"{what}. {place} is a draft for it: it calls {list_names(called)}, tried "
-            f"once,{why}; read it, then run again with --tools {place}"
+            f"{what}. {place} is a draft: it calls {list_names(called)}, tried "
+            f"once{why and ','}{why}; read it, then run again with --tools {place}"
         )
     raise ConfigError(
-        f"{what}. {place} is a draft for it, which calls none of its tools{why}: name those that a "
-        f"load test may call with --draft-tools, or fill it in and run with --tools {place}"
+        f"{what}. {place} is a draft: it calls no tool{why}; name those that a load "
+        f"test may call with --draft-tools, or fill it in and run with --tools {place}"
     )
 
 

@@ -145,7 +145,7 @@ def test_another_server_gets_a_draft_whose_calls_were_tried_once(
         assert server.open_sessions == 0
     assert "does not have NovaMart's tools" in message
     assert message.endswith(
-        f"{DRAFT} is a draft for it: it calls search, tried once, and says why not broken, odd, "
+        f"{DRAFT} is a draft: it calls search, tried once, and says why not broken, odd, "
         f"send, drop; read it, then run again with --tools {DRAFT}"
     )
     draft = json.loads((tmp_path / DRAFT).read_text(encoding="utf-8"))
@@ -185,6 +185,20 @@ def test_a_tool_that_is_not_declared_read_only_is_called_if_it_is_named(
     assert list(read_table(tmp_path / DRAFT).tools) == ["send", "drop", "search"]
 
 
+def test_a_draft_that_is_asked_for_is_written_though_the_table_fits(
+    check: Check, tmp_path: Path
+) -> None:
+    with AnyServer({"send": TOOLS["send"]}) as server:
+        tools = {"send": {"weight": 1, "arguments": [{}]}}
+        message = refuse(ConfigError, check, server.mcp_url, tools, DRAFT_TOOLS="send")
+    assert message == (
+        "--draft-tools (LOADTEST_DRAFT_TOOLS) asks for a draft instead of a run. "
+        f"{DRAFT} is a draft: it calls send, tried once; read it, then run again with --tools "
+        f"{DRAFT}"
+    )
+    assert list(read_table(tmp_path / DRAFT).tools) == ["send"]
+
+
 def test_a_named_tool_that_the_target_lacks_is_refused(check: Check, tmp_path: Path) -> None:
     with AnyServer(TOOLS) as server:
         message = refuse(ConfigError, check, server.mcp_url, DRAFT_TOOLS="send,sned")
@@ -201,10 +215,7 @@ def test_a_server_that_declares_nothing_read_only_is_not_called(
     with AnyServer({"send": TOOLS["send"]}) as server:
         message = refuse(ConfigError, check, server.mcp_url)
         assert server.called == []
-    assert (
-        f"{DRAFT} is a draft for it, which calls none of its tools and says why not send:"
-        in message
-    )
+    assert f"{DRAFT} is a draft: it calls no tool and says why not send;" in message
     assert "--draft-tools" in message
     with pytest.raises(ConfigError, match="no tools"):
         read_table(tmp_path / DRAFT)
@@ -243,7 +254,7 @@ def test_a_table_of_other_tools_is_refused_before_one_of_its_calls(check: Check)
     with AnyServer(TOOLS) as server:
         message = refuse(ConfigError, check, server.mcp_url, tools)
         assert server.called == [("search", arguments) for arguments in SEARCHES]  # of the draft
-    assert f"tools.json: the target has no tool delete. {DRAFT} is a draft for it" in message
+    assert f"tools.json: the target has no tool delete. {DRAFT} is a draft:" in message
 
 
 def test_a_server_without_tools_is_refused(check: Check) -> None:
