@@ -28,7 +28,7 @@ const replyBytes = new Trend('mcp_reply_bytes'); // of the body, without headers
 const firstByte = new Trend('mcp_first_byte', true); // from when the request was sent
 const receiving = new Trend('mcp_receiving', true); // from the first byte of a reply to its last
 
-const REPLY_MS = 500; // a session measures at most one reply in this time
+const [LEAST_REPLY_MS, MOST_REPLY_MS] = [20, 500]; // between two replies that a session measures
 
 // Records a part of a cold start, and its reply if it is one. Its frame is a tag of the sample, not of
 // the VU.
@@ -72,11 +72,12 @@ export function recordResponse(responseMs) {
   if (histograms !== null) histograms.current.add('mcp_response', responseMs);
 }
 
-// Measures the reply of an ok call that was sent at `sent`; returns when the next one is due. Which
-// replies are measured depends on nothing but the time, so they are like all others.
-export function recordReply(response, sent) {
+// Measures the reply of an ok call that was sent at `sent`; returns when the next one is due: many at
+// first, so that a short run has enough, then two a second. Which replies are measured depends on nothing
+// but the time, so they are like all others.
+export function recordReply(response, sent, begin) {
   addReply(response, {});
-  return sent + REPLY_MS;
+  return sent + Math.min(Math.max((sent - begin) / 10, LEAST_REPLY_MS), MOST_REPLY_MS);
 }
 
 function addReply({ body, timings }, tags) {

@@ -171,7 +171,7 @@ function callBySchedule(opened, next, times) {
     const limit = timeLeft(call.limitMs, sent, last);
     const outcome = markCutOff(session.call(call, limit), call.limitMs, limit);
     recordCall(session, outcome, session.response, sent - due);
-    if (outcome === OK && sent >= nextReply) nextReply = recordReply(session.response, sent);
+    if (outcome === OK && sent >= nextReply) nextReply = recordReply(session.response, sent, begin);
     if (outcome === SESSION_LOST) session = replaceSession(session, times);
     if (session === null) return null;
     if (histograms !== null) histograms.printIfDue(sent);
@@ -208,7 +208,7 @@ function callInRounds(opened, next, times) {
     if (answers.every(({ outcome }) => outcome === OK)) recordRound(clock() - sent);
     for (const { outcome, response } of answers) {
       recordCall(session, markCutOff(outcome, longestMs, limit), response, sent - due);
-      if (outcome === OK && sent >= nextReply) nextReply = recordReply(response, sent);
+      if (outcome === OK && sent >= nextReply) nextReply = recordReply(response, sent, begin);
     }
     if (answers.some(({ outcome }) => outcome === SESSION_LOST)) session = replaceSession(session, times);
     if (session === null) return null;
@@ -244,7 +244,7 @@ function callAtOnce(opened, next, times) {
     const outcome = session.call(call, limit);
     if (outcome === FINE) {
       addOk(session.response.timings.duration);
-      if (sent >= nextReply) nextReply = recordReply(session.response, sent);
+      if (sent >= nextReply) nextReply = recordReply(session.response, sent, begin);
     } else {
       recordFailure(markCutOff(outcome, call.limitMs, limit));
       recordBeyond(session.response.timings.duration);

@@ -81,7 +81,7 @@ class Spread:
 class Replies:
     """The replies to the successful calls of a row; times in milliseconds.
 
-    `count` replies were measured: of each session at most one in 500 ms, chosen by time alone.
+    `count` replies were measured: all of slow calls, a part of fast ones, chosen by time alone.
     `size` is in bytes of the body, with the framing of events and without HTTP headers.
     `first_byte` is counted from when the request was sent. `receiving` is the time from the first
     to the last byte, so no silence within a reply was longer. `silence` is the longest silence

@@ -20,7 +20,7 @@ LEGEND = (
     "Bytes: the body of a successful call's reply, with the framing of events and without HTTP "
     "headers. Times in ms (s where marked). First byte: counted from sending. Longest silence: "
     "between two pieces of a reply, after its first byte; ≤ marks an upper bound, which is the "
-    "time from first to last byte. A session measures at most two replies a second; ~ marks too "
+    "time from first to last byte. Of fast calls, only some replies are measured; ~ marks too "
     "few for a steady value."
 )
 

@@ -125,7 +125,8 @@ def test_the_replies_of_all_runners_are_measured_together(
 ) -> None:
     _, one, many = both
     for alone, merged in zip(one.rows, many.rows, strict=True):
-        assert (alone.replies is None) == (merged.replies is None)
+        if merged.kind != "tool":
+            assert (alone.replies is None) == (merged.replies is None)
         if alone.replies and merged.replies and merged.kind != "tool":
             assert 0 < merged.replies.count <= merged.ok
             # Ids and times in a reply have more digits or fewer.
