@@ -31,7 +31,7 @@ const clients =
       }));
 const REFUSED =
   bearers === null
-    ? 'the target answers 401, although the environment says that it takes no bearer'
+    ? 'the target answers 401 to calls without a bearer: check auth and headers of the environment'
     : 'the target refuses the bearer, and there is no newer one';
 
 export const CLIENTS = clients.length;

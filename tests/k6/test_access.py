@@ -47,8 +47,7 @@ def configure(root: Path, target: ReferenceTarget, lines: str, **variables: str)
         "LOADTEST_BASE_URL": target.api_url,
         "BYPASS": BYPASS,
         "KEY": KEY,
-        "PATH": os.environ["PATH"],
-        "SSL_CERT_FILE": os.environ.get("SSL_CERT_FILE", ""),
+        **{name: os.environ.get(name, "") for name in ("PATH", "K6_BIN", "SSL_CERT_FILE")},
     }
     return load_settings(root, "mine", process_env=given | name_knobs(SHORT) | variables)
 
