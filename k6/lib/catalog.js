@@ -1,7 +1,8 @@
 // The tools of a target, and its answer to one call of each entry of the table.
 import { Flow, followSteps } from './flows.js';
+import { answerInputs, describeInputs } from './inputs.js';
 import { buildCall } from './mcp.js';
-import { NO_ARGUMENT, OK, SESSION_LOST } from './outcome.js';
+import { INPUT_REQUIRED, NO_ARGUMENT, OK, SESSION_LOST } from './outcome.js';
 import { readAnswer } from './reply.js';
 
 const MAX_PAGES = 50;
@@ -53,7 +54,7 @@ export function callEach(client, pools, listed) {
   const tools = pools.flatMap(({ steps, ...pool }) => steps || { ...pool, target: pool.tool });
   if (tools.some(({ kind, target }) => kind === 'tool' && !found.has(target))) return [];
   const mirror = (each, name) => ({ ...each, mirrored: (found.get(name) || {}).mirrored });
-  followSteps(client).beginCalls();
+  followSteps(answerInputs(client)).beginCalls();
   return pools.flatMap((pool) => {
     if (pool.kind !== 'flow') return tryCalls(client, mirror(pool, pool.tool));
     const steps = pool.steps.map((step) => mirror(step, step.target));
@@ -67,7 +68,7 @@ function tryCalls(client, pool) {
     const callOnce = () => inSession(client, pool.limitMs, () => client.call(call, pool.limitMs));
     let outcome = callOnce();
     if (isFailed(outcome)) outcome = callOnce();
-    return { ...describeAnswer(client, pool.tool, outcome, quote), index };
+    return { ...describeAnswer(client, pool.tool, outcome, explain(client, outcome)), index };
   });
 }
 
@@ -81,8 +82,8 @@ function tryFlow(client, pool) {
     for (flow.begin(); !flow.hasEnded(); ) {
       const step = flow.next();
       outcome = client.call(step, step.limitMs);
-      const explain = outcome === NO_ARGUMENT ? () => flow.describeMissing() : quote;
-      answers.push(describeAnswer(client, step.tool, outcome, explain));
+      const message = outcome === NO_ARGUMENT ? flow.describeMissing() : explain(client, outcome);
+      answers.push(describeAnswer(client, step.tool, outcome, message));
     }
     return outcome;
   };
@@ -94,9 +95,14 @@ function isFailed(outcome) {
   return outcome !== OK && outcome !== 'rate_limited';
 }
 
-function describeAnswer(client, tool, outcome, explain) {
+function describeAnswer(client, tool, outcome, message) {
   const { duration } = client.response.timings;
-  return { tool, index: 0, outcome, message: outcome === OK ? '' : explain(client), duration_ms: duration };
+  return { tool, index: 0, outcome, message, duration_ms: duration };
+}
+
+function explain(client, outcome) {
+  if (outcome === OK) return '';
+  return outcome === INPUT_REQUIRED ? describeInputs(client) : quote(client);
 }
 
 // Makes a request, and again in a new session while the server does not know its session.

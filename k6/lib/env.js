@@ -176,6 +176,11 @@ export function valuePools() {
   return found;
 }
 
+// Returns what the table answers a server that asks for input: `elicitation`, `sampling` and `roots`.
+export function inputAnswers() {
+  return toolTable().answers || {};
+}
+
 // The sections of the table, and the kind of their entries.
 const KINDS = {
   tools: 'tool',

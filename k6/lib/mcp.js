@@ -2,6 +2,7 @@
 import encoding from 'k6/encoding';
 import exec from 'k6/execution';
 import http from 'k6/http';
+import * as env from './env.js';
 import { logClosed, logOpened } from './log.js';
 import { OK, classify, classifyCall, classifyPlain } from './outcome.js';
 import { STATELESS, findEra } from './protocol.js';
@@ -12,6 +13,8 @@ const HEAD = '{"jsonrpc":"2.0","id":';
 const CLIENT = { name: 'mcp-loadtest', version: '1' };
 const META = 'io.modelcontextprotocol/';
 const NO_HEADERS = {};
+// A client declares what it can answer, and nothing else, so that no server asks in vain.
+const CAPABILITIES = Object.fromEntries(Object.keys(env.inputAnswers()).map((name) => [name, {}]));
 const MAX_REVISION_LENGTH = 200; // because it goes into a header of every request
 
 // k6 looks an imported name up at every use, which costs too much for a call.
@@ -172,6 +175,17 @@ class Client {
     });
   }
 
+  // Answers a request of the server.
+  answerServer(body, timeoutMs) {
+    return http.post(this.url, body, { headers: this.headers, tags: buildTags('input'), timeout: timeoutMs });
+  }
+
+  // Reads the rest of a stream that the server has closed.
+  resumeStream(lastEventId, timeoutMs) {
+    const headers = { ...this.headers, Accept: 'text/event-stream', 'Last-Event-ID': lastEventId };
+    return http.get(this.url, { headers, tags: buildTags('input'), timeout: timeoutMs });
+  }
+
   // Returns true if no session is left on the server. 404: it has ended already; 405: the server has no
   // sessions to delete.
   close(timeoutMs) {
@@ -215,7 +229,7 @@ class Session extends Client {
 
   // Sends initialize and notifications/initialized; `onFirst` gets the outcome of the first answer.
   open(timeoutMs, onFirst = null) {
-    const params = { protocolVersion: this.protocol, capabilities: {}, clientInfo: CLIENT };
+    const params = { protocolVersion: this.protocol, capabilities: CAPABILITIES, clientInfo: CLIENT };
     const outcome = this.request('initialize', params, timeoutMs);
     if (onFirst) onFirst(outcome, this.response);
     if (outcome !== OK) return outcome;
@@ -263,7 +277,7 @@ function buildMeta(protocol) {
   return {
     [`${META}protocolVersion`]: protocol,
     [`${META}clientInfo`]: CLIENT,
-    [`${META}clientCapabilities`]: {},
+    [`${META}clientCapabilities`]: CAPABILITIES,
   };
 }
 

@@ -1,6 +1,6 @@
 // The outcome of a request: one word, used by rows, counters and thresholds.
 import { findRefusal } from './refusals.js';
-import { loneData, readAnswer, readFailure } from './reply.js';
+import { listRequests, loneData, readAnswer, readFailure } from './reply.js';
 
 export const OK = 'ok';
 const CAPACITY = 'capacity';
@@ -15,6 +15,7 @@ export const STOPPED = 'k6 stops';
 const CANCELLED = /context canceled|operation was canceled/;
 
 export const NO_ARGUMENT = 'no_argument'; // a step of a flow that lacks one: it was not sent
+export const INPUT_REQUIRED = 'input_required'; // the server asks for something that the table does not have
 const INCOMPLETE = 'incomplete'; // a result whose type is not `complete`: the tool was not run
 
 const CODES = ['validation_failed', 'unknown_entity', 'unknown_metric', 'ambiguous_term'].concat(
@@ -25,7 +26,7 @@ const STATUSES = [301, 302, 307, 308, 400, 402, 403, 404, 405, 406, 408, 409, 41
 
 // All reasons of failures. k6 sums up a tagged series only if a threshold names it.
 export const REASONS = [CAPACITY, RATE_LIMITED, SESSION_LOST, UNAUTHORIZED, TIMEOUT, CUT_OFF]
-  .concat(['connection', 'rpc_error', INCOMPLETE, 'unparseable', NO_ARGUMENT])
+  .concat(['connection', 'rpc_error', INCOMPLETE, 'unparseable', NO_ARGUMENT, INPUT_REQUIRED])
   .concat(CODES.map((code) => `tool_error:${code}`))
   .concat(STATUSES.map((status) => `http_${status}`));
 
@@ -36,12 +37,16 @@ export const BEYOND = BEYOND_MS.map((ms) => `${ms / 1000}_s`);
 // Error codes of k6: 1050 is a request timeout, 1211 a dial timeout.
 const TIMEOUT_CODES = [1050, 1211];
 
+const CONCLUSIVE = [OK, INCOMPLETE, INPUT_REQUIRED]; // no refusal looks like these
+// Error of a server that needs what the client does not declare (MCP 2026-07-28, Overview, Error Codes).
+const LACKS_CAPABILITY = -32021;
+
 // Classifies the HTTP response to a JSON-RPC request by its `answer`, which is null if there is none.
 // In the stateless era, a JSON-RPC error also sets the HTTP status, and a result has a type, which is
 // `complete` by default (MCP 2026-07-28, Overview, ResultType). `hasSession`: the request had a session's id.
 export function classify(response, answer, stateless = false, hasSession = false) {
   const outcome = classifyAnswer(response, answer, stateless);
-  if (outcome === OK || outcome === INCOMPLETE || response.status === 0) return outcome;
+  if (CONCLUSIVE.includes(outcome) || response.status === 0) return outcome;
   return findRefusal(response, answer, hasSession) || outcome;
 }
 
@@ -49,11 +54,14 @@ function classifyAnswer(response, answer, stateless) {
   const { status } = response;
   if (status !== 200) {
     const refused = stateless && (status === 400 || status === 404) && answer !== null;
-    return refused ? 'rpc_error' : classifyStatus(response);
+    if (refused) return answer.error.code === LACKS_CAPABILITY ? INPUT_REQUIRED : 'rpc_error';
+    const outcome = classifyStatus(response);
+    return outcome === TIMEOUT && listRequests(response.body).length ? INPUT_REQUIRED : outcome;
   }
-  if (answer === null) return 'unparseable';
+  if (answer === null) return listRequests(response.body).length ? INPUT_REQUIRED : 'unparseable';
   if (answer.error) return 'rpc_error';
   const { isError, resultType = 'complete' } = answer.result;
+  if (stateless && resultType === 'input_required') return INPUT_REQUIRED;
   if (stateless && resultType !== 'complete') return INCOMPLETE;
   if (isError !== true) return OK;
   const code = readFailure(answer).toolError;

@@ -45,6 +45,25 @@ export function parseReply(body, id) {
   return findMessage(body, (message) => message.id === id && isResponse(message));
 }
 
+// What a server asks of its client while a call runs.
+const INPUTS = ['elicitation/create', 'sampling/createMessage', 'roots/list'];
+
+// Returns the requests of the server in a body, also in one that was cut off.
+export function listRequests(body) {
+  const found = [];
+  findMessage(body, (message) => {
+    if (INPUTS.includes(message.method) && message.id !== undefined) found.push(message);
+    return false;
+  });
+  return found;
+}
+
+// Returns the id of the last event that has one, or null.
+export function findLastEventId(body) {
+  const ids = typeof body === 'string' ? body.match(/^id:[^\r\n]*/gm) : null;
+  return ids && ids[ids.length - 1].slice(3).trim();
+}
+
 // Returns the JSON-RPC answer in an HTTP response of any status.
 export function readAnswer(response, id) {
   return response.status === 200 ? parseReply(response.body, id) : parseRefusal(response.body, id);

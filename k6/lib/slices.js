@@ -4,11 +4,12 @@ import { freshHeader, renewRefused } from './bearers.js';
 import * as env from './env.js';
 import { followSteps } from './flows.js';
 import { histograms } from './histograms.js';
+import { answerInputs } from './inputs.js';
 import { recordBeyond, recordClosed, recordEnd, recordFailure, recordHeld } from './metrics.js';
 import { recordLateness, recordLongOk, recordLost, recordOk, recordOpened } from './metrics.js';
 import { recordOpening, recordReply, recordResponse, recordRound } from './metrics.js';
 import { buildMix } from './mix.js';
-import { BEYOND_MS, CUT_OFF, NO_ARGUMENT, OK, SESSION_LOST, TIMEOUT, UNAUTHORIZED } from './outcome.js';
+import { BEYOND_MS, CUT_OFF, INPUT_REQUIRED, NO_ARGUMENT, OK, SESSION_LOST, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { buildThinkTime, findFirstRound, findRate, hasRounds } from './pace.js';
 import { CALL_LIMIT_MS, clock, findPace, newClient, waitUntil } from './run.js';
 
@@ -20,7 +21,7 @@ const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS');
 const OPEN_REQUESTS = 2; // initialize and notifications/initialized
 const FRESH_MS = 1000; // between two checks whether a bearer must be renewed
 const PAUSE_MS = 1000; // after an answer that the target is down, so that it is not hammered
-const NOT_DOWN = ['rpc_error', SESSION_LOST, NO_ARGUMENT]; // outcomes of a target that answers
+const NOT_DOWN = ['rpc_error', SESSION_LOST, NO_ARGUMENT, INPUT_REQUIRED]; // outcomes of a target that answers
 const SEED = 1; // of the tool mix: every run draws the same calls
 
 // k6 looks an imported or global name up at every use, which costs too much in a loop of calls.
@@ -119,7 +120,7 @@ function keepFresh(session) {
 // while it opens is always replaced.
 function openSession({ turn, protocol, end, last }, retryUntil) {
   for (;;) {
-    const session = followSteps(newClient(turn, protocol));
+    const session = followSteps(answerInputs(newClient(turn, protocol)));
     const began = clock();
     const limit = timeLeft(CALL_LIMIT_MS, began, last);
     const outcome = markCutOff(session.open(limit), CALL_LIMIT_MS, limit);

@@ -266,10 +266,12 @@ def _load_tools(root: Path, name: str, environment: Environment, given: str | No
     """Read the table from the option or variable, else the environment's, else NovaMart's."""
     if given:
         return read_table(Path(given))
-    given_here = {section: getattr(environment, section) for section in (*SECTIONS, "pools")}
+    parts = (*SECTIONS, "pools", "answers")
+    given_here = {section: getattr(environment, section) for section in parts}
     beside = {section: entries for section, entries in given_here.items() if entries}
     tools = beside.pop("tools", None)
-    if isinstance(tools, dict) or (tools is None and beside):
+    has_own = any(section in SECTIONS for section in beside)
+    if isinstance(tools, dict) or (tools is None and has_own):
         own = {"tools": tools} if tools else {}
         return parse_table(own | beside, f"{CONFIG_FILE}, environment {name}", root)
     if "pools" in beside:

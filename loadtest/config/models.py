@@ -208,7 +208,8 @@ class Environment(ConfigTable):
     bearers come from, also renewed ones. With `revoke_after`, the chain revokes at its end what it
     left. `tools` is a table of tools to call, the path of one from the root of the checkout, or
     `novamart`; `resources`, `prompts`, `completions` and `flows` are called beside them. `pools`
-    are the values that the arguments in these tables refer to. `ladder_tool` is the tool of the
+    are the values that the arguments in these tables refer to, `answers` what a server gets that
+    asks for input. `ladder_tool` is the tool of the
     ladder; without it, the profile decides. `pace_seconds` and `timeout_seconds` hold if neither
     tool nor profile has its own.
     """
@@ -241,6 +242,7 @@ class Environment(ConfigTable):
     prompts: dict[str, Any] = {}
     completions: dict[str, Any] = {}
     flows: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
     pace_seconds: PaceText | None = None
     timeout_seconds: Timeout | None = None
     pages: Pages = Pages()

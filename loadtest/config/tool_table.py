@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -90,6 +90,20 @@ class Completion(Pool):
         return self
 
 
+class Answers(BaseModel):
+    """What to answer a server that asks for input while a call runs.
+
+    `elicitation` has values by name of the field, of which each form gets its own; or how to refuse
+    a form. `sampling` is the text of a model, `roots` are URIs. What is None is not declared.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    elicitation: dict[str, Any] | Literal["decline", "cancel"] | None = None
+    sampling: Annotated[str, Field(min_length=1)] | None = None
+    roots: tuple[str, ...] | None = None
+
+
 class Mirrored(BaseModel):
     """An argument, by its path of names, that a header repeats (MCP `x-mcp-header`)."""
 
@@ -126,6 +140,7 @@ class ToolTable(BaseModel):
     prompts: Mapping[str, Prompt] = {}
     completions: Mapping[str, Completion] = {}
     flows: Mapping[str, Flow] = {}
+    answers: Answers = Answers()
     mirrored: Mapping[str, tuple[Mirrored, ...]] = {}
     pools: ValuePools = ValuePools()
 
@@ -256,7 +271,8 @@ class ToolTable(BaseModel):
 
     def _dump(self) -> dict[str, Any]:
         """Return the sections that have entries, and always `tools`; paces are not part of them."""
-        return {
+        answers = self.answers.model_dump(exclude_none=True)
+        sections = {
             section: {
                 name: entry.dump()
                 if isinstance(entry, Flow)
@@ -266,6 +282,7 @@ class ToolTable(BaseModel):
             for section in SECTIONS
             if section == "tools" or getattr(self, section)
         }
+        return sections | ({"answers": answers} if answers else {})
 
 
 class ListedTool(BaseModel):
@@ -342,7 +359,17 @@ def parse_table(body: object, source: str, folder: Path = Path()) -> ToolTable:
     weight = sum(entry.weight for entries in sections.values() for entry in entries.values())
     if weight > MOST_WEIGHT:
         faults.append(f"the sum of the weights is {weight}, but at most {MOST_WEIGHT} is allowed")
-    table = ToolTable(source=source, **sections, pools=values)
+    try:
+        answers = Answers.model_validate(given.get("answers", {}))
+    except ValidationError as failure:
+        answers = Answers()
+        faults += (f"answers, {fault}" for fault in _describe(failure))
+    faults += (
+        f"answers, {fault}"
+        for place, value in _walk(answers.elicitation, "elicitation")
+        for fault in _find_value_faults(place, value)
+    )
+    table = ToolTable(source=source, **sections, pools=values, answers=answers)
     faults += (f"{name} is a step of a flow, too" for name in table.steps if name in table.entries)
     if faults:
         more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""

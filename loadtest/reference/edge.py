@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from loadtest.reference.asking import Asking
 from loadtest.reference.deployment import MCP_SCOPE, Deployment
 from loadtest.reference.discovery import build_challenge
 from loadtest.reference.knobs import split_header
@@ -80,6 +81,7 @@ class McpEdge:
         # Only these answers contain the id of the request.
         inside = {knobs.cap_refusal, knobs.quota_refusal} & {"inside-200", "tool-error"}
         self._needs_id = bool(inside) or knobs.lost_session == "200"
+        self._asking: Asking | None = None
         self._limit_headers = build_rate_limit_headers(knobs.rate_limit_headers, knobs.quota_units)
 
     @property
@@ -95,6 +97,10 @@ class McpEdge:
         load = importlib.import_module
         self._protocol = await asyncio.to_thread(load, "loadtest.reference.protocol")
         self._manager = self._protocol.build_manager(self._deployment, self._toolbox)
+        if self.knobs.asks != "nothing":
+            closes = self.knobs.asking_streams == "closed"
+            run = self._manager.handle_request
+            self._asking = Asking(self.knobs.asks, closes=closes, run=run)
         async with self._manager.run():
             self._loaded.set()
             sweep = asyncio.create_task(self._end_idle_sessions())
@@ -149,6 +155,12 @@ class McpEdge:
             _check_media_types(headers)
         if session is not None and session.is_extra and request.get("method") == "tools/call":
             raise Refusal(build_cap_refusal(self.knobs.cap_refusal, request["id"]))
+        if session is not None and self._asking is not None:
+            sent: dict[str, Any] = {}
+            if method == "POST":
+                sent, receive = await _peek(receive)
+            if await self._asking.answer(scope, sent, send):
+                return
         if method == "POST" and session is not None and self._draw(self.knobs.drop_share):
             await _drop(send)
             return

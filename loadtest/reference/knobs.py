@@ -226,6 +226,16 @@ class Knobs:
     )
     tool_quota: bool = _knob(True, "a quota of weighted units per minute, workspace and client")
     quota_units: int = _knob(60, "the quota in units per minute, unless an owner raised it")
+    asks: str = _knob(
+        "nothing",
+        "what runMetric asks of its client before it answers",
+        ("nothing", "elicitation", "sampling", "roots"),
+    )
+    asking_streams: str = _knob(
+        "closed",
+        "handshake era: the stream with the question is closed and can be resumed, or stays open",
+        ("closed", "open"),
+    )
     result_cache_seconds: float = _knob(
         0.0,
         "how long executeSQL answers the same statement from a cache (0: never)",

@@ -8,7 +8,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
-from loadtest.reference import resources
+from loadtest.reference import asking, resources
 from loadtest.reference.deployment import Deployment
 from loadtest.reference.tools import Principal, Toolbox
 
@@ -45,6 +45,8 @@ def build_manager(deployment: Deployment, toolbox: Toolbox) -> StreamableHTTPSes
 
     async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> Any:
         principal: Principal = ctx.request.scope[PRINCIPAL_KEY]
+        if ctx.protocol_version in STATELESS_VERSIONS and asking.must_ask(deployment.knobs, params):
+            return asking.build_question(deployment.knobs.asks)
         result = await toolbox.call(principal, params.name, params.arguments)
         # The stateless era requires it; the SDK omits it in replies of the handshake era.
         return {**result, "resultType": "complete"}

@@ -17,8 +17,9 @@ Outcome = Literal["ok", "thresholds crossed", "aborted", "interrupted", "failed"
 
 # Why a call failed, in the words of k6/lib/outcome.js, which adds `tool_error:<code>` and
 # `http_<status>`. `session_lost`: the server did not know the session any more. `incomplete` is a
-# result of another type than complete; `cut_off` had no answer when its slice ended, before its own
-# time limit.
+# result of another type than complete; `input_required` waits for something that the table does not
+# answer; `no_argument` is a step of a flow that was not sent; `cut_off` had no answer when its
+# slice ended, before its own time limit.
 Reason = Literal[
     "capacity",
     "rate_limited",
@@ -31,6 +32,7 @@ Reason = Literal[
     "incomplete",
     "unparseable",
     "no_argument",
+    "input_required",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 # They show where a limit is, not that something went wrong.

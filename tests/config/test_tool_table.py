@@ -140,6 +140,32 @@ def test_a_damaged_flow_is_one_line(steps: list[dict[str, Any]], words: str) -> 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ([], "answers, entry: "),
+        ({"elicitations": {}}, "answers, elicitations: "),
+        ({"elicitation": "accept"}, "answers, elicitation"),
+        ({"elicitation": {"x": float("inf")}}, "answers, elicitation.x: JSON has no inf"),
+        ({"sampling": ""}, "answers, sampling: "),
+        ({"roots": "file:///"}, "answers, roots: "),
+    ],
+)
+def test_damaged_answers_are_one_line(answers: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_table({"tools": {"a": POOL}, "answers": answers}, "t")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_answers_are_part_of_the_table_that_a_run_is_compared_by() -> None:
+    plain = parse_table({"tools": {"a": POOL}}, "t")
+    table = parse_table({"tools": {"a": POOL}, "answers": {"elicitation": {"x": None}}}, "t")
+    assert json.loads(table.render())["answers"] == {"elicitation": {"x": None}}
+    assert table.describe() != plain.describe()
+    assert "answers" not in json.loads(plain.render())
+
+
 def test_the_steps_of_a_flow_count_as_calls_of_the_mix() -> None:
     table = parse_table(
         {"tools": {"a": POOL}, **build_flow({"id": {"$step": "find", "path": "$.ids[0]"}})}, "t"

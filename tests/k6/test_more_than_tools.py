@@ -270,3 +270,69 @@ def test_a_failed_step_ends_its_flow_with_its_reason(
     rows = measure(endpoint, table, "2025-11-25", binary, tmp_path / "tools")
     assert rows["look"].failures.keys() == {"tool_error:unknown_entity"}
     assert rows["look"].ok == rows["look/listEntities"].count == 0
+
+
+ASKED: dict[str, Any] = {
+    "tools": {"runMetric": {"weight": 1, "arguments": [{"id": "total_gmv"}]}},
+}
+ANSWERS: dict[str, Any] = {
+    "elicitation": {"currency": "EUR", "size": 3},
+    "sampling": "yes",
+    "roots": ["file:///work"],
+}
+
+
+@pytest.mark.parametrize("asks", list(ANSWERS))
+def test_what_a_server_asks_for_is_answered_from_the_table(
+    asks: str,
+    protocol: str,
+    open_endpoint: Callable[..., Endpoint],
+    binary: K6Binary,
+    tmp_path: Path,
+) -> None:
+    endpoint = open_endpoint(eras="both", asks=asks)
+    table = {**ASKED, "answers": {asks: ANSWERS[asks]}}
+    _, said = check(endpoint, table, protocol, binary)
+    assert said == [f"novamart 1.0.0, {protocol}: 1 of 1 tools answer"]
+    rows = measure(endpoint, table, protocol, binary, tmp_path / "tools", TARGET_RPS="10")
+    assert rows["runMetric"].ok == rows["runMetric"].count > 0
+    metrics = json.loads((tmp_path / "tools" / "summary.json").read_bytes())["metrics"]
+    # The duration of a call is that of all its requests together.
+    assert rows["runMetric"].duration
+    if protocol == "2026-07-28":
+        single = metrics["http_req_duration{rpc:tools/call}"]["p(50)"]
+        assert rows["runMetric"].duration.p50 > single
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [{}, {"sampling": "yes"}, {"elicitation": {"size": 3}}],
+)
+def test_what_the_table_does_not_answer_has_its_own_reason(
+    answers: dict[str, Any],
+    protocol: str,
+    open_endpoint: Callable[..., Endpoint],
+    binary: K6Binary,
+    tmp_path: Path,
+) -> None:
+    endpoint = open_endpoint(eras="both", asks="elicitation")
+    table = {**ASKED, "answers": answers}
+    with pytest.raises(K6Error) as caught:
+        check(endpoint, table, protocol, binary)
+    assert "tool runMetric fails (input_required): the server asks for elicitation/create " in str(
+        caught.value
+    )
+    rows = measure(endpoint, table, protocol, binary, tmp_path / "tools", TARGET_RPS="10")
+    assert rows["runMetric"].failures == {"input_required": rows["runMetric"].count}
+
+
+def test_a_stream_that_stays_open_for_the_answer_is_counted_not_unread(
+    open_endpoint: Callable[..., Endpoint], binary: K6Binary, tmp_path: Path
+) -> None:
+    endpoint = open_endpoint(asks="elicitation", asking_streams="open")
+    table: dict[str, Any] = {**ASKED, "answers": {"elicitation": {"currency": "EUR"}}}
+    table["tools"]["runMetric"]["timeout_seconds"] = 1
+    rows = measure(
+        endpoint, table, "2025-11-25", binary, tmp_path / "tools", TARGET_RPS="4", DURATION="3"
+    )
+    assert rows["runMetric"].failures.keys() == {"input_required"}

@@ -23,6 +23,7 @@ _REASONS = {
     "timeout": ("timeout", "timeouts"),
     "connection": ("failed connection", "failed connections"),
     "incomplete": ("incomplete result", "incomplete results"),
+    "input_required": ("request of the server for input", "requests of the server for input"),
     "no_argument": ("step without its argument", "steps without their argument"),
     "unparseable": ("unreadable reply", "unreadable replies"),
     "unauthorized": ("unauthorized", "unauthorized"),
