@@ -13,6 +13,7 @@ from . import (
     commands,
     generator,
     judging,
+    knee,
     merging,
     mint,
     report,
@@ -36,7 +37,7 @@ TABLES = {
     "traffic": traffic.bench_traffic,
 }
 # Many minutes each: only by name.
-LONG = {"ladder": generator.bench_ladder, "merging": merging.bench}
+LONG = {"ladder": generator.bench_ladder, "knee": knee.bench, "merging": merging.bench}
 
 
 def main(chosen: Sequence[str]) -> None:
