@@ -1,7 +1,7 @@
 // Concurrent sessions: a ladder of stages, each with N sessions that call at a pace.
 import * as env from './lib/env.js';
 import { buildOptions, probe } from './lib/run.js';
-import { ROUNDS, buildSliceScenario, buildStage, rateStages, runSession } from './lib/slices.js';
+import { ROUNDS, buildSlice, buildSliceScenario, rateStages, runSession } from './lib/slices.js';
 import { buildSummary } from './lib/summary.js';
 import exec from 'k6/execution';
 
@@ -10,7 +10,9 @@ const tool = env.oneOf('TOOL', pools.map((pool) => pool.tool));
 const only = pools.filter((pool) => pool.tool === tool);
 const seconds = env.seconds('STAGE_SECONDS');
 const pace = env.pace('PACE');
-const slices = env.wholeNumbers('STAGES').map((n, index) => buildStage(n, seconds, pace, index));
+const slices = env.wholeNumbers('STAGES').map((n, index) =>
+  buildSlice(String(n), n, seconds, { pace }, index),
+);
 
 const scenarios = {};
 for (const slice of slices) {

@@ -1,4 +1,4 @@
-// Tool-call mix: VUs call without a pause, or at TARGET_RPS calls per second if that is set.
+// Tool-call mix: VUs call without a pause, at a pace, or at TARGET_RPS calls per second.
 import * as env from './lib/env.js';
 import { listRows } from './lib/flows.js';
 import { buildOptions, probe } from './lib/run.js';
@@ -6,8 +6,8 @@ import { buildSlice, buildSliceScenario, runSession } from './lib/slices.js';
 import { buildSummary } from './lib/summary.js';
 
 const pools = env.toolPools();
-const rate = env.optionalRate('TARGET_RPS');
-const slice = buildSlice('all', env.wholeNumber('VUS'), env.seconds('DURATION'), rate);
+const schedule = { rate: env.optionalRate('TARGET_RPS'), pace: env.optionalPace('PACE') };
+const slice = buildSlice('all', env.wholeNumber('VUS'), env.seconds('DURATION'), schedule);
 
 const rows = listRows(pools).map(({ kind, tool }) => `${kind === 'flow' ? kind : 'tool'}:${tool}`);
 const selectors = ['', ...rows];

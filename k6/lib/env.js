@@ -33,6 +33,10 @@ export function pace(name) {
   return parsePace(text(name, 'a pace')) || fail(name, 'a pace such as 20 or exponential:20');
 }
 
+export function optionalPace(name) {
+  return __ENV[name] ? pace(name) : null;
+}
+
 export function seconds(name) {
   return number(name, 'a number of seconds above 0', (n) => n > 0);
 }

@@ -27,20 +27,15 @@ const SEED = 1; // of the tool mix: every run draws the same calls
 // k6 looks an imported or global name up at every use, which costs too much in a loop of calls.
 const [FINE, wallClock] = [OK, Date.now];
 
-// `vus` sessions for `seconds`. With a `rate`, calls are due at even distances and sessions take turns.
-// Without one, each session calls without a pause, within its share of the rate limit. Slices follow
-// each other in slots that never overlap; `begins` counts seconds from the end of setup().
-export function buildSlice(name, vus, seconds, rate, index = 0) {
-  env.checkLimits({ LIMIT_RPS: rate, LIMIT_SECONDS: (index + 1) * seconds });
-  return { name, vus, seconds, rate, begins: index * SLOT_SECONDS + OPEN_SECONDS };
-}
-
-// A stage of the ladder: N sessions that call at a pace. With a fixed interval calls are due; the rate of
-// rounds follows from how long they take.
-export function buildStage(sessions, seconds, pace, index) {
-  const most = (sessions * pace.calls) / pace.mean;
-  const slice = buildSlice(String(sessions), sessions, seconds, most, index);
-  return hasRounds(pace) ? { ...slice, rate: null, pace } : slice;
+// `vus` sessions for `seconds`. With a `rate`, or a pace that is an interval, calls are due at even distances
+// and sessions take turns. The rate of a pace with rounds follows from how long they take. Without both, each
+// session calls without a pause, within its share of the rate limit. Slices follow each other in slots that
+// never overlap; `begins` counts seconds from the end of setup().
+export function buildSlice(name, vus, seconds, { rate = null, pace = null }, index = 0) {
+  const most = pace === null ? rate : (vus * pace.calls) / pace.mean;
+  env.checkLimits({ LIMIT_RPS: most, LIMIT_SECONDS: (index + 1) * seconds });
+  const slice = { name, vus, seconds, rate: most, begins: index * SLOT_SECONDS + OPEN_SECONDS };
+  return pace !== null && hasRounds(pace) ? { ...slice, rate: null, pace } : slice;
 }
 
 // The trend that rateStages() needs.
@@ -205,7 +200,7 @@ function callInRounds(opened, next, times) {
     const sent = clock();
     if (sent >= end) break;
     const limit = timeLeft(longestMs, sent, last);
-    const answers = session.callTogether(next, pace.calls, limit);
+    const answers = callRound(session, next, pace.calls, limit);
     if (answers.every(({ outcome }) => outcome === OK)) recordRound(clock() - sent);
     for (const { outcome, response } of answers) {
       recordCall(session, markCutOff(outcome, longestMs, limit), response, sent - due);
@@ -216,6 +211,12 @@ function callInRounds(opened, next, times) {
     if (histograms !== null) histograms.printIfDue(sent);
   }
   return session;
+}
+
+function callRound(session, next, count, limit) {
+  if (count > 1) return session.callTogether(next, count, limit);
+  const outcome = session.call(next(), limit);
+  return [{ outcome, response: session.response }];
 }
 
 // Returns the session that is open at the end, or null.

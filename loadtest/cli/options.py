@@ -36,6 +36,7 @@ HELP = {
     "vus": "Mix: number of virtual users, each with a session",
     "duration": "Mix: length in seconds",
     "target_rps": "Mix: open loop at this many calls per second",
+    "mix_pace_seconds": "Mix: how often each session calls: 20, exponential:20, ... (at once)",
     "scenarios": "Scenarios to run, as in cold-start,tools (default: all three)",
     "fit_quota": "Mix: open loop at the rate that the target's quota allows",
     "engine": "What runs k6: local, segments, kubernetes (default: local, one k6)",

@@ -13,6 +13,7 @@ PROFILE_KNOBS: Mapping[str, tuple[str, str]] = {
     "vus": ("tools", "vus"),
     "duration": ("tools", "duration_seconds"),
     "target_rps": ("tools", "target_rps"),
+    "mix_pace_seconds": ("tools", "pace_seconds"),
 }
 KNOBS = ("protocol", "clients", "tools", "draft_tools", "timeout_seconds", *PROFILE_KNOBS)
 

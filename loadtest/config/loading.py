@@ -345,8 +345,13 @@ def _apply_knobs(
 
 def _check_pace(profile: Profile) -> None:
     """Raise unless every session of a stage can call, and every cold start can begin."""
-    ladder, starts = profile.sessions, profile.cold_start
+    ladder, mix, starts = profile.sessions, profile.tools, profile.cold_start
     faults = []
+    if mix.pace is not None and mix.pace.mean_seconds > mix.duration_seconds:
+        faults.append(
+            f"a mix of {mix.duration_seconds} s is too short for "
+            f"{describe_knob('mix_pace_seconds')} {mix.pace.text}: some sessions would make no call"
+        )
     if ladder.pace.mean_seconds > ladder.stage_seconds:
         faults.append(
             f"a stage of {ladder.stage_seconds} s is too short for {describe_knob('pace_seconds')} "

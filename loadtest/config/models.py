@@ -328,6 +328,7 @@ class Sessions(ConfigTable):
 class Tools(ConfigTable):
     """Knobs of the tool-call mix: closed loop by `vus`, or open loop at `target_rps` calls/s.
 
+    With `pace_seconds`, each session pauses between its calls as a session of the ladder does.
     With `observe_seconds`, one more client calls each of these seconds, and reads the replies as
     they arrive.
     """
@@ -335,7 +336,26 @@ class Tools(ConfigTable):
     vus: Positive
     duration_seconds: Positive
     target_rps: Rate | None = None
+    pace_seconds: PaceText | None = None
     observe_seconds: Annotated[float, Field(ge=0.1, le=3600)] | None = None
+
+    @model_validator(mode="after")
+    def _check_pace(self) -> Self:
+        if self.pace is not None and self.target_rps is not None:
+            raise ValueError("the mix has either target_rps or pace_seconds")
+        if self.pace is not None and self.pace.kind == "burst":
+            raise ValueError("a session of the mix makes one call at a time: no bursts")
+        return self
+
+    @property
+    def pace(self) -> Pace | None:
+        """Return how often each session calls; None: again at once, or by `target_rps`."""
+        return parse_pace(self.pace_seconds) if self.pace_seconds else None
+
+    @property
+    def scheduled_rps(self) -> float | None:
+        """Return the highest scheduled rate; None if sessions call again at once."""
+        return self.vus * self.pace.find_rate() if self.pace else self.target_rps
 
     @property
     def observed_rps(self) -> float:
@@ -364,7 +384,7 @@ class Profile(ConfigTable):
         """Return the highest scheduled rate in calls/s, if the target answers at once."""
         ladder = max(self.sessions.stages) * self.sessions.pace.find_rate()
         starts = START_REQUESTS * (self.cold_start.starts_per_second or 0)
-        mix = (self.tools.target_rps or 0) + self.tools.observed_rps
+        mix = (self.tools.scheduled_rps or 0) + self.tools.observed_rps
         return max(ladder, starts, mix)
 
     def find_drain_seconds(self, scenario: str, tools: ToolTable) -> float:

@@ -65,6 +65,8 @@ def build_knobs(
         knobs |= {"VUS": str(profile.tools.vus), "DURATION": str(seconds)}
         if profile.tools.target_rps is not None:
             knobs["TARGET_RPS"] = str(profile.tools.target_rps)
+        if profile.tools.pace is not None:
+            knobs["PACE"] = profile.tools.pace.text
     return knobs
 
 

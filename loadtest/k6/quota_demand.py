@@ -198,9 +198,12 @@ def estimate_loop(settings: Settings, durations_ms: Mapping[str, float]) -> tupl
     vus, most = settings.profile.tools.vus, settings.environment.limits.max_rps
     weights = [(name, weight) for name, _, weight in settings.tools.list_weights()]
     spent = sum(weight * durations_ms.get(name, 0.0) for name, weight in weights)
+    mean_ms = spent / sum(weight for _, weight in weights)
+    pace = settings.profile.tools.pace
+    if pace is not None:
+        return (paced := vus * pace.find_rate(mean_ms / 1000)), f"{paced:.3g} calls/s"
     if not spent:
         return most, f"up to {most:,} calls/s by max_rps"
-    mean_ms = spent / sum(weight for _, weight in weights)
     reached = vus * 1000 / mean_ms
     text = f"{vus} VUs that call again after {mean_ms:,.0f} ms reach {reached:,.0f} calls/s"
     if reached > most:
@@ -256,10 +259,10 @@ def fit_mix(settings: Settings, allowances: Sequence[Allowance], clients: int) -
         Demand(profile, settings.tools, each.quota).find_mix_rate(clients, each.units)
         for each in allowances
     ]
-    rate = min(*rates, settings.environment.limits.max_rps, profile.tools.target_rps or math.inf)
+    rate = min(*rates, settings.environment.limits.max_rps, profile.tools.scheduled_rps or math.inf)
     if rate <= 0:
         raise ConfigError("--fit-quota: the quota allows less than one call in 100 s")
-    tools = profile.tools.model_copy(update={"target_rps": rate})
+    tools = profile.tools.model_copy(update={"target_rps": rate, "pace_seconds": None})
     return profile.model_copy(update={"tools": tools})
 
 

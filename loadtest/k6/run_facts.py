@@ -63,13 +63,14 @@ def describe_load(
     climbed = round(sum(ladder.stages) * ladder.stage_seconds * pace.find_rate())
     most = "" if pace.kind == "interval" else "at most "
     mixed = mix.duration_seconds * mix.target_rps if mix.target_rps else None
+    thought = mix.pace.describe(unit) if mix.pace else "as fast as it is answered"
     loads = {
         "cold-start": f"{starts.iterations} cold starts by {starts.vus}"
         + (f", {starts.starts_per_second:g} per second" if starts.starts_per_second else ""),
         "sessions": f"{', '.join(map(str, ladder.stages))} {unit}s for {ladder.stage_seconds} s "
         f"each, {pace.describe(unit)}, {most}{climbed:,} calls",
         "tools": f"tool mix by {mix.vus} for {mix.duration_seconds} s, "
-        + (f"{mixed:,} calls" if mixed else "as fast as it is answered")
+        + (f"{mixed:,} calls" if mixed else thought)
         + (f", observed every {mix.observe_seconds:g} s" if mix.observe_seconds else ""),
     }
     lengths = [

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from loadtest.config.loading import load_settings
+from loadtest.config.models import Quota
 from loadtest.config.pace import parse_pace
 from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError
 from loadtest.k6.command import build_knobs, build_phases, build_switches
+from loadtest.k6.preflight import find_slow_calls
+from loadtest.k6.quota_demand import Demand, estimate_loop
 from loadtest.k6.run_facts import describe_load
 
 CONFIG = """
@@ -141,6 +144,10 @@ def test_a_tools_own_time_limit_changes_its_table_and_a_pace_does_not(tmp_path: 
         ({"pace_seconds": "0.1"}, "max_rps is 40, requested 100"),
         ({"pace_seconds": "burst:10,2"}, "max_rps is 40, requested 50"),
         ({"starts_per_second": "11"}, "max_rps is 40, requested 44"),
+        ({"mix_pace_seconds": "0.02"}, "max_rps is 40, requested 100"),
+        ({"mix_pace_seconds": "90"}, "a mix of 60 s is too short for --mix-pace-seconds"),
+        ({"mix_pace_seconds": "burst:2,5"}, "one call at a time: no bursts"),
+        ({"mix_pace_seconds": "2", "target_rps": "2"}, "either target_rps or pace_seconds"),
         ({"pace_seconds": "exponential:9", "timeout_seconds": "600"}, "max_duration_seconds is"),
     ],
 )
@@ -174,6 +181,63 @@ def test_the_last_calls_get_a_pace_more_or_their_time_limit(
         assert {phase.seconds for phase in phases} == {1 + 60 + seconds + 1}
     spare = 2 * max(0, stage - 10) + max(0, mix - 10)
     assert settings.profile.scheduled_seconds(settings.tools) == 3 * 60 + spare
+
+
+def test_the_mix_has_a_pace_only_if_it_is_given(tmp_path: Path) -> None:
+    plain = load(tmp_path, {"pace_seconds": "5"})
+    assert "PACE" not in build_knobs("tools", plain.profile, plain.tools)
+    paced = load(tmp_path, {"mix_pace_seconds": "exponential:4"})
+    assert build_knobs("tools", paced.profile, paced.tools)["PACE"] == "exponential:4"
+    assert build_knobs("sessions", paced.profile, paced.tools)["PACE"] == "1"
+    assert paced.profile.tools.scheduled_rps == 0.5
+    text = describe_load(paced.profile, paced.tools, ("tools",), "session")
+    assert text.startswith("tool mix by 2 for 60 s, 4 s of think time per session")
+    assert estimate_loop(paced, {"look": 1000.0}) == (0.4, "0.4 calls/s")
+    assert estimate_loop(paced, {}) == (0.5, "0.5 calls/s")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "scenarios", "words"),
+    [
+        (0.9, ("sessions", "tools"), []),
+        (3.2, ("sessions",), ["a call of look took 3.2 s, but a session makes one every 1 s: no"]),
+        (3.2, ("tools",), []),
+        (20, ("tools",), ["a call of look took up to 20.0 s, but the mix waits 6 s"]),
+    ],
+)
+def test_a_tool_that_is_too_slow_for_its_schedule_is_named_before_the_run(
+    seconds: float, scenarios: tuple[str, ...], words: list[str], tmp_path: Path
+) -> None:
+    settings = load(tmp_path)
+    durations = {"look": seconds * 1000}
+    found = list(find_slow_calls(settings.profile, settings.tools, scenarios, durations))
+    assert [text[: len(word)] for text, word in zip(found, words, strict=True)] == words
+
+
+def test_a_slow_tool_at_its_own_pace_needs_no_warning(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"pace_seconds": "30", "timeout_seconds": "60"})
+    durations = {"look": 20_000.0}
+    scenarios = ("sessions", "tools")
+    assert not list(find_slow_calls(settings.profile, settings.tools, scenarios, durations))
+
+
+@pytest.mark.parametrize(
+    ("pace", "answer_seconds", "peak", "most"),
+    [
+        ("1", 0, 600, 6),
+        ("20", 9, 30, 120),
+        ("exponential:5", 5, 60, 60),
+        ("burst:4,10", 2, 200, 18),
+    ],
+)
+def test_the_quota_demand_follows_the_pace(
+    pace: str, answer_seconds: float, peak: int, most: int, tmp_path: Path
+) -> None:
+    settings = load(tmp_path, {"pace_seconds": pace, "stages": "10"})
+    quota = Quota(units_per_minute=360)
+    demand = Demand(settings.profile, settings.tools, quota, answer_seconds=answer_seconds)
+    assert demand.find_peak_units(1) == peak
+    assert demand.find_most_sessions(1, 360) == most
 
 
 @pytest.mark.parametrize(

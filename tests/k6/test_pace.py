@@ -52,6 +52,16 @@ def test_the_calls_of_a_burst_are_made_in_parallel(open_endpoint: Open, measure:
     assert row.duration.max >= 3 * 400  # the last one waits for the worker behind the others
 
 
+def test_sessions_of_the_mix_think_between_their_calls(
+    open_endpoint: Open, measure: Measure
+) -> None:
+    knobs = {"VUS": "2", "DURATION": "4", "MIX_PACE_SECONDS": "uniform:1,2"}
+    row = pick(measure("tools", open_endpoint(), **knobs), "tool", "all")
+    assert row.failures == {}
+    assert row.offered_rate is None
+    assert 2 <= row.ok <= 2 * 4  # they pause for 1 s at least
+
+
 def test_a_call_that_reaches_its_own_time_limit_is_a_timeout_and_not_cut_off(
     open_endpoint: Open, measure: Measure
 ) -> None:
