@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from loadtest.compare.lost_sessions import Cause
 from loadtest.context import ROOT
@@ -46,7 +47,8 @@ class Server:
     """A server that others wrote, or a few lines that use their SDK.
 
     `pinned_in` names the file with its version, `variables` are those of its process. `tools` are
-    called as the draft of a table has them. `shown` is what its run must show.
+    called as the draft of a table has them, `beside` are the other sections of the table. `shown`
+    is what its run must show.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Server:
     replicas: int = 1
     stages: tuple[int, ...] = (1, 4)
     pace_seconds: int = 1
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     signs_in: bool = False
 
     def find_version(self) -> str:
@@ -169,6 +172,23 @@ SERVERS_OF_OTHERS = (
         ("echo",),
         Shown("2025-11-25", sustained=4),
         lambda _: {"PORT": "0"},
+        beside={
+            "resources": {
+                "text": {
+                    "weight": 1,
+                    "uri": "demo://resource/dynamic/text/{resourceId}",
+                    "arguments": [{"resourceId": 1}, {"resourceId": 2}],
+                }
+            },
+            "prompts": {"args-prompt": {"weight": 1, "arguments": [{"city": "Berlin"}]}},
+            "completions": {
+                "departments": {
+                    "weight": 1,
+                    "prompt": "completable-prompt",
+                    "arguments": [{"department": "E"}],
+                }
+            },
+        },
     ),
     Server(
         "everything-replicas",
@@ -192,6 +212,10 @@ SERVERS_OF_OTHERS = (
         ("greet",),
         Shown("2025-11-25", sustained=4),
         path="/",
+        beside={
+            "resources": {"embedded:info": {"weight": 1}},
+            "prompts": {"hello": {"weight": 1, "prompt": "greet", "arguments": [{"name": "Ada"}]}},
+        },
     ),
     Server(
         "go-sdk-replicas",

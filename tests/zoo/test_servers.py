@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -102,7 +103,9 @@ def draft_table(inv: Inv, checkout: Path, server: Server) -> None:
     draft = json.loads((checkout / ".loadtest" / "zoo" / DRAFT_FILE).read_text(encoding="utf-8"))
     tools = {name: draft["tools"].get(name, draft["left_out"].get(name)) for name in server.tools}
     assert {tool["tried"] for tool in tools.values()} == {"ok"}
-    (checkout / "tools.json").write_text(json.dumps({"tools": tools}), encoding="utf-8")
+    (checkout / "tools.json").write_text(
+        json.dumps({"tools": tools, **server.beside}), encoding="utf-8"
+    )
 
 
 def read_shown(folder: RunFolder) -> Shown:
@@ -145,6 +148,9 @@ def test_a_server_is_measured_and_nothing_is_left_behind(
     (folder,) = map(read_run_folder, (checkout / ".loadtest" / "runs").iterdir())
     shown = read_shown(folder)
     assert shown == server.shown
+    if shown.sustained is not None:
+        called = {row.name for row in folder.rows if row.scenario == "tools" and row.ok}
+        assert called >= {*server.tools, *chain.from_iterable(server.beside.values())}
     assert opened > 0 or folder.run.target.era == "stateless"
     # A replica keeps a session of which the other one, asked to close it, knows nothing.
     assert left == 0 or server.replicas > 1
