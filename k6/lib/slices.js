@@ -32,10 +32,11 @@ const [FINE, wallClock] = [OK, Date.now];
 // session calls without a pause, within its share of the rate limit. Slices follow each other in slots that
 // never overlap; `begins` counts seconds from the end of setup().
 export function buildSlice(name, vus, seconds, { rate = null, pace = null }, index = 0) {
-  const most = pace === null ? rate : (vus * pace.calls) / pace.mean;
+  const isPaced = pace !== null && rate === null;
+  const most = isPaced ? (vus * pace.calls) / pace.mean : rate;
   env.checkLimits({ LIMIT_RPS: most, LIMIT_SECONDS: (index + 1) * seconds });
   const slice = { name, vus, seconds, rate: most, begins: index * SLOT_SECONDS + OPEN_SECONDS };
-  return pace !== null && hasRounds(pace) ? { ...slice, rate: null, pace } : slice;
+  return isPaced && hasRounds(pace) ? { ...slice, rate: null, pace } : slice;
 }
 
 // The trend that rateStages() needs.
