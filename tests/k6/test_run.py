@@ -446,4 +446,4 @@ def test_the_replies_of_a_cold_start_are_measured_where_there_is_one(whole: Whol
 def test_of_fast_calls_only_some_replies_are_measured(whole: Whole) -> None:
     mix = next(row for row in whole.folder.rows if (row.kind, row.name) == ("tool", "all"))
     assert mix.replies is not None
-    assert 2 <= mix.replies.count < mix.ok / 2
+    assert 2 <= mix.replies.count <= min(60, mix.ok)  # of two sessions, in a second
