@@ -11,6 +11,9 @@ import pytest
 from loadtest.config.tool_table import parse_table
 from loadtest.errors import K6Error
 from loadtest.k6.binary import K6Binary
+from loadtest.k6.distributed.run import run_fleet
+from loadtest.k6.distributed.segments import open_segments
+from loadtest.k6.plan import Runners
 from loadtest.k6.preflight import Checked, check_target
 from loadtest.results.run import Row
 from tests.k6.running import Endpoint, build_settings, plan_run, run_alone
@@ -336,3 +339,32 @@ def test_a_stream_that_stays_open_for_the_answer_is_counted_not_unread(
         endpoint, table, "2025-11-25", binary, tmp_path / "tools", TARGET_RPS="4", DURATION="3"
     )
     assert rows["runMetric"].failures.keys() == {"input_required"}
+
+
+def test_several_runners_measure_flows_like_one(
+    open_endpoint: Callable[..., Endpoint], binary: K6Binary, tmp_path: Path
+) -> None:
+    endpoint = open_endpoint()
+    reference = {"$step": "listEntities", "path": "$.entities[99].name"}
+    lost = [
+        {"tool": "listEntities"},
+        {"tool": "describeEntity", "arguments": [{"name": reference}]},
+    ]
+    table = {"flows": {"look": FLOW, "lose": {"weight": 1, "steps": lost}}}
+    settings = build_settings(VUS="3", DURATION="2")
+    plan = plan_run(
+        settings,
+        endpoint.mcp_url,
+        endpoint.bearer_file,
+        ("tools",),
+        tools=parse_table(table, "t"),
+        runners=Runners("segments", 3),
+    )
+    launch = open_segments(binary, settings.variables)
+    run = run_fleet(plan, "tools", out_dir=tmp_path / "tools", launch=launch)
+    rows = {row.name: row for row in run.rows if row.kind != "opening"}
+    assert list(rows) == ["all", *STEPS, "look", "lose/listEntities", "lose/describeEntity", "lose"]
+    assert rows["look"].ok == rows["look"].count > 0
+    assert rows["lose"].failures == {"no_argument": rows["lose/describeEntity"].count}
+    calls = sum(row.count for row in rows.values() if row.kind == "step")
+    assert calls == rows["all"].count

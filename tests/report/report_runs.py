@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from loadtest.results.run import (
     Generator,
     Percentiles,
     Replies,
     Row,
+    RowKind,
     Run,
     RunnerFault,
     ScenarioResult,
@@ -18,8 +19,6 @@ from loadtest.results.run import (
 )
 from loadtest.results.run_folder import RunFolder
 
-Kind = Literal["frame", "stage", "tool", "opening"]
-
 
 def spread(p50: float) -> Percentiles:
     return Percentiles(p50=p50, p90=p50 * 1.5, p95=p50 * 1.7, p99=p50 * 2.4, max=p50 * 4)
@@ -27,7 +26,7 @@ def spread(p50: float) -> Percentiles:
 
 def row(
     scenario: str,
-    kind: Kind,
+    kind: RowKind,
     name: str,
     ok: int,
     p50: float | None,

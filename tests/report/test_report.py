@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from loadtest.compare.comparison import Comparison
 from loadtest.errors import ReportError
 from loadtest.report.content.formatting import NO_DATA, format_ms, format_rate, format_share
 from loadtest.report.content.report import build_report
 from loadtest.report.content.verdict import build_verdict, describe_excess
 from loadtest.report.content.wording import format_reasons
+from loadtest.report.html.page import render_page
 from loadtest.report.markdown import render_markdown, write_report
 from loadtest.report.terminal import render_terminal
 from loadtest.results.run import Generator, ScenarioResult, Target
@@ -410,3 +412,30 @@ def test_a_report_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ReportError, match=r"report\.md cannot be written: "):
         write_report(replace(smoke(), path=tmp_path / "file"))
+
+
+def test_what_is_not_a_tool_says_what_it_is() -> None:
+    rows = (
+        row("tools", "tool", "all", 900, 20.0),
+        row("tools", "tool", "search", 300, 20.0),
+        row("tools", "resource", "note", 200, 4.0),
+        row("tools", "prompt", "summarize", 100, 5.0),
+        row("tools", "completion", "topics", 100, 3.0),
+        row("tools", "step", "look/find", 105, 21.0),
+        row("tools", "step", "look/open", 95, 9.0, failures={"no_argument": 10}),
+        row("tools", "flow", "look", 95, 30.0, failures={"no_argument": 10}),
+    )
+    run = folder(rows)
+    text = render_markdown(run)
+    names = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert [name for name in names if name.strip("-")][-9:] == [
+        *("call", "search", "note (resource)", "summarize (prompt)", "topics (completion)"),
+        *("look/find", "look/open", "look (flow)", "all"),
+    ]
+    assert "look/open: 10 steps without their argument (of 105 calls)" in text
+    assert "(flow): the calls of its steps together, without the pauses between them." in text
+    # The flow is not counted beside its steps.
+    assert "10 of 910 calls failed" in text
+    page = render_page(run, Comparison())
+    assert "look (flow)" in page
+    assert "all calls" in page

@@ -220,6 +220,8 @@ class _Watch:
                 if series.startswith("mcp_duration"):
                     latency.add(histogram.most, histogram.buckets.items())
             for series, count in log.histograms.counts.items():
+                if series.startswith("mcp_flow"):  # the failed step is counted already
+                    continue
                 reasons[series.rpartition("reason:")[2].removesuffix("}")] += count
         p95 = latency.percentiles([0.95])[0] if latency.buckets else None
         return Live(calls + reasons.total(), reasons.total(), p95, reasons)

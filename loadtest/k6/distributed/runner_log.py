@@ -25,7 +25,7 @@ _SERIES = {
     ),
     "tools": re.compile(
         rf"mcp_(duration|response|failures|{_REPLIES})\{{tool:"
-        r"|mcp_(opening|lost_[a-z]+)$|mcp_open_failures\{reason:"
+        r"|mcp_(opening|lost_[a-z]+)$|mcp_open_failures\{reason:|mcp_flow(_failures)?\{flow:"
     ),
 }
 _LATENESS = "mcp_generator_lateness"
