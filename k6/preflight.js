@@ -1,7 +1,7 @@
 // Before a run: describes the target, lists its tools, and calls each entry of the table once.
 import { callEach, callsTools, listTools } from './lib/catalog.js';
 import * as env from './lib/env.js';
-import { findHeader } from './lib/mcp.js';
+import { pickHeaders } from './lib/mcp.js';
 import { CALL_LIMIT_MS, buildOptions, describeTarget, openProbe } from './lib/run.js';
 
 const FILE = env.summaryFile();
@@ -18,8 +18,8 @@ export function setup() {
   try {
     const tools = pools.some(callsTools) ? listTools(client, CALL_LIMIT_MS) : [];
     const answers = callEach(client, pools, tools);
-    const policy = findHeader(client.response.headers, 'ratelimit-policy');
-    return { ...describeTarget(client), tools, answers, policy };
+    const limits = pickHeaders(client.response.headers, /^(x-)?rate-?limit/i);
+    return { ...describeTarget(client), tools, answers, limits };
   } finally {
     client.close(CALL_LIMIT_MS);
   }

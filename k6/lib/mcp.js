@@ -292,3 +292,7 @@ export function findHeader(headers, name) {
   const key = Object.keys(headers).find((header) => header.toLowerCase() === name);
   return key === undefined ? null : headers[key];
 }
+
+export function pickHeaders(headers, pattern) {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => pattern.test(name)));
+}

@@ -17,6 +17,7 @@ from loadtest.state.bearers import (
     read_bearers,
 )
 from loadtest.target.mcp_client import Greeting, WorkspaceClient
+from loadtest.target.rate_limits import RateLimits
 
 REFUSED_STATUSES = frozenset({401, 403})
 UNKNOWN_SESSION_STATUS = 404
@@ -169,21 +170,33 @@ def _examine_quota(
     settings: Settings, bearers: tuple[Bearer, ...], greeting: Greeting | None
 ) -> Check:
     """Compare what a client may spend per minute with what the profile needs."""
-    policy = greeting.policy if greeting is not None else None
+    limits = greeting.limits if greeting is not None else None
     try:
         known = [bearer.client_id for bearer in bearers]
-        allowances = find_allowances(settings, known, policy)
+        allowances = find_allowances(settings, known, limits)
     except LoadtestError as failure:
         return Check("quota", "missing", str(failure), "inv provision writes it again")
     if allowances:
         is_final = len(bearers) >= settings.clients  # minting can still raise a quota
         checks = [_compare_quota(settings, each, is_final=is_final) for each in allowances]
         return max(checks, key=lambda check: ("ok", "warn", "missing").index(check.state))
+    if limits is not None:
+        return _compare_limits(settings, limits)
     if settings.is_reference():
         return Check("quota", "ok", "none: the run starts the reference target without one")
     return Check(
         "quota", "ok", "none known; if there is one, set [environment.*.quota] in loadtest.toml"
     )
+
+
+def _compare_limits(settings: Settings, limits: RateLimits) -> Check:
+    """Compare a limit for longer than a minute with the scheduled rate."""
+    rate, seconds = settings.profile.most_rps(), settings.profile.scheduled_seconds(settings.tools)
+    detail = f"the server announces {limits.describe()}; the profile makes {rate:g} calls/s at most"
+    if limits.find_excess(rate, seconds):
+        remedy = "--stages and --target-rps lower, or have the limit raised"
+        return Check("quota", "warn", f"{detail}: calls will be refused", remedy)
+    return Check("quota", "ok", detail)
 
 
 def _compare_quota(settings: Settings, allowance: Allowance, *, is_final: bool) -> Check:

@@ -36,6 +36,7 @@ from loadtest.k6.process import find_error, start, stop
 from loadtest.k6.summary import Server
 from loadtest.k6.tool_draft import Answer, build_trial, draft_tools, render_draft
 from loadtest.state.bearers import read_callers
+from loadtest.target.rate_limits import RateLimits, read_rate_limits
 
 DRAFT_FILE = "tools-draft.json"
 MAX_ANSWER_CHARS = 300
@@ -59,13 +60,13 @@ class Checked:
     """What the preflight found: how to speak with the target, and what matters for a quota.
 
     `tools` is the table with the headers that the schemas require, `durations_ms` are of one call
-    of each tool, `policy` is a RateLimit-Policy header.
+    of each tool, `limits` is what RateLimit headers announce.
     """
 
     protocol: str
     tools: ToolTable
     durations_ms: Mapping[str, float] = field(default_factory=dict)
-    policy: str | None = None
+    limits: RateLimits | None = None
 
 
 class _Answer(BaseModel):
@@ -88,7 +89,7 @@ class _Findings(BaseModel):
     server: Server
     tools: tuple[ListedTool, ...]
     answers: tuple[_Answer, ...]
-    policy: str | None = None
+    limits: dict[str, str] = {}
 
 
 def check_target(
@@ -126,13 +127,16 @@ def check_target(
     what = "tools" if len(table.tools) == len(names) else "calls of the table"
     count = len(list(table.list_weights()))
     answered = count - sum(map(len, refused.values()))
+    limits = read_rate_limits(findings.limits)
+    if limits is not None:
+        tell(f"the server announces {limits.describe()}")
     tell(f"{spoken}, {server.protocol}: {answered} of {count} {what} answer")
     mirrored = {name: listed[name].mirrored for name in table.list_tools() if listed[name].mirrored}
     return Checked(
         protocol=server.protocol if server.protocol in PROTOCOLS else settings.protocol,
         tools=settings.tools.model_copy(update={"mirrored": mirrored}),
         durations_ms={answer.tool: answer.duration_ms for answer in findings.answers},
-        policy=findings.policy,
+        limits=limits,
     )
 
 

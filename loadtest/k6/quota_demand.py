@@ -12,6 +12,7 @@ from loadtest.config.tool_table import ToolTable
 from loadtest.errors import ConfigError
 from loadtest.k6.command import build_phases, find_open_seconds
 from loadtest.state.quotas import read_raised
+from loadtest.target.rate_limits import RateLimits
 
 WINDOW_SECONDS = 60
 MOSTLY = 0.5  # with a larger share of refusals, a scenario measures the quota and not the target
@@ -166,11 +167,11 @@ class Demand:
 
 
 def find_allowances(
-    settings: Settings, clients: Sequence[str | None], policy: str | None
+    settings: Settings, clients: Sequence[str | None], limits: RateLimits | None
 ) -> tuple[Allowance, ...]:
     """Return the quotas of each client: the configured one, and the one that the target announces.
 
-    `clients` are their ids, `policy` is a RateLimit-Policy header. If quotas were raised, the
+    `clients` are their ids, `limits` is what RateLimit headers announce. If quotas were raised, the
     lowest of them counts.
     """
     found = []
@@ -183,9 +184,9 @@ def find_allowances(
         base = quota.units_per_minute
         seen = f"raised from {base}" if units > base else "configured"
         found.append(Allowance(quota, units, seen))
-    announced = parse_policy(policy) if policy else None
+    announced = parse_policy(limits.policy) if limits and limits.policy else None
     if announced is not None:
-        found.append(Allowance(announced, announced.units_per_minute, "its RateLimit-Policy"))
+        found.append(Allowance(announced, announced.units_per_minute, "its RateLimit headers"))
     return tuple(found)
 
 

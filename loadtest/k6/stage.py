@@ -121,7 +121,7 @@ def _fit_profile(
     ids = [bearer.client_id for bearer in bearers]
     # Bearers of one client share its quota.
     clients = len(ids) if None in ids else len(set(ids))
-    allowances = find_allowances(settings, ids, checked.policy)
+    allowances = find_allowances(settings, ids, checked.limits)
     quota = settings.environment.quota
     if "tools" in scenarios and (fit_quota or (quota is not None and quota.fit)):
         profile = fit_mix(settings, allowances, clients)

@@ -14,6 +14,7 @@ from loadtest.common.network import find_proxy
 from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import SecretStr, learn
 from loadtest.errors import ProvisionError
+from loadtest.target.rate_limits import RateLimits, read_rate_limits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -39,13 +40,13 @@ _T = TypeVar("_T")
 class Greeting:
     """What an endpoint reports about itself without a tool call.
 
-    `policy` is its RateLimit-Policy header (draft-ietf-httpapi-ratelimit-headers), if it sends one.
+    `limits` is what its RateLimit headers announce, if it sends them.
     """
 
     server: str
     protocol: str
     tools: frozenset[str]
-    policy: str | None
+    limits: RateLimits | None
 
 
 class WorkspaceClient:
@@ -66,7 +67,7 @@ class WorkspaceClient:
         self._say = say
         self._pause = pause
         self._refusal = ""
-        self._policy: str | None = None
+        self._limits: RateLimits | None = None
         self.refusal_status: int | None = None
 
     def greet(self) -> Greeting:
@@ -101,7 +102,7 @@ class WorkspaceClient:
             )
         info = client.server_info
         server = f"{info.name} {info.version}" if info else "an unnamed server"
-        return Greeting(server, client.protocol_version, frozenset(names), self._policy)
+        return Greeting(server, client.protocol_version, frozenset(names), self._limits)
 
     async def _list_entities(self, client: "Client") -> list[str]:
         body = await self._call(client, "listEntities", {})
@@ -161,7 +162,7 @@ class WorkspaceClient:
         learn(response.headers.get("mcp-session-id"))
         self._refusal = ""
         self.refusal_status = None
-        self._policy = response.headers.get("ratelimit-policy", self._policy)
+        self._limits = read_rate_limits(response.headers) or self._limits
         if response.status_code >= 400:
             self.refusal_status = response.status_code
             await response.aread()

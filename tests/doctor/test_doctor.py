@@ -381,8 +381,36 @@ def test_a_quota_that_the_server_announces_is_compared(
         gate.headers["RateLimit-Policy"] = '"default";q=30;w=60'
         keep(settings, minted, mcp_url=f"{gate.url}/mcp/{settings.credentials.workspace_id}")
         found = look(replace(settings, base_url=gate.url))["quota"]
-    assert "30 units/min per client (its RateLimit-Policy); the profile spends 80" in found.detail
+    assert "30 units/min per client (its RateLimit headers); the profile spends 80" in found.detail
     assert "--clients 4" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("remaining", "state", "words"),
+    [
+        ("4", "warn", "4 left, reset in 3,000 s; the profile makes 10 calls/s at most: calls will"),
+        (
+            "90000",
+            "ok",
+            "a limit of 90,000 calls, 90,000 left, reset in 3,000 s; the profile makes",
+        ),
+    ],
+)
+def test_a_limit_for_longer_than_a_minute_is_compared_with_the_rate(
+    remaining: str,
+    state: str,
+    words: str,
+    target: ReferenceTarget,
+    settings: Settings,
+    minted: Bearer,
+) -> None:
+    with open_gate(target.api_url) as gate:
+        figures = {"Limit": "90000", "Remaining": remaining, "Reset": "3000"}
+        gate.headers |= {f"X-RateLimit-{name}": value for name, value in figures.items()}
+        keep(settings, minted, mcp_url=f"{gate.url}/mcp/{settings.credentials.workspace_id}")
+        found = look(with_quota(replace(settings, base_url=gate.url), None))["quota"]
+    assert found.state == state
+    assert words in found.detail
 
 
 # TLS

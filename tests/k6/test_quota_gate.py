@@ -154,7 +154,7 @@ def test_a_quota_that_the_target_announces_counts_too(
         settings = prepare(ready, gate.url, target_rps=4)
         with pytest.raises(ConfigError, match="not started") as caught:
             stage.k6(chain, settings, "tools")
-    assert "5 units/min per client (its RateLimit-Policy)" in str(caught.value)
+    assert "5 units/min per client (its RateLimit headers)" in str(caught.value)
     assert "the tool mix (4 calls/s, at 1 unit a call)" in str(caught.value)
 
 
