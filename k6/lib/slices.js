@@ -133,8 +133,8 @@ function openSession({ turn, protocol, end, last }, retryUntil) {
 
 // Opens a session in place of one that the server has lost (MCP 2025-11-25, Streamable HTTP, Session
 // Management); returns null if none opens before the slice ends. Both are counted for the whole slice.
-function replaceSession(lost, times) {
-  const calls = lost.id - lost.idBefore - 1; // without the one that found out
+function replaceSession(lost, times, refused = 1) {
+  const calls = lost.id - lost.idBefore - refused; // without those that found out
   lost.endCalls();
   lost.noteLost();
   const series = histograms === null ? null : histograms.current;
@@ -207,7 +207,8 @@ function callInRounds(opened, next, times) {
       recordCall(session, markCutOff(outcome, longestMs, limit), response, sent - due);
       if (outcome === OK && sent >= nextReply) nextReply = recordReply(response, sent, begin);
     }
-    if (answers.some(({ outcome }) => outcome === SESSION_LOST)) session = replaceSession(session, times);
+    const lost = answers.filter(({ outcome }) => outcome === SESSION_LOST).length;
+    if (lost > 0) session = replaceSession(session, times, lost);
     if (session === null) return null;
     if (histograms !== null) histograms.printIfDue(sent);
   }

@@ -74,3 +74,15 @@ def test_sessions_opened_and_closed_are_added_up() -> None:
     )
     assert whole.count("mcp_sessions_opened{stage:10}") == 10
     assert whole.count("mcp_sessions_closed") == 8
+
+
+def test_the_rates_of_stages_are_those_of_a_runner_that_knows_how_long_a_round_takes() -> None:
+    knows = build_summary()
+    (piece,) = knows.loadtest.slices
+    unknown = piece.model_copy(update={"rate": None})
+    lacks = knows.model_copy(
+        update={"loadtest": knows.loadtest.model_copy(update={"slices": (unknown,)})}
+    )
+    whole = merge([lacks, knows], Histograms(), 0.01)
+    assert [each.rate for each in whole.loadtest.slices] == [10]
+    assert merge([lacks], Histograms(), 0.01).loadtest.slices == (unknown,)
