@@ -8,6 +8,10 @@ import { readAnswer } from './reply.js';
 
 const USED = env.toolPools().some(({ kind }) => kind === 'flow');
 
+// In place of the response to a call that was not made.
+const TIMINGS = { duration: 0, blocked: 0, waiting: 0, receiving: 0 };
+const UNSENT = { status: 0, body: null, headers: {}, timings: TIMINGS };
+
 // Returns the name and kind of each row of these pools: the steps of a flow come before the flow.
 export function listRows(pools) {
   return pools.flatMap(({ tool, kind, steps = [] }) =>
@@ -72,6 +76,7 @@ export class Flow {
       this.ms += client.response.timings.duration;
     } else {
       client.select({ tool: entry.tool, rpc: client.called });
+      client.response = UNSENT;
     }
     if (outcome === OK && isNeeded) this.answers[step] = readDocument(client);
     this.place = outcome === OK ? this.place + 1 : this.steps.length;

@@ -9,7 +9,8 @@ import { recordBeyond, recordClosed, recordEnd, recordFailure, recordHeld } from
 import { recordLateness, recordLongOk, recordLost, recordOk, recordOpened } from './metrics.js';
 import { recordOpening, recordReply, recordResponse, recordRound } from './metrics.js';
 import { buildMix } from './mix.js';
-import { BEYOND_MS, CUT_OFF, INPUT_REQUIRED, NO_ARGUMENT, OK, SESSION_LOST, TIMEOUT, UNAUTHORIZED } from './outcome.js';
+import { BEYOND_MS, CUT_OFF, INPUT_REQUIRED, NO_ARGUMENT, OK } from './outcome.js';
+import { SESSION_LOST, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { buildThinkTime, findFirstRound, findRate, hasRounds } from './pace.js';
 import { CALL_LIMIT_MS, clock, findPace, newClient, waitUntil } from './run.js';
 
@@ -21,7 +22,8 @@ const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS');
 const OPEN_REQUESTS = 2; // initialize and notifications/initialized
 const FRESH_MS = 1000; // between two checks whether a bearer must be renewed
 const PAUSE_MS = 1000; // after an answer that the target is down, so that it is not hammered
-const NOT_DOWN = ['rpc_error', SESSION_LOST, NO_ARGUMENT, INPUT_REQUIRED]; // outcomes of a target that answers
+// Outcomes of a target that answers.
+const NOT_DOWN = ['rpc_error', SESSION_LOST, NO_ARGUMENT, INPUT_REQUIRED];
 const SEED = 1; // of the tool mix: every run draws the same calls
 
 // k6 looks an imported or global name up at every use, which costs too much in a loop of calls.

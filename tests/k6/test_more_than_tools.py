@@ -368,3 +368,25 @@ def test_several_runners_measure_flows_like_one(
     assert rows["lose"].failures == {"no_argument": rows["lose/describeEntity"].count}
     calls = sum(row.count for row in rows.values() if row.kind == "step")
     assert calls == rows["all"].count
+
+
+def test_a_session_thinks_between_the_steps_of_a_flow(
+    open_endpoint: Callable[..., Endpoint], binary: K6Binary, tmp_path: Path
+) -> None:
+    steps = [{"name": "one", "tool": "listEntities"}, {"name": "two", "tool": "listEntities"}]
+    rows = measure(
+        open_endpoint(),
+        {"flows": {"look": {"weight": 1, "steps": steps}}},
+        "2025-11-25",
+        binary,
+        tmp_path / "tools",
+        VUS="1",
+        DURATION="3",
+        MIX_PACE_SECONDS="uniform:0.4,0.5",
+    )
+    # Without pauses there would be hundreds of calls.
+    assert 2 <= rows["all"].count <= 8
+    flow, first = rows["look"].duration, rows["look/one"].duration
+    assert flow
+    assert first
+    assert first.p50 < flow.p50 < 400
