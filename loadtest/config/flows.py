@@ -16,7 +16,7 @@ _Name = Annotated[str, Field(min_length=1)]
 _KINDS = ("tool", "resource", "prompt")
 
 
-class Step(BaseModel):
+class FlowStep(BaseModel):
     """One call of a flow: a tool, a resource (its URI or URI template) or a prompt.
 
     Without `name`, it is called after what it calls. Calls draw evenly from `arguments`.
@@ -61,7 +61,7 @@ class Flow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weight: Annotated[int, Field(ge=1, strict=True)]
-    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+    steps: Annotated[tuple[FlowStep, ...], Field(min_length=1)]
     about: str | None = None
     timeout_seconds: Timeout | None = None
 

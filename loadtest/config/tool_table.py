@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from loadtest.common.files import read_whole
 from loadtest.common.parsing import parse_json, tidy_text
-from loadtest.config.flows import Flow, Step
+from loadtest.config.flows import Flow, FlowStep
 from loadtest.config.pace import DEFAULT_TIMEOUT_SECONDS, PaceText, Timeout
 from loadtest.config.value_pools import (
     POOL_NAME,
@@ -113,7 +113,7 @@ class Mirrored(BaseModel):
     header: str
 
 
-_Called = TypeVar("_Called", Pool, Step)
+_Called = TypeVar("_Called", Pool, FlowStep)
 
 # The sections of a table: what their entries are called, and how they are read.
 SECTIONS: Mapping[str, tuple[str, type[BaseModel]]] = {
@@ -150,7 +150,7 @@ class ToolTable(BaseModel):
         return {**self.tools, **self.resources, **self.prompts, **self.completions}
 
     @property
-    def steps(self) -> Mapping[str, Step]:
+    def steps(self) -> Mapping[str, FlowStep]:
         """Return the steps of all flows, by the name of their row."""
         return {
             name: step
@@ -246,7 +246,7 @@ class ToolTable(BaseModel):
     def _varies(self, name: str) -> bool:
         return any(self.pools.count(arguments) > 1 for arguments in self._find(name).arguments)
 
-    def _find(self, name: str) -> Pool | Step:
+    def _find(self, name: str) -> Pool | FlowStep:
         return self.entries[name] if name in self.entries else self.steps[name]
 
     def find_timeout(
@@ -463,7 +463,7 @@ def _find_faults(name: str, pool: Pool | Flow, values: ValuePools) -> Iterator[s
             yield f"{here}: {tidy_text(fault, MOST_FAULT_CHARS)}"
 
 
-def _build_entry(step: Step) -> Pool:
+def _build_entry(step: FlowStep) -> Pool:
     """Return a step as an entry of the table, to be checked like one."""
     if step.resource is not None:
         return Resource(weight=1, uri=step.resource, arguments=step.arguments)

@@ -157,7 +157,7 @@ def test_every_explained_message_exists_in_the_code() -> None:
         ("`[environment.<name>.tools.<tool>]`", tool_table.Pool),
         ("`[environment.<name>.pools.<pool>]`", value_pools.PoolEntry),
         ("`[environment.<name>.flows.<flow>]`", flows.Flow),
-        ("Steps of a flow", flows.Step),
+        ("Steps of a flow", flows.FlowStep),
         ("`[environment.<name>.answers]`", tool_table.Answers),
         ("`[environment.<name>.pages]`", models.Pages),
         ("`[environment.<name>.kubernetes]`", models.Kubernetes),
