@@ -32,7 +32,7 @@ def test_half_or_less_does_not(share: int) -> None:
     assert feed(AbortRule(), share) == []
 
 
-@pytest.mark.parametrize("reason", ["capacity", "rate_limited"])
+@pytest.mark.parametrize("reason", ["capacity", "rate_limited", "session_lost"])
 def test_refusals_at_a_limit_do_not_count(reason: str) -> None:
     assert feed(AbortRule(), 9, **{reason: 9.0}) == []
 

@@ -176,3 +176,20 @@ def test_a_run_folder_that_cannot_be_created_is_an_error_of_one_line(tmp_path: P
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at-all")
     with pytest.raises(ResultsError, match="cannot be made"):
         create_run_folder(tmp_path / "dangling", run)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "note"),
+    [
+        ({}, "3 failed"),
+        ({"timeout": 2}, "3 failed: 2 timeout, 1 other"),
+        ({"capacity": 2, "rate_limited": 1}, "0 failed, 3 refused: 2 capacity, 1 rate_limited"),
+        ({"capacity": 1}, "2 failed: 2 other, 1 refused: 1 capacity"),
+        ({"session_lost": 3}, "3 failed: 3 session_lost"),
+    ],
+)
+def test_refusals_are_shown_apart_from_failures(reasons: dict[str, int], note: str) -> None:
+    file = io.StringIO()
+    with ProgressDisplay(Console(file=file, force_terminal=False)) as display:
+        display._take(Live(9, 3, None, reasons))
+        assert display._note == note

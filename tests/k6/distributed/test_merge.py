@@ -37,6 +37,24 @@ def test_the_rows_of_a_mix_add_up_to_the_row_of_all() -> None:
     assert rows["opening", "all"].ok == 1
 
 
+@pytest.mark.parametrize(("scenario", "selector"), [("sessions", "{stage:10}"), ("tools", "")])
+def test_the_lives_of_lost_sessions_are_those_of_all_runners(scenario: str, selector: str) -> None:
+    def lose(calls: list[float], ages_ms: list[float], at_ms: list[float], vu: int) -> bytes:
+        samples = {"mcp_lost_calls": calls, "mcp_lost_age": ages_ms, "mcp_lost_at": at_ms}
+        return print_snapshot({name + selector: found for name, found in samples.items()}, vu=vu)
+
+    histograms = read(
+        lose([0, 3, 3], [1000.0, 3000.0, 4000.0], [1500.0, 3500.0, 4500.0], 1),
+        lose([2, 9], [2000.0, 9000.0], [2500.0, 9500.0], 2),
+    )
+    rows = build_rows(merge([build_summary(scenario)] * 2, histograms, 0.01))
+    (lost,) = [row.lost for row in rows if row.lost is not None]
+    assert lost.count == 5
+    assert (lost.calls, lost.least_calls) == pytest.approx((3, 0), rel=0.01, abs=0.01)
+    assert lost.ages_seconds == pytest.approx((1, 9), rel=0.01)
+    assert lost.moments_seconds == pytest.approx((1.5, 9.5), rel=0.01)
+
+
 def test_a_threshold_applies_to_all_runners_together() -> None:
     histograms = read(
         print_snapshot(

@@ -67,13 +67,13 @@ def test_a_runner_can_be_late_and_partial() -> None:
     [
         (
             "tools",
-            ["mcp_duration{tool:look}", "mcp_failures{tool:look,reason:timeout}", "mcp_opening"],
+            ["mcp_duration{tool:look}", "mcp_failures{tool:look,reason:timeout}", "mcp_lost_age"],
             ["mcp_duration", "mcp_failures", "mcp_failures{reason:timeout}", "mcp_open_failures"],
         ),
         (
             "sessions",
-            ["mcp_response{stage:10}", "mcp_open_failures{stage:10,reason:capacity}"],
-            ["mcp_response", "mcp_opening", "http_req_duration{stage:10}", "mcp_ended{stage:10}"],
+            ["mcp_lost_calls{stage:10}", "mcp_open_failures{stage:10,reason:capacity}"],
+            ["mcp_lost_at", "mcp_opening", "http_req_duration{stage:10}", "mcp_ended{stage:10}"],
         ),
         (
             "cold-start",

@@ -133,6 +133,42 @@ const CASES = [
   ['an unlisted status', 418, '', 'http_other'],
 ];
 
+// Refusals in the words of other servers: see refusals.js for the sources.
+const rpc = (code, message, id = null) => JSON.stringify({ jsonrpc: '2.0', id, error: { code, message } });
+const REFUSAL_CASES = [
+  ['MCP Python SDK', 503, rpc(-32603, 'Too many open sessions'), 'capacity'],
+  ['TypeScript SDK', 503, rpc(-32000, 'Too many open sessions'), 'capacity'],
+  ['n8n-mcp', 429, rpc(-32000, 'Session limit reached (100). Please wait.'), 'capacity'],
+  ['MongoDB', 503, rpc(-32006, 'no'), 'capacity'],
+  ['a full server inside 200', 200, rpc(-32000, 'Maximum sessions reached', 7), 'capacity'],
+  ['a full server as a tool error', 200, event(answer(failure('Too many active sessions'))), 'capacity'],
+  ['FastMCP', 200, event(rpc(-32000, 'Rate limit exceeded for client: global', 7)), 'rate_limited'],
+  ['a code of tRPC', 200, rpc(-32029, 'no', 7), 'rate_limited'],
+  ['a code of EIP-1474', 200, rpc(-32005, 'Limit exceeded', 7), 'rate_limited'],
+  ['that code with another message', 200, rpc(-32005, 'no', 7), 'rpc_error'],
+  ['Linear', 200, answer(failure('{"error":{"code":"RATELIMITED"}}')), 'rate_limited'],
+  ['Google', 200, answer(failure('{"code":"RESOURCE_EXHAUSTED"}')), 'rate_limited'],
+  ['GitHub', 403, '{"message":"You have exceeded a secondary rate limit."}', 'rate_limited'],
+  ['express-rate-limit', 200, answer(failure('Too many requests, please try again later.')), 'rate_limited'],
+  ['a quota of the day', 200, answer(failure('Quota exceeded for quota metric reads')), 'rate_limited'],
+  ['an argument named limit', 200, answer(failure('rate limit must be a number')), 'tool_error:other'],
+  ['an ok answer about limits', 200, answer({ content: [{ text: 'rate limit exceeded' }] }), 'ok'],
+  ['an unknown session of a tool', 200, answer(failure('Session not found')), 'tool_error:other'],
+];
+const LOST_CASES = [
+  ['404', 404, '', 'session_lost'],
+  ['MCP Python SDK before 1.25', 400, 'Bad Request: No valid session ID provided', 'session_lost'],
+  ['TypeScript SDK after a restart', 400, rpc(-32000, 'Bad Request: Server not initialized'), 'session_lost'],
+  ['Rust SDK', 401, 'Unauthorized: Session not found', 'session_lost'],
+  ['Keryx', 200, event('{"error":"Session not found"}'), 'session_lost'],
+  ['Zilla', 200, rpc(-32600, 'Session not found', 7), 'session_lost'],
+  ['Java SDK', 404, rpc(-32603, 'Session not found: 1'), 'session_lost'],
+  ['a bearer that has expired', 401, '{"error":"invalid_token"}', 'unauthorized'],
+  ['another fault', 400, rpc(-32602, 'Invalid params'), 'http_400'],
+  ['a tool with sessions of its own', 200, answer(failure('Session not found')), 'tool_error:other'],
+  ['a full server', 503, rpc(-32603, 'Too many open sessions'), 'capacity'],
+];
+
 // The same in the stateless era, where a result has a type.
 const typed = (resultType) => answer({ ...OK, resultType });
 const refusal = (code, id = 7) => JSON.stringify({ jsonrpc: '2.0', id, error: { code, message: '' } });
@@ -165,10 +201,10 @@ const STATELESS_CASES = [
   ['an outage', 503, refusal(-32603), 'http_503'],
 ];
 
-function checkCases(cases, stateless) {
+function checkCases(cases, stateless, hasSession = false) {
   const classifiers = {
-    parsed: (response) => classify(response, readAnswer(response, 7), stateless),
-    fast: (response) => classifyCall(response, 7, newCall(), stateless),
+    parsed: (response) => classify(response, readAnswer(response, 7), stateless, hasSession),
+    fast: (response) => classifyCall(response, 7, newCall(), stateless, hasSession),
   };
   for (const [name, status, body, expected] of cases) {
     const headers = { 'X-Status': String(status) };
@@ -224,6 +260,8 @@ function change(body, random, pick) {
 
 export default function replies() {
   checkCases(CASES, false);
+  checkCases(REFUSAL_CASES, false);
+  checkCases(LOST_CASES, false, true);
   checkCases(STATELESS_CASES, true);
   vary();
   check(parseEvents('data: a\ndata: b\n\n: c\n\ndata\n\n'), {
