@@ -80,6 +80,8 @@ def test_a_slow_and_crowded_ladder_still_fits_80_columns() -> None:
 def test_the_facts_say_whether_arguments_were_fixed(arguments: str, count: int, words: str) -> None:
     run = folder(TOOLS, knobs={"arguments": arguments, "different_calls": count})
     assert dict(build_report(run).facts)["arguments"] == words
+    starts = replace(run, run=replace(run.run, scenarios=(ScenarioResult("cold-start", "ok"),)))
+    assert "arguments" not in dict(build_report(starts).facts)
 
 
 def test_markup_in_names_is_shown_as_text() -> None:

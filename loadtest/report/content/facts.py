@@ -32,7 +32,8 @@ def build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     yield "target", f"{target.host}, {server or 'unnamed server'}"
     yield "protocol", f"{protocol} ({target.era} era)" if target.era else protocol
     yield "profile", run.profile
-    if arguments := run.knobs.get("arguments"):
+    arguments = run.knobs.get("arguments")
+    if arguments and any(result.name != "cold-start" for result in run.scenarios):
         yield "arguments", _describe_arguments(str(arguments), run.knobs.get("different_calls"))
     if run.clients != 1:
         yield "clients", format_count(run.clients)
