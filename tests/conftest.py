@@ -15,7 +15,7 @@ import hypothesis
 import mcp.client  # noqa: F401
 import pytest
 
-from loadtest.common import redaction
+from loadtest.common import access, redaction
 from loadtest.common.secret_index import SecretIndex
 from loadtest.config.loading import CONFIG_FILE, load_settings
 from loadtest.config.settings import Settings
@@ -66,8 +66,9 @@ def _get_timeout(item: pytest.Item) -> float:
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the redactor know no secret of the test before: each is a process of its own."""
+    """Know no secret and no demand of a server of the test before: each is a process of its own."""
     monkeypatch.setattr(redaction, "known", SecretIndex())
+    monkeypatch.setattr(access, "_accesses", {})
 
 
 @pytest.fixture(scope="session")
