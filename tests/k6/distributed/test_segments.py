@@ -349,3 +349,21 @@ def test_runners_draw_different_values_of_a_pool(tmp_path: Path, binary: K6Binar
         run_fleet(plan, "sessions", out_dir=tmp_path / "sessions", launch=launch)
     drawn = [arguments["n"] for _, arguments in server.called]
     assert len(set(drawn)) == len(drawn) > 1
+
+
+@pytest.mark.parametrize(
+    ("scenario", "kind", "name"), [("sessions", "stage", "6"), ("tools", "tool", "all")]
+)
+def test_lost_sessions_are_those_of_all_runners(
+    scenario: str, kind: str, name: str, open_endpoint: Callable[..., Endpoint], fleet: RunFleet
+) -> None:
+    endpoint = open_endpoint(session_age_seconds=2.5)
+    knobs = {"STAGES": "6", "STAGE_SECONDS": "4", "VUS": "6", "DURATION": "4"}
+    run = fleet(scenario, endpoint, **knobs)
+    calls, opened = pick(run, kind, name), pick(run, "opening", name)
+    assert opened.lost is not None
+    assert opened.lost.count == calls.failures["session_lost"] >= 6
+    assert opened.ok == 6 + opened.lost.count
+    assert 2 < opened.lost.ages_seconds[0] <= opened.lost.ages_seconds[1] < 5
+    assert endpoint.target.open_sessions == 0
+    assert run.result.faults == ()
