@@ -27,6 +27,7 @@ from loadtest.reference import novamart
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
 from tests.support.github_server import GithubServer, serve_github
+from tests.support.shared_browser import SharedBrowser
 
 EMAIL = "loadtest@novamart.example"
 # What starts a browser or a k6; and a checkout, in which each task is a process of its own.
@@ -133,6 +134,14 @@ def provisioned(
 def browser_choice() -> BrowserChoice:
     """Name the browser that the sign-in uses."""
     return find_choice(ROOT / ".loadtest" / "browser.json")
+
+
+@pytest.fixture(scope="session")
+def shared_browser(browser_choice: BrowserChoice) -> Iterator[SharedBrowser]:
+    """Share one browser between tests: to start one takes a second of the processor's time."""
+    browser = SharedBrowser(browser_choice)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

@@ -95,6 +95,7 @@ def serve(asked: list[str]) -> Iterator[str]:
         yield origin
 
 
+@pytest.mark.usefixtures("no_shared_browser")
 def test_driver_and_browser_inherit_no_secret(
     browser_choice: BrowserChoice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +193,7 @@ def test_a_system_without_sandboxes_is_reported_and_the_sign_in_works(
     assert all(lacking)
 
 
+@pytest.mark.usefixtures("no_shared_browser")
 def test_a_loop_that_ends_early_leaves_no_driver(
     browser_choice: BrowserChoice, capfd: pytest.CaptureFixture[str]
 ) -> None:

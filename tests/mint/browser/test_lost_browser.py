@@ -27,7 +27,7 @@ from tests.mint.browser.page_server import Page, PageServer, Reply, Visit, finis
 from tests.mint.minting import build_environment
 from tests.support.waiting import HANG_SECONDS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_shared_browser")]
 
 # Parts of the command line of each.
 VICTIMS = {"browser": "--remote-debugging-pipe", "page": "--type=renderer", "driver": "run-driver"}

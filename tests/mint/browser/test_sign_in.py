@@ -1,8 +1,8 @@
 """Real Chromium on the pages of real sign-in flows, each as a small story."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -10,20 +10,20 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Page
 from pydantic import ValidationError
 
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Pages
 from loadtest.errors import MintError
 from loadtest.mint.browser.failure_capture import capture_failure, redact
-from loadtest.mint.browser.launcher import BrowserChoice, launch
 from loadtest.mint.browser.one_time_code import OneTimeCodes
 from loadtest.mint.browser.page_messages import find_workspace
 from loadtest.mint.browser.sign_in import SignInFlow
 from loadtest.mint.oauth.callback import listen
 from tests.mint.browser.page_server import Page as Told
 from tests.mint.browser.page_server import PageServer, Reply, Visit, finish, page, to
+from tests.support.shared_browser import SharedBrowser
 
 pytestmark = pytest.mark.slow
 
@@ -55,25 +55,6 @@ USUAL: Mapping[str, Told] = {
 }
 
 
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as loop:
-        yield loop
-
-
-@pytest.fixture(scope="module")
-def browser(runner: asyncio.Runner, browser_choice: BrowserChoice) -> Iterator[Browser]:
-    stack = AsyncExitStack()
-
-    async def start() -> Browser:
-        started = await launch(await stack.enter_async_context(async_playwright()), browser_choice)
-        stack.push_async_callback(started.close)
-        return started
-
-    yield runner.run(start())
-    runner.run(stack.aclose())
-
-
 @dataclass
 class Outcome:
     """The result of a story: the callback's answer or the failure, the messages, the kept page."""
@@ -95,7 +76,7 @@ Enact = Callable[..., Outcome]
 
 
 @pytest.fixture
-def enact(runner: asyncio.Runner, browser: Browser, tmp_path: Path) -> Enact:
+def enact(shared_browser: SharedBrowser, tmp_path: Path) -> Enact:
     """Sign in through a story, in a fresh context; search all output for canaries."""
 
     def run(
@@ -108,7 +89,7 @@ def enact(runner: asyncio.Runner, browser: Browser, tmp_path: Path) -> Enact:
         with PageServer(story, host) as server:
             outcome = Outcome(server)
             pages = Pages.model_validate(names or {})
-            runner.run(drive(outcome, pages, meanwhile, given))
+            shared_browser.run(drive(outcome, pages, meanwhile, given))
         return outcome
 
     async def drive(
@@ -117,7 +98,7 @@ def enact(runner: asyncio.Runner, browser: Browser, tmp_path: Path) -> Enact:
         meanwhile: Callable[[Page], Awaitable[None]] | None,
         given: Mapping[str, Any],
     ) -> None:
-        async with fresh_page(browser) as shown, listen() as callback:
+        async with open_page(shared_browser) as shown, listen() as callback:
             if meanwhile:
                 await meanwhile(shown)
             url = outcome.server.build_authorization_url(callback.redirect_uri, STATE)
@@ -149,13 +130,8 @@ def is_ours(task: asyncio.Task[Any]) -> bool:
     return str(name).startswith(("SignInFlow.", "PageEvents.", "Locator."))
 
 
-@asynccontextmanager
-async def fresh_page(browser: Browser) -> AsyncIterator[Page]:
-    context = await browser.new_context(locale="en-US")
-    try:
-        yield await context.new_page()
-    finally:
-        await context.close()
+def open_page(browser: SharedBrowser) -> AbstractAsyncContextManager[Page]:
+    return browser.open_page(locale="en-US")
 
 
 def with_story(**changes: Told) -> dict[str, Told]:
@@ -710,16 +686,14 @@ def test_kept_text_contains_no_secret_no_query_and_no_token() -> None:
     assert redact(text, [PASSWORD, EMAIL, ""]) == "*** *** *** /cb?… ***"
 
 
-def test_a_kept_page_is_private_and_masked(
-    runner: asyncio.Runner, browser: Browser, tmp_path: Path
-) -> None:
+def test_a_kept_page_is_private_and_masked(shared_browser: SharedBrowser, tmp_path: Path) -> None:
     async def keep() -> Path:
-        async with fresh_page(browser) as shown:
+        async with open_page(shared_browser) as shown:
             await shown.set_content(page(f"<h1>Hello {EMAIL}</h1>{FORM}", f"{EMAIL} signs in"))
             await shown.get_by_label("Password").fill(PASSWORD)
             return await capture_failure(shown, tmp_path / "failures", "sign-in", [PASSWORD, EMAIL])
 
-    kept = runner.run(keep())
+    kept = shared_browser.run(keep())
     assert "Hello ***" in kept.read_text()
     assert EMAIL not in kept.read_text()
     files = sorted(kept.parent.iterdir())
@@ -728,7 +702,7 @@ def test_a_kept_page_is_private_and_masked(
 
 
 def test_only_the_newest_failures_are_kept_and_no_other_file_is_removed(
-    runner: asyncio.Runner, browser: Browser, tmp_path: Path
+    shared_browser: SharedBrowser, tmp_path: Path
 ) -> None:
     older = [f"202601{day:02}T120000.000000Z-sign-in" for day in range(1, 13)]
     for stem in older:
@@ -738,10 +712,10 @@ def test_only_the_newest_failures_are_kept_and_no_other_file_is_removed(
     (tmp_path / "notes.txt").touch()
 
     async def keep() -> Path:
-        async with fresh_page(browser) as shown:
+        async with open_page(shared_browser) as shown:
             return await capture_failure(shown, tmp_path, "consent", [PASSWORD])
 
-    kept = runner.run(keep())
+    kept = shared_browser.run(keep())
     left = {path.name for path in tmp_path.iterdir()}
     assert {"notes.txt", "20250101T120000.000000Z-mine.pdf"} < left
     assert {path.stem for path in tmp_path.glob("*Z-*.txt")} == {*older[-9:], kept.stem}
@@ -749,7 +723,7 @@ def test_only_the_newest_failures_are_kept_and_no_other_file_is_removed(
 
 
 def test_screenshots_of_pages_that_differ_only_in_secrets_are_the_same(
-    runner: asyncio.Runner, browser: Browser, tmp_path: Path
+    shared_browser: SharedBrowser, tmp_path: Path
 ) -> None:
     async def photograph(secret: str, code: str) -> bytes:
         shown_as = escape(secret)
@@ -759,7 +733,7 @@ def test_screenshots_of_pages_that_differ_only_in_secrets_are_the_same(
             <p>You typed <b>{quote(secret)}</b></p><pre>password={quote_plus(secret)}&amp;next</pre>
             <p>GET /callback?code={code}&amp;state=s</p><p>eyJhbGciOiJub25l.{code}.{code}</p>"""
         )
-        async with fresh_page(browser) as shown:
+        async with open_page(shared_browser) as shown:
             await shown.set_content(told)
             await shown.get_by_label("Password").fill(secret)
             kept = await capture_failure(shown, tmp_path / code, "sign-in", [secret])
@@ -768,17 +742,17 @@ def test_screenshots_of_pages_that_differ_only_in_secrets_are_the_same(
             assert code not in text
         return kept.with_suffix(".png").read_bytes()
 
-    first = runner.run(photograph("canary one <1>", "code-one"))
-    second = runner.run(photograph("canary two <2>", "code-two"))
+    first = shared_browser.run(photograph("canary one <1>", "code-one"))
+    second = shared_browser.run(photograph("canary two <2>", "code-two"))
     assert first == second
 
 
 @pytest.mark.parametrize("end", ["close", "crash"])
 def test_one_line_says_that_a_closed_page_could_not_be_read(
-    runner: asyncio.Runner, browser: Browser, tmp_path: Path, end: str
+    shared_browser: SharedBrowser, tmp_path: Path, end: str
 ) -> None:
     async def keep() -> Path:
-        async with fresh_page(browser) as shown:
+        async with open_page(shared_browser) as shown:
             if end == "close":
                 await shown.close()
             else:
@@ -789,7 +763,7 @@ def test_one_line_says_that_a_closed_page_could_not_be_read(
                 await asyncio.gather(opening, return_exceptions=True)
             return await capture_failure(shown, tmp_path, "consent", [PASSWORD])
 
-    assert "the page could not be read" in runner.run(keep()).read_text()
+    assert "the page could not be read" in shared_browser.run(keep()).read_text()
 
 
 def test_a_page_that_closes_during_the_sign_in_is_named(enact: Enact) -> None:

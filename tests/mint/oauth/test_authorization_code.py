@@ -18,6 +18,7 @@ from loadtest.state.bearers import Bearer
 from tests.mint.minting import mint, refuse
 
 pytestmark = pytest.mark.slow
+in_one_browser = pytest.mark.usefixtures("one_browser")
 
 Serve = Callable[..., ReferenceTarget]
 Provisioned = Callable[[ReferenceTarget], Settings]
@@ -94,6 +95,7 @@ def test_the_debug_output_of_the_driver_is_off_so_that_no_password_is_printed(
     assert request.password.get_secret_value() not in capfd.readouterr().err
 
 
+@in_one_browser
 def test_the_second_mint_uses_the_registration_of_the_first(
     serve: Serve, request_for: RequestFor
 ) -> None:
@@ -105,6 +107,7 @@ def test_the_second_mint_uses_the_registration_of_the_first(
     assert len(target.clients()) == 1
 
 
+@in_one_browser
 def test_a_server_that_accepts_only_the_registered_port_works_a_second_time(
     serve: Serve, request_for: RequestFor
 ) -> None:
@@ -116,6 +119,7 @@ def test_a_server_that_accepts_only_the_registered_port_works_a_second_time(
     assert len(target.clients()) == 1
 
 
+@in_one_browser
 def test_the_sign_in_recovers_from_the_home_page_behind_a_tour(
     serve: Serve, request_for: RequestFor
 ) -> None:
@@ -126,6 +130,7 @@ def test_the_sign_in_recovers_from_the_home_page_behind_a_tour(
     assert any("opening the authorize URL again" in line for line in told)
 
 
+@in_one_browser
 def test_a_wrong_password_is_named_and_the_masked_page_is_kept(
     serve: Serve, request_for: RequestFor
 ) -> None:
@@ -140,6 +145,7 @@ def test_a_wrong_password_is_named_and_the_masked_page_is_kept(
     assert "a wrong canary" not in kept[1].read_text()
 
 
+@in_one_browser
 @pytest.mark.parametrize(
     ("knobs", "step", "words"),
     [
@@ -155,12 +161,14 @@ def test_an_error_names_the_step_at_which_the_server_misbehaves(
     assert failure.step == step
 
 
+@in_one_browser
 def test_a_consent_that_the_server_denies_is_named(serve: Serve, request_for: RequestFor) -> None:
     failure = refuse(request_for(serve(deny_consent=True)))
     assert (failure.step, failure.reason) == ("callback", "consent_denied")
     assert failure.code == "access_denied"
 
 
+@in_one_browser
 def test_a_target_that_does_not_run_fails_at_discovery(
     serve: Serve, request_for: RequestFor
 ) -> None:

@@ -18,7 +18,7 @@ from loadtest.reference.accounts import User
 from loadtest.reference.server import ReferenceTarget
 from loadtest.target.rest_client import WrongPasswordError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_browser")]
 
 Serve = Callable[..., ReferenceTarget]
 Provisioned = Callable[[ReferenceTarget], Settings]

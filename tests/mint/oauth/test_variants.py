@@ -31,7 +31,7 @@ from loadtest.state.clients import ClientStore
 from tests.mint.minting import SLUG, build_request, build_target, mint, refuse
 from tests.reference.documents import host_documents
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_browser")]
 
 Start = Callable[..., tuple[ReferenceTarget, SignInRequest]]
 

@@ -1,15 +1,13 @@
 """The pages in a real browser: nothing happens, nothing overflows, and all of it can be read."""
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.async_api import async_playwright
 
-from loadtest.mint.browser.launcher import BrowserChoice, launch
 from tests.report.html.page_runs import PAGES, history
+from tests.support.shared_browser import SharedBrowser
 
 pytestmark = pytest.mark.slow
 LEAST_CONTRAST = 4.5
@@ -68,16 +66,12 @@ LOOK = """() => {
 
 
 async def look(
-    choice: BrowserChoice, path: Path, width: int, scheme: Literal["light", "dark"]
+    browser: SharedBrowser, path: Path, width: int, scheme: Literal["light", "dark"]
 ) -> tuple[Mapping[str, Any], list[str]]:
     """Return what is to be seen on a page, and all that happened: messages, dialogs, requests."""
     events: list[str] = []
-    async with async_playwright() as playwright:
-        browser = await launch(playwright, choice)
-        context = await browser.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme
-        )
-        page = await context.new_page()
+    viewport = {"width": width, "height": 800}
+    async with browser.open_page(viewport=viewport, color_scheme=scheme) as page:
         page.on("console", lambda message: events.append(message.text))
         page.on("pageerror", lambda error: events.append(str(error)))
         page.on("dialog", lambda dialog: events.append(dialog.message))
@@ -85,7 +79,6 @@ async def look(
         await page.goto(path.as_uri())
         await page.evaluate("document.querySelectorAll('details').forEach((at) => at.open = true)")
         seen: dict[str, Any] = await page.evaluate(LOOK)
-        await browser.close()
     assert events.pop(0) == path.as_uri()
     return seen, events
 
@@ -97,11 +90,11 @@ def test_a_page_does_not_move_fits_the_window_and_is_legible(
     width: int,
     scheme: Literal["light", "dark"],
     tmp_path: Path,
-    browser_choice: BrowserChoice,
+    shared_browser: SharedBrowser,
 ) -> None:
     path = tmp_path / "page.html"
     path.write_text(LOOKED_AT[name](), encoding="utf-8")
-    seen, events = asyncio.run(look(browser_choice, path, width, scheme))
+    seen, events = shared_browser.run(look(shared_browser, path, width, scheme))
     assert events == []
     assert seen["width"] == width
     assert seen["scripts"] == 0
@@ -113,11 +106,11 @@ def test_a_page_does_not_move_fits_the_window_and_is_legible(
 
 
 def test_hostile_names_are_shown_as_they_were_sent(
-    tmp_path: Path, browser_choice: BrowserChoice
+    tmp_path: Path, shared_browser: SharedBrowser
 ) -> None:
     path = tmp_path / "page.html"
     path.write_text(LOOKED_AT["nasty"](), encoding="utf-8")
-    seen, _ = asyncio.run(look(browser_choice, path, PHONE, "light"))
+    seen, _ = shared_browser.run(look(shared_browser, path, PHONE, "light"))
     words = [text for text, _ in seen["texts"]]
     for name in ("<img src=x onerror=alert(1)>", "</svg></style><script>alert(1)</script>"):
         assert name in words
