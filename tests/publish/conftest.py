@@ -1,34 +1,30 @@
 """Tasks as they are typed in a checkout of its own, and where its runs lie."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.publish.delivering import Inv
 from tests.support.github_server import TOKEN
-from tests.support.waiting import HANG_SECONDS
+from tests.support.task_process import TaskProcess, open_task_process
+
+
+@pytest.fixture(scope="session")
+def task_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TaskProcess]:
+    """Run all tasks of these tests in one process."""
+    with open_task_process(tmp_path_factory.mktemp("tasks")) as process:
+        yield process
 
 
 @pytest.fixture
-def inv(checkout: Path) -> Inv:
+def inv(checkout: Path, task_process: TaskProcess) -> Inv:
     """Run a task of the checkout; return its exit code and all that it said."""
 
     def run(*arguments: str, **variables: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "invoke", *arguments],
-            cwd=checkout,
-            env={"PATH": os.environ["PATH"], "COLUMNS": "100"} | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=HANG_SECONDS,
-        )
-        assert TOKEN not in done.stdout
-        return done.returncode, done.stdout
+        code, said = task_process.run(checkout, *arguments, **variables)
+        assert TOKEN not in said
+        return code, said
 
     return run
 
