@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from loadtest.config.loading import CONFIG_FILE
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run_folder import read_run_folder
 from tests.support.waiting import HANG_SECONDS
@@ -33,6 +34,17 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 program.run(["inv", *sys.argv[1:]])
 """
 LONG = ("--iterations", "2", "--stages", "2", "--stage-seconds", "60")
+
+
+@pytest.fixture
+def mints_by_session(checkout: Path) -> None:
+    """Have the checkout mint without a browser, for tests of what comes after the mint."""
+    config = checkout / CONFIG_FILE
+    text = config.read_text(encoding="utf-8")
+    config.unlink()
+    head = "[environment.local]\n"
+    assert head in text
+    config.write_text(text.replace(head, f'{head}via = "session"\n'), encoding="utf-8")
 
 
 @contextmanager
@@ -125,6 +137,7 @@ def test_the_chain_ends_with_tables_and_a_second_run_skips_what_is_still_valid(
     assert "target" not in output
 
 
+@pytest.mark.usefixtures("mints_by_session")
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -155,6 +168,7 @@ def test_a_signal_during_the_sign_in_leaves_no_browser(checkout: Path) -> None:
     assert not (checkout / ".loadtest" / "local" / "bearer.json").exists()
 
 
+@pytest.mark.usefixtures("mints_by_session")
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGQUIT])
 def test_nothing_outlives_a_task_that_was_killed_and_its_run_is_not_ok(
     checkout: Path, sent: signal.Signals
@@ -240,6 +254,7 @@ def test_json_output_is_one_document_and_k6_writes_its_other_outputs(
     assert "written to" in said
 
 
+@pytest.mark.usefixtures("mints_by_session")
 def test_the_json_output_of_an_interrupted_run_is_a_document_too(checkout: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "invoke", "k6", *LONG, "--json"],
@@ -259,6 +274,7 @@ def test_the_json_output_of_an_interrupted_run_is_a_document_too(checkout: Path)
     assert any(row["kind"] == "stage" and row["ok"] for row in document["rows"])
 
 
+@pytest.mark.usefixtures("mints_by_session")
 def test_a_second_run_is_refused_during_the_first(checkout: Path) -> None:
     with start_inv(checkout, "k6", *LONG) as (process, read_to):
         read_to("sessions: 2 sessions")

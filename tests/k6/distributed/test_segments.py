@@ -316,7 +316,7 @@ def test_runners_are_aborted_if_the_target_is_down(
     fleet: RunFleet, open_endpoint: Callable[..., Endpoint]
 ) -> None:
     # Slow answers: whether a target is down does not depend on how many calls it refuses.
-    endpoint = open_endpoint(error_share=1.0, tool_latency="constant:100")
+    endpoint = open_endpoint(error_share=1.0, tool_latency="constant:1000")
     run = fleet("tools", endpoint, VUS="6", DURATION="280")
     assert run.result.outcome == "aborted"
     assert "of the requests of the last" in (run.result.reason or "")
