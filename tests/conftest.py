@@ -6,9 +6,11 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx._transports.default
 import hypothesis
 
 # The reference target loads the SDK in a thread: two threads that import it at once trip up.
@@ -37,6 +39,9 @@ SLOW_FIXTURES = frozenset({"binary", "browser_choice", "checkout", "operator"})
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
+# To load the certificate authorities takes longer than most requests of a test: do it once.
+setattr(httpx._transports.default, "create_ssl_context", cache(httpx.create_ssl_context))  # noqa: B010
+
 # A busy machine may take long over any example.
 hypothesis.settings.register_profile(
     "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -45,9 +50,10 @@ hypothesis.settings.load_profile("tests")
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Run two workers per processor: most tests wait for k6 or for a browser."""
-    return 2 * (os.cpu_count() or 1)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run two workers per processor: slow tests wait for k6 or for a browser, others do not."""
+    per_processor = 1 if config.option.markexpr == "not slow" else 2
+    return per_processor * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -147,6 +147,7 @@ def test_a_rate_limit_that_does_not_end_is_distinguished_from_a_missing_permissi
     assert "rate limit is used up" in refuse(here)
 
 
+@pytest.mark.slow
 def test_the_embedded_target_has_no_github_secrets(here: Place) -> None:
     code, _, err = here.run("--github-secrets", env="local")
     assert code == UsageError.exit_code
@@ -154,6 +155,7 @@ def test_the_embedded_target_has_no_github_secrets(here: Place) -> None:
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_printing_credentials_outside_a_terminal_warns(here: Place) -> None:
     here.provision()
     code, out, err = here.run("--print")

@@ -48,6 +48,7 @@ def test_provision_leaves_no_session_open(place: Make) -> None:
     assert here.target.open_sessions == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "side"),
     [
@@ -69,6 +70,7 @@ def test_the_next_run_continues_a_killed_one(place: Make, path: str, side: Side)
     assert states(here.provision()) == ALL_THERE
 
 
+@pytest.mark.slow
 def test_an_import_that_a_killed_run_started_is_waited_for(place: Make) -> None:
     here = place()
     here.run_killed(lambda kill: here.gate.at("/api/v1/onboarding/use-demo", "before", kill))
@@ -93,6 +95,7 @@ def test_an_attach_without_an_answer_is_checked_and_not_repeated(place: Make) ->
     assert any("checking whether the data is attached" in line for line in here.said)
 
 
+@pytest.mark.slow
 def test_two_runs_that_race_attach_the_data_once(place: Make) -> None:
     here = place()
     second = []
@@ -177,6 +180,7 @@ def test_a_user_whom_an_administrator_made_gets_a_new_password(place: Make) -> N
     assert any("value of LOADTEST_PASSWORD no longer signs in" in line for line in here.said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_no_password_is_lost_when_a_run_is_killed_in_a_demanded_change(
     place: Make, side: Side
@@ -330,6 +334,7 @@ def test_a_limit_that_never_ends_is_an_error_in_one_line(place: Make) -> None:
     assert here.waited == list(RATE_WAITS_SECONDS)
 
 
+@pytest.mark.slow
 def test_an_environment_may_have_nothing_to_provision(place: Make) -> None:
     here = place()
     path = here.root / "loadtest.toml"

@@ -122,6 +122,7 @@ def test_the_next_run_finishes_a_roll_back_that_failed(here: Place, github: Gith
     check_consistent(here, github, here.password)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_the_next_run_finishes_a_rotation_killed_at_the_server(
     here: Place, github: GithubServer, side: Side
@@ -135,6 +136,7 @@ def test_the_next_run_finishes_a_rotation_killed_at_the_server(
     check_consistent(here, github, here.password)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "what",
     ["PUT LOADTEST_PASSWORD_NEXT", "PUT LOADTEST_PASSWORD", "DELETE LOADTEST_PASSWORD_NEXT"],
@@ -157,6 +159,7 @@ def test_a_rotation_without_the_token_that_it_needs_changes_nothing(
     check_consistent(here, github, old)
 
 
+@pytest.mark.slow
 def test_an_incomplete_rotation_waits_for_the_token_and_the_chain_continues(
     here: Place, github: GithubServer
 ) -> None:

@@ -102,6 +102,7 @@ def test_without_the_token_github_secrets_are_listed(place: Make, github: Github
     assert "GITHUB_TOKEN is missing" in state
 
 
+@pytest.mark.slow
 def test_the_embedded_target_is_removed_with_its_state(place: Make) -> None:
     here = place(self_mint="not-allowlisted")
     state = here.root / ".loadtest" / "local"
@@ -117,6 +118,7 @@ def test_the_embedded_target_is_removed_with_its_state(place: Make) -> None:
     assert not state.exists()
 
 
+@pytest.mark.slow
 def test_teardown_cannot_be_combined_with_another_option(place: Make) -> None:
     code, _, err = place().run("--teardown", "--rotate")
     assert code == 2
@@ -131,6 +133,7 @@ def test_without_a_known_password_teardown_does_not_sign_in(place: Make, path: s
     assert path not in here.gate.passed
 
 
+@pytest.mark.slow
 def test_teardown_first_revokes_what_mint_left(place: Make) -> None:
     here = place()
     here.provision()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ PROFILES = load_profiles()
 SMOKE = PROFILES["smoke"]
 # Versions of Kubernetes: an old one that is still in use, and the newest in the package.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
+
+
+# The package would read a file of two megabytes again for every manifest.
+kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
 
 
 def check_by_schema(manifests: Iterable[dict[str, Any]]) -> None:
