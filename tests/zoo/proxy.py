@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler
@@ -71,23 +71,28 @@ def _forward(proxy: Proxy, client: BaseHTTPRequestHandler) -> None:
     """Send a request to a replica, and pass on its answer while it arrives."""
     body = client.rfile.read(int(client.headers.get("Content-Length", 0)))
     upstream = HTTPConnection("127.0.0.1", proxy.pick_port(), timeout=HANG_SECONDS)
-    upstream.putrequest(client.command, client.path, skip_host=True, skip_accept_encoding=True)
-    for name, value in client.headers.items():
-        if name.lower() not in HOP_HEADERS:
-            upstream.putheader(name, value)
-    upstream.endheaders(body)
-    with upstream.getresponse() as answer:
-        proxy.record(client.command, client.headers.get(SESSION_HEADER), answer)
-        client.send_response_only(answer.status, answer.reason)
-        for name, value in answer.getheaders():
+    with closing(upstream):
+        upstream.putrequest(client.command, client.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in client.headers.items():
             if name.lower() not in HOP_HEADERS:
-                client.send_header(name, value)
-        chunked = answer.getheader("Transfer-Encoding") is not None
-        if chunked:
-            client.send_header("Transfer-Encoding", "chunked")
-        client.end_headers()
-        while piece := answer.read1(PIECE_BYTES):
-            client.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-        if chunked:
-            client.wfile.write(b"0\r\n\r\n")
-    upstream.close()
+                upstream.putheader(name, value)
+        upstream.endheaders(body)
+        with upstream.getresponse() as answer:
+            proxy.record(client.command, client.headers.get(SESSION_HEADER), answer)
+            _pass_on(answer, client)
+
+
+def _pass_on(answer: HTTPResponse, client: BaseHTTPRequestHandler) -> None:
+    """Send an answer to the client while it arrives."""
+    client.send_response_only(answer.status, answer.reason)
+    for name, value in answer.getheaders():
+        if name.lower() not in HOP_HEADERS:
+            client.send_header(name, value)
+    chunked = answer.getheader("Transfer-Encoding") is not None
+    if chunked:
+        client.send_header("Transfer-Encoding", "chunked")
+    client.end_headers()
+    while piece := answer.read1(PIECE_BYTES):
+        client.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+    if chunked:
+        client.wfile.write(b"0\r\n\r\n")

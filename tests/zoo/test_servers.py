@@ -45,6 +45,8 @@ cold_start = {{ iterations = 6, vus = 2 }}
 sessions = {{ stages = {stages}, stage_seconds = 4 }}
 tools = {{ vus = 2, duration_seconds = 3 }}
 """
+# What `inv doctor` says of replicas that share no sessions.
+FORGETFUL = "answered as if the session did not exist"
 each_server = pytest.mark.parametrize("server", SERVERS_OF_OTHERS, ids=lambda each: each.name)
 
 
@@ -76,6 +78,7 @@ def describe_checkout(checkout: Path, server: Server, origin: str, temporary: Pa
     (checkout / CONFIG_FILE).unlink()
     (checkout / CONFIG_FILE).write_text(config, encoding="utf-8")
     variables = {name: os.environ[name] for name in ("PATH", "K6_BIN") if name in os.environ} | {
+        "COLUMNS": "200",
         "TMPDIR": str(temporary),
         "LOADTEST_BASE_URL": origin,
     }
@@ -141,6 +144,7 @@ def test_a_server_is_measured_and_nothing_is_left_behind(
     with run_replicas(server, places, tmp_path / "logs") as proxy:
         inv = describe_checkout(checkout, server, proxy.origin, temporary)
         draft_table(inv, checkout, server)
+        assert (FORGETFUL in inv("doctor").stdout) == (server.replicas > 1)
         done = inv("loadtest", "--tools", "tools.json")
         opened, left = proxy.opened, len(proxy.open)
     failed = set(server.shown.failures) - set(REFUSALS)
