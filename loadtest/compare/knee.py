@@ -69,7 +69,7 @@ def count_failed(row: Row) -> int:
 
 
 def count_refused(row: Row) -> int:
-    """Return how many calls of a row were refused by the session cap or a quota."""
+    """Return how many calls of a row were refused by a full server or a quota."""
     return sum(row.failures.get(reason, 0) for reason in REFUSALS)
 
 

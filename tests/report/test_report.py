@@ -148,7 +148,7 @@ def of(name: str) -> Callable[[], RunFolder]:
             "warning",
             "Too many failures in concurrent sessions: 325 of 15,660 calls (2.1 %, limit 1 %). "
             "Sustained 100 sessions (100 calls/s, p95 25 ms). Did not sustain 200 sessions: 100 of "
-            "200 refused by the session cap (50 %); 325 of 6,000 calls failed (5.4 %); 94.6 of 200 "
+            "200 refused by a full server (50 %); 325 of 6,000 calls failed (5.4 %); 94.6 of 200 "
             "calls/s succeeded (47.3 %); p95 106 ms, 6.6 times that of 1 session.",
         ),
         (
@@ -396,7 +396,7 @@ def test_failures_are_named_in_words() -> None:
         "new_reason": 1,
     }
     assert format_reasons(failures) == (
-        "100 refused by the session cap, 12 tool errors internal_error, 3 x HTTP 502, 2 timeouts, "
+        "100 refused by a full server, 12 tool errors internal_error, 3 x HTTP 502, 2 timeouts, "
         "1 new_reason, 1 unreadable reply"
     )
     assert format_reasons({}) == ""

@@ -272,7 +272,7 @@ def _describe_break(folder: RunFolder, fault: Break) -> str:
     if fault.unfinished:
         reasons.append(f"the run {_ENDINGS.get(fault.unfinished, 'ended')} in this stage")
     if fault.rejected:
-        reasons.append(_count(fault.rejected, fault.attempts, "refused by the session cap"))
+        reasons.append(_count(fault.rejected, fault.attempts, "refused by a full server"))
     if fault.limited:
         reasons.append(_count(fault.limited, stage.count, "rate limited"))
     if fault.failed:

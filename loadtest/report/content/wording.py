@@ -27,7 +27,7 @@ _REASONS = {
     "no_argument": ("step without its argument", "steps without their argument"),
     "unparseable": ("unreadable reply", "unreadable replies"),
     "unauthorized": ("unauthorized", "unauthorized"),
-    "capacity": ("refused by the session cap", "refused by the session cap"),
+    "capacity": ("refused by a full server", "refused by a full server"),
     "rate_limited": ("rate limited", "rate limited"),
     "session_lost": ("call in a lost session", "calls in lost sessions"),
     "cut_off": ("cut off at the end", "cut off at the end"),
