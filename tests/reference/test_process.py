@@ -58,6 +58,7 @@ def ready_line(process: subprocess.Popen[str]) -> dict[str, Any]:
     return facts
 
 
+@pytest.mark.slow
 def test_it_prints_when_it_is_ready_and_ends_with_its_input(start: Start) -> None:
     process = start("--exit-with-stdin")
     facts = ready_line(process)
@@ -78,6 +79,7 @@ def test_it_prints_when_it_is_ready_and_ends_with_its_input(start: Start) -> Non
     assert err == ""
 
 
+@pytest.mark.slow
 def test_sigterm_ends_it_even_with_sessions_and_streams_open(start: Start) -> None:
     process = start()
     facts = ready_line(process)
@@ -101,6 +103,7 @@ def test_sigterm_ends_it_even_with_sessions_and_streams_open(start: Start) -> No
     assert err == ""
 
 
+@pytest.mark.slow
 def test_a_busy_port_is_one_line_and_exit_code_11(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -121,6 +124,7 @@ def test_a_preferred_port_is_used_if_it_is_free(launch: Launch) -> None:
     assert launch(preferred_port=port).api_url.endswith(f":{port}")
 
 
+@pytest.mark.slow
 def test_a_bad_knob_is_one_line_and_exit_code_2(start: Start) -> None:
     process = start("--error-share", "2")
     _, err = process.communicate(timeout=HANG_SECONDS)
@@ -128,6 +132,7 @@ def test_a_bad_knob_is_one_line_and_exit_code_2(start: Start) -> None:
     assert err == "--error-share must be a share from 0 to 1, not 2.0\n"
 
 
+@pytest.mark.slow
 def test_knobs_are_flags(start: Start) -> None:
     process = start("--resource-metadata", "root", "--no-issuer-path", "--clock-skew-seconds", "-5")
     api_url = ready_line(process)["api_url"]
@@ -136,6 +141,7 @@ def test_knobs_are_flags(start: Start) -> None:
     assert metadata["authorization_servers"] == [api_url]
 
 
+@pytest.mark.slow
 def test_nothing_secret_reaches_its_output_and_sigint_ends_it(start: Start) -> None:
     process = start("--drop-share", "0.5")
     facts = ready_line(process)

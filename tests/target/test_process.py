@@ -14,6 +14,7 @@ SECRETS = (
 )
 
 
+@pytest.mark.slow
 def test_the_reference_target_gets_no_secret_of_our_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
