@@ -4,7 +4,7 @@ import exec from 'k6/execution';
 import http from 'k6/http';
 import * as env from './env.js';
 import { logClosed, logOpened } from './log.js';
-import { OK, classify, classifyCall, classifyPlain } from './outcome.js';
+import { OK, SESSION_LOST, classify, classifyCall, classifyPlain } from './outcome.js';
 import { STATELESS, findEra } from './protocol.js';
 import { readAnswer } from './reply.js';
 import { expandTemplate } from './uri_template.js';
@@ -186,7 +186,7 @@ class Client {
     return http.get(this.url, { headers, tags: buildTags('input'), timeout: timeoutMs });
   }
 
-  // Returns true if no session is left on the server. 404: it has ended already; 405: the server has no
+  // Returns true if no session is left on the server: it has ended already, or (405) the server has no
   // sessions to delete.
   close(timeoutMs) {
     if (this.sessionId === null) return true;
@@ -194,7 +194,8 @@ class Client {
     this.params.timeout = timeoutMs;
     this.response = http.del(this.url, null, this.params);
     const { status } = this.response;
-    const gone = (status >= 200 && status < 300) || status === 404 || status === 405;
+    const lost = status > 0 && classifyPlain(this.response, true) === SESSION_LOST;
+    const gone = (status >= 200 && status < 300) || status === 405 || lost;
     if (gone) logClosed(this);
     return gone;
   }
