@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow
 WEIGHTS = {"executeSQL": 5, "runMetric": 3}
 Serve = Callable[..., ReferenceTarget]
 Make = Callable[[ReferenceTarget], Settings]
+LADDER = {"stages": (1, 2), "stage_seconds": 10, "tool": "executeSQL"}
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def prepare(settings: Settings, base_url: str, **knobs: Any) -> Settings:
     write_bearers(bearer_path(settings.state_dir), (replace(self_mint(settings), mcp_url=mcp_url),))
     profile = settings.profile
     tools = profile.tools.model_copy(update={"vus": 2, "duration_seconds": 8, **knobs})
-    sessions = profile.sessions.model_copy(update={"stages": (1, 2), "stage_seconds": 10})
+    sessions = profile.sessions.model_copy(update=LADDER)
     profile = profile.model_copy(update={"tools": tools, "sessions": sessions})
     return replace(settings, base_url=base_url, profile=profile)
 

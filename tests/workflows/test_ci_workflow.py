@@ -16,7 +16,7 @@ def test_every_session_that_ci_runs_is_in_the_noxfile() -> None:
     functions = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body
     known = {node.name for node in functions if isinstance(node, ast.FunctionDef)}
     sessions = WORKFLOW["jobs"]["session"]["strategy"]["matrix"]["session"]
-    assert {"lint", "tests", "interop", "k6_next", "loadtest"} == set(sessions) <= known
+    assert {"lint", "tests", "interop", "zoo", "k6_next", "loadtest"} == set(sessions) <= known
 
 
 @pytest.mark.parametrize(
