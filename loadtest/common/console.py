@@ -1,5 +1,7 @@
 """Print to a terminal: the lines of stages, without secrets and foreign control sequences."""
 
+import os
+import re
 from collections.abc import Iterable
 from typing import Any, TextIO, cast
 
@@ -9,9 +11,20 @@ from rich.segment import Segment
 
 from loadtest.common.redaction import redact
 
+_SIZE = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
+
 
 class Console(rich.console.Console):
-    """A console that prints only its own control sequences, never those in a server's text."""
+    """A console that prints only its own control sequences, never those in a server's text.
+
+    A COLUMNS or LINES that is no size of a terminal is removed, because rich may fail on it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        for name in ("COLUMNS", "LINES"):
+            if not _SIZE.fullmatch(os.environ.get(name, "")):
+                os.environ.pop(name, None)
+        super().__init__(**options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

@@ -50,3 +50,12 @@ def test_only_a_plain_stream_prints_a_secret() -> None:
     assert shown.getvalue() == f"said ***\n***\nmeant {secret}\n"
     assert open_plain(shown) is shown
     assert stream.isatty() is False
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "²", "0", "-1", "x"])
+def test_a_size_that_no_terminal_has_is_ignored(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    monkeypatch.setenv("COLUMNS", size)
+    monkeypatch.setenv("LINES", size)
+    assert Console(file=io.StringIO()).size.width > 1
+    monkeypatch.setenv("COLUMNS", "120")
+    assert Console(file=io.StringIO()).size.width == 120
