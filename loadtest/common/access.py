@@ -1,7 +1,7 @@
 """What a target demands of every request to its origin: extra headers, a client certificate.
 
-All our HTTP clients ask here, by the address of each request: no request of ours can lack what the
-origin demands, and no other origin gets it.
+Every HTTP client of the tool looks this up by the address of a request. So no client can forget it,
+and no other origin gets it.
 """
 
 import ssl

@@ -33,8 +33,8 @@ FORMS = (
 class Pace:
     """How often a session calls, as `text` says.
 
-    `interval`: a call every so many seconds, on a fixed schedule. The others wait for the answer
-    first: think time from a distribution, or bursts of `calls` in parallel with a pause between.
+    `interval`: calls on a fixed schedule, this many seconds apart. The other kinds wait for the
+    answer first, then for a think time; a `burst` makes `calls` calls in parallel.
     """
 
     text: str

@@ -30,7 +30,7 @@ MOST_INT = 2**53 - 1
 
 @dataclass(frozen=True)
 class Reference:
-    """A pool, and the names that lead from a value of it to the field that is meant."""
+    """A reference to a pool, or to one field of its values: `path` has the names of that field."""
 
     pool: str
     path: tuple[str, ...] = ()
