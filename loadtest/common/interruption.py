@@ -3,6 +3,7 @@
 Each raises a KeyboardInterrupt: k6 stops, its sessions are closed, and the results are kept.
 """
 
+import _thread
 import atexit
 import errno
 import os
@@ -10,17 +11,24 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from loadtest.errors import MachineError
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
 
 HANGUP: int = getattr(signal, "SIGHUP", 1)
 # As in a shell, the exit code of a signal is 128 plus its number.
 HANGUP_EXIT_CODE = 129
 BROKEN_PIPE_EXIT_CODE = 141
+# After this time a held signal cancels a coroutine, and one that a callback swallowed comes again.
+LOOK_SECONDS = 0.1
 
 
 class Terminated(KeyboardInterrupt):
@@ -39,12 +47,20 @@ class Signals:
     SIGHUP of its terminal; neither must interrupt the closing. A second Ctrl-C does.
     """
 
+    current: ClassVar[Self | None] = None
+
     def __init__(self) -> None:
         self._seen = False
         self._before: dict[int, Any] = {}
+        self._lost: KeyboardInterrupt | None = None
+        self._show_unraisable = sys.unraisablehook
+        self.holding = False
+        self.held: KeyboardInterrupt | None = None
 
     def __enter__(self) -> Self:
         """Handle the signals, except those that are ignored, as with nohup."""
+        type(self).current = self
+        sys.unraisablehook = self._repeat
         for number, handler in (
             (signal.SIGINT, self._interrupt),
             (signal.SIGTERM, self._terminate),
@@ -63,10 +79,33 @@ class Signals:
         """Restore the earlier handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = self._show_unraisable
+        type(self).current = None
+
+    def raise_held(self) -> None:
+        """Raise the interruption that came while signals were held."""
+        if self.held is not None and not self.holding:
+            held, self.held = self.held, None
+            raise held
+
+    def _raise(self, interruption: KeyboardInterrupt) -> None:
+        self.held = interruption
+        self.raise_held()
+
+    def _repeat(self, lost: "sys.UnraisableHookArgs") -> None:
+        """Interrupt again where Python could not raise: in a destructor, or a callback of one."""
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            self._show_unraisable(lost)
+            return
+        self._lost = lost.exc_value
+        timer = threading.Timer(LOOK_SECONDS, _interrupt_main)
+        timer.daemon = True
+        timer.start()
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self._seen = True
-        raise KeyboardInterrupt
+        lost, self._lost = self._lost, None
+        self._raise(lost or KeyboardInterrupt())
 
     def _terminate(self, _number: int, _frame: FrameType | None) -> None:
         self._end(143, "terminated")
@@ -79,7 +118,64 @@ class Signals:
     def _end(self, exit_code: int, reason: str) -> None:
         if not self._seen:
             self._seen = True
-            raise Terminated(exit_code, reason)
+            self._raise(Terminated(exit_code, reason))
+
+
+@contextmanager
+def hold_signals() -> Iterator[None]:
+    """Interrupt the block only at its end.
+
+    A signal handler raises anywhere: also in the standard library, just when it has taken a lock.
+    """
+    signals = Signals.current
+    is_main = threading.current_thread() is threading.main_thread()
+    if signals is None or signals.holding or not is_main:
+        yield
+        return
+    signals.holding = True
+    try:
+        yield
+    finally:
+        signals.holding = False
+        signals.raise_held()
+
+
+def run_coroutine(
+    main: Coroutine[Any, Any, T],
+    loop_factory: "Callable[[], asyncio.AbstractEventLoop] | None" = None,
+) -> T:
+    """Run a coroutine as `asyncio.run` does; a signal cancels it, and is raised when it has ended.
+
+    A second signal cancels it once more, so that it does not wait for its closing.
+    """
+    import asyncio
+
+    async def run() -> T:
+        task = asyncio.ensure_future(main)
+        watching = asyncio.ensure_future(watch(task))
+        try:
+            return await task
+        finally:
+            watching.cancel()
+
+    async def watch(task: "asyncio.Future[T]") -> None:
+        seen = None
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if (held := Signals.current and Signals.current.held) is not seen:
+                seen = held
+                task.cancel()
+
+    with hold_signals(), asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(run())
+
+
+def _interrupt_main() -> None:
+    """Send Ctrl-C to the main thread; on Windows, what it waits for ends first."""
+    if os.name == "posix":
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 class Output:

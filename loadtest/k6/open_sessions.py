@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from loadtest.common.access import build_authorization
 from loadtest.common.files import ensure_private_dir, read_valid, write_json
+from loadtest.common.interruption import run_coroutine
 from loadtest.errors import K6Error
 from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer
@@ -153,7 +154,7 @@ def close_sessions(
     closed: set[OpenSession] = set()
     try:
         if sessions:
-            asyncio.run(_delete_all(sessions, bearers, closed))
+            run_coroutine(_delete_all(sessions, bearers, closed))
     finally:
         if closed:
             _write_left(state_dir, (one for one in _read_left(state_dir) if one not in closed))

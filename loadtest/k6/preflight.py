@@ -1,7 +1,6 @@
 """Before a run: compare the target's tools with the tool table, and call each entry once."""
 
 import math
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from loadtest.common.files import write_json, write_text
 from loadtest.common.parsing import tidy_text
+from loadtest.common.processes import has_ended
 from loadtest.common.redaction import redact_folder
 from loadtest.config.flows import list_references
 from loadtest.config.knobs import describe_knob
@@ -219,9 +219,8 @@ def _run(command: list[str], environment: dict[str, str], log: Path, seconds: fl
         process = start(command, environment, file)
         guard.watch(process.pid)
         try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise K6Error("preflight: k6 exceeded its time limit and was stopped") from None
+            if not has_ended(process, seconds):
+                raise K6Error("preflight: k6 exceeded its time limit and was stopped")
         finally:
             stop(process)
     if guard.reason is not None:

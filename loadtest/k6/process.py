@@ -11,29 +11,30 @@ import threading
 import time
 from typing import IO, Any
 
+from loadtest.common.interruption import hold_signals
 from loadtest.common.parsing import tidy_text
+from loadtest.common.processes import has_ended, kill
 from loadtest.errors import K6Error
 from loadtest.k6.command import K6_STOP_SECONDS
 from loadtest.k6.health import AbortRule, Vitals
 from loadtest.k6.progress import Watcher, find_feed
 
+TICK_SECONDS = 0.25
 MAX_ERROR_CHARS = 500  # of an error in k6's log
 
 
 def stop(*processes: subprocess.Popen[bytes]) -> None:
     """Ask k6 once to stop gracefully; kill it if it does not end in time."""
-    running = [process for process in processes if process.poll() is None]
+    running = [process for process in processes if not has_ended(process)]
     for process in running:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError), hold_signals():
             if os.name == "posix":
                 process.send_signal(signal.SIGINT)
             else:
                 process.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined,unused-ignore]
     deadline = time.monotonic() + K6_STOP_SECONDS
     for process in running:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        if not has_ended(process, deadline - time.monotonic()):
             kill(process)
 
 
@@ -47,14 +48,15 @@ def start(
         else {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
     )
     try:
-        return subprocess.Popen(  # noqa: S603
-            [*_build_guard(), *command],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            **group,
-        )
+        with hold_signals():
+            return subprocess.Popen(  # noqa: S603
+                [*_build_guard(), *command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                **group,
+            )
     except OSError as failure:
         raise K6Error(f"{command[0]} cannot be started: {failure.strerror}") from None
 
@@ -88,16 +90,9 @@ def watch(
         if fault is not None:
             return fault
         watcher.tick(live)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.25)
+        if has_ended(process, TICK_SECONDS):
             return None
     return "k6 ran past its schedule"
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill k6."""
-    process.kill()
-    process.wait()
 
 
 def find_error(log: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from loadtest.common.clock import utc_now
 from loadtest.common.files import write_text
+from loadtest.common.processes import kill
 from loadtest.common.redaction import redact_folder
 from loadtest.errors import K6Error, LoadtestError, ResultsError
 from loadtest.k6.binary import K6Binary
@@ -22,7 +23,7 @@ from loadtest.k6.command import (
 from loadtest.k6.health import AbortRule, MemoryGuard, Vitals
 from loadtest.k6.open_sessions import OpenSession, close_sessions, note_writer, open_log, settle_log
 from loadtest.k6.plan import RunPlan
-from loadtest.k6.process import find_error, kill, start, stop, watch
+from loadtest.k6.process import find_error, start, stop, watch
 from loadtest.k6.progress import NoWatcher, Watcher
 from loadtest.k6.summary import Server, Summary, build_rows, find_crossed, parse_summary
 from loadtest.results.run import Generator, Outcome, Row, ScenarioResult, begin_scenario

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from loadtest.common.access import build_authorization
+from loadtest.common.interruption import run_coroutine
 from loadtest.common.network import find_proxy
 from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import SecretStr, learn
@@ -145,7 +146,7 @@ class WorkspaceClient:
         # The SDK logs what it also raises, with a traceback that holds the server's reply.
         logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
         try:
-            return asyncio.run(self._bound(act))
+            return run_coroutine(self._bound(act))
         except BaseExceptionGroup as failures:
             failure = _first(failures)
         except Exception as alone:  # noqa: BLE001 (only network and protocol errors are handled)

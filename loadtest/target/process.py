@@ -14,7 +14,7 @@ from typing import Any
 
 from loadtest.common.access import find_access
 from loadtest.common.files import ensure_private_dir
-from loadtest.common.processes import build_child_environment
+from loadtest.common.processes import build_child_environment, has_ended, kill
 from loadtest.common.redaction import redact_file
 from loadtest.common.tls import Certificate, find_verify_error, read_certificate
 from loadtest.errors import CertificateError, TargetError
@@ -113,9 +113,6 @@ def _stop(process: "subprocess.Popen[str]") -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.close()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    if not has_ended(process, STOP_SECONDS):
+        kill(process)
     process.stdout.close()

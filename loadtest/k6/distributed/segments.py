@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from loadtest.common.files import write_text
+from loadtest.common.processes import has_ended, kill
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import build_command, build_environment
 from loadtest.k6.distributed.protocol import Launch, RunnerState, ScenarioRequest
 from loadtest.k6.health import MemoryGuard, Vitals
 from loadtest.k6.open_sessions import note_writer
-from loadtest.k6.process import kill, start, stop
+from loadtest.k6.process import start, stop
 
 # The dashboard of one share is of no use.
 NO_DASHBOARD = {"K6_WEB_DASHBOARD": "false"}
@@ -84,11 +85,11 @@ class Segments:
         state = partial(
             RunnerState, number, cpu_share=taken.cpu_share, peak_memory_mb=taken.peak_memory_mb
         )
-        code = process.poll()
-        if code is None:
+        if not has_ended(process):
             return state("running")
         if self._guard.reason is not None:
             return state("lost", reason=self._guard.reason)
+        code = process.returncode
         if code < 0 and os.name == "posix":
             return state("lost", reason=f"killed by signal {-code}")
         return state("ended", exit_code=code)

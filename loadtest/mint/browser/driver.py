@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from loadtest.common.interruption import run_coroutine
 from loadtest.common.processes import build_child_environment
 from loadtest.errors import BrowserError
 
@@ -108,8 +109,7 @@ class DriverLoop(_Loop):
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that may call `open_driver`."""
-    with asyncio.Runner(loop_factory=DriverLoop) as runner:
-        return runner.run(main)
+    return run_coroutine(main, DriverLoop)
 
 
 @asynccontextmanager

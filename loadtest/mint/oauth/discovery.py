@@ -1,12 +1,12 @@
 """Discover the authorization of an MCP endpoint without registering or signing in."""
 
-import asyncio
 from dataclasses import dataclass
 
 from mcp.client.auth import OAuthClientProvider
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata
 from pydantic import AnyUrl
 
+from loadtest.common.interruption import run_coroutine
 from loadtest.errors import MintError
 from loadtest.mint.oauth.callback import CALLBACK_PATH
 from loadtest.mint.oauth.challenge import ask_endpoint
@@ -50,7 +50,7 @@ class _Reached(Exception):  # noqa: N818 (it ends the flow on purpose)
 
 def discover(mcp_url: str) -> Discovered:
     """Follow the specification's discovery up to the browser; raise MintError if it fails."""
-    return asyncio.run(_discover(mcp_url))
+    return run_coroutine(_discover(mcp_url))
 
 
 async def _discover(mcp_url: str) -> Discovered:

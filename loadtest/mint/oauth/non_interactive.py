@@ -1,6 +1,5 @@
 """Grant types without a user: a given bearer, and client credentials."""
 
-import asyncio
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from mcp.client.auth.extensions.client_credentials import (
 
 from loadtest.common.files import read_whole
 from loadtest.common.http import open_client
+from loadtest.common.interruption import run_coroutine
 from loadtest.common.redaction import SecretStr, learn
 from loadtest.errors import ConfigError
 from loadtest.mint.oauth.acceptance import accept_token, check_taken
@@ -45,7 +45,7 @@ class MachineClient:
 
 def mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient) -> Bearer:
     """Get a token for the client itself (MCP extension "OAuth client credentials")."""
-    return asyncio.run(_mint_by_client_credentials(endpoint, machine))
+    return run_coroutine(_mint_by_client_credentials(endpoint, machine))
 
 
 async def _mint_by_client_credentials(endpoint: Endpoint, machine: MachineClient) -> Bearer:
