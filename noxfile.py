@@ -3,17 +3,16 @@
 import hashlib
 import os
 import shutil
-import signal
 import tomllib
 from pathlib import Path
-from types import FrameType
 
 import nox
 
+# The sessions of the tasks, as in anybody's noxfile.
+from loadtest.nox import BROWSER_RECORD, ensure_browser, install, run_module
+
 # The quick start puts Nox itself on PYTHONPATH; sessions must not use those packages.
 os.environ.pop("PYTHONPATH", None)
-# Compile at installation, as pip does; otherwise a task that starts in 0.4 s would need 1 s.
-os.environ["UV_COMPILE_BYTECODE"] = "1"
 
 nox.needs_version = ">=2026.10.20"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -22,7 +21,6 @@ nox.options.error_on_external_run = True
 nox.options.sessions = ["loadtest"]
 
 REQUIREMENTS = Path("requirements")
-BROWSER_RECORD = ".loadtest/browser.json"
 WORKFLOWS = Path(".github/workflows")
 INTEROP = Path("tests/interop")
 ZOO = Path("tests/zoo")
@@ -37,29 +35,6 @@ ZOO_GO = REQUIREMENTS / "zoo-go"
 ZOO_JAVA = REQUIREMENTS / "zoo-java"
 # Groups of servers under test, which share no versions with what we run.
 SERVER_GROUPS = ("zoo-fastmcp", "zoo-mcp-1")
-
-
-def interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Treat SIGTERM as Ctrl-C, so that Nox forwards it and the task does not keep running.
-
-    The same holds for SIGHUP: when the terminal closes, only the task can close its resources.
-    """
-    raise KeyboardInterrupt
-
-
-for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-    if signal.getsignal(number) != signal.SIG_IGN:
-        signal.signal(number, interrupt)
-
-
-def install(session: nox.Session, group: str) -> None:
-    """Install a group's pinned packages; pip refuses a wheel with another hash."""
-    session.install("--require-hashes", "-r", str(REQUIREMENTS / f"{group}.txt"))
-
-
-def ensure_browser(session: nox.Session) -> None:
-    """Find or install a browser, and print which one."""
-    session.run("python", "-m", "loadtest.mint.browser.launcher", BROWSER_RECORD)
 
 
 def install_with_node(session: nox.Session, project: Path) -> None:
@@ -99,86 +74,6 @@ def build_tool(session: nox.Session, module: Path, name: str) -> str:
     if binary is None:
         session.error(f"Go built no {name} in {folder}")
     return binary
-
-
-def run_task(session: nox.Session, task: str) -> None:
-    """Run the Invoke task with the session's arguments."""
-    run_module(session, "invoke", task, *session.posargs)
-
-
-def run_module(session: nox.Session, module: str, *arguments: str, **variables: str) -> None:
-    """Run a module; after an interrupt, give it time to stop k6 and to keep the results.
-
-    Ctrl-C reaches the module directly; a SIGTERM to Nox reaches it a second later.
-    """
-    command = ("python", "-m", module, *arguments)
-    session.run(*command, env=variables, interrupt_timeout=1.0, terminate_timeout=90.0)
-
-
-@nox.session
-def loadtest(session: nox.Session) -> None:
-    """Run the whole chain: provision, mint, k6, report, docs-update."""
-    install(session, "loadtest")
-    ensure_browser(session)
-    run_task(session, "loadtest")
-
-
-@nox.session
-def provision(session: nox.Session) -> None:
-    """Create the load-test user, its workspace and data."""
-    install(session, "provision")
-    run_task(session, "provision")
-
-
-@nox.session
-def mint(session: nox.Session) -> None:
-    """Mint a bearer through OAuth in a real browser."""
-    install(session, "mint")
-    ensure_browser(session)
-    run_task(session, "mint")
-
-
-@nox.session
-def k6(session: nox.Session) -> None:
-    """Run the three load-test scenarios."""
-    install(session, "k6")
-    ensure_browser(session)
-    run_task(session, "k6")
-
-
-@nox.session
-def report(session: nox.Session) -> None:
-    """Compare a run, print its tables, post its comment."""
-    install(session, "report")
-    run_task(session, "report")
-
-
-@nox.session
-def compare(session: nox.Session) -> None:
-    """Print two runs side by side."""
-    install(session, "report")
-    run_task(session, "compare")
-
-
-@nox.session
-def history(session: nox.Session) -> None:
-    """Print all runs, accept a regression, or check the cadence."""
-    install(session, "report")
-    run_task(session, "history")
-
-
-@nox.session
-def docs_update(session: nox.Session) -> None:
-    """Turn the TBD cells of the docs into links."""
-    install(session, "docs-update")
-    run_task(session, "docs-update")
-
-
-@nox.session
-def target(session: nox.Session) -> None:
-    """Serve the reference target until Ctrl-C."""
-    install(session, "target")
-    run_task(session, "target")
 
 
 @nox.session
@@ -292,17 +187,30 @@ def dev(session: nox.Session) -> None:
 
 @nox.session
 def pins(session: nox.Session) -> None:
-    """Resolve every dependency group again; `-- --upgrade` selects the newest versions."""
+    """Resolve every extra and group again; `-- --upgrade` selects the newest versions."""
     install(session, "nox")
-    groups = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
-    everything = REQUIREMENTS / "dev.txt"
-    for group in ("dev", *(name for name in groups if name not in {"dev", "base"})):
-        alone = group == "dev" or group in SERVER_GROUPS
-        together = () if alone else ("--constraint", str(everything))
-        session.run(
-            *("uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"),
-            *("--python-version", "3.11", "--no-header", "--no-annotate", "--no-emit-index-url"),
-            *("--no-emit-find-links", "--group", f"pyproject.toml:{group}", *together),
-            *("--output-file", str(REQUIREMENTS / f"{group}.txt")),
-            *(session.posargs if alone else ()),
-        )
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    everything = ("--all-extras", "--group", "pyproject.toml:dev")
+    stages = project["project"]["optional-dependencies"].keys() - {"nox"}
+    groups = {name: ("--group", f"pyproject.toml:{name}") for name in project["dependency-groups"]}
+    for group in SERVER_GROUPS:
+        compile_pins(session, group, *groups.pop(group), *session.posargs)
+    compile_pins(session, "dev", "pyproject.toml", *everything, *session.posargs)
+    del groups["dev"]
+    alike = ("--constraint", str(REQUIREMENTS / "dev.txt"))
+    for extra in sorted(stages):
+        compile_pins(session, extra, "pyproject.toml", "--extra", extra, *alike)
+    for group, chosen in groups.items():
+        # The tests run the whole package.
+        package = () if group in {"build", "nox"} else ("pyproject.toml", "--extra", "all")
+        compile_pins(session, group, *package, *chosen, *alike)
+
+
+def compile_pins(session: nox.Session, name: str, *sources: str) -> None:
+    """Write the pins of an extra or a group."""
+    session.run(
+        *("uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"),
+        *("--python-version", "3.11", "--no-header", "--no-annotate", "--no-emit-index-url"),
+        *("--no-emit-find-links", "--no-emit-package", "mcp-loadtest", *sources),
+        *("--output-file", str(REQUIREMENTS / f"{name}.txt")),
+    )

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from loadtest.common.console import Console, say, strip_controls
 from loadtest.common.interruption import BROKEN_PIPE_EXIT_CODE, HANGUP_EXIT_CODE
 from loadtest.common.redaction import redact
+from loadtest.common.scripts import IS_PACKAGED
 from loadtest.errors import K6Error
 
 if TYPE_CHECKING:
     from loadtest.config.settings import Settings
     from loadtest.results.run import Run
 
-ROOT = Path(__file__).parent.parent
 BUG_EXIT_CODE = 70
 REGRESSED_EXIT_CODE = 96
 GENERATOR_EXIT_CODE = 97
@@ -87,7 +87,8 @@ class Ending:
         message = strip_controls(redact(self.message))
         if self.exit_code in SIGNAL_EXIT_CODES:
             return message
-        return f"{message} (docs/reference/exit-codes.md#exit-{self.exit_code})"
+        place = "" if IS_PACKAGED else "docs/reference/exit-codes.md#"
+        return f"{message} ({place}exit-{self.exit_code})"
 
 
 @dataclass
@@ -99,7 +100,6 @@ class Chain:
     the links in the docs; `sign_ins` counts sign-ins with a browser.
     """
 
-    root: Path
     console: Console
     resources: ExitStack
     ending: Ending = field(default_factory=Ending)

@@ -5,12 +5,16 @@ from functools import partial
 from typing import Any
 
 from invoke.collection import Collection
+from invoke.main import program
 
+from loadtest.cli.executor import ChainExecutor
 from loadtest.cli.options import load, task
 from loadtest.common.interruption import end_unread_listings
 from loadtest.context import Chain
 
 end_unread_listings()
+# Pre-tasks of Invoke get none of their caller's options; this executor passes them on.
+program.executor_class = ChainExecutor
 
 
 @task()

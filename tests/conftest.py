@@ -19,15 +19,16 @@ import pytest
 
 from loadtest.common import access, redaction
 from loadtest.common.secret_index import SecretIndex
-from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.config.loading import load_settings
+from loadtest.config.project import CONFIG_FILE
 from loadtest.config.settings import Settings
-from loadtest.context import ROOT
 from loadtest.mint.browser.launcher import BrowserChoice, find_choice
 from loadtest.provision.provisioner import provision
 from loadtest.publish.tracking_issue.tracker import Tracker, open_tracker
 from loadtest.reference import novamart
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
+from tests.support.checkout import ROOT
 from tests.support.github_server import GithubServer, serve_github
 from tests.support.shared_browser import SharedBrowser
 
@@ -155,7 +156,7 @@ def checkout(tmp_path: Path) -> Path:
     """Make a checkout of its own, with a space in its path and no state."""
     root = tmp_path / "a checkout"
     root.mkdir()
-    for name in ("loadtest", "k6", "tasks.py", "invoke.yaml", CONFIG_FILE):
+    for name in ("loadtest", "k6", "tasks.py", CONFIG_FILE):
         (root / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "docs", root / "docs")
     return root

@@ -23,12 +23,13 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-from loadtest.config.loading import CONFIG_FILE
-from loadtest.context import REGRESSED_EXIT_CODE, ROOT
+from loadtest.config.project import CONFIG_FILE
+from loadtest.context import REGRESSED_EXIT_CODE
 from loadtest.mint.browser.launcher import find_choice, launch
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
 from tests.bench.common import clone
+from tests.support.checkout import ROOT
 from tests.support.github_server import BOT, GithubServer, serve_github
 
 PICTURES = ROOT / "docs" / "pictures"

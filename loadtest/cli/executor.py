@@ -1,6 +1,7 @@
 """Run tasks: pre-tasks get the options of their caller, and an error prints one line."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from invoke.exceptions import Exit
@@ -8,44 +9,76 @@ from invoke.executor import Executor
 from invoke.tasks import Call, Task
 
 from loadtest.cli import exit_guard
-from loadtest.cli.options import load, pick_knobs
+from loadtest.cli.options import StageTask, load, pick_knobs
+from loadtest.common.command_name import set_collection
 from loadtest.common.parsing import check_text
 from loadtest.context import Chain
 from loadtest.errors import BusyError, ConfigError, LoadtestError, UsageError, explain_refusal
 
 
 class ChainExecutor(Executor):
-    """Pass the options of a task to its pre-tasks; print one line for an error."""
+    """Pass the options of our tasks to their pre-tasks; print one line for an error.
 
-    # What every task gets before its options; Invoke declares the type as strings.
+    Tasks of the user, in the same collection, run as with Invoke's own executor.
+    """
+
+    # What every task of ours gets before its options; Invoke declares the type as strings.
     _arguments: Any = ()
 
     def execute(self, *tasks: Any) -> Any:
+        """Run the calls in their order, ours that follow each other in one guard."""
+        if not tasks:  # the default task
+            return self._execute_guarded() if self._needs_chain() else super().execute()
+        results: dict[Any, Any] = {}
+        for ours, group in groupby(tasks, self._needs_chain):
+            calls = tuple(group)
+            results |= self._execute_guarded(*calls) if ours else super().execute(*calls)
+        return results
+
+    def _needs_chain(self, *tasks: Any) -> bool:
+        calls = self.expand_calls(self.normalize(tasks))
+        return any(isinstance(call.task, StageTask) for call in calls)
+
+    def _execute_guarded(self, *tasks: Any) -> dict[Any, Any]:
         """Run the calls in one guard, which closes what they opened."""
+        results: dict[Any, Any] = {}
         as_json = any(call.kwargs.get("json") for call in self.normalize(tasks))
         with exit_guard.guard(as_json=as_json) as chain:
             self._arguments = (chain,)
-            runs = [check(call) for call in self.normalize(tasks)]
+            ours = [call for call in self.normalize(tasks) if isinstance(call.task, StageTask)]
+            set_collection(self._find_collection(ours))
+            runs = [check(call) for call in ours]
             try:
                 for settings in filter(None, runs):
                     hold(chain, settings)
-                super().execute(*tasks)
+                results = super().execute(*tasks)
             except (LoadtestError, OSError) as caught:
                 failure = explain_refusal(caught) if isinstance(caught, OSError) else caught
-                for call in self.normalize(tasks):
+                for call in ours:
                     report_failed(chain, call, failure)
                 raise failure from None
             finally:
-                for call in self.normalize(tasks):
+                for call in ours:
                     revoke_after(chain, call)
         if chain.ending.exit_code:
             raise Exit(code=chain.ending.exit_code)
+        return results
+
+    def _find_collection(self, calls: Sequence[Call]) -> str:
+        """Return what stands before our tasks' names, if they are in a collection of their own."""
+        for name, collection in self.collection.collections.items():
+            if any(call.task in collection.tasks.values() for call in calls):
+                return f"{name}."
+        return ""
 
     def expand_calls(self, calls: Sequence[Call | Task[Any]]) -> list[Call]:
         """Pass every option that a pre-task shares with its caller to the pre-task."""
         expanded: list[Call] = []
         for call in calls:
             call = Call(call) if isinstance(call, Task) else call
+            if not isinstance(call.task, StageTask):
+                expanded += super().expand_calls([call])
+                continue
             call.args = self._arguments
             # Invoke runs equal calls once: set every option, so that equal calls compare equal.
             call.kwargs = fill_options(call)

@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+from invoke.exceptions import Exit, Failure
+
 from loadtest.common.console import Console, open_redacting
 from loadtest.common.interruption import Signals, Terminated, guard_outputs
 from loadtest.common.redaction import redact_json
-from loadtest.context import BUG_EXIT_CODE, ROOT, Chain, Ending
-from loadtest.errors import LoadtestError, explain_refusal
+from loadtest.common.scripts import IS_PACKAGED
+from loadtest.context import BUG_EXIT_CODE, Chain, Ending
+from loadtest.errors import LoadtestError, MachineError, explain_refusal
 
 
 @contextmanager
-def guard(root: Path = ROOT, *, as_json: bool = False) -> Iterator[Chain]:
+def guard(*, as_json: bool = False) -> Iterator[Chain]:
     """Turn fixable errors into one line and an exit code, and close all resources.
 
     A bug keeps its traceback and ends with 70, so that users do not take it for their own mistake.
@@ -25,7 +28,7 @@ def guard(root: Path = ROOT, *, as_json: bool = False) -> Iterator[Chain]:
     with guard_outputs(), _redact_outputs(), Signals() as signals:
         with (
             redirect_stdout(sys.stderr) if as_json else nullcontext(),
-            _open_chain(root, signals) as chain,
+            _open_chain(signals) as chain,
         ):
             yield chain
         ending = chain.ending
@@ -47,8 +50,8 @@ def _redact_outputs() -> Iterator[None]:
 
 
 @contextmanager
-def _open_chain(root: Path, signals: Signals) -> Iterator[Chain]:
-    chain = Chain(root, Console(), ExitStack())
+def _open_chain(signals: Signals) -> Iterator[Chain]:
+    chain = Chain(Console(), ExitStack())
     try:
         with _end_by(chain.ending):
             yield chain
@@ -81,6 +84,16 @@ def _end_by(ending: Ending) -> Iterator[None]:
         ending.fail(caught.exit_code, caught.reason)
     except KeyboardInterrupt:
         ending.fail(130, "interrupted")
+    except (Exit, Failure):  # of a user's own task, for Invoke to print
+        raise
+    except ModuleNotFoundError as missing:
+        ending.fail(MachineError.exit_code, _explain_missing(missing))
     except Exception:  # noqa: BLE001 (a bug: print the traceback, then exit with its code)
         traceback.print_exc()
         ending.fail(BUG_EXIT_CODE, "this is a bug")
+
+
+def _explain_missing(failure: ModuleNotFoundError) -> str:
+    """Say what to install where an extra is missing; our own modules are never missing."""
+    where = "mcp-loadtest[all]" if IS_PACKAGED else "the environment of `nox -s dev`"
+    return f"this task needs the Python package {failure.name}, which is not installed: use {where}"

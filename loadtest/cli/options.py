@@ -9,8 +9,10 @@ from invoke.context import Context
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
+from loadtest.common.command_name import spell
 from loadtest.config.knobs import KNOBS
-from loadtest.context import ROOT, Chain
+from loadtest.config.project import find_root
+from loadtest.context import Chain
 
 HELP = {
     "env": "Environment of loadtest.toml to test (default: local, the reference target)",
@@ -65,6 +67,10 @@ HELP = {
 }
 
 
+class StageTask(Task[Any]):
+    """A task of ours, which the executor gives the chain and the options of its caller."""
+
+
 def pick_knobs(given: dict[str, Any]) -> dict[str, Any]:
     """Return the knobs among a task's options."""
     return {name: given[name] for name in KNOBS}
@@ -92,8 +98,11 @@ def task(**settings: Any) -> Callable[[Callable[..., None]], Task[Any]]:
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         names = [parameter.name for parameter in parameters[1:]]
         texts = {name: HELP.get(f"{body.__name__}.{name}") or HELP[name] for name in names}
+        run.__doc__ = (body.__doc__ or "").replace("inv ", spell(""))
         make_task: Any = invoke_task  # its annotations lack the form with arguments
-        made: Task[Any] = make_task(run, help=texts, auto_shortflags=False, **settings)
+        made: Task[Any] = make_task(
+            run, help=texts, auto_shortflags=False, klass=StageTask, **settings
+        )
         return made
 
     return make
@@ -105,4 +114,4 @@ def load(
     """Return the settings for the options of a task."""
     from loadtest.config.loading import load_settings
 
-    return load_settings(ROOT, env, profile, knobs, mcp_url=mcp_url)
+    return load_settings(find_root(), env, profile, knobs, mcp_url=mcp_url)

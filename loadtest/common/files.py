@@ -13,6 +13,7 @@ from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import redact_json
 from loadtest.errors import LoadtestError
 
+STATE_DIR = ".loadtest"
 MOST_BYTES = 64 * 2**20
 
 _T = TypeVar("_T")
@@ -22,7 +23,15 @@ def ensure_private_dir(path: Path) -> Path:
     """Make `path` a directory that only its owner may enter (0700)."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.chmod(0o700)
+    hide_from_git(path)
     return path
+
+
+def hide_from_git(path: Path) -> None:
+    """Have git ignore the state folder that a path is in, whatever the user's own rules say."""
+    for folder in (path, *path.parents):
+        if folder.name == STATE_DIR and not (folder / ".gitignore").exists():
+            write_text(folder / ".gitignore", "*\n")
 
 
 def check_private(path: Path, error: type[LoadtestError], remedy: str) -> None:

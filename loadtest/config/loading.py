@@ -4,7 +4,6 @@ import hashlib
 import math
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from loadtest.common.access import Access, set_access
-from loadtest.common.files import check_private, read_whole
+from loadtest.common.files import STATE_DIR, check_private
 from loadtest.common.parsing import check_text, parse_count, parse_url
 from loadtest.common.redaction import SecretStr, learn_variables
 from loadtest.config.access import read_access
@@ -27,7 +26,8 @@ from loadtest.config.models import (
     Profile,
 )
 from loadtest.config.pace import DEFAULT_PACE, Timeout
-from loadtest.config.settings import CREDENTIALS_FILE, STATE_DIR, Credentials, Settings
+from loadtest.config.project import CONFIG_FILE, Project, read_project
+from loadtest.config.settings import CREDENTIALS_FILE, Credentials, Settings
 from loadtest.config.tool_table import (
     NOVAMART,
     SECTIONS,
@@ -38,8 +38,6 @@ from loadtest.config.tool_table import (
 )
 from loadtest.errors import ConfigError
 
-CONFIG_VERSION = 1
-CONFIG_FILE = "loadtest.toml"
 # Prefix of the state folder of an address given by --mcp-url; no environment may use it.
 URL_PREFIX = "url-"
 
@@ -59,8 +57,8 @@ EnvironmentName = Annotated[str, AfterValidator(_check_environment_name)]
 
 
 class _File(ConfigTable):
-    version: Literal[1]
-    default_environment: str
+    version: Literal[1] = 1
+    default_environment: str = "local"
     docs_pages: tuple[str, ...] = ()
     environment: dict[EnvironmentName, Environment]
     profile: dict[str, Profile]
@@ -84,10 +82,11 @@ def load_settings(
     and takes pages, scope and claims only from an environment that is named. Raises ConfigError
     that lists every fault by name, never by value.
     """
-    file = _parse_file(root / CONFIG_FILE)
+    project = read_project(root)
+    file = _validate(project)
     variables = _read_variables(root, process_env)
     name = environment_name or variables.get("LOADTEST_ENV") or file.default_environment
-    environment = _pick(file.environment, name, "environment", "--env")
+    environment = _pick(file.environment, name, "environment", "--env", project)
     # The environment of a typed address counts only if it is named too.
     if mcp_url is None or environment_name is not None:
         variables = _read_variables(root, process_env, name)
@@ -97,8 +96,8 @@ def load_settings(
         name = _name_url(base_url + environment.mcp_path)
     profile_key = profile_name or variables.get("LOADTEST_PROFILE") or environment.default_profile
     given = _read_knobs(variables, knobs or {})
-    tools = _load_tools(root, name, environment, given.get("tools"))
-    profile = _pick(file.profile, profile_key, "profile", "--profile")
+    tools = _load_tools(root, name, environment, given.get("tools"), project)
+    profile = _pick(file.profile, profile_key, "profile", "--profile", project)
     timeout_seconds = _parse_timeout(given.get("timeout_seconds"))
     tools, profile = _limit_time(tools, profile, environment, timeout_seconds)
     ladder_tool = environment.ladder_tool
@@ -153,22 +152,11 @@ def parse_base_url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _parse_file(path: Path) -> _File:
+def _validate(project: Project) -> _File:
     try:
-        data = tomllib.loads(read_whole(path).decode())
-        check_text(data)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist: run from the root of a checkout") from None
-    except RecursionError:
-        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
-    except (OSError, ValueError) as failure:
-        raise ConfigError(f"{path} is not valid TOML: {failure}") from None
-    if isinstance(data.get("version"), int) and data["version"] > CONFIG_VERSION:
-        raise ConfigError(f"{path} has version {data['version']}: update this checkout")
-    try:
-        return _File.model_validate(data)
+        return _File.model_validate(project.data)
     except ValidationError as failure:
-        raise ConfigError(f"{path}: {_describe(failure)}") from None
+        raise ConfigError(f"{project.path}: {_describe(failure)}") from None
 
 
 def _describe(failure: ValidationError) -> str:
@@ -203,13 +191,16 @@ def _read_variables(
     return found
 
 
-def _pick(table: Mapping[str, _T], name: str, kind: str, flag: str) -> _T:
-    try:
+def _pick(table: Mapping[str, _T], name: str, kind: str, flag: str, project: Project) -> _T:
+    if name in table:
         return table[name]
-    except KeyError:
+    known = ", ".join(table)
+    if project.path is None:
         raise ConfigError(
-            f"unknown {kind} '{name}': {CONFIG_FILE} has {', '.join(table)} ({flag})"
-        ) from None
+            f"unknown {kind} '{name}': without a {CONFIG_FILE} here or in a folder above, there is "
+            f"only {known} ({flag})"
+        )
+    raise ConfigError(f"unknown {kind} '{name}': {project.source} has {known} ({flag})")
 
 
 def _point_at(mcp_url: str, environment: Environment, *, named: bool) -> tuple[str, Environment]:
@@ -262,7 +253,9 @@ def _parse_protocol(text: str) -> str:
     return text
 
 
-def _load_tools(root: Path, name: str, environment: Environment, given: str | None) -> ToolTable:
+def _load_tools(
+    root: Path, name: str, environment: Environment, given: str | None, project: Project
+) -> ToolTable:
     """Read the table from the option or variable, else the environment's, else NovaMart's."""
     if given:
         return read_table(Path(given))
@@ -273,11 +266,11 @@ def _load_tools(root: Path, name: str, environment: Environment, given: str | No
     has_own = any(section in SECTIONS for section in beside)
     if isinstance(tools, dict) or (tools is None and has_own):
         own = {"tools": tools} if tools else {}
-        return parse_table(own | beside, f"{CONFIG_FILE}, environment {name}", root)
+        return parse_table(own | beside, f"{project.source}, environment {name}", root)
     if "pools" in beside:
         raise ConfigError(
-            f"{CONFIG_FILE}, environment {name}: pools goes with tables of tools beside it; a file "
-            "of tools has its own pools"
+            f"{project.source}, environment {name}: pools goes with tables of tools beside it; a "
+            "file of tools has its own pools"
         )
     if tools in {None, "novamart"}:
         return read_table(NOVAMART, "novamart", beside)

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadtest.common.access import NO_ACCESS, Access
+from loadtest.common.files import STATE_DIR
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import Environment, Profile, parse_origin
 from loadtest.config.tool_table import ToolTable
 from loadtest.errors import ConfigError
 
-STATE_DIR = ".loadtest"
 CREDENTIALS_FILE = "credentials.env"
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from loadtest.common.files import read_whole
 from loadtest.common.parsing import parse_json, tidy_text
+from loadtest.common.scripts import SCRIPTS
 from loadtest.config.flows import Flow, FlowStep
 from loadtest.config.pace import DEFAULT_TIMEOUT_SECONDS, PaceText, Timeout
 from loadtest.config.value_pools import (
@@ -23,7 +24,7 @@ from loadtest.config.value_pools import (
 )
 from loadtest.errors import ConfigError
 
-NOVAMART = Path(__file__).resolve().parents[2] / "k6" / "fixtures" / "novamart.json"
+NOVAMART = SCRIPTS / "fixtures" / "novamart.json"
 # What a draft contains where a person must fill in a value.
 BLANK = "<fill in: "
 # k6 cannot quote these in the name of a series.

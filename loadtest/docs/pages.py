@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from loadtest.common.command_name import spell
 from loadtest.common.files import write_text
 from loadtest.config.settings import Settings
 from loadtest.docs.mdx import Placeholder
@@ -61,8 +62,6 @@ def update_docs(
     settings: Settings, run_dir: Path | None = None, *, check: bool = False
 ) -> tuple[PageUpdate, ...]:
     """Update the configured pages, or preview them in `run_dir` without a tracking issue."""
-    if not settings.docs_pages:
-        raise DocsError("docs_pages in loadtest.toml is empty")
     if settings.tracking_issue is not None:
         server = settings.variables.get("GITHUB_SERVER_URL")
         link = build_link(settings.tracking_issue, settings.repository, server)
@@ -70,7 +69,7 @@ def update_docs(
     if run_dir is None and not check:
         raise DocsError(
             "LOADTEST_TRACKING_ISSUE is not set, and there is no run whose folder could hold a "
-            "preview: set it, or run `inv k6` first"
+            f"preview: set it, or run `{spell('k6')}` first"
         )
     link = "[this run's report, not published](../report.md)"
     return update_pages(settings.docs_pages, link, check=check, preview_dir=run_dir)
@@ -106,7 +105,7 @@ def check_updates(updates: Iterable[PageUpdate], *, has_issue: bool = True) -> N
     left = "; ".join(update.describe() for update in updates if update.cells)
     if left:
         first = "" if has_issue else "set LOADTEST_TRACKING_ISSUE and GITHUB_REPOSITORY, then "
-        raise DocsError(f"{left}: {first}run `inv docs-update`")
+        raise DocsError(f"{left}: {first}run `{spell('docs-update')}`")
 
 
 def render_diff(name: str, before: str, after: str) -> str:

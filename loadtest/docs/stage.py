@@ -10,6 +10,9 @@ def docs_update(chain: Chain, settings: Settings, *, check: bool) -> None:
     """Link the TBD cells of the pages, or write a preview to the newest run's folder."""
     from loadtest.docs.pages import check_updates, update_docs
 
+    if not settings.docs_pages:
+        chain.say("docs", "no page to update: docs_pages names none")
+        return
     run_dir = None
     if settings.tracking_issue is None:
         settings = replace(settings, tracking_issue=chain.tracking_issue)

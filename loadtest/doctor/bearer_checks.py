@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from loadtest.common.command_name import spell
 from loadtest.config.settings import Settings
 from loadtest.doctor.check import Check, find_endpoint
 from loadtest.doctor.replica_checks import examine_replicas
@@ -23,7 +24,7 @@ REFUSED_STATUSES = frozenset({401, 403})
 UNKNOWN_SESSION_STATUS = 404
 # What can be checked only with a bearer.
 OF_A_BEARER = ("endpoint", "replicas", "workspace", "tools")
-MINT_AGAIN = "inv mint --via browser makes a new one"
+MINT_AGAIN = f"{spell('mint --via browser')} makes a new one"
 REFUSED_REMEDIES = {
     "bearer": MINT_AGAIN,
     "header": "correct the variable of the key, or the name of its header in loadtest.toml",
@@ -37,7 +38,7 @@ def examine_bearers(settings: Settings, base_url: str | None) -> Iterator[Check]
     try:
         bearers = read_bearers(path)[: settings.clients]
     except LoadtestError as failure:
-        yield Check("bearer", "missing", str(failure), f"rm {path}; inv mint")
+        yield Check("bearer", "missing", str(failure), f"rm {path}; {spell('mint')}")
         bearers = ()
     else:
         yield _examine_life(settings, bearers)
@@ -45,10 +46,13 @@ def examine_bearers(settings: Settings, base_url: str | None) -> Iterator[Check]
     greeting = None
     mcp_url, blocked = find_endpoint(settings, base_url)
     if mcp_url is None or not live:
-        reason = blocked if mcp_url is None else ("no valid bearer", "inv mint makes one")
+        reason = blocked if mcp_url is None else ("no valid bearer", f"{spell('mint')} makes one")
         yield from (Check(what, "later", *reason) for what in OF_A_BEARER)
     elif any(bearer.mcp_url != mcp_url for bearer in live):
-        reason = (f"the bearer is for {live[0].mcp_url}", "inv mint makes one for this endpoint")
+        reason = (
+            f"the bearer is for {live[0].mcp_url}",
+            f"{spell('mint')} makes one for this endpoint",
+        )
         yield from (Check(what, "later", *reason) for what in OF_A_BEARER)
     else:
         checks, greeting = _examine_endpoint(mcp_url, live, settings)
@@ -76,18 +80,18 @@ def examine_without_bearer(settings: Settings, base_url: str | None) -> Iterator
 
 def _examine_life(settings: Settings, bearers: tuple[Bearer, ...]) -> Check:
     if not bearers:
-        return Check("bearer", "later", "none yet", "inv mint makes one")
+        return Check("bearer", "later", "none yet", f"{spell('mint')} makes one")
     minutes = find_soonest(bearers).seconds_left() / 60
     if len(bearers) < settings.clients:
         detail = f"{len(bearers)} of {settings.clients} clients have one"
-        return Check("bearer", "later", detail, "inv mint makes the others")
+        return Check("bearer", "later", detail, f"{spell('mint')} makes the others")
     if minutes <= 0:
-        return Check("bearer", "later", "expired", "inv mint makes a new one")
+        return Check("bearer", "later", "expired", f"{spell('mint')} makes a new one")
     scheduled = settings.profile.scheduled_seconds(settings.tools) / 60
     detail = f"valid for {minutes:.0f} min, {len(bearers)} in all"
     if minutes < scheduled:
         detail += f"; the profile takes {scheduled:.0f} min"
-        return Check("bearer", "later", detail, "inv mint makes one that outlives it")
+        return Check("bearer", "later", detail, f"{spell('mint')} makes one that outlives it")
     return Check("bearer", "ok", detail)
 
 
@@ -147,7 +151,7 @@ def _examine_workspace(settings: Settings, bearers: tuple[Bearer, ...]) -> Check
             return Check("workspace", "missing", detail, MINT_AGAIN)
         if claims.get(claim) != configured:
             detail = f"the bearer is for {claims.get(claim)}, not for {configured}"
-            remedy = f"inv provision makes {configured} the active one; then {MINT_AGAIN}"
+            remedy = f"{spell('provision')} makes {configured} the active one; then {MINT_AGAIN}"
             return Check("workspace", "missing", detail, remedy)
     return Check("workspace", "ok", f"{configured}, the same in the bearer")
 
@@ -175,7 +179,7 @@ def _examine_quota(
         known = [bearer.client_id for bearer in bearers]
         allowances = find_allowances(settings, known, limits)
     except LoadtestError as failure:
-        return Check("quota", "missing", str(failure), "inv provision writes it again")
+        return Check("quota", "missing", str(failure), f"{spell('provision')} writes it again")
     if allowances:
         is_final = len(bearers) >= settings.clients  # minting can still raise a quota
         checks = [_compare_quota(settings, each, is_final=is_final) for each in allowances]

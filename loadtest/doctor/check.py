@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from loadtest.common.command_name import spell
 from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError
 
@@ -35,4 +36,4 @@ def find_endpoint(settings: Settings, base_url: str | None) -> tuple[str | None,
     try:
         return settings.build_mcp_url(base_url, settings.credentials.workspace_id), ("", "")
     except ConfigError:
-        return None, ("no workspace yet", "inv provision makes one")
+        return None, ("no workspace yet", f"{spell('provision')} makes one")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from loadtest.common.access import NO_ACCESS
+from loadtest.common.command_name import spell
 from loadtest.config.models import Kubernetes
 from loadtest.config.settings import Settings
 from loadtest.doctor.bearer_checks import examine_bearers, examine_without_bearer
@@ -107,7 +108,12 @@ def _examine_sessions(settings: Settings) -> Check:
             return Check("sessions", "ok", "none left open by an earlier run")
         with lock_environment(settings.state_dir, settings.environment_name):
             detail = f"{left} left open by an earlier run"
-            return Check("sessions", "later", detail, "inv k6 or inv doctor --close closes them")
+            return Check(
+                "sessions",
+                "later",
+                detail,
+                f"{spell('k6')} or {spell('doctor --close')} closes them",
+            )
     except BusyError as failure:
         return Check("sessions", "ok", str(failure))
     except LoadtestError as failure:

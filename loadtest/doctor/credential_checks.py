@@ -1,5 +1,6 @@
 """Check the credentials of the load-test user, and what the target demands besides them."""
 
+from loadtest.common.command_name import spell
 from loadtest.common.redaction import LEAST_SECRET, is_hidable
 from loadtest.config.access import list_variables
 from loadtest.config.settings import Credentials, Settings, check_hosted
@@ -23,7 +24,9 @@ def examine_credentials(settings: Settings) -> Check:
         return Check("credentials", "missing", str(failure), remedy)
     have = {"user": who.email, "password": who.password, "workspace": who.workspace_id}
     lacking = ", ".join(name for name, value in have.items() if not value)
-    return Check("credentials", "later", f"no {lacking} yet", "inv provision makes what is missing")
+    return Check(
+        "credentials", "later", f"no {lacking} yet", f"{spell('provision')} makes what is missing"
+    )
 
 
 def examine_access(settings: Settings) -> Check:

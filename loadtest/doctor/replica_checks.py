@@ -3,6 +3,7 @@
 import httpx2
 
 from loadtest.common.access import build_authorization
+from loadtest.common.command_name import spell
 from loadtest.common.http import explain, open_client
 from loadtest.common.redaction import SecretStr, learn
 from loadtest.config.models import STATELESS
@@ -83,4 +84,4 @@ def _is_unknown(answer: httpx2.Response) -> bool:
 
 
 def _stop(reason: str) -> Check:
-    return Check(WHAT, "warn", f"not known: {reason}", "run inv doctor again")
+    return Check(WHAT, "warn", f"not known: {reason}", f"run {spell('doctor')} again")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from loadtest.common.command_name import spell
 from loadtest.config.models import parse_origin
 from loadtest.config.settings import Settings
 from loadtest.doctor.check import Check, find_endpoint
@@ -39,7 +40,9 @@ def examine_authorization(
     except LoadtestError as failure:
         if workspace_id is None and "{workspace_id}" in settings.environment.mcp_path:
             detail = f"cannot be checked without a workspace: {failure}"
-            yield from (Check(what, "later", detail, "inv provision makes one") for what in lines)
+            yield from (
+                Check(what, "later", detail, f"{spell('provision')} makes one") for what in lines
+            )
             return
         remedy = "fix the server's OAuth metadata; if it needs no OAuth: set auth in loadtest.toml"
         yield Check("authorization", "missing", str(failure), remedy)
@@ -89,7 +92,7 @@ def _examine_sign_in_page(
         return Check(what, "ok", f"a form at {page.origin}, {whose}")
     if page.has_scripts:
         return Check(what, "ok", f"{page.origin}, {whose}; its form is made by scripts")
-    remedy = "inv mint --headed shows what a person sees"
+    remedy = f"{spell('mint --headed')} shows what a person sees"
     return Check(what, "warn", f"{page.origin}, {whose}: no form on it", remedy)
 
 
@@ -128,9 +131,14 @@ def _explain_refusal(settings: Settings, failure: MintError, *, is_known: bool) 
         return Check(what, "warn", failure.message, "wait a minute, then try again")
     if not is_known:
         detail = f"not shown to an unregistered client: {failure.message}"
-        return Check(what, "later", detail, "inv mint registers a client")
+        return Check(what, "later", detail, f"{spell('mint')} registers a client")
     if failure.code is not None and settings.find_variable("LOADTEST_CLIENT_ID") is None:
         return Check(
-            what, "later", failure.message, "inv mint registers a new client where that helps"
+            what,
+            "later",
+            failure.message,
+            f"{spell('mint')} registers a new client where that helps",
         )
-    return Check(what, "missing", failure.message, "inv mint --headed shows what a person sees")
+    return Check(
+        what, "missing", failure.message, f"{spell('mint --headed')} shows what a person sees"
+    )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loadtest.common.processes import build_child_environment
+from loadtest.common.scripts import SCRIPTS
 from loadtest.config.models import COLD_START_MAX_SECONDS, Limits, Profile
 from loadtest.config.pace import DEFAULT_TIMEOUT_SECONDS
 from loadtest.config.refusals import RefusalPattern
@@ -15,8 +16,6 @@ from loadtest.k6.health import ABORT_SECONDS
 from loadtest.k6.outputs import build_output_flags
 from loadtest.k6.plan import RunPlan
 from loadtest.k6.progress import Phase
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "k6"
 
 OPENINGS_PER_SECOND = 300  # by one k6: the sessions of a slice open first, spread evenly
 SLOT_CLOSE_SECONDS = 1  # at the end of a slice: its sessions are deleted

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from loadtest.common.command_name import spell
 from loadtest.common.files import write_json, write_text
 from loadtest.common.parsing import tidy_text
 from loadtest.common.processes import has_ended
@@ -51,7 +52,7 @@ _EXPECTED = {
     "raised",
     "capacity": "was refused because the server is full: so will be the run",
     "session_lost": "was not answered in any session, because the server lost each of them: "
-    "inv doctor tries whether replicas share their sessions",
+    f"{spell('doctor')} tries whether replicas share their sessions",
 }
 
 

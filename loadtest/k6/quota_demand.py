@@ -6,6 +6,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from loadtest.common.command_name import spell
 from loadtest.config.models import Profile, Quota
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ToolTable
@@ -275,7 +276,7 @@ def list_remedies(settings: Settings, demand: Demand, clients: int, units: int) 
         yield f"--clients {needed}"
     most = demand.quota.most_units_per_minute
     is_ours = settings.environment.provision == "novamart"
-    who = " (inv provision does where it may)" if is_ours else ""
+    who = f" ({spell('provision')} does where it may)" if is_ours else ""
     if most is None or peak <= most:
         yield f"have the quota raised to {peak:,}{who}"
     elif units < most:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from loadtest.common.command_name import spell
 from loadtest.config.settings import Settings, check_hosted
 from loadtest.context import Chain
 from loadtest.errors import MintError, UsageError
@@ -250,6 +251,6 @@ def find_closing_bearers(settings: Settings) -> tuple[Bearer, ...]:
     bearers = read_bearers(bearer_path(settings.state_dir))
     if not bearers or find_soonest(bearers).seconds_left() <= 0:
         raise MintError(
-            "there is no valid bearer to close sessions with: run inv mint, then repeat"
+            f"there is no valid bearer to close sessions with: run {spell('mint')}, then repeat"
         )
     return bearers

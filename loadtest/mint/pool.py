@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loadtest.common.command_name import spell
 from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings, check_hosted
 from loadtest.errors import ConfigError, MintError
@@ -154,7 +155,7 @@ def _find_user(settings: Settings) -> tuple[str, SecretStr]:
     check_hosted(settings, "LOADTEST_EMAIL", "LOADTEST_PASSWORD")
     who = settings.credentials
     if who.email is None or who.password is None:
-        raise ConfigError("no user to sign in yet: type `inv provision` first")
+        raise ConfigError(f"no user to sign in yet: type `{spell('provision')}` first")
     return who.email, who.password
 
 
@@ -218,7 +219,7 @@ def _mint_by_session(request: MintRequest) -> Bearer:
     email, password = _find_user(request.settings)
     workspace_id = request.settings.credentials.workspace_id
     if workspace_id is None:
-        raise ConfigError("there is no workspace yet: type `inv provision` first")
+        raise ConfigError(f"there is no workspace yet: type `{spell('provision')}` first")
     least, most = SELF_MINT_TTL_SECONDS
     ttl_seconds = request.options.ttl_seconds or min(
         most, max(least, round(request.needed_seconds) + 1)

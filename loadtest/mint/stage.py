@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loadtest.common.command_name import spell
 from loadtest.config.settings import Settings, check_hosted
 from loadtest.context import Chain
 from loadtest.errors import BusyError, LoadtestError, MintError, UsageError
@@ -187,7 +188,7 @@ def revoke(chain: Chain, settings: Settings) -> None:
         kept = f" (kept: {', '.join(files)})" if files else ""
         raise MintError(
             f"{len(stays)} {'things' if len(stays) > 1 else 'thing'} could not be revoked, see "
-            f"above{kept}: `inv revoke` tries again"
+            f"above{kept}: `{spell('revoke')}` tries again"
         )
 
 
@@ -236,7 +237,9 @@ def _report_left(chain: Chain, settings: Settings) -> None:
         until = datetime.fromtimestamp(max(each.expires_at for each in bearers), UTC)
         parts[-1] += f" until {until:%H:%M} UTC"
     if parts:
-        chain.say("revoke", f"left on the server: {', '.join(parts)}; `inv revoke` revokes them")
+        chain.say(
+            "revoke", f"left on the server: {', '.join(parts)}; `{spell('revoke')}` revokes them"
+        )
 
 
 def _find_minted_files(settings: Settings) -> list[Path]:

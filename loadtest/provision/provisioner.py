@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from loadtest.common.command_name import spell
 from loadtest.common.files import ensure_private_dir, write_json
 from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Credentials, Settings
@@ -393,7 +394,7 @@ class Provisioner:
                 return ProvisionStep(what, "made")
         self.say(
             "cannot check the data of this workspace (the target has no self-mint), and attaching "
-            "it twice would damage it: run `inv mint`, then `inv provision --verify`"
+            f"it twice would damage it: run `{spell('mint')}`, then `{spell('provision --verify')}`"
         )
         return ProvisionStep("NovaMart data", "not checked")
 
@@ -452,7 +453,7 @@ class Provisioner:
         if _is_in_actions(self.settings) and not lasting:
             raise ConfigError(
                 "a new secret is needed, but this runner's disk is deleted after the job: add "
-                "--github-secrets, or run `inv provision` once on a permanent machine"
+                f"--github-secrets, or run `{spell('provision')}` once on a permanent machine"
             )
 
     def check_storable(self, places: Places) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from loadtest.common.command_name import spell
 from loadtest.common.redaction import SecretStr
 from loadtest.errors import LoadtestError, ProvisionError
 from loadtest.github.secrets import RepositorySecrets
@@ -93,7 +94,7 @@ def _change_on_server(
     except ProvisionError as failure:
         raise ProvisionError(
             f"it is not known whether the password was changed ({failure}): both passwords are in "
-            f"{places.file.path}, and the next `inv provision` finds out"
+            f"{places.file.path}, and the next `{spell('provision')}` finds out"
         ) from None
     if unchanged:
         _forget(places)
@@ -122,7 +123,7 @@ def _roll_back(
     if not restored:
         raise ProvisionError(
             f"the server has the new password ({NEXT} in {places.file.path}), but not every other "
-            f"place has it ({reason}): run `inv provision --verify` again to finish"
+            f"place has it ({reason}): run `{spell('provision --verify')}` again to finish"
         ) from None
     # If a place fails again, the file keeps NEXT, and the next run finishes the change.
     with suppress(LoadtestError, OSError):

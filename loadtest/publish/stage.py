@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from loadtest.common.command_name import spell
 from loadtest.common.console import strip_controls
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
@@ -150,7 +151,7 @@ def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: 
         chain.say("report", warning)
     _note_regressions(chain, settings, prepared)
     if failure is not None:
-        command = f"inv report --env {settings.environment_name} --run-id {run_id}"
+        command = spell(f"report --env {settings.environment_name} --run-id {run_id}")
         raise ReportError(f"{failure}. Not posted; to post it: {command}")
 
 
@@ -230,7 +231,9 @@ def history(
     elif entries:
         chain.console.print(render_history(entries))
     else:
-        chain.say("history", f"no run of {name} yet: start with `inv loadtest --env {name}`")
+        chain.say(
+            "history", f"no run of {name} yet: start with `{spell(f'loadtest --env {name}')}`"
+        )
 
 
 def _say_skipped(chain: Chain, loaded: "History") -> None:

@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from loadtest.common.command_name import spell
 from loadtest.compare.baselines import find_fault, find_peers
 from loadtest.compare.comparison import Comparison, Status, compare_pair, compare_replies
 from loadtest.compare.knee import find_knee, is_rate_limited
@@ -186,7 +187,7 @@ def render_history(entries: Sequence[Entry]) -> Group:
             table.add_row(*(Text(text) for text in build_line(entry)))
         parts += [table, *_render_sparks(runs)]
     if not parts:
-        return Group(Text("No run in the history yet: start with `inv k6`."))
+        return Group(Text(f"No run in the history yet: start with `{spell('k6')}`."))
     return Group(*parts, Text("\n".join(RUNS_LEGEND), style="dim"))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from loadtest.common.command_name import spell
 from loadtest.common.files import read_valid, write_json
 from loadtest.errors import ResultsError
 from loadtest.results.run import Row, Run
@@ -132,6 +133,7 @@ def find_run_folder(
         if run.environment == environment and (newest is None or run.started > newest[0]):
             newest = (run.started, file.parent)
     if newest is None:
-        words = f"no run of environment {environment} yet: start with `inv k6 --env {environment}`"
+        command = spell(f"k6 --env {environment}")
+        words = f"no run of environment {environment} yet: start with `{command}`"
         raise ResultsError("; ".join([*skipped, words]))
     return newest[1], tuple(skipped)

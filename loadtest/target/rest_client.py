@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote, urljoin, urlsplit
 
+from loadtest.common.command_name import spell
 from loadtest.common.parsing import parse_json
 from loadtest.common.redaction import SecretStr, learn_members, redact
 from loadtest.common.retry_after import wait_out
@@ -415,7 +416,7 @@ class Accounts:
             raise NoAnswerError(f"{url} does not answer ({explain(failure)})") from None
         if answer.status_code == 403 and "password_change_required" in answer.text:
             raise PasswordChangeRequiredError(
-                f"{path} is refused until the password is changed: run `inv provision`"
+                f"{path} is refused until the password is changed: run `{spell('provision')}`"
             )
         if answer.status_code == 403 and _body(answer).get("error") == "mfa_enrollment_required":
             raise SecondFactorRequiredError(
@@ -429,7 +430,7 @@ class Accounts:
         url = urljoin(next(iter(self._second_factor.origins), ""), given)
         shown = "".join(c for c in url if c.isprintable() and c != " ")[:200]
         where = f"at {shown}, or " if shown else ""
-        return f" (enrol one {where}with `inv provision --enroll-totp`)"
+        return f" (enrol one {where}with `{spell('provision --enroll-totp')}`)"
 
     def _send(
         self,
@@ -481,7 +482,9 @@ def open_session(
     """Sign in a provisioned user, make its workspace active, and sign out at the end."""
     with Accounts(base_url, say, second_factor=second_factor, hide=hide, pause=pause) as accounts:
         if not accounts.sign_in(email, password):
-            raise WrongPasswordError(f"wrong password for {email}: run `inv provision --verify`")
+            raise WrongPasswordError(
+                f"wrong password for {email}: run `{spell('provision --verify')}`"
+            )
         accounts.ensure_workspace(email, workspace_id)
         yield accounts
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.table import Table
 
 from loadtest.config.loading import load_settings
-from loadtest.context import ROOT
 from tests.bench.common import clone, measure, run
+from tests.support.checkout import ROOT
 
 
 def bench(table: Table) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from loadtest.context import ROOT
+from tests.support.checkout import ROOT
 
 
 def run(*arguments: str, cwd: Path = ROOT) -> str:

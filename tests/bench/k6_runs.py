@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from loadtest.common.redaction import SecretStr
-from loadtest.config.loading import CONFIG_FILE, load_settings
-from loadtest.context import ROOT
+from loadtest.config.loading import load_settings
+from loadtest.config.project import CONFIG_FILE
 from loadtest.k6.binary import find_k6
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.distributed.segments import open_segments
@@ -27,6 +27,7 @@ from loadtest.results.run import Row
 from loadtest.state.bearers import Bearer, read_bearers, write_bearers
 from loadtest.target.process import serve_reference
 from tests.k6.running import name_knobs
+from tests.support.checkout import ROOT
 
 _T = TypeVar("_T")
 QUIET = ("--no-tool-quota", "--no-account-limits", "--session-cap", "1000")
@@ -100,7 +101,7 @@ def serve_target(*options: str) -> Iterator[Place]:
     ):
         root = Path(name) / "checkout"
         root.mkdir()
-        for part in ("loadtest", "tasks.py", "invoke.yaml", CONFIG_FILE):
+        for part in ("loadtest", "tasks.py", CONFIG_FILE):
             (root / part).symlink_to(ROOT / part)
         email = "bench@novamart.example"
         subprocess.run(

@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 
 from rich.table import Table
 
-from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.config.loading import load_settings
 from loadtest.config.models import Via
+from loadtest.config.project import CONFIG_FILE
 from loadtest.config.settings import Settings
-from loadtest.context import ROOT
 from loadtest.errors import LoadtestError
 from loadtest.mint.browser.launcher import BrowserChoice, find_choice, launch
 from loadtest.mint.oauth.request import Timings
@@ -26,6 +26,7 @@ from loadtest.state.bearers import bearer_path
 from loadtest.state.clients import ClientStore
 from loadtest.target.process import serve_reference
 from tests.bench.common import measure, run
+from tests.support.checkout import ROOT
 
 ROUNDS = 20
 CONSECUTIVE = 200
@@ -56,7 +57,7 @@ def open_place(*options: str) -> Iterator[Place]:
     ):
         root = Path(name) / "checkout"
         root.mkdir()
-        for part in ("loadtest", "tasks.py", "invoke.yaml", CONFIG_FILE):
+        for part in ("loadtest", "tasks.py", CONFIG_FILE):
             (root / part).symlink_to(ROOT / part)
         variables = {
             "LOADTEST_BASE_URL": target.api_url,

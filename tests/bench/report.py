@@ -6,11 +6,11 @@ from tempfile import TemporaryDirectory
 
 from rich.table import Table
 
-from loadtest.context import ROOT
 from loadtest.results.run import SCENARIOS
 from loadtest.results.run_folder import create_run_folder, write_rows
 from tests.bench.common import measure, run
 from tests.bench.histories import NOISES, Simulation
+from tests.support.checkout import ROOT
 
 ROUNDS = 5
 RUNS = 500
@@ -65,7 +65,7 @@ def bench(table: Table) -> None:
 
 def build_checkout(folder: Path) -> Path:
     """Make a checkout that has no history and does not use this one's."""
-    for name in ("loadtest", "k6", "tasks.py", "invoke.yaml", "loadtest.toml"):
+    for name in ("loadtest", "k6", "tasks.py", "loadtest.toml"):
         (folder / name).symlink_to(ROOT / name)
     return folder
 

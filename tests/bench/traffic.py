@@ -10,13 +10,13 @@ from pathlib import Path
 from rich.table import Table
 
 from loadtest.config.loading import load_settings
-from loadtest.context import ROOT
 from loadtest.k6.binary import find_k6
 from loadtest.k6.distributed.histogram import Histograms, is_snapshot
 from loadtest.k6.distributed.run import build_request
 from loadtest.k6.distributed.segments import open_segments
 from loadtest.k6.plan import Runners, build_plan
 from tests.bench.k6_runs import Place, serve_target
+from tests.support.checkout import ROOT
 
 SESSIONS = 50  # a call a second each
 SHORT, LONG = 10, 70  # seconds

@@ -53,7 +53,7 @@ def main(tracebacks: Path) -> None:
 
     @contextmanager
     def show(*, as_json: bool) -> Iterator[Chain]:
-        with guard(Path.cwd(), as_json=as_json) as chain:
+        with guard(as_json=as_json) as chain:
             try:
                 yield chain
             except BaseException:

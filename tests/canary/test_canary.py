@@ -23,7 +23,6 @@ from urllib.parse import quote
 import pytest
 
 from loadtest.common.files import write_json
-from loadtest.context import ROOT
 from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.reference import server
 from loadtest.reference.knobs import Knobs
@@ -34,6 +33,7 @@ from tests.canary.leaks import Finder
 from tests.canary.tap import Tap, write_site
 from tests.canary.watch import watch_processes
 from tests.cli.test_exit_guard import LONG, SMALL, start_inv
+from tests.support.checkout import ROOT
 from tests.support.github_server import TOKEN, serve_github
 from tests.support.waiting import HANG_SECONDS
 

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from loadtest.config.loading import CONFIG_FILE
+from loadtest.config.project import CONFIG_FILE
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run_folder import read_run_folder
 from tests.support.waiting import HANG_SECONDS

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 import tasks
 from loadtest.compare.comparison import compare_run
 from loadtest.config.knobs import KNOBS, name_variable
-from loadtest.config.loading import CONFIG_FILE, load_settings
-from loadtest.context import ROOT
+from loadtest.config.loading import load_settings
+from loadtest.config.project import CONFIG_FILE
 from loadtest.errors import LoadtestError
 from loadtest.k6.summary import build_rows, find_crossed, parse_summary
 from loadtest.mint.browser.launcher import read_choice
@@ -37,6 +37,7 @@ from loadtest.report.history_tables import render_csv, render_history
 from loadtest.results.run_folder import RunFolder
 from loadtest.state.bearers import parse_claims
 from tests.compare.plain_runs import entry, put
+from tests.support.checkout import ROOT
 from tests.support.odd_inputs import (
     NOT_TEXT,
     damaged_documents,
@@ -154,7 +155,7 @@ def write_state(state: Path) -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Make the checkout once; each try restores its state."""
     root = tmp_path_factory.mktemp("a checkout")
-    for name in ("loadtest", "k6", "tasks.py", "invoke.yaml", "docs"):
+    for name in ("loadtest", "k6", "tasks.py", "docs"):
         (root / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / CONFIG_FILE, root)
     (root / "k6-stub").write_text(K6)

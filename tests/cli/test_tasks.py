@@ -14,7 +14,7 @@ from invoke.tasks import Call, Task
 
 import tasks
 from loadtest.cli.executor import ChainExecutor
-from loadtest.config.loading import CONFIG_FILE
+from loadtest.config.project import CONFIG_FILE
 from tests.support.waiting import HANG_SECONDS
 
 Inv = Callable[..., subprocess.CompletedProcess[str]]

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from loadtest.common.files import ensure_private_dir, read_json, write_json, write_text
-from loadtest.context import ROOT
 from loadtest.errors import MintError, ResultsError
 from loadtest.state.bearers import read_bearers
 from loadtest.state.clients import ClientStore
+from tests.support.checkout import ROOT
 
 
 def test_a_file_with_secrets_is_refused_if_others_can_read_it(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import pytest
 
 from loadtest.common.access import find_access
 from loadtest.common.redaction import redact
-from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.config.loading import load_settings
+from loadtest.config.project import CONFIG_FILE
 from loadtest.config.settings import Settings, check_hosted
-from loadtest.context import ROOT
 from loadtest.errors import ConfigError
 from tests.support.certificates import write_client
+from tests.support.checkout import ROOT
 
 ORIGIN = "https://access.example"
 BYPASS = "canary-bypass-0123456789"

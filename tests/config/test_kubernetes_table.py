@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from loadtest.config.kubernetes_types import count_bytes
 from loadtest.config.loading import load_settings
 from loadtest.config.models import Kubernetes
-from loadtest.context import ROOT
 from loadtest.errors import ConfigError
+from tests.support.checkout import ROOT
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

@@ -5,17 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.config import loading, models, settings
+from loadtest.common.files import STATE_DIR
+from loadtest.config import models, settings
 from loadtest.config.env_file import parse_env_file
 from loadtest.config.loading import load_settings, parse_base_url
 from loadtest.config.models import find_unit
-from loadtest.context import ROOT
+from loadtest.config.project import CONFIG_FILE
 from loadtest.errors import ConfigError
+from tests.support.checkout import ROOT
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    shutil.copy(ROOT / loading.CONFIG_FILE, tmp_path)
+    shutil.copy(ROOT / CONFIG_FILE, tmp_path)
     return tmp_path
 
 
@@ -112,7 +114,7 @@ def test_every_wrong_knob_is_reported_at_once_by_name(root: Path) -> None:
 
 
 def test_the_protocol_is_an_option_a_variable_or_the_environments_own(root: Path) -> None:
-    config_file = root / loading.CONFIG_FILE
+    config_file = root / CONFIG_FILE
     text = config_file.read_text(encoding="utf-8")
     assert load_settings(root, "prod", process_env={}).protocol == "auto"
     head = "[environment.prod]\n"
@@ -130,7 +132,7 @@ def test_the_protocol_is_an_option_a_variable_or_the_environments_own(root: Path
 
 def test_tools_are_an_option_a_table_of_the_environment_or_novamarts(root: Path) -> None:
     assert load_settings(root, "prod", process_env={}).tools.source == "novamart"
-    config_file = root / loading.CONFIG_FILE
+    config_file = root / CONFIG_FILE
     text = config_file.read_text(encoding="utf-8")
     text = text.replace('tools = "novamart"\nladder_tool = "listEntities"\n', "")
     table = '[environment.prod.tools.look]\nweight = 2\narguments = [{ at = "x" }]\n\n'
@@ -158,7 +160,7 @@ def test_tools_are_an_option_a_table_of_the_environment_or_novamarts(root: Path)
 
 def test_an_environments_tools_may_be_in_a_file_beside_the_settings(root: Path) -> None:
     (root / "mine.json").write_text('{"tools": {"a": {"weight": 1, "arguments": [{}]}}}')
-    config_file = root / loading.CONFIG_FILE
+    config_file = root / CONFIG_FILE
     text = config_file.read_text(encoding="utf-8")
     text = text.replace('tools = "novamart"', 'tools = "mine.json"')
     config_file.write_text(text)
@@ -171,7 +173,7 @@ def test_an_environments_tools_may_be_in_a_file_beside_the_settings(root: Path) 
 
 
 def test_pools_of_an_environment_belong_to_its_own_tools(root: Path) -> None:
-    config_file = root / loading.CONFIG_FILE
+    config_file = root / CONFIG_FILE
     text = config_file.read_text(encoding="utf-8").replace('ladder_tool = "listEntities"\n', "")
     (root / "words.txt").write_text("a\nb\n")
     table = (
@@ -204,7 +206,7 @@ def test_a_reference_target_never_gets_the_credentials_of_a_hosted_one(root: Pat
 
 
 def test_stored_credentials_of_another_user_are_not_used(root: Path) -> None:
-    kept = root / settings.STATE_DIR / "prod" / settings.CREDENTIALS_FILE
+    kept = root / STATE_DIR / "prod" / settings.CREDENTIALS_FILE
     kept.parent.mkdir(parents=True)
     kept.write_text("LOADTEST_EMAIL=a@example.com\nLOADTEST_PASSWORD=x\nLOADTEST_WORKSPACE_ID=w\n")
     kept.chmod(0o600)
@@ -216,7 +218,7 @@ def test_stored_credentials_of_another_user_are_not_used(root: Path) -> None:
 
 
 def test_credentials_that_others_can_read_are_refused(root: Path) -> None:
-    kept = root / settings.STATE_DIR / "local" / settings.CREDENTIALS_FILE
+    kept = root / STATE_DIR / "local" / settings.CREDENTIALS_FILE
     kept.parent.mkdir(parents=True)
     kept.write_text("LOADTEST_EMAIL=a@example.com\n")
     kept.chmod(0o644)
@@ -260,20 +262,20 @@ def test_a_wrong_line_of_the_env_file_is_named_by_number_not_by_content(root: Pa
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("version = 1", "default_environment: Field required"),
-        ("version = 9", "update this checkout"),
+        ("version = '1'", "version: Input should be 1"),
+        ("version = 9", "update mcp-loadtest"),
         ("version = ", "is not valid TOML"),
     ],
 )
 def test_a_wrong_configuration_file_is_named(root: Path, text: str, words: str) -> None:
-    (root / loading.CONFIG_FILE).write_text(text)
+    (root / CONFIG_FILE).write_text(text)
     message = refuse(root, process_env={})
     assert words in message
-    assert loading.CONFIG_FILE in message
+    assert CONFIG_FILE in message
 
 
 def test_an_unknown_key_is_refused_with_its_place(root: Path) -> None:
-    path = root / loading.CONFIG_FILE
+    path = root / CONFIG_FILE
     path.write_text(path.read_text().replace("max_vus = 500", "max_vuz = 500"))
     assert "environment.local.limits.max_vuz" in refuse(root, process_env={})
 
@@ -301,7 +303,7 @@ def test_an_env_file_reads_back_as_written(values: dict[str, str]) -> None:
 def test_an_environment_cannot_have_the_name_of_another_file_in_the_state_folder(
     root: Path, name: str
 ) -> None:
-    config_file = root / loading.CONFIG_FILE
+    config_file = root / CONFIG_FILE
     text = config_file.read_text(encoding="utf-8")
     config_file.write_text(text.replace("[environment.prod]", f'[environment."{name}"]'))
     assert "an environment" in refuse(root, process_env={})

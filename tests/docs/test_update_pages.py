@@ -7,9 +7,9 @@ import pytest
 
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
-from loadtest.context import ROOT
 from loadtest.docs.pages import build_link, check_updates, render_diff, update_docs, update_pages
 from loadtest.errors import DocsError
+from tests.support.checkout import ROOT
 
 LINK = "[see results history at #7](https://github.com/o/r/issues/7)"
 TABLE = b"| tool | p50 |\r\n|---|---|\r\n| executeSQL | TBD |"

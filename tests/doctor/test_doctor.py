@@ -18,10 +18,10 @@ import pytest
 from loadtest.common import tls
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
-from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.config.loading import load_settings
 from loadtest.config.models import Quota
+from loadtest.config.project import CONFIG_FILE
 from loadtest.config.settings import Credentials, Settings
-from loadtest.context import ROOT
 from loadtest.doctor.check import Check
 from loadtest.doctor.checks import examine
 from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
@@ -31,6 +31,7 @@ from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import Bearer, bearer_path, write_bearers
 from tests.provision.gate import open_gate
 from tests.support.certificates import build_server_tls
+from tests.support.checkout import ROOT
 from tests.support.github_server import REPOSITORY, GithubServer
 from tests.support.loopback import serve_loopback
 from tests.support.self_mint import self_mint

@@ -8,7 +8,7 @@ from typing import Any
 
 from loadtest.common.files import write_text
 from loadtest.config.knobs import KNOBS, name_variable
-from loadtest.context import ROOT
+from tests.support.checkout import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "tasks.md"
 COMMAND = "python -m tests.documents.task_reference"

@@ -23,8 +23,8 @@ from loadtest.config.loading import load_settings
 from loadtest.config.models import Environment
 from loadtest.config.tool_table import parse_table
 from tests.documents import task_reference
+from tests.support.checkout import ROOT
 
-ROOT = context.ROOT
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 INDEX = ROOT / "docs" / "index.md"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]

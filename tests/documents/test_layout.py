@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from loadtest import __version__
-from loadtest.context import ROOT
+from loadtest.nox import SESSIONS
+from tests.support.checkout import ROOT
 
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 LAYOUT = re.findall(r"^```text\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)[0]
@@ -35,9 +36,12 @@ def list_sessions() -> Iterable[str]:
     tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
     return [
-        function.name
-        for function in functions
-        if any(ast.unparse(mark).startswith("nox.session") for mark in function.decorator_list)
+        *SESSIONS,
+        *(
+            function.name
+            for function in functions
+            if any(ast.unparse(mark).startswith("nox.session") for mark in function.decorator_list)
+        ),
     ]
 
 
@@ -66,7 +70,7 @@ def test_the_import_layers_are_the_folders() -> None:
     contract = settings["tool"]["importlinter"]["contracts"][0]
     layers = {name for layer in contract["layers"] for name in layer.split(" | ")}
     top = {path.split("/")[0] for path in list_packages(ROOT / "loadtest")}
-    assert layers == top | {"context", "errors", "tasks"}
+    assert layers == top | {"__main__", "context", "errors", "nox", "tasks"}
 
 
 def test_no_class_of_the_tool_has_the_name_of_another() -> None:

@@ -10,7 +10,7 @@ from fractions import Fraction
 import pytest
 
 from loadtest.config.models import Environment, Profile
-from loadtest.context import ROOT
+from tests.support.checkout import ROOT
 
 PAGE = (ROOT / "docs" / "explanation" / "scale.md").read_text(encoding="utf-8")
 MINUS, TIMES, DIVIDED = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{DIVISION SIGN}"

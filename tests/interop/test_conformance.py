@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.config.loading import CONFIG_FILE
+from loadtest.config.project import CONFIG_FILE
 from tests.support.waiting import HANG_SECONDS
 
 SUITE = Path(__file__).with_name("node_modules") / "@modelcontextprotocol" / "conformance" / "dist"

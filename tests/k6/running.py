@@ -16,7 +16,6 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.knobs import KNOBS, name_variable
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
-from loadtest.context import ROOT
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.plan import RunPlan, build_plan
 from loadtest.k6.progress import Live, NoWatcher
@@ -25,6 +24,7 @@ from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import SCENARIOS, Row, Run, Target, plan_scenarios
 from loadtest.results.run_folder import RunFolder, create_run_folder
 from loadtest.state.bearers import Bearer, write_bearers
+from tests.support.checkout import ROOT
 
 # Where runs keep their state: a temporary folder, while tests run.
 state_root = ROOT

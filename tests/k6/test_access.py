@@ -10,9 +10,10 @@ import pytest
 from loadtest.common import tls
 from loadtest.common.console import Console
 from loadtest.common.redaction import SecretStr
-from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.config.loading import load_settings
+from loadtest.config.project import CONFIG_FILE
 from loadtest.config.settings import Settings
-from loadtest.context import ROOT, Chain
+from loadtest.context import Chain
 from loadtest.errors import LoadtestError, MintError, UsageError
 from loadtest.k6.stage import k6
 from loadtest.mint.options import MintOptions
@@ -23,6 +24,7 @@ from loadtest.results.run_folder import read_run_folder
 from loadtest.target.rest_client import Accounts
 from tests.k6.running import SHORT, name_knobs
 from tests.support.certificates import build_server_tls, write_client
+from tests.support.checkout import ROOT
 
 BYPASS = "canary-bypass-0123456789"
 KEY = "canary-key-0123456789"
@@ -35,7 +37,7 @@ LIMITS = "limits = { max_vus = 9, max_rps = 100, max_duration_seconds = 99 }\n"
 def chain(tmp_path: Path) -> Iterator[Chain]:
     """The context of the stages; its console writes to a file."""
     with ExitStack() as resources, (tmp_path / "said").open("w") as said:
-        yield Chain(tmp_path, Console(file=said, width=300), resources)
+        yield Chain(Console(file=said, width=300), resources)
 
 
 def configure(root: Path, target: ReferenceTarget, lines: str, **variables: str) -> Settings:
@@ -67,7 +69,7 @@ def check_run(chain: Chain, target: ReferenceTarget) -> None:
     run = read_run_folder(chain.ending.run_dir).run
     assert [each.outcome for each in run.scenarios] == ["ok"] * len(run.scenarios)
     assert target.open_sessions == 0
-    for path in (chain.root / ".loadtest").rglob("*"):
+    for path in chain.ending.run_dir.parents[1].rglob("*"):
         if path.is_file() and path.name not in {"bearer.json", "credentials.env"}:
             content = path.read_bytes()
             assert b"canary" not in content, path
@@ -75,12 +77,12 @@ def check_run(chain: Chain, target: ReferenceTarget) -> None:
 
 
 def test_a_server_with_an_api_key_is_measured_without_a_user_or_a_bearer(
-    serve: Serve, chain: Chain
+    serve: Serve, chain: Chain, tmp_path: Path
 ) -> None:
     target = serve(api_key=f"X-Api-Key={KEY}", tool_quota=False)
     lines = 'auth = "header"\nheaders = { x-api-key = "$KEY" }'
     workspace_id = make_workspace(target)
-    settings = configure(chain.root, target, lines, LOADTEST_WORKSPACE_ID=workspace_id)
+    settings = configure(tmp_path, target, lines, LOADTEST_WORKSPACE_ID=workspace_id)
     provision(chain, settings, revoke=lambda: None)
     mint(chain, settings, MintOptions(), print_claims=False)
     k6(chain, settings, None)
@@ -88,18 +90,18 @@ def test_a_server_with_an_api_key_is_measured_without_a_user_or_a_bearer(
     assert not (settings.state_dir / "bearer.json").exists()
     revoke(chain, settings)
     chain.console.file.flush()
-    said = (chain.root / "said").read_text()
+    said = (tmp_path / "said").read_text()
     assert 'nothing to mint: environment mine has auth = "header"' in said
     assert "nothing to provision in environment mine" in said
     assert "nothing to revoke" in said
 
 
 def test_an_open_server_is_measured_with_an_authorization_of_nobody(
-    serve: Serve, chain: Chain
+    serve: Serve, chain: Chain, tmp_path: Path
 ) -> None:
     target = serve(first_challenge="never", tool_quota=False)
     workspace_id = make_workspace(target)
-    settings = configure(chain.root, target, 'auth = "none"', LOADTEST_WORKSPACE_ID=workspace_id)
+    settings = configure(tmp_path, target, 'auth = "none"', LOADTEST_WORKSPACE_ID=workspace_id)
     k6(chain, settings, "cold-start,sessions", engine="segments", parallelism="1")
     check_run(chain, target)
 
@@ -115,10 +117,10 @@ def test_an_open_server_is_measured_with_an_authorization_of_nobody(
     ],
 )
 def test_a_refused_key_is_one_clear_line_before_k6_starts(
-    serve: Serve, chain: Chain, lines: str, words: str
+    serve: Serve, chain: Chain, tmp_path: Path, lines: str, words: str
 ) -> None:
     target = serve(api_key=f"X-Api-Key={KEY}")
-    settings = configure(chain.root, target, lines, LOADTEST_WORKSPACE_ID="ws")
+    settings = configure(tmp_path, target, lines, LOADTEST_WORKSPACE_ID="ws")
     with pytest.raises(MintError) as caught:
         k6(chain, settings, "cold-start")
     assert words in str(caught.value)
@@ -126,24 +128,26 @@ def test_a_refused_key_is_one_clear_line_before_k6_starts(
     assert chain.ending.run_dir is None
 
 
-def test_mint_as_typed_says_that_there_is_no_bearer(serve: Serve, chain: Chain) -> None:
-    settings = configure(chain.root, serve(), 'auth = "none"')
+def test_mint_as_typed_says_that_there_is_no_bearer(
+    serve: Serve, chain: Chain, tmp_path: Path
+) -> None:
+    settings = configure(tmp_path, serve(), 'auth = "none"')
     with pytest.raises(UsageError, match='no bearer to mint: environment mine has auth = "none"'):
         mint(chain, settings, MintOptions(via="browser"), print_claims=False)
 
 
 def test_a_header_of_a_protected_host_goes_with_every_request_of_the_chain(
-    serve: Serve, chain: Chain
+    serve: Serve, chain: Chain, tmp_path: Path
 ) -> None:
     target = serve(required_header=f"X-Bypass={BYPASS}", tool_quota=False, account_limits=False)
     user = {"LOADTEST_EMAIL": "access@example.com"}
     lines = 'via = "session"\nscope = "mcp:read offline_access"\n'
-    settings = configure(chain.root, target, lines, **user)
+    settings = configure(tmp_path, target, lines, **user)
     with pytest.raises(LoadtestError):
         provision(chain, settings, revoke=lambda: None)
     lines += 'headers = { X-Bypass = "$BYPASS" }'
-    provision(chain, configure(chain.root, target, lines, **user), revoke=lambda: None)
-    settings = configure(chain.root, target, lines, **user)
+    provision(chain, configure(tmp_path, target, lines, **user), revoke=lambda: None)
+    settings = configure(tmp_path, target, lines, **user)
     k6(chain, settings, None)
     check_run(chain, target)
 
@@ -162,7 +166,7 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_client_certificate_lets_our_clients_and_k6_in(
-    serve: Serve, chain: Chain, trusted: Path
+    serve: Serve, chain: Chain, tmp_path: Path, trusted: Path
 ) -> None:
     target = serve(
         first_challenge="never",
@@ -170,15 +174,15 @@ def test_a_client_certificate_lets_our_clients_and_k6_in(
         tls_certificate=str(trusted / "server.pem"),
         client_authority=str(trusted / "clients.pem"),
     )
-    settings = configure(chain.root, target, 'auth = "none"', LOADTEST_WORKSPACE_ID="ws")
+    settings = configure(tmp_path, target, 'auth = "none"', LOADTEST_WORKSPACE_ID="ws")
     with pytest.raises(LoadtestError, match="client certificate"):
         k6(chain, settings, "cold-start")
     lines = (
         'auth = "none"\ntls_certificate = "certificates/client.pem"\n'
         'tls_key = "certificates/client.key"'
     )
-    configure(chain.root, target, lines)
+    configure(tmp_path, target, lines)
     workspace_id = make_workspace(target)
-    settings = configure(chain.root, target, lines, LOADTEST_WORKSPACE_ID=workspace_id)
+    settings = configure(tmp_path, target, lines, LOADTEST_WORKSPACE_ID=workspace_id)
     k6(chain, settings, None)
     check_run(chain, target)

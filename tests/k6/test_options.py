@@ -7,13 +7,13 @@ import pytest
 from loadtest.config.loading import load_settings
 from loadtest.config.models import Kubernetes
 from loadtest.config.settings import Settings
-from loadtest.context import ROOT
 from loadtest.errors import ConfigError, UsageError
 from loadtest.k6.command import build_knobs, build_phases
 from loadtest.k6.health import count_cpus
 from loadtest.k6.options import choose_runners
 from loadtest.k6.plan import Runners
 from loadtest.results.run import SCENARIOS
+from tests.support.checkout import ROOT
 
 
 @pytest.fixture

@@ -33,10 +33,10 @@ LADDER = {"stages": (1, 2), "stage_seconds": 10, "tool": "executeSQL"}
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
+def chain() -> Iterator[Chain]:
     """Give a chain that says its lines into `console.file`."""
     with ExitStack() as resources:
-        yield Chain(tmp_path, Console(file=io.StringIO(), width=1000), resources)
+        yield Chain(Console(file=io.StringIO(), width=1000), resources)
 
 
 def read_lines(chain: Chain) -> str:

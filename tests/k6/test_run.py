@@ -15,9 +15,9 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from loadtest.common.files import write_json
+from loadtest.common.scripts import SCRIPTS
 from loadtest.errors import K6Error
 from loadtest.k6.binary import K6Binary, find_k6
-from loadtest.k6.command import SCRIPTS
 from loadtest.k6.health import ABORT_SECONDS, AbortRule
 from loadtest.k6.progress import Live, NoWatcher
 from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.common.scripts import SCRIPTS
 from loadtest.config.tool_table import NOVAMART, parse_table
 from loadtest.k6.__main__ import SMALLEST_RUN, inspect
 from loadtest.k6.binary import K6Binary
-from loadtest.k6.command import SCRIPTS
 from tests.support.waiting import HANG_SECONDS
 
 HERE = Path(__file__).parent / "scripts"

@@ -11,7 +11,6 @@ import pytest
 
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
-from loadtest.context import ROOT
 from loadtest.errors import ConfigError
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import build_script_env
@@ -20,6 +19,7 @@ from loadtest.k6.scenario import ScenarioRun, run_scenario
 from loadtest.k6.stream_observer import StreamObserver, add_silences, observe_streams
 from loadtest.results.run import Percentiles, Replies, Row, Spread
 from tests.k6.running import Endpoint, build_settings, pick, plan_run
+from tests.support.checkout import ROOT
 
 
 def observe(settings: Settings, every_seconds: float) -> Settings:

@@ -13,9 +13,10 @@ import pytest
 
 from loadtest.common.console import Console
 from loadtest.common.files import write_json
-from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.config.loading import load_settings
+from loadtest.config.project import CONFIG_FILE
 from loadtest.config.settings import Settings
-from loadtest.context import ROOT, Chain
+from loadtest.context import Chain
 from loadtest.errors import MintError
 from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.mint.options import MintOptions
@@ -24,6 +25,7 @@ from loadtest.provision.provisioner import provision
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import bearer_path, parse_claims, write_bearers
 from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
+from tests.support.checkout import ROOT
 from tests.support.waiting import HANG_SECONDS
 
 Serve = Callable[..., ReferenceTarget]
@@ -36,7 +38,7 @@ LEAST = MintOptions(min_ttl_seconds=20)
 def chain(tmp_path: Path) -> Iterator[Chain]:
     """The context of the stages; its console writes to a file."""
     with ExitStack() as resources, (tmp_path / "said").open("w") as said:
-        yield Chain(tmp_path, Console(file=said, width=300), resources)
+        yield Chain(Console(file=said, width=300), resources)
 
 
 def change(settings: Settings, **changes: Any) -> Settings:
@@ -45,7 +47,7 @@ def change(settings: Settings, **changes: Any) -> Settings:
 
 def read(chain: Chain) -> str:
     chain.console.file.flush()
-    return (chain.root / "said").read_text()
+    return Path(chain.console.file.name).read_text()
 
 
 def test_a_run_and_its_renewal_use_the_grant_type_of_the_environment(

@@ -14,9 +14,9 @@ import mcp  # noqa: F401 (importing it in two threads at once fails)
 import pytest
 from sqlalchemy import delete
 
-from loadtest.config.loading import CONFIG_FILE, load_settings
+from loadtest.config.loading import load_settings
+from loadtest.config.project import CONFIG_FILE
 from loadtest.config.settings import Settings
-from loadtest.context import ROOT
 from loadtest.provision import provisioner as stage
 from loadtest.provision.provisioner import Provisioned, ProvisionStep
 from loadtest.provision.teardown import teardown
@@ -34,6 +34,7 @@ from loadtest.reference.knobs import Knobs
 from loadtest.reference.seeds import SeedUser, seed_user
 from loadtest.reference.server import ReferenceTarget
 from tests.provision.gate import Gate, open_gate
+from tests.support.checkout import ROOT
 from tests.support.waiting import HANG_SECONDS
 
 EMAIL = "loadtest@example.com"
@@ -195,7 +196,7 @@ def place(
             gate = running.enter_context(open_gate(target.api_url))
             root = tmp_path / "a checkout"
             root.mkdir()
-            for name in ("loadtest", "k6", "tasks.py", "invoke.yaml", CONFIG_FILE):
+            for name in ("loadtest", "k6", "tasks.py", CONFIG_FILE):
                 (root / name).symlink_to(ROOT / name)
             made = Place(root, target, gate)
             made.clock = options.get("clock", made.clock)

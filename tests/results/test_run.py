@@ -2,9 +2,9 @@
 
 import re
 
-from loadtest.context import ROOT
 from loadtest.report.content.wording import format_reasons
 from loadtest.results.run import REASONS, REFUSALS
+from tests.support.checkout import ROOT
 
 
 def test_the_reasons_of_failed_calls_are_those_of_the_scripts() -> None:

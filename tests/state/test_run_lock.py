@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.context import ROOT
 from loadtest.errors import BusyError
 from loadtest.state.run_lock import lock_environment
+from tests.support.checkout import ROOT
 
 HOLD = """
 import sys

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loadtest.context import ROOT
+from tests.support.checkout import ROOT
 
 
 class TaskProcess:

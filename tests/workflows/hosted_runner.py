@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtest.context import ROOT
+from tests.support.checkout import ROOT
 from tests.support.github_server import REPOSITORY, TOKEN
 from tests.workflows.job_runner import Runner, Step, read_workflow
 
@@ -91,7 +91,7 @@ class HostedRunner:
         """Bring this checkout's own files, those that a run writes as copies."""
         for name in ("k6", "loadtest", "requirements"):
             (self.workspace / name).symlink_to(ROOT / name)
-        for name in ("invoke.yaml", "loadtest.toml", "noxfile.py", "pyproject.toml", "tasks.py"):
+        for name in ("loadtest.toml", "noxfile.py", "pyproject.toml", "tasks.py"):
             (self.workspace / name).symlink_to(ROOT / name)
         shutil.copytree(ROOT / "docs", self.workspace / "docs")
         return {}

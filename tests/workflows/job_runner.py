@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from ruamel.yaml import YAML
 
-from loadtest.context import ROOT
+from tests.support.checkout import ROOT
 from tests.workflows.expressions import evaluate, fill_in, is_true, strip_braces
 
 # The command of `shell: bash`.

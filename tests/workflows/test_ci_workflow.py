@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.context import ROOT
+from tests.support.checkout import ROOT
 from tests.workflows.hosted_runner import read_own_variables
 from tests.workflows.job_runner import Runner, read_workflow
 

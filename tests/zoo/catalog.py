@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.compare.lost_sessions import Cause
-from loadtest.context import ROOT
+from tests.support.checkout import ROOT
 
 HERE = Path(__file__).parent
 SERVERS = HERE / "servers"

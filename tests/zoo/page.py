@@ -4,7 +4,7 @@ import os
 
 from filelock import FileLock
 
-from loadtest.context import ROOT
+from tests.support.checkout import ROOT
 from tests.zoo.catalog import NODE_MODULES, SERVERS_OF_OTHERS, Server, Shown
 
 PAGE = ROOT / "docs" / "reference" / "tried-servers.md"

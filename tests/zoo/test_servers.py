@@ -14,7 +14,7 @@ import pytest
 
 from loadtest.compare.knee import find_knee
 from loadtest.compare.lost_sessions import find_losses
-from loadtest.config.loading import CONFIG_FILE
+from loadtest.config.project import CONFIG_FILE
 from loadtest.errors import ConfigError
 from loadtest.k6.preflight import DRAFT_FILE
 from loadtest.k6.scenario import EXIT_THRESHOLDS

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from loadtest.common.scripts import SCRIPTS
 from loadtest.errors import K6Error
-from loadtest.k6.command import SCRIPTS
 
 # Limit of all values of a ConfigMap together.
 MAX_CONFIG_MAP_BYTES = 1024 * 1024

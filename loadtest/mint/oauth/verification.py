@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from loadtest.common.command_name import spell
 from loadtest.errors import MintError
 
 if TYPE_CHECKING:
@@ -79,6 +80,6 @@ def check_claims(claims: Mapping[str, Any], expected: Expected) -> None:
     if workspace != expected.workspace_id:
         raise MintError(
             f"workspace is {workspace!r}, expected {expected.workspace_id!r}: "
-            "make it the user's active workspace (inv provision)",
+            f"make it the user's active workspace ({spell('provision')})",
             STEP,
         )

@@ -8,11 +8,11 @@ from typing import Any
 from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import load_settings
 from loadtest.config.models import Kubernetes, Profile
-from loadtest.context import ROOT
 from loadtest.k6.distributed.protocol import ScenarioRequest
 from loadtest.k6.distributed.run import build_request as build_run_request
 from loadtest.k6.plan import build_plan
 from loadtest.state.bearers import Bearer, write_bearers
+from tests.support.checkout import ROOT
 
 TOKEN = "canary-token-of-the-tests"
 MCP_URL = "https://mcp.canary.example/mcp/canary-workspace"

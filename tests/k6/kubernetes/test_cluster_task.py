@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.config.loading import CONFIG_FILE
+from loadtest.config.project import CONFIG_FILE
 from loadtest.context import GENERATOR_EXIT_CODE
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run_folder import RunFolder, read_run_folder

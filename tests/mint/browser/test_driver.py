@@ -15,9 +15,9 @@ import psutil
 import pytest
 from playwright.async_api import Error
 
-from loadtest.context import ROOT
 from loadtest.mint.browser.driver import run
 from loadtest.mint.browser.launcher import BrowserChoice, open_browser
+from tests.support.checkout import ROOT
 from tests.support.loopback import serve_loopback
 from tests.support.waiting import HANG_SECONDS
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from loadtest.common.files import write_json
-from loadtest.context import ROOT
 from loadtest.errors import BrowserError
 from loadtest.mint.browser.launcher import BrowserChoice, read_choice
+from tests.support.checkout import ROOT
 from tests.support.loopback import serve_loopback
 from tests.support.waiting import HANG_SECONDS
 

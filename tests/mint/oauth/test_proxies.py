@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from loadtest.config.loading import load_settings
-from loadtest.context import ROOT
 from loadtest.github.client import open_github
 from loadtest.k6.binary import find_k6
 from loadtest.k6.preflight import check_target
@@ -15,6 +14,7 @@ from loadtest.state.bearers import write_bearers
 from loadtest.target.mcp_client import WorkspaceClient
 from loadtest.target.process import check_reachable
 from tests.mint.minting import build_request, build_target, mint
+from tests.support.checkout import ROOT
 from tests.support.github_server import GithubServer
 from tests.support.proxy_server import ProxyServer
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from loadtest.common.redaction import SecretStr
-from loadtest.config.loading import CONFIG_FILE, load_settings
-from loadtest.context import ROOT
+from loadtest.config.loading import load_settings
+from loadtest.config.project import CONFIG_FILE
 from loadtest.errors import MintError
 from loadtest.mint.browser.launcher import BrowserChoice
 from loadtest.mint.browser.session import SignInRequest
@@ -30,6 +30,7 @@ from loadtest.state.bearers import Bearer
 from loadtest.state.clients import ClientStore
 from tests.mint.minting import SLUG, build_request, build_target, mint, refuse
 from tests.reference.documents import host_documents
+from tests.support.checkout import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_browser")]
 

@@ -1,0 +1,94 @@
+"""The user's project: where its configuration is, and what it says."""
+
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from loadtest.common.files import read_whole
+from loadtest.common.parsing import check_text
+from loadtest.errors import ConfigError
+
+CONFIG_FILE = "loadtest.toml"
+PYPROJECT = "pyproject.toml"
+TOOL = "mcp-loadtest"
+CONFIG_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Project:
+    """A configuration, completed by the defaults; `source` names where it was read, for messages.
+
+    `path` is its file, or None if there is none: then only the reference target can be tested.
+    """
+
+    path: Path | None
+    source: str
+    data: dict[str, Any]
+
+
+def find_root(start: Path | None = None) -> Path:
+    """Return the nearest folder upwards that configures mcp-loadtest, else `start` itself.
+
+    `start` is the current folder unless it is given.
+    """
+    start = (start or Path.cwd()).absolute()
+    for folder in (start, *start.parents):
+        if (folder / CONFIG_FILE).is_file() or _read_table(folder / PYPROJECT) is not None:
+            return folder
+    return start
+
+
+def read_project(root: Path) -> Project:
+    """Read a folder's configuration over the defaults; raise ConfigError if it is damaged."""
+    file, table = root / CONFIG_FILE, _read_table(root / PYPROJECT)
+    defaults = tomllib.loads(files(__package__).joinpath("defaults.toml").read_text("utf-8"))
+    if file.is_file() and table is not None:
+        raise ConfigError(f"{file} and [tool.{TOOL}] in {PYPROJECT} both exist: keep one of them")
+    if file.is_file():
+        return Project(file, CONFIG_FILE, _merge(defaults, _read_file(file)))
+    if table is not None:
+        data = _merge(defaults, table)
+        return Project(root / PYPROJECT, f"[tool.{TOOL}] in {PYPROJECT}", data)
+    return Project(None, "no configuration", defaults)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(read_whole(path).decode())
+        check_text(data)
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
+    except (OSError, ValueError) as failure:
+        raise ConfigError(f"{path} is not valid TOML: {failure}") from None
+    if isinstance(data.get("version"), int) and data["version"] > CONFIG_VERSION:
+        raise ConfigError(f"{path} has version {data['version']}: update mcp-loadtest")
+    return data
+
+
+def _read_table(path: Path) -> dict[str, Any] | None:
+    """Return our table of a `pyproject.toml`; a file without one is none of our business."""
+    try:
+        text = read_whole(path).decode()
+    except (OSError, ValueError):
+        return None
+    if TOOL not in text:
+        return None
+    tool = _read_file(path).get("tool")
+    table = tool.get(TOOL) if isinstance(tool, dict) else None
+    return table if isinstance(table, dict) else None
+
+
+def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return `own` with the environments and profiles of `defaults` that it does not replace."""
+    merged = dict(own)
+    for kind, tables in defaults.items():
+        given = own.get(kind, {})
+        if not isinstance(given, dict):  # the check of the whole file reports it
+            continue
+        merged[kind] = {**tables, **given}
+        for name in tables.keys() & given.keys():
+            if isinstance(given[name], dict):
+                merged[kind][name] = {**tables[name], **given[name]}
+    return merged
