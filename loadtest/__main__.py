@@ -1,15 +1,21 @@
 """The console script `mcp-loadtest`: the same tasks as with `inv`, without a `tasks.py`."""
 
-from invoke.program import Program
+import sys
 
 from loadtest import __version__
-from loadtest.cli.executor import ChainExecutor
 from loadtest.common.command_name import CONSOLE_SCRIPT
-from loadtest.tasks import namespace
 
 
 def main() -> None:
     """Run the task that was typed."""
+    if sys.argv[1:] in (["--version"], ["-V"]):  # at once, without the tasks
+        print(f"{CONSOLE_SCRIPT} {__version__}")
+        return
+    from invoke.program import Program
+
+    from loadtest.cli.executor import ChainExecutor
+    from loadtest.tasks import namespace
+
     program = Program(
         version=__version__,
         namespace=namespace,

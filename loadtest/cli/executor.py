@@ -8,7 +8,6 @@ from invoke.exceptions import Exit
 from invoke.executor import Executor
 from invoke.tasks import Call, Task
 
-from loadtest.cli import exit_guard
 from loadtest.cli.options import StageTask, load, pick_knobs
 from loadtest.common.command_name import set_collection
 from loadtest.common.parsing import check_text
@@ -41,6 +40,8 @@ class ChainExecutor(Executor):
 
     def _execute_guarded(self, *tasks: Any) -> dict[Any, Any]:
         """Run the calls in one guard, which closes what they opened."""
+        from loadtest.cli import exit_guard
+
         results: dict[Any, Any] = {}
         as_json = any(call.kwargs.get("json") for call in self.normalize(tasks))
         with exit_guard.guard(as_json=as_json) as chain:

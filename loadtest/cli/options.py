@@ -11,7 +11,6 @@ from invoke.tasks import task as invoke_task
 
 from loadtest.common.command_name import spell
 from loadtest.config.knobs import KNOBS
-from loadtest.config.project import find_root
 from loadtest.context import Chain
 
 HELP = {
@@ -113,5 +112,6 @@ def load(
 ) -> Any:
     """Return the settings for the options of a task."""
     from loadtest.config.loading import load_settings
+    from loadtest.config.project import find_root
 
     return load_settings(find_root(), env, profile, knobs, mcp_url=mcp_url)
