@@ -158,6 +158,32 @@ def lint_workflows(session: nox.Session) -> None:
 
 
 @nox.session
+def build(session: nox.Session) -> None:
+    """Build the package, and run it as a user does who has nothing else."""
+    install(session, "build")
+    place = Path(session.create_tmp()).resolve()
+    shutil.rmtree(place)
+    session.run("python", "-m", "build", "--no-isolation", "--outdir", str(place / "dist"))
+    built = [str(path) for path in (place / "dist").iterdir()]
+    session.run("twine", "check", "--strict", *built)
+    (wheel,) = (path for path in built if path.endswith(".whl"))
+    project = place / "an empty folder"
+    project.mkdir()
+    (project / "noxfile.py").write_text("import loadtest.nox\n", encoding="utf-8")
+    python = str(place / "environment")
+    session.run("uv", "venv", "--quiet", python)
+    given = f"mcp-loadtest[all,nox] @ {Path(wheel).as_uri()}"
+    pins = ("--constraint", str((REQUIREMENTS / "all.txt").resolve()))
+    session.run("uv", "pip", "install", "--quiet", "--python", python, *pins, given)
+    with session.chdir(project):
+        commands = str(place / "environment" / "bin")
+        session.run(f"{commands}/mcp-loadtest", "--version", external=True)
+        session.run(f"{commands}/mcp-loadtest", external=True)
+        # The same in an environment that Nox makes, as in a user's noxfile.
+        session.run(f"{commands}/nox", "-s", "report", external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure the figures in the docs: wall times, and ratios measured side by side."""
     install(session, "dev")
