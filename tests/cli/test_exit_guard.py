@@ -42,9 +42,7 @@ def mints_by_session(checkout: Path) -> None:
     config = checkout / CONFIG_FILE
     text = config.read_text(encoding="utf-8")
     config.unlink()
-    head = "[environment.local]\n"
-    assert head in text
-    config.write_text(text.replace(head, f'{head}via = "session"\n'), encoding="utf-8")
+    config.write_text(f'{text}\n[environment.local]\nvia = "session"\n', encoding="utf-8")
 
 
 @contextmanager

@@ -206,8 +206,8 @@ def test_characters_that_a_console_cannot_show_are_escaped(
     name = "m\u00e4rz"
     text = (checkout / CONFIG_FILE).read_text(encoding="utf-8")
     (checkout / CONFIG_FILE).unlink()
-    text = text.replace('default_profile = "smoke"', f'default_profile = "{name}"')
-    text = text.replace("[profile.smoke]", f'[profile."{name}"]')
+    text += f'\n[environment.local]\ndefault_profile = "{name}"\n'
+    text += f'[profile."{name}"]\ncold_start = {{ iterations = 1, vus = 1 }}\n'
     (checkout / CONFIG_FILE).write_text(text, encoding="utf-8")
     with (checkout / "said").open("wb") as output:
         options["stdout"] = output.fileno()

@@ -31,11 +31,7 @@ def load(root: Path, lines: str, **variables: str) -> Settings:
     head = '[environment.mine]\ntarget = "hosted"\ndefault_profile = "smoke"\nmcp_path = "/mcp"\n'
     limits = "limits = { max_vus = 9, max_rps = 9, max_duration_seconds = 99 }\n"
     knobs = {"stages": "1,2", "vus": "2"}
-    (root / CONFIG_FILE).write_text(
-        (ROOT / CONFIG_FILE)
-        .read_text()
-        .replace("[profile.smoke]", f"{head}{limits}{lines}\n[profile.smoke]")
-    )
+    (root / CONFIG_FILE).write_text(f"{(ROOT / CONFIG_FILE).read_text()}\n{head}{limits}{lines}\n")
     return load_settings(root, "mine", knobs=knobs, process_env=VARIABLES | variables)
 
 
@@ -117,8 +113,7 @@ def test_a_command_that_sends_nothing_needs_no_value_of_a_header(root: Path) -> 
 
 def test_the_reference_target_takes_no_headers(root: Path) -> None:
     text = (ROOT / CONFIG_FILE).read_text()
-    head = "[environment.local]\n"
-    (root / CONFIG_FILE).write_text(text.replace(head, f'{head}headers = {{ X-A = "a" }}\n'))
+    (root / CONFIG_FILE).write_text(f'{text}\n[environment.local]\nheaders = {{ X-A = "a" }}\n')
     with pytest.raises(ConfigError, match='are for target = "hosted"'):
         load_settings(root, process_env={})
 

@@ -136,7 +136,7 @@ def test_tools_are_an_option_a_table_of_the_environment_or_novamarts(root: Path)
     text = config_file.read_text(encoding="utf-8")
     text = text.replace('tools = "novamart"\nladder_tool = "listEntities"\n', "")
     table = '[environment.prod.tools.look]\nweight = 2\narguments = [{ at = "x" }]\n\n'
-    config_file.write_text(text.replace("[profile.smoke]", f"{table}[profile.smoke]"))
+    config_file.write_text(f"{text}\n{table}")
     settings = load_settings(root, "prod", process_env={})
     assert settings.tools.source == "loadtest.toml, environment prod"
     assert (list(settings.tools.tools), settings.profile.sessions.tool) == (["look"], "look")
@@ -276,8 +276,8 @@ def test_a_wrong_configuration_file_is_named(root: Path, text: str, words: str) 
 
 def test_an_unknown_key_is_refused_with_its_place(root: Path) -> None:
     path = root / CONFIG_FILE
-    path.write_text(path.read_text().replace("max_vus = 500", "max_vuz = 500"))
-    assert "environment.local.limits.max_vuz" in refuse(root, process_env={})
+    path.write_text(path.read_text().replace("max_vus = 200", "max_vuz = 200"))
+    assert "environment.staging.limits.max_vuz" in refuse(root, process_env={})
 
 
 NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]*", fullmatch=True)

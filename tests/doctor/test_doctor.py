@@ -531,7 +531,7 @@ def configure(root: Path, target: ReferenceTarget, lines: str, **variables: str)
     limits = "limits = { max_vus = 99, max_rps = 99, max_duration_seconds = 999 }"
     head = f'[environment.mine]\ntarget = "hosted"\ndefault_profile = "smoke"\n{limits}\n{lines}\n'
     text = (ROOT / CONFIG_FILE).read_text()
-    (root / CONFIG_FILE).write_text(text.replace("[profile.smoke]", f"{head}[profile.smoke]"))
+    (root / CONFIG_FILE).write_text(f"{text}\n{head}")
     given = {"LOADTEST_BASE_URL": target.api_url, "LOADTEST_WORKSPACE_ID": "ws"}
     return load_settings(root, "mine", process_env=given | variables)
 

@@ -44,7 +44,7 @@ def configure(root: Path, target: ReferenceTarget, lines: str, **variables: str)
     """Return settings of an environment `mine` with these lines, that points at the target."""
     head = f'[environment.mine]\ntarget = "hosted"\ndefault_profile = "smoke"\n{LIMITS}{lines}\n'
     text = (ROOT / CONFIG_FILE).read_text()
-    (root / CONFIG_FILE).write_text(text.replace("[profile.smoke]", f"{head}[profile.smoke]"))
+    (root / CONFIG_FILE).write_text(f"{text}\n{head}")
     given = {
         "LOADTEST_BASE_URL": target.api_url,
         "BYPASS": BYPASS,
