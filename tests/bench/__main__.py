@@ -16,6 +16,7 @@ from . import (
     knee,
     merging,
     mint,
+    package,
     report,
     segments,
     traffic,
@@ -26,6 +27,7 @@ TIMES = {
     "mint": mint.bench,
     "report": report.bench,
     "chain": chain.bench,
+    "package": package.bench,
 }
 TABLES = {
     "efficiency": generator.bench_efficiency,
