@@ -19,7 +19,6 @@ from loadtest.k6.scenario import ScenarioRun, run_scenario
 from loadtest.k6.stream_observer import StreamObserver, add_silences, observe_streams
 from loadtest.results.run import Percentiles, Replies, Row, Spread
 from tests.k6.running import Endpoint, build_settings, pick, plan_run
-from tests.support.checkout import ROOT
 
 
 def observe(settings: Settings, every_seconds: float) -> Settings:
@@ -100,9 +99,7 @@ def test_the_observer_is_within_the_limits_of_the_environment(tmp_path: Path) ->
     full = float(build_script_env(plan, "sessions")["LIMIT_RPS"])
     assert float(build_script_env(plan, "tools")["LIMIT_RPS"]) == full - 0.25
     (tmp_path / "loadtest.toml").write_text(
-        (ROOT / "loadtest.toml")
-        .read_text(encoding="utf-8")
-        .replace("tools = { vus", "tools = { observe_seconds = 10, vus"),
+        "[profile.smoke]\ntools = { vus = 5, duration_seconds = 10, observe_seconds = 10 }\n",
         encoding="utf-8",
     )
     load = partial(load_settings, tmp_path, "local", "smoke", process_env={})
