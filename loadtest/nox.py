@@ -5,19 +5,18 @@ needs, in the versions that we test with, and the same mcp-loadtest as Nox itsel
 run by default: `nox.options.sessions` chooses those that do.
 """
 
-import json
 import os
 import signal
 from dataclasses import dataclass
-from importlib.metadata import distribution, version
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
 import nox
 
+from loadtest.common.distribution import DISTRIBUTION, read_origin
 from loadtest.common.scripts import IS_PACKAGED
 
-DISTRIBUTION = "mcp-loadtest"
 BROWSER_RECORD = ".loadtest/browser.json"
 PINS = Path(__file__).with_name("pins.txt")
 
@@ -41,6 +40,7 @@ SESSIONS = {
     "docs_update": Job("docs-update", False, "Turn the TBD cells of the docs into links."),
     "compare": Job("report", False, "Print two runs side by side."),
     "history": Job("report", False, "Print all runs, accept a regression, or check the cadence."),
+    "init": Job("all", True, "Draft an environment for a server of yours."),
     "doctor": Job("all", True, "List what is missing before a run."),
     "target": Job("target", False, "Serve the reference target until Ctrl-C."),
 }
@@ -71,7 +71,7 @@ def install(session: nox.Session, name: str) -> None:
 
 def name_requirement(extra: str) -> str:
     """Return what to install to get the same release, file or commit as here (PEP 610)."""
-    origin = json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "null")
+    origin = read_origin()
     if origin is None:
         return f"{DISTRIBUTION}[{extra}]=={version(DISTRIBUTION)}"
     url = origin["url"]

@@ -229,6 +229,33 @@ def target(chain: Chain, port: str | None = None, flags: str = "") -> None:
 
 
 @task()
+def init(
+    chain: Chain,
+    url: str,
+    env: str | None = None,
+    header: str | None = None,
+    call_tools: str = "",
+    yes: bool = False,
+    check: bool = False,
+) -> None:
+    """Draft an environment for a server of yours
+
+    Asks the server how one gets in, signs in if it may, and tries the read-only tools once. Then it
+    shows the environment, the variables, the workflow and the lines for .gitignore that are
+    missing, and writes them if you agree. It changes nothing that is there.
+
+    inv init https://mcp.example.com/mcp
+    inv init https://mcp.example.com/mcp --yes    asks nothing
+    """
+    from loadtest.config.project import find_root
+    from loadtest.init import stage
+
+    named = tuple(filter(None, call_tools.split(",")))
+    options = stage.InitOptions(env, header, named, yes=yes, check=check)
+    stage.init(chain, find_root(), url, options)
+
+
+@task()
 def doctor(
     chain: Chain,
     env: str | None = None,
@@ -250,5 +277,5 @@ def doctor(
 
 namespace = Collection(
     *(provision, mint, revoke, k6, report, docs_update, loadtest),
-    *(compare, history, target, doctor),
+    *(compare, history, target, init, doctor),
 )

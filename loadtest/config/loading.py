@@ -44,7 +44,7 @@ URL_PREFIX = "url-"
 _T = TypeVar("_T")
 
 
-def _check_environment_name(name: str) -> str:
+def check_environment_name(name: str) -> str:
     """Refuse a name whose state folder would collide with other files in `.loadtest`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
         raise ValueError("an environment's name has only letters, digits, '-', '_' and '.'")
@@ -53,10 +53,12 @@ def _check_environment_name(name: str) -> str:
     return name
 
 
-EnvironmentName = Annotated[str, AfterValidator(_check_environment_name)]
+EnvironmentName = Annotated[str, AfterValidator(check_environment_name)]
 
 
-class _File(ConfigTable):
+class ConfigFile(ConfigTable):
+    """A whole configuration: the environments and profiles, by name."""
+
     version: Literal[1] = 1
     default_environment: str = "local"
     docs_pages: tuple[str, ...] = ()
@@ -72,6 +74,7 @@ def load_settings(
     process_env: Mapping[str, str] | None = None,
     *,
     mcp_url: str | None = None,
+    project: Project | None = None,
 ) -> Settings:
     """Load the settings from `loadtest.toml`, env files, the process environment and the options.
 
@@ -79,11 +82,12 @@ def load_settings(
     environment (`LOADTEST_STAGES`, …), which wins over `.env.<environment>`, which wins over
     `.env`, which wins over the profile.
     `mcp_url` is an MCP endpoint that replaces the environment's own: it has its own state folder,
-    and takes pages, scope and claims only from an environment that is named. Raises ConfigError
-    that lists every fault by name, never by value.
+    and takes pages, scope and claims only from an environment that is named. `project` is a
+    configuration that is not written yet. Raises ConfigError that lists every fault by name, never
+    by value.
     """
-    project = read_project(root)
-    file = _validate(project)
+    project = project or read_project(root)
+    file = check_project(project)
     variables = _read_variables(root, process_env)
     name = environment_name or variables.get("LOADTEST_ENV") or file.default_environment
     environment = _pick(file.environment, name, "environment", "--env", project)
@@ -134,6 +138,14 @@ def load_settings(
     )
 
 
+def check_project(project: Project) -> ConfigFile:
+    """Return the tables of a configuration; raise ConfigError that lists every fault."""
+    try:
+        return ConfigFile.model_validate(project.data)
+    except ValidationError as failure:
+        raise ConfigError(f"{project.path}: {_describe(failure)}") from None
+
+
 def parse_base_url(text: str) -> str:
     """Return the target's origin; raise ConfigError unless it is https, or http on loopback."""
     try:
@@ -150,13 +162,6 @@ def parse_base_url(text: str) -> str:
             "LOADTEST_BASE_URL must be only an origin: remove path, query and fragment"
         )
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _validate(project: Project) -> _File:
-    try:
-        return _File.model_validate(project.data)
-    except ValidationError as failure:
-        raise ConfigError(f"{project.path}: {_describe(failure)}") from None
 
 
 def _describe(failure: ValidationError) -> str:
@@ -180,8 +185,10 @@ def _read_variables(
                 f".env.{environment_name} sets LOADTEST_ENV, but it is read only for its own "
                 "environment: move the line to .env"
             )
-    filled = {name: value for name, value in given.items() if value}
-    found = parse_env_file(root / ".env") | own | filled
+    found: dict[str, str] = {}
+    for variables in (parse_env_file(root / ".env"), own, given):
+        # An empty value is the same as none, as in a file that is still to be filled in.
+        found |= {name: value for name, value in variables.items() if value}
     for name, value in found.items():
         try:
             check_text(value)

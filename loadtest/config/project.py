@@ -42,25 +42,42 @@ def find_root(start: Path | None = None) -> Path:
 
 def read_project(root: Path) -> Project:
     """Read a folder's configuration over the defaults; raise ConfigError if it is damaged."""
-    file, table = root / CONFIG_FILE, _read_table(root / PYPROJECT)
-    defaults = tomllib.loads(files(__package__).joinpath("defaults.toml").read_text("utf-8"))
-    if file.is_file() and table is not None:
+    file, pyproject = root / CONFIG_FILE, root / PYPROJECT
+    has_table = _read_table(pyproject) is not None
+    if file.is_file() and has_table:
         raise ConfigError(f"{file} and [tool.{TOOL}] in {PYPROJECT} both exist: keep one of them")
-    if file.is_file():
-        return Project(file, CONFIG_FILE, _merge(defaults, _read_file(file)))
-    if table is not None:
-        data = _merge(defaults, table)
-        return Project(root / PYPROJECT, f"[tool.{TOOL}] in {PYPROJECT}", data)
-    return Project(None, "no configuration", defaults)
+    if not file.is_file() and not has_table:
+        return Project(None, "no configuration", _read_defaults())
+    path = pyproject if has_table else file
+    return parse_project(path, _read_text(path))
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def parse_project(path: Path, text: str) -> Project:
+    """Return the configuration in the text of a file, which need not be written yet."""
+    data, source = _parse(path, text), path.name
+    if path.name == PYPROJECT:
+        data, source = data["tool"][TOOL], f"[tool.{TOOL}] in {PYPROJECT}"
+    return Project(path, source, _merge(_read_defaults(), data))
+
+
+def _read_defaults() -> dict[str, Any]:
+    return tomllib.loads(files(__package__).joinpath("defaults.toml").read_text("utf-8"))
+
+
+def _read_text(path: Path) -> str:
     try:
-        data = tomllib.loads(read_whole(path).decode())
+        return read_whole(path).decode()
+    except (OSError, ValueError) as failure:
+        raise ConfigError(f"{path} is not valid TOML: {failure}") from None
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(text)
         check_text(data)
     except RecursionError:
         raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
-    except (OSError, ValueError) as failure:
+    except ValueError as failure:
         raise ConfigError(f"{path} is not valid TOML: {failure}") from None
     if isinstance(data.get("version"), int) and data["version"] > CONFIG_VERSION:
         raise ConfigError(f"{path} has version {data['version']}: update mcp-loadtest")
@@ -75,7 +92,7 @@ def _read_table(path: Path) -> dict[str, Any] | None:
         return None
     if TOOL not in text:
         return None
-    tool = _read_file(path).get("tool")
+    tool = _parse(path, text).get("tool")
     table = tool.get(TOOL) if isinstance(tool, dict) else None
     return table if isinstance(table, dict) else None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,13 +14,13 @@ from loadtest.common.command_name import spell
 from loadtest.common.files import write_json, write_text
 from loadtest.common.parsing import tidy_text
 from loadtest.common.processes import has_ended
-from loadtest.common.redaction import redact_folder
+from loadtest.common.redaction import redact_folder, redact_json
 from loadtest.config.flows import list_references
 from loadtest.config.knobs import describe_knob
 from loadtest.config.models import PROTOCOLS, Profile
 from loadtest.config.pace import DEFAULT_TIMEOUT_SECONDS
 from loadtest.config.settings import Settings
-from loadtest.config.tool_table import ListedTool, ToolTable, list_names
+from loadtest.config.tool_table import ListedTool, Pool, ToolTable, list_names
 from loadtest.errors import ConfigError, K6Error
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import (
@@ -40,6 +40,10 @@ from loadtest.state.bearers import read_callers
 from loadtest.target.rate_limits import RateLimits, read_rate_limits
 
 DRAFT_FILE = "tools-draft.json"
+# k6 calls nothing if a tool of its table is not listed: this table only lists.
+_LISTING = ToolTable(
+    source="no table", tools={"a tool that no server has": Pool(weight=1, arguments=({},))}
+)
 MAX_ANSWER_CHARS = 300
 # Outcomes of a call that works; a quota does not make it wrong.
 FINE = frozenset({"ok", "rate_limited"})
@@ -68,6 +72,19 @@ class Checked:
     tools: ToolTable
     durations_ms: Mapping[str, float] = field(default_factory=dict)
     limits: RateLimits | None = None
+
+
+@dataclass(frozen=True)
+class DraftedTable:
+    """A draft of a table for a server: the entries of what it calls, and of what it leaves out.
+
+    `limits` is what RateLimit headers announce.
+    """
+
+    server: Server
+    tools: Mapping[str, Any]
+    left_out: Mapping[str, Any]
+    limits: RateLimits | None
 
 
 class _Answer(BaseModel):
@@ -139,6 +156,23 @@ def check_target(
         durations_ms={answer.tool: answer.duration_ms for answer in findings.answers},
         limits=limits,
     )
+
+
+def draft_table(
+    settings: Settings,
+    mcp_url: str,
+    bearer_file: Path | None,
+    named: Sequence[str],
+    *,
+    binary: K6Binary,
+) -> DraftedTable:
+    """Draft a table of the read-only tools and of those named, and try each of its calls once."""
+    _check_bounds(mcp_url, bearer_file)
+    ask = partial(_ask, settings, mcp_url, bearer_file, binary)
+    findings = ask(_LISTING)
+    body = redact_json(_draft(named, {tool.name: tool for tool in findings.tools}, ask))
+    limits = read_rate_limits(findings.limits)
+    return DraftedTable(findings.server, body["tools"], body["left_out"], limits)
 
 
 def find_slow_calls(
@@ -246,8 +280,15 @@ def _check_names(
         what = "the target does not have NovaMart's tools, and no tool table was given"
     else:
         what = f"{table.source}: the target has no tool {list_names(missing)}"
+    if unknown := [name for name in settings.draft_tools if name not in listed]:
+        raise ConfigError(
+            f"{describe_knob('draft_tools')}: the target has no tool {list_names(unknown)}, only "
+            f"{list_names(listed)}"
+        )
     draft = settings.state_dir / DRAFT_FILE
-    called, refused = _write_draft(draft, settings.draft_tools, listed, ask)
+    body = _draft(settings.draft_tools, listed, ask)
+    write_json(draft, 1, body)
+    called, refused = list(body["tools"]), list(body["left_out"])
     place = draft.relative_to(settings.root)
     why = f" and says why not {list_names(refused)}" if refused else ""
     if called:
@@ -261,24 +302,14 @@ def _check_names(
     )
 
 
-def _write_draft(
-    path: Path,
-    named: Sequence[str],
-    listed: dict[str, ListedTool],
-    ask: Callable[[ToolTable], _Findings],
-) -> tuple[list[str], list[str]]:
-    """Try the calls of a draft, write it, and return the tools that it calls and does not call."""
-    if unknown := [name for name in named if name not in listed]:
-        raise ConfigError(
-            f"{describe_knob('draft_tools')}: the target has no tool {list_names(unknown)}, only "
-            f"{list_names(listed)}"
-        )
+def _draft(
+    named: Sequence[str], listed: dict[str, ListedTool], ask: Callable[[ToolTable], _Findings]
+) -> dict[str, Any]:
+    """Return a draft whose calls were tried."""
     drafted = draft_tools(listed.values(), named)
-    trial = build_trial(drafted, path.name)
+    trial = build_trial(drafted, DRAFT_FILE)
     answers = ask(trial).answers if trial is not None else ()
-    body = render_draft(drafted, map(_read_answer, answers))
-    write_json(path, 1, body)
-    return list(body["tools"]), list(body["left_out"])
+    return render_draft(drafted, map(_read_answer, answers))
 
 
 def _read_answer(answer: _Answer) -> Answer:

@@ -41,9 +41,11 @@ _T = TypeVar("_T")
 class Greeting:
     """What an endpoint reports about itself without a tool call.
 
-    `limits` is what its RateLimit headers announce, if it sends them.
+    `name` is the server's own, `server` that with its version. `limits` is what its RateLimit
+    headers announce, if it sends them.
     """
 
+    name: str
     server: str
     protocol: str
     tools: frozenset[str]
@@ -102,8 +104,9 @@ class WorkspaceClient:
                 "tools"
             )
         info = client.server_info
-        server = f"{info.name} {info.version}" if info else "an unnamed server"
-        return Greeting(server, client.protocol_version, frozenset(names), self._limits)
+        name = info.name if info else ""
+        server = f"{name} {info.version}" if info else "an unnamed server"
+        return Greeting(name, server, client.protocol_version, frozenset(names), self._limits)
 
     async def _list_entities(self, client: "Client") -> list[str]:
         body = await self._call(client, "listEntities", {})

@@ -82,7 +82,7 @@ def check_reachable(base_url: str) -> Certificate | None:
         reason = find_verify_error(failure)
         if reason is not None:
             raise CertificateError(f"the certificate of {base_url} is refused: {reason}") from None
-        hint = "check LOADTEST_BASE_URL and that the server is up"
+        hint = "check the address and that the server is up"
         # In TLS 1.3 a server refuses a missing certificate only after the handshake.
         hung_up = isinstance(failure, httpx2.RemoteProtocolError | httpx2.ReadError)
         if hung_up and base_url.startswith("https:") and find_access(base_url).certificate is None:

@@ -149,7 +149,7 @@ def test_every_explained_message_exists_in_the_code() -> None:
 @pytest.mark.parametrize(
     ("heading", "model"),
     [
-        ("`loadtest.toml`", loading._File),
+        ("`loadtest.toml`", loading.ConfigFile),
         ("`[environment.<name>]`", Environment),
         ("`[environment.<name>.limits]`", models.Limits),
         ("`[environment.<name>.quota]`", models.Quota),

@@ -30,12 +30,14 @@ class AnyServer:
     """Serves tools on a loopback port inside a block.
 
     `called` keeps their arguments, `openers` the `Authorization` of each session's first request.
+    With `key`, a request without this header and value is refused.
     """
 
     tools: Mapping[str, AnyTool]
     json_response: bool = True
     name: str = "any"
     version: str = "7"
+    key: tuple[str, str] | None = None
     called: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     openers: list[str] = field(default_factory=list)
 
@@ -72,6 +74,10 @@ class AnyServer:
         headers = dict(scope["headers"])
         if b"mcp-session-id" not in headers:
             self.openers.append(headers.get(b"authorization", b"").decode())
+        if self.key and headers.get(self.key[0].lower().encode()) != self.key[1].encode():
+            await send({"type": "http.response.start", "status": 401, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
         await self._manager.handle_request(scope, receive, send)
 
     async def _list(self, _ctx: Any, params: Any) -> types.ListToolsResult:

@@ -16,6 +16,8 @@ from loadtest.mint.oauth.storage import NullStorage
 
 # Not a real client: with a stored client, the SDK registers none.
 PLACEHOLDER_CLIENT = OAuthClientInformationFull(client_id="discovery")
+# The reason of a MintError: the server refuses nothing, or not in a way that OAuth answers.
+NO_CHALLENGE = "no_challenge"
 # Nothing listens there: a native client may use any loopback port (RFC 8252, section 7.3).
 REDIRECT_URI = f"http://127.0.0.1{CALLBACK_PATH}"
 
@@ -24,11 +26,13 @@ REDIRECT_URI = f"http://127.0.0.1{CALLBACK_PATH}"
 class Discovered:
     """The authorization server; `skew_seconds` is its clock minus ours.
 
-    `registration_endpoint` is None if the metadata name none.
+    `registration_endpoint` is None if the metadata name none. Without metadata, everything is where
+    MCP 2025-03-26 has it by default, if it is anywhere.
     `authorization_url` is where a browser would be sent if `PLACEHOLDER_CLIENT` were registered.
     """
 
     issuer: str
+    has_metadata: bool
     registration_endpoint: str | None
     takes_registrations: bool
     takes_documents: bool
@@ -79,12 +83,15 @@ async def _discover(mcp_url: str) -> Discovered:
             exchange.check_pkce()
         else:
             raise MintError(
-                f"it does not ask for a bearer (HTTP {answer.status_code})", "discovery"
+                f"it does not ask for a bearer (HTTP {answer.status_code})",
+                "discovery",
+                reason=NO_CHALLENGE,
             )
     metadata = exchange.metadata
     endpoint = metadata.get("registration_endpoint")
     return Discovered(
         issuer=str(metadata.get("issuer", "no metadata, default endpoints")),
+        has_metadata=bool(metadata),
         registration_endpoint=endpoint if isinstance(endpoint, str) else None,
         takes_registrations=not metadata or "registration_endpoint" in metadata,
         takes_documents=metadata.get("client_id_metadata_document_supported") is True,

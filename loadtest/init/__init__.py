@@ -1,0 +1,1 @@
+"""Draft what a server of one's own needs: environment, variables, workflow."""
