@@ -3,10 +3,14 @@
 import hashlib
 import os
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 
 import nox
+
+# The command `nox` does not look for modules beside the noxfile.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 # The sessions of the tasks, as in anybody's noxfile.
 from loadtest.nox import BROWSER_RECORD, ensure_browser, install, run_module
@@ -22,6 +26,7 @@ nox.options.sessions = ["loadtest"]
 
 REQUIREMENTS = Path("requirements")
 WORKFLOWS = Path(".github/workflows")
+ACTION = "action.yml"
 INTEROP = Path("tests/interop")
 ZOO = Path("tests/zoo")
 # Tests run on several workers; tests/conftest.py sets their number and the order of the tests.
@@ -146,11 +151,13 @@ def lint(session: nox.Session) -> None:
 
 
 def lint_workflows(session: nox.Session) -> None:
-    """Check the workflows: GitHub's schema, security, expressions."""
+    """Check the workflows and the action: GitHub's schema, security, expressions."""
     schema = ("check-jsonschema", "--builtin-schema")
     session.run(*schema, "vendor.github-workflows", *map(str, sorted(WORKFLOWS.glob("*.yml"))))
+    session.run(*schema, "vendor.github-actions", ACTION)
     session.run(*schema, "vendor.dependabot", str(WORKFLOWS.parent / "dependabot.yml"))
-    session.run("zizmor", "--quiet", "--offline", "--persona", "auditor", str(WORKFLOWS.parent))
+    audited = (str(WORKFLOWS.parent), ACTION)
+    session.run("zizmor", "--quiet", "--offline", "--persona", "auditor", *audited)
     if shutil.which("go") is None:
         session.warn("Go is not installed: actionlint does not check the workflows")
     else:

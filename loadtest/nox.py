@@ -1,8 +1,9 @@
 """A Nox session per task, for every noxfile: to import this module is enough.
 
 Each session runs its task in an environment of its own, which has only the extra that the task
-needs, in the versions that we test with, and the same mcp-loadtest as Nox itself has. They do not
-run by default: `nox.options.sessions` chooses those that do.
+needs, in the versions that we test with, and the same mcp-loadtest as Nox itself has. Its project
+is that of the folder in which Nox was called. The sessions do not run by default:
+`nox.options.sessions` chooses those that do.
 """
 
 import os
@@ -19,6 +20,10 @@ from loadtest.common.scripts import IS_PACKAGED
 
 BROWSER_RECORD = ".loadtest/browser.json"
 PINS = Path(__file__).with_name("pins.txt")
+# How Python finds our package, whatever modules the folder of the caller contains.
+IMPORTS = {"PYTHONSAFEPATH": "1"}
+if not IS_PACKAGED:
+    IMPORTS["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ def name_requirement(extra: str) -> str:
 
 def ensure_browser(session: nox.Session) -> None:
     """Find or install a browser, and print which one."""
-    session.run("python", "-m", "loadtest.mint.browser.launcher", BROWSER_RECORD)
+    command = ("python", "-m", "loadtest.mint.browser.launcher", BROWSER_RECORD)
+    session.run(*command, env=IMPORTS)
 
 
 def run_module(session: nox.Session, module: str, *arguments: str, **variables: str) -> None:
@@ -97,9 +103,10 @@ def run_module(session: nox.Session, module: str, *arguments: str, **variables: 
 def _add_session(name: str, job: Job) -> None:
     def run(session: nox.Session) -> None:
         install(session, job.extra)
-        if job.browser:
-            ensure_browser(session)
-        run_module(session, "loadtest", name.replace("_", "-"), *session.posargs)
+        with session.chdir(session.invoked_from):
+            if job.browser:
+                ensure_browser(session)
+            run_module(session, "loadtest", name.replace("_", "-"), *session.posargs, **IMPORTS)
 
     run.__doc__ = job.doc
     nox.session(name=name, default=False, reuse_venv=True, venv_backend="uv")(run)

@@ -65,6 +65,7 @@ def mint(
     headed: bool = False,
     slow: str | None = None,
     print_claims: bool = False,
+    check: bool = False,
     knobs: Any = None,
 ) -> None:
     """Mint a bearer through OAuth in a real browser
@@ -74,13 +75,19 @@ def mint(
     writes it to a file that only you can read.
 
     inv mint --env staging --headed --slow 500    shows what happens on the pages
+    inv mint --env prod --check    signs in again, calls one tool, revokes everything
     """
     from loadtest.mint import stage
     from loadtest.mint.options import parse_options
 
     options = parse_options(via, ttl, min_ttl, headed=headed, slow=slow)
     settings = load(env, profile, knobs, mcp_url)
-    stage.mint(chain, settings, options, print_claims=print_claims)
+    if check:
+        from loadtest.publish.sign_in_check import announce
+
+        announce(chain, settings, stage.check_sign_in(chain, settings, options))
+    else:
+        stage.mint(chain, settings, options, print_claims=print_claims)
 
 
 @task()
@@ -135,6 +142,7 @@ def report(
     run_id: str | None = None,
     dry_run: bool = False,
     json: bool = False,
+    step_outcome: str | None = None,
 ) -> None:
     """Compare a run, print its tables, post its comment
 
@@ -146,7 +154,11 @@ def report(
     """
     from loadtest.publish import stage
 
-    stage.report(chain, load(env), run_id, dry_run=dry_run, as_json=json)
+    settings = load(env)
+    if step_outcome is not None:
+        stage.report_cut_off(chain, settings, step_outcome)
+    else:
+        stage.report(chain, settings, run_id, dry_run=dry_run, as_json=json)
 
 
 @task()

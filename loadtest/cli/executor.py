@@ -137,15 +137,22 @@ def hold(chain: Chain, settings: Any) -> None:
 
 
 def report_failed(chain: Chain, call: Call, failure: LoadtestError) -> None:
-    """Report a chain that failed before its report, but not a wrong option or a second process."""
-    if call.task.name != "loadtest" or chain.ending.is_reported:
+    """Report a chain that failed before its report, but not a wrong option or a second process.
+
+    A check of the sign-in that failed is announced.
+    """
+    given = fill_options(call)
+    checks = call.task.name == "mint" and given["check"]
+    if not (call.task.name == "loadtest" or checks) or chain.ending.is_reported:
         return
     if isinstance(failure, UsageError | BusyError):
         return
-    from loadtest.publish import stage
+    from loadtest.publish import sign_in_check, stage
 
-    given = fill_options(call)
     settings = load(given["env"], given["profile"], pick_knobs(given))
+    if checks:
+        sign_in_check.announce(chain, settings, failure)
+        return
     try:
         stage.report_failed(chain, settings, given["scenarios"], failure)
     except LoadtestError as other:

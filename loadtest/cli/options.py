@@ -59,6 +59,8 @@ HELP = {
     "github_secrets": "Store the credentials as Actions secrets of GITHUB_REPOSITORY",
     "print_": "Print the credentials in clear, once",
     "history.check": "Fail if the newest run is older than the environment's cadence_days allow",
+    "mint.check": "Sign in again, call one tool, revoke everything; announce a failure",
+    "step_outcome": "For a later step of the same job: report its run if this outcome cut it off",
     "check": "Write nothing: show the difference, and fail if a TBD cell is left",
     "url": "Address of the MCP endpoint, such as https://mcp.example.com/mcp",
     "init.env": "Name of the environment (default: from the host)",

@@ -40,6 +40,15 @@ def write_outputs(variables: Mapping[str, str], outputs: Mapping[str, str]) -> N
     _append(variables.get(OUTPUT_VARIABLE), "".join(lines))
 
 
+def build_run_url(variables: Mapping[str, str]) -> str | None:
+    """Return the address of the workflow run that this is, or None outside a workflow."""
+    names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
+    if not all(variables.get(name) for name in names):
+        return None
+    server, repository, run = (variables[name] for name in names)
+    return f"{server}/{repository}/actions/runs/{run}"
+
+
 def _append(path: str | None, text: str) -> None:
     if path:
         with suppress(OSError), Path(path).open("a", encoding="utf-8", newline="\n") as file:

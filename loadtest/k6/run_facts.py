@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest import __version__
@@ -12,6 +12,7 @@ from loadtest.config.models import COLD_START_MAX_SECONDS, Profile
 from loadtest.config.refusals import describe_patterns
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ToolTable
+from loadtest.github.workflow_commands import build_run_url
 from loadtest.k6.command import build_phases
 from loadtest.k6.plan import RunPlan
 from loadtest.results.run import Run, Target, plan_scenarios
@@ -101,15 +102,6 @@ def _describe_machine(plan: RunPlan, target: Target) -> dict[str, object]:
         "cpus": os.cpu_count(),
         "shares_with_target": target.host.split(":")[0] in {"127.0.0.1", "localhost"},
     }
-
-
-def build_run_url(variables: Mapping[str, str]) -> str | None:
-    """Return the address of the workflow run that this is, or None outside a workflow."""
-    names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
-    if not all(variables.get(name) for name in names):
-        return None
-    server, repository, run = (variables[name] for name in names)
-    return f"{server}/{repository}/actions/runs/{run}"
 
 
 def _find_git_sha(root: Path) -> str | None:

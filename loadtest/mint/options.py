@@ -15,7 +15,8 @@ class MintOptions:
     """Without `via`, the environment's own grant type is used.
 
     `ttl_seconds` is the lifetime requested from the target's self-mint; `min_ttl_seconds` is the
-    lifetime that a bearer must have left, instead of what the profile needs.
+    lifetime that a bearer must have left, instead of what the profile needs. `again` uses neither
+    a bearer nor a refresh token that is on disk.
     """
 
     via: Via | None = None
@@ -23,6 +24,7 @@ class MintOptions:
     min_ttl_seconds: float | None = None
     headed: bool = False
     slow_ms: float = 0.0
+    again: bool = False
 
 
 def parse_options(

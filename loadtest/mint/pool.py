@@ -44,18 +44,17 @@ class MintRequest:
         return self.mcp_url.removesuffix(path)
 
     @property
-    def call(self) -> ToolCall | None:
-        """Return a call of the first tool of the table, None if no tools are configured."""
-        settings = self.settings
-        if settings.tools_assumed or not settings.tools.tools:
-            return None
-        name = next(iter(settings.tools.tools))
-        return ToolCall(name, next(settings.tools.spread_arguments(name, 1))[1])
-
-    @property
     def hide(self) -> Callable[[SecretStr], None]:
         """Return a function that masks a secret in the logs of GitHub Actions."""
         return build_mask(self.settings.variables)
+
+
+def find_call(settings: Settings) -> ToolCall | None:
+    """Return a call of the first tool of the table, None if no tools are configured."""
+    if settings.tools_assumed or not settings.tools.tools:
+        return None
+    name = next(iter(settings.tools.tools))
+    return ToolCall(name, next(settings.tools.spread_arguments(name, 1))[1])
 
 
 def mint_slots(request: MintRequest, slots: tuple[int, ...]) -> tuple[dict[int, Bearer], Timings]:
@@ -70,7 +69,7 @@ def mint_slots(request: MintRequest, slots: tuple[int, ...]) -> tuple[dict[int, 
             client,
             slots,
             lambda lacking: _build_sign_in(request, client, lacking),
-            refresh=via == "auto",
+            refresh=via == "auto" and not request.options.again,
         )
     if len(slots) > 1:
         raise ConfigError(f"--via {via} always uses the same client: a pool needs --via browser")
@@ -111,7 +110,7 @@ def _build_client(request: MintRequest) -> ClientRequest:
         workspace_id=settings.credentials.workspace_id,
         tell=request.tell,
         hide=request.hide,
-        call=request.call,
+        call=find_call(settings),
         state_dir=settings.state_dir,
         client_id=settings.find_variable("LOADTEST_CLIENT_ID"),
         client_secret=settings.find_secret("LOADTEST_CLIENT_SECRET"),
@@ -194,7 +193,7 @@ def _mint_without_user(request: MintRequest, via: str) -> Bearer:
         workspace_id,
         request.tell,
         hide=request.hide,
-        call=request.call,
+        call=find_call(settings),
     )
     if via == "given":
         given = settings.find_secret("LOADTEST_BEARER")

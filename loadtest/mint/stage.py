@@ -1,6 +1,8 @@
 """Mint a bearer per client that outlives the profile, and revoke what was minted."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 from loadtest.common.command_name import spell
 from loadtest.config.settings import Settings, check_hosted
 from loadtest.context import Chain
-from loadtest.errors import BusyError, LoadtestError, MintError, UsageError
+from loadtest.errors import BusyError, LoadtestError, MintError, ProvisionError, UsageError
 from loadtest.github.workflow_commands import build_mask
 from loadtest.mint.options import MINT_GRANT_TYPES, MintOptions
 from loadtest.state.bearers import (
@@ -67,7 +69,8 @@ def ensure_bearers(
         lacking = tuple(
             slot
             for slot in range(settings.clients)
-            if options.via not in {None, "auto"}
+            if options.again
+            or options.via not in {None, "auto"}
             or slot not in bearers
             or bearers[slot].seconds_left() < needed_seconds
             or not _has_grant_type(bearers[slot], options.via or settings.environment.via)
@@ -174,6 +177,49 @@ def _mint_new(
     took = f"in {timings.total_seconds:.1f} s{split}"
     chain.say("mint", f"{count} by {grant_types} {took}, valid for {minutes:.0f} min")
     return made
+
+
+def check_sign_in(chain: Chain, settings: Settings, options: MintOptions) -> str:
+    """Sign in again, call one tool, revoke everything; return in a sentence what happened.
+
+    Raises MintError if a step fails, or if the server refuses a revocation that it offers.
+    """
+    from loadtest.mint.oauth.revocation import count
+
+    chain.hold(settings)
+    settings = replace(settings, clients=1)
+    least = options.min_ttl_seconds or 0
+    options = replace(options, again=True, min_ttl_seconds=least)
+    try:
+        (bearer,), _ = ensure_bearers(chain, settings, options)
+        called = _call_one_tool(chain, settings, bearer)
+    except LoadtestError:
+        with suppress(LoadtestError):
+            _revoke(chain, settings)
+        raise
+    results = _revoke(chain, settings)
+    if refused := [thing for thing in results if thing.refused]:
+        raise MintError("; ".join(thing.describe() for thing in refused), "revocation")
+    signed_in = "no sign-in is needed" if bearer.via == "none" else f"signed in by {bearer.via}"
+    return f"{signed_in}; {called}; {', '.join(count(results)) or 'nothing to revoke'}"
+
+
+def _call_one_tool(chain: Chain, settings: Settings, bearer: Bearer) -> str:
+    """Call the first tool of the table, or without a table list the tools; return what happened."""
+    from loadtest.mint.pool import find_call
+    from loadtest.target.mcp_client import WorkspaceClient
+
+    client = WorkspaceClient(
+        bearer.mcp_url, bearer.access_token, lambda text: chain.say("mint", text)
+    )
+    call = find_call(settings)
+    try:
+        if call is None:
+            return f"{len(client.greet().tools)} tools listed, none called: no tool is configured"
+        client.call_tool(call.name, call.arguments)
+    except ProvisionError as failure:
+        raise MintError(str(failure), "tool call") from None
+    return f"{call.name} answered"
 
 
 def revoke(chain: Chain, settings: Settings) -> None:

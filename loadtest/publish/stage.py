@@ -81,6 +81,25 @@ def _find_run(chain: Chain, settings: Settings, run_id: str | None) -> Path:
     return path
 
 
+def report_cut_off(chain: Chain, settings: Settings, step_outcome: str) -> None:
+    """Report the run of this job after its step ended with this outcome and posted nothing.
+
+    A job that was cancelled while it signed in has no run yet: one that failed is reported.
+    """
+    from loadtest.results.run_folder import build_run_id
+
+    if settings.variables.get("GITHUB_ACTIONS") != "true":
+        raise UsageError("--step-outcome is for a job of GitHub Actions: use --run-id")
+    run_id = build_run_id(None, settings.variables)
+    if (settings.runs_dir / run_id).is_dir():
+        report(chain, settings, run_id)
+    elif step_outcome == "cancelled":
+        why = ReportError("the job was cancelled, or it reached its time limit")
+        report_failed(chain, settings, None, why)
+    else:
+        chain.say("report", "nothing was measured: the log of the failed step says why")
+
+
 def report_failed(
     chain: Chain, settings: Settings, scenarios: str | None, failure: LoadtestError
 ) -> None:

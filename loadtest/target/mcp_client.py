@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -76,6 +76,10 @@ class WorkspaceClient:
     def greet(self) -> Greeting:
         """Open a session, list the tools, close it; call no tool and use no quota."""
         return self._visit(self._greet)
+
+    def call_tool(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Call a tool once; raise ProvisionError if it answers an error."""
+        self._visit(lambda client: self._call(client, name, dict(arguments)))
 
     def fetch_entity_names(self) -> list[str]:
         """Return the entities' names from `listEntities`; none if there is no data."""

@@ -1,13 +1,14 @@
-"""The machine that the load-test workflow gets from GitHub: new, with nothing but the event."""
+"""The machine that a workflow with a load test gets from GitHub: new, with only the event."""
 
 import json
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.support.checkout import ROOT
 from tests.support.github_server import REPOSITORY, TOKEN
@@ -15,6 +16,9 @@ from tests.workflows.job_runner import Runner, Step, read_workflow
 
 WORKFLOW = read_workflow("load-test-mcp.yml")
 INPUTS = WORKFLOW["on"]["workflow_dispatch"]["inputs"]
+# What a checkout of this repository has that a run reads; in a copy of it, it is configured too.
+OURS = ("action.yml", "k6", "loadtest", "noxfile.py", "pyproject.toml", "requirements", "tasks.py")
+COPIED = (*OURS, "docs", "loadtest.toml")
 # The variables of this machine that a CI runner lacks, or has with other values.
 NOT_THERE = ("CI", "GITHUB_", "LOADTEST_", "NOX", "PLAYWRIGHT_", "PYTHON", "VIRTUAL_ENV")
 
@@ -23,6 +27,7 @@ NOT_THERE = ("CI", "GITHUB_", "LOADTEST_", "NOX", "PLAYWRIGHT_", "PYTHON", "VIRT
 class HostedRunner:
     """Runs the workflow as one event asks; `artifacts` maps names to files by their path.
 
+    `caller` is the folder of the repository that calls it; by default, it is a copy of this one.
     `cache` is the folder that the cache action restores, and saves into; by default there is none.
     """
 
@@ -32,6 +37,8 @@ class HostedRunner:
     event: str = "workflow_dispatch"
     api_url: str = "http://127.0.0.1:9"  # nobody listens there
     cache: Path | None = None
+    caller: Path = ROOT
+    workflow: Mapping[str, Any] = field(default_factory=lambda: WORKFLOW)
     artifacts: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,6 +76,7 @@ class HostedRunner:
                 "RUNNER_OS": "Linux",
                 "RUNNER_ARCH": "X64",
             },
+            composites={"OWNER/mcp-loadtest": ROOT},
             contexts={
                 "github": github | {"token": TOKEN},
                 "inputs": inputs,
@@ -85,34 +93,32 @@ class HostedRunner:
 
     def run(self) -> dict[str, Step]:
         """Run the job; return its steps by name."""
-        return {step.name: step for step in self.runner.run(WORKFLOW, "loadtest")}
+        return {step.name: step for step in self.runner.run(self.workflow, "loadtest")}
 
-    def check_out(self, _: Mapping[str, str]) -> dict[str, str]:
-        """Bring this checkout's own files, those that a run writes as copies."""
-        for name in ("k6", "loadtest", "requirements"):
-            (self.workspace / name).symlink_to(ROOT / name)
-        for name in ("loadtest.toml", "noxfile.py", "pyproject.toml", "tasks.py"):
-            (self.workspace / name).symlink_to(ROOT / name)
-        shutil.copytree(ROOT / "docs", self.workspace / "docs")
+    def check_out(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Bring the caller's files, or our own into a folder."""
+        if "repository" in given:
+            copy_files(ROOT, OURS, self.workspace / given["path"])
+        else:
+            names = [path.name for path in self.caller.iterdir()]
+            copy_files(self.caller, COPIED if self.caller == ROOT else names, self.workspace)
         return {}
 
-    def set_up_python(self, _: Mapping[str, str]) -> dict[str, str]:
-        """Put a `python` on PATH that can install its own packages."""
-        programs, packages = self.root / "python", self.root / "packages"
-        programs.mkdir()
-        name = "python{}.{}".format(*sys.version_info)
-        (programs / "python").symlink_to(Path(sys.base_prefix) / "bin" / name)
-        path = (programs, packages / "bin", self.runner.variables["PATH"])
-        self.runner.variables |= {
-            "PATH": os.pathsep.join(map(str, path)),
-            "PIP_TARGET": str(packages),
-            "PYTHONPATH": str(packages),
-        }
-        return {"python-version": platform.python_version()}
+    def set_up_python(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Make a `python` that can install packages; it is not on PATH."""
+        assert given["update-environment"] == "false"
+        python = self.root / "python" / "python"
+        if not python.exists():
+            python.parent.mkdir()
+            name = "python{}.{}".format(*sys.version_info)
+            python.symlink_to(Path(sys.base_prefix) / "bin" / name)
+        return {"python-version": platform.python_version(), "python-path": str(python)}
 
     def restore(self, given: Mapping[str, str]) -> dict[str, str]:
         """Restore what an earlier job has saved, and the browser that this machine may have."""
-        folder = self.workspace / given["path"]
+        folder = Path(given["path"])
+        if folder.exists():  # restored before, in the same job
+            return {}
         if self.cache is None:
             folder.mkdir()
         else:
@@ -134,6 +140,17 @@ class HostedRunner:
         if files:  # else the action warns, and makes no artifact
             self.artifacts[given["name"]] = files
         return {}
+
+
+def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
+    """Copy files and folders by name into another folder."""
+    target.mkdir(exist_ok=True)
+    for name in names:
+        if (source / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source / name, target / name, ignore=ignored)
+        else:
+            shutil.copy(source / name, target / name)
 
 
 def read_own_variables() -> dict[str, str]:

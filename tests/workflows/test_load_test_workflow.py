@@ -1,7 +1,6 @@
 """The load-test workflow, run here step by step: what would run on GitHub has run."""
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -15,12 +14,14 @@ from loadtest.config.knobs import name_variable
 from loadtest.config.settings import Settings
 from loadtest.reference.server import ReferenceTarget
 from tests.canary.leaks import Finder
+from tests.support.checkout import ROOT
 from tests.support.github_server import BOT, TOKEN, GithubServer
 from tests.workflows.hosted_runner import INPUTS, WORKFLOW, HostedRunner
-from tests.workflows.job_runner import ActionError
+from tests.workflows.job_runner import ActionError, read_yaml
 
 JOB = WORKFLOW["jobs"]["loadtest"]
-CHECK, CHECKOUT, PYTHON, CACHE, NOX, WORK, KEEP = (step["name"] for step in JOB["steps"])
+ACTION = read_yaml(ROOT / "action.yml")
+CHECK, CONFIGURATION, CHECKOUT, WORK, REPORT = (step["name"] for step in JOB["steps"])
 NEEDED = (
     *("LOADTEST_BASE_URL", "LOADTEST_EMAIL", "LOADTEST_PASSWORD"),
     *("LOADTEST_TRACKING_ISSUE", "LOADTEST_WORKSPACE_ID"),
@@ -67,31 +68,32 @@ class Refusing(HostedRunner):
 
 
 class Recording(HostedRunner):
-    """A runner whose `python` installs nothing, and whose `nox` writes down what it was given."""
+    """A runner whose `python` installs nothing, and writes down how it was to run Nox."""
 
     def set_up_python(self, _: Mapping[str, str]) -> dict[str, str]:
-        programs = self.root / "programs"
-        programs.mkdir()
-        true = shutil.which("true")
-        assert true is not None
-        (programs / "python").symlink_to(true)
-        script = programs / "nox.py"
+        script = self.root / "python.py"
         script.write_text(
             "import json, os, sys\n"
             f"with open({str(self.root / 'given.json')!r}, 'w') as file:\n"
             "    json.dump([sys.argv[1:], dict(os.environ)], file)\n"
         )
+        python = self.root / "python"
         # A first line with Python's own path could contain no space and must be short.
-        nox = programs / "nox"
-        nox.write_text(f'#!/bin/sh\nexec {quote(sys.executable)} {quote(str(script))} "$@"\n')
-        nox.chmod(0o700)
-        self.runner.variables["PATH"] = f"{programs}:{self.runner.variables['PATH']}"
-        return {"python-version": "3.11.0"}
+        run = f'exec {quote(sys.executable)} -S {quote(str(script))} "$@"'
+        python.write_text(f'#!/bin/sh\n[ "$2" = pip ] || {run}\n')
+        python.chmod(0o700)
+        return {"python-version": "3.11.0", "python-path": str(python)}
 
     def read_given(self) -> tuple[list[str], dict[str, str]]:
-        """Return the arguments and variables of `nox`."""
+        """Return what follows the session in Nox's arguments, session included; and variables."""
         arguments, variables = json.loads((self.root / "given.json").read_text())
-        return arguments, variables
+        at = arguments.index("--session")
+        noxfile = self.workspace / ".mcp-loadtest" / "noxfile.py"
+        kept = self.root / "temp" / "mcp-loadtest"
+        nox = ["-P", "-m", "nox", "--noxfile", str(noxfile), "--envdir", str(kept)]
+        assert arguments[:at] == nox
+        assert variables["PLAYWRIGHT_BROWSERS_PATH"] == str(kept / "browsers")
+        return arguments[at + 1 :], variables
 
 
 @pytest.mark.parametrize("there", [(), NEEDED[1:2], NEEDED[2:], NEEDED[:4]])
@@ -115,52 +117,83 @@ def test_with_all_secrets_the_check_prints_nothing(tmp_path: Path) -> None:
     runner = Refusing(tmp_path, secrets=SECRETS)
     first, second, *rest = runner.run().values()
     assert (first.outcome, first.output) == ("success", "")
-    assert (second.name, second.outcome) == (CHECKOUT, "failure")
+    assert (second.name, second.outcome) == (CONFIGURATION, "failure")
     assert {step.outcome for step in rest} == {"skipped"}
 
 
 def test_a_caller_gets_the_code_of_the_workflow_that_it_called(tmp_path: Path) -> None:
-    given = Recording(tmp_path, secrets=SECRETS).run()[CHECKOUT].given
-    assert given == {
+    steps = Recording(tmp_path, secrets=SECRETS).run()
+    assert steps[CONFIGURATION].given == {"persist-credentials": "false"}
+    assert steps[CHECKOUT].given == {
         "repository": "acme/mcp-loadtest",
         "ref": "b" * 40,
+        "path": ".mcp-loadtest",
         "persist-credentials": "false",
     }
 
 
-def test_on_schedule_the_work_step_is_one_command_for_prod(tmp_path: Path) -> None:
+def test_on_schedule_the_work_step_is_one_session_for_prod(tmp_path: Path) -> None:
     runner = Recording(tmp_path, secrets=SECRETS, event="schedule")
     steps = runner.run()
-    assert {step.outcome for step in steps.values()} == {"success"}
+    assert {name: step.outcome for name, step in steps.items()} == dict.fromkeys(
+        (CHECK, CONFIGURATION, CHECKOUT, WORK), "success"
+    ) | {REPORT: "skipped"}
     arguments, variables = runner.read_given()
-    assert arguments == ["-s", "loadtest", "--", "--env=prod"]
+    assert arguments == ["loadtest", "--", "--env=prod"]
     assert SECRETS.items() <= variables.items()
     assert variables["GITHUB_TOKEN"] == TOKEN
-    assert variables["PLAYWRIGHT_BROWSERS_PATH"] == str(runner.workspace / ".nox" / "browsers")
 
 
 def test_each_input_reaches_the_work_step(tmp_path: Path) -> None:
-    inputs = {name: f"{name}!" for name in INPUTS}
+    inputs = {name: f"{name}!" for name in INPUTS} | {"only": ""}
     runner = Recording(tmp_path, inputs, SECRETS)
     runner.run()
     arguments, variables = runner.read_given()
-    flags = ("env", "profile", "scenarios", "protocol")
-    assert arguments == ["-s", "loadtest", "--", *(f"--{name}={name}!" for name in flags)]
-    knobs = [name for name in INPUTS if name not in flags]
-    given = {name: variables[name_variable(name)] for name in knobs}
-    assert given == {name: f"{name}!" for name in knobs}
+    flags = ("scenarios", "protocol", "env")
+    assert arguments == ["loadtest", "--", *(f"--{name}={name}!" for name in flags)]
+    others = [name for name in INPUTS if name not in {*flags, "only"}]
+    given = {name: variables[name_variable(name)] for name in others}
+    assert given == {name: f"{name}!" for name in others}
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_input_is_always_one_word(tmp_path: Path, text: str) -> None:
-    runner = Recording(tmp_path, dict.fromkeys(INPUTS, text), SECRETS)
+    runner = Recording(tmp_path, dict.fromkeys(INPUTS, text) | {"only": ""}, SECRETS)
     steps = runner.run()
     arguments, variables = runner.read_given()
-    flags = [f"--{name}={text}" for name in ("env", "profile", "scenarios", "protocol")]
-    assert arguments == ["-s", "loadtest", "--", *flags]
+    flags = [f"--{name}={text}" for name in ("scenarios", "protocol", "env")]
+    assert arguments == ["loadtest", "--", *flags]
     assert variables["LOADTEST_STAGES"] == text
     assert not list(tmp_path.rglob("pwned"))
     assert text not in "".join(step.output for step in steps.values())
+
+
+def test_only_mint_checks_the_sign_in_and_keeps_no_run(tmp_path: Path) -> None:
+    runner = Recording(tmp_path, {"only": "mint", "profile": "smoke"}, SECRETS)
+    steps = runner.run()
+    assert runner.read_given()[0] == ["mint", "--", "--check", "--env=prod"]
+    assert steps[WORK].parts[-1].outcome == "skipped"
+    assert runner.artifacts == {}
+
+
+@pytest.mark.parametrize("text", ["k6", *HOSTILE])
+def test_only_something_else_fails_before_anything_runs(tmp_path: Path, text: str) -> None:
+    runner = Recording(tmp_path, {"only": text}, SECRETS)
+    assert runner.run()[WORK].outcome == "failure"
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_the_action_and_both_ways_to_the_workflow_have_the_same_inputs() -> None:
+    own = {"step-outcome"}
+    assert ACTION["inputs"].keys() - own == INPUTS.keys()
+    for name, spec in INPUTS.items():
+        assert ACTION["inputs"][name].get("default") == spec.get("default")
+
+
+def test_the_workflow_passes_every_input_to_the_action(tmp_path: Path) -> None:
+    inputs = {name: f"{name}!" for name in INPUTS}
+    given = Recording(tmp_path, inputs, SECRETS).run()[WORK].given
+    assert given == inputs
 
 
 def test_dispatching_and_calling_have_the_same_inputs() -> None:
@@ -174,6 +207,7 @@ def test_dispatching_and_calling_have_the_same_inputs() -> None:
     ("inputs", "minutes"),
     [
         ({}, 60),
+        ({"only": "mint"}, 15),
         ({"profile": "smoke"}, 20),
         ({"profile": "standard"}, 30),
         ({"profile": "full", "vus": "9"}, 60),
@@ -207,19 +241,26 @@ def test_only_what_a_run_needs_is_permitted() -> None:
     assert JOB["permissions"] == {"contents": "read", "issues": "write", "actions": "read"}
 
 
-def test_only_the_work_step_gets_secrets() -> None:
+def test_only_the_work_step_gets_credentials() -> None:
+    reported = {"LOADTEST_BASE_URL", "LOADTEST_TRACKING_ISSUE", "LOADTEST_WEBHOOK_URL"}
     for step in (step for step in JOB["steps"] if step["name"] != WORK):
-        for value in (step.get("env", {}) | step.get("with", {})).values():
+        for name, value in (step.get("env", {}) | step.get("with", {})).items():
             assert "token" not in str(value)
-            assert "secrets." not in str(value) or str(value).endswith(" != '' }}")
+            known = step["name"] == REPORT and name in reported
+            assert "secrets." not in str(value) or known or str(value).endswith(" != '' }}")
 
 
-def test_a_caller_gets_the_outputs_of_the_work_step() -> None:
-    handed = {name: f"${{{{ steps.loadtest.outputs.{name} }}}}" for name in OUTPUTS}
-    assert JOB["outputs"] == handed
+def test_a_caller_gets_the_outputs_of_the_last_step_that_reported() -> None:
+    assert JOB["outputs"] == {
+        name: f"${{{{ steps.report.outputs.{name} || steps.loadtest.outputs.{name} }}}}"
+        for name in OUTPUTS
+    }
     called = WORKFLOW["on"]["workflow_call"]["outputs"]
     assert {name: spec["value"] for name, spec in called.items()} == {
         name: f"${{{{ jobs.loadtest.outputs.{name} }}}}" for name in OUTPUTS
+    }
+    assert {name: spec["value"] for name, spec in ACTION["outputs"].items()} == {
+        name: f"${{{{ steps.loadtest.outputs.{name} }}}}" for name in OUTPUTS
     }
 
 
@@ -271,10 +312,11 @@ def test_a_run_on_a_new_machine_keeps_all_results_and_no_secret(
     assert list(cache.iterdir()) == []
     runner = HostedRunner(tmp_path / "runner", TINY, secrets, api_url=github.api_url, cache=cache)
     steps = runner.run()
-    assert {step.outcome for step in steps.values()} == {"success"}, steps[WORK].output
+    assert steps[WORK].outcome == "success", steps[WORK].output
+    assert steps[REPORT].outcome == "skipped"
     assert target.open_sessions == 0
 
-    assert steps[KEEP].given["retention-days"] == "30"
+    assert steps[WORK].parts[-1].given["retention-days"] == "30"
     assert runner.artifacts.keys() == {ARTIFACT}
     files = runner.artifacts[ARTIFACT]
     assert files.keys() >= {"run.json", "report.md", "tools/dashboard.html"} | {
@@ -333,7 +375,7 @@ def test_a_failed_scenario_fails_the_job_and_the_others_are_kept(
     steps = runner.run()
     assert steps[WORK].outcome == "failure"
     assert "thresholds crossed" in steps[WORK].output
-    assert steps[KEEP].outcome == "success"
+    assert steps[WORK].parts[-1].outcome == "success"
     files = runner.artifacts[ARTIFACT]
     outcomes = {
         done["name"]: done["outcome"] for done in json.loads(files["run.json"])["scenarios"]
@@ -355,7 +397,7 @@ def test_a_target_that_is_down_fails_the_job_and_is_reported(
     }
     runner = HostedRunner(tmp_path / "runner", TINY, secrets, api_url=github.api_url, cache=cache)
     steps = runner.run()
-    assert (steps[WORK].outcome, steps[KEEP].outcome) == ("failure", "success")
+    assert (steps[WORK].outcome, steps[WORK].parts[-1].outcome) == ("failure", "success")
     (comment,) = issue.comments
     assert comment.body.startswith("❌ **Failed in ")
     assert issue.labels == ["failed"]
@@ -369,7 +411,7 @@ def test_an_unknown_environment_fails_in_one_line_and_leaves_nothing(
 ) -> None:
     runner = HostedRunner(tmp_path, {"env": HOSTILE[0]}, SECRETS, cache=cache)
     steps = runner.run()
-    assert (steps[WORK].outcome, steps[KEEP].outcome) == ("failure", "success")
+    assert (steps[WORK].outcome, steps[WORK].parts[-1].outcome) == ("failure", "success")
     (line,) = (line for line in steps[WORK].output.splitlines() if line.startswith("loadtest: "))
     assert f"unknown environment '{HOSTILE[0]}'" in line
     assert runner.artifacts == {}

@@ -35,13 +35,15 @@ class RevocationResult:
     """One thing that mint made, and the result of its revocation.
 
     `left`: it was not ours to revoke; `stays`: it could not be revoked. `lasts` is whether it is
-    a credential that does not expire within hours.
+    a credential that does not expire within hours, `refused` whether the server has an endpoint to
+    revoke it, which did not do so.
     """
 
     what: str
     state: Literal["revoked", "deleted", "ended", "left", "stays"]
     why: str = ""
     lasts: bool = False
+    refused: bool = False
 
     def describe(self) -> str:
         """Return one line."""
@@ -111,7 +113,10 @@ class _Revocation:
                 entry = entry.model_copy(update={"refresh_token": None})
                 self.results.append(RevocationResult(what, "revoked"))
             else:
-                self.results.append(RevocationResult(what, "stays", refusal, lasts=True))
+                offered = "revocation_endpoint" in entry.metadata
+                self.results.append(
+                    RevocationResult(what, "stays", refusal, lasts=True, refused=offered)
+                )
         for bearer in bearers:
             if bearer.client_id == entry.client.client_id and bearer.seconds_left() > 0:
                 # A later request shows whether that revoked it.
@@ -169,7 +174,8 @@ class _Revocation:
             return entry if entry.refresh_token else None
         why = f"{self.refusal or 'we are not allowed to delete it'}; the next mint uses it again"
         lasts = entry.client.client_secret is not None
-        self.results.append(RevocationResult(what, "stays", why, lasts=lasts))
+        offered = entry.management_url is not None
+        self.results.append(RevocationResult(what, "stays", why, lasts=lasts, refused=offered))
         return entry
 
     def is_over(self, bearer: Bearer) -> bool:

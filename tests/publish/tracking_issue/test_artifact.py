@@ -26,7 +26,7 @@ from tests.support.github_server import TOKEN, Artifact, GithubServer
 
 RUN_ID = "17654321098-2"
 WHERE = f"artifact loadtest-{RUN_ID} of octo/loadtest"
-WORKFLOW = Path(__file__).parents[3] / ".github" / "workflows" / "load-test-mcp.yml"
+ACTION = Path(__file__).parents[3] / "action.yml"
 
 Fetch = Callable[..., Path]
 
@@ -137,10 +137,10 @@ def test_the_store_never_sees_the_token(github: GithubServer, fetch: Fetch, made
     assert "authorization" not in stored
 
 
-def test_the_artifact_is_the_one_that_the_workflow_uploads() -> None:
+def test_the_artifact_is_the_one_that_the_action_uploads() -> None:
     (kept,) = (
         step["with"]
-        for step in YAML().load(WORKFLOW)["jobs"]["loadtest"]["steps"]
+        for step in YAML().load(ACTION)["runs"]["steps"]
         if "upload-artifact" in step.get("uses", "")
     )
     run_id = "${{ github.run_id }}-${{ github.run_attempt }}"
