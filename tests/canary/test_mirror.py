@@ -18,7 +18,7 @@ from tests.canary.mirror import Mirror
 from tests.canary.tap import Tap
 from tests.canary.test_canary import EMAIL, Driver, invent, open_driver, scan
 from tests.cli.test_exit_guard import SMALL
-from tests.publish.test_report_task import listen
+from tests.publish.delivering import listen
 from tests.support.github_server import TOKEN, GithubServer, serve_github
 
 pytestmark = pytest.mark.slow

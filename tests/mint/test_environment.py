@@ -20,10 +20,16 @@ from loadtest.context import Chain
 from loadtest.errors import MintError
 from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.mint.options import MintOptions
-from loadtest.mint.stage import ensure_bearers, renew_bearers, revoke, revoke_after
+from loadtest.mint.stage import (
+    check_sign_in,
+    ensure_bearers,
+    renew_bearers,
+    revoke,
+    revoke_after,
+)
 from loadtest.provision.provisioner import provision
 from loadtest.reference.server import ReferenceTarget
-from loadtest.state.bearers import bearer_path, parse_claims, write_bearers
+from loadtest.state.bearers import bearer_path, parse_claims, read_bearers, write_bearers
 from loadtest.state.clients import ClientInformation, ClientStore, StoredClient
 from tests.support.checkout import ROOT
 from tests.support.waiting import HANG_SECONDS
@@ -104,6 +110,61 @@ def test_a_bearer_that_expires_on_its_own_fails_revoke_but_not_a_run(
     assert "stays: bearer by session (the server still accepts it; it expires at" in read(chain)
     with pytest.raises(MintError, match=r"1 thing could not be revoked.*kept: bearer.json"):
         revoke(chain, settings)
+
+
+def test_a_check_mints_again_calls_a_tool_and_revokes(
+    serve: Serve, provisioned: Provisioned, chain: Chain
+) -> None:
+    target = serve(account_limits=False)
+    settings = change(provisioned(target), via="session")
+    (earlier,), _ = ensure_bearers(chain, settings, LEAST)
+    done = check_sign_in(chain, settings, MintOptions())
+    assert done == "signed in by session; executeSQL answered; 1 ended, 1 stays"
+    (newer,) = read_bearers(bearer_path(settings.state_dir))
+    assert newer.access_token != earlier.access_token
+    assert target.open_sessions == 0
+
+
+def test_a_check_without_a_table_lists_the_tools(
+    serve: Serve, provisioned: Provisioned, chain: Chain
+) -> None:
+    settings = change(provisioned(serve(account_limits=False)), via="session")
+    done = check_sign_in(chain, replace(settings, tools_assumed=True), MintOptions())
+    assert "; 4 tools listed, none called: no tool is configured; " in done
+
+
+def test_a_check_fails_at_a_tool_that_fails_and_still_revokes(
+    serve: Serve, provisioned: Provisioned, chain: Chain, new_state: Callable[[], Path]
+) -> None:
+    state_dir = new_state()
+    target = serve(state_dir)
+    settings = change(provisioned(target), via="session")
+    target.stop()
+    serve(state_dir, error_share=1.0, account_limits=False)
+    with pytest.raises(MintError, match="mint failed at tool call: executeSQL answered an error"):
+        check_sign_in(chain, settings, MintOptions())
+    assert "revoke      1 ended, 1 stays" in read(chain)
+
+
+def test_a_check_fails_if_the_server_refuses_a_revocation_that_it_offers(
+    serve: Serve, provisioned: Provisioned, chain: Chain
+) -> None:
+    target = serve(account_limits=False)
+    settings = change(provisioned(target), via="session")
+    offered = {"revocation_endpoint": f"{target.api_url}/no-such-endpoint"}
+    for metadata, refused in (({}, False), (offered, True)):
+        remembered = StoredClient(
+            client=ClientInformation(client_id="unknown"),
+            refresh_token="r",
+            metadata=metadata,
+            mcp_url=settings.build_mcp_url(target.api_url, settings.credentials.workspace_id),
+        )
+        ClientStore(settings.state_dir).keep(0, remembered)
+        if refused:
+            with pytest.raises(MintError, match="at revocation: stays: client 1's refresh token"):
+                check_sign_in(chain, settings, MintOptions())
+        else:
+            assert " stays" in check_sign_in(chain, settings, MintOptions())
 
 
 def test_a_refresh_token_that_a_run_could_not_revoke_fails_it(

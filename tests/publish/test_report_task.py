@@ -1,10 +1,7 @@
 """What becomes of a run: `inv report` as typed, against a loopback GitHub and a webhook."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -14,9 +11,8 @@ from loadtest.publish.tracking_issue.payload import decode_entry, encode_entry
 from loadtest.results.history import Entry
 from loadtest.results.run import ScenarioResult, begin_scenario
 from tests.compare.plain_runs import SQL, cell, entry, put, weeks
-from tests.publish.delivering import Inv, seed
+from tests.publish.delivering import Inv, listen, seed
 from tests.support.github_server import Artifact, GithubServer, Issue
-from tests.support.loopback import serve_loopback
 
 SLOWER = {SQL: 1.6}
 FAILED = (
@@ -29,22 +25,6 @@ def read_newest(issue: Issue) -> Entry:
     found = decode_entry(issue.comments[-1].body)
     assert found is not None
     return found
-
-
-@contextmanager
-def listen(status: int = 200) -> Iterator[tuple[str, list[str]]]:
-    """Serve a webhook; give its secret address, and what it was sent."""
-    heard: list[str] = []
-
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append(self.rfile.read(int(self.headers["content-length"])).decode())
-            self.send_response(status)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-    with serve_loopback(Hook) as origin:
-        yield f"{origin}/hook-canary", heard
 
 
 def test_a_run_is_compared_with_the_issue_and_posting_again_updates_its_comment(
@@ -219,6 +199,53 @@ def test_a_chain_that_fails_before_it_measures_is_reported_too(
     assert "before the first call" in issue.comments[-1].body
     assert issue.labels == ["load-test-history", "failed"]
     assert (runs_dir / "777-1" / "report.html").exists()
+
+
+JOB = {"GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": "777"}
+
+
+def test_a_job_that_was_cancelled_before_it_measured_is_reported_once(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(3))
+    for _ in range(2):
+        command = ("report", "--env", "prod", "--step-outcome", "cancelled")
+        code, said = inv(*command, **github.variables, **JOB, LOADTEST_PROFILE="smoke")
+        assert code in {0, 15}, said
+    assert len(issue.comments) == 4
+    found = read_newest(issue)
+    assert (found.run.run_id, found.run.profile) == ("777-1", "smoke")
+    assert [each.outcome for each in found.run.scenarios] == ["failed", "not run", "not run"]
+    assert "the job was cancelled, or it reached its time limit" in issue.comments[-1].body
+    assert issue.labels == ["load-test-history", "failed"]
+    assert (runs_dir / "777-1" / "report.html").exists()
+
+
+def test_a_job_that_was_cancelled_later_is_reported_with_what_it_measured(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(3))
+    measured = entry(3, scenarios=(ScenarioResult("sessions", "ok"), begin_scenario("tools")))
+    put(runs_dir, replace(measured, run=replace(measured.run, run_id="777-1")))
+    command = ("report", "--env", "prod", "--step-outcome", "cancelled")
+    code, said = inv(*command, **github.variables, **JOB)
+    assert code == 130, said
+    assert read_newest(issue).run.outcome() == "interrupted"
+    assert issue.labels == ["load-test-history"]
+
+
+def test_a_step_that_failed_without_a_run_has_said_why_itself(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(3))
+    command = ("report", "--env", "prod", "--step-outcome", "failure")
+    code, said = inv(*command, **github.variables, **JOB)
+    assert (code, len(issue.comments)) == (0, 3)
+    assert "nothing was measured: the log of the failed step says why" in said
+    assert not runs_dir.exists()
+    code, said = inv(*command, **github.variables)
+    assert code == 2
+    assert "--step-outcome is for a job of GitHub Actions: use --run-id" in said
 
 
 def test_a_report_that_cannot_be_posted_stays_on_disk_with_the_command_that_posts_it(
