@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import vl_convert
-from invoke.program import Program
+from invoke.main import program
 
-from loadtest.cli import exit_guard, options
+from loadtest.cli import exit_guard
 from loadtest.cli.exit_guard import guard
 from loadtest.common import redaction
 from loadtest.common.secret_index import SecretIndex
@@ -43,7 +43,6 @@ def remember(draw: Callable[..., str]) -> Callable[..., str]:
 def enter(root: str) -> None:
     """Be as a new process in another checkout."""
     os.chdir(root)
-    setattr(options, "ROOT", Path(root))  # noqa: B010
     redaction.known = SecretIndex()
 
 
@@ -72,7 +71,7 @@ def main(tracebacks: Path) -> None:
         os.environ.clear()
         os.environ.update(before | asked["variables"])
         try:
-            Program().run(["inv", *asked["arguments"]])
+            program.run(["inv", *asked["arguments"]])
             code: object = 0
         except SystemExit as end:
             code = end.code
