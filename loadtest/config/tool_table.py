@@ -124,6 +124,8 @@ SECTIONS: Mapping[str, tuple[str, type[BaseModel]]] = {
     "completions": ("completion", Completion),
     "flows": ("flow", Flow),
 }
+# What else a file may have; a draft explains itself in the last two.
+BESIDE_SECTIONS = ("pools", "answers", "about", "left_out")
 
 
 class ToolTable(BaseModel):
@@ -340,6 +342,9 @@ def parse_table(body: object, source: str, folder: Path = Path()) -> ToolTable:
         )
     sections: dict[str, dict[str, Any]] = {}
     values, faults = _parse_pools(given.get("pools", {}), folder)
+    if unknown := given.keys() - SECTIONS.keys() - set(BESIDE_SECTIONS):
+        known = ", ".join((*SECTIONS, *BESIDE_SECTIONS))
+        faults.append(f"unknown key {list_names(sorted(unknown))}: a table has only {known}")
     for section, (kind, model) in SECTIONS.items():
         entries = sections[section] = {}
         for name, entry in given.get(section, {}).items():

@@ -68,6 +68,7 @@ def test_a_damaged_table_is_one_line_with_file_tool_and_fault(
     ("sections", "words"),
     [
         ({"resources": []}, "t: resources must be a table"),
+        ({"tools": {"a": POOL}, "prompt": {}}, "t: unknown key prompt: a table has only tools, "),
         ({"resources": {"x://{id}": {"weight": 1}}}, "name it, and give its address as uri"),
         ({"resources": {"x": {"weight": 1, "uri": "x://{id}"}}}, "arguments[0] lacks id, which x:"),
         ({"resources": {"x": {"weight": 1, "uri": "x://{i d}"}}}, "x://{i d}: this is not a URI t"),
