@@ -19,7 +19,8 @@ def test_every_session_that_ci_runs_is_in_the_noxfile() -> None:
     tasks = (ROOT / "loadtest" / "nox.py").read_text(encoding="utf-8")
     known |= set(re.findall(r'^    "(\w+)": Job\(', tasks, re.MULTILINE))
     sessions = WORKFLOW["jobs"]["session"]["strategy"]["matrix"]["session"]
-    assert {"lint", "tests", "interop", "zoo", "k6_next", "loadtest"} == set(sessions) <= known
+    needed = {"lint", "tests", "build", "interop", "zoo", "k6_next", "loadtest"}
+    assert needed == set(sessions) <= known
 
 
 @pytest.mark.parametrize(
