@@ -10,6 +10,7 @@ from loadtest.config.env_file import name_env_file, parse_env_file
 from loadtest.errors import ConfigError
 
 WORKFLOWS = Path(".github") / "workflows"
+OWN_WORKFLOW = WORKFLOWS / "load-test.yml"
 CALLED_WORKFLOW = "load-test-mcp.yml"
 # What git must ignore, and the other lines that do the same.
 IGNORED = {
@@ -94,12 +95,10 @@ def find_workflow(root: Path) -> Path | None:
     return None
 
 
-def add_workflow(root: Path, lines: Iterable[str]) -> Addition:
-    """Return the workflow as a new file; raise ConfigError if another file has its name."""
-    path = find_repository(root) / WORKFLOWS / "load-test.yml"
-    if path.exists():
-        raise ConfigError(f"{path} is there, but does not run {CALLED_WORKFLOW}: rename it")
-    return Addition(path, "a run every Monday", tuple(lines))
+def add_workflow(root: Path, lines: Iterable[str]) -> Addition | None:
+    """Return the workflow as a new file; None if another file has its name."""
+    path = find_repository(root) / OWN_WORKFLOW
+    return None if path.exists() else Addition(path, "a run every Monday", tuple(lines))
 
 
 def _calls(text: str) -> bool:

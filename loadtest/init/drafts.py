@@ -16,11 +16,12 @@ from loadtest.k6.quota_demand import parse_policy
 
 # Safe for a server that nobody knows: the profile smoke needs half of it.
 LIMITS = {"max_vus": 20, "max_rps": 50, "max_duration_seconds": 600}
-# What the workflow asks for, whatever the server.
+# What the workflow asks for, whatever the server; and what it takes besides.
 WORKFLOW_SECRETS = (
     *("LOADTEST_BASE_URL", "LOADTEST_EMAIL", "LOADTEST_PASSWORD"),
     *("LOADTEST_WORKSPACE_ID", "LOADTEST_TRACKING_ISSUE"),
 )
+MORE_SECRETS = frozenset({"LOADTEST_API_KEY", "LOADTEST_CLIENT_ID", "LOADTEST_CLIENT_SECRET"})
 MOST_LEFT_OUT = 20
 MOST_CHARS = 200
 # Labels of a host that say nothing about the server.
@@ -116,7 +117,8 @@ def draft_workflow(name: str, entrance: Entrance, source: tuple[str, str] | None
     """Yield a workflow that runs every Monday; `source` are repository and commit of the tool."""
     repository, commit = source or ("OWNER/mcp-loadtest", "COMMIT")
     later = "" if source else " # TODO: replace OWNER and COMMIT"
-    secrets = ", ".join(dict.fromkeys((*WORKFLOW_SECRETS, *entrance.variables)))
+    own = (*entrance.variables, *entrance.optional)
+    secrets = (*WORKFLOW_SECRETS, *(secret for secret in own if secret in MORE_SECRETS))
     yield "name: Load test"
     yield ""
     yield "on:"
@@ -131,7 +133,8 @@ def draft_workflow(name: str, entrance: Entrance, source: tuple[str, str] | None
     yield "    permissions: { contents: read, issues: write, actions: read }"
     yield f"    uses: {repository}/.github/workflows/load-test-mcp.yml@{commit}{later}"
     yield f'    with: {{ env: "{name}" }}'
-    yield f"    # Secrets, in the GitHub environment loadtest-{name}: {secrets}."
-    yield "    # LOADTEST_TRACKING_ISSUE is an issue, written as #12. For those that the server"
-    yield "    # does not need, any word will do."
-    yield "    secrets: inherit"
+    yield "    # Set them in this repository, or in its GitHub environment"
+    yield f"    # loadtest-{name}, which wins. For those that the server does not need,"
+    yield "    # any word will do. LOADTEST_TRACKING_ISSUE is an issue, as in #12."
+    yield "    secrets:"
+    yield from (f"      {secret}: ${{{{ secrets.{secret} }}}}" for secret in secrets)

@@ -3,9 +3,8 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -33,7 +32,7 @@ from loadtest.config.project import (
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import list_names
 from loadtest.context import Chain
-from loadtest.errors import ConfigError, LoadtestError, UsageError
+from loadtest.errors import ConfigError, K6Error, LoadtestError, UsageError
 from loadtest.init import additions, drafts
 from loadtest.init.additions import Addition
 from loadtest.init.entrance import (
@@ -113,6 +112,11 @@ class _Draft:
     def say(self, text: str) -> None:
         self.chain.say("init", text)
 
+    def give_up(self, reason: str) -> None:
+        """Note why there are no tools, and what to do then."""
+        self.notes.append(f"the tools are not drafted: {reason}")
+        self.first_step = f"correct that, then run `{self.again}` again: it drafts the tools"
+
     def build_config(self, what: str = "") -> Addition:
         """Return the lines as an addition to the configuration."""
         before = additions.read_text(self.config_path)
@@ -144,16 +148,15 @@ def init(chain: Chain, root: Path, url: str, options: InitOptions) -> None:
     draft = _Draft(chain, root, project, options, origin, mcp_path, again)
     check_reachable(origin)
     known = _find_environment(draft)
+    settings = None
     if known is None:
         entrances = _find_entrances(draft)
-        build: Callable[[Entrance], Settings] = partial(_draft_environment, draft)
     else:
         draft.name = known
         draft.say(f"environment {known} is there already: it is left as it is")
         settings = draft.load()
         entrances = (read_entrance(settings.environment),)
-        build = lambda _: settings  # noqa: E731
-    entrance, settings = _let_in(draft, entrances, build)
+    entrance, settings = _let_in(draft, entrances, settings)
     what = [] if known else [f"environment {draft.name}"]
     what += _draft_tools(draft, settings)
     lacking = _list_additions(draft, entrance, ", ".join(what))
@@ -259,18 +262,19 @@ def _draft_environment(draft: _Draft, entrance: Entrance) -> Settings:
 
 
 def _let_in(
-    draft: _Draft, entrances: Sequence[Entrance], build: Callable[[Entrance], Settings]
+    draft: _Draft, entrances: Sequence[Entrance], known: Settings | None
 ) -> tuple[Entrance, Settings]:
     """Sign in, where all variables are there; return the first way in, else the first of all.
 
-    `first_step` says what to do if nobody is in.
+    `known` are the settings of an environment that is there already. `first_step` says what to do
+    if nobody is in.
     """
     from loadtest.mint.options import MintOptions
     from loadtest.mint.stage import ensure_bearers
 
     reasons = []
     for entrance in entrances:
-        settings = build(entrance)
+        settings = known or _draft_environment(draft, entrance)
         lacking = [name for name in entrance.variables if not settings.variables.get(name)]
         if draft.options.check:
             return entrance, settings
@@ -287,20 +291,25 @@ def _let_in(
             reasons.append(str(failure))
             continue
         return entrance, settings
-    draft.notes.append(f"the tools are not drafted: {reasons[0]}")
-    draft.first_step = f"correct that, then run `{draft.again}` again: it drafts the tools"
-    return entrances[0], build(entrances[0])
+    draft.give_up(reasons[0])
+    return entrances[0], known or _draft_environment(draft, entrances[0])
 
 
 def _draft_tools(draft: _Draft, settings: Settings) -> list[str]:
     """Add the tools that a run may call to the lines; return what was added."""
     if not settings.tools_assumed:
+        if draft.options.call_tools:
+            draft.notes.append("--call-tools adds nothing: the environment has its tools already")
         return []
     if draft.options.check:
         return ["its tools"]
     if draft.first_step is not None:
         return []
-    drafted = _try_tools(draft, settings, draft.options.call_tools)
+    try:
+        drafted = _try_tools(draft, settings, draft.options.call_tools)
+    except K6Error as failure:
+        draft.give_up(str(failure))
+        return []
     if not drafted.tools and drafted.left_out and draft.options.asks:
         draft.say(f"no tool is declared read-only, of {list_names(drafted.left_out)}")
         answer = _ask(draft.chain, "Which may a load test call, as in a,b? [none]: ")
@@ -359,14 +368,24 @@ def _add_workflow(draft: _Draft, entrance: Entrance) -> Addition | None:
     present = additions.find_workflow(draft.root)
     if present is None:
         commit = find_commit()
-        if commit is None:
+        addition = additions.add_workflow(
+            draft.root, drafts.draft_workflow(draft.name, entrance, commit)
+        )
+        passed = {*drafts.WORKFLOW_SECRETS, *drafts.MORE_SECRETS}
+        if foreign := [name for name in entrance.variables if name not in passed]:
+            draft.notes.append(f"the workflow does not pass {', '.join(foreign)} on")
+        if addition is not None and commit is None:
             draft.notes.append("replace OWNER and COMMIT in the workflow before you push it")
-        lines = drafts.draft_workflow(draft.name, entrance, commit)
-        return additions.add_workflow(draft.root, lines)
-    text = additions.read_text(present) or ""
-    if draft.name not in text and present.name != additions.CALLED_WORKFLOW:
-        where = present.relative_to(additions.find_repository(draft.root))
-        draft.notes.append(f"{where} is left as it is: add a job for environment {draft.name}")
+        elif addition is None:
+            draft.notes.append(
+                f"{additions.OWN_WORKFLOW} is there already, but runs no load test: rename it, "
+                "then run this again"
+            )
+        return addition
+    if present.name != additions.CALLED_WORKFLOW and draft.name not in present.read_text("utf-8"):
+        draft.notes.append(
+            f"{_name(present)} is left as it is: add a job for environment {draft.name}"
+        )
     return None
 
 
@@ -376,13 +395,15 @@ def _finish(draft: _Draft, lacking: Sequence[Addition]) -> None:
     for addition in lacking:
         _show(draft, addition)
     if options.check and lacking:
-        what = ", ".join(f"{_name(each)} ({each.what})" for each in lacking)
+        what = ", ".join(f"{_name(each.path)} ({each.what})" for each in lacking)
         raise ConfigError(f"missing: {what}; `{draft.again}` drafts it")
-    agreed = options.yes or (options.asks and _ask(draft.chain, "Write this? [y/N]: ") in YES)
+    agreed = options.yes
+    if lacking and options.asks:
+        agreed = _ask(draft.chain, "Write this? [y/N]: ") in YES
     if lacking and agreed:
         for addition in lacking:
             addition.write()
-        draft.say(f"wrote {', '.join(_name(each) for each in lacking)}")
+        draft.say(f"wrote {', '.join(_name(each.path) for each in lacking)}")
     elif lacking:
         draft.say("nothing was written: --yes writes it")
     else:
@@ -402,13 +423,13 @@ def _show(draft: _Draft, addition: Addition) -> None:
     """Print the lines that are added to a file."""
     state = "new" if addition.before is None else "added at its end"
     console = draft.chain.console
-    console.print(f"{_name(addition)} ({state})", style="bold", markup=False)
+    console.print(f"{_name(addition.path)} ({state})", style="bold", markup=False)
     for line in addition.lines:
         console.print(f"  + {line}", style="green", markup=False, highlight=False, soft_wrap=True)
 
 
-def _name(addition: Addition) -> str:
-    return os.path.relpath(addition.path)
+def _name(path: Path) -> str:
+    return os.path.relpath(path)
 
 
 def _ask(chain: Chain, question: str) -> str:

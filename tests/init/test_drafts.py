@@ -10,13 +10,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from loadtest.init.additions import add_ignored, add_variables, add_workflow, find_workflow
-from loadtest.init.drafts import draft_quota, draft_tools, draft_workflow, suggest_name
+from loadtest.init.additions import (
+    CALLED_WORKFLOW,
+    add_ignored,
+    add_variables,
+    add_workflow,
+    find_workflow,
+)
+from loadtest.init.drafts import (
+    MORE_SECRETS,
+    WORKFLOW_SECRETS,
+    draft_quota,
+    draft_tools,
+    draft_workflow,
+    suggest_name,
+)
 from loadtest.init.entrance import Entrance
 from loadtest.init.toml_text import write_key, write_value
 from loadtest.k6.preflight import DraftedTable
 from loadtest.k6.summary import Server
 from loadtest.target.rate_limits import RateLimits
+from tests.support.checkout import ROOT
 
 # A file has no lone surrogates: parse_json replaces them.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -128,6 +142,20 @@ def test_the_workflow_calls_ours_with_the_name_of_the_environment(name: str) -> 
     assert job["with"] == {"env": name}
 
 
+def test_the_workflow_passes_only_secrets_that_ours_takes() -> None:
+    yaml = YAML(typ="safe")
+    called = yaml.load(ROOT / ".github" / "workflows" / CALLED_WORKFLOW)
+    takes = called["on"]["workflow_call"]
+    own = ("LOADTEST_API_KEY", "OWN_KEY")
+    entrance = Entrance("header", "a key", own, optional=("LOADTEST_CLIENT_SECRET",))
+    job = yaml.load("\n".join(draft_workflow("x", entrance, None)))["jobs"]["loadtest"]
+    assert job["secrets"].keys() <= takes["secrets"].keys()
+    assert job["permissions"] == called["jobs"]["loadtest"]["permissions"]
+    assert job["secrets"]["LOADTEST_API_KEY"] == "${{ secrets.LOADTEST_API_KEY }}"
+    assert "LOADTEST_CLIENT_SECRET" in job["secrets"]
+    assert {*WORKFLOW_SECRETS, *MORE_SECRETS} <= takes["secrets"].keys()
+
+
 def test_lines_are_added_after_what_is_there_with_its_line_ends(tmp_path: Path) -> None:
     path = tmp_path / ".gitignore"
     path.write_bytes(b"node_modules\r\n.env*")
@@ -180,6 +208,7 @@ def test_a_workflow_of_any_name_that_calls_ours_is_enough(tmp_path: Path) -> Non
     root.mkdir(parents=True)
     assert find_workflow(root) is None
     addition = add_workflow(root, ("a: 1",))
+    assert addition is not None
     assert addition.path == tmp_path / ".github" / "workflows" / "load-test.yml"
     path = tmp_path / ".github" / "workflows" / "performance.yaml"
     path.parent.mkdir(parents=True)

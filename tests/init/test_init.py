@@ -21,8 +21,10 @@ from loadtest.context import Chain
 from loadtest.doctor.checks import examine
 from loadtest.errors import CertificateError, ConfigError, LoadtestError, TargetError, UsageError
 from loadtest.init.stage import InitOptions, init
+from loadtest.k6.stage import k6
 from loadtest.reference.server import ReferenceTarget
 from tests.k6.any_server import AnyServer, AnyTool
+from tests.k6.running import SHORT, name_knobs
 from tests.support.certificates import build_server_tls
 from tests.support.checkout import ROOT
 from tests.support.hostile_server import (
@@ -32,6 +34,7 @@ from tests.support.hostile_server import (
     answer_to,
     endless_body,
     gzip_bomb,
+    many_tools,
     send_json,
     speak_mcp,
     trickling_body,
@@ -166,6 +169,8 @@ def test_tools_that_nobody_declares_read_only_are_called_once_they_are_named(
             draft(server.mcp_url, call_tools=("sned",))
         draft(server.mcp_url, call_tools=("send",))
         assert server.called == [("send", {})]
+        said = draft(server.mcp_url, call_tools=("drop",))
+        assert "--call-tools adds nothing: the environment has its tools already" in said
     assert list(read_environment(tmp_path, "any")["tools"]) == ["send"]
 
 
@@ -197,14 +202,21 @@ def test_an_oauth_server_is_drafted_in_two_steps_and_then_runs(
     for name in list_files(root):
         if name != ".env.prod":
             assert secret not in (root / name).read_text()
-    settings = load_settings(root, "prod", process_env={"PATH": os.environ["PATH"]})
+    settings = load_settings(root, "prod", process_env=name_knobs({**os.environ, **SHORT}))
     assert list_missing(settings) == []
+    k6(chain, settings, "cold-start,tools")
+    assert chain.ending.exit_code in {0, 99}  # a busy machine may cross a threshold
     assert chain.sign_ins == 1
 
 
 @pytest.mark.parametrize(("header", "scheme"), [("Authorization", "Bearer "), ("X-Api-Key", "")])
 def test_the_header_of_a_key_is_found_out(
-    draft: Init, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str, scheme: str
+    draft: Init,
+    chain: Chain,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    header: str,
+    scheme: str,
 ) -> None:
     with AnyServer(TOOLS, key=(header, f"{scheme}{KEY}")) as server:
         said = draft(server.mcp_url)
@@ -212,6 +224,11 @@ def test_the_header_of_a_key_is_found_out(
         (tmp_path / "loadtest.toml").unlink()
         monkeypatch.setenv("LOADTEST_API_KEY", KEY)
         draft(server.mcp_url)
+        settings = load_settings(
+            tmp_path, "server", process_env=name_knobs({**os.environ, **SHORT})
+        )
+        k6(chain, settings, "cold-start")
+    assert chain.ending.exit_code == 0
     found = read_environment(tmp_path, "server")
     assert found["auth"] == "header"
     assert found["headers"] == {header: f"{scheme}$LOADTEST_API_KEY"}
@@ -297,6 +314,23 @@ def test_an_environment_of_the_same_name_is_left(draft: Init, tmp_path: Path) ->
         assert "load-test.yml is left as it is: add a job for environment any-2" in said
     assert (tmp_path / "loadtest.toml").read_text().startswith(before)
     assert read_environment(tmp_path, "any-2")["auth"] == "none"
+
+
+def test_another_workflow_of_the_same_name_is_left(draft: Init, tmp_path: Path) -> None:
+    path = tmp_path / ".github" / "workflows" / "load-test.yml"
+    path.parent.mkdir(parents=True)
+    path.write_text("on: push\n")
+    with AnyServer(TOOLS) as server:
+        said = draft(server.mcp_url)
+    assert "load-test.yml is there already, but runs no load test: rename it" in said
+    assert path.read_text() == "on: push\n"
+    assert list_files(tmp_path) == FILES
+
+
+def test_a_list_of_tools_without_an_end_is_one_error(draft: Init, tmp_path: Path) -> None:
+    with HostileServer(speak_mcp(many_tools(2001))) as server, pytest.raises(TargetError):
+        draft(f"{server.url}/mcp")
+    assert list_files(tmp_path) == []
 
 
 def test_in_a_folder_of_a_repository_everything_goes_to_its_top(
