@@ -20,5 +20,8 @@ def spell(command: str) -> str:
     """Return a command, such as `mint --via browser`, as this user types it."""
     called = Path(sys.argv[0])
     by_invoke = called.stem in {"inv", "invoke"} or called.parent.name == "invoke"
-    program = CONSOLE_SCRIPT if IS_PACKAGED and not by_invoke else "inv"
+    # The GitHub action runs a checkout of ours on somebody else's project, which has no `tasks.py`.
+    checkout = called.resolve().parents[1] if called.name == "__main__.py" else Path("/")
+    is_elsewhere = not Path.cwd().is_relative_to(checkout)
+    program = CONSOLE_SCRIPT if (IS_PACKAGED or is_elsewhere) and not by_invoke else "inv"
     return f"{program} {_collection}{command}"

@@ -116,6 +116,7 @@ def test_the_workflow_uses_the_configuration_tools_and_pages_of_its_caller(
     runner = run_job(tmp_path, caller, cache, github, **given)
     steps = runner.run()
     assert steps[WORK].outcome == "success", steps[WORK].output
+    assert "`mcp-loadtest revoke` revokes them" in steps[WORK].output
     check_caller(runner, github)
 
 
