@@ -14,6 +14,12 @@ from loadtest.init.toml_text import write_key, write_text_value, write_value
 from loadtest.k6.preflight import DraftedTable
 from loadtest.k6.quota_demand import parse_policy
 
+# The first lines of a new `loadtest.toml`. It names no default environment: only who types --env
+# tests a server.
+HEAD = (
+    "# Servers for mcp-loadtest. Their addresses and secrets are in .env.<environment>.",
+    f"version = {CONFIG_VERSION}",
+)
 # Safe for a server that nobody knows: the profile smoke needs half of it.
 LIMITS = {"max_vus": 20, "max_rps": 50, "max_duration_seconds": 600}
 # What the workflow asks for, whatever the server; and what it takes besides.
@@ -43,13 +49,6 @@ def suggest_name(host: str, server: str, taken: Mapping[str, Any]) -> str:
         slug = f"my-{slug}"
     names = (slug, *(f"{slug}-{number}" for number in range(2, len(reserved) + 3)))
     return next(name for name in names if name not in reserved)
-
-
-def draft_head(name: str) -> Iterator[str]:
-    """Yield the first lines of a new `loadtest.toml`."""
-    yield "# Servers for mcp-loadtest. Their addresses and secrets are in .env.<environment>."
-    yield f"version = {CONFIG_VERSION}"
-    yield f"default_environment = {write_text_value(name)}"
 
 
 def draft_environment(place: str, entrance: Entrance, mcp_path: str) -> Iterator[str]:

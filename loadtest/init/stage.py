@@ -256,7 +256,7 @@ def _choose_name(draft: _Draft, server: str) -> str:
 
 
 def _draft_environment(draft: _Draft, entrance: Entrance) -> Settings:
-    head = [] if draft.project.path else drafts.draft_head(draft.name)
+    head = [] if draft.project.path else drafts.HEAD
     draft.lines = [*head, *drafts.draft_environment(draft.place, entrance, draft.mcp_path)]
     return draft.load()
 

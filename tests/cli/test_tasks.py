@@ -207,7 +207,11 @@ def test_characters_that_a_console_cannot_show_are_escaped(
     text = (checkout / CONFIG_FILE).read_text(encoding="utf-8")
     (checkout / CONFIG_FILE).unlink()
     text += f'\n[environment.local]\ndefault_profile = "{name}"\n'
-    text += f'[profile."{name}"]\ncold_start = {{ iterations = 1, vus = 1 }}\n'
+    text += f"""[profile."{name}"]
+cold_start = {{ iterations = 1, vus = 1 }}
+sessions = {{ stages = [1], stage_seconds = 1 }}
+tools = {{ vus = 1, duration_seconds = 1 }}
+"""
     (checkout / CONFIG_FILE).write_text(text, encoding="utf-8")
     with (checkout / "said").open("wb") as output:
         options["stdout"] = output.fileno()

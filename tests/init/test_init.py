@@ -113,7 +113,8 @@ def test_two_commands_lead_from_an_empty_folder_to_figures(tmp_path: Path) -> No
         drafted = type_command(tmp_path, "init", server.mcp_url, "--yes")
         assert drafted.returncode == 0, drafted.stderr
         assert list_files(tmp_path) == FILES
-        assert "next: inv doctor --env any, then inv loadtest --env any" in drafted.stdout
+        said = "next: mcp-loadtest doctor --env any, then mcp-loadtest loadtest --env any"
+        assert said in drafted.stdout
         assert [name for name, _ in server.called] == ["search"]
         checked = type_command(tmp_path, "doctor", "--env", "any")
         assert checked.returncode == 0, checked.stdout
