@@ -1,8 +1,8 @@
-"""A Nox session per task, for every noxfile: to import this module is enough.
+"""A Nox session for each task, in any noxfile: importing this module is enough.
 
 Each session runs its task in an environment of its own, which has only the extra that the task
-needs, in the versions that we test with, and the same mcp-loadtest as Nox itself has. Its project
-is that of the folder in which Nox was called. The sessions do not run by default:
+needs, in the versions that we test with, and the same mcp-loadtest as Nox itself has. It uses the
+project of the folder in which Nox was called. The sessions do not run by default:
 `nox.options.sessions` chooses those that do.
 """
 
@@ -45,7 +45,7 @@ SESSIONS = {
     "docs_update": Job("docs-update", False, "Turn the TBD cells of the docs into links."),
     "compare": Job("report", False, "Print two runs side by side."),
     "history": Job("report", False, "Print all runs, accept a regression, or check the cadence."),
-    "init": Job("all", True, "Draft an environment for a server of yours."),
+    "init": Job("all", True, "Draft an environment for a server of your own."),
     "doctor": Job("all", True, "List what is missing before a run."),
     "target": Job("target", False, "Serve the reference target until Ctrl-C."),
 }
@@ -67,7 +67,7 @@ os.environ["UV_COMPILE_BYTECODE"] = "1"
 
 
 def install(session: nox.Session, name: str) -> None:
-    """Install an extra: here with its package, in a checkout only what it depends on, by hash."""
+    """Install an extra: with our package, or in a checkout only its dependencies, by hash."""
     if IS_PACKAGED:
         session.install("--constraint", str(PINS), name_requirement(name))
     else:

@@ -150,7 +150,7 @@ def report(
     GITHUB_REPOSITORY and GITHUB_TOKEN are set, it posts the comment on the tracking issue, but
     never for the reference target. Posting the same run again updates its comment.
 
-    inv report --env prod --run-id 17654321098-1    posts a run that is still an artifact
+    inv report --env prod --run-id 17654321098-1    posts a run from its artifact
     """
     from loadtest.publish import stage
 
@@ -250,11 +250,11 @@ def init(
     yes: bool = False,
     check: bool = False,
 ) -> None:
-    """Draft an environment for a server of yours
+    """Draft an environment for a server of your own
 
-    Asks the server how one gets in, signs in if it may, and tries the read-only tools once. Then it
-    shows the environment, the variables, the workflow and the lines for .gitignore that are
-    missing, and writes them if you agree. It changes nothing that is there.
+    Asks the server how clients sign in, signs in if it can, and calls each read-only tool once.
+    Then it shows what is missing of the environment, the variables, the workflow and the lines for
+    .gitignore, and writes it if you agree. It changes nothing that is already there.
 
     inv init https://mcp.example.com/mcp
     inv init https://mcp.example.com/mcp --yes    asks nothing

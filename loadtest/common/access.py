@@ -1,7 +1,7 @@
 """What a target demands of every request to its origin: extra headers, a client certificate.
 
-Every HTTP client of the tool looks this up by the address of a request. So no client can forget it,
-and no other origin gets it.
+Every HTTP client of this package looks this up by the address of a request. So no client can
+forget it, and no other origin gets it.
 """
 
 import ssl

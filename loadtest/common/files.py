@@ -86,7 +86,7 @@ def read_json(path: Path, version: int, error: type[LoadtestError]) -> dict[str,
         raise error(f"{path} was not written by loadtest (it has no version): delete it")
     if body["version"] > version:
         raise error(
-            f"{path} has version {body['version']}, newer than {version}: update this checkout"
+            f"{path} has version {body['version']}, newer than {version}: update mcp-loadtest"
         )
     if body["version"] < version:
         raise error(f"{path} has version {body['version']}, older than {version}: delete it")

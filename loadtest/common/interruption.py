@@ -1,4 +1,4 @@
-"""End a task from outside: by a signal, or because nobody reads its output any more.
+"""End a task from outside: by a signal, or because nothing reads its output any more.
 
 Each raises a KeyboardInterrupt: k6 stops, its sessions are closed, and the results are kept.
 """

@@ -276,8 +276,8 @@ def _load_tools(
         return parse_table(own | beside, f"{project.source}, environment {name}", root)
     if "pools" in beside:
         raise ConfigError(
-            f"{project.source}, environment {name}: pools goes with tables of tools beside it; a "
-            "file of tools has its own pools"
+            f"{project.source}, environment {name}: pools is only for tools that are tables here; "
+            "a JSON file of tools has its own pools"
         )
     if tools in {None, "novamart"}:
         return read_table(NOVAMART, "novamart", beside)

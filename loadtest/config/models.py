@@ -106,7 +106,7 @@ class Step(ConfigTable):
         if [self.click, self.fill, self.press].count(None) != 2:
             raise ValueError("a step has exactly one of click, fill and press")
         if (self.fill is None) != (self.with_ is None):
-            raise ValueError("fill goes with with: email, password or totp")
+            raise ValueError("fill and with go together; with is email, password or totp")
         return self
 
 
@@ -260,7 +260,7 @@ class Environment(ConfigTable):
     def _check_access(self) -> Self:
         names = {name.lower() for name in self.headers}
         if self.target == "reference" and (self.auth != "bearer" or names or self.tls_certificate):
-            raise ValueError('auth, headers and tls_certificate are for target = "hosted"')
+            raise ValueError('auth, headers and tls_certificate need target = "hosted"')
         if "authorization" in names and self.auth != "header":
             raise ValueError('the header Authorization needs auth = "header"')
         if self.auth == "header" and not names:
@@ -268,7 +268,7 @@ class Environment(ConfigTable):
         if self.auth != "bearer" and self.provision != "none":
             raise ValueError(f'provision = "{self.provision}" needs auth = "bearer"')
         if self.auth != "bearer" and self.clients != 1:
-            raise ValueError(f'clients is {self.clients}, but auth = "{self.auth}" is one client')
+            raise ValueError(f'clients is {self.clients}, but auth = "{self.auth}" has one client')
         if self.tls_key and not self.tls_certificate:
             raise ValueError("tls_key needs tls_certificate")
         for key in ("tls_certificate", "tls_key"):
@@ -342,7 +342,7 @@ class Tools(ConfigTable):
     @model_validator(mode="after")
     def _check_pace(self) -> Self:
         if self.pace is not None and self.target_rps is not None:
-            raise ValueError("the mix has either target_rps or pace_seconds")
+            raise ValueError("the mix has either target_rps or pace_seconds, not both")
         if self.pace is not None and self.pace.kind == "burst":
             raise ValueError("a session of the mix makes one call at a time: no bursts")
         return self

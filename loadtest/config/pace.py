@@ -87,7 +87,7 @@ def parse_pace(text: str) -> Pace:
         raise ValueError(f"a pace is {FORMS}")
     pace = Pace(text, kind, tuple(float(part) for part in parts))
     if not 0.01 <= pace.mean_seconds <= 86_400:
-        raise ValueError("a pace is from 0.01 s to a day")
+        raise ValueError("a pace must be between 0.01 s and a day")
     if kind == "uniform" and pace.numbers[0] > pace.numbers[1]:
         raise ValueError("uniform:LEAST,MOST has the smaller number first")
     if kind == "log-normal" and pace.numbers[1] > MOST_SIGMA:

@@ -128,12 +128,12 @@ class ValuePools:
         whole = _read_reference(arguments)
         pool = self.pools.get(whole.pool) if whole else None
         if isinstance(pool, Range | Template):
-            yield f"the values of pool {whole} are no objects, which arguments must be"
+            yield f"the values of pool {whole} are not objects, but arguments must be"
         elif whole and isinstance(pool, Values):
             values = enumerate(pool.values)
             wrong = (n for n, value in values if not isinstance(_try_follow(whole, value), dict))
             if (index := next(wrong, None)) is not None:
-                yield f"value {index} of pool {whole} is not an object, which arguments must be"
+                yield f"value {index} of pool {whole} is not an object, but arguments must be"
 
     def count(self, arguments: Any) -> int:
         """Return how many different arguments can be drawn: 1 if no pool is in them."""
@@ -256,9 +256,9 @@ def parse_pool(given: object, folder: Path) -> ValuePool:
     if kinds.count(None) != len(kinds) - 1:
         raise ValueError("a pool has exactly one of range, list, file and template")
     if entry.span is None and entry.step != 1:
-        raise ValueError("step goes with range")
+        raise ValueError("step is only for range")
     if entry.numbers and Path(entry.file or "").suffix.lower() != ".csv":
-        raise ValueError("numbers goes with a CSV file: it names the columns that are numbers")
+        raise ValueError("numbers is only for a CSV file: it names the columns that are numbers")
     if entry.span is not None:
         return _parse_range(*entry.span, entry.step)
     if entry.file is not None:
@@ -315,7 +315,7 @@ def _read_values(path: Path, name: str, numbers: Sequence[str]) -> tuple[Any, ..
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise ValueError(f"{name} is none of {', '.join(readers)}")
+        raise ValueError(f"{name} must end with one of {', '.join(readers)}")
     try:
         values = tuple(reader(read_whole(path).decode("utf-8-sig")))
     except FileNotFoundError:

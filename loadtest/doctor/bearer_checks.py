@@ -91,7 +91,7 @@ def _examine_life(settings: Settings, bearers: tuple[Bearer, ...]) -> Check:
     detail = f"valid for {minutes:.0f} min, {len(bearers)} in all"
     if minutes < scheduled:
         detail += f"; the profile takes {scheduled:.0f} min"
-        return Check("bearer", "later", detail, f"{spell('mint')} makes one that outlives it")
+        return Check("bearer", "later", detail, f"{spell('mint')} makes one that lasts longer")
     return Check("bearer", "ok", detail)
 
 
@@ -158,7 +158,12 @@ def _examine_workspace(settings: Settings, bearers: tuple[Bearer, ...]) -> Check
 
 def _examine_tools(settings: Settings, greeting: Greeting | None) -> Check:
     if greeting is None:
-        return Check("tools", "later", "not listed where we are refused", "fix the endpoint first")
+        return Check(
+            "tools",
+            "later",
+            "not listed, because the endpoint refuses us",
+            "fix the endpoint first",
+        )
     needed = set(settings.tools.list_tools())
     missing = sorted(needed - greeting.tools)
     if missing:

@@ -32,10 +32,10 @@ def examine(
         yield _examine_program(
             "browser",
             lambda: find_choice(settings.browser_record).describe(),
-            "nox -s mint installs one",
+            "with Nox, `nox -s mint` installs one",
         )
     yield _examine_program(
-        "k6", lambda: find_k6(settings.variables).describe(), "nox -s k6 installs one"
+        "k6", lambda: find_k6(settings.variables).describe(), "with Nox, `nox -s k6` installs one"
     )
     is_up = False
     for check in examine_target(settings, base_url):

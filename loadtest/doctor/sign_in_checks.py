@@ -78,7 +78,7 @@ def _examine_sign_in_page(
         configured = settings.find_sign_in_origins()
         client_id, redirect_uri = _find_client(settings, found)
     except LoadtestError as failure:
-        return Check(what, "missing", str(failure), "correct what it names")
+        return Check(what, "missing", str(failure), "correct what this message names")
     url = found.authorization_url
     if client_id is not None:
         url = build_authorization_url(url, client_id, settings.environment.scope, redirect_uri)

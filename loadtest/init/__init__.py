@@ -1,1 +1,1 @@
-"""Draft what a server of one's own needs: environment, variables, workflow."""
+"""Draft what a server of your own needs: environment, variables, workflow."""

@@ -1,4 +1,4 @@
-"""Ask a server how one gets in: openly, with a key, or by OAuth."""
+"""Ask a server how clients sign in: not at all, with a key, or by OAuth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,8 +27,8 @@ BY_GRANT_TYPE: Mapping[Via, tuple[str, ...]] = {
 class Entrance:
     """What an environment says about the access to its server, and the variables that this needs.
 
-    `optional` are variables that only some servers need. `greeting` is None where nobody gets in
-    without credentials.
+    `optional` are variables that only some servers need. `greeting` is None if the server
+    answers nobody without credentials.
     """
 
     auth: Auth
@@ -69,7 +69,7 @@ def find_entrance(mcp_url: str, variables: Mapping[str, str]) -> Entrance:
     if found is not None and found.has_metadata:
         return _build_oauth(found, greeting)
     if greeting is not None:
-        return Entrance("none", "it lets everyone in", greeting=greeting)
+        return Entrance("none", "it needs no sign-in", greeting=greeting)
     return build_key_entrance(next(iter(KEY_HEADERS)))
 
 

@@ -60,7 +60,10 @@ def find_k6(variables: Mapping[str, str]) -> K6Binary:
         return max(found, key=lambda binary: _parse_version(binary.version))
     if faults:
         raise faults[0]
-    raise K6Error("k6 was not found: use `nox -s k6`, which installs it, or set K6_BIN to its path")
+    raise K6Error(
+        "k6 was not found: install the extra `k6` of mcp-loadtest, use `nox -s k6`, or set K6_BIN "
+        "to the path of your k6"
+    )
 
 
 def _inspect_binary(path: Path, source: str) -> K6Binary:

@@ -41,7 +41,7 @@ def choose_runners(
         raise UsageError(f"--engine {engine}: there are {', '.join(ENGINES)}")
     if name == "local":
         if parallelism is not None:
-            raise UsageError("--parallelism goes with --engine segments or kubernetes")
+            raise UsageError("--parallelism needs --engine segments or kubernetes")
         return Runners()
     cluster = _find_cluster(settings, parallelism) if name == "kubernetes" else None
     count = count_cpus() if parallelism is None else _parse(parallelism)

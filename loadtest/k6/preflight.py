@@ -52,9 +52,9 @@ MAX_LIST_BYTES = 16 * 2**20
 MAX_CHECKED_VALUES = 200
 # What a run can measure although the tool was not called.
 _EXPECTED = {
-    "rate_limited": "met a rate limit: so will the run, unless the client's quota on the target is "
-    "raised",
-    "capacity": "was refused because the server is full: so will be the run",
+    "rate_limited": "met a rate limit: the run will meet it too, unless the client's quota on the "
+    "target is raised",
+    "capacity": "was refused because the server is full: it will refuse the run too",
     "session_lost": "was not answered in any session, because the server lost each of them: "
     f"{spell('doctor')} tries whether replicas share their sessions",
 }
@@ -184,7 +184,7 @@ def find_slow_calls(
     if "sessions" in scenarios and pace.kind == "interval" and seconds > pace.mean_seconds:
         yield (
             f"a call of {tool} took {seconds:.1f} s, but a session makes one every {pace.text} s: "
-            f"no stage can hold; use --pace-seconds {math.ceil(2 * seconds)}"
+            f"no stage can be sustained; use --pace-seconds {math.ceil(2 * seconds)}"
         )
     drain = profile.find_drain_seconds("tools", tools)
     slow = [name for name in tools.entries if durations_ms.get(name, 0.0) / 1000 > drain]

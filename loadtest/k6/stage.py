@@ -218,7 +218,7 @@ def render(
     runners = choose_runners(settings, chosen, engine, parallelism)
     cluster = runners.cluster
     if cluster is None:
-        raise UsageError("--render goes with --engine kubernetes: the others make no manifests")
+        raise UsageError("--render needs --engine kubernetes: the others have no objects to print")
     name = settings.environment_name
     # Addresses and bearers are only in the Secret, whose values are not printed.
     mcp_url = settings.base_url or "https://unknown.invalid/"

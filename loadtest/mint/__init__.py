@@ -1,1 +1,1 @@
-"""A workspace-bound bearer through the real OAuth flow, and nothing left behind."""
+"""Get a bearer for one workspace through the real OAuth flow, and revoke it."""

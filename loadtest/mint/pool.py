@@ -72,7 +72,9 @@ def mint_slots(request: MintRequest, slots: tuple[int, ...]) -> tuple[dict[int, 
             refresh=via == "auto" and not request.options.again,
         )
     if len(slots) > 1:
-        raise ConfigError(f"--via {via} always uses the same client: a pool needs --via browser")
+        raise ConfigError(
+            f"--via {via} always uses the same client: several clients need --via browser"
+        )
     # No browser; only `session` signs a user in.
     bearer = _mint_by_session(request) if via == "session" else _mint_without_user(request, via)
     return {slots[0]: bearer}, Timings(total_seconds=time.monotonic() - began)

@@ -258,7 +258,7 @@ class Provisioner:
         except EmailNotVerifiedError as failure:
             self.write(OWNED_FILE, {"user": email})
             kept = f" (its password is in {self.file.path})" if not known.passwords else ""
-            raise EmailNotVerifiedError(f"{email} was made: {failure}{kept}") from None
+            raise EmailNotVerifiedError(f"{email} was created: {failure}{kept}") from None
         except ProvisionError:
             self.discard_password(known)
             raise

@@ -1,1 +1,1 @@
-"""One run on disk, and what is remembered of earlier runs."""
+"""One run on disk, and what the history stores of earlier runs."""

@@ -85,7 +85,7 @@ def test_a_header_of_another_environment_does_not_stay_with_an_origin(root: Path
         ('headers = { X-A = "$NOT_SET" }', "environment mine lacks NOT_SET: set it as a variable"),
         ('auth = "header"', 'auth = "header" needs headers with the key'),
         ('auth = "none"\nprovision = "novamart"', 'provision = "novamart" needs auth = "bearer"'),
-        ('auth = "none"\nclients = 2', 'clients is 2, but auth = "none" is one client'),
+        ('auth = "none"\nclients = 2', 'clients is 2, but auth = "none" has one client'),
         ('auth = "basic"', "Input should be 'bearer', 'header' or 'none'"),
         ('tls_key = "k.pem"', "tls_key needs tls_certificate"),
         ('tls_certificate = "-----BEGIN CERTIFICATE-----"', "tls_certificate is the path of a PEM"),
@@ -114,7 +114,7 @@ def test_a_command_that_sends_nothing_needs_no_value_of_a_header(root: Path) -> 
 def test_the_reference_target_takes_no_headers(root: Path) -> None:
     text = (ROOT / CONFIG_FILE).read_text()
     (root / CONFIG_FILE).write_text(f'{text}\n[environment.local]\nheaders = {{ X-A = "a" }}\n')
-    with pytest.raises(ConfigError, match='are for target = "hosted"'):
+    with pytest.raises(ConfigError, match='need target = "hosted"'):
         load_settings(root, process_env={})
 
 

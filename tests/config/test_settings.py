@@ -187,7 +187,9 @@ def test_pools_of_an_environment_belong_to_its_own_tools(root: Path) -> None:
     assert found == [{"at": "a", "day": "2026-01-01"}, {"at": "b", "day": "2026-01-02"}]
     config_file.write_text(text + '\n[environment.prod.pools]\nw = { list = ["a"] }\n')
     message = refuse(root, environment_name="prod", process_env={})
-    assert message.startswith("loadtest.toml, environment prod: pools goes with tables of tools")
+    assert message.startswith(
+        "loadtest.toml, environment prod: pools is only for tools that are tables"
+    )
 
 
 def test_equal_stages_are_refused_because_they_are_the_keys_of_rows(root: Path) -> None:

@@ -93,7 +93,7 @@ def test_fields_of_one_value_belong_together(tmp_path: Path) -> None:
         ({"range": [0, 2**32]}, "range: at most 4294967296 numbers"),
         ({"range": [2**60, 2**60]}, "none beyond 9007199254740991"),
         ({"range": [1, 9], "step": 0}, "step: "),
-        ({"list": [1], "step": 2}, "step goes with range"),
+        ({"list": [1], "step": 2}, "step is only for range"),
         ({"list": []}, "the list is empty"),
         ({"list": [float("nan")]}, "JSON has no nan"),
         ({"template": "SELECT 1"}, "template: nothing in it varies"),
@@ -108,7 +108,10 @@ def test_fields_of_one_value_belong_together(tmp_path: Path) -> None:
         ({"file": "head.csv"}, "head.csv is empty"),
         ({"file": "binary.txt"}, "binary.txt cannot be read: UnicodeDecodeError"),
         ({"file": "folder.json"}, "folder.json cannot be read: IsADirectoryError"),
-        ({"file": "rows.xlsx"}, "rows.xlsx is none of .csv, .json, .jsonl, .ndjson, .txt"),
+        (
+            {"file": "rows.xlsx"},
+            "rows.xlsx must end with one of .csv, .json, .jsonl, .ndjson, .txt",
+        ),
         ({"file": "object.json"}, "object.json: expected a JSON list of values"),
         ({"file": "cut.json"}, "cut.json: "),
         ({"file": "cut.jsonl"}, "cut.jsonl: line 2 is not valid JSON"),
@@ -117,7 +120,7 @@ def test_fields_of_one_value_belong_together(tmp_path: Path) -> None:
         ({"file": "twice.csv"}, "twice.csv: its first line names a column twice"),
         ({"file": "ragged.csv", "numbers": ["c"]}, "it has no column 'c', only a, b"),
         ({"file": "words.csv", "numbers": ["a"]}, "line 2, column a: 'x' is not a number"),
-        ({"file": "cut.json", "numbers": ["a"]}, "numbers goes with a CSV file"),
+        ({"file": "cut.json", "numbers": ["a"]}, "numbers is only for a CSV file"),
         (7, "pool p"),
     ],
 )
@@ -154,7 +157,7 @@ def test_a_wrong_pool_is_one_line_with_its_name(
         ({"x": {"$pool": "nobody"}}, "there is no pool 'nobody'; the table has n, rows"),
         ({"x": [{"$pool": "rows.no"}]}, "value 0 of pool rows has no field no"),
         ({"x": {"$pool": "n.id"}}, "pool n has no field id"),
-        ({"$pool": "n"}, "the values of pool n are no objects, which arguments must be"),
+        ({"$pool": "n"}, "the values of pool n are not objects, but arguments must be"),
         ({"$pool": "rows.id"}, "value 0 of pool rows.id is not an object"),
     ],
 )

@@ -113,7 +113,10 @@ def test_an_open_server_is_measured_with_an_authorization_of_nobody(
             'auth = "header"\nheaders = { X-Api-Key = "$BYPASS" }',
             "refuses the key in the headers X-Api-Key: HTTP 401: invalid_key",
         ),
-        ('auth = "none"', 'does not let everyone in, as auth = "none" says: HTTP 401: invalid_key'),
+        (
+            'auth = "none"',
+            'needs credentials, but the environment has auth = "none": HTTP 401: invalid_key',
+        ),
     ],
 )
 def test_a_refused_key_is_one_clear_line_before_k6_starts(

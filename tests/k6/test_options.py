@@ -35,7 +35,7 @@ def test_segments_have_a_runner_per_processor_or_the_requested_number(settings: 
     ("engine", "parallelism", "words"),
     [
         ("cloud", None, "--engine cloud: there are local, segments, kubernetes"),
-        (None, "2", "--parallelism goes with --engine segments or kubernetes"),
+        (None, "2", "--parallelism needs --engine segments or kubernetes"),
         ("kubernetes", "2", "--engine kubernetes is for hosted environments"),
         ("segments", "0", "--parallelism must be a whole number above 0"),
         ("segments", "two", "--parallelism must be a whole number above 0"),

@@ -1,4 +1,4 @@
-"""What an engine is requested to run, and how its runners are watched and stopped."""
+"""What an engine is asked to run, and how its runners are watched and stopped."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Find out why a sign-in page goes no further, and build the error that explains it."""
+"""Find out why a sign-in page does not continue, and build the error that explains it."""
 
 import asyncio
 import contextlib

@@ -89,7 +89,7 @@ def describe_closed(mcp_url: str, environment: Environment) -> str:
     """Return why a server that takes no bearer may have answered 401 or 403."""
     if environment.auth == "header":
         return f"{mcp_url} refuses the key in the headers {', '.join(environment.headers)}"
-    return f'{mcp_url} does not let everyone in, as auth = "none" says'
+    return f'{mcp_url} needs credentials, but the environment has auth = "none"'
 
 
 def _find_refusal(mcp_url: str, access_token: SecretStr, http: httpx2.Client) -> str | None:

@@ -135,7 +135,7 @@ class Exchange:
         if named == asked:
             return None
         return (
-            f"the server's metadata name {named}, but we asked {asked}: set LOADTEST_BASE_URL (or "
+            f"the server's metadata name {named}, but we used {asked}: set LOADTEST_BASE_URL (or "
             f"--mcp-url) to {named}, if that is its name"
         )
 

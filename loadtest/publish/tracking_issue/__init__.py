@@ -1,1 +1,1 @@
-"""The tracking issue: it contains every run's comment and so the history."""
+"""The tracking issue: it has a comment for every run, and these comments are the history."""

@@ -78,8 +78,8 @@ def decode_entry(body: str, url: str | None = None) -> Entry | None:
         raise PayloadError("its payload is damaged")
     if int(head["version"]) > PAYLOAD_VERSION:
         raise PayloadError(
-            f"its payload has version {head['version']}, newer than {PAYLOAD_VERSION}: update this "
-            "checkout"
+            f"its payload has version {head['version']}, newer than {PAYLOAD_VERSION}: update "
+            "mcp-loadtest"
         )
     rest = _REST.match(body, head.end())
     content = _unpack(rest["packed"], head["sum"]) if rest else None

@@ -38,6 +38,6 @@ def test_a_server_whose_metadata_name_another_origin_is_reported() -> None:
         discover(endpoint(target).replace("127.0.0.1", "localhost"))
     asked = target.api_url.replace("127.0.0.1", "localhost")
     assert str(caught.value) == (
-        f"mint failed at discovery: the server's metadata name {target.api_url}, but we asked "
+        f"mint failed at discovery: the server's metadata name {target.api_url}, but we used "
         f"{asked}: set LOADTEST_BASE_URL (or --mcp-url) to {target.api_url}, if that is its name"
     )

@@ -165,7 +165,7 @@ def test_a_damaged_payload_is_an_error(name: str) -> None:
 
 def test_a_newer_payload_is_an_error_that_says_so() -> None:
     body = forge(full_run(), b"whatever comes next", version=2)
-    with pytest.raises(PayloadError, match="version 2, newer than 1: update this checkout"):
+    with pytest.raises(PayloadError, match="version 2, newer than 1: update mcp-loadtest"):
         decode_entry(body)
     assert find_run_id(body) == "17654321098-1"
 

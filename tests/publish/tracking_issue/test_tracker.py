@@ -241,7 +241,7 @@ def test_a_payload_by_a_stranger_a_damaged_and_a_newer_one_are_skipped_by_a_line
         "9002 is skipped: it is by a-stranger; only comments by the Actions bot and by this "
         "token's account are read",
         "9003 is skipped: its payload is damaged",
-        "9004 is skipped: its payload has version 2, newer than 1: update this checkout",
+        "9004 is skipped: its payload has version 2, newer than 1: update mcp-loadtest",
         "9005 is skipped: it is by a deleted account; only comments by the Actions bot and by this "
         "token's account are read",
     ]
