@@ -132,7 +132,7 @@ class _Draft:
             except ConfigError as failure:
                 self.chain.console.print("\n".join(self.lines), markup=False, highlight=False)
                 raise ConfigError(
-                    f"{failure}, with these lines at its end: add them yourself, where they fit"
+                    f"with these lines at its end, {failure}: add them yourself, where they fit"
                 ) from None
         variables = {**os.environ, "LOADTEST_BASE_URL": self.origin}
         return load_settings(self.root, self.name, process_env=variables, project=project)
@@ -153,7 +153,7 @@ def init(chain: Chain, root: Path, url: str, options: InitOptions) -> None:
         entrances = _find_entrances(draft)
     else:
         draft.name = known
-        draft.say(f"environment {known} is there already: it is left as it is")
+        draft.say(f"environment {known} exists already: it is not changed")
         settings = draft.load()
         entrances = (read_entrance(settings.environment),)
     entrance, settings = _let_in(draft, entrances, settings)
@@ -175,7 +175,7 @@ def parse_endpoint(url: str) -> tuple[str, str]:
     if parts.query or parts.fragment:
         raise ConfigError("the address of the MCP endpoint has a query or a fragment: remove it")
     if not is_secure(url):
-        raise ConfigError("the MCP endpoint must be https: else bearers would travel unencrypted")
+        raise ConfigError("the MCP endpoint must be https, so that no bearer is sent unencrypted")
     return f"{parts.scheme}://{parts.netloc}", parts.path or "/"
 
 
@@ -248,7 +248,7 @@ def _choose_name(draft: _Draft, server: str) -> str:
         return name
     name = _ask(draft.chain, f"Name of the environment [{name}]: ") or name
     if name in taken:
-        raise ConfigError(f"environment {name} is there already: choose another name")
+        raise ConfigError(f"environment {name} exists already: choose another name")
     try:
         return check_environment_name(name)
     except ValueError as failure:
@@ -311,8 +311,8 @@ def _draft_tools(draft: _Draft, settings: Settings) -> list[str]:
         draft.give_up(str(failure))
         return []
     if not drafted.tools and drafted.left_out and draft.options.asks:
-        draft.say(f"no tool is declared read-only, of {list_names(drafted.left_out)}")
-        answer = _ask(draft.chain, "Which may a load test call, as in a,b? [none]: ")
+        draft.say(f"none of the tools is declared read-only: {list_names(drafted.left_out)}")
+        answer = _ask(draft.chain, "Which of them may a load test call, as in a,b? [none]: ")
         if named := tuple(filter(None, (part.strip() for part in answer.split(",")))):
             drafted = _try_tools(draft, settings, named)
     if not drafted.tools and drafted.left_out:
