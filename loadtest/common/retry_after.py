@@ -1,4 +1,4 @@
-"""Wait out a 429; every HTTP request of this package does it in this way."""
+"""Wait after a 429, then try again; every HTTP request of this package does it in this way."""
 
 import time
 from collections.abc import Callable, Mapping

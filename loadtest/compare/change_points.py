@@ -1,4 +1,4 @@
-"""Find where the level of a figure changed, as distinct from noise: pure functions of numbers."""
+"""Find where the level of a figure changed by more than noise: pure functions of numbers."""
 
 import math
 from collections.abc import Sequence

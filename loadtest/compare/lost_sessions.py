@@ -1,4 +1,4 @@
-"""Sessions that the server lost, and what that looks like: replicas, a deployment, an expiry."""
+"""Sessions that the server lost, and the likely cause: replicas, a deployment, an expiry."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

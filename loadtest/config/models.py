@@ -206,7 +206,7 @@ class Environment(ConfigTable):
     presented. With an `auth` other than `bearer`, nothing is minted.
     `mention` is the account or team to mention if a run failed or regressed. `via` is where
     bearers come from, also renewed ones. With `revoke_after`, the chain revokes at its end what it
-    left. `tools` is a table of tools to call, the path of one from the root of the checkout, or
+    left. `tools` is a table of tools to call, its path from the folder of the project, or
     `novamart`; `resources`, `prompts`, `completions` and `flows` are called beside them. `pools`
     are the values that the arguments in these tables refer to, `answers` what a server gets that
     asks for input. `ladder_tool` is the tool of the

@@ -1,4 +1,4 @@
-"""Mint a bearer per client that outlives the profile, and revoke what was minted."""
+"""Mint for each client a bearer that lasts longer than the profile; revoke what was minted."""
 
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""How other servers refuse a session, a call or an unknown session; knobs choose the words."""
+"""How other servers refuse a session, a call or an unknown session; knobs choose the form."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The 0600 env file of an environment: the user who signs in, and a password being changed."""
+"""The 0600 env file of an environment: the user, and the next password during a rotation."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""The quotas of our clients per minute: raised once per client, if the owner is allowed to."""
+"""The quotas of our clients per minute: raised once per client, if the user may do that."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The MCP SDK's OAuth client, as all grant types that use it share it."""
+"""The MCP SDK's OAuth client, shared by all grant types that use it."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
