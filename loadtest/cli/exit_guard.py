@@ -95,5 +95,5 @@ def _end_by(ending: Ending) -> Iterator[None]:
 
 def _explain_missing(failure: ModuleNotFoundError) -> str:
     """Say what to install where an extra is missing; our own modules are never missing."""
-    where = "mcp-loadtest[all]" if IS_PACKAGED else "the environment of `nox -s dev`"
-    return f"this task needs the Python package {failure.name}, which is not installed: use {where}"
+    remedy = "install mcp-loadtest[all]" if IS_PACKAGED else "use the environment of `nox -s dev`"
+    return f"this task needs the Python package {failure.name}, which is not installed: {remedy}"

@@ -24,7 +24,7 @@ def check_fit(scenarios: Sequence[str]) -> None:
     """Raise UsageError if there is no mix to fit; a ladder's rate is its number of sessions."""
     if "tools" not in scenarios:
         raise UsageError(
-            "--fit-quota fits the tool mix, which --scenarios leaves out; a ladder is fitted by "
+            "--fit-quota changes only the tool mix, which --scenarios omits; to fit a ladder, use "
             "--stages, --tool or --clients"
         )
 

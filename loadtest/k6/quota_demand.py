@@ -276,7 +276,7 @@ def list_remedies(settings: Settings, demand: Demand, clients: int, units: int) 
         yield f"--clients {needed}"
     most = demand.quota.most_units_per_minute
     is_ours = settings.environment.provision == "novamart"
-    who = f" ({spell('provision')} does where it may)" if is_ours else ""
+    who = f" ({spell('provision')} does that if it is allowed to)" if is_ours else ""
     if most is None or peak <= most:
         yield f"have the quota raised to {peak:,}{who}"
     elif units < most:
@@ -286,10 +286,10 @@ def list_remedies(settings: Settings, demand: Demand, clients: int, units: int) 
     if "sessions" in demand.scenarios:
         sessions = demand.find_most_sessions(clients, units)
         lower = f"--stages of {sessions} at most" if sessions else "fewer --stages"
-        yield f"{lower}, or a lighter --tool"
+        yield f"{lower}, or a --tool that costs less"
     if "tools" in demand.scenarios and demand.find_rate() is not None:
         rate = demand.find_mix_rate(clients, units)
-        yield f"--fit-quota, which is --target-rps {rate:g}" if rate else "a lighter tool table"
+        yield f"--fit-quota, which is --target-rps {rate:g}" if rate else "cheaper tools"
 
 
 def parse_policy(text: str) -> Quota | None:

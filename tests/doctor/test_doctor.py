@@ -321,7 +321,14 @@ def with_rate(settings: Settings, rate: int) -> Settings:
             "raised to 300 (inv provision does where it may), with --clients 2",
         ),
         ((100, 300), None, 1, "warn", "spends 400", "--clients 5, or have the quota raised to 300"),
-        ((60, 70), None, 1, "warn", "spends 400", "--stages of 2 at most, or a lighter --tool"),
+        (
+            (60, 70),
+            None,
+            1,
+            "warn",
+            "spends 400",
+            "--stages of 2 at most, or a --tool that costs less",
+        ),
         (
             (400, None),
             None,
