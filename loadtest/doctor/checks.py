@@ -32,7 +32,7 @@ def examine(
         yield _examine_program(
             "browser",
             lambda: find_choice(settings.browser_record).describe(),
-            "with Nox, `nox -s mint` installs one",
+            f"{spell('mint')} downloads one",
         )
     yield _examine_program(
         "k6", lambda: find_k6(settings.variables).describe(), "with Nox, `nox -s k6` installs one"

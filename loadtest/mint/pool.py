@@ -123,7 +123,7 @@ def _build_client(request: MintRequest) -> ClientRequest:
 def _build_sign_in(
     request: MintRequest, client: ClientRequest, slots: tuple[int, ...]
 ) -> "SignInRequest":
-    from loadtest.mint.browser.launcher import find_choice
+    from loadtest.mint.browser.launcher import obtain_choice
     from loadtest.mint.browser.session import SignInRequest
     from loadtest.mint.oauth.registration import register_with_session
 
@@ -144,7 +144,7 @@ def _build_sign_in(
         | {"register": register},
         email=email,
         password=password,
-        browser=find_choice(settings.browser_record),
+        browser=obtain_choice(settings.browser_record, request.tell),
         totp_secret=settings.credentials.totp_secret,
         sign_in_origins=settings.find_sign_in_origins(),
         headed=request.options.headed,

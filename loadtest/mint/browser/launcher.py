@@ -88,6 +88,23 @@ def find_choice(record: Path) -> BrowserChoice:
     return choice
 
 
+def obtain_choice(record: Path, tell: Callable[[str], None]) -> BrowserChoice:
+    """Return a browser; download Playwright's pinned build if there is none.
+
+    Raises BrowserError with the command to type if that is not possible, or not enough: a task
+    installs no system packages.
+    """
+    try:
+        return find_choice(record)
+    except BrowserError:
+        tell("no browser is here: downloading the Chromium that Playwright pins")
+        choice = _download_playwright(packages=False)
+        if choice is None:
+            raise
+    write_json(record, RECORD_VERSION, asdict(choice))
+    return choice
+
+
 def ensure_choice(record: Path) -> BrowserChoice:
     """Return a browser that starts; install one if this machine allows it.
 
@@ -100,7 +117,8 @@ def ensure_choice(record: Path) -> BrowserChoice:
     # A minimal Debian lacks libatomic, which Playwright's driver needs besides libc.
     if not _runs(DRIVER) and not (_install_packages("libatomic1") and _runs(DRIVER)):
         raise BrowserError("Playwright's driver does not start: type `apt-get install libatomic1`")
-    choice = _try_playwright() or _download_playwright() or _try_system() or _install_system()
+    pinned = _try_playwright() or _download_playwright(packages=True)
+    choice = pinned or _try_system() or _install_system()
     if choice is None:
         raise BrowserError(f"no browser could be installed: {REMEDY}")
     write_json(record, RECORD_VERSION, asdict(choice))
@@ -203,13 +221,13 @@ def _try_system() -> BrowserChoice | None:
     return None
 
 
-def _download_playwright() -> BrowserChoice | None:
-    """Download the pinned build; install its system libraries only if it does not start."""
+def _download_playwright(*, packages: bool) -> BrowserChoice | None:
+    """Download the pinned build; with `packages`, install system libraries that it lacks."""
     base = [sys.executable, "-m", "playwright"]
     if not _runs([*base, "install", "--no-shell", "chromium"]):
         return None
     choice = _try_playwright()
-    if choice is None and _may_install() is not None:
+    if choice is None and packages and _may_install() is not None:
         _runs([*base, "install-deps", "chromium"])
         choice = _try_playwright()
     return choice

@@ -15,7 +15,7 @@ import pytest
 
 from loadtest.common.files import write_json
 from loadtest.errors import BrowserError
-from loadtest.mint.browser.launcher import BrowserChoice, read_choice
+from loadtest.mint.browser.launcher import BrowserChoice, obtain_choice, read_choice
 from tests.support.checkout import ROOT
 from tests.support.loopback import serve_loopback
 from tests.support.waiting import HANG_SECONDS
@@ -98,6 +98,26 @@ def test_the_browser_of_the_system_is_used_with_a_note(tmp_path: Path, launcher:
     assert len(done.stdout.splitlines()) == 1
     assert f"from the system ({commands / 'google-chrome'})" in done.stdout
     assert "own build could not be installed" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_task_downloads_the_pinned_build_where_no_browser_is(
+    tmp_path: Path, launcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, said = tmp_path / "browser.json", list[str]()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path / "builds"))
+    monkeypatch.setenv("PLAYWRIGHT_DOWNLOAD_HOST", NOWHERE)
+    with pytest.raises(BrowserError, match="playwright install"):
+        obtain_choice(record, said.append)
+    assert not record.exists()
+    with serve_builds(launcher) as host:
+        monkeypatch.setenv("PLAYWRIGHT_DOWNLOAD_HOST", host)
+        choice = obtain_choice(record, said.append)
+    assert (choice.source, choice.executable) == ("playwright", None)
+    assert obtain_choice(record, said.append) == choice
+    assert len(said) == 2
 
 
 @pytest.mark.slow
