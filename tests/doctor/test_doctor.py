@@ -318,7 +318,7 @@ def with_rate(settings: Settings, rate: int) -> Settings:
             1,
             "warn",
             "spends 400",
-            "raised to 300 (inv provision does where it may), with --clients 2",
+            "raised to 300 (inv provision does that if it is allowed to), with --clients 2",
         ),
         ((100, 300), None, 1, "warn", "spends 400", "--clients 5, or have the quota raised to 300"),
         (
