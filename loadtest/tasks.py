@@ -253,8 +253,8 @@ def init(
     """Draft an environment for a server of your own
 
     Asks the server how clients sign in, signs in if it can, and calls each read-only tool once.
-    Then it shows what is missing of the environment, the variables, the workflow and the lines for
-    .gitignore, and writes it if you agree. It changes nothing that is already there.
+    Then it shows what it would add: the environment, the variables, the workflow and lines for
+    .gitignore. It writes them if you agree, and changes nothing that is already there.
 
     inv init https://mcp.example.com/mcp
     inv init https://mcp.example.com/mcp --yes    asks nothing

@@ -73,7 +73,7 @@ def draft_quota(place: str, drafted: DraftedTable) -> Iterator[str]:
     quota = parse_policy(policy) if policy else None
     if quota is not None:
         yield ""
-        yield "# What its RateLimit headers announce; the mix stays within it."
+        yield "# The quota that its RateLimit headers announce; the mix stays within it."
         yield f"[{place}.quota]"
         yield f"units_per_minute = {quota.units_per_minute}"
         yield "fit = true"
@@ -92,7 +92,7 @@ def draft_tools(place: str, drafted: DraftedTable, *, comments: bool) -> Iterato
     if not comments or not left_out:
         return
     yield ""
-    yield "# Not called. Remove the # in front of those that a load test may call."
+    yield "# Not called, with the reason. To call a tool, remove the # in front of its table."
     for name, entry in islice(left_out.items(), MOST_LEFT_OUT):
         yield f"# {write_key(name)}: {tidy_text(entry['tried'], MOST_CHARS)}"
         with suppress(ValueError):
@@ -134,6 +134,6 @@ def draft_workflow(name: str, entrance: Entrance, source: tuple[str, str] | None
     yield f'    with: {{ env: "{name}" }}'
     yield "    # Set them in this repository, or in its GitHub environment"
     yield f"    # loadtest-{name}, which wins. For those that the server does not need,"
-    yield "    # any word will do. LOADTEST_TRACKING_ISSUE is an issue, as in #12."
+    yield "    # any text will do. LOADTEST_TRACKING_ISSUE is an issue, as in #12."
     yield "    secrets:"
     yield from (f"      {secret}: ${{{{ secrets.{secret} }}}}" for secret in secrets)
