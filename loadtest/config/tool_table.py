@@ -311,7 +311,7 @@ def read_table(
     try:
         text = read_whole(path).decode()
     except FileNotFoundError:
-        raise ConfigError(f"{source}, the table of tools, does not exist") from None
+        raise ConfigError(f"{source}, the tool table, does not exist") from None
     except (OSError, UnicodeDecodeError) as failure:
         raise ConfigError(f"{source} cannot be read: {failure.__class__.__name__}") from None
     try:
@@ -327,7 +327,7 @@ def read_table(
 
 
 def parse_table(body: object, source: str, folder: Path = Path()) -> ToolTable:
-    """Check a table of tools and more; raise ConfigError of one line.
+    """Check a tool table and more; raise ConfigError of one line.
 
     With `pools: {name: {…}}`, arguments may refer to values; their files are in `folder`.
     """

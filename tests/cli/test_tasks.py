@@ -113,7 +113,7 @@ def test_without_an_issue_the_message_about_tbd_cells_says_what_to_set(
         (("k6", "--env", "mars"), 10, "unknown environment 'mars'"),
         (("k6", "--profile", "mars"), 10, "unknown profile 'mars'"),
         (("k6", "--stages", "0"), 10, "--stages (LOADTEST_STAGES)"),
-        (("k6", "--tools", "mine.json"), 10, "mine.json, the table of tools, does not exist"),
+        (("k6", "--tools", "mine.json"), 10, "mine.json, the tool table, does not exist"),
         (("k6", "--tool", "drop"), 10, "--tool (LOADTEST_TOOL): novamart has only executeSQL"),
         (("k6", "--protocol", "2024-11-05"), 10, "(LOADTEST_PROTOCOL) must be one of auto"),
         (("k6", "--vus", "5000"), 10, "max_vus is"),

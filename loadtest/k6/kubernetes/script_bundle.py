@@ -31,6 +31,6 @@ def _check_size(bundle: Mapping[str, str]) -> None:
     if sum(sizes.values()) > MAX_CONFIG_MAP_BYTES:
         raise K6Error(
             f"scripts and tools take {sum(sizes.values()):,} bytes, {sizes[TOOLS]:,} of them the "
-            f"table of tools, but a ConfigMap holds at most {MAX_CONFIG_MAP_BYTES:,}: give the "
+            f"tool table, but a ConfigMap holds at most {MAX_CONFIG_MAP_BYTES:,}: give the "
             "tools fewer arguments, or their pools fewer values"
         )
