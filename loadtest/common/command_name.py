@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from loadtest.common.scripts import IS_PACKAGED
+from loadtest.common.scripts import IS_PACKAGED, PACKAGE
 
 CONSOLE_SCRIPT = "mcp-loadtest"
 
@@ -21,7 +21,7 @@ def spell(command: str) -> str:
     called = Path(sys.argv[0])
     by_invoke = called.stem in {"inv", "invoke"} or called.parent.name == "invoke"
     # The GitHub action runs a checkout of ours on somebody else's project, which has no `tasks.py`.
-    checkout = called.resolve().parents[1] if called.name == "__main__.py" else Path("/")
-    is_elsewhere = not Path.cwd().is_relative_to(checkout)
+    is_module = called.resolve() == PACKAGE / "__main__.py"
+    is_elsewhere = is_module and not Path.cwd().is_relative_to(PACKAGE.parent)
     program = CONSOLE_SCRIPT if (IS_PACKAGED or is_elsewhere) and not by_invoke else "inv"
     return f"{program} {_collection}{command}"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-_PACKAGED = _PACKAGE / "scripts"
+PACKAGE = Path(__file__).resolve().parent.parent
+_PACKAGED = PACKAGE / "scripts"
 IS_PACKAGED = _PACKAGED.is_dir()
-SCRIPTS = _PACKAGED if IS_PACKAGED else _PACKAGE.parent / "k6"
+SCRIPTS = _PACKAGED if IS_PACKAGED else PACKAGE.parent / "k6"
