@@ -247,13 +247,13 @@ def assert_no_entry(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_ten_thousand_sessions_are_opened_and_closed(
+def test_thousands_of_sessions_are_opened_and_closed(
     open_endpoint: Callable[..., Endpoint], measure: Callable[..., ScenarioRun], tmp_path: Path
 ) -> None:
     endpoint = open_endpoint()
-    run = measure("cold-start", endpoint, ITERATIONS="10000")
+    run = measure("cold-start", endpoint, ITERATIONS="3000")
     opened = next(row for row in run.rows if row.name == "initialize")
-    assert (opened.count, opened.ok) == (10_000, 10_000)
+    assert (opened.count, opened.ok) == (3000, 3000)
     assert (run.result.outcome, run.result.sessions_left) == ("ok", 0)
     assert endpoint.target.open_sessions == 0
     assert_no_entry(tmp_path)
