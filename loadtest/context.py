@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from loadtest.common.console import Console, say, strip_controls
 from loadtest.common.interruption import BROKEN_PIPE_EXIT_CODE, HANGUP_EXIT_CODE
 from loadtest.common.redaction import redact
-from loadtest.common.scripts import IS_PACKAGED
 from loadtest.errors import K6Error
 
 if TYPE_CHECKING:
     from loadtest.config.settings import Settings
     from loadtest.results.run import Run
 
+EXIT_CODES = "docs/reference/exit-codes.md"
 BUG_EXIT_CODE = 70
 REGRESSED_EXIT_CODE = 96
 GENERATOR_EXIT_CODE = 97
@@ -87,7 +87,8 @@ class Ending:
         message = strip_controls(redact(self.message))
         if self.exit_code in SIGNAL_EXIT_CODES:
             return message
-        place = "" if IS_PACKAGED else "docs/reference/exit-codes.md#"
+        # Other projects do not have this page.
+        place = f"{EXIT_CODES}#" if Path(EXIT_CODES).exists() else ""
         return f"{message} ({place}exit-{self.exit_code})"
 
 
