@@ -124,8 +124,8 @@ SECTIONS: Mapping[str, tuple[str, type[BaseModel]]] = {
     "completions": ("completion", Completion),
     "flows": ("flow", Flow),
 }
-# What else a file may have; a draft explains itself in the last two.
-BESIDE_SECTIONS = ("pools", "answers", "about", "left_out")
+# What else a file may have; a draft has the last three.
+BESIDE_SECTIONS = ("pools", "answers", "version", "about", "left_out")
 
 
 class ToolTable(BaseModel):
