@@ -4,15 +4,16 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loadtest.common.network import is_loopback
 from loadtest.common.parsing import tidy_text
 from loadtest.config.project import CONFIG_VERSION
 from loadtest.init.entrance import Entrance
 from loadtest.init.toml_text import write_key, write_text_value, write_value
-from loadtest.k6.preflight import DraftedTable
-from loadtest.k6.quota_demand import parse_policy
+
+if TYPE_CHECKING:
+    from loadtest.k6.preflight import DraftedTable
 
 # The first lines of a new `loadtest.toml`. It names no default environment: only who types --env
 # tests a server.
@@ -67,8 +68,10 @@ def draft_environment(place: str, entrance: Entrance, mcp_path: str) -> Iterator
     yield f"limits = {write_value(LIMITS)}"
 
 
-def draft_quota(place: str, drafted: DraftedTable) -> Iterator[str]:
+def draft_quota(place: str, drafted: "DraftedTable") -> Iterator[str]:
     """Yield the quota that RateLimit headers announce, if they announce one per minute or less."""
+    from loadtest.k6.quota_demand import parse_policy
+
     policy = drafted.limits.policy if drafted.limits else None
     quota = parse_policy(policy) if policy else None
     if quota is not None:
@@ -79,7 +82,7 @@ def draft_quota(place: str, drafted: DraftedTable) -> Iterator[str]:
         yield "fit = true"
 
 
-def draft_tools(place: str, drafted: DraftedTable, *, comments: bool) -> Iterator[str]:
+def draft_tools(place: str, drafted: "DraftedTable", *, comments: bool) -> Iterator[str]:
     """Yield a table for each tool to call, and with `comments` one for each that is left out."""
     left_out = dict(drafted.left_out)
     for name, entry in drafted.tools.items():

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from loadtest.common.redaction import SecretStr
 from loadtest.config.access import list_variables
 from loadtest.config.models import Auth, Environment, Via
 from loadtest.errors import MintError, ProvisionError, TargetError
-from loadtest.mint.oauth.discovery import NO_CHALLENGE, Discovered, discover
-from loadtest.mint.oauth.exchange import CLIENT_CREDENTIALS_ONLY
 from loadtest.target.mcp_client import Greeting, WorkspaceClient
+
+if TYPE_CHECKING:
+    from loadtest.mint.oauth.discovery import Discovered
 
 KEY = "$LOADTEST_API_KEY"
 KEY_HEADERS = {"Authorization": f"Bearer {KEY}", "X-Api-Key": KEY}
@@ -45,6 +47,9 @@ def find_entrance(mcp_url: str, variables: Mapping[str, str]) -> Entrance:
 
     Raises TargetError if there is no MCP endpoint, MintError if its OAuth cannot be used.
     """
+    from loadtest.mint.oauth.discovery import NO_CHALLENGE, discover
+    from loadtest.mint.oauth.exchange import CLIENT_CREDENTIALS_ONLY
+
     visitor = WorkspaceClient(mcp_url, SecretStr(""), lambda _: None)
     greeting = None
     try:
@@ -93,7 +98,7 @@ def read_entrance(environment: Environment) -> Entrance:
     return Entrance(auth, "as configured", needed, via=via, headers=headers)
 
 
-def _build_oauth(found: Discovered, greeting: Greeting | None) -> Entrance:
+def _build_oauth(found: "Discovered", greeting: Greeting | None) -> Entrance:
     takes_anyone = found.takes_registrations or found.takes_documents
     needed = USER if takes_anyone else (*USER, GIVEN_CLIENT[0])
     optional = () if takes_anyone else GIVEN_CLIENT[1:]
