@@ -21,7 +21,7 @@ class ChainExecutor(Executor):
     Tasks of the user, in the same collection, run as with Invoke's own executor.
     """
 
-    # What every task of ours gets before its options; Invoke declares the type as strings.
+    # The first arguments of each of our tasks. Invoke declares them as strings, hence Any.
     _arguments: Any = ()
 
     def execute(self, *tasks: Any) -> Any:

@@ -75,7 +75,7 @@ HELP = {
 
 
 class StageTask(Task[Any]):
-    """A task of ours, which the executor gives the chain and the options of its caller."""
+    """One of our tasks: the executor passes it the chain and the options of its caller."""
 
 
 def pick_knobs(given: dict[str, Any]) -> dict[str, Any]:

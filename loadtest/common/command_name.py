@@ -20,7 +20,7 @@ def spell(command: str) -> str:
     """Return a command, such as `mint --via browser`, as this user types it."""
     called = Path(sys.argv[0])
     by_invoke = called.stem in {"inv", "invoke"} or called.parent.name == "invoke"
-    # The GitHub action runs a checkout of ours on somebody else's project, which has no `tasks.py`.
+    # The GitHub action runs our checkout in another project, which has no `tasks.py` for `inv`.
     is_module = called.resolve() == PACKAGE / "__main__.py"
     is_elsewhere = is_module and not Path.cwd().is_relative_to(PACKAGE.parent)
     program = CONSOLE_SCRIPT if (IS_PACKAGED or is_elsewhere) and not by_invoke else "inv"

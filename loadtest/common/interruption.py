@@ -122,19 +122,21 @@ class Signals:
 
 
 @contextmanager
-def hold_signals() -> Iterator[None]:
-    """Interrupt the block only at its end.
+def hold_signals() -> Iterator[Signals | None]:
+    """Interrupt the block only at its end; yield the signals, None where none can interrupt it.
 
     A signal handler raises anywhere: also in the standard library, just when it has taken a lock.
+    Only the main thread is ever interrupted.
     """
     signals = Signals.current
-    is_main = threading.current_thread() is threading.main_thread()
-    if signals is None or signals.holding or not is_main:
-        yield
+    if threading.current_thread() is not threading.main_thread():
+        signals = None
+    if signals is None or signals.holding:
+        yield signals
         return
     signals.holding = True
     try:
-        yield
+        yield signals
     finally:
         signals.holding = False
         signals.raise_held()
@@ -150,24 +152,26 @@ def run_coroutine(
     """
     import asyncio
 
-    async def run() -> T:
+    async def run(signals: Signals | None) -> T:
+        if signals is None:
+            return await main
         task = asyncio.ensure_future(main)
-        watching = asyncio.ensure_future(watch(task))
+        watching = asyncio.ensure_future(watch(task, signals))
         try:
             return await task
         finally:
             watching.cancel()
 
-    async def watch(task: "asyncio.Future[T]") -> None:
+    async def watch(task: "asyncio.Future[T]", signals: Signals) -> None:
         seen = None
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if (held := Signals.current and Signals.current.held) is not seen:
-                seen = held
+            if signals.held is not seen:
+                seen = signals.held
                 task.cancel()
 
-    with hold_signals(), asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(run())
+    with hold_signals() as signals, asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(run(signals))
 
 
 def _interrupt_main() -> None:

@@ -1,4 +1,4 @@
-"""The installed package, in folders that are no checkout of ours."""
+"""The installed package, run in folders that are not a checkout of this project."""
 
 import shutil
 import subprocess

@@ -52,7 +52,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def caller(tmp_path: Path) -> Path:
-    """Make a repository with three files of ours, and modules named like those that we import."""
+    """Make a user's repository: our three files, and modules with the names of some we import."""
     root = tmp_path / "caller"
     texts = {
         "loadtest.toml": CONFIGURATION,
