@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -100,6 +101,22 @@ def test_a_coroutine_that_swallows_its_cancelling_is_interrupted_at_its_end() ->
 
     with pytest.raises(Terminated):
         run_coroutine(work())
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_signal_does_not_cancel_the_coroutine_of_another_thread() -> None:
+    with ThreadPoolExecutor(1) as pool:
+
+        @hold_signals()
+        def wait_for_the_other() -> None:
+            other = pool.submit(lambda: run_coroutine(asyncio.sleep(0.5, "finished")))
+            send(signal.SIGTERM)
+            done.append(other.result())
+
+        done: list[str] = []
+        with pytest.raises(Terminated):
+            wait_for_the_other()
+    assert done == ["finished"]
 
 
 def test_a_coroutine_returns_its_value_and_raises_its_error() -> None:
