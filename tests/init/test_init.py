@@ -354,7 +354,7 @@ def test_a_person_is_asked_for_a_name_the_tools_and_the_agreement(tmp_path: Path
             tmp_path,
             server.mcp_url,
             ("Name of the environment [any]: ", "mine"),
-            ("Which may a load test call, as in a,b? [none]: ", "send"),
+            ("Which of them may a load test call, as in a,b? [none]: ", "send"),
             ("Write this? [y/N]: ", "y"),
         )
     assert code == 0, shown
@@ -383,7 +383,8 @@ def type_answers(root: Path, url: str, *questions: tuple[str, str]) -> tuple[int
     os.close(theirs)
     shown, waiting = "", list(questions)
     try:
-        while select.select([ours], [], [], HANG_SECONDS)[0]:
+        while True:
+            assert select.select([ours], [], [], HANG_SECONDS)[0], f"nothing answers: {shown}"
             try:
                 piece = os.read(ours, 65536)
             except OSError:  # the other side is closed

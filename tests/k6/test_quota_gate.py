@@ -180,5 +180,5 @@ def test_a_mix_cannot_be_fitted_to_an_unknown_quota(
 
 
 def test_a_ladder_alone_cannot_be_fitted() -> None:
-    with pytest.raises(UsageError, match="a ladder is fitted by --stages, --tool or --clients"):
+    with pytest.raises(UsageError, match="to fit a ladder, use --stages, --tool or --clients"):
         check_fit(("sessions",))
