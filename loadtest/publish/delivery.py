@@ -81,15 +81,15 @@ def prepare_report(
     run = folder.run
     others = tuple(entry for entry in history.entries if entry.run.run_id != run.run_id)
     earlier = tuple(entry for entry in others if entry.run.started <= run.started)
-    comparison = compare_run(Entry(run, folder.rows), earlier)
+    entry = Entry(run, folder.rows, repeats=folder.repeats)
+    comparison = compare_run(entry, earlier)
     if accepted is None:
         accepted = _find_accepted(history, folder)
     if accepted is not None:
         comparison = comparison.accept(accepted)
-    entry = Entry(
-        run,
-        folder.rows,
-        comparison.confirmed | (accepted or frozenset()),
+    entry = replace(
+        entry,
+        confirmed=comparison.confirmed | (accepted or frozenset()),
         accepted=accepted is not None,
         suspected=comparison.suspected,
     )

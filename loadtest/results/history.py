@@ -37,6 +37,7 @@ class Entry:
     `confirmed` are the cells whose regression this run confirmed; the run is not a baseline for
     them until it is `accepted`. `suspected` are those that were worse in this run, without
     confirmation. `url` is the comment that it was read from, None for a run that is not posted.
+    `repeats` are the rows of what was measured again; the history does not keep them.
     """
 
     run: Run
@@ -45,6 +46,7 @@ class Entry:
     accepted: bool = False
     url: str | None = None
     suspected: frozenset[Cell] = frozenset()
+    repeats: tuple[tuple[Row, ...], ...] = ()
     figures: Mapping[Cell, float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

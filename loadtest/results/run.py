@@ -47,15 +47,25 @@ MOST_LATENESS_MS = 100.0
 MOST_NAME_CHARS = 200
 
 # What a row is about. Rows of CALLED are the parts of the mix; their sum is the tool `all`.
-# A row of kind `flow` is about whole flows, whose calls are in the rows of their steps.
+# A row of kind `flow` is about whole flows, whose calls are in the rows of their steps. A row of
+# kind `control` is about a static document of the same origin, or the connection to it.
 RowKind = Literal[
-    "frame", "stage", "tool", "resource", "prompt", "completion", "step", "flow", "opening"
+    "frame",
+    "stage",
+    "tool",
+    "resource",
+    "prompt",
+    "completion",
+    "step",
+    "flow",
+    "opening",
+    "control",
 ]
 CALLED: tuple[RowKind, ...] = ("tool", "resource", "prompt", "completion", "step")
 
 # A number of calls. A damaged file or comment may hold anything.
 Calls = Annotated[int, Field(ge=0)]
-# A name or version that a server reports about itself.
+# A name, a version or an id that a server reports.
 ServerName = Annotated[str, AfterValidator(lambda text: tidy_text(text, MOST_NAME_CHARS))]
 
 
@@ -129,7 +139,8 @@ class Row:
     equal share of the sessions. `held_rate` is the environment's limit in calls/s if it limited a
     closed loop: the rate is then that of the limit, not of the target. `replies` is None without
     a reply, and in runs of earlier versions. `beyond` counts the calls, answered or not, that took
-    longer than 60 s and 120 s, by `60_s` and `120_s`.
+    longer than 60 s and 120 s, by `60_s` and `120_s`. `server_time` is how long the server says it
+    worked (`Server-Timing`), over the calls for which it said so.
     """
 
     scenario: str
@@ -148,11 +159,29 @@ class Row:
     replies: Replies | None = None
     lost: LostSessions | None = None
     beyond: Mapping[str, Calls] = field(default_factory=dict)
+    server_time: Percentiles | None = None
 
     @property
     def ok_rate(self) -> float:
         """Return the successful calls/s; `achieved_rate` counts failed calls too."""
         return self.achieved_rate * (self.ok / self.count) if self.count else 0.0
+
+
+@dataclass(frozen=True)
+class SlowCall:
+    """One of the slowest calls of a tool, with what its owner needs to find it in a trace.
+
+    `at` is UTC, ISO 8601 with milliseconds; `server_ms` is how long the server says it worked.
+    """
+
+    scenario: str
+    kind: RowKind
+    name: str
+    ms: float
+    server_ms: float | None
+    at: str
+    trace_id: ServerName | None = None
+    request_id: ServerName | None = None
 
 
 @dataclass(frozen=True)
@@ -224,11 +253,25 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Repeat:
+    """What was suspicious, measured again: round `number`, from 1.
+
+    `remeasured` names the stages of each scenario, none for a whole scenario. `scenarios` has how
+    they ended; one that was interrupted does not change the outcome of the run.
+    """
+
+    number: Annotated[int, Field(ge=1)]
+    remeasured: Mapping[str, tuple[str, ...]]
+    scenarios: tuple[ScenarioResult, ...] = ()
+
+
+@dataclass(frozen=True)
 class Run:
     """`run.json`: times are UTC, ISO 8601; `git_sha` is None outside a checkout.
 
     `generators` is the number of k6 processes that made the load, `engine` how they were run, and
-    `regions` where, if that is known.
+    `regions` where, if that is known. `repeats_note` tells why something suspicious was not
+    measured again, or not often enough.
     """
 
     run_id: str
@@ -248,6 +291,8 @@ class Run:
     engine: Engine = "local"
     generators: int = 1
     regions: tuple[str, ...] = ()
+    repeats: tuple[Repeat, ...] = ()
+    repeats_note: str | None = None
 
     def outcome(self) -> Outcome:
         """Return the worst outcome of the scenarios; a run without scenarios is `not run`."""

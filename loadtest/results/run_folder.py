@@ -1,4 +1,7 @@
-"""One run on disk: `run.json` has its facts, `<scenario>/rows.json` its figures."""
+"""One run on disk: `run.json` has its facts, `<scenario>/rows.json` its figures.
+
+What was measured again is in `repeats/<number>/<scenario>/`, in the same files.
+"""
 
 import os
 import secrets
@@ -14,28 +17,43 @@ from pydantic import TypeAdapter
 from loadtest.common.command_name import spell
 from loadtest.common.files import read_valid, write_json
 from loadtest.errors import ResultsError
-from loadtest.results.run import Row, Run
+from loadtest.results.run import Outcome, Repeat, Row, Run, SlowCall
 
 RUN_VERSION = 1
 DOCUMENT_VERSION = 1
 ROWS_VERSION = 1
+SLOWEST_VERSION = 1
+REPEATS_DIR = "repeats"
+# The rows of a repeat that ended otherwise are kept on disk, but nothing is concluded from them.
+_WHOLE: tuple[Outcome, ...] = ("ok", "thresholds crossed")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`.loadtest/runs/<run-id>/` and the names of its files."""
+    """`.loadtest/runs/<run-id>/` and the names of its files.
+
+    `repeats` are the rows of each round that was measured again, of scenarios that reached their
+    end; `slowest` are the slowest calls of each tool.
+    """
 
     path: Path
     run: Run
     rows: tuple[Row, ...] = field(default=(), repr=False)
+    repeats: tuple[tuple[Row, ...], ...] = field(default=(), repr=False)
+    slowest: tuple[SlowCall, ...] = field(default=(), repr=False)
 
     def scenario_dir(self, scenario: str) -> Path:
         """Return the folder of a scenario's summary, rows and log."""
         return self.path / scenario
 
+    def repeat_dir(self, number: int, scenario: str) -> Path:
+        """Return the folder of a scenario that was measured again."""
+        return self.path / REPEATS_DIR / str(number) / scenario
+
 
 _RUN = TypeAdapter(Run)
 _ROWS = TypeAdapter(tuple[Row, ...])
+_SLOWEST = TypeAdapter(tuple[SlowCall, ...])
 
 
 def build_run_id(git_sha: str | None, variables: Mapping[str, str]) -> str:
@@ -72,12 +90,26 @@ def write_run(folder: RunFolder) -> None:
 
 def write_rows(folder: RunFolder, scenario: str, rows: tuple[Row, ...]) -> RunFolder:
     """Write one scenario's rows and return the folder with these rows added."""
-    write_json(
-        folder.scenario_dir(scenario) / "rows.json",
-        ROWS_VERSION,
-        {"rows": [asdict(row) for row in rows]},
-    )
+    _write_rows(folder.scenario_dir(scenario), rows)
     return replace(folder, rows=folder.rows + rows)
+
+
+def write_repeat(folder: RunFolder, number: int, scenario: str, rows: tuple[Row, ...]) -> None:
+    """Write the rows of a scenario that was measured again."""
+    _write_rows(folder.repeat_dir(number, scenario), rows)
+
+
+def write_slowest(folder: RunFolder, scenario: str, slowest: tuple[SlowCall, ...]) -> RunFolder:
+    """Write one scenario's slowest calls and return the folder with them added."""
+    calls = [asdict(call) for call in slowest]
+    file = folder.scenario_dir(scenario) / "slowest.json"
+    write_json(file, SLOWEST_VERSION, {"slowest": calls})
+    return replace(folder, slowest=folder.slowest + slowest)
+
+
+def _write_rows(scenario_dir: Path, rows: tuple[Row, ...]) -> None:
+    body = {"rows": [asdict(row) for row in rows]}
+    write_json(scenario_dir / "rows.json", ROWS_VERSION, body)
 
 
 def read_run_folder(path: Path) -> RunFolder:
@@ -85,11 +117,30 @@ def read_run_folder(path: Path) -> RunFolder:
     run = read_valid(path / "run.json", RUN_VERSION, _RUN, ResultsError)
     folder = RunFolder(path, run)
     rows: tuple[Row, ...] = ()
+    slowest: tuple[SlowCall, ...] = ()
     for scenario in run.scenarios:
-        file = folder.scenario_dir(scenario.name) / "rows.json"
+        scenario_dir = folder.scenario_dir(scenario.name)
+        rows += _read_rows(scenario_dir)
+        file = scenario_dir / "slowest.json"
         if file.exists():
-            rows += read_valid(file, ROWS_VERSION, _ROWS, ResultsError, "rows")
-    return replace(folder, rows=rows)
+            slowest += read_valid(file, SLOWEST_VERSION, _SLOWEST, ResultsError, "slowest")
+    repeats = tuple(filter(None, (_read_repeat(folder, repeat) for repeat in run.repeats)))
+    return replace(folder, rows=rows, repeats=repeats, slowest=slowest)
+
+
+def _read_repeat(folder: RunFolder, repeat: Repeat) -> tuple[Row, ...]:
+    rows: tuple[Row, ...] = ()
+    for scenario in repeat.scenarios:
+        if scenario.outcome in _WHOLE:
+            rows += _read_rows(folder.repeat_dir(repeat.number, scenario.name))
+    return rows
+
+
+def _read_rows(scenario_dir: Path) -> tuple[Row, ...]:
+    file = scenario_dir / "rows.json"
+    if not file.exists():
+        return ()
+    return read_valid(file, ROWS_VERSION, _ROWS, ResultsError, "rows")
 
 
 def build_document(
