@@ -32,14 +32,16 @@ def find_fault(entry: Entry, scenario: str) -> str | None:
 
 def find_peers(
     entry: Entry, earlier: Sequence[Entry], scenario: str
-) -> tuple[tuple[Entry, ...], str | None]:
+) -> tuple[tuple[Entry, ...], str | None, str | None]:
     """Return the runs that a scenario is compared with, oldest first, or why there are none.
+
+    The last value names what differs in a load generator, if the control makes up for it.
 
     A run is never compared with itself or a later run, so an old run can be reported again.
     """
     fault = find_fault(entry, scenario)
     if fault is not None:
-        return (), f"this run {fault}"
+        return (), f"this run {fault}", None
     known = [
         other
         for other in earlier
@@ -49,16 +51,17 @@ def find_peers(
         and find_fault(other, scenario) != "did not run"
     ]
     if not known:
-        return (), "first run"
+        return (), "first run", None
     conditions = _find_conditions(entry, scenario)
     alike = [other for other in known if _find_conditions(other, scenario) == conditions]
     if not alike:
-        return (), _describe_difference(known[-1], scenario, conditions)
+        return (), _describe_difference(known[-1], scenario, conditions), None
     peers = tuple(other for other in alike if find_fault(other, scenario) is None)
     if not peers:
         newest = alike[-1]
-        return (), f"no earlier run is usable: {newest.run.run_id} {find_fault(newest, scenario)}"
-    return peers, None
+        reason = f"no earlier run is usable: {newest.run.run_id} {find_fault(newest, scenario)}"
+        return (), reason, None
+    return peers, None, None
 
 
 def _find_conditions(entry: Entry, scenario: str) -> dict[str, Any]:

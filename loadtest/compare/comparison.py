@@ -1,26 +1,33 @@
 """Compare a run with the runs before it: each figure gets a status, such as worse or confirmed."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from loadtest.compare.baselines import find_peers
+from loadtest.compare.changes import Change, Status
+from loadtest.compare.findings import Finding, find_findings
 from loadtest.compare.knee import MIN_SAMPLES
-from loadtest.compare.regressions import (
+from loadtest.compare.regressions import Regression, find_regressions
+from loadtest.compare.series import (
     LEAST_MS,
-    Peers,
-    Regression,
     Series,
     build_series,
     find_baselines,
-    find_regressions,
     is_better,
     is_measured,
     is_worse,
     orient,
 )
-from loadtest.results.history import Cell, Entry, Figure, ReplyFigure, read_reply_figures
+from loadtest.results.history import (
+    CONTROL,
+    Cell,
+    Entry,
+    Figure,
+    ReplyFigure,
+    read_figures,
+    read_reply_figures,
+)
 from loadtest.results.run import SCENARIOS, Replies, Row
 
 # A figure that is worse than in the previous run by more than this is bold, even if it is noise.
@@ -32,52 +39,18 @@ LEAST_BYTES = 100
 # The failures of two runs differ if their shares differ by this many standard errors.
 WORSE_ERRORS = 3.0
 
-# same: changed by no more than WORSE_SHARE. better, worse: changed by more; better also means
-# better than usual. suspected: outside the spread of the last runs, but not yet for long enough.
-# confirmed: a regression. accepted: a confirmed regression that somebody made the new baseline.
-# thin: too few calls to know. new: no baseline has this figure.
-# incomparable: the scenario has no baseline; its `reason` tells why.
-Status = Literal[
-    "same",
-    "better",
-    "worse",
-    "suspected",
-    "confirmed",
-    "accepted",
-    "thin",
-    "new",
-    "incomparable",
-]
-# The statuses of a regression, the worst first.
-REGRESSED: tuple[Status, ...] = ("confirmed", "suspected", "accepted")
-BOLD: tuple[Status | None, ...] = ("confirmed", "suspected", "worse")
-
-
-@dataclass(frozen=True)
-class Change:
-    """How one figure changed since the previous comparable run.
-
-    `ratio` is oriented: above 1 is worse. For failure shares it is None, and `points` is the change
-    in percentage points. If one of the values is zero, `ratio` is None. `before` is None
-    if there is nothing to compare. A regression is compared with the usual level before it, the
-    median of the last baselines; `regression` tells since when, and what confirms it.
-    """
-
-    value: float
-    status: Status
-    before: float | None = None
-    ratio: float | None = None
-    points: float | None = None
-    regression: Regression | None = None
-
 
 @dataclass(frozen=True)
 class Baseline:
-    """What one scenario is compared with: a run, or the reason why there is none."""
+    """What one scenario is compared with: a run, or the reason why there is none.
+
+    `note` names what differs in a run that is compared all the same, through the control.
+    """
 
     scenario: str
     previous: Entry | None
     reason: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +65,11 @@ class Comparison:
     gone: frozenset[Cell] = frozenset()
 
     @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what moved, the worst first: figures with one cause are one finding."""
+        return find_findings(self.changes)
+
+    @property
     def confirmed(self) -> frozenset[Cell]:
         """Return the cells whose regression is confirmed, accepted or not."""
         return self._pick("confirmed", "accepted")
@@ -100,6 +78,20 @@ class Comparison:
     def suspected(self) -> frozenset[Cell]:
         """Return the cells whose regression is suspected."""
         return self._pick("suspected")
+
+    @property
+    def remeasure(self) -> dict[str, tuple[str, ...]]:
+        """Return what to measure again at once: scenarios, with the stages of the ladder.
+
+        No stages: the whole scenario.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for cell, change in self.changes.items():
+            if change.regression is not None and change.regression.is_open:
+                stages = (cell.name,) if cell.scenario == "sessions" else ()
+                before = found.get(cell.scenario, ())
+                found[cell.scenario] = tuple(dict.fromkeys((*before, *stages)))
+        return found
 
     def accept(self, confirmed: frozenset[Cell]) -> "Comparison":
         """Return the comparison with these regressions, and those it found itself, accepted."""
@@ -115,21 +107,34 @@ class Comparison:
 
 
 def compare_run(entry: Entry, earlier: Iterable[Entry]) -> Comparison:
-    """Compare a run with earlier runs, oldest first; only comparable ones among them are used."""
-    comparison, series = _compare(entry, tuple(earlier))
+    """Compare a run with earlier runs, oldest first; only comparable ones among them are used.
+
+    All changes are since one run: the previous one, or the last one before an open regression.
+    """
+    scenarios = [*_find_scenarios(entry, tuple(earlier))]
+    judged = [each for scenario in scenarios for each in scenario.build_series(entry)]
+    regressions = {
+        each.cell: regression
+        for each, regression in find_regressions(
+            [each for each in judged if each.cell.kind != CONTROL],
+            [each for each in judged if each.cell.kind == CONTROL and each.cell.figure == "p50"],
+            _read_repeats(entry),
+        )
+    }
+    series = {each.cell: each for each in judged}
+    regressed = _find_regressed(series.values(), regressions)
+    comparison = _apply_rule(entry, scenarios, regressed)
     changes = dict(comparison.changes)
-    regressions = {each.cell: regression for each, regression in find_regressions(series)}
-    gone = set()
-    for each in series:
-        cell, regression = each.cell, regressions.get(each.cell)
-        status = changes[cell].status
-        if regression is not None:
-            changes[cell] = _build_regression(cell.figure, each.value, regression)
-        elif status == "better" and not _is_better_than_usual(each):
-            changes[cell] = replace(changes[cell], status="same")
-        if regression is None and _is_back(each):
-            gone.add(cell)
-    return replace(comparison, changes=changes, gone=frozenset(gone))
+    for cell, change in comparison.changes.items():
+        if cell in regressions:
+            status: Status = "confirmed" if regressions[cell].evidence else "suspected"
+            changes[cell] = replace(change, status=status, regression=regressions[cell])
+        elif change.status == "better" and not _is_better_than_usual(series.get(cell)):
+            changes[cell] = replace(change, status="same")
+    gone = frozenset(
+        each.cell for each in judged if each.cell not in regressions and _is_back(each)
+    )
+    return replace(comparison, changes=changes, gone=gone)
 
 
 def compare_pair(before: Entry, after: Entry) -> Comparison:
@@ -138,8 +143,8 @@ def compare_pair(before: Entry, after: Entry) -> Comparison:
         reason = f"environment {after.run.environment}, was {before.run.environment}"
         return Comparison(tuple(Baseline(scenario, None, reason) for scenario in SCENARIOS))
     run = replace(before.run, started=after.run.started)
-    comparison, _ = _compare(after, [replace(before, run=run, confirmed=frozenset())])
-    return comparison
+    earlier = (replace(before, run=run, confirmed=frozenset()),)
+    return _apply_rule(after, [*_find_scenarios(after, earlier)], frozenset())
 
 
 def compare_replies(before: Replies | None, after: Replies) -> dict[ReplyFigure, Change]:
@@ -176,30 +181,92 @@ def _find_reply_status(figure: ReplyFigure, before: float, value: float, count: 
     return "better" if before > value * (1 + WORSE_SHARE) else "same"
 
 
-def _compare(entry: Entry, earlier: Sequence[Entry]) -> tuple[Comparison, list[Series]]:
-    """Compare a run by WORSE_SHARE alone; return also the series to look for regressions in."""
+@dataclass(frozen=True)
+class _Scenario:
+    """One scenario of a run, its rows, and the runs that it is compared with, oldest first."""
+
+    name: str
+    rows: Mapping[tuple[str, str], Row]
+    peers: tuple[Entry, ...]
+    reason: str | None
+    note: str | None
+
+    def build_series(self, entry: Entry) -> Iterator[Series]:
+        """Yield the figures with enough calls over the comparable runs."""
+        peers = [(peer, _index(peer, self.name)) for peer in self.peers]
+        for cell, value in self.list_figures(entry):
+            row = self.rows[cell.kind, cell.name]
+            if peers and is_measured(row, cell.figure):
+                yield build_series(cell, value, row.count, peers)
+
+    def list_figures(self, entry: Entry) -> list[tuple[Cell, float]]:
+        """Return the figures of the scenario."""
+        figures = entry.figures.items()
+        return [(cell, value) for cell, value in figures if cell.scenario == self.name]
+
+
+def _find_scenarios(entry: Entry, earlier: Sequence[Entry]) -> Iterator[_Scenario]:
+    for name in SCENARIOS:
+        rows = _index(entry, name)
+        if rows or any(result.name == name for result in entry.run.scenarios):
+            yield _Scenario(name, rows, *find_peers(entry, earlier, name))
+
+
+def _read_repeats(entry: Entry) -> dict[Cell, list[float]]:
+    """Return the values of each figure that was measured again, in order."""
+    found: dict[Cell, list[float]] = {}
+    for row in (row for rows in entry.repeats for row in rows):
+        for cell, value in read_figures(row).items():
+            if is_measured(row, cell.figure):
+                found.setdefault(cell, []).append(value)
+    return found
+
+
+def _find_regressed(
+    series: Iterable[Series], regressions: Mapping[Cell, Regression]
+) -> frozenset[str]:
+    """Return the ids of the earlier runs that have a regression which this run still has."""
+    regressed: set[str] = set()
+    for each in series:
+        regression = regressions.get(each.cell)
+        if regression is None or regression.evidence is None:
+            continue
+        begin = len(each.entries) + 1 - regression.runs
+        usable = find_baselines(each.cell, each.entries)
+        for place, entry in enumerate(each.entries):
+            if place >= begin or not usable[place]:
+                regressed.add(entry.run.run_id)
+    return frozenset(regressed)
+
+
+def _apply_rule(
+    entry: Entry, scenarios: Iterable[_Scenario], regressed: frozenset[str]
+) -> Comparison:
+    """Compare a run by WORSE_SHARE alone with the last run that has no open regression."""
     baselines = []
     changes: dict[Cell, Change] = {}
-    series: list[Series] = []
-    for scenario in SCENARIOS:
-        cells = [cell for cell in entry.figures if cell.scenario == scenario]
-        if not cells and all(result.name != scenario for result in entry.run.scenarios):
-            continue
-        found, reason = find_peers(entry, earlier, scenario)
-        baselines.append(Baseline(scenario, found[-1] if found else None, reason))
-        rows = _index(entry, scenario)
-        peers = [(peer, _index(peer, scenario)) for peer in found]
-        for cell in cells:
-            value, row = entry.figures[cell], rows[cell.kind, cell.name]
-            changes[cell] = _apply_rule(cell, value, row, peers)
-            if peers and is_measured(row, cell.figure):
-                series.append(build_series(cell, value, row.count, peers))
-    return Comparison(tuple(baselines), changes), series
+    for scenario in scenarios:
+        sound = tuple(each for each in scenario.peers if each.run.run_id not in regressed)
+        peer = next(reversed(sound or scenario.peers), None)
+        baselines.append(Baseline(scenario.name, peer, scenario.reason, scenario.note))
+        before = _index(peer, scenario.name) if peer else {}
+        for cell, value in scenario.list_figures(entry):
+            row, earlier = scenario.rows[cell.kind, cell.name], before.get((cell.kind, cell.name))
+            if peer is None:
+                changes[cell] = Change(value, "incomparable")
+            elif earlier is None or cell not in peer.figures:
+                changes[cell] = Change(value, "new")
+            else:
+                status = _find_status(cell.figure, peer.figures[cell], value, earlier, row)
+                changes[cell] = _build_change(cell.figure, value, peer.figures[cell], status)
+    return Comparison(tuple(baselines), changes)
 
 
-def _is_better_than_usual(series: Series) -> bool:
-    usual = series.find_usual()
-    return not usual.values or is_better(series.cell.figure, usual.value, series.value, WORSE_SHARE)
+def _is_better_than_usual(series: Series | None) -> bool:
+    usual = series.find_usual() if series else None
+    if series is None or usual is None or not usual.values:
+        return True
+    return is_better(series.cell.figure, usual.value, series.value, WORSE_SHARE)
 
 
 def _is_back(series: Series) -> bool:
@@ -208,18 +275,6 @@ def _is_back(series: Series) -> bool:
     if before is None or series.cell not in before.confirmed or before.accepted:
         return False
     return is_better(series.cell.figure, series.values[-1], series.value, GONE_SHARE)
-
-
-def _apply_rule(cell: Cell, value: float, row: Row, peers: Peers) -> Change:
-    """Compare a figure with the newest run that is a baseline for it."""
-    having = [(entry, rows) for entry, rows in peers if cell in entry.figures]
-    usable = find_baselines(cell, [entry for entry, _ in having])
-    for (entry, rows), is_baseline in zip(reversed(having), reversed(usable), strict=True):
-        if is_baseline:
-            before = entry.figures[cell]
-            status = _find_status(cell.figure, before, value, rows[cell.kind, cell.name], row)
-            return _build_change(cell.figure, value, before, status)
-    return Change(value, "new" if peers else "incomparable")
 
 
 def _find_status(figure: Figure, before: float, value: float, earlier: Row, row: Row) -> Status:
@@ -233,11 +288,6 @@ def _find_status(figure: Figure, before: float, value: float, earlier: Row, row:
     if is_worse(figure, before, value, WORSE_SHARE):
         return "worse"
     return "better" if is_better(figure, before, value, WORSE_SHARE) else "same"
-
-
-def _build_regression(figure: Figure, value: float, regression: Regression) -> Change:
-    status: Status = "confirmed" if regression.evidence else "suspected"
-    return replace(_build_change(figure, value, regression.before, status), regression=regression)
 
 
 def _build_change(figure: Figure, value: float, before: float, status: Status) -> Change:

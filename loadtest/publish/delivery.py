@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtest.compare.cadence import describe_gap
-from loadtest.compare.comparison import REGRESSED, Comparison, compare_run
+from loadtest.compare.changes import REGRESSED
+from loadtest.compare.comparison import Comparison, compare_run
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, UsageError
 from loadtest.github.workflow_commands import write_outputs, write_summary

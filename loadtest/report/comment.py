@@ -4,7 +4,8 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from loadtest.compare.comparison import BOLD, Comparison
+from loadtest.compare.changes import BOLD
+from loadtest.compare.comparison import Comparison
 from loadtest.report.content.changes import ReportLine
 from loadtest.report.content.report import Report, build_report
 from loadtest.report.content.tables import ReportTable

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from loadtest.common.command_name import spell
 from loadtest.compare.baselines import find_fault, find_peers
-from loadtest.compare.comparison import Comparison, Status, compare_pair, compare_replies
+from loadtest.compare.changes import Status
+from loadtest.compare.comparison import Comparison, compare_pair, compare_replies
 from loadtest.compare.knee import find_knee, is_rate_limited
 from loadtest.errors import UsageError
 from loadtest.report.content.changes import describe_server
@@ -249,7 +250,7 @@ def build_line(entry: Entry) -> Iterator[str]:
 def _render_sparks(runs: Sequence[Entry]) -> Iterator[RenderableType]:
     """Yield a line per key figure over the runs that may be compared with the newest good one."""
     for cell, good in find_good_runs(runs):
-        peers, _ = find_peers(good[-1], good, cell.scenario)
+        peers, *_ = find_peers(good[-1], good, cell.scenario)
         found = (entry.figures.get(cell, math.nan) for entry in (*peers, good[-1]))
         values = [value for value in found if math.isfinite(value)][-SPARK_RUNS:]
         if len(values) > 1:

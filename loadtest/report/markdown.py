@@ -7,7 +7,8 @@ from pathlib import Path
 
 from loadtest.common.files import write_text
 from loadtest.common.redaction import redact
-from loadtest.compare.comparison import BOLD, Comparison, Status
+from loadtest.compare.changes import BOLD, Status
+from loadtest.compare.comparison import Comparison
 from loadtest.errors import ReportError
 from loadtest.report.content.formatting import describe_marks
 from loadtest.report.content.report import build_report

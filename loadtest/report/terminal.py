@@ -9,7 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.compare.comparison import Comparison, Status
+from loadtest.compare.changes import Status
+from loadtest.compare.comparison import Comparison
 from loadtest.report.content.formatting import NO_DATA, describe_marks
 from loadtest.report.content.report import build_report
 from loadtest.report.content.tables import ReportTable, TableCell

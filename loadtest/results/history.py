@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple, get_args
 
 from loadtest.results.run import Percentiles, Replies, Row, Run
 
+# The kind of the rows of a control: requests for a static document, beside the calls.
+CONTROL = "control"
 Figure = Literal["p50", "p95", "p99", "rate", "failed"]
 FIGURES: tuple[Figure, ...] = ("p50", "p95", "p99", "rate", "failed")
 # Of the replies: bytes of the body, ms from sending to the first byte, ms of silence after it.

@@ -11,7 +11,7 @@ from statistics import median, quantiles
 from rich.table import Table
 
 from loadtest.compare.comparison import WORSE_SHARE, compare_run
-from loadtest.compare.regressions import is_measured, is_worse
+from loadtest.compare.series import is_measured, is_worse
 from loadtest.results.history import Cell, Entry
 from tests.bench.histories import NOISES, Noise, Simulation, build_entry
 from tests.bench.measured import LARGE_MS, SMALL_MS, read_history

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
-from loadtest.compare.comparison import Baseline, Change, Comparison, Status
-from loadtest.compare.regressions import Regression, orient
+from loadtest.compare.changes import Change, Status
+from loadtest.compare.comparison import Baseline, Comparison
+from loadtest.compare.regressions import Regression
+from loadtest.compare.series import orient
 from loadtest.results.history import Cell, Entry
 from loadtest.results.run import SCENARIOS, Percentiles, Row, Target
 from loadtest.results.run_folder import RunFolder

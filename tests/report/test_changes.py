@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.compare.comparison import Baseline, Change, Comparison, Status
+from loadtest.compare.changes import Change, Status
+from loadtest.compare.comparison import Baseline, Comparison
 from loadtest.report.content.formatting import format_change
 from loadtest.report.content.report import build_report
 from loadtest.report.content.trend import MOST_RUNS, Trend, build_trend

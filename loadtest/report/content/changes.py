@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from loadtest.compare.comparison import REGRESSED, Baseline, Change, Comparison, Status
+from loadtest.compare.changes import REGRESSED, Change, Status
+from loadtest.compare.comparison import Baseline, Comparison
 from loadtest.compare.regressions import Evidence
 from loadtest.report.content.formatting import WORSE, format_change, format_figure
 from loadtest.report.content.wording import clean, name_cell
@@ -16,7 +17,7 @@ from loadtest.results.run_folder import RunFolder
 FIRST_RUN = "First run: there is nothing to compare it with."
 _EVIDENCE: Mapping[Evidence | None, str] = {
     "two runs in a row": "second run in a row",
-    "three runs in a row": "third run in a row",
+    "repeats": "third run in a row",
     "drift": "the level has changed",
     None: "outside the usual spread",
 }

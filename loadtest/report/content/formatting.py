@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from loadtest.compare.comparison import REGRESSED, WORSE_SHARE, Change, Status
+from loadtest.compare.changes import REGRESSED, Change, Status
+from loadtest.compare.comparison import WORSE_SHARE
 from loadtest.compare.knee import MIN_SAMPLES, Percentile, is_thin
 from loadtest.results.history import Figure, ReplyFigure
 from loadtest.results.run import Percentiles, Replies, Row

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from loadtest.compare.comparison import Change, Status
+from loadtest.compare.changes import Change, Status
 from loadtest.compare.knee import MIN_SAMPLES, count_refused, find_pace, pick_stages
 from loadtest.config.pace import DEFAULT_PACE
 from loadtest.report.content.changes import ReportLine

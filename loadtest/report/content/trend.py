@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtest.compare.baselines import find_peers
-from loadtest.compare.comparison import REGRESSED, Comparison
+from loadtest.compare.changes import REGRESSED
+from loadtest.compare.comparison import Comparison
 from loadtest.compare.knee import find_knee
 from loadtest.report.content.changes import rank_cells
 from loadtest.report.content.wording import name_cell
@@ -32,7 +33,7 @@ def build_trend(
     regressed = [cell for cell, _ in rank_cells(comparison, *REGRESSED)]
     cell = regressed[0] if regressed else pick_leading(folder)
     entry = Entry(folder.run, folder.rows)
-    peers, _ = find_peers(entry, earlier, cell.scenario)
+    peers, *_ = find_peers(entry, earlier, cell.scenario)
     found = [
         (each.run.started[:10], each.figures[cell])
         for each in (*peers, entry)

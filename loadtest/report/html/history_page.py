@@ -8,8 +8,9 @@ from statistics import median_low
 
 from loadtest.compare.baselines import find_peers
 from loadtest.compare.change_points import LEAST_LEVEL_RUNS
-from loadtest.compare.comparison import REGRESSED, Change, Comparison
-from loadtest.compare.regressions import find_levels
+from loadtest.compare.changes import REGRESSED, Change
+from loadtest.compare.comparison import Comparison
+from loadtest.compare.series import find_levels
 from loadtest.report.content.changes import rank_cells
 from loadtest.report.content.formatting import format_change, format_figure
 from loadtest.report.content.tables import Column, ReportTable, TableCell
@@ -84,7 +85,7 @@ def find_series(
     peers: dict[str, tuple[Entry, ...]] = {}
     for cell in cells:
         if cell.scenario not in peers:
-            peers[cell.scenario], _ = find_peers(entry, earlier, cell.scenario)
+            peers[cell.scenario], *_ = find_peers(entry, earlier, cell.scenario)
         found = [
             (each, value)
             for each in (*peers[cell.scenario], entry)

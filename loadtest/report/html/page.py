@@ -13,7 +13,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from loadtest.compare.comparison import BOLD, Comparison, Status
+from loadtest.compare.changes import BOLD, Status
+from loadtest.compare.comparison import Comparison
 from loadtest.compare.knee import find_knee
 from loadtest.report.content.formatting import describe_marks, format_change, format_figure
 from loadtest.report.content.report import Report, build_report
