@@ -243,13 +243,18 @@ class ScenarioResult:
 
 @dataclass(frozen=True)
 class Target:
-    """The server: `host` and port, the name and version it reports, and the protocol used."""
+    """The server: `host` and port, the name and version it reports, and the protocol used.
+
+    `repository` (`owner/app`) and `commit` are those of what is deployed, where they are known.
+    """
 
     host: str
     server_name: ServerName | None = None
     server_version: ServerName | None = None
     protocol_version: ServerName | None = None
     era: Literal["handshake", "stateless"] | None = None
+    repository: ServerName | None = None
+    commit: ServerName | None = None
 
 
 @dataclass(frozen=True)
