@@ -1,5 +1,6 @@
 // Cold start: each iteration is a new client on a new connection.
 import { renewRefused } from './lib/bearers.js';
+import { buildControl } from './lib/control.js';
 import * as env from './lib/env.js';
 import { recordClosed, recordEnd, recordFrame, recordOpened } from './lib/metrics.js';
 import { OK, UNAUTHORIZED } from './lib/outcome.js';
@@ -12,12 +13,11 @@ const FRAMES = ['connect', 'initialize', 'server/discover', 'tools/list', 'first
 const selectors = FRAMES.map((frame) => `frame:${frame}`);
 const [iterations, rate] = [env.wholeNumber('ITERATIONS'), env.optionalRate('STARTS_PER_SECOND')];
 const vus = Math.min(env.wholeNumber('VUS'), iterations);
-const maxDuration = `${env.seconds('MAX_SECONDS')}s`;
+const seconds = env.seconds('MAX_SECONDS');
+const starts = { executor: 'shared-iterations', vus, iterations, maxDuration: `${seconds}s`, gracefulStop: '0s' };
 
-export const options = buildOptions(
-  { cold_start: { executor: 'shared-iterations', vus, iterations, maxDuration, gracefulStop: '0s' } },
-  selectors,
-);
+export const options = buildOptions({ cold_start: starts, ...buildControl(seconds) }, selectors);
+export { control } from './lib/control.js';
 export const setup = probe;
 export const handleSummary = buildSummary('cold-start', selectors, []);
 

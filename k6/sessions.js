@@ -1,7 +1,7 @@
 // Concurrent sessions: a ladder of stages, each with N sessions that call at a pace.
 import * as env from './lib/env.js';
 import { buildOptions, probe } from './lib/run.js';
-import { ROUNDS, buildSlice, buildSliceScenario, rateStages, runSession } from './lib/slices.js';
+import { ROUNDS, buildSlice, buildSliceControl, buildSliceScenario, rateStages, runSession } from './lib/slices.js';
 import { buildSummary } from './lib/summary.js';
 import exec from 'k6/execution';
 
@@ -14,7 +14,7 @@ const slices = env.wholeNumbers('STAGES').map((n, index) =>
   buildSlice(String(n), n, seconds, { pace }, index),
 );
 
-const scenarios = {};
+const scenarios = buildSliceControl(slices);
 for (const slice of slices) {
   const tags = { stage: slice.name };
   scenarios[`stage_${slice.name}`] = { ...buildSliceScenario(slice), tags };
@@ -22,6 +22,7 @@ for (const slice of slices) {
 
 const selectors = slices.map((slice) => `stage:${slice.name}`);
 export const options = buildOptions(scenarios, selectors, { trends: ROUNDS, parallel: pace.calls });
+export { control } from './lib/control.js';
 export const setup = probe;
 export const handleSummary = buildSummary('sessions', selectors, slices, [], rateStages);
 

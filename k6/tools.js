@@ -2,7 +2,7 @@
 import * as env from './lib/env.js';
 import { listRows } from './lib/flows.js';
 import { buildOptions, probe } from './lib/run.js';
-import { buildSlice, buildSliceScenario, runSession } from './lib/slices.js';
+import { buildSlice, buildSliceControl, buildSliceScenario, runSession } from './lib/slices.js';
 import { buildSummary } from './lib/summary.js';
 
 const pools = env.toolPools();
@@ -12,7 +12,10 @@ const slice = buildSlice('all', env.wholeNumber('VUS'), env.seconds('DURATION'),
 const rows = listRows(pools).map(({ kind, tool }) => `${kind === 'flow' ? kind : 'tool'}:${tool}`);
 const selectors = ['', ...rows];
 
-export const options = buildOptions({ tools: buildSliceScenario(slice) }, selectors);
+const scenarios = { tools: buildSliceScenario(slice), ...buildSliceControl([slice]) };
+
+export const options = buildOptions(scenarios, selectors);
+export { control } from './lib/control.js';
 export const setup = probe;
 export const handleSummary = buildSummary('tools', selectors, [slice], pools);
 

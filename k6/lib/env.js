@@ -73,13 +73,32 @@ export function mcpUrl() {
 export function checkLimits(requested) {
   for (const [name, value] of Object.entries(requested)) {
     const limit = Number(__ENV[name] || Infinity);
-    if (value > limit) throw new Error(`${name} is ${limit}, asked for ${value}`);
+    const asked = name === 'LIMIT_RPS' ? value + controlRate() : value;
+    if (asked > limit) throw new Error(`${name} is ${limit}, asked for ${asked}`);
   }
 }
 
-// Returns the rate limit of the environment: calls per second of all VUs of all runners.
-export function maxRate() {
+// Returns the rate limit of the environment: requests per second of all VUs of all runners.
+export function limitRate() {
   return Number(__ENV.LIMIT_RPS || Infinity);
+}
+
+// Returns what the control leaves of it for calls.
+export function maxRate() {
+  return limitRate() - controlRate();
+}
+
+// Returns how often the control asks for its document, per second; null if there is no control.
+export function controlRate() {
+  return optionalRate('CONTROL_RPS');
+}
+
+// Returns the URL of the control's document, on the origin of the target; null if there is no control.
+export function controlUrl() {
+  if (controlRate() === null) return null;
+  const path = text('CONTROL_PATH', 'the path of a document');
+  if (!/^\/(?![/\\])[^\s#\\]*$/.test(path)) fail('CONTROL_PATH', 'the path of a document, without fragment');
+  return mcpUrl().split('/').slice(0, 3).join('/') + path;
 }
 
 // Returns the headers that the target demands with every request; they may be secret.

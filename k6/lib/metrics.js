@@ -27,6 +27,10 @@ const flowFailures = new Counter('mcp_flow_failures');
 const replyBytes = new Trend('mcp_reply_bytes'); // of the body, without headers
 const firstByte = new Trend('mcp_first_byte', true); // from when the request was sent
 const receiving = new Trend('mcp_receiving', true); // from the first byte of a reply to its last
+// Of the control, which is in no other figure:
+const controlled = new Trend('mcp_control', true); // the document, without the connection
+const connected = new Trend('mcp_control_connect', true); // TCP and TLS of its connection
+const controlFailures = new Counter('mcp_control_failures');
 
 const [LEAST_REPLY_MS, MOST_REPLY_MS] = [20, 500]; // between two replies that a session measures
 
@@ -148,6 +152,13 @@ export function recordLateness(ms) {
 
 export function recordHeld(count) {
   if (count > 0) held.add(count);
+}
+
+// Records a request of the control. `connectMs` is 0 if it opened no connection.
+export function recordControl(outcome, durationMs, connectMs) {
+  if (outcome === OK) controlled.add(durationMs);
+  else controlFailures.add(1, { reason: outcome });
+  if (connectMs > 0) connected.add(connectMs);
 }
 
 export function recordEnd(ms) {

@@ -19,7 +19,9 @@ const START_REQUESTS = 4; // of a cold start, at most: two that open, tools/list
 const MAX_NAME_LENGTH = 200; // of a server: k6 copies what setup() returns to every VU
 
 export function buildOptions(scenarios, selectors, { trends = [], parallel = 1 } = {}) {
-  env.checkLimits({ LIMIT_VUS: Math.max(...Object.values(scenarios).map(({ vus }) => vus)) });
+  const { control, ...loads } = scenarios;
+  const vus = Math.max(...Object.values(loads).map((load) => load.vus));
+  env.checkLimits({ LIMIT_VUS: vus + (control === undefined ? 0 : control.vus) });
   return {
     scenarios,
     thresholds: buildThresholds(selectors, trends),

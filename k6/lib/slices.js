@@ -1,6 +1,7 @@
 // Slices: N sessions that call tools for a fixed time. The ladder has one per stage, the tool mix one.
 import exec from 'k6/execution';
 import { freshHeader, renewRefused } from './bearers.js';
+import { buildControl } from './control.js';
 import * as env from './env.js';
 import { followSteps } from './flows.js';
 import { histograms } from './histograms.js';
@@ -64,6 +65,12 @@ export function buildSliceScenario(slice) {
     maxDuration: `${Math.round(SLOT_SECONDS * 1000)}ms`,
     gracefulStop: '0s',
   };
+}
+
+// Returns the control of slices: it ends with their last call.
+export function buildSliceControl(slices) {
+  const end = Math.max(...slices.map(({ begins, seconds }) => begins + seconds));
+  return buildControl(end + DRAIN_SECONDS, end);
 }
 
 // One session of a slice: opens, calls until the slice ends, closes. `selector` names the series of its

@@ -1,6 +1,6 @@
 // Writes summary.json: k6's --summary-export format, and under `loadtest` what the rows need.
 import { CLIENTS } from './bearers.js';
-import { maxRate, share, summaryFile } from './env.js';
+import { limitRate, share, summaryFile } from './env.js';
 import { listRows } from './flows.js';
 import { REASONS, REFUSALS } from './outcome.js';
 import { SCALE, hasOpenings, isFlow, listReasons, packTrend } from './thresholds.js';
@@ -18,7 +18,7 @@ export function buildSummary(scenario, selectors, planned, pools = [], rate = (s
     const setup = data.setup_data || null;
     const slices = rate(planned, data.metrics);
     const own = { version: 1, scenario, slices, tools, kinds, clients: CLIENTS, server: setup && setup.server };
-    own.most_rate = maxRate();
+    own.most_rate = limitRate();
     own.scale = SCALE;
     own.began = setup && setup.began;
     own.elapsed_ms = setup && Date.now() - setup.began;

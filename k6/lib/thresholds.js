@@ -1,5 +1,5 @@
 // k6 sums up a tagged series only if a threshold names it, so every column of a row gets a threshold.
-import { printsHistograms } from './env.js';
+import { controlRate, printsHistograms } from './env.js';
 import { BEYOND, REASONS } from './outcome.js';
 
 const ALWAYS = { trend: ['max>=0'], counter: ['count>=0'] };
@@ -33,6 +33,10 @@ export function buildThresholds(selectors, trends) {
   // For the whole scenario, whatever its rows are: the progress display shows refusals and failures.
   for (const counter of ['mcp_failures', 'mcp_open_failures']) {
     for (const series of listReasons(counter, '')) thresholds[series] = ALWAYS.counter;
+  }
+  if (controlRate() !== null) {
+    thresholds['http_reqs{rpc:control}'] = ALWAYS.counter;
+    for (const series of listReasons('mcp_control_failures', '')) thresholds[series] = ALWAYS.counter;
   }
   for (const selector of selectors) {
     const braced = selector && `{${selector}}`;

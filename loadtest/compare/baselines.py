@@ -53,7 +53,7 @@ def find_peers(
     if not known:
         return (), "first run", None
     conditions = _find_conditions(entry, scenario)
-    alike = [other for other in known if _find_conditions(other, scenario) == conditions]
+    alike = [other for other in known if not _list_differences(other, scenario, conditions)]
     if not alike:
         return (), _describe_difference(known[-1], scenario, conditions), None
     peers = tuple(other for other in alike if find_fault(other, scenario) is None)
@@ -90,16 +90,24 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
     yield "era", run.target.era
     yield "clients", run.clients
     yield "refusals", run.knobs.get("refusals")
+    yield "control", run.knobs.get("control")
     yield "auth", run.knobs.get("auth", "bearer")
     yield "engine", run.engine
     yield "generators", run.generators
     yield "regions", ", ".join(run.regions) or None
 
 
+def _list_differences(other: Entry, scenario: str, conditions: Mapping[str, Any]) -> list[str]:
+    """Return the names of what differs; runs with and without a control do not differ by it."""
+    before = _find_conditions(other, scenario)
+    names = [name for name in {**conditions, **before} if conditions.get(name) != before.get(name)]
+    return [name for name in names if name != "control" or {name} <= conditions.keys() & before]
+
+
 def _describe_difference(other: Entry, scenario: str, conditions: Mapping[str, Any]) -> str:
     """Name what differs: `unlike run ID: vus 4, was 2`."""
     before = _find_conditions(other, scenario)
-    names = [name for name in {**conditions, **before} if conditions.get(name) != before.get(name)]
+    names = _list_differences(other, scenario, conditions)
     changed = (f"{name} {_show(conditions, name)}, was {_show(before, name)}" for name in names)
     return f"unlike run {other.run.run_id}: {'; '.join(changed)}"
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from loadtest.config.pace import DEFAULT_PACE, Pace, parse_pace
 from loadtest.results.history import pick_latency
-from loadtest.results.run import REFUSALS, Outcome, Percentiles, Row, Run
+from loadtest.results.run import ASIDE, REFUSALS, Outcome, Percentiles, Row, Run
 
 Percentile = Literal["p50", "p95", "p99"]
 
@@ -75,7 +75,7 @@ def count_refused(row: Row) -> int:
 
 def measure_rate_limited(rows: Iterable[Row], scenario: str) -> float:
     """Return the share of a scenario's calls that were refused by a quota."""
-    calls = [row for row in rows if row.scenario == scenario and row.kind != "opening"]
+    calls = [row for row in rows if row.scenario == scenario and row.kind not in ASIDE]
     count = sum(row.count for row in calls)
     limited = sum(row.failures.get("rate_limited", 0) for row in calls)
     return limited / count if count else 0.0

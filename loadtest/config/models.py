@@ -1,6 +1,7 @@
 """The tables of `loadtest.toml`: environments, limits, profiles."""
 
 import math
+import re
 from collections.abc import Mapping
 from string import Template
 from typing import Annotated, Any, Literal, Self, get_args
@@ -194,6 +195,18 @@ class Kubernetes(ConfigTable):
     start_seconds: Positive = 300
 
 
+def _check_control_path(path: str) -> str:
+    if not re.fullmatch(r"/(?!/)[!-~]*", path) or "#" in path or "\\" in path:
+        raise ValueError(
+            'it is a path on the origin of the target, such as "/health": it begins with one /'
+        )
+    return path
+
+
+# A document on the origin of the target.
+ControlPath = Annotated[str, AfterValidator(_check_control_path)]
+
+
 class Environment(ConfigTable):
     """One target in `loadtest.toml`: everything except addresses and secrets.
 
@@ -204,6 +217,8 @@ class Environment(ConfigTable):
     `refusals` are the server's own words for a refusal or a lost session, beside the known ones.
     `headers` go with every request to the target's own origin, and only there `tls_certificate` is
     presented. With an `auth` other than `bearer`, nothing is minted.
+    `control_path` is a cheap static document of the target's origin, which a run asks for as its
+    control; without it, the metadata of the MCP endpoint is tried (RFC 9728).
     `mention` is the account or team to mention if a run failed or regressed. `via` is where
     bearers come from, also renewed ones. With `revoke_after`, the chain revokes at its end what it
     left. `tools` is a table of tools to call, its path from the folder of the project, or
@@ -225,6 +240,7 @@ class Environment(ConfigTable):
     via: Via = "auto"
     revoke_after: bool = False
     mcp_path: str = "/mcp/{workspace_id}"
+    control_path: ControlPath | None = None
     scope: str | None = None
     workspace_claim: str | None = None
     client_metadata_url: str | None = None
@@ -375,17 +391,29 @@ class Profile(ConfigTable):
     max_failure_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     timeout_seconds: Timeout | None = None
 
+    def count_vus(self) -> dict[str, int]:
+        """Return by scenario the highest number of clients that run at the same time."""
+        return {
+            "cold-start": self.cold_start.vus,
+            "sessions": max(self.sessions.stages),
+            "tools": self.tools.vus + (self.tools.observe_seconds is not None),
+        }
+
+    def find_rates(self) -> dict[str, float]:
+        """Return by scenario the scheduled rate in calls/s, if the target answers at once."""
+        return {
+            "cold-start": START_REQUESTS * (self.cold_start.starts_per_second or 0),
+            "sessions": max(self.sessions.stages) * self.sessions.pace.find_rate(),
+            "tools": (self.tools.scheduled_rps or 0) + self.tools.observed_rps,
+        }
+
     def most_vus(self) -> int:
         """Return the highest number of clients that run at the same time."""
-        mix_vus = self.tools.vus + (self.tools.observe_seconds is not None)
-        return max(self.cold_start.vus, max(self.sessions.stages), mix_vus)
+        return max(self.count_vus().values())
 
     def most_rps(self) -> float:
         """Return the highest scheduled rate in calls/s, if the target answers at once."""
-        ladder = max(self.sessions.stages) * self.sessions.pace.find_rate()
-        starts = START_REQUESTS * (self.cold_start.starts_per_second or 0)
-        mix = (self.tools.scheduled_rps or 0) + self.tools.observed_rps
-        return max(ladder, starts, mix)
+        return max(self.find_rates().values())
 
     def find_drain_seconds(self, scenario: str, tools: ToolTable) -> float:
         """Return how long calls may take after their stage or mix has ended.

@@ -12,6 +12,7 @@ from loadtest.config.pace import DEFAULT_TIMEOUT_SECONDS
 from loadtest.config.refusals import RefusalPattern
 from loadtest.config.tool_table import ToolTable
 from loadtest.k6.binary import RUN_FLAGS, K6Binary
+from loadtest.k6.control import find_rate
 from loadtest.k6.health import ABORT_SECONDS
 from loadtest.k6.outputs import build_output_flags
 from loadtest.k6.plan import RunPlan
@@ -145,6 +146,9 @@ def build_script_env(plan: RunPlan, scenario: str) -> dict[str, str]:
         # The client that observes keeps the limit together with k6.
         rest = plan.limits.max_rps - plan.profile.tools.observed_rps
         limits["LIMIT_RPS"] = str(max(0.01, round(rest, 3)))
+    if plan.control is not None:
+        rate = find_rate(scenario, plan.profile, plan.limits)
+        limits |= {"CONTROL_RPS": str(rate)} if rate else {}
     return (
         build_knobs(scenario, plan.profile, plan.tools, plan.runners.count)
         | limits

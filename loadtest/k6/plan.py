@@ -11,6 +11,7 @@ from loadtest.config.models import Engine, Kubernetes, Limits, Profile, find_uni
 from loadtest.config.refusals import RefusalPattern
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ToolTable
+from loadtest.k6.control import Control
 from loadtest.k6.outputs import select_variables
 from loadtest.state.bearers import bearer_path
 
@@ -30,7 +31,7 @@ class RunPlan:
 
     `host` is the only one that the scripts may call. `bearer_file` is None for a target that takes
     no bearer. `outputs` are k6's own (`--out`). `private_variables` are for k6 alone: what these
-    outputs read, and what the target demands.
+    outputs read, what the target demands, and the address of the `control`.
     """
 
     scenarios: tuple[str, ...]
@@ -45,6 +46,7 @@ class RunPlan:
     runners: Runners = Runners()
     outputs: tuple[str, ...] = ()
     refusals: tuple[RefusalPattern, ...] = ()
+    control: Control | None = None
     private_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -63,6 +65,7 @@ def build_plan(
     profile: Profile | None = None,
     protocol: str | None = None,
     tools: ToolTable | None = None,
+    control: Control | None = None,
 ) -> RunPlan:
     """Return the plan of a run; what is not given is as configured."""
     return RunPlan(
@@ -78,8 +81,10 @@ def build_plan(
         runners=runners or Runners(),
         outputs=outputs,
         refusals=settings.environment.refusals,
+        control=control,
         private_variables=select_variables(outputs, settings.variables)
-        | build_access_variables(settings.access),
+        | build_access_variables(settings.access)
+        | (control.variables if control else {}),
     )
 
 

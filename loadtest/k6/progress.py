@@ -36,7 +36,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class Live:
-    """What k6 has counted so far; `p95_ms` is of successful calls, `reasons` are of `failures`."""
+    """What k6 has counted so far, without the control.
+
+    `p95_ms` is of successful calls, `reasons` are of `failures`.
+    """
 
     requests: int
     failures: int
@@ -107,12 +110,13 @@ class K6Feed:
             "127.0.0.1", self._port, timeout=POLL_TIMEOUT_SECONDS
         )
         with contextlib.closing(connection):
-            requests = _fetch_sample(connection, "http_reqs")
+            requests = _fetch_count(connection, "http_reqs")
+            controls = _fetch_count(connection, "http_reqs{rpc:control}")
             failures = sum(_fetch_count(connection, counter) for counter in COUNTERS)
             reasons = _fetch_reasons(connection) if failures else {}
             durations = _fetch_sample(connection, "mcp_duration")
         return Live(
-            requests=int(requests.get("count", 0)),
+            requests=requests - controls,
             failures=failures,
             p95_ms=float(durations["p(95)"]) if durations.get("max") else None,
             reasons=reasons,

@@ -32,6 +32,7 @@ def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str
         | _describe_tools(plan.tools)
         | {
             "auth": settings.environment.auth,
+            "control": plan.control.name if plan.control else None,
             "refusals": describe_patterns(settings.environment.refusals),
         },
         target=target,

@@ -57,6 +57,7 @@ def k6(
     """Run the scenarios into a new run folder; their figures decide the exit code."""
     from loadtest.config.models import find_unit
     from loadtest.k6.binary import find_k6
+    from loadtest.k6.control import describe_lack, find_control
     from loadtest.k6.options import choose_runners, parse_scenarios
     from loadtest.k6.outputs import parse_outputs
     from loadtest.k6.plan import build_plan, find_bearer_file
@@ -86,16 +87,21 @@ def k6(
     durations_ms = checked.durations_ms
     for line in find_slow_calls(settings.profile, checked.tools, chosen, durations_ms):
         say(f"warning: {line}")
+    search = find_control(settings.environment, mcp_url)
     plan = build_plan(
         settings,
         chosen,
         mcp_url,
+        control=search.control,
         runners=runners,
         outputs=outs,
         profile=_fit_profile(chain, settings, checked, chosen, bearers, fit_quota=fit_quota),
         protocol=checked.protocol,
         tools=checked.tools,
     )
+    lack = search.missing or describe_lack(chosen, plan.profile, plan.limits)
+    if lack is not None:
+        say(lack)
     cluster = runners.cluster
     k6_version = cluster.image if cluster else binary.version
     folder = create_run_folder(settings.runs_dir, build_run(settings, plan, target, k6_version))

@@ -1,6 +1,6 @@
 """`summary.json`, which the scripts write: read it, check it, turn it into rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -129,9 +129,12 @@ def build_rows(summary: Summary) -> tuple[Row, ...]:
         ended = summary.metrics.get("mcp_ended", {})
         elapsed_ms = ended["max"] if ended.get("count") else own.elapsed_ms
         clients = min(own.clients, int(ended.get("count", 0)) or 1)
-        return tuple(
-            _build_row(summary, "frame", frame, f"frame:{frame}", elapsed_ms / 1000, clients)
-            for frame in frames
+        return (
+            *(
+                _build_row(summary, "frame", frame, f"frame:{frame}", elapsed_ms / 1000, clients)
+                for frame in frames
+            ),
+            *_build_control_rows(summary, elapsed_ms / 1000),
         )
     rows: list[Row] = []
     for piece in own.slices:
@@ -149,7 +152,34 @@ def build_rows(summary: Summary) -> tuple[Row, ...]:
                 of = "flow" if kind == "flow" else ""
                 rows.append(build(kind, tool, f"{of or 'tool'}:{tool}", metric=of))
         rows.append(build("opening", piece.name, selector, metric="opening"))
+    ends = max((piece.begins + piece.seconds for piece in own.slices), default=0.0)
+    rows += _build_control_rows(summary, min(ends, own.elapsed_ms / 1000))
     return tuple(rows)
+
+
+def _build_control_rows(summary: Summary, seconds: float) -> Iterator[Row]:
+    """Yield the rows of the control: its document, and the connections that it opened."""
+    failures = summary.counts("mcp_control_failures", "")
+    for name, metric, failed in (
+        ("document", "mcp_control", failures),
+        ("connect", "mcp_control_connect", {}),
+    ):
+        values = summary.metrics.get(metric, {})
+        ok = int(values.get("count", 0))
+        count = ok + sum(failed.values())
+        if count:
+            yield Row(
+                scenario=summary.loadtest.scenario,
+                kind="control",
+                name=name,
+                count=count,
+                ok=ok,
+                failures=failed,
+                seconds=seconds,
+                offered_rate=None,
+                achieved_rate=count / seconds if seconds > 0 else 0.0,
+                duration=_build_percentiles(values),
+            )
 
 
 def find_crossed(summary: Summary) -> tuple[str, ...]:

@@ -63,6 +63,9 @@ RowKind = Literal[
 ]
 CALLED: tuple[RowKind, ...] = ("tool", "resource", "prompt", "completion", "step")
 
+# Rows beside those of the calls: sessions that opened, and the control.
+ASIDE: tuple[RowKind, ...] = ("opening", "control")
+
 # A number of calls. A damaged file or comment may hold anything.
 Calls = Annotated[int, Field(ge=0)]
 # A name, a version or an id that a server reports.

@@ -96,11 +96,21 @@ def test_an_unchanged_run_is_the_same_in_every_cell() -> None:
         ({"knobs": {**RUN.knobs, "arguments": "fixed", "different_calls": 10}}, None),
         ({"target": replace(RUN.target, host="other.example.com", server_version="2")}, None),
         ({"git_sha": "f" * 40, "k6_version": "2.2.0"}, None),
+        ({"knobs": {**RUN.knobs, "control": "/health"}}, None),
     ],
 )
 def test_only_comparable_runs_are_compared(changes: dict[str, Any], words: str | None) -> None:
     earlier = [entry(number, **changes) for number in range(3)]
     assert reason(compare_run(entry(3), earlier)) == words
+
+
+def test_runs_with_different_controls_are_not_compared_but_one_may_have_none() -> None:
+    now = entry(3, knobs={**RUN.knobs, "control": "/health"})
+    other = entry(2, knobs={**RUN.knobs, "control": "/robots.txt"})
+    wanted = "unlike run run-002: control /health, was /robots.txt"
+    assert reason(compare_run(now, [other])) == wanted
+    for none in (entry(2), entry(2, knobs={**RUN.knobs, "control": None})):
+        assert reason(compare_run(now, [none])) is None
 
 
 def test_ladders_of_different_paces_are_not_compared() -> None:

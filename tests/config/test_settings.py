@@ -197,8 +197,8 @@ def test_equal_stages_are_refused_because_they_are_the_keys_of_rows(root: Path) 
 
 
 def test_a_knob_above_the_limit_is_refused(root: Path) -> None:
-    message = refuse(root, environment_name="prod", knobs={"stages": "1,201"}, process_env={})
-    assert "max_vus is 200, requested 201" in message
+    message = refuse(root, environment_name="prod", knobs={"stages": "1,202"}, process_env={})
+    assert "max_vus is 201, requested 202" in message
 
 
 def test_a_reference_target_never_gets_the_credentials_of_a_hosted_one(root: Path) -> None:

@@ -318,6 +318,12 @@ def test_the_stateless_era_has_clients_instead_of_sessions() -> None:
     assert report.tables[1].columns[0].header == "clients"
 
 
+def test_the_rows_of_the_control_are_not_among_the_tools() -> None:
+    control = row("tools", "control", "document", 90, 2.0, failures={"http_404": 10})
+    report = build_report(folder((*TOOLS, control)))
+    assert report == replace(build_report(folder(TOOLS)))
+
+
 def test_an_open_loop_mix_shows_the_offered_rate_and_the_time_from_the_schedule() -> None:
     report = build_report(folder((row("tools", "tool", "all", 600, 31.0, offered=10.0),)))
     assert [column.header for column in report.tables[2].columns] == [

@@ -40,6 +40,7 @@ def merge(
     for series in sorted({name for each in summaries for name in each.metrics}):
         if series.partition("{")[0] in _COUNTED:
             metrics[series] = {"count": sum(each.count(series) for each in summaries)}
+    metrics |= _pick_control(summaries)
     for selector in _list_selectors(summaries[0]):
         metrics[f"mcp_failed{selector}"] = _measure_failures(metrics, selector, max_failure_share)
     began = [each.loadtest.began for each in summaries if each.loadtest.began]
@@ -47,6 +48,12 @@ def merge(
         update={"elapsed_ms": max(elapsed, default=None), "began": min(began, default=None)}
     )
     return Summary(loadtest=merged, metrics=metrics)
+
+
+def _pick_control(summaries: Sequence[Summary]) -> dict[str, dict[str, Any]]:
+    """Return the series of the control, whose one VU belongs to one runner."""
+    asked = max(summaries, key=lambda each: each.count("http_reqs{rpc:control}"))
+    return {name: each for name, each in asked.metrics.items() if name.startswith("mcp_control")}
 
 
 def _count_rates(summary: Summary) -> int:

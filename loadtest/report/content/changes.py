@@ -11,7 +11,7 @@ from loadtest.compare.regressions import Evidence
 from loadtest.report.content.formatting import WORSE, format_change, format_figure
 from loadtest.report.content.wording import clean, name_cell
 from loadtest.results.history import Cell, Entry
-from loadtest.results.run import Run
+from loadtest.results.run import ASIDE, Run
 from loadtest.results.run_folder import RunFolder
 
 FIRST_RUN = "First run: there is nothing to compare it with."
@@ -57,7 +57,7 @@ def list_gone(folder: RunFolder, comparison: Comparison, scenario: str) -> tuple
         for each in comparison.baselines
         if each.scenario == scenario and each.previous is not None
         for row in each.previous.rows
-        if row.scenario == scenario and row.count and row.kind != "opening"
+        if row.scenario == scenario and row.count and row.kind not in ASIDE
         if (row.kind, row.name) not in there
     )
 

@@ -31,7 +31,7 @@ from loadtest.report.content.wording import (
     name_unit,
 )
 from loadtest.results.history import Cell, Figure, is_aggregate
-from loadtest.results.run import Row, ScenarioResult
+from loadtest.results.run import ASIDE, Row, ScenarioResult
 from loadtest.results.run_folder import RunFolder
 
 
@@ -72,7 +72,7 @@ def build_table(
     folder: RunFolder, scenario: str, changes: Mapping[Cell, Change], *, brief: bool = False
 ) -> ReportTable:
     """Build the table of one scenario; a brief one has only the figures that are compared."""
-    rows = [row for row in folder.rows if row.scenario == scenario and row.kind != "opening"]
+    rows = [row for row in folder.rows if row.scenario == scenario and row.kind not in ASIDE]
     others = sorted((row for row in rows if row.kind != "stage"), key=is_aggregate)
     rows = [*pick_stages(rows), *others]
     openings = [row for row in folder.rows if row.scenario == scenario and row.kind == "opening"]
@@ -192,7 +192,7 @@ def build_legend(folder: RunFolder, tables: Sequence[ReportTable]) -> Iterator[s
         yield "calls/s: successful calls per second."
     if any(row.kind == "flow" for row in folder.rows):
         yield "(flow): the calls of its steps together, without the pauses between them."
-    if any(count_refused(row) for row in folder.rows if row.kind != "opening"):
+    if any(count_refused(row) for row in folder.rows if row.kind not in ASIDE):
         yield "failed: includes calls that were refused by a cap or a quota."
     if any(cell.text.startswith(THIN) for cell in cells):
         p50, p95, p99 = (f"{MIN_SAMPLES[name]:,}" for name in PERCENTILES)
@@ -210,7 +210,7 @@ def build_legend(folder: RunFolder, tables: Sequence[ReportTable]) -> Iterator[s
 
 def _describe_start(folder: RunFolder) -> str:
     """Return from when latency is counted, by scenario if they differ."""
-    measured = [row for row in folder.rows if row.ok and row.kind != "opening"]
+    measured = [row for row in folder.rows if row.ok and row.kind not in ASIDE]
     scheduled = {row.scenario for row in measured if row.response}
     sent = [name for name in TITLES if name in {row.scenario for row in measured} - scheduled]
     if not scheduled:

@@ -1,10 +1,13 @@
 """The figures of runners, summed up as if one k6 had seen them all."""
 
+from typing import Any
+
 import pytest
 
 from loadtest.k6.distributed.histogram import Histograms
 from loadtest.k6.distributed.merge import merge
 from loadtest.k6.summary import build_rows, find_crossed
+from loadtest.results.run import Percentiles
 from tests.k6.distributed.fleet_lines import print_snapshot
 from tests.k6.distributed.fleet_summaries import build_summary
 
@@ -53,6 +56,23 @@ def test_the_lives_of_lost_sessions_are_those_of_all_runners(scenario: str, sele
     assert (lost.calls, lost.least_calls) == pytest.approx((3, 0), rel=0.01, abs=0.01)
     assert lost.ages_seconds == pytest.approx((1, 9), rel=0.01)
     assert lost.moments_seconds == pytest.approx((1.5, 9.5), rel=0.01)
+
+
+def test_the_control_is_that_of_the_runner_that_asked() -> None:
+    values = {"p(50)": 2.0, "p(90)": 3.0, "p(95)": 4.0, "p(99)": 5.0, "max": 6.0, "count": 7}
+    asked: dict[str, dict[str, Any]] = {
+        "mcp_control": values,
+        "mcp_control_connect": {**values, "count": 8},
+        "mcp_control_failures{reason:http_404}": {"count": 1},
+        "http_reqs{rpc:control}": {"count": 8},
+    }
+    none: dict[str, dict[str, Any]] = {"http_reqs{rpc:control}": {"count": 0}}
+    summaries = [build_summary("tools", metrics) for metrics in (none, asked, none)]
+    rows = {(row.kind, row.name): row for row in build_rows(merge(summaries, read(), 0.01))}
+    document, connect = rows["control", "document"], rows["control", "connect"]
+    assert (document.count, document.ok, document.failures) == (8, 7, {"http_404": 1})
+    assert document.duration == connect.duration == Percentiles(2, 3, 4, 5, 6)
+    assert (connect.count, connect.failures) == (8, {})
 
 
 def test_a_threshold_applies_to_all_runners_together() -> None:
