@@ -111,6 +111,7 @@ def k6(
     engine: str | None = None,
     parallelism: str | None = None,
     fit_quota: bool = False,
+    no_remeasure: bool = False,
     render: bool = False,
     out: Sequence[str] | None = None,
     json: bool = False,  # noqa: ARG001 (read by the executor)
@@ -120,19 +121,22 @@ def k6(
 
     Cold starts, a ladder of concurrent sessions, a mix of tool calls. It first prints the load that
     it will send, and calls each tool once. Ctrl-C keeps what was measured and closes the sessions.
+    If a figure is suspicious, what it belongs to is measured again at once.
 
     inv k6 --env staging --scenarios sessions --stages 1,50,100
     inv k6 --engine segments --parallelism 4    several k6 on this machine
     inv k6 --env prod --engine kubernetes --parallelism 12 --render    look before you run
     """
     from loadtest.k6 import stage
+    from loadtest.publish.stage import build_judge
 
     settings = load(env, profile, knobs)
     fleet = {"engine": engine, "parallelism": parallelism}
     if render:
         stage.render(settings, scenarios, **fleet)
     else:
-        stage.k6(chain, settings, scenarios, out or (), **fleet, fit_quota=fit_quota)
+        judge = None if no_remeasure else build_judge(chain, settings)
+        stage.k6(chain, settings, scenarios, out or (), **fleet, fit_quota=fit_quota, judge=judge)
 
 
 @task()
@@ -218,6 +222,7 @@ def loadtest(
     engine: str | None = None,
     parallelism: str | None = None,
     fit_quota: bool = False,
+    no_remeasure: bool = False,
     out: Sequence[str] | None = None,
     json: bool = False,
     knobs: Any = None,

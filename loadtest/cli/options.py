@@ -40,6 +40,7 @@ HELP = {
     "mix_pace_seconds": "Mix: pace of a session: 20 (seconds), exponential:20, ... (default: none)",
     "scenarios": "Scenarios to run, as in cold-start,tools (default: all three)",
     "fit_quota": "Mix: open loop at the rate that the target's quota allows",
+    "no_remeasure": "Do not measure suspicious figures again at the end of the run",
     "engine": "What runs k6: local, segments, kubernetes (default: local, one k6)",
     "parallelism": "Number of k6 processes that share the load, with segments or kubernetes",
     "render": "Print the Kubernetes objects of a run; create nothing, contact nothing",

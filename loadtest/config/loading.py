@@ -299,6 +299,9 @@ def _limit_time(
     tools: ToolTable, profile: Profile, environment: Environment, given: float | None
 ) -> tuple[ToolTable, Profile]:
     """Return table and profile with the time limits that hold: an option's wins over a tool's."""
+    if profile.remeasure_minutes is None:
+        update = {"remeasure_minutes": environment.remeasure_minutes}
+        profile = profile.model_copy(update=update)
     seconds = given or profile.timeout_seconds or environment.timeout_seconds
     if seconds is None:
         return tools, profile

@@ -41,6 +41,8 @@ Rate = Annotated[
     AfterValidator(lambda rate: int(rate) if rate.is_integer() else rate),
 ]
 
+Minutes = Annotated[float, Field(ge=0, le=24 * 60)]
+
 # The revisions in k6/lib/protocol.js; auto uses the newest era that the target speaks.
 Protocol = Literal["auto", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
@@ -225,8 +227,8 @@ class Environment(ConfigTable):
     `novamart`; `resources`, `prompts`, `completions` and `flows` are called beside them. `pools`
     are the values that the arguments in these tables refer to, `answers` what a server gets that
     asks for input. `ladder_tool` is the tool of the
-    ladder; without it, the profile decides. `pace_seconds` and `timeout_seconds` hold if neither
-    tool nor profile has its own.
+    ladder; without it, the profile decides. `pace_seconds`, `timeout_seconds` and
+    `remeasure_minutes` hold if neither tool nor profile has its own.
     """
 
     target: Literal["reference", "hosted"]
@@ -261,6 +263,7 @@ class Environment(ConfigTable):
     answers: dict[str, Any] = {}
     pace_seconds: PaceText | None = None
     timeout_seconds: Timeout | None = None
+    remeasure_minutes: Minutes | None = None
     pages: Pages = Pages()
     kubernetes: Kubernetes | None = None
 
@@ -383,6 +386,7 @@ class Profile(ConfigTable):
     """How much load to send: the knobs of the three scenarios.
 
     `timeout_seconds` is the time limit of requests, 30 s by default; a tool may have its own.
+    `remeasure_minutes` is how long suspicious figures may be measured again, in all.
     """
 
     cold_start: ColdStart
@@ -390,6 +394,7 @@ class Profile(ConfigTable):
     tools: Tools
     max_failure_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     timeout_seconds: Timeout | None = None
+    remeasure_minutes: Minutes | None = None
 
     def count_vus(self) -> dict[str, int]:
         """Return by scenario the highest number of clients that run at the same time."""

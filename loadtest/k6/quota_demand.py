@@ -225,10 +225,9 @@ def check_quota(
 
     The calls are not made to find out, because a target logs each refusal.
     """
-    rate, arithmetic = estimate_loop(settings, durations_ms)
-    answer_seconds = durations_ms.get(str(profile.sessions.tool), 0.0) / 1000
+    _, arithmetic = estimate_loop(settings, durations_ms)
     for allowance in allowances:
-        demand = Demand(profile, settings.tools, allowance.quota, scenarios, rate, answer_seconds)
+        demand = _build_demand(settings, profile, scenarios, allowance, durations_ms)
         refused = demand.find_refused(clients, allowance.units)
         over = {name: share for name, share in refused.items() if share > NOTABLE}
         if not over:
@@ -247,6 +246,40 @@ def check_quota(
         if max(over.values()) > MOSTLY:
             raise ConfigError(f"not started: {text}")
         yield text
+
+
+def needs_pause(
+    settings: Settings,
+    profile: Profile,
+    scenarios: Sequence[str],
+    allowances: Sequence[Allowance],
+    durations_ms: Mapping[str, float],
+    clients: int,
+) -> bool:
+    """Return whether a minute must pass before these scenarios may call again.
+
+    It need not if the quotas allow their highest rate for a whole minute.
+    """
+    ladder = profile.sessions.model_copy(update={"stage_seconds": WINDOW_SECONDS})
+    mix = profile.tools.model_copy(update={"duration_seconds": WINDOW_SECONDS})
+    steady = profile.model_copy(update={"sessions": ladder, "tools": mix})
+    return any(
+        _build_demand(settings, steady, scenarios, allowance, durations_ms).find_peak_units(clients)
+        > allowance.units
+        for allowance in allowances
+    )
+
+
+def _build_demand(
+    settings: Settings,
+    profile: Profile,
+    scenarios: Sequence[str],
+    allowance: Allowance,
+    durations_ms: Mapping[str, float],
+) -> Demand:
+    rate, _ = estimate_loop(settings, durations_ms)
+    answer_seconds = durations_ms.get(str(profile.sessions.tool), 0.0) / 1000
+    return Demand(profile, settings.tools, allowance.quota, scenarios, rate, answer_seconds)
 
 
 def fit_mix(settings: Settings, allowances: Sequence[Allowance], clients: int) -> Profile:

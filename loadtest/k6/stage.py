@@ -1,6 +1,7 @@
 """Run the scenarios into a new run folder."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from loadtest.mint.options import MintOptions
 from loadtest.mint.stage import ensure_bearers, is_renewable, renew_bearers
 from loadtest.provision.stage import PROVISIONED
 from loadtest.state.bearers import (
+    SPARE_SECONDS,
     Bearer,
     bearer_path,
     build_anonymous,
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from loadtest.config.models import Profile
     from loadtest.k6.binary import K6Binary
     from loadtest.k6.plan import Runners, RunPlan
-    from loadtest.k6.preflight import Checked
+    from loadtest.k6.quota_demand import Allowance
+    from loadtest.k6.repeats import Judge
     from loadtest.k6.scenario import RunScenario
     from loadtest.results.run_folder import RunFolder
 
@@ -53,8 +56,12 @@ def k6(
     engine: str | None = None,
     parallelism: str | None = None,
     fit_quota: bool = False,
+    judge: "Judge | None" = None,
 ) -> None:
-    """Run the scenarios into a new run folder; their figures decide the exit code."""
+    """Run the scenarios into a new run folder; their figures decide the exit code.
+
+    What the judge finds suspicious is measured again; without one, nothing is.
+    """
     from loadtest.config.models import find_unit
     from loadtest.k6.binary import find_k6
     from loadtest.k6.control import describe_lack, find_control
@@ -62,6 +69,7 @@ def k6(
     from loadtest.k6.outputs import parse_outputs
     from loadtest.k6.plan import build_plan, find_bearer_file
     from loadtest.k6.preflight import check_target, find_slow_calls
+    from loadtest.k6.quota_demand import find_allowances, needs_pause
     from loadtest.k6.run_facts import build_run, describe_load
     from loadtest.results.run import Target
     from loadtest.results.run_folder import create_run_folder
@@ -88,6 +96,14 @@ def k6(
     for line in find_slow_calls(settings.profile, checked.tools, chosen, durations_ms):
         say(f"warning: {line}")
     search = find_control(settings.environment, mcp_url)
+    ids = [bearer.client_id for bearer in bearers]
+    # Bearers of one client share its quota.
+    clients = len(ids) if None in ids else len(set(ids))
+    allowances = find_allowances(settings, ids, checked.limits)
+    profile = _fit_profile(
+        chain, settings, chosen, allowances, durations_ms, clients, fit_quota=fit_quota
+    )
+    pauses = needs_pause(settings, profile, chosen, allowances, durations_ms, clients)
     plan = build_plan(
         settings,
         chosen,
@@ -95,7 +111,7 @@ def k6(
         control=search.control,
         runners=runners,
         outputs=outs,
-        profile=_fit_profile(chain, settings, checked, chosen, bearers, fit_quota=fit_quota),
+        profile=profile,
         protocol=checked.protocol,
         tools=checked.tools,
     )
@@ -108,33 +124,29 @@ def k6(
     chain.ending.run_dir = folder.path
     what = f"{cluster.image} in namespace {cluster.namespace}" if cluster else binary.describe()
     say(f"{what}, into {folder.path.relative_to(settings.root)}")
-    folder = _run(chain, settings, plan, folder, binary, bearers)
+    folder = _run(chain, settings, plan, folder, binary, bearers, judge, pauses=pauses)
     chain.ending.note(folder.run)
 
 
 def _fit_profile(
     chain: Chain,
     settings: Settings,
-    checked: "Checked",
     scenarios: Sequence[str],
-    bearers: Sequence[Bearer],
+    allowances: "Sequence[Allowance]",
+    durations_ms: Mapping[str, float],
+    clients: int,
     *,
     fit_quota: bool,
 ) -> "Profile":
     """Return the profile, fitted to the target's quota if asked to; refuse one that is far over."""
-    from loadtest.k6.quota_demand import check_quota, find_allowances, fit_mix
+    from loadtest.k6.quota_demand import check_quota, fit_mix
 
     profile = settings.profile
-    ids = [bearer.client_id for bearer in bearers]
-    # Bearers of one client share its quota.
-    clients = len(ids) if None in ids else len(set(ids))
-    allowances = find_allowances(settings, ids, checked.limits)
     quota = settings.environment.quota
     if "tools" in scenarios and (fit_quota or (quota is not None and quota.fit)):
         profile = fit_mix(settings, allowances, clients)
         rate = profile.tools.target_rps
         chain.say("k6", f"the tool mix is fitted to the target's quota: {rate:g} calls/s")
-    durations_ms = checked.durations_ms
     for line in check_quota(settings, profile, scenarios, allowances, durations_ms, clients):
         chain.say("k6", f"warning: {line}")
     return profile
@@ -151,16 +163,21 @@ def _run(
     folder: "RunFolder",
     binary: "K6Binary",
     bearers: Sequence[Bearer],
+    judge: "Judge | None",
+    *,
+    pauses: bool,
 ) -> "RunFolder":
-    """Run the scenarios of the plan, with fresh bearers if they can be renewed."""
+    """Run the scenarios of the plan, with fresh bearers if they can be renewed; then repeats."""
     from loadtest.k6.bearer_renewal import Renewal
     from loadtest.k6.progress import ProgressDisplay
+    from loadtest.k6.repeats import find_budget, measure_again
     from loadtest.k6.scenario import run_scenarios
     from loadtest.k6.stream_observer import observe_streams
 
     with ExitStack() as running:
         display = running.enter_context(ProgressDisplay(chain.console))
         run, pass_on = _open_engine(settings, plan.runners, binary, running)
+        run = observe_streams(run)
         renewal_url = None
         if is_renewable(bearers):
 
@@ -171,8 +188,21 @@ def _run(
 
             renewal = Renewal(bearers, renew, lambda text: chain.say("k6", text))
             renewal_url = running.enter_context(renewal).url
-        return run_scenarios(
-            plan, folder, run=observe_streams(run), watcher=display, renewal_url=renewal_url
+        folder = run_scenarios(plan, folder, run=run, watcher=display, renewal_url=renewal_url)
+        if judge is None or plan.profile.remeasure_minutes == 0:
+            return folder
+        left_seconds = find_soonest(bearers).seconds_left() - SPARE_SECONDS
+        return measure_again(
+            plan,
+            folder,
+            run=run,
+            judge=judge,
+            budget=find_budget(
+                plan, folder.run, math.inf if renewal_url else left_seconds, pauses=pauses
+            ),
+            tell=lambda text: chain.say("k6", text),
+            watcher=display,
+            renewal_url=renewal_url,
         )
 
 

@@ -81,7 +81,7 @@ def prepare_report(
     history = read_local_history(settings.runs_dir) if tracker is None else tracker.read_recent()
     run = folder.run
     others = tuple(entry for entry in history.entries if entry.run.run_id != run.run_id)
-    earlier = tuple(entry for entry in others if entry.run.started <= run.started)
+    earlier = history.list_earlier(run)
     entry = Entry(run, folder.rows, repeats=folder.repeats)
     comparison = compare_run(entry, earlier)
     if accepted is None:

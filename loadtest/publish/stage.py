@@ -1,10 +1,11 @@
 """Report a run, compare two runs, print the history."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from loadtest.context import Chain
 from loadtest.errors import ConfigError, LoadtestError, ReportError, ResultsError, UsageError
 
 if TYPE_CHECKING:
+    from loadtest.k6.repeats import Judge
     from loadtest.publish.delivery import PreparedReport
     from loadtest.results.history import History
     from loadtest.results.run import Run
@@ -79,6 +81,28 @@ def _find_run(chain: Chain, settings: Settings, run_id: str | None) -> Path:
             raise ReportError(f"{missing}; {failure}") from None
     chain.say("report", f"{run_id} fetched from the artifact of its workflow run")
     return path
+
+
+def build_judge(chain: Chain, settings: Settings) -> "Judge":
+    """Return what finds the suspicious figures of a run, so that k6 can measure them again.
+
+    It reads the history once: from the tracking issue, else from the run folders.
+    """
+    from loadtest.compare.comparison import compare_run
+    from loadtest.publish.tracking_issue.tracker import find_tracker
+    from loadtest.results.history import Entry, History
+    from loadtest.results.history_files import read_local_history
+
+    @cache
+    def read() -> History:
+        tracker = find_tracker(settings, _pause(chain))
+        return read_local_history(settings.runs_dir) if tracker is None else tracker.read_recent()
+
+    def judge(folder: "RunFolder") -> Mapping[str, Sequence[str]]:
+        entry = Entry(folder.run, folder.rows, repeats=folder.repeats)
+        return compare_run(entry, read().list_earlier(folder.run)).remeasure
+
+    return judge
 
 
 def report_cut_off(chain: Chain, settings: Settings, step_outcome: str) -> None:

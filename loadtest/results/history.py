@@ -67,6 +67,11 @@ class History:
     entries: tuple[Entry, ...] = ()
     skipped: tuple[str, ...] = ()
 
+    def list_earlier(self, run: Run) -> tuple[Entry, ...]:
+        """Return the other runs that did not begin later than this one."""
+        others = (entry for entry in self.entries if entry.run.run_id != run.run_id)
+        return tuple(entry for entry in others if entry.run.started <= run.started)
+
 
 def is_aggregate(row: Row) -> bool:
     """Return whether a row is the sum of all tools."""

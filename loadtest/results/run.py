@@ -243,6 +243,10 @@ class ScenarioResult:
     generator: Generator | None = None
     faults: tuple[RunnerFault, ...] = ()
 
+    def is_whole(self) -> bool:
+        """Return whether the scenario reached its end and measured everything."""
+        return self.outcome in {"ok", "thresholds crossed"}
+
 
 @dataclass(frozen=True)
 class Target:
@@ -265,12 +269,18 @@ class Repeat:
     """What was suspicious, measured again: round `number`, from 1.
 
     `remeasured` names the stages of each scenario, none for a whole scenario. `scenarios` has how
-    they ended; one that was interrupted does not change the outcome of the run.
+    they ended; one that was interrupted does not change the outcome of the run. `share` is the part
+    of its length in the run that each slice took.
     """
 
     number: Annotated[int, Field(ge=1)]
     remeasured: Mapping[str, tuple[str, ...]]
     scenarios: tuple[ScenarioResult, ...] = ()
+    share: float = 1.0
+
+    def note(self, result: ScenarioResult) -> "Repeat":
+        """Return the repeat with a scenario's result replaced by this one."""
+        return replace(self, scenarios=_put(self.scenarios, result))
 
 
 @dataclass(frozen=True)
@@ -318,8 +328,7 @@ class Run:
 
     def note(self, result: ScenarioResult) -> "Run":
         """Return the run with a scenario's result replaced by this one."""
-        others = {each.name: each for each in self.scenarios}
-        return replace(self, scenarios=tuple((others | {result.name: result}).values()))
+        return replace(self, scenarios=_put(self.scenarios, result))
 
     def has_ended(self) -> bool:
         """Return whether the run reached its end, good or bad, and was not cut off."""
@@ -333,6 +342,11 @@ class Run:
         """Return whether the load generator was the bottleneck of a scenario."""
         watched = (scenario.generator for scenario in self.scenarios)
         return any(generator is not None and generator.is_bottleneck() for generator in watched)
+
+
+def _put(results: Sequence[ScenarioResult], result: ScenarioResult) -> tuple[ScenarioResult, ...]:
+    others = {each.name: each for each in results}
+    return tuple((others | {result.name: result}).values())
 
 
 def plan_scenarios(names: Sequence[str]) -> tuple[ScenarioResult, ...]:

@@ -17,15 +17,13 @@ from pydantic import TypeAdapter
 from loadtest.common.command_name import spell
 from loadtest.common.files import read_valid, write_json
 from loadtest.errors import ResultsError
-from loadtest.results.run import Outcome, Repeat, Row, Run, SlowCall
+from loadtest.results.run import Repeat, Row, Run, SlowCall
 
 RUN_VERSION = 1
 DOCUMENT_VERSION = 1
 ROWS_VERSION = 1
 SLOWEST_VERSION = 1
 REPEATS_DIR = "repeats"
-# The rows of a repeat that ended otherwise are kept on disk, but nothing is concluded from them.
-_WHOLE: tuple[Outcome, ...] = ("ok", "thresholds crossed")
 
 
 @dataclass(frozen=True)
@@ -129,9 +127,10 @@ def read_run_folder(path: Path) -> RunFolder:
 
 
 def _read_repeat(folder: RunFolder, repeat: Repeat) -> tuple[Row, ...]:
+    """Read a round; the rows of a scenario that was cut off are on disk, but nothing uses them."""
     rows: tuple[Row, ...] = ()
     for scenario in repeat.scenarios:
-        if scenario.outcome in _WHOLE:
+        if scenario.is_whole():
             rows += _read_rows(folder.repeat_dir(repeat.number, scenario.name))
     return rows
 
@@ -146,7 +145,7 @@ def _read_rows(scenario_dir: Path) -> tuple[Row, ...]:
 def build_document(
     folder: RunFolder, exit_code: int, regressions: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Return a run for machines: `run` as in run.json, `rows` as in every rows.json.
+    """Return a run for machines: `run` as in run.json, `rows` and `repeats` as in every rows.json.
 
     `regressions` names the figures with a confirmed, suspected or accepted regression.
     """
@@ -159,6 +158,7 @@ def build_document(
         "folder": str(folder.path),
         "run": asdict(run),
         "rows": [asdict(row) for row in folder.rows],
+        "repeats": [[asdict(row) for row in rows] for rows in folder.repeats],
     }
 
 

@@ -126,6 +126,19 @@ def test_the_time_limit_is_an_options_else_the_tools_the_profiles_or_the_environ
             limit({"timeout_seconds": text})
 
 
+def test_the_time_to_measure_again_is_the_profiles_else_the_environments(tmp_path: Path) -> None:
+    def read(**places: str) -> float | None:
+        return load(tmp_path, NO_KNOBS, **places).profile.remeasure_minutes
+
+    assert read() is None
+    assert read(environment="remeasure_minutes = 0.5") == 0.5
+    assert read(environment="remeasure_minutes = 5", profile="remeasure_minutes = 0") == 0
+    for text in ("-1", "nan", "inf", "1441", '"soon"'):
+        with pytest.raises(ConfigError, match=r"profile\.short\.remeasure_minutes: ") as refused:
+            read(profile=f"remeasure_minutes = {text}")
+        assert "\n" not in str(refused.value)
+
+
 def test_a_tools_own_time_limit_changes_its_table_and_a_pace_does_not(tmp_path: Path) -> None:
     plain = load(tmp_path).tools
     assert load(tmp_path, tool="pace_seconds = 9").tools.describe() == plain.describe()

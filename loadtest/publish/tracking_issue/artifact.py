@@ -24,7 +24,7 @@ MOST_ARCHIVE_BYTES = 64 * 2**20
 DOWNLOAD_SECONDS = 300.0
 MOST_FOLDER_BYTES = 512 * 2**20
 LONGEST_NAME = 255  # bytes, as most file systems allow
-MOST_MEMBERS = 1000
+MOST_MEMBERS = 4000
 
 _KEPT = "GitHub keeps it for 30 days"
 _REMEDIES = {
