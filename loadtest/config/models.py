@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from loadtest.common.parsing import parse_url
+from loadtest.common.redaction import VARIABLES
 from loadtest.config.access import Headers
 from loadtest.config.kubernetes_types import (
     Cpu,
@@ -206,6 +207,23 @@ def _check_control_path(path: str) -> str:
 
 
 # A document on the origin of the target.
+def _check_repository(text: str) -> str:
+    """Return a repository of GitHub as `owner/app`."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/(?!\.{1,2}$)[\w.-]{1,100}", text, re.ASCII):
+        raise ValueError('repository is the owner and the name on GitHub, such as "example/app"')
+    return text
+
+
+def _check_commit_source(text: str) -> str:
+    if not re.fullmatch(r"\$[A-Za-z_]\w*|header:[A-Za-z0-9-]+|version", text, re.ASCII):
+        raise ValueError('deployed_commit is "$VARIABLE", "header:NAME" or "version"')
+    if text.startswith("$") and VARIABLES.search(text.upper()):
+        raise ValueError(f"deployed_commit: by its name, {text} is a secret; use another variable")
+    return text
+
+
+Repository = Annotated[str, AfterValidator(_check_repository)]
+CommitSource = Annotated[str, AfterValidator(_check_commit_source)]
 ControlPath = Annotated[str, AfterValidator(_check_control_path)]
 
 
@@ -228,7 +246,8 @@ class Environment(ConfigTable):
     are the values that the arguments in these tables refer to, `answers` what a server gets that
     asks for input. `ladder_tool` is the tool of the
     ladder; without it, the profile decides. `pace_seconds`, `timeout_seconds` and
-    `remeasure_minutes` hold if neither tool nor profile has its own.
+    `remeasure_minutes` hold if neither tool nor profile has its own. `repository` is that of the
+    target's code on GitHub, `deployed_commit` where its commit is read from.
     """
 
     target: Literal["reference", "hosted"]
@@ -264,6 +283,8 @@ class Environment(ConfigTable):
     pace_seconds: PaceText | None = None
     timeout_seconds: Timeout | None = None
     remeasure_minutes: Minutes | None = None
+    repository: Repository | None = None
+    deployed_commit: CommitSource | None = None
     pages: Pages = Pages()
     kubernetes: Kubernetes | None = None
 

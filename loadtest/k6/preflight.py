@@ -65,13 +65,16 @@ class Checked:
     """What the preflight found: how to speak with the target, and what matters for a quota.
 
     `tools` is the table with the headers that the schemas require, `durations_ms` are of one call
-    of each tool, `limits` is what RateLimit headers announce.
+    of each tool, `limits` is what RateLimit headers announce. `headers` are those of the reply to
+    `tools/list`; without a call, they and the version are read only for `deployed_commit`.
     """
 
     protocol: str
     tools: ToolTable
     durations_ms: Mapping[str, float] = field(default_factory=dict)
     limits: RateLimits | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    server_version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,11 +131,14 @@ def check_target(
     fails. A call over a quota is not a failure.
     """
     names = settings.list_calls(scenarios)
-    if not names:
+    if not names and (settings.environment.deployed_commit or "$").startswith("$"):
         return Checked(settings.protocol, settings.tools)
-    table = settings.tools.pick_first(names)
-    _check_bounds(mcp_url, bearer_file)
+    headers = _check_bounds(mcp_url, bearer_file)
     ask = partial(_ask, settings, mcp_url, bearer_file, binary)
+    if not names:
+        version = ask(_LISTING).server.version
+        return Checked(settings.protocol, settings.tools, headers=headers, server_version=version)
+    table = settings.tools.pick_first(names)
     findings = ask(table)
     listed = {tool.name: tool for tool in findings.tools}
     _check_names(settings, table, listed, ask)
@@ -155,6 +161,8 @@ def check_target(
         tools=settings.tools.model_copy(update={"mirrored": mirrored}),
         durations_ms={answer.tool: answer.duration_ms for answer in findings.answers},
         limits=limits,
+        headers=headers,
+        server_version=server.version,
     )
 
 
@@ -196,8 +204,11 @@ def find_slow_calls(
         )
 
 
-def _check_bounds(mcp_url: str, bearer_file: Path | None) -> None:
-    """Raise if the list of tools is too long or too slow: k6 would keep all of it in memory."""
+def _check_bounds(mcp_url: str, bearer_file: Path | None) -> Mapping[str, str]:
+    """Raise if the list of tools is too long or too slow: k6 would keep all of it in memory.
+
+    Returns the headers of the last reply.
+    """
     import httpx2
 
     from loadtest.common.http import BodyError, explain, open_client
@@ -206,11 +217,11 @@ def _check_bounds(mcp_url: str, bearer_file: Path | None) -> None:
     caller = read_callers(bearer_file, mcp_url)[0]
     try:
         with open_client(DEFAULT_TIMEOUT_SECONDS, most_bytes=MAX_LIST_BYTES) as http:
-            list_tools(mcp_url, caller.access_token, http)
+            return list_tools(mcp_url, caller.access_token, http).headers
     except (BodyError, httpx2.ReadTimeout) as failure:
         raise K6Error(f"preflight: {mcp_url} is not measured: {explain(failure)}") from None
     except httpx2.HTTPError:
-        return  # k6 reports it
+        return {}  # k6 reports it
 
 
 def _ask(

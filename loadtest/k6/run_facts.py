@@ -1,22 +1,27 @@
 """The facts of a run: the load that it will send, and what its `run.json` begins with."""
 
-import os
-import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest import __version__
 from loadtest.common.clock import utc_now
+from loadtest.common.redaction import redact
 from loadtest.config.models import COLD_START_MAX_SECONDS, Profile
 from loadtest.config.refusals import describe_patterns
 from loadtest.config.settings import Settings
 from loadtest.config.tool_table import ToolTable
 from loadtest.github.workflow_commands import build_run_url
 from loadtest.k6.command import build_phases
+from loadtest.k6.machine import describe_machine
 from loadtest.k6.plan import RunPlan
+from loadtest.k6.preflight import Checked
 from loadtest.results.run import Run, Target, plan_scenarios
 from loadtest.results.run_folder import build_run_id
+
+# A SHA, or a name such as v1.4.0 or release-2026-11-30: with a digit, and valid in git.
+_COMMIT = re.compile(r"(?=[^\d]*\d)[A-Za-z0-9](?:[A-Za-z0-9_+-]|\.(?=[A-Za-z0-9])){0,63}", re.ASCII)
 
 
 def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str) -> Run:
@@ -37,7 +42,7 @@ def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str
         },
         target=target,
         k6_version=k6_version,
-        machine=_describe_machine(plan, target),
+        machine=describe_machine(target.host, settings.variables, plan.runners.cluster),
         git_sha=git_sha,
         scenarios=plan_scenarios(plan.scenarios),
         run_url=build_run_url(settings.variables),
@@ -45,6 +50,27 @@ def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str
         engine=plan.runners.engine,
         generators=plan.runners.count,
     )
+
+
+def find_commit(settings: Settings, checked: Checked) -> tuple[str | None, str | None]:
+    """Return the commit (or tag) that is deployed on the target, and why it is not known."""
+    source = settings.environment.deployed_commit
+    if source is None:
+        return None, None
+    kind, _, name = source.partition(":")
+    if source.startswith("$"):
+        text, where = settings.variables.get(source[1:]), f"the variable {source[1:]}"
+    elif kind == "header":
+        text, where = checked.headers.get(name), f"the header {name} of the server's replies"
+    else:
+        text, where = checked.server_version, "the version that the server reports"
+    text = (text or "").strip()
+    if not text:
+        return None, f"deployed_commit is not known: {where} is missing"
+    # A server may answer with anything, even with a secret of ours.
+    if not _COMMIT.fullmatch(text) or redact(text) != text:
+        return None, f"deployed_commit is not known: {where} is neither a commit nor a tag"
+    return text, None
 
 
 def _describe_tools(tools: ToolTable) -> dict[str, object]:
@@ -91,18 +117,6 @@ def _describe_length(lengths: Sequence[float | None]) -> str:
         return length
     most = f"{COLD_START_MAX_SECONDS / 60:.0f} min at most for the cold starts"
     return f"{length} and {most}" if seconds else most
-
-
-def _describe_machine(plan: RunPlan, target: Target) -> dict[str, object]:
-    cluster = plan.runners.cluster
-    if cluster is not None:
-        return {"cpu": cluster.cpu, "memory": cluster.memory}
-    return {
-        "system": platform.system(),
-        "architecture": platform.machine(),
-        "cpus": os.cpu_count(),
-        "shares_with_target": target.host.split(":")[0] in {"127.0.0.1", "localhost"},
-    }
 
 
 def _find_git_sha(root: Path) -> str | None:

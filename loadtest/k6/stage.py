@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -70,7 +71,7 @@ def k6(
     from loadtest.k6.plan import build_plan, find_bearer_file
     from loadtest.k6.preflight import check_target, find_slow_calls
     from loadtest.k6.quota_demand import find_allowances, needs_pause
-    from loadtest.k6.run_facts import build_run, describe_load
+    from loadtest.k6.run_facts import build_run, describe_load, find_commit
     from loadtest.results.run import Target
     from loadtest.results.run_folder import create_run_folder
 
@@ -118,6 +119,10 @@ def k6(
     lack = search.missing or describe_lack(chosen, plan.profile, plan.limits)
     if lack is not None:
         say(lack)
+    commit, unknown = find_commit(settings, checked)
+    if unknown is not None:
+        say(f"warning: {unknown}")
+    target = replace(target, repository=settings.environment.repository, commit=commit)
     cluster = runners.cluster
     k6_version = cluster.image if cluster else binary.version
     folder = create_run_folder(settings.runs_dir, build_run(settings, plan, target, k6_version))

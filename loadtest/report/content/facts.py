@@ -16,6 +16,7 @@ from loadtest.report.content.wording import flatten, list_results, name_scenario
 from loadtest.results.run import Generator
 from loadtest.results.run_folder import RunFolder
 
+LABELS = {"cpu_model": "processor", "address_class": "address"}  # of keys of a run's machine
 SHARED = "shares_with_target"  # a key of a run's machine: shown as a caveat, not as a fact
 
 
@@ -25,11 +26,15 @@ def build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     target = run.target
     server = " ".join(filter(None, (target.server_name, target.server_version)))
     protocol = target.protocol_version or "unknown"
-    machine = ", ".join(flatten({k: v for k, v in run.machine.items() if k != SHARED}))
+    known = {name: value for name, value in run.machine.items() if name != SHARED}
+    machine = ", ".join(flatten({LABELS.get(name, name): known[name] for name in known}))
     yield "time", _format_time(run.started, run.ended)
     yield "git SHA", run.git_sha or "none (not a git checkout)"
     yield "environment", run.environment
     yield "target", f"{target.host}, {server or 'unnamed server'}"
+    if target.commit:
+        of = f" of {target.repository}" if target.repository else ""
+        yield "deployed commit", f"{target.commit}{of}"
     yield "protocol", f"{protocol} ({target.era} era)" if target.era else protocol
     yield "profile", run.profile
     arguments = run.knobs.get("arguments")
