@@ -12,8 +12,7 @@ import exec from 'k6/execution';
 const FRAMES = ['connect', 'initialize', 'server/discover', 'tools/list', 'first dispatch'];
 const selectors = FRAMES.map((frame) => `frame:${frame}`);
 const [iterations, rate] = [env.wholeNumber('ITERATIONS'), env.optionalRate('STARTS_PER_SECOND')];
-const vus = Math.min(env.wholeNumber('VUS'), iterations);
-const seconds = env.seconds('MAX_SECONDS');
+const [vus, seconds] = [Math.min(env.wholeNumber('VUS'), iterations), env.seconds('MAX_SECONDS')];
 const starts = { executor: 'shared-iterations', vus, iterations, maxDuration: `${seconds}s`, gracefulStop: '0s' };
 
 export const options = buildOptions({ cold_start: starts, ...buildControl(seconds) }, selectors);
@@ -24,14 +23,15 @@ export const handleSummary = buildSummary('cold-start', selectors, []);
 export default function coldStart({ began, server }) {
   const start = startInTurn(vus, rate);
   const session = newClient(exec.scenario.iterationInTest, server.protocol);
+  session.beginTrace();
   let outcome = session.open(CALL_LIMIT_MS, (answer, response) => {
     recordFrame(response.status > 0 ? OK : answer, 'connect', response.timings.blocked);
-    recordFrame(answer, session.opening, response.timings.duration, response);
+    recordFrame(answer, session.opening, response.timings.duration, session);
   });
   recordOpened(session);
   if (outcome === OK) {
     outcome = session.list(CALL_LIMIT_MS);
-    recordFrame(outcome, 'tools/list', session.response.timings.duration, session.response);
+    recordFrame(outcome, 'tools/list', session.response.timings.duration, session);
   }
   recordFrame(outcome, 'first dispatch', clock() - start);
   if (outcome === UNAUTHORIZED) renewRefused(session.bearer);

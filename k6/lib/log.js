@@ -1,5 +1,6 @@
 // Lines that the scripts add to k6's log: each session as it opens and closes, so that sessions left by
-// an abort can be closed by their ids, and the histograms of the VUs where there are several runners.
+// an abort can be closed by their ids, the slowest calls, and the histograms of the VUs where there are
+// several runners.
 
 export function logOpened({ sessionId, protocol, bearer }) {
   const { client = 0 } = bearer || {};
@@ -8,6 +9,10 @@ export function logOpened({ sessionId, protocol, bearer }) {
 
 export function logClosed({ sessionId }) {
   console.log(`session closed ${sessionId}`);
+}
+
+export function logSlow(calls) {
+  console.log(`slow calls ${JSON.stringify(calls)}`);
 }
 
 export function logHistograms(snapshot) {

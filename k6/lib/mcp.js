@@ -7,6 +7,7 @@ import { logClosed, logOpened } from './log.js';
 import { OK, SESSION_LOST, classify, classifyCall, classifyPlain } from './outcome.js';
 import { STATELESS, findEra } from './protocol.js';
 import { readAnswer } from './reply.js';
+import { addTrace, findTraceId, newTraceparent, withTrace } from './trace.js';
 import { expandTemplate } from './uri_template.js';
 
 const HEAD = '{"jsonrpc":"2.0","id":';
@@ -107,6 +108,7 @@ class Client {
     this.vuTags = null; // while it calls
     this.idBefore = 0; // the last request id before its calls
     this.openedAt = 0; // on the clock of the run
+    this.traceparent = null; // that requests carry
     this.tool = null; // in these tags
     this.called = null; // the method in these tags
     this.rpc = rpc;
@@ -132,6 +134,20 @@ class Client {
     delete this.headers['Mcp-Session-Id'];
   }
 
+  // Requests between beginTrace() and endTrace() carry one trace context.
+  beginTrace() {
+    this.headers.traceparent = this.traceparent = newTraceparent();
+  }
+
+  endTrace() {
+    delete this.headers.traceparent;
+    this.traceparent = null;
+  }
+
+  get traceId() {
+    return findTraceId(this.traceparent);
+  }
+
   // Sets the tags of the next calls.
   select(call) {
     this.vuTags.tool = this.tool = call.tool;
@@ -148,7 +164,8 @@ class Client {
     params.timeout = timeoutMs;
     if (call.tool !== this.tool) this.select(call);
     if (call.headers !== this.mirrored) this.mirror(call.headers);
-    const response = httpPost(this.url, HEAD + id + call.tail, params);
+    const tail = this.traceparent === null ? call.tail : addTrace(call.tail, this.traceparent);
+    const response = httpPost(this.url, HEAD + id + tail, params);
     this.response = response;
     // If the answer equals the last ok answer except for its id, it is ok.
     const { before, after } = call;
@@ -156,7 +173,8 @@ class Client {
     return classifyFast(response, id, call, this.stateless, this.sessionId !== null);
   }
 
-  // Makes `count` calls of one tool in parallel; returns the response of each, with its outcome.
+  // Makes `count` calls of one tool in parallel; returns the response of each, with its outcome. The first of
+  // them carries the trace.
   callTogether(next, count, timeoutMs) {
     const first = this.id + 1;
     const calls = [];
@@ -164,14 +182,16 @@ class Client {
     for (let index = 0; index < count; index += 1) {
       const call = next(); // the text of a call lasts until the next one
       if (call.tool !== this.tool) this.select(call);
-      const body = HEAD + (this.id += 1) + call.tail;
+      const traced = index === 0 && this.traceparent !== null;
+      const body = HEAD + (this.id += 1) + (traced ? addTrace(call.tail, this.traceparent) : call.tail);
       const headers = Object.assign({}, this.headers, call.headers);
+      if (!traced) delete headers.traceparent;
       requests.push(['POST', this.url, body, { headers, timeout: timeoutMs }]);
       calls.push(call);
     }
     return http.batch(requests).map((response, index) => {
       const outcome = classifyCall(response, first + index, calls[index], this.stateless, this.sessionId !== null);
-      return { outcome, response };
+      return { tool: calls[index].tool, outcome, response, traceId: index === 0 ? this.traceId : null };
     });
   }
 
@@ -202,7 +222,8 @@ class Client {
 
   request(method, params, timeoutMs) {
     this.id += 1;
-    const body = JSON.stringify({ jsonrpc: '2.0', id: this.id, method, params });
+    const sent = this.traceparent === null ? params : withTrace(params, this.traceparent);
+    const body = JSON.stringify({ jsonrpc: '2.0', id: this.id, method, params: sent });
     this.response = this.post(method, body, timeoutMs);
     this.answer = readAnswer(this.response, this.id);
     return classify(this.response, this.answer, this.stateless, this.sessionId !== null);

@@ -5,6 +5,8 @@ import encoding from 'k6/encoding';
 import { Counter, Trend } from 'k6/metrics';
 import { histograms } from './histograms.js';
 import { BEYOND, BEYOND_MS, OK } from './outcome.js';
+import { readServerTime } from './server_time.js';
+import { floors, noteSlow, printSlowest } from './slowest.js';
 
 const duration = new Trend('mcp_duration', true); // as measured by the client
 const response = new Trend('mcp_response', true); // from when the call was due
@@ -27,6 +29,7 @@ const flowFailures = new Counter('mcp_flow_failures');
 const replyBytes = new Trend('mcp_reply_bytes'); // of the body, without headers
 const firstByte = new Trend('mcp_first_byte', true); // from when the request was sent
 const receiving = new Trend('mcp_receiving', true); // from the first byte of a reply to its last
+const serverTime = new Trend('mcp_server_time', true); // that the server says it worked
 // Of the control, which is in no other figure:
 const controlled = new Trend('mcp_control', true); // the document, without the connection
 const connected = new Trend('mcp_control_connect', true); // TCP and TLS of its connection
@@ -34,9 +37,9 @@ const controlFailures = new Counter('mcp_control_failures');
 
 const [LEAST_REPLY_MS, MOST_REPLY_MS] = [20, 500]; // between two replies that a session measures
 
-// Records a part of a cold start, and its reply if it is one. Its frame is a tag of the sample, not of
-// the VU.
-export function recordFrame(outcome, frame, durationMs, response = null) {
+// Records a part of a cold start, and the last reply of `session` if it is one. Its frame is a tag of the
+// sample, not of the VU.
+export function recordFrame(outcome, frame, durationMs, session = null) {
   if (outcome === OK) duration.add(durationMs, { frame });
   else failures.add(1, { reason: outcome, frame });
   if (histograms !== null) {
@@ -44,7 +47,9 @@ export function recordFrame(outcome, frame, durationMs, response = null) {
     if (outcome === OK) series.add('mcp_duration', durationMs);
     else series.count('mcp_failures', outcome);
   }
-  if (outcome === OK && response !== null) addReply(response, { frame });
+  if (outcome !== OK || session === null) return;
+  addReply(session.response, { frame });
+  if (!(durationMs <= floors[frame])) noteSlow(frame, durationMs, session.response, session.traceId);
 }
 
 // Records a call. Its tool is a tag of the VU.
@@ -84,17 +89,20 @@ export function recordReply(response, sent, begin) {
   return sent + Math.min(Math.max((sent - begin) / 10, LEAST_REPLY_MS), MOST_REPLY_MS);
 }
 
-function addReply({ body, timings }, tags) {
+function addReply({ body, headers, timings }, tags) {
   const bytes = countBytes(body);
+  const serverMs = readServerTime(headers, timings.duration);
   const { waiting, receiving: rest } = timings;
   replyBytes.add(bytes, tags);
   firstByte.add(waiting, tags);
   receiving.add(rest, tags);
+  if (serverMs !== null) serverTime.add(serverMs, tags);
   if (histograms === null) return;
   const { current } = histograms;
   current.add('mcp_reply_bytes', bytes);
   current.add('mcp_first_byte', waiting);
   current.add('mcp_receiving', rest);
+  if (serverMs !== null) current.add('mcp_server_time', serverMs);
 }
 
 // A string of JavaScript counts UTF-16 units. Base64 without padding has four characters for three bytes.
@@ -164,4 +172,5 @@ export function recordControl(outcome, durationMs, connectMs) {
 export function recordEnd(ms) {
   ended.add(ms);
   if (histograms !== null) histograms.print();
+  printSlowest();
 }

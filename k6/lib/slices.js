@@ -14,6 +14,7 @@ import { BEYOND_MS, CUT_OFF, INPUT_REQUIRED, NO_ARGUMENT, OK } from './outcome.j
 import { SESSION_LOST, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { buildThinkTime, findFirstRound, findRate, hasRounds } from './pace.js';
 import { CALL_LIMIT_MS, clock, findPace, newClient, waitUntil } from './run.js';
+import { floors, noteSlow, printSlowest } from './slowest.js';
 
 // A slot, and its parts around the calls: sessions open, calls in flight end, sessions close.
 const SLOT_SECONDS = env.seconds('SLOT_SECONDS');
@@ -22,13 +23,14 @@ const DRAIN_SECONDS = env.seconds('DRAIN_SECONDS');
 const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS');
 const OPEN_REQUESTS = 2; // initialize and notifications/initialized
 const FRESH_MS = 1000; // between two checks whether a bearer must be renewed
+const TRACE_MS = 1000; // between two calls of a session that carry a trace context
 const PAUSE_MS = 1000; // after an answer that the target is down, so that it is not hammered
 // Outcomes of a target that answers.
 const NOT_DOWN = ['rpc_error', SESSION_LOST, NO_ARGUMENT, INPUT_REQUIRED];
 const SEED = 1; // of the tool mix: every run draws the same calls
 
 // k6 looks an imported or global name up at every use, which costs too much in a loop of calls.
-const [FINE, wallClock] = [OK, Date.now];
+const [FINE, wallClock, slowFloors] = [OK, Date.now, floors];
 
 // `vus` sessions for `seconds`. With a `rate`, or a pace that is an interval, calls are due at even distances
 // and sessions take turns. The rate of a pace with rounds follows from how long they take. Without both, each
@@ -94,6 +96,7 @@ export function runSession(slice, protocol, pools, selector = '') {
       session = call(session, next, times);
     } finally {
       if (histograms !== null) histograms.print();
+      printSlowest();
     }
   }
   if (session !== null) {
@@ -166,6 +169,7 @@ function callBySchedule(opened, next, times) {
   const { begin, end, last, turn, slice } = times;
   let session = opened;
   let nextReply = 0; // when a reply is measured again
+  let nextTrace = 0; // when a call carries a trace again
   for (let index = turn; ; index += slice.vus) {
     const due = begin + (index * 1000) / slice.rate;
     if (due >= end) return session;
@@ -175,8 +179,10 @@ function callBySchedule(opened, next, times) {
     if (sent >= end) return session; // due but never sent: the gap between offered and achieved rate
     const call = next();
     const limit = timeLeft(call.limitMs, sent, last);
+    if (sent >= nextTrace) nextTrace = beginTrace(session, sent);
     const outcome = markCutOff(session.call(call, limit), call.limitMs, limit);
-    recordCall(session, outcome, session.response, sent - due);
+    recordCall(session, call.tool, { outcome, response: session.response, traceId: session.traceId }, sent - due);
+    session.endTrace();
     if (outcome === OK && sent >= nextReply) nextReply = recordReply(session.response, sent, begin);
     if (outcome === SESSION_LOST) session = replaceSession(session, times);
     if (session === null) return null;
@@ -184,11 +190,19 @@ function callBySchedule(opened, next, times) {
   }
 }
 
-// Records a call that was sent this late.
-function recordCall(session, outcome, { timings: { duration, blocked } }, lateMs) {
+// Has the next call carry a trace; returns when the one after is due, in the next second.
+function beginTrace(session, sent) {
+  session.beginTrace();
+  return (Math.floor(sent / TRACE_MS) + 1) * TRACE_MS;
+}
+
+// Records a call of a tool that was sent this late.
+function recordCall(session, tool, { outcome, response, traceId }, lateMs) {
+  const { duration, blocked } = response.timings;
   if (outcome === OK) {
     recordOk(duration);
     recordResponse(lateMs + blocked + duration);
+    if (!(duration <= floors[tool])) noteSlow(tool, duration, response, traceId);
   } else {
     recordFailure(outcome);
   }
@@ -204,16 +218,20 @@ function callInRounds(opened, next, times) {
   const think = buildThinkTime(pace, turn);
   let session = opened;
   let nextReply = 0; // when a reply is measured again
+  let nextTrace = 0; // when a call carries a trace again
   for (let due = begin + findFirstRound(pace, turn, vus); due < end; due = clock() + think()) {
     if (waitUntil(due)) recordLateness(clock() - due);
     keepFresh(session);
     const sent = clock();
     if (sent >= end) break;
     const limit = timeLeft(longestMs, sent, last);
+    if (sent >= nextTrace) nextTrace = beginTrace(session, sent);
     const answers = callRound(session, next, pace.calls, limit);
+    session.endTrace();
     if (answers.every(({ outcome }) => outcome === OK)) recordRound(clock() - sent);
-    for (const { outcome, response } of answers) {
-      recordCall(session, markCutOff(outcome, longestMs, limit), response, sent - due);
+    for (const answer of answers) {
+      const { outcome, response } = answer;
+      recordCall(session, answer.tool, { ...answer, outcome: markCutOff(outcome, longestMs, limit) }, sent - due);
       if (outcome === OK && sent >= nextReply) nextReply = recordReply(response, sent, begin);
     }
     const lost = answers.filter(({ outcome }) => outcome === SESSION_LOST).length;
@@ -226,8 +244,9 @@ function callInRounds(opened, next, times) {
 
 function callRound(session, next, count, limit) {
   if (count > 1) return session.callTogether(next, count, limit);
-  const outcome = session.call(next(), limit);
-  return [{ outcome, response: session.response }];
+  const call = next();
+  const outcome = session.call(call, limit);
+  return [{ tool: call.tool, outcome, response: session.response, traceId: session.traceId }];
 }
 
 // Returns the session that is open at the end, or null.
@@ -244,6 +263,7 @@ function callAtOnce(opened, next, times) {
   let held = 0;
   let nextCheck = sent; // of the bearer
   let nextReply = sent; // when a reply is measured again
+  let nextTrace = sent; // when a call carries a trace again
   while (sent < end) {
     if (sent >= nextCheck) {
       keepFresh(session);
@@ -254,9 +274,13 @@ function callAtOnce(opened, next, times) {
     }
     const call = next();
     const limit = sent < shortFrom ? call.limitMs : timeLeft(call.limitMs, sent, last);
+    const traced = sent >= nextTrace;
+    if (traced) nextTrace = beginTrace(session, sent);
     const outcome = session.call(call, limit);
     if (outcome === FINE) {
-      addOk(session.response.timings.duration);
+      const { duration } = session.response.timings;
+      addOk(duration);
+      if (!(duration <= slowFloors[call.tool])) noteSlow(call.tool, duration, session.response, session.traceId);
       if (sent >= nextReply) nextReply = recordReply(session.response, sent, begin);
     } else {
       recordFailure(markCutOff(outcome, call.limitMs, limit));
@@ -269,6 +293,7 @@ function callAtOnce(opened, next, times) {
         due += every * OPEN_REQUESTS;
       }
     }
+    if (traced) session.endTrace();
     sent = wallClock() + shift;
     due += every;
     if (due <= sent) {

@@ -4,7 +4,7 @@ import { BEYOND, REASONS } from './outcome.js';
 
 const ALWAYS = { trend: ['max>=0'], counter: ['count>=0'] };
 const TRENDS = ['http_req_duration', 'mcp_duration', 'mcp_response', 'mcp_ended']
-  .concat(['mcp_reply_bytes', 'mcp_first_byte', 'mcp_receiving']);
+  .concat(['mcp_reply_bytes', 'mcp_first_byte', 'mcp_receiving', 'mcp_server_time']);
 const OPENING_TRENDS = ['mcp_opening', 'mcp_lost_calls', 'mcp_lost_age', 'mcp_lost_at'];
 const RPCS = ['initialize', 'notifications/initialized', 'server/discover']
   .concat(['tools/list', 'tools/call', 'resources/read', 'prompts/get', 'completion/complete', 'close']);

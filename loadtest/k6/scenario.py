@@ -25,9 +25,17 @@ from loadtest.k6.open_sessions import OpenSession, close_sessions, note_writer, 
 from loadtest.k6.plan import RunPlan
 from loadtest.k6.process import find_error, start, stop, watch
 from loadtest.k6.progress import NoWatcher, Watcher
+from loadtest.k6.slow_calls import read_slowest
 from loadtest.k6.summary import Server, Summary, build_rows, find_crossed, parse_summary
-from loadtest.results.run import Generator, Outcome, Row, ScenarioResult, begin_scenario
-from loadtest.results.run_folder import RunFolder, write_rows, write_run
+from loadtest.results.run import (
+    Generator,
+    Outcome,
+    Row,
+    ScenarioResult,
+    SlowCall,
+    begin_scenario,
+)
+from loadtest.results.run_folder import RunFolder, write_rows, write_run, write_slowest
 from loadtest.state.bearers import read_callers
 
 EXIT_OK = 0
@@ -41,7 +49,8 @@ class ScenarioRun:
     """The result of one scenario; `server` is the target as the probe found it.
 
     `interruption` is the KeyboardInterrupt or SystemExit that ended it, for the caller to raise;
-    `regions` are those of the runners, as far as known.
+    `regions` are those of the runners, as far as known; `slowest` are the slowest calls of each
+    tool.
     """
 
     result: ScenarioResult
@@ -49,6 +58,7 @@ class ScenarioRun:
     server: "Server | None" = None
     interruption: BaseException | None = None
     regions: tuple[str, ...] = ()
+    slowest: tuple[SlowCall, ...] = ()
 
 
 class RunScenario(Protocol):
@@ -159,6 +169,8 @@ def run_scenario(
     left, caught_late = close_opened(plan.state_dir, plan.bearer_file, sessions)
     redact_folder(out_dir)
     finished = _read_back(scenario, out_dir, process.returncode, vitals)
+    slowest = read_slowest((out_dir / "k6.log",), scenario, plan.tools)
+    finished = replace(finished, slowest=slowest)
     interruption = caught_late or interruption
     finished = conclude(finished, started, left, interruption, guard.reason or broken_off)
     watcher.end(finished.result)
@@ -244,6 +256,8 @@ def _keep(folder: RunFolder, finished: ScenarioRun) -> RunFolder:
     """Write the rows and the result of one scenario, and the target that answered."""
     if finished.rows:
         folder = write_rows(folder, finished.result.name, finished.rows)
+    if finished.slowest:
+        folder = write_slowest(folder, finished.result.name, finished.slowest)
     target = folder.run.target
     if finished.server is not None:
         target = replace(

@@ -1,6 +1,7 @@
 """`summary.json`, which the scripts write: read it, check it, turn it into rows."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -227,6 +228,7 @@ def _build_row(
         held_rate=summary.loadtest.most_rate if is_held else None,
         replies=None if metric else _build_replies(summary, braced),
         beyond={} if metric else summary.counts("mcp_beyond", selector),
+        server_time=None if metric else _build_server_time(summary, braced),
         lost=_build_lost(summary, braced) if metric == "opening" else None,
     )
 
@@ -244,6 +246,12 @@ def _build_replies(summary: Summary, braced: str) -> Replies | None:
         first_byte=_build_spread(first_byte, 3),
         receiving=_build_spread(receiving, 3),
     )
+
+
+def _build_server_time(summary: Summary, braced: str) -> Percentiles | None:
+    """Return how long the server says it worked, rounded; None if it does not say so."""
+    found = _build_percentiles(summary.metrics.get(f"mcp_server_time{braced}", {}))
+    return found and Percentiles(*(round(ms, 3) for ms in astuple(found)))
 
 
 def _build_spread(values: Percentiles, digits: int) -> Spread:

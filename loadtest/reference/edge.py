@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from loadtest.reference.refusals import (
     build_rate_limit_headers,
     build_unknown_session,
 )
-from loadtest.reference.responses import Refusal, rest_error
+from loadtest.reference.responses import Refusal, new_id, rest_error
 from loadtest.reference.tokens import WORKSPACE_CLAIM
 from loadtest.reference.tools import Principal, Toolbox
 
@@ -111,6 +112,8 @@ class McpEdge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request below `/mcp/`."""
+        if self.knobs.trace_headers:
+            send = _with_trace_headers(send)
         await self._loaded.wait()
         await self._stall()
         await self._restart()
@@ -543,6 +546,18 @@ def _with_headers(send: Send, headers: Mapping[str, str]) -> Send:
         await send(message)
 
     return send_with_headers
+
+
+def _with_trace_headers(send: Send) -> Send:
+    """Return a `send` that adds the time since now, and an id of the request."""
+    began = time.perf_counter()
+
+    async def send_with_trace_headers(message: Message) -> None:
+        spent_ms = (time.perf_counter() - began) * 1000
+        more = {"Server-Timing": f"total;dur={spent_ms:.3f}", "x-request-id": new_id()}
+        await _with_headers(send, more)(message)
+
+    return send_with_trace_headers
 
 
 def _is_over_quota(body: bytes) -> bool:

@@ -224,6 +224,9 @@ class Knobs:
         " with X- before them (x-fields)",
         ("none", "ietf", "fields", "x-fields"),
     )
+    trace_headers: bool = _knob(
+        False, "answers to MCP requests have Server-Timing, with the total, and x-request-id"
+    )
     tool_quota: bool = _knob(True, "a quota of weighted units per minute, workspace and client")
     quota_units: int = _knob(60, "the quota in units per minute, unless an owner raised it")
     asks: str = _knob(

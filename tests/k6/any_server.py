@@ -29,7 +29,8 @@ class AnyTool:
 class AnyServer:
     """Serves tools on a loopback port inside a block.
 
-    `called` keeps their arguments, `openers` the `Authorization` of each session's first request.
+    `called` keeps their arguments, `openers` the `Authorization` of each session's first request,
+    `traces` the trace context of each call, in its header and in its `_meta`.
     With `key`, a request without this header and value is refused.
     """
 
@@ -40,6 +41,7 @@ class AnyServer:
     key: tuple[str, str] | None = None
     called: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     openers: list[str] = field(default_factory=list)
+    traces: list[tuple[str | None, str | None]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -102,7 +104,9 @@ class AnyServer:
             return None
         return types.ToolAnnotations(read_only_hint=True, destructive_hint=tool.destructive)
 
-    async def _call(self, _ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+    async def _call(self, ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        meta: dict[str, Any] = dict(params.meta or {})
+        self.traces.append((ctx.request.headers.get("traceparent"), meta.get("traceparent")))
         self.called.append((params.name, params.arguments or {}))
         tool = self.tools[params.name]
         content = [types.TextContent(type="text", text=tool.answer)]

@@ -50,7 +50,15 @@ def test_one_module_reads_the_environment_and_one_writes_to_the_log() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["replies.js", "mix.js", "pace.js", "protocol.js", "uri_template.js", "json_path.js"],
+    [
+        "replies.js",
+        "mix.js",
+        "pace.js",
+        "protocol.js",
+        "uri_template.js",
+        "json_path.js",
+        "server_time.js",
+    ],
 )
 def test_the_scripts_that_test_the_library_pass(name: str, binary: K6Binary, echo_url: str) -> None:
     done = run_k6(

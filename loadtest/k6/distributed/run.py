@@ -33,6 +33,7 @@ from loadtest.k6.scenario import (
     name_outcome,
     read_figures,
 )
+from loadtest.k6.slow_calls import read_slowest
 from loadtest.k6.summary import Summary
 from loadtest.results.run import Generator, Outcome, RunnerFault, ScenarioResult
 
@@ -77,7 +78,8 @@ def run_fleet(
     if watch.slow is not None:
         result = replace(result, reason="; ".join(filter(None, (result.reason, watch.slow))))
     watcher.end(result)
-    return replace(finished, result=result)
+    places = [_folder(out_dir, number) / "k6.log" for number in range(1, request.parallelism + 1)]
+    return replace(finished, result=result, slowest=read_slowest(places, scenario, plan.tools))
 
 
 def build_request(plan: RunPlan, scenario: str, renewal_url: str | None = None) -> ScenarioRequest:

@@ -16,7 +16,7 @@ from loadtest.results.run import RunnerFault
 LATE_SECONDS = 2.0
 
 _SUMMARY = b'{"loadtest":'
-_REPLIES = "reply_bytes|first_byte|receiving"
+_REPLIES = "reply_bytes|first_byte|receiving|server_time"
 # By scenario: the series of k6's summary that the snapshots contain. Each sample is in one of them.
 _SERIES = {
     "cold-start": re.compile(rf"mcp_(duration|failures|{_REPLIES})\{{frame:"),
