@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from loadtest.compare.generators import describe_generators, match_generator
 from loadtest.compare.knee import is_rate_limited
 from loadtest.results.history import Entry
 from loadtest.results.run import Outcome
@@ -56,12 +57,18 @@ def find_peers(
     alike = [other for other in known if not _list_differences(other, scenario, conditions)]
     if not alike:
         return (), _describe_difference(known[-1], scenario, conditions), None
-    peers = tuple(other for other in alike if find_fault(other, scenario) is None)
-    if not peers:
+    usable = [other for other in alike if find_fault(other, scenario) is None]
+    if not usable:
         newest = alike[-1]
         reason = f"no earlier run is usable: {newest.run.run_id} {find_fault(newest, scenario)}"
         return (), reason, None
-    return peers, None, None
+    peers = tuple(peer for other in usable if (peer := match_generator(entry, other, scenario)))
+    newest = peers[-1] if peers else usable[-1]
+    difference = describe_generators(entry.run, newest.run)
+    if not peers:
+        why = f"unlike run {newest.run.run_id}: {difference}, and no control to compare through"
+        return (), why, None
+    return peers, None, difference
 
 
 def _find_conditions(entry: Entry, scenario: str) -> dict[str, Any]:

@@ -271,10 +271,9 @@ def _is_better_than_usual(series: Series | None) -> bool:
 
 def _is_back(series: Series) -> bool:
     """Return whether the previous run had a regression that this run does not have."""
-    before = series.entries[-1] if series.entries else None
-    if before is None or series.cell not in before.confirmed or before.accepted:
-        return False
-    return is_better(series.cell.figure, series.values[-1], series.value, GONE_SHARE)
+    return series.is_regressed() and is_better(
+        series.cell.figure, series.values[-1], series.value, GONE_SHARE
+    )
 
 
 def _find_status(figure: Figure, before: float, value: float, earlier: Row, row: Row) -> Status:

@@ -13,6 +13,7 @@ from loadtest.compare.series import (
     Usual,
     estimate_spreads,
     find_height,
+    find_value,
     is_worse,
     level_out,
 )
@@ -21,8 +22,9 @@ from loadtest.results.history import Cell, Entry, Figure
 # A drift is compared with this many baselines, so that it does not hide among them.
 DRIFT_USUAL_RUNS = 50
 DRIFT_LEAST_USUAL = 4
-# The noise of a tail is larger than its spread shows: this many times.
-TAIL: Mapping[Figure, float] = {"p95": 1.25, "p99": 1.25}
+# The noise of a tail is larger than its spread shows: this many times. What it has had before can
+# come again.
+TAIL: Mapping[Figure, float] = {"p95": 1.5, "p99": 1.5, "failed": 1.5}
 # This many repeats must be worse too; one that is not ends the doubt.
 LEAST_AGREEING = 2
 # The control explains a shift of everything if it moved by at least this share of it.
@@ -49,11 +51,15 @@ class Rule:
         """Return whether the rule looks for a change that is slow or small."""
         return self.evidence == "drift"
 
+    def ease(self) -> "Rule":
+        """Return the rule for a regression that is confirmed already: half is enough to stay."""
+        return replace(self, share=self.share / 2, errors=self.errors / 2)
 
-SUSPICION = Rule(1, 0.15, 3.3, None)
+
+SUSPICION = Rule(1, 0.15, 2.6, None)
 RULES = (
-    Rule(2, 0.15, 3.3, "two runs in a row"),
-    Rule(4, 0.1, 4.0, "drift"),
+    Rule(2, 0.15, 2.6, "two runs in a row"),
+    Rule(4, 0.1, 3.5, "drift"),
     Rule(8, 0.08, 4.0, "drift"),
 )
 
@@ -110,8 +116,9 @@ def find_regressions(
 def _judge(series: Series, spread: float, repeats: tuple[float, ...]) -> Regression | None:
     """Return the regression of one figure, without the common shift of its run."""
     agree = _count_agreeing(series, spread, repeats)
+    stays = series.is_regressed()
     for rule in RULES:
-        found = _apply(series, spread, rule)
+        found = _apply(series, spread, rule.ease() if stays else rule)
         if found is not None and (rule.is_drift or not repeats):
             return replace(found, repeats=repeats, agree=agree)
     single = _apply(series, spread, SUSPICION)
@@ -127,12 +134,9 @@ def _count_agreeing(series: Series, spread: float, repeats: Sequence[float]) -> 
     if not usual.values:
         return 0
     shift = find_height(series.cell.figure, series.value) - series.heights[-1]
-    heights = [find_height(series.cell.figure, value) - shift for value in repeats]
+    rises = [find_height(series.cell.figure, each) - shift - usual.height for each in repeats]
     error = usual.widen(spread, 1)
-    return sum(
-        _is_above(series.cell, usual, SUSPICION, error, height, value)
-        for height, value in zip(heights, repeats, strict=True)
-    )
+    return sum(_is_above(series.cell, usual, SUSPICION, error, rise) for rise in rises)
 
 
 def _judge_common(common: Series, controls: Sequence[Series]) -> Regression | None:
@@ -183,28 +187,29 @@ def _apply(
     if len(series.values) < runs or len(usual.values) < least:
         return None
     heights = series.heights[-runs:]
-    if (rule.is_drift or has_memory) and median(heights) <= usual.find_ceiling(max(2, runs)):
-        return None
-    order = sorted(range(runs), key=heights.__getitem__)
-    place = order[(runs - 1) // 2 if rule.is_drift else 0]
-    value = (*series.values, series.value)[-runs:][place]
+    if rule.is_drift or has_memory or series.cell.figure in TAIL:
+        window = max(2, runs) if has_memory else runs
+        margin = math.log1p(rule.share) / 2 if has_memory else 0.0
+        if median_low(heights) <= usual.find_ceiling(window) + margin:
+            return None
+    height = median_low(heights) if rule.is_drift else min(heights)
+    rise = height - usual.height
     averaged = runs if rule.is_drift and not has_memory else 1
-    rise = heights[place] - usual.height
-    if heights[-1] - usual.height <= rise / 2:
-        return None  # it has recovered
-    error = usual.widen(spread, averaged)
-    if not _is_above(series.cell, usual, rule, error, heights[place], value):
+    has_recovered = heights[-1] - usual.height <= rise / 2
+    if has_recovered or not _is_above(
+        series.cell, usual, rule, usual.widen(spread, averaged), rise
+    ):
         return None
     begin = min(_find_begin(series, usual.height, rise), len(series.values) + 1 - runs)
     return _build_finding(series, begin, usual.value, rule.evidence)
 
 
-def _is_above(
-    cell: Cell, usual: Usual, rule: Rule, error: float, height: float, value: float
-) -> bool:
-    """Return whether a height is so far above the usual one, and its value so much worse."""
-    far = height - usual.height > rule.errors * TAIL.get(cell.figure, 1.0) * error
-    return far and is_worse(cell.figure, usual.value, value, rule.share)
+def _is_above(cell: Cell, usual: Usual, rule: Rule, error: float, rise: float) -> bool:
+    """Return whether a rise above the usual height is far enough, and its value so much worse."""
+    if rise <= rule.errors * TAIL.get(cell.figure, 1.0) * error:
+        return False
+    value = find_value(cell.figure, find_height(cell.figure, usual.value) + rise)
+    return is_worse(cell.figure, usual.value, value, rule.share)
 
 
 def _build_finding(

@@ -64,6 +64,11 @@ class Series:
         """Return the run of each height; the current run is the empty text."""
         return (*(entry.run.run_id for entry in self.entries), "")
 
+    def is_regressed(self) -> bool:
+        """Return whether the previous run has a confirmed regression that nobody has accepted."""
+        before = self.entries[-1] if self.entries else None
+        return before is not None and self.cell in before.confirmed and not before.accepted
+
     def find_usual(self, but_last: int = 0, runs: int = USUAL_RUNS) -> "Usual":
         """Return the level of the last `runs` baselines, without `but_last` of the newest runs."""
         part = slice(self.start, max(self.start, len(self.values) - but_last))
@@ -92,7 +97,7 @@ class Usual:
     def find_ceiling(self, runs: int) -> float:
         """Return the highest level that this many baselines in a row have had."""
         windows = (self.heights[end - runs : end] for end in range(runs, len(self.heights) + 1))
-        return max(map(median, windows), default=-math.inf)
+        return max(map(median_low, windows), default=-math.inf)
 
     def widen(self, spread: float, runs: int) -> float:
         """Return the standard error of the difference between some runs' mean and this level."""
@@ -267,6 +272,13 @@ def find_height(figure: Figure, value: float) -> float:
     if figure == "rate":
         return -math.log(max(value, 0.0) + LEAST_RATE)
     return math.log(max(value, 0.0) + LEAST_MS)
+
+
+def find_value(figure: Figure, height: float) -> float:
+    """Return the value at a height; the inverse of `find_height`."""
+    if figure == "failed":
+        return math.sin(height) ** 2
+    return math.exp(-height) - LEAST_RATE if figure == "rate" else math.exp(height) - LEAST_MS
 
 
 def _draw(expected: float, seen: float | None, runs: int) -> float:

@@ -105,7 +105,6 @@ class Simulation:
         self._restless = {row[:3]: self.rng.lognormvariate(0, 0.3) for row in ROWS}
         self._hour: dict[Place, float] = {}
         self._shared = 0.0
-        self._burst = 0.0
 
     def draw(self, effect: Effect = lambda _scenario, _name: 1.0) -> Entry:
         """Return the next run."""
@@ -122,7 +121,6 @@ class Simulation:
             self._shared += rng.expovariate(1 / noise.bad_day)
         places: list[Place] = [*SCENARIOS, *((scenario, name) for scenario, _, name, *_ in ROWS)]
         self._hour = {place: math.sqrt(HOUR_SHARE) * self._draw_tailed() for place in places}
-        self._burst = BURST_FAILURES if rng.random() < BURST_SHARE else 0.0
         rows = self._measure(effect, SCENARIOS)
         self.number += 1
         return build_entry(self.number, rows)
@@ -136,9 +134,10 @@ class Simulation:
         noise = self.noise
         rows = []
         for scenario in names:
+            burst = BURST_FAILURES if self.rng.random() < BURST_SHARE else 0.0
             slower = self._shared + noise.scenario * self._draw_within(scenario)
             rows += [
-                self._draw_row(row, slower, effect, FAILURE_SHARE + self._burst)
+                self._draw_row(row, slower, effect, FAILURE_SHARE + burst)
                 for row in ROWS
                 if row[0] == scenario
             ]
