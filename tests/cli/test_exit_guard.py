@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -270,6 +271,46 @@ def test_the_json_output_of_an_interrupted_run_is_a_document_too(checkout: Path)
         assert process.returncode == document["exit_code"] == 143
     assert document["outcome"] == "interrupted"
     assert any(row["kind"] == "stage" and row["ok"] for row in document["rows"])
+
+
+def make_history(run_dir: Path, count: int) -> None:
+    """Make a history of earlier runs like this one, with one tool four times as fast."""
+    for day in range(1, 1 + count):
+        name = f"2020010{day}T000000Z-aaaaaaa"
+        shutil.copytree(run_dir, run_dir.with_name(name))
+        for file in run_dir.with_name(name).rglob("*.json"):
+            body = json.loads(file.read_text(encoding="utf-8"))
+            if file.name == "run.json":
+                body |= {"run_id": name, "started": f"2020-01-0{day}T00:00:00Z"}
+            for row in body["rows"] if file.name == "rows.json" else ():
+                if row["name"] == "executeSQL":
+                    row["duration"] = {key: ms / 4 for key, ms in row["duration"].items()}
+            file.write_text(json.dumps(body), encoding="utf-8")
+
+
+@pytest.mark.usefixtures("mints_by_session")
+def test_a_suspicious_run_is_measured_again_unless_an_option_says_not_to(checkout: Path) -> None:
+    with (checkout / CONFIG_FILE).open("a", encoding="utf-8") as config:
+        config.write("remeasure_minutes = 1\n")
+    chosen = ("k6", "--scenarios", "tools", "--vus", "2", "--duration", "5")
+    code, output = run_inv(checkout, *chosen)
+    assert (code, "suspicious" in output) == (0, False), output
+    make_history(newest_run(checkout), 6)
+
+    code, output = run_inv(checkout, *chosen, "--no-remeasure")
+    assert (code, "suspicious" in output) == (0, False), output
+    assert not (newest_run(checkout) / "repeats").exists()
+
+    code, output = run_inv(checkout, *chosen)
+    assert code == 0, output
+    assert "suspicious: tools; measured again, round 1 of at most 3, about " in output
+    path = newest_run(checkout)
+    folder = read_run_folder(path)
+    assert folder.run.outcome() == "ok"
+    assert {row.scenario for rows in folder.repeats for row in rows} == {"tools"}
+    (bearer,) = json.loads((checkout / ".loadtest/local/bearer.json").read_text())["bearers"]
+    for file in (file for file in (path / "repeats").rglob("*") if file.is_file()):
+        assert bearer["access_token"].encode() not in file.read_bytes(), file
 
 
 @pytest.mark.usefixtures("mints_by_session")

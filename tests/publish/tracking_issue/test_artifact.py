@@ -5,6 +5,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -20,7 +21,14 @@ from loadtest.publish.tracking_issue.artifact import (
     MOST_MEMBERS,
     fetch_run_artifact,
 )
-from loadtest.results.run_folder import create_run_folder, read_run_folder, write_rows
+from loadtest.results.run import Repeat, ScenarioResult
+from loadtest.results.run_folder import (
+    create_run_folder,
+    read_run_folder,
+    write_repeat,
+    write_rows,
+    write_run,
+)
 from tests.publish.tracking_issue.full_run import full_run
 from tests.support.github_server import TOKEN, Artifact, GithubServer
 
@@ -116,6 +124,21 @@ def test_a_run_is_fetched_byte_for_byte(
         f"GET {github.store_url}/artifacts/2",
     ]
     assert pauses == []
+
+
+def test_a_fetched_run_has_what_was_measured_again(
+    github: GithubServer, fetch: Fetch, made: Path
+) -> None:
+    folder = read_run_folder(made)
+    name = folder.run.scenarios[0].name
+    rows = tuple(row for row in folder.rows if row.scenario == name)
+    write_repeat(folder, 1, name, rows)
+    repeat = Repeat(1, {name: ()}, (ScenarioResult(name, "ok"),))
+    write_run(replace(folder, run=replace(folder.run, repeats=(repeat,), repeats_note="a note")))
+    upload(github, pack(read_files(made)))
+    fetched = read_run_folder(fetch())
+    assert fetched.repeats == (rows,)
+    assert fetched.run.repeats_note == "a note"
 
 
 def test_an_incomplete_run_is_never_among_the_runs(
