@@ -17,6 +17,9 @@ from loadtest.errors import ConfigError
 
 API_URL = "https://api.github.com"
 SERVER_URL = "https://github.com"
+# GitHub supports it at least until March 2028. The next one, 2026-03-10, is not known to every
+# supported GitHub Enterprise Server.
+API_VERSION = "2022-11-28"
 REQUEST_SECONDS = 30.0
 # Waits after an outage, and after a rate limit without an end.
 OUTAGE_WAITS_SECONDS = (1.0, 5.0, 20.0)
@@ -178,7 +181,10 @@ class Github:
         function = getattr(getattr(_build_api(self.api_url), group), name)
         owner, _, repo = self.repository.partition("/")
         place = {"owner": owner, "repo": repo} if "{owner}" in function.path else {}
-        headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"}
+        headers = {
+            "Authorization": f"Bearer {self._token.get_secret_value()}",
+            "X-GitHub-Api-Version": API_VERSION,
+        }
         given = redact_json(dict(given))
         try:
             answer = function(**place, **given, headers_=headers, raw_=True)

@@ -16,6 +16,7 @@ from nacl.public import PrivateKey, SealedBox
 
 REPOSITORY = "octo/loadtest"
 TOKEN = "a github token canary"
+API_VERSIONS = ("2022-11-28",)  # of GitHub Enterprise Server 3.20
 NOW = datetime(2026, 8, 3, 12, tzinfo=UTC)
 MOST_COMMENTS = 2500
 BOT = "github-actions[bot]"
@@ -205,6 +206,8 @@ class GithubServer:
         given = json.loads(body) if body else {}
         if headers.get("authorization") != f"Bearer {TOKEN}":
             answer = Answer(401, {"message": "Bad credentials"})
+        elif headers.get("x-github-api-version") not in API_VERSIONS:
+            answer = Answer(400, {"message": "The API version is missing or not supported"})
         else:
             answer = self._pop_refusal(f"{method} {last}") or self._act(
                 method, parts.path, query, given

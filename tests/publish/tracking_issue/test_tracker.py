@@ -40,6 +40,7 @@ def test_the_first_post_opens_the_issue_with_its_label_and_text(
     assert "Each run of the load test is one comment on this issue" in issue.body
     (comment,) = issue.comments
     assert comment.body == f"Holds 100 sessions.\n\n{encode_entry(full_run())}"
+    assert {call.headers["x-github-api-version"] for call in github.calls} == {"2022-11-28"}
     assert posted.url.endswith(f"/octo/loadtest/issues/1#issuecomment-{comment.id}")
     assert (posted.created, posted.issue) == (True, 1)
     assert pauses == [BETWEEN_WRITES_SECONDS] * 2
