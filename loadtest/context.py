@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loadtest.common.console import Console, say, strip_controls
 from loadtest.common.interruption import BROKEN_PIPE_EXIT_CODE, HANGUP_EXIT_CODE
@@ -37,16 +37,14 @@ REFERENCE_OPTIONS = ("--no-tool-quota", "--no-account-limits")
 class Ending:
     """How the process ends: an exit code, and one line if the code is not 0.
 
-    `run_dir` is the folder of the run and `regressions` its figures by status, for `--json`.
+    `run_dir` is the folder of the run and `findings` what moved in it, for `--json`.
     `is_reported` is set when the report starts: a later failure is not a failure of the run.
     """
 
     exit_code: int = 0
     message: str | None = None
     run_dir: Path | None = None
-    regressions: Mapping[str, Sequence[str]] = field(
-        default_factory=lambda: {"confirmed": (), "suspected": (), "accepted": ()}
-    )
+    findings: Sequence[Mapping[str, Any]] = ()
     is_reported: bool = False
 
     def note(self, run: "Run") -> None:
@@ -61,10 +59,10 @@ class Ending:
         self.message = None if self.exit_code == 0 else f"loadtest: run {run.run_id}: {result}"
 
     def note_regressions(self, run_id: str) -> None:
-        """Set exit code and message from confirmed regressions, unless a worse one is set."""
+        """Set exit code and message from confirmed findings, unless a worse one is set."""
         if self.exit_code in {0, RUN_EXIT_CODES["thresholds crossed"]}:
             self.exit_code = REGRESSED_EXIT_CODE
-            count = len(self.regressions["confirmed"])
+            count = sum(finding["status"] == "confirmed" for finding in self.findings)
             found = f"{count} confirmed regression{'s' * (count != 1)}"
             self.message = f"loadtest: run {run_id}: {found}"
 

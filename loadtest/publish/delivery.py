@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from loadtest.compare.cadence import describe_gap
-from loadtest.compare.changes import REGRESSED
 from loadtest.compare.comparison import Comparison, compare_run
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, UsageError
@@ -14,7 +14,9 @@ from loadtest.publish.tracking_issue.schemas import PostedComment
 from loadtest.publish.tracking_issue.tracker import MOST_CHARS, Tracker
 from loadtest.publish.webhook import WEBHOOK_VARIABLE, call_webhook
 from loadtest.report.comment import render_comment
+from loadtest.report.content.findings import name_finding
 from loadtest.report.content.verdict import Verdict, build_verdict
+from loadtest.report.content.wording import end_sentence
 from loadtest.report.history_tables import as_folder
 from loadtest.report.html.page import write_page
 from loadtest.report.markdown import render_markdown, write_report
@@ -24,6 +26,8 @@ from loadtest.results.run_folder import RunFolder, read_run_folder
 
 # At most this many skipped comments are named one by one.
 MOST_SKIPPED = 5
+# The webhook's line names at most this many findings.
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,24 @@ class PreparedReport:
         """Return the verdict in a few sentences."""
         return build_verdict(self.folder, self.comparison)
 
-    def list_regressions(self) -> dict[str, list[str]]:
-        """Return the names of the confirmed, suspected and accepted figures."""
-        changes = self.comparison.changes.items() if self.comparison else ()
-        return {
-            status: sorted(str(cell) for cell, change in changes if change.status == status)
-            for status in REGRESSED
-        }
+    def list_findings(self) -> list[dict[str, Any]]:
+        """Return what moved as the JSON document has it."""
+        comparison = self.comparison or Comparison()
+        return [
+            {
+                "status": finding.status,
+                "scope": finding.scope,
+                "figure": str(finding.lead),
+                "before": finding.change.before,
+                "now": finding.change.value,
+                "figures": [str(cell) for cell in (*finding.cells, *finding.follows)],
+            }
+            for finding in comparison.findings
+        ]
+
+    def count_confirmed(self) -> int:
+        """Return the number of findings that are a confirmed regression."""
+        return sum(finding["status"] == "confirmed" for finding in self.list_findings())
 
     @property
     def needs_attention(self) -> bool:
@@ -149,13 +164,13 @@ def announce(
     variables: Mapping[str, str], prepared: PreparedReport, url: str | None
 ) -> Iterator[str]:
     """Write step summary and outputs, call the webhook if needed; yield warnings."""
-    run, verdict = prepared.folder.run, prepared.verdict.text
+    run, verdict = prepared.folder.run, prepared.verdict
     write_summary(variables, prepared.text)
     outputs = {
         "run-id": run.run_id,
         "outcome": run.outcome(),
-        "verdict": verdict,
-        "confirmed": str(len(prepared.list_regressions()["confirmed"])),
+        "verdict": verdict.headline,
+        "confirmed": str(prepared.count_confirmed()),
         "comment-url": url or "",
     }
     write_outputs(variables, outputs)
@@ -163,9 +178,23 @@ def announce(
     if webhook and prepared.needs_attention:
         where = url or run.run_url or f"run {run.run_id}"
         try:
-            call_webhook(webhook, f"Load test of {run.environment}: {verdict} {where}")
+            call_webhook(
+                webhook,
+                f"Load test of {run.environment}: {end_sentence(_build_line(prepared))} {where}",
+            )
         except ReportError as failure:
             yield f"warning: {failure}"
+
+
+def _build_line(prepared: PreparedReport) -> str:
+    """Return the headline, and what moved in words."""
+    comparison = prepared.comparison or Comparison()
+    names = [
+        name_finding(prepared.folder, comparison, finding).join()
+        for finding in comparison.findings
+        if finding.status == "confirmed"
+    ][:MOST_NAMED]
+    return ": ".join(filter(None, (prepared.verdict.headline, "; ".join(names))))
 
 
 def _find_accepted(history: History, folder: RunFolder) -> frozenset[Cell] | None:

@@ -15,7 +15,14 @@ from loadtest.common.console import strip_controls
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
 from loadtest.context import Chain
-from loadtest.errors import ConfigError, LoadtestError, ReportError, ResultsError, UsageError
+from loadtest.errors import (
+    ConfigError,
+    LoadtestError,
+    MintError,
+    ReportError,
+    ResultsError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from loadtest.k6.repeats import Judge
@@ -157,9 +164,13 @@ def report_failed(
 
 def _mark_failed(run: "Run", failure: LoadtestError) -> "Run":
     from loadtest.common.clock import utc_now
+    from loadtest.report.content.verdict import AT_SIGN_IN, AT_START
     from loadtest.results.run import ScenarioResult
 
-    reason = f"before the first call: {failure}"
+    where, why = AT_START, str(failure)
+    if isinstance(failure, MintError):
+        where, why = AT_SIGN_IN, failure.message
+    reason = f"{where}: {why}"
     failed = ScenarioResult(run.scenarios[0].name, "failed", reason=reason)
     return replace(run.note(failed), ended=utc_now())
 
@@ -178,7 +189,7 @@ def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: 
         tracker, failure, prepared = None, refused, delivery.prepare_without_history(folder)
     written = delivery.write_files(prepared)
     if not as_json:
-        chain.console.print(render_terminal(folder, prepared.comparison))
+        chain.console.print(render_terminal(folder, prepared.comparison, prepared.earlier))
     names = " and ".join(path.name for path in written)
     chain.say("report", f"written to {folder.path.relative_to(settings.root)}: {names}")
     if tracker is not None:
@@ -201,7 +212,7 @@ def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: 
 def _note_regressions(chain: Chain, settings: Settings, prepared: "PreparedReport") -> None:
     """End the task with confirmed regressions, except on the reference target (same machine)."""
     if not settings.is_reference():
-        chain.ending.regressions = prepared.list_regressions()
+        chain.ending.findings = prepared.list_findings()
         if prepared.entry.has_regressed():
             chain.ending.note_regressions(prepared.folder.run.run_id)
 

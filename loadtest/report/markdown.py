@@ -7,13 +7,15 @@ from pathlib import Path
 
 from loadtest.common.files import write_text
 from loadtest.common.redaction import redact
-from loadtest.compare.changes import BOLD, Status
+from loadtest.compare.changes import Status
 from loadtest.compare.comparison import Comparison
 from loadtest.errors import ReportError
 from loadtest.report.content.formatting import describe_marks
 from loadtest.report.content.report import build_report
 from loadtest.report.content.tables import ReportTable, TableCell
 from loadtest.report.content.trend import Trend
+from loadtest.report.content.verdict import Level
+from loadtest.report.content.wording import is_address
 from loadtest.results.history import Entry
 from loadtest.results.run_folder import RunFolder
 
@@ -23,7 +25,19 @@ _CHART_STYLE = (
     '%%{init: {"xyChart": {"width": 720, "height": 260, "titleFontSize": 16}, '
     '"themeVariables": {"xyChart": {"plotColorPalette": "#2f81f7"}}}}%%'
 )
-MARKS: Mapping[Status | None, str] = {"confirmed": "❗", "suspected": "👀", "accepted": "☑️"}
+SIGNS: Mapping[Level, str] = {
+    "failed": "⛔",
+    "bad": "❌",
+    "warning": "⚠️",
+    "watch": "👀",
+    "good": "✅",
+}
+MARKS: Mapping[Status | None, str] = {
+    "confirmed": "❌",
+    "suspected": "👀",
+    "accepted": "☑️",
+    "better": "✅",
+}
 MARKS_LEGEND = describe_marks("In brackets", "**Bold**", MARKS)
 
 
@@ -40,12 +54,14 @@ def render_markdown(
 ) -> str:
     """Return `report.md`; text from a server is escaped and cannot become markup."""
     report = build_report(folder, comparison, earlier)
-    parts = [f"# Load test {escape(report.run_id)}", f"**{escape(report.verdict.text)}**"]
-    if report.regressions:
-        parts.append("\n".join(f"- {escape(line.text)}" for line in report.regressions))
-        parts += [render_accept(report.accept_command)] if report.accept_command else []
-    if report.compared_with:
-        parts.append(escape(report.compared_with.text))
+    parts = [f"# {SIGNS[report.verdict.level]} {escape(report.verdict.headline)}"]
+    parts.append(f"Load test {escape(report.run_id)}")
+    parts += [escape(line.text) for line in [report.compared_with] if line]
+    parts += [render_table(report.findings)] if report.findings else []
+    parts += [f"> {escape(problem)}" for problem in report.verdict.problems]
+    parts.append(escape(" ".join(report.verdict.sentences)))
+    parts += [render_accept(report.accept_command)] if report.accept_command else []
+    parts += [render_remedy(report.verdict.remedy)] if report.verdict.remedy else []
     parts += [f"> {escape(caveat)}" for caveat in report.caveats]
     facts = [*report.facts, ("knobs", report.knobs)]
     cells = [[escape(text) for text in fact] for fact in facts]
@@ -60,15 +76,14 @@ def render_markdown(
             parts.append(render_table(table))
         if table.details:
             parts.append("\n".join(f"- {escape(detail)}" for detail in table.details))
-    if report.replies:
-        parts += [f"## {report.replies.title}", escape(report.replies.note or "")]
-        parts.append(render_table(report.replies))
+    for table in filter(None, (report.replies, report.slowest)):
+        parts += [f"## {table.title}", escape(table.note or ""), render_table(table)]
     if report.trend:
         parts += ["## Trend", render_chart(report.trend)]
     legend = [escape(line) for line in report.legend]
     legend += [MARKS_LEGEND] if report.is_compared() else []
     parts.append("\n".join(f"- {line}" for line in legend))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def write_report(
@@ -92,25 +107,47 @@ def render_accept(command: str) -> str:
     return f"Intended? Make it the new baseline:\n\n```sh\n{command}\n```"
 
 
-def render_table(
-    table: ReportTable, show: Callable[[str], str] = escape, *, compact: bool = False
-) -> str:
-    """Return a table with its marks: worse figures are bold, regressions have a sign.
+def render_remedy(command: str) -> str:
+    """Return the command that a failed run needs."""
+    return f"What to do:\n\n```sh\n{command}\n```"
 
-    `show` escapes text. A compact table has no padding, and a figure does not break over lines.
+
+def render_table(
+    table: ReportTable,
+    show: Callable[[str], str] = escape,
+    *,
+    show_name: Callable[[str], str] | None = None,
+    compact: bool = False,
+) -> str:
+    """Return a table with its marks: worse figures are bold, a finding has a sign.
+
+    `show` escapes text, `show_name` a server's names. A compact table has no padding, and a figure
+    does not break over lines.
     """
-    headers = [show(column.header) for column in table.columns]
+    headers = [render_link(show(column.header), column.url) for column in table.columns]
     numeric = [column.numeric for column in table.columns]
-    rows = [[_mark(cell, show) for cell in row] for row in table.rows]
-    if compact:
-        rows = [[row[0], *(text.replace(" ", "\u00a0") for text in row[1:])] for row in rows]
+    rows = [
+        [
+            _mark(cell, show, show_name or show).replace(" ", "\u00a0" if tight else " ")
+            for cell, tight in zip(row, (compact and each for each in numeric), strict=True)
+        ]
+        for row in table.rows
+    ]
     return render_grid(headers, numeric, rows, compact=compact)
 
 
-def _mark(cell: TableCell, show: Callable[[str], str]) -> str:
+def _mark(cell: TableCell, show: Callable[[str], str], show_name: Callable[[str], str]) -> str:
     text = show(f"{cell.text} ({cell.change})" if cell.change else cell.text)
-    text = f"{MARKS[cell.status]} {text}" if cell.status in MARKS else text
-    return f"**{text}**" if cell.status in BOLD else text
+    text = render_link(f"**{text}**" if cell.worse else text, cell.url)
+    sign = MARKS.get(cell.status, "") if cell.leads else ""
+    name = show_name(cell.name) if cell.name else ""
+    commits = render_link("commits", cell.commits_url) if cell.commits_url else ""
+    return " ".join(filter(None, (sign, name, f"{text}, {commits}" if commits else text)))
+
+
+def render_link(text: str, address: str | None) -> str:
+    """Return a link, or only the text if the address is not valid."""
+    return f"[{text}]({address})" if address and is_address(address) else text
 
 
 def render_grid(
@@ -144,7 +181,7 @@ def render_chart(trend: Trend) -> str:
     days = [day for day, _ in trend.points]
     # Mermaid would draw two runs of the same name at one place.
     names = [
-        f"{day[5:]}.{days[:place].count(day) + 1}" if day in days[:place] else day[5:]
+        f"{_shorten(day)}.{days[:place].count(day) + 1}" if day in days[:place] else _shorten(day)
         for place, day in enumerate(days)
     ]
     values = [value for _, value in trend.points]
@@ -162,6 +199,11 @@ def render_chart(trend: Trend) -> str:
     )
 
 
+def _shorten(place: str) -> str:
+    """Return a day without its year, and anything else as it is."""
+    return place[5:] if re.match(r"\d{4}-", place) else place
+
+
 def _quote(text: str) -> str:
     """Return a Mermaid string, which has no escapes: only harmless characters stay."""
     return f'"{re.sub(r"[^A-Za-z0-9 _.,:/()+-]", "?", text)}"'
@@ -175,5 +217,5 @@ def _write(value: float) -> str:
 def _find_top(most: float) -> float:
     """Return a round end for an axis that contains `most`."""
     power = 10.0 ** math.floor(math.log10(max(most, 0.01)))
-    steps = (power * step for step in (1, 1.5, 2, 4, 5, 8, 10, 15))
-    return next(step for step in steps if step >= most * 1.05)
+    steps = (power * step for step in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10))
+    return next(step for step in steps if step >= most * 0.9999)

@@ -14,10 +14,18 @@ from loadtest.compare.comparison import Comparison
 from loadtest.report.content.formatting import NO_DATA, describe_marks
 from loadtest.report.content.report import build_report
 from loadtest.report.content.tables import ReportTable, TableCell
+from loadtest.report.content.wording import clean
+from loadtest.results.history import Entry
 from loadtest.results.run_folder import RunFolder
 
 TERMINAL_WIDTH = 80
-_LEVEL_STYLES = {"good": "bold green", "warning": "bold yellow", "bad": "bold red"}
+_LEVEL_STYLES = {
+    "good": "bold green",
+    "watch": "bold yellow",
+    "warning": "bold yellow",
+    "bad": "bold red",
+    "failed": "bold red",
+}
 _MARKS: Mapping[Status | None, str] = {
     "worse": "!",
     "suspected": "?",
@@ -33,29 +41,43 @@ _MARK_STYLES = {
 MARKS_LEGEND = describe_marks("Below a figure", _MARKS["worse"], _MARKS)
 
 
-def render_terminal(folder: RunFolder, comparison: Comparison | None = None) -> Group:
-    """Return verdict, facts and tables for a terminal of 80 columns or more."""
-    report = build_report(folder, comparison)
+def render_terminal(
+    folder: RunFolder, comparison: Comparison | None = None, earlier: Sequence[Entry] = ()
+) -> Group:
+    """Return verdict, findings, facts and tables for a terminal of 80 columns or more."""
+    report = build_report(folder, comparison, earlier)
     facts = Table.grid(padding=(0, 2))
     for name, value in report.facts:
         facts.add_row(Text(name, style="dim"), Text(value))
-    parts: list[RenderableType] = [
-        Text(report.verdict.text, style=_LEVEL_STYLES[report.verdict.level]),
-        Padding(facts, (1, 0, 0, 0)),
-    ]
-    parts += [Text(caveat, style="yellow") for caveat in report.caveats]
-    if report.compared_with:
-        parts.append(Text(f"\n{report.compared_with.text}"))
-    parts += [
-        Text(line.text, _MARK_STYLES.get(line.status or "", "")) for line in report.regressions
-    ]
+    verdict = report.verdict
+    parts: list[RenderableType] = [Text(verdict.headline, style=_LEVEL_STYLES[verdict.level])]
+    parts += [Text(line.text, style="dim") for line in [report.compared_with] if line]
+    parts += [_render_findings(report.findings)] if report.findings else []
+    parts += [Text(problem, style="yellow") for problem in verdict.problems]
+    parts += [Text(" ".join(verdict.sentences))] if verdict.sentences else []
     if report.accept_command:
         parts.append(Text(f"Intended? Make it the new baseline: {report.accept_command}"))
+    if verdict.remedy:
+        parts.append(Text(f"What to do: {verdict.remedy}"))
+    parts.append(Padding(facts, (1, 0, 0, 0)))
+    parts += [Text(caveat, style="yellow") for caveat in report.caveats]
     for table in report.tables:
         parts += _render_scenario(table)
     marks = [MARKS_LEGEND] if report.is_compared() else []
     parts.append(Text("\n".join(["", *report.legend, *marks]), style="dim"))
     return Group(*parts)
+
+
+def _render_findings(table: ReportTable) -> Padding:
+    """Return what moved: a line each, and below it what speaks for it."""
+    grid = Table.grid(padding=(0, 1))
+    for moved, before, now, change, since, why in table.rows:
+        style = _MARK_STYLES.get(moved.status or "", "")
+        mark = _MARKS.get(moved.status, "+")
+        figures = f"{before.text} → {now.text} ({change.text}), since {since.text}"
+        grid.add_row(Text(mark, style), Text(clean(moved.words), style))
+        grid.add_row("", Text(f"{figures}\n{why.text}", style="dim"))
+    return Padding(grid, (1, 0))
 
 
 def _render_scenario(table: ReportTable) -> Iterator[RenderableType]:
@@ -91,7 +113,7 @@ def _render_table(table: ReportTable) -> Table:
 
 def _write(cell: TableCell, *, marks_only: bool = False) -> str:
     """Return a cell on two lines: its text, and the change below it."""
-    text = cell.text.replace(" ", "\n") if cell.text == NO_DATA else cell.text
+    text = cell.text.replace(" ", "\n") if cell.text == NO_DATA else cell.words
     change = "" if marks_only else cell.change.replace(" %", "%").replace(" pp", "pp")
     below = change + _MARKS.get(cell.status, "")
     return f"{text}\n{below}" if below else text

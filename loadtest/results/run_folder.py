@@ -143,18 +143,24 @@ def _read_rows(scenario_dir: Path) -> tuple[Row, ...]:
 
 
 def build_document(
-    folder: RunFolder, exit_code: int, regressions: Mapping[str, Sequence[str]]
+    folder: RunFolder, exit_code: int, findings: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return a run for machines: `run` as in run.json, `rows` and `repeats` as in every rows.json.
 
-    `regressions` names the figures with a confirmed, suspected or accepted regression.
+    `findings` is what moved; `confirmed`, `suspected` and `accepted` name the figure that stands
+    for each finding of that status.
     """
     run = folder.run
+    by_status = {
+        status: [each["figure"] for each in findings if each["status"] == status]
+        for status in ("confirmed", "suspected", "accepted")
+    }
     return {
         "version": DOCUMENT_VERSION,
         "exit_code": exit_code,
         "outcome": run.outcome(),
-        **{status: list(names) for status, names in regressions.items()},
+        **by_status,
+        "findings": [dict(each) for each in findings],
         "folder": str(folder.path),
         "run": asdict(run),
         "rows": [asdict(row) for row in folder.rows],

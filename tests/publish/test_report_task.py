@@ -1,6 +1,7 @@
 """What becomes of a run: `inv report` as typed, against a loopback GitHub and a webhook."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
@@ -36,7 +37,8 @@ def test_a_run_is_compared_with_the_issue_and_posting_again_updates_its_comment(
     assert code == 0, said
     assert "posted: https://github.com/octo/loadtest/issues/12#issuecomment-" in said
     body = issue.comments[-1].body
-    assert body.startswith("✅ **Sustained all 50 sessions")
+    assert body.startswith("### ✅ 23 unchanged\n")
+    assert "\nSustained all 50 sessions" in body
     assert "Compared with run run-005" in body
     assert read_newest(issue) == entry(6)
     assert {"report.md", "report.html", "judgement.json"} <= {file.name for file in path.iterdir()}
@@ -76,10 +78,13 @@ def test_one_run_far_outside_is_suspected_and_alerts_nobody(
         )
     assert code == 0, said
     document = json.loads(said[said.index("{\n") : said.rindex("}") + 1])
-    assert "tools/tool/executeSQL/p50" in document["suspected"]
+    assert document["suspected"] == ["tools/tool/executeSQL/p50"]
+    (finding,) = document["findings"]
+    assert (finding["status"], finding["scope"]) == ("suspected", "row")
+    assert "tools/tool/executeSQL/p99" in finding["figures"]
     assert (document["confirmed"], document["accepted"]) == ([], [])
     assert heard == []
-    assert "3 suspected regressions (the next run decides)" in issue.comments[-1].body
+    assert issue.comments[-1].body.startswith("### 👀 1 to watch · ")
     assert read_newest(issue).suspected == suspect(8).suspected
     assert issue.labels == ["load-test-history"]
 
@@ -104,32 +109,34 @@ def test_a_confirmed_regression_alerts_until_it_is_accepted(
         )
     assert code == 96, said
     assert said.splitlines()[-1].endswith(
-        "run run-008: 3 confirmed regressions (docs/reference/exit-codes.md#exit-96)"
+        "run run-008: 1 confirmed regression (docs/reference/exit-codes.md#exit-96)"
     )
     assert "hook-canary" not in said
     body = issue.comments[-1].body
-    assert "confirmed regression" in body.splitlines()[0]
+    assert body.startswith("### ❌ 1 regression · ")
     assert "cc @example/performance" in body
     assert read_newest(issue).confirmed
     assert issue.labels == ["load-test-history", "regressed"]
     (line,) = heard
     comment_url = f"https://github.com/octo/loadtest/issues/12#issuecomment-{issue.comments[-1].id}"
-    assert json.loads(line)["text"].startswith("Load test of prod: 3 confirmed")
+    assert json.loads(line)["text"].startswith("Load test of prod: 1 regression · ")
+    assert "unchanged: executeSQL slower: p50 (p95 " in json.loads(line)["text"]
     assert json.loads(line)["text"].endswith(comment_url)
     assert body.startswith(summary.read_text().rstrip())
     names = [line.split("<<")[0] for line in outputs.read_text().splitlines() if "<<" in line]
     assert names == ["run-id", "outcome", "verdict", "confirmed", "comment-url"]
     assert f"\n{comment_url}\n" in outputs.read_text()
+    assert re.search(r"confirmed<<(\S+)\n1\n\1", outputs.read_text())
 
     code, said = inv("history", "--env", "prod", "--accept", "last", **github.variables)
     assert code == 0, said
     assert read_newest(issue).accepted
     accepted = issue.comments[-1].body
-    assert accepted.startswith("✅ **Sustained all 50 sessions")
-    assert "3 accepted regressions: executeSQL p50, " in accepted.splitlines()[0]
-    assert "since run run-007" in accepted
+    assert accepted.startswith("### ✅ 1 accepted · ")
+    assert "| ☑️ `executeSQL` slower: p50 (p95 " in accepted
+    assert "| Jan 8" in accepted or "| [Jan 8](" in accepted
     assert "Intended?" not in accepted
-    assert "accepted regressions" in (runs_dir / "run-008" / "report.md").read_text()
+    assert "1 accepted" in (runs_dir / "run-008" / "report.md").read_text()
     assert issue.labels == ["load-test-history"]
     assert json.loads((runs_dir / "run-008" / "judgement.json").read_text())["accepted"]
 
@@ -139,7 +146,7 @@ def test_a_confirmed_regression_alerts_until_it_is_accepted(
     assert issue.comments[-1].body == accepted
     code, said = inv("report", "--env", "prod", "--json", **github.variables)
     document = json.loads(said[said.index("{\n") : said.rindex("}") + 1])
-    assert (document["confirmed"], len(document["accepted"])) == ([], 3)
+    assert (document["confirmed"], document["accepted"]) == ([], ["tools/tool/executeSQL/p50"])
     assert "cc @example/performance" not in issue.comments[-1].body
 
 
@@ -151,7 +158,7 @@ def test_a_failed_run_is_reported_with_its_reason_and_a_good_one_removes_the_lab
     with listen(500) as (url, heard):
         code, said = inv("report", "--env", "prod", **github.variables, LOADTEST_WEBHOOK_URL=url)
     assert code == 15, said
-    assert issue.comments[-1].body.startswith("❌ **Failed in ")
+    assert issue.comments[-1].body.startswith("### ⛔ Failed in ")
     assert "k6 ended: &lt;" in issue.comments[-1].body
     assert issue.labels == ["load-test-history", "failed"]
     assert [json.loads(line)["text"].count("k6 ended: (!channel)") for line in heard] == [1]
@@ -287,7 +294,7 @@ def test_a_regression_that_cannot_be_posted_is_still_reported(
     code, said = inv("report", "--env", "prod", **github.variables)
     assert code == 17
     regressed, refused = said.splitlines()[-2:]
-    assert regressed.endswith("3 confirmed regressions")
+    assert regressed.endswith("1 confirmed regression")
     assert "is locked" in refused
 
 
@@ -324,7 +331,7 @@ def test_a_dry_run_prints_the_comment_and_touches_nothing(
     before = sorted(path.rglob("*"))
     code, said = inv("report", "--env", "prod", "--dry-run", **github.variables)
     assert code == 0, said
-    assert said.startswith("✅ **Sustained all 50 sessions")
+    assert said.startswith("### ✅ 23 unchanged")
     assert "Compared with run run-003" in said
     assert sorted(path.rglob("*")) == before
     assert {call.method for call in github.calls} == {"GET"}
@@ -339,7 +346,7 @@ def test_the_reference_target_is_never_posted(
     put(runs_dir, entry(8, SLOWER, environment="local"))
     code, said = inv("report", **github.variables)
     assert code == 0, said
-    assert "confirmed regression" in said
+    assert "1 regression · " in said
     assert github.calls == []
 
 

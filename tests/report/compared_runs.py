@@ -10,7 +10,7 @@ from loadtest.compare.comparison import Baseline, Comparison
 from loadtest.compare.regressions import Regression
 from loadtest.compare.series import orient
 from loadtest.results.history import Cell, Entry
-from loadtest.results.run import SCENARIOS, Percentiles, Row, Target
+from loadtest.results.run import SCENARIOS, Percentiles, Repeat, Row, SlowCall, Target
 from loadtest.results.run_folder import RunFolder
 from tests.report.report_runs import (
     COLD_START,
@@ -21,6 +21,7 @@ from tests.report.report_runs import (
     folder,
     hostile,
     row,
+    spread,
     stage,
     with_replies,
 )
@@ -77,31 +78,38 @@ def compared(
     *,
     statuses: Mapping[Cell, Status] | None = None,
     reasons: Mapping[str, str] | None = None,
-    drifts: Mapping[Cell, Regression] | None = None,
+    regressions: Mapping[Cell, Regression] | None = None,
     gone: Iterable[Cell] = (),
 ) -> ComparedRun:
     """Compare a run by hand: every figure is the same as before, but for the `statuses` given.
 
     `reasons` say of scenarios why they have nothing to be compared with. What is confirmed was so
-    by the run before too, unless it is among the `drifts`.
+    by the run before too, unless it is among the `regressions`.
     """
     earlier = tuple(earlier)
-    statuses, reasons, drifts = statuses or {}, reasons or {}, drifts or {}
+    statuses, reasons, found = statuses or {}, reasons or {}, regressions or {}
     if not earlier:
         reasons = {**dict.fromkeys(SCENARIOS, "first run"), **reasons}
+    begins = [each.since for each in found.values() if each.since]
+    if len(earlier) > 1 and any(
+        statuses[each] == "confirmed" for each in statuses if each not in found
+    ):
+        begins.append(earlier[-1])
+    # All changes are against the last run before an open regression.
+    place = min((earlier.index(each) for each in begins), default=len(earlier)) - 1
+    previous = earlier[place] if earlier else None
     changes = {}
     for cell, value in Entry(run.run, run.rows).figures.items():
-        before = earlier[-1].figures.get(cell) if cell.scenario not in reasons else None
-        if statuses.get(cell) == "confirmed" and len(earlier) > 1:
-            before = drifts[cell].before if cell in drifts else earlier[-2].figures.get(cell)
+        comparable = previous is not None and cell.scenario not in reasons
+        before = previous.figures.get(cell) if previous and comparable else None
         if before is None:
-            changes[cell] = Change(value, "incomparable" if cell.scenario in reasons else "new")
+            changes[cell] = Change(value, "new" if comparable else "incomparable")
             continue
         known = statuses.get(cell, "same")
-        why = drifts.get(cell)
+        why = found.get(cell)
         if known == "confirmed" and why is None:
             why = Regression(before, value, earlier[-1], 2, "two runs in a row")
-        elif known == "suspected":
+        elif known == "suspected" and why is None:
             why = Regression(before, value, None, 1, None)
         if cell.figure == "failed":
             changes[cell] = Change(value, known, before, None, (value - before) * 100, why)
@@ -109,7 +117,7 @@ def compared(
             ratio = orient(cell.figure, before, value)
             changes[cell] = Change(value, known, before, ratio, None, why)
     baselines = tuple(
-        Baseline(name, None, reasons[name]) if name in reasons else Baseline(name, earlier[-1])
+        Baseline(name, None, reasons[name]) if name in reasons else Baseline(name, previous)
         for name in SCENARIOS
     )
     return ComparedRun(run, earlier, Comparison(baselines, changes, frozenset(gone)))
@@ -165,7 +173,7 @@ def regressed() -> ComparedRun:
             Cell("cold-start", "frame", "tools/list", "p99"): "thin",
             metric: "confirmed",
         },
-        drifts={metric: Regression(1042.0, 1240.0, earlier[6], 9, "drift")},
+        regressions={metric: Regression(1042.0, 1240.0, earlier[6], 9, "drift")},
     )
 
 
@@ -188,16 +196,131 @@ def improved() -> ComparedRun:
     )
 
 
-def slowed() -> ComparedRun:
-    """Everything is twice as slow, which may be a bad hour: it is suspected."""
+def with_control(rows: Iterable[Row], p50: float = 3.1) -> tuple[Row, ...]:
+    """Return the rows, and those of the control of each scenario."""
+    names = [(scenario, name) for scenario in SCENARIOS for name in ("document", "connect")]
+    return (*rows, *(row(scenario, "control", name, 60, p50) for scenario, name in names))
+
+
+def with_server_time(each: Row, p50: float) -> Row:
+    return replace(each, server_time=scale(spread(1.0), p50))
+
+
+def slower_tool() -> ComparedRun:
+    """One tool is 40 % slower, and its repeats agree; another is faster; a cold start varies."""
+    rows = with_control((*COLD_START, *LADDER, *TOOLS))
+    before = tuple(with_server_time(each, 24.0) if each == TOOLS[0] else each for each in rows)
+    slow = replace(with_server_time(TOOLS[0], 36.0), duration=scale(TOOLS[0].duration, 1.43))
+    fast = replace(TOOLS[1], duration=scale(TOOLS[1].duration, 0.7))
+    cold = replace(COLD_START[1], duration=scale(COLD_START[1].duration, 1.3))
+    changed = {
+        each.name: each for each in (slow, fast, cold, row("tools", "tool", "all", 10300, 24.0))
+    }
+    target = replace(RUN.target, server_version="1.5.0", repository="acme/server", commit="b" * 40)
+    run = folder(
+        tuple(changed.get(each.name, each) for each in rows),
+        run_url="https://github.example/acme/atlas/actions/runs/42",
+        target=target,
+        repeats=tuple(Repeat(number, {"tools": (), "cold-start": ()}) for number in (1, 2, 3)),
+    )
+    sql = [Cell("tools", "tool", "executeSQL", figure) for figure in ("p50", "p95", "p99")]
+    start = Cell("cold-start", "frame", "initialize", "p50")
+    old = replace(RUN.target, repository="acme/server", commit="a" * 40)
+    earlier = weekly(before, 8, target=old)
+    found = {
+        cell: Regression(31.0, 44.3, None, 1, "repeats", (44.1, 44.9, 43.8), 3) for cell in sql
+    }
+    rate = Cell("tools", "tool", "all", "rate")
+    found[rate] = Regression(200.0, 172.0, None, 1, "repeats", (170.0, 171.0, 174.0), 3)
+    found[start] = Regression(4.2, 5.5, None, 1, None, (5.4, 4.3, 4.2), 1)
+    case = compared(
+        run,
+        earlier,
+        statuses={
+            **dict.fromkeys(sql, "confirmed"),
+            rate: "confirmed",
+            start: "suspected",
+            **{
+                Cell("tools", "tool", "listEntities", figure): "better" for figure in ("p50", "p95")
+            },
+        },
+        regressions=found,
+    )
+    return replace(case, folder=replace(case.folder, slowest=SLOWEST))
+
+
+SLOWEST = (
+    SlowCall(
+        *("tools", "tool", "executeSQL", 1204.2, 1180.0, "2026-08-03T12:05:07.221Z"),
+        *("4bf92f3577b34da6a3ce929d0e0e4736", "req-7f2a"),
+    ),
+    SlowCall(
+        *("tools", "tool", "executeSQL", 977.0, 951.4, "2026-08-03T12:05:41.030Z"),
+        *("00f067aa0ba902b7a3ce929d0e0e4736", "req-7f31"),
+    ),
+    SlowCall("tools", "tool", "listEntities", 61.9, None, "2026-08-03T12:06:12.904Z", "c" * 32),
+)
+
+
+def _shift(factor: float, control: float, *, is_explained: bool) -> ComparedRun:
+    """Return a run in which everything is so many times slower, with repeats that agree."""
     rows = (*COLD_START, *LADDER, *TOOLS)
-    run = folder(rows)
+    run = folder(with_control(rows, 3.1 * control))
+    earlier = tuple(
+        replace(each, rows=with_control(each.rows)) for each in weekly(rows, 5, factor=1 / factor)
+    )
     cells: dict[Cell, Status] = {
         cell: "suspected"
         for cell in Entry(run.run, run.rows).figures
-        if cell.figure in {"p50", "p95", "p99"}
+        if cell.figure in {"p50", "p95", "p99"} and cell.kind != "control"
     }
-    return compared(run, weekly(rows, 5, factor=0.5), statuses=cells)
+    figures = Entry(run.run, run.rows).figures
+    found = {
+        cell: Regression(
+            figures[cell] / factor,
+            figures[cell],
+            None,
+            1,
+            None,
+            (figures[cell] * 1.02, figures[cell] * 0.99),
+            2,
+            is_common=True,
+            is_explained=is_explained,
+        )
+        for cell in cells
+    }
+    return compared(run, earlier, statuses=cells, regressions=found)
+
+
+def slowed() -> ComparedRun:
+    """Everything is twice as slow, the control is not: the next run decides."""
+    return _shift(2.0, 1.0, is_explained=False)
+
+
+def host_noise() -> ComparedRun:
+    """Everything is slower, and the control as well."""
+    return _shift(1.5, 1.6, is_explained=True)
+
+
+def many_stages() -> ComparedRun:
+    """A ladder of 200 stages; the upper ones are slower than before."""
+    stages = [stage(count, 9.0 + count / 20) for count in range(1, 201)]
+    before = weekly((*COLD_START, *stages), 6)
+    slow = [
+        replace(each, response=scale(each.response, 1.5)) if int(each.name) > 120 else each
+        for each in stages
+    ]
+    run = folder((*COLD_START, *slow))
+    cells = {
+        Cell("sessions", "stage", each.name, "p50"): each for each in stages if int(each.name) > 120
+    }
+    figures = Entry(run.run, run.rows).figures
+    found = {
+        cell: Regression(figures[cell] / 1.5, figures[cell], None, 1, "repeats", (22.9, 23.4), 2)
+        for cell in cells
+    }
+    statuses: dict[Cell, Status] = dict.fromkeys(cells, "confirmed")
+    return compared(run, before, statuses=statuses, regressions=found)
 
 
 def incomparable() -> ComparedRun:
@@ -258,7 +381,10 @@ COMPARED: Mapping[str, Callable[[], ComparedRun]] = {
     "regressed": regressed,
     "accepted": accepted,
     "improved": improved,
+    "slower-tool": slower_tool,
     "slowed": slowed,
+    "host-noise": host_noise,
+    "many-stages": many_stages,
     "incomparable": incomparable,
     "failed-later": lambda: compared(
         failed(),

@@ -195,6 +195,29 @@ def failed() -> RunFolder:
     )
 
 
+def aborted() -> RunFolder:
+    reason = "over half of the calls failed for 30 s (HTTP 502): `inv doctor --env staging` looks"
+    return folder(
+        COLD_START,
+        (*LADDER[:2], stage(50, 11.2, seconds=31, failures={"http_502": 900})),
+        outcomes={
+            "sessions": ScenarioResult("sessions", "aborted", 108, reason),
+            "tools": ScenarioResult("tools", "not run"),
+        },
+    )
+
+
+def failed_at_sign_in() -> RunFolder:
+    reason = "at sign-in: the page says that the password is wrong: set it with `inv provision`"
+    return folder(
+        outcomes={
+            "cold-start": ScenarioResult("cold-start", "failed", reason=reason),
+            "sessions": ScenarioResult("sessions", "not run"),
+            "tools": ScenarioResult("tools", "not run"),
+        },
+    )
+
+
 def rate_limited() -> RunFolder:
     limited = {"rate_limited": 400, "tool_error:rate_limited": 1}
     return folder(
@@ -254,6 +277,8 @@ RUNS: Mapping[str, Callable[[], RunFolder]] = {
     "broken-ladder": broken_ladder,
     "interrupted": interrupted,
     "failed": failed,
+    "failed-at-sign-in": failed_at_sign_in,
+    "aborted": aborted,
     "rate-limited": rate_limited,
     "short-of-runners": short_of_runners,
     "hostile": hostile,

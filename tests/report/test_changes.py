@@ -1,11 +1,13 @@
 """What changed since the run before, in every medium: golden files, and what each mark means."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from loadtest.compare.changes import Change, Status
+from loadtest.compare.changes import Change
 from loadtest.compare.comparison import Baseline, Comparison
+from loadtest.report.content.findings import count_unchanged, list_compared
 from loadtest.report.content.formatting import format_change
 from loadtest.report.content.report import build_report
 from loadtest.report.content.trend import MOST_RUNS, Trend, build_trend
@@ -15,28 +17,33 @@ from loadtest.report.terminal import render_terminal
 from loadtest.results.history import Cell, Entry
 from tests.report.compared_runs import (
     COMPARED,
+    ComparedRun,
     accepted,
     compared,
     good,
+    host_noise,
     improved,
+    many_stages,
     regressed,
+    slowed,
+    slower_tool,
     weekly,
     zeros,
 )
 from tests.report.report_golden import compare, draw
-from tests.report.report_runs import COLD_START, LADDER, TOOLS, folder, stage
+from tests.report.report_runs import COLD_START, LADDER, folder, stage
 
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_changes_in_report_md_are_as_reviewed(name: str) -> None:
     case = COMPARED[name]()
-    compare(f"{name}.md", render_markdown(case.folder, case.comparison))
+    compare(f"{name}.md", render_markdown(case.folder, case.comparison, case.earlier))
 
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_changes_in_a_terminal_are_as_reviewed(name: str) -> None:
     case = COMPARED[name]()
-    text = draw(render_terminal(case.folder, case.comparison), 80)
+    text = draw(render_terminal(case.folder, case.comparison, case.earlier), 80)
     compare(f"{name}.txt", text)
     assert max(len(line) for line in text.splitlines()) <= 80
 
@@ -64,100 +71,120 @@ def test_a_change_reads_as_the_figure_moved(figure: str, change: Change | None, 
     assert format_change(figure, change) == text  # type: ignore[arg-type]
 
 
-def test_the_verdict_has_the_change_of_its_p95_and_counts_confirmed_regressions() -> None:
+def test_the_headline_counts_findings_and_the_sentences_say_what_was_sustained() -> None:
     verdict = build_verdict(good().folder, good().comparison)
-    assert verdict.level == "good"
-    assert verdict.text.startswith("Sustained all 100 sessions (100 calls/s, p95 25 ms, +3 %), ")
-    verdict = build_verdict(regressed().folder, regressed().comparison)
-    assert verdict.level == "bad"
-    assert (
-        "3 confirmed regressions: failures at 100 sessions, executeSQL p99, runMetric p50."
-        in verdict.text
+    assert (verdict.level, verdict.headline) == ("good", "57 unchanged")
+    assert verdict.sentences[0].startswith(
+        "Sustained all 100 sessions (100 calls/s, p95 25 ms, +3 %), "
     )
+    verdict = build_verdict(regressed().folder, regressed().comparison)
+    assert (verdict.level, verdict.headline) == ("bad", "3 regressions · 1 to watch · 52 unchanged")
+    worse = "1 figure is over 25 % worse than in the last good run, within the usual spread: calls"
+    assert worse in verdict.text
 
 
-def test_many_regressions_are_counted() -> None:
-    rows = (*COLD_START, *LADDER, *TOOLS)
-    cells = [Cell("tools", "tool", tool.name, "p50") for tool in TOOLS]
-    case = compared(folder(rows), weekly(rows, 2), statuses=dict.fromkeys(cells, "confirmed"))
-    text = build_verdict(case.folder, case.comparison).text
-    assert "5 confirmed regressions: " in text
-    assert " and 2 more." in text
+def test_every_figure_that_was_compared_is_in_a_finding_or_unchanged() -> None:
+    for case in (regressed(), accepted(), slower_tool(), host_noise(), many_stages()):
+        findings = case.comparison.findings
+        moved = sum(len((*each.cells, *each.follows)) for each in findings)
+        compared = list_compared(case.comparison)
+        assert moved + count_unchanged(case.comparison) == len(compared)
+        assert not [cell for cell in compared if cell.kind == "control"]
 
 
-def test_the_worst_of_many_regressions_are_described_in_full() -> None:
-    rows = (*COLD_START, *LADDER, *TOOLS)
-    cells = [Cell("tools", "tool", tool.name, p) for tool in TOOLS for p in ("p50", "p95", "p99")]
-    case = compared(folder(rows), weekly(rows, 2), statuses=dict.fromkeys(cells, "confirmed"))
-    news = build_report(case.folder, case.comparison).regressions
-    assert len(news) == 11
-    assert news[-1].text == "5 more regressions are marked in the tables."
+def read_findings(case: ComparedRun) -> list[list[str]]:
+    """Return the table of what moved as text."""
+    table = build_report(case.folder, case.comparison, case.earlier).findings
+    return [[cell.words or cell.change for cell in row] for row in table.rows] if table else []
+
+
+def test_a_slower_tool_is_one_finding_with_what_follows_and_what_speaks_for_it() -> None:
+    sql, start, entities = read_findings(slower_tool())
+    assert sql == [
+        "executeSQL slower: p50 (p95 +37 %, p99 +37 %; throughput of the mix follows)",
+        *("32 ms", "44 ms", "+37 %", "this run"),
+        "3 repeats agree (44 to 45 ms); control unchanged (-6 %); usually 29 to 33 ms (8 runs); "
+        "server time +12 ms",
+    ]
+    assert start[0] == "initialize slower in cold start: p50"
+    assert start[5].startswith("2 of 3 repeats do not agree (4.2 to 5.4 ms); the next run decides")
+    assert entities[0] == "listEntities faster: p50 (p95 -29 %)"
+    assert entities[5] == "control unchanged (-6 %); usually 7.7 to 8.6 ms (8 runs)"
+
+
+def test_without_a_control_or_repeats_a_finding_says_so() -> None:
+    sql, metric, failures, listing = read_findings(regressed())
+    assert sql[4:] == ["Jul 27", "2 runs in a row; no control; usually 71 to 79 ms (13 runs)"]
+    assert metric[5].startswith("level changed, to about 1240 ms; no control; usually ")
+    assert failures[:4] == ["100 sessions with more failures", "0 %", "2.4 %", "+2.4 pp"]
+    assert listing[5].startswith("not measured again; the next run decides; no control; usually ")
+
+
+def test_a_note_says_why_nothing_was_measured_again() -> None:
+    case = regressed()
+    run = replace(case.folder.run, repeats_note="the quota leaves no room to measure again")
+    case = replace(case, folder=replace(case.folder, run=run))
+    assert read_findings(case)[3][5].startswith("the quota leaves no room to measure again; ")
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("build", "headline", "why"),
     [
-        ("worse", "1 figure is over 25 % worse than in the last run; that may be noise"),
-        ("suspected", "1 suspected regression (the next run decides)"),
+        (
+            slowed,
+            "1 to watch: everything about 2.0× slower (39 of 57 figures) · 18 unchanged",
+            "2 repeats in the same hour agree (11 to 12 ms); the next run decides; control "
+            "unchanged (±0 %); ",
+        ),
+        (
+            host_noise,
+            "1 to watch: everything about 1.5× slower (39 of 57 figures), control too: network or "
+            "host · 18 unchanged",
+            "2 repeats in the same hour agree (11 to 12 ms); the next run decides; control too "
+            "(+60 %): network or host; ",
+        ),
     ],
 )
-def test_a_run_that_is_worse_as_a_whole_is_a_warning_before_it_is_confirmed(
-    status: Status, said: str
+def test_everything_at_once_is_one_finding(
+    build: Callable[[], ComparedRun], headline: str, why: str
 ) -> None:
-    rows = (*COLD_START, *LADDER, *TOOLS)
-    for name, level in (("all", "warning"), ("runMetric", "good")):
-        found: dict[Cell, Status] = {Cell("tools", "tool", name, "p95"): status}
-        case = compared(folder(rows), weekly(rows, 5), statuses=found)
-        verdict = build_verdict(case.folder, case.comparison)
-        assert verdict.level == level
-        assert f"{said}: {'all tools' if name == 'all' else name} p95." in verdict.text
+    case = build()
+    verdict = build_verdict(case.folder, case.comparison)
+    assert (verdict.level, verdict.headline) == ("watch", headline)
+    (row,) = read_findings(case)
+    assert row[5].startswith(why)
 
 
-def test_the_worst_comes_first() -> None:
+def test_neighbouring_stages_are_one_finding() -> None:
+    ((moved, *_),) = read_findings(many_stages())
+    assert moved == ("121 to 200 sessions slower: p50 +42 to +58 %, such as p50 at 122 sessions")
+
+
+def test_all_changes_are_against_the_last_run_before_an_open_regression() -> None:
     case = regressed()
-    text = build_verdict(case.folder, case.comparison).text
-    said = ("3 confirmed", "Did not sustain 100 sessions", "1 suspected", "1 figure")
-    places = [text.index(words) for words in said]
-    assert places == sorted(places)
-    news = [line.status for line in build_report(case.folder, case.comparison).regressions]
-    assert news == ["confirmed", "confirmed", "confirmed", "suspected"]
+    report = build_report(case.folder, case.comparison, case.earlier)
+    assert report.compared_with is not None
+    assert report.compared_with.text == "Compared with run 20260601T120000Z-0000009."
+    assert report.findings is not None
+    assert report.findings.columns[1].url == case.earlier[5].url
 
 
 def test_an_accepted_regression_is_called_accepted_and_does_not_alert() -> None:
     case = accepted()
     verdict = build_verdict(case.folder, case.comparison)
-    assert verdict.level == "good"
-    assert "3 accepted regressions: failures at 100 sessions" in verdict.text
-    assert "confirmed regression" not in verdict.text
-    report = build_report(case.folder, case.comparison)
-    assert [line.status for line in report.regressions].count("accepted") == 3
-    assert report.regressions[1].text.endswith(". Confirmed: second run in a row; accepted.")
-    assert report.accept_command == ""
+    assert (verdict.level, verdict.headline) == ("watch", "1 to watch · 3 accepted · 52 unchanged")
+    assert build_report(case.folder, case.comparison).accept_command == ""
 
 
 def test_improvements_and_a_new_server_version_are_reported() -> None:
     case = improved()
     verdict = build_verdict(case.folder, case.comparison)
-    assert verdict.level == "good"
+    assert (verdict.level, verdict.headline) == ("good", "1 improved · 56 unchanged")
     assert "1 regression is gone: executeSQL p95." in verdict.text
-    assert "1 figure is over 25 % better than in the last run: executeSQL p50." in verdict.text
-    line = build_report(case.folder, case.comparison).compared_with
-    assert line is not None
-    assert line.text.endswith("The server is now atlas 1.5.0 (was atlas 1.4.0).")
-
-
-def test_a_drift_is_described_with_its_run_and_measured_levels() -> None:
-    case = regressed()
-    (said,) = (
-        each
-        for each in build_report(case.folder, case.comparison).regressions
-        if "level" in each.text
-    )
-    assert said.text == (
-        "runMetric p50: 1240 ms (+19 %), at about 1240 ms since run 20260608T120000Z-0000008; "
-        "before that, 1042 ms. Confirmed: the level has changed."
-    )
-    assert said.url == case.earlier[6].url
+    report = build_report(case.folder, case.comparison)
+    assert report.versions == ("1.4.0", "1.5.0")
+    assert report.compared_with is not None
+    assert report.compared_with.text.endswith("The server is now atlas 1.5.0 (was atlas 1.4.0).")
 
 
 def test_without_a_comparison_the_report_does_not_mention_earlier_runs() -> None:
@@ -208,7 +235,8 @@ def test_a_chart_has_a_separate_place_for_each_run_of_a_day() -> None:
     lines = chart((day, 1.0), (day, 2.25), ("2026-08-04", 3.0), (day, 4.0))
     assert 'x-axis ["08-03", "08-03.2", "08-04", "08-03.3"]' in lines
     assert "line [1, 2.25, 3, 4]" in lines
-    assert 'y-axis "ms" 0 --> 5' in lines
+    assert 'y-axis "ms" 0 --> 4' in lines
+    assert 'y-axis "ms" 0 --> 200' in chart((day, 137.0), ("2026-08-04", 196.0))
 
 
 def test_a_chart_contains_only_characters_that_mermaid_reads() -> None:
@@ -234,8 +262,8 @@ def test_the_trend_shows_the_worst_confirmed_regression_if_there_is_one() -> Non
     case = regressed()
     trend = build_trend(case.folder, case.comparison, case.earlier)
     assert trend is not None
-    assert (trend.title, trend.unit) == ("failures at 100 sessions", "%")
-    assert round(trend.points[-1][1], 1) == 2.4
+    assert (trend.title, trend.unit) == ("executeSQL p99", "ms")
+    assert trend.points[-1][1] == 104.0
 
 
 def test_a_first_run_has_no_trend() -> None:

@@ -1,40 +1,31 @@
 """Describe the comparison of a run with earlier runs."""
 
 import math
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from loadtest.compare.changes import REGRESSED, Change, Status
 from loadtest.compare.comparison import Baseline, Comparison
-from loadtest.compare.regressions import Evidence
-from loadtest.report.content.formatting import WORSE, format_change, format_figure
+from loadtest.report.content.formatting import WORSE
 from loadtest.report.content.wording import clean, name_cell
-from loadtest.results.history import Cell, Entry
+from loadtest.results.history import CONTROL, Cell, Entry
 from loadtest.results.run import ASIDE, Run
 from loadtest.results.run_folder import RunFolder
 
 FIRST_RUN = "First run: there is nothing to compare it with."
-_EVIDENCE: Mapping[Evidence | None, str] = {
-    "two runs in a row": "second run in a row",
-    "repeats": "third run in a row",
-    "drift": "the level has changed",
-    None: "outside the usual spread",
-}
+GITHUB = "https://github.com"
 MOST_NAMED = 3
-MOST_DETAILED = 10
+SHA = re.compile(r"[0-9a-f]{7,64}")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
 class ReportLine:
-    """A line about an earlier run; `url` is the report of that run.
-
-    `status` is that of the figure that the line is about.
-    """
+    """A line about an earlier run; `url` is the report of that run."""
 
     text: str
     url: str | None = None
-    status: Status | None = None
 
 
 def describe_baselines(
@@ -82,42 +73,14 @@ def describe_server(before: Run, after: Run) -> str:
     return f"The server is now {names[1]} (was {names[0]})." if changed else ""
 
 
-def rank_cells(comparison: Comparison, *statuses: Status) -> list[tuple[Cell, Change]]:
-    """Return the cells with these statuses in this order, the worst first within each status.
-
-    Failures come first, because they have no ratio.
-    """
-    found = [item for item in comparison.changes.items() if item[1].status in statuses]
-
-    def rank(item: tuple[Cell, Change]) -> tuple[int, float, Cell]:
-        cell, change = item
-        return statuses.index(change.status), -(change.ratio or math.inf), cell
-
-    return sorted(found, key=rank)
-
-
-def describe_regressions(
-    folder: RunFolder, comparison: Comparison, status: Status
-) -> Iterator[str]:
-    """Yield one sentence that counts the regressions of a status and names the worst."""
-    cells = [cell for cell, _ in rank_cells(comparison, status)]
-    after = " (the next run decides)" if status == "suspected" else ""
-    yield from _count(folder, cells, f"{status} regression{'s' * (len(cells) != 1)}{after}")
-
-
 def describe_worse(folder: RunFolder, comparison: Comparison) -> Iterator[str]:
     """Yield one sentence that counts the figures that are bold but within the usual spread."""
-    cells = [cell for cell, _ in rank_cells(comparison, "worse")]
+    found = [item for item in comparison.changes.items() if item[1].status == "worse"]
+    found.sort(key=lambda item: (-(item[1].ratio or math.inf), item[0]))
+    cells = [cell for cell, _ in found if cell.kind != CONTROL]
     are = "figure is" if len(cells) == 1 else "figures are"
-    what = f"{are} over {WORSE} worse than in the last run; that may be noise"
+    what = f"{are} over {WORSE} worse than in the last good run, within the usual spread"
     yield from _count(folder, cells, what)
-
-
-def describe_better(folder: RunFolder, comparison: Comparison) -> Iterator[str]:
-    """Yield one sentence that counts the improved figures and names the most improved."""
-    cells = [cell for cell, _ in rank_cells(comparison, "better")[::-1]]
-    are = "figure is" if len(cells) == 1 else "figures are"
-    yield from _count(folder, cells, f"{are} over {WORSE} better than in the last run")
 
 
 def describe_gone(folder: RunFolder, comparison: Comparison) -> Iterator[str]:
@@ -134,33 +97,26 @@ def _count(folder: RunFolder, cells: Sequence[Cell], what: str) -> Iterator[str]
         yield f"{len(cells)} {what}: {names}{more}."
 
 
-def describe_regressed_figures(folder: RunFolder, comparison: Comparison) -> Iterator[ReportLine]:
-    """Yield a line for each of the worst regressions, the confirmed ones first."""
-    regressed = rank_cells(comparison, *REGRESSED)
-    for cell, change in regressed[:MOST_DETAILED]:
-        yield _describe_regression(folder, cell, change)
-    if len(regressed) > MOST_DETAILED:
-        yield ReportLine(
-            f"{len(regressed) - MOST_DETAILED} more regressions are marked in the tables."
-        )
+def find_previous(comparison: Comparison) -> Entry | None:
+    """Return the last good run: the one that most scenarios are compared with."""
+    entries = {
+        each.previous.run.run_id: each.previous for each in comparison.baselines if each.previous
+    }
+    names = [each.previous.run.run_id for each in comparison.baselines if each.previous]
+    return entries[Counter(names).most_common(1)[0][0]] if names else None
 
 
-def _describe_regression(folder: RunFolder, cell: Cell, change: Change) -> ReportLine:
-    """Return a regression's figures now and before, since which run, and its evidence."""
-    regression, figure = change.regression, cell.figure
-    now, before = (format_figure(figure, each) for each in (change.value, change.before or 0.0))
-    moved = f"{name_cell(folder, cell)}: {now} ({format_change(figure, change)})"
-    since = regression.since if regression else None
-    run = f" since {_name_run(since)}" if since else ""
-    if regression and regression.evidence == "drift":
-        moved += f", at about {format_figure(figure, regression.after)}{run}; before that, {before}"
-    else:
-        moved += f", usually {before}{f',{run}' if run else ''}"
-    shown = _EVIDENCE[regression.evidence if regression else None]
-    label = "suspected" if change.status == "suspected" else "confirmed"
-    after = "; accepted" if change.status == "accepted" else ""
-    text = f"{moved}. {label.capitalize()}: {shown}{after}."
-    return ReportLine(text, since.url if since else None, change.status)
+def build_commits_url(before: Run, after: Run, repository_url: str | None) -> str | None:
+    """Return the address of the commits between two runs: the target's, else our own."""
+    repository = after.target.repository or ""
+    target = f"{GITHUB}/{repository}" if _REPOSITORY.fullmatch(repository) else None
+    for place, old, new in (
+        (target, before.target.commit, after.target.commit),
+        (repository_url, before.git_sha, after.git_sha),
+    ):
+        if place and old and new and SHA.fullmatch(old) and SHA.fullmatch(new):
+            return f"{place}/compare/{old}...{new}" if old != new else None
+    return None
 
 
 def _name_run(entry: Entry) -> str:

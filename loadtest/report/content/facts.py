@@ -1,26 +1,36 @@
 """The facts of a run (who measured what, when and how), and its caveats."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from loadtest.compare.comparison import Comparison
 from loadtest.report.content.formatting import (
     NO_DATA,
     add_ms,
+    format_change,
     format_count,
     format_ms,
     format_rate,
     format_share,
 )
-from loadtest.report.content.wording import flatten, list_results, name_scenario, name_units
-from loadtest.results.run import Generator
+from loadtest.report.content.wording import (
+    clean,
+    flatten,
+    list_results,
+    name_scenario,
+    name_units,
+)
+from loadtest.results.history import CONTROL, Cell, pick_latency
+from loadtest.results.run import Generator, Run
 from loadtest.results.run_folder import RunFolder
 
 LABELS = {"cpu_model": "processor", "address_class": "address"}  # of keys of a run's machine
 SHARED = "shares_with_target"  # a key of a run's machine: shown as a caveat, not as a fact
 
 
-def build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
+def build_facts(folder: RunFolder, comparison: Comparison) -> Iterator[tuple[str, str]]:
     """Yield the facts by name, the most important first."""
     run = folder.run
     target = run.target
@@ -49,13 +59,19 @@ def build_facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
         yield "load generators", f"{format_count(run.generators)} ({run.engine}){where}"
     if generators := [result.generator for result in run.scenarios if result.generator]:
         yield "use of the load generator", _describe_load(generators)
+    if run.scenarios:
+        yield "control", _describe_control(folder, comparison)
+    if run.repeats or run.repeats_note:
+        yield "measured again", _describe_repeats(run)
     if run.run_url:
         yield "workflow run", run.run_url
     yield "run folder", "/".join(folder.path.parts[-3:])
 
 
-def build_caveats(folder: RunFolder) -> Iterator[str]:
+def build_caveats(folder: RunFolder, comparison: Comparison) -> Iterator[str]:
     """Yield reasons why the figures may mislead."""
+    notes = dict.fromkeys(each.note for each in comparison.baselines if each.note)
+    yield from (f"Compared through the control: {clean(note)}." for note in notes)
     host = urlsplit(f"//{folder.run.target.host}").hostname or ""
     shared = folder.run.machine.get(SHARED)
     if (
@@ -69,7 +85,7 @@ def build_caveats(folder: RunFolder) -> Iterator[str]:
             "together and say little about a hosted target."
         )
     for row in folder.rows:
-        if row.held_rate is not None:
+        if row.held_rate is not None and row.kind != CONTROL:
             yield (
                 f"{name_scenario(row.scenario).capitalize()}: the environment's max_rps limited "
                 f"the rate to {format_rate(row.held_rate)} calls/s. The target may sustain more."
@@ -77,6 +93,34 @@ def build_caveats(folder: RunFolder) -> Iterator[str]:
     for title, result in list_results(folder):
         if result.sessions_left:
             yield f"{name_units(folder, result.sessions_left)} could not be closed in {title}."
+
+
+def _describe_control(folder: RunFolder, comparison: Comparison) -> str:
+    """Return the latency of the control in each scenario, and how it changed."""
+    parts = []
+    for row in folder.rows:
+        latency = pick_latency(row)
+        if row.kind == CONTROL and row.name == "document" and latency:
+            change = comparison.changes.get(Cell(row.scenario, row.kind, row.name, "p50"))
+            moved = format_change("p50", change)
+            after = f" ({moved})" if moved else ""
+            ms = add_ms(format_ms(latency.p50))
+            parts.append(f"{name_scenario(row.scenario)} p50 {ms}{after}")
+    if parts:
+        return f"a static document of the same origin: {', '.join(parts)}"
+    return "none: a slow network or host looks like a slow target"
+
+
+def _describe_repeats(run: Run) -> str:
+    rounds = []
+    for repeat in run.repeats:
+        names = (
+            " ".join((name_scenario(scenario), *stages))
+            for scenario, stages in repeat.remeasured.items()
+        )
+        rounds.append(", ".join(names))
+    parts = [f"{name} {count} time{'s' * (count != 1)}" for name, count in Counter(rounds).items()]
+    return "; ".join(filter(None, (*parts, run.repeats_note)))
 
 
 def _describe_arguments(arguments: str, different: object) -> str:

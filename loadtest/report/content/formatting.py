@@ -1,11 +1,12 @@
 """Figures as text, the same in every medium."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from loadtest.compare.changes import REGRESSED, Change, Status
+from loadtest.compare.changes import BOLD, Change, Status
 from loadtest.compare.comparison import WORSE_SHARE
 from loadtest.compare.knee import MIN_SAMPLES, Percentile, is_thin
+from loadtest.compare.series import is_worse
 from loadtest.results.history import Figure, ReplyFigure
 from loadtest.results.run import Percentiles, Replies, Row
 
@@ -13,6 +14,11 @@ NO_DATA = "no data"
 THIN = "~"
 UNCHANGED = "±0 %"
 WORSE = f"{WORSE_SHARE * 100:.0f} %"
+_NAMES: Mapping[Status, str] = {
+    "confirmed": "confirmed regression",
+    "suspected": "to watch",
+    "accepted": "accepted",
+}
 PERCENTILES: tuple[Percentile, ...] = ("p50", "p95", "p99")
 
 
@@ -113,13 +119,37 @@ def format_change(figure: Figure | ReplyFigure, change: Change | None) -> str:
     return _sign(f"{apart / change.before * 100 if apart else 0:+,.0f}", "%")
 
 
+def format_span(low: str, high: str) -> str:
+    """Return "194 to 198 ms"; both ends have the unit if it is not the same."""
+    number, _, unit = low.rpartition(" ")
+    if low == high:
+        return low
+    return f"{number} to {high}" if number and high.endswith(f" {unit}") else f"{low} to {high}"
+
+
+def format_changes(figure: Figure, changes: Iterable[Change]) -> str:
+    """Return the smallest and the largest of several changes: "+50 to +60 %"."""
+    known = [change for change in changes if change.before]
+    known.sort(key=lambda change: change.value / (change.before or 1))
+    texts = [format_change(figure, change) for change in known]
+    return format_span(texts[0], texts[-1]) if texts else ""
+
+
+def is_bold(figure: Figure, change: Change | None) -> bool:
+    """Return whether a figure is over WORSE_SHARE worse than in the last good run."""
+    if change is None or change.status not in BOLD or change.before is None:
+        return False
+    is_far = is_worse(figure, change.before, change.value, WORSE_SHARE)
+    return is_far or change.status == "worse"
+
+
 def describe_marks(place: str, worse: str, marks: Mapping[Status | None, str]) -> str:
     """Return the legend of changes and marks, each as a medium shows it."""
-    names = ", ".join(f"{marks[status]} {status}" for status in REGRESSED)
+    names = ", ".join(f"{marks[status]} {name}" for status, name in _NAMES.items())
     return (
-        f"{place}: the change since the previous comparable run (pp: percentage points). "
-        f"{worse}: over {WORSE} worse. Regressions: {names}; their change is from the usual level "
-        "(the median of earlier runs)."
+        f"{place}: the change since the last good run, which is the previous comparable one, or "
+        f"the last one before an open regression (pp: percentage points). {worse}: over {WORSE} "
+        f"worse. {names}."
     )
 
 

@@ -52,7 +52,8 @@ def _build_cells(replies: Replies, before: Replies | None) -> Iterator[TableCell
     for figure, change in compare_replies(before, replies).items():
         text = format_reply(figure, change.value, replies)
         moved = format_change(figure, change)
-        yield TableCell(text, "" if moved == UNCHANGED else moved, change.status)
+        shown = "" if moved == UNCHANGED else moved
+        yield TableCell(text, shown, change.status, worse=change.status == "worse")
     observed = f", {format_count(replies.streamed)} observed" if replies.streamed else ""
     yield TableCell(f"{format_count(replies.count)}{observed}")
 

@@ -1,23 +1,28 @@
 """A scenario as a table of text, and the legend of all tables."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from loadtest.compare.changes import Change, Status
+from loadtest.compare.changes import REGRESSED, Change, Status
+from loadtest.compare.comparison import Comparison
 from loadtest.compare.knee import MIN_SAMPLES, count_refused, find_pace, pick_stages
 from loadtest.config.pace import DEFAULT_PACE
 from loadtest.report.content.changes import ReportLine
+from loadtest.report.content.failures import describe_excess
 from loadtest.report.content.formatting import (
     NO_DATA,
     PERCENTILES,
     THIN,
     format_cell,
     format_change,
+    format_changes,
     format_count,
     format_rate,
     format_share,
+    format_span,
+    is_bold,
 )
-from loadtest.report.content.verdict import describe_excess
 from loadtest.report.content.wording import (
     TITLES,
     clean,
@@ -30,34 +35,60 @@ from loadtest.report.content.wording import (
     name_scenario,
     name_unit,
 )
-from loadtest.results.history import Cell, Figure, is_aggregate
+from loadtest.results.history import Cell, Figure, is_aggregate, read_figures
 from loadtest.results.run import ASIDE, Row, ScenarioResult
 from loadtest.results.run_folder import RunFolder
+
+# More stages are shown as about this many ranges.
+MOST_STAGES, MOST_RANGES = 16, 8
+NOTHING = {"", "0", "0 %"}
+_FIGURES: Mapping[str, Figure] = {
+    **{f"{name} ms": name for name in PERCENTILES},
+    "calls/s": "rate",
+    "failed": "failed",
+}
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its header on a page, and on two lines in a terminal."""
+    """One column: its header on a page, which may be a link, and on two lines in a terminal."""
 
     header: str
     short: str
     numeric: bool = True
+    url: str | None = None
 
 
 @dataclass(frozen=True)
 class TableCell:
-    """The text of a cell, its change since the baseline, and its status."""
+    """The text of a cell, its change since the last good run, and its status.
+
+    `name` is what a server calls something; it stands before the text. `worse`: by over 25 %.
+    `leads`: it stands for its finding, so that it has the mark of the finding. `url` is where the
+    text leads to, `commits_url` what was changed.
+    """
 
     text: str
     change: str = ""
     status: Status | None = None
+    name: str = ""
+    worse: bool = False
+    leads: bool = False
+    url: str | None = None
+    commits_url: str | None = None
+
+    @property
+    def words(self) -> str:
+        """Return name and text."""
+        return " ".join(filter(None, (self.name, self.text)))
 
 
 @dataclass(frozen=True)
 class ReportTable:
     """One scenario as a table: `note` is about its outcome, `details` name failures by reason.
 
-    `compared_with` names its baseline if that differs from the one of the whole report.
+    `compared_with` names its baseline if that differs from the one of the whole report. `news`
+    tells what moved in it: "1 regression".
     """
 
     title: str
@@ -66,16 +97,21 @@ class ReportTable:
     note: str | None = None
     compared_with: ReportLine | None = None
     details: tuple[str, ...] = ()
+    news: str = ""
 
 
 def build_table(
-    folder: RunFolder, scenario: str, changes: Mapping[Cell, Change], *, brief: bool = False
+    folder: RunFolder, scenario: str, comparison: Comparison, *, brief: bool = False
 ) -> ReportTable:
-    """Build the table of one scenario; a brief one has only the figures that are compared."""
-    rows = [row for row in folder.rows if row.scenario == scenario and row.kind not in ASIDE]
+    """Build the table of one scenario; a brief one has only the figures that are compared.
+
+    It has no column of zeros, and shows many stages as ranges.
+    """
+    shown = [row for row in folder.rows if row.scenario == scenario]
+    rows = [row for row in shown if row.kind not in ASIDE]
     others = sorted((row for row in rows if row.kind != "stage"), key=is_aggregate)
     rows = [*pick_stages(rows), *others]
-    openings = [row for row in folder.rows if row.scenario == scenario and row.kind == "opening"]
+    openings = [row for row in shown if row.kind == "opening"]
     result = next((item for item in folder.run.scenarios if item.name == scenario), None)
     title = TITLES[scenario]
     if scenario == "sessions" and folder.run.target.era == "stateless":
@@ -83,17 +119,85 @@ def build_table(
     first = {"cold-start": "step", "tools": name_mix(rows)}.get(scenario, f"{name_unit(folder)}s")
     headers = tuple((_list_brief if brief else _list_full)(scenario, rows))
     columns = (Column(header, header.replace(" ", "\n").replace("/", "\n/")) for header in headers)
-    cells = (_build_cells(row, changes, brief=brief) for row in rows)
-    return ReportTable(
+    leads = {finding.lead for finding in comparison.findings}
+    cells = [_build_cells(row, comparison.changes, leads, brief=brief) for row in rows]
+    lines = [
+        (_name(row), *(found[header] for header in headers))
+        for row, found in zip(rows, cells, strict=True)
+    ]
+    if brief and scenario == "sessions" and len(rows) > MOST_STAGES:
+        lines = [*_merge_stages(rows, lines, headers, comparison.changes)]
+    table = ReportTable(
         title,
         (Column(first, first, numeric=scenario == "sessions"), *columns),
-        tuple(
-            (TableCell(name_called(row.kind, row.name)), *(found[header] for header in headers))
-            for row, found in zip(rows, cells, strict=True)
-        ),
+        tuple(lines),
         note=_describe_outcome(folder, result, has_rows=bool(rows)),
         details=tuple(_describe_details(folder, scenario, rows, openings)),
     )
+    return drop_empty(table) if brief else table
+
+
+def drop_empty(table: ReportTable) -> ReportTable:
+    """Return a table without the columns in which there is nothing but zeros."""
+    kept = [
+        place
+        for place in range(len(table.columns))
+        if not place
+        or any(row[place].words not in NOTHING or row[place].change for row in table.rows)
+    ]
+    columns = tuple(table.columns[place] for place in kept)
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+    return replace(table, columns=columns, rows=rows)
+
+
+def _name(row: Row) -> TableCell:
+    name = name_called(row.kind, row.name)
+    return TableCell(name) if row.kind == "stage" or is_aggregate(row) else TableCell("", name=name)
+
+
+def _merge_stages(
+    rows: Sequence[Row],
+    lines: Sequence[tuple[TableCell, ...]],
+    headers: Sequence[str],
+    changes: Mapping[Cell, Change],
+) -> Iterator[tuple[TableCell, ...]]:
+    """Yield lines for ranges of stages; one in which something moved is not mixed with others."""
+    most = math.ceil(len(rows) / MOST_RANGES)
+    marked = [any(cell.worse or cell.status in REGRESSED for cell in line) for line in lines]
+    begin = 0
+    for end in range(1, len(rows) + 1):
+        if end < len(rows) and marked[end] == marked[begin] and end - begin < most:
+            continue
+        part = slice(begin, end)
+        yield _merge_range(rows[part], lines[part], headers, changes)
+        begin = end
+
+
+def _merge_range(
+    rows: Sequence[Row],
+    lines: Sequence[tuple[TableCell, ...]],
+    headers: Sequence[str],
+    changes: Mapping[Cell, Change],
+) -> tuple[TableCell, ...]:
+    merged = [TableCell(format_span(lines[0][0].text, lines[-1][0].text))]
+    for place, header in enumerate(headers, start=1):
+        figure = _FIGURES[header]
+        cells = [line[place] for line in lines]
+        keys = [Cell(row.scenario, row.kind, row.name, figure) for row in rows]
+        values = [read_figures(row).get(key) for row, key in zip(rows, keys, strict=True)]
+        order = sorted(range(len(rows)), key=lambda each: values[each] or 0.0)
+        known = [changes[key] for key in keys if key in changes]
+        leading = next((cell for cell in cells if cell.leads), cells[0])
+        merged.append(
+            TableCell(
+                format_span(cells[order[0]].text, cells[order[-1]].text),
+                format_changes(figure, known) if any(cell.change for cell in cells) else "",
+                leading.status,
+                worse=any(cell.worse for cell in cells),
+                leads=leading.leads,
+            )
+        )
+    return tuple(merged)
 
 
 def _list_full(scenario: str, rows: Sequence[Row]) -> Iterator[str]:
@@ -107,18 +211,27 @@ def _list_full(scenario: str, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _list_brief(scenario: str, _rows: Sequence[Row]) -> Iterator[str]:
-    yield from PERCENTILES
+    yield from (f"{name} ms" for name in PERCENTILES)
     if scenario != "cold-start":
         yield "calls/s"
     yield "failed"
 
 
-def _build_cells(row: Row, changes: Mapping[Cell, Change], *, brief: bool) -> dict[str, TableCell]:
+def _build_cells(
+    row: Row, changes: Mapping[Cell, Change], leads: Collection[Cell], *, brief: bool
+) -> dict[str, TableCell]:
     """Return the cells of one row by header."""
 
     def compared(figure: Figure, text: str) -> TableCell:
-        change = changes.get(Cell(row.scenario, row.kind, row.name, figure))
-        return TableCell(text, format_change(figure, change), change.status if change else None)
+        cell = Cell(row.scenario, row.kind, row.name, figure)
+        change = changes.get(cell)
+        return TableCell(
+            text,
+            format_change(figure, change),
+            change.status if change else None,
+            worse=is_bold(figure, change),
+            leads=cell in leads,
+        )
 
     offered, rate, bad = format_rate(row.offered_rate), NO_DATA, row.count - row.ok
     if row.count and row.seconds:
@@ -138,9 +251,10 @@ def _build_cells(row: Row, changes: Mapping[Cell, Change], *, brief: bool) -> di
     for name in PERCENTILES:
         call = format_cell(row, row.duration, name)
         due = format_cell(row, row.response, name)
-        cells[name] = compared(name, due if row.response else call)
-        cells[f"call {name}"] = TableCell(call) if row.response else cells[name]
-        cells[f"due {name}"] = cells[name] if row.response else TableCell(due)
+        judged = compared(name, due if row.response else call)
+        cells[f"{name} ms"] = judged
+        cells[f"call {name}"] = TableCell(call) if row.response else judged
+        cells[f"due {name}"] = judged if row.response else TableCell(due)
     return cells
 
 
@@ -183,7 +297,7 @@ def build_legend(folder: RunFolder, tables: Sequence[ReportTable]) -> Iterator[s
     headers = {column.header for table in tables for column in table.columns if table.rows}
     cells = [cell for table in tables for row in table.rows for cell in row]
     how = ". call: counted from sending"
-    if "p50" in headers:
+    if "p50 ms" in headers:
         how = f", counted from {_describe_start(folder)}"
     elif "due p50" in headers:
         how += "; due: counted from the scheduled time"

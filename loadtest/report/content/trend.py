@@ -1,16 +1,15 @@
-"""The trend of a figure over the last comparable runs."""
+"""A figure over the last comparable runs, or over the stages of a ladder."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtest.compare.baselines import find_peers
-from loadtest.compare.changes import REGRESSED
 from loadtest.compare.comparison import Comparison
-from loadtest.compare.knee import find_knee
-from loadtest.report.content.changes import rank_cells
-from loadtest.report.content.wording import name_cell
-from loadtest.results.history import Cell, Entry
+from loadtest.compare.knee import find_knee, pick_stages
+from loadtest.report.content.tables import MOST_STAGES
+from loadtest.report.content.wording import name_cell, name_unit
+from loadtest.results.history import Cell, Entry, pick_latency
 from loadtest.results.run_folder import RunFolder
 
 MOST_RUNS = 12
@@ -19,7 +18,10 @@ UNITS = {"rate": "calls/s", "failed": "%"}
 
 @dataclass(frozen=True)
 class Trend:
-    """One figure over some runs, oldest first and this one last; `points` are day and value."""
+    """One figure over some runs, oldest first and this one last, or over stages.
+
+    `points` are a place, such as a day, and a value.
+    """
 
     title: str
     unit: str
@@ -29,9 +31,9 @@ class Trend:
 def build_trend(
     folder: RunFolder, comparison: Comparison, earlier: Sequence[Entry]
 ) -> Trend | None:
-    """Return the trend of the worst regression, else of the run's leading figure."""
-    regressed = [cell for cell, _ in rank_cells(comparison, *REGRESSED)]
-    cell = regressed[0] if regressed else pick_leading(folder)
+    """Return the trend of the worst finding, else of the run's leading figure."""
+    findings = comparison.findings
+    cell = findings[0].lead if findings else pick_leading(folder)
     entry = Entry(folder.run, folder.rows)
     peers, *_ = find_peers(entry, earlier, cell.scenario)
     found = [
@@ -47,6 +49,20 @@ def build_trend(
         unit=UNITS.get(cell.figure, "ms"),
         points=tuple((day, value * factor) for day, value in found),
     )
+
+
+def build_ladder_trend(folder: RunFolder) -> Trend | None:
+    """Return the p95 of some of the stages of a ladder that has too many for a table."""
+    stages = [
+        (stage.name, latency.p95)
+        for stage in pick_stages(folder.rows)
+        if (latency := pick_latency(stage))
+    ]
+    if len(stages) <= MOST_STAGES:
+        return None
+    places = {round(place * (len(stages) - 1) / (MOST_RUNS - 1)) for place in range(MOST_RUNS)}
+    points = tuple(stages[place] for place in sorted(places))
+    return Trend(f"p95 by {name_unit(folder)}s", "ms", points)
 
 
 def pick_leading(folder: RunFolder) -> Cell:

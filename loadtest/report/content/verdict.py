@@ -1,27 +1,36 @@
-"""The verdict: the result of a run in a few sentences."""
+"""The verdict: the result of a run in a headline and a few sentences."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from loadtest.common.command_name import spell
 from loadtest.compare.comparison import Comparison
+from loadtest.compare.findings import Finding
 from loadtest.compare.knee import (
     Break,
     Knee,
-    count_failed,
-    count_refused,
-    find_failure_limit,
     find_knee,
     is_rate_limited,
     measure_rate_limited,
     pick_stages,
 )
 from loadtest.compare.lost_sessions import Cause, Losses, find_losses
-from loadtest.report.content.changes import (
-    describe_better,
-    describe_gone,
-    describe_regressions,
-    describe_worse,
+from loadtest.report.content.changes import describe_gone, describe_worse
+from loadtest.report.content.failures import (
+    count_part,
+    describe_excess,
+    describe_not_ok,
+    has_crossed,
+    list_leaves,
+)
+from loadtest.report.content.findings import (
+    count_unchanged,
+    list_compared,
+    list_counts,
+    name_finding,
 )
 from loadtest.report.content.formatting import (
     NO_DATA,
@@ -38,19 +47,16 @@ from loadtest.report.content.wording import (
     end_sentence,
     list_results,
     name_calls,
-    name_row,
     name_scenario,
     name_units,
 )
-from loadtest.results.history import FIGURES, Cell, is_aggregate, pick_latency
+from loadtest.results.history import CONTROL, Cell, Entry, pick_latency
 from loadtest.results.run import (
-    CALLED,
     MOST_CPU_SHARE,
     MOST_LATENESS_MS,
     SCENARIOS,
     Outcome,
     Row,
-    ScenarioResult,
 )
 from loadtest.results.run_folder import RunFolder
 
@@ -71,72 +77,177 @@ _EXPLANATIONS: Mapping[Cause, str] = {
     "unclear": ", at different ages and moments.",
 }
 
-Level = Literal["good", "warning", "bad"]
+# Of a run that failed before it measured anything: where.
+AT_SIGN_IN, AT_START = "at sign-in", "before the first call"
+
+Level = Literal["failed", "bad", "warning", "watch", "good"]
+MOST_PROBLEMS_NAMED = 2
+_SAFE_COMMAND = re.compile(r"`((?:inv|mcp-loadtest|nox) [\w ./:=@-]+)`", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a run in a few sentences, the worst first."""
+    """The result of a run: a headline with counts, and sentences.
+
+    `problems` are reasons to doubt the figures, `sentences` what was sustained. `remedy` is the
+    command that a failed run needs.
+    """
 
     level: Level
-    text: str
+    headline: str
+    problems: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
+    remedy: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return everything as one line."""
+        return " ".join((end_sentence(self.headline), *self.problems, *self.sentences))
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A reason to doubt the figures: in the headline, and as a sentence."""
+
+    name: str
+    sentence: str
 
 
 def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Verdict:
     """Return the verdict of a run, the worst first."""
+    counts = [*_list_counts(folder, comparison)]
     comparison = comparison or Comparison()
-    confirmed = describe_regressions(folder, comparison, "confirmed")
-    bad = [*_describe_failed(folder), *confirmed]
-    warnings = [*_describe_partial(folder), *_describe_crossed(folder)]
-    warnings += [*_describe_rate_limited(folder), *_describe_losses(folder)]
-    warnings += [*_describe_generator(folder), *_describe_beyond(folder)]
-    good: list[str] = []
+    failures = [*_describe_failed(folder)]
+    problems = [
+        *_describe_partial(folder),
+        *_describe_crossed(folder),
+        *_describe_rate_limited(folder),
+        *_describe_losses(folder),
+        *_describe_generator(folder),
+        *_describe_beyond(folder),
+    ]
+    sentences = []
     knee = find_knee(folder.run, folder.rows)
-    if any(result.name == "sessions" for result in folder.run.scenarios):
-        holding, sentence = _describe_knee(folder, knee, comparison)
-        (good if holding else warnings).append(sentence)
-    watched = warnings if _is_worse_overall(knee, comparison) else good
-    watched += describe_regressions(folder, comparison, "suspected")
-    watched += describe_worse(folder, comparison)
-    good += describe_regressions(folder, comparison, "accepted")
-    good += [*describe_gone(folder, comparison), *describe_better(folder, comparison)]
-    good += _describe_not_ok(folder)
-    level: Level = "bad" if bad else "warning" if warnings else "good"
-    return Verdict(level, clean(" ".join([*bad, *warnings, *good])))
+    has_ladder = any(result.name == "sessions" for result in folder.run.scenarios)
+    if has_ladder and (knee is not None or not failures):
+        is_good, sentence = _describe_knee(folder, knee, comparison)
+        sentences.append(sentence)
+        if not is_good and not failures:
+            name = "a stage not sustained" if knee and knee.sustained else "no stage sustained"
+            problems.append(_Problem(name, ""))
+    sentences += describe_not_ok(folder)
+    sentences += [*describe_worse(folder, comparison), *describe_gone(folder, comparison)]
+    level = _find_level(failures, problems, comparison)
+    named = [each.name for each in problems][:MOST_PROBLEMS_NAMED]
+    if failures:
+        compared = counts if list_compared(comparison) else []
+        sentences = [*map(end_sentence, failures[1:]), *_describe_counts(compared), *sentences]
+        headline = failures[0]
+    elif level == "bad":
+        headline = " · ".join([counts[0], *named, *counts[1:]])
+    else:
+        headline = " · ".join([*named, *counts])
+    headline = headline[:1].upper() + headline[1:]
+    return Verdict(
+        level,
+        clean(headline),
+        tuple(clean(each.sentence) for each in problems if each.sentence),
+        tuple(map(clean, sentences)),
+        _find_remedy(folder, failures[0]) if failures else "",
+    )
 
 
-def _is_worse_overall(knee: Knee | None, comparison: Comparison) -> bool:
-    """Return whether the run as a whole is worse, not just one of its many figures."""
-    rows = [("tools", "tool", "all")]
-    if knee is not None and knee.sustained is not None:
-        rows.append((knee.sustained.scenario, knee.sustained.kind, knee.sustained.name))
-    changes = (comparison.changes.get(Cell(*row, figure)) for row in rows for figure in FIGURES)
-    return any(change and change.status in {"worse", "suspected"} for change in changes)
+def _find_level(
+    failures: Sequence[str], problems: Sequence[_Problem], comparison: Comparison
+) -> Level:
+    statuses = {finding.status for finding in comparison.findings}
+    if failures:
+        return "failed"
+    if "confirmed" in statuses:
+        return "bad"
+    if problems:
+        return "warning"
+    return "watch" if "suspected" in statuses else "good"
+
+
+def _list_counts(folder: RunFolder, comparison: Comparison | None) -> Iterator[str]:
+    """Yield the counts of the headline: "1 regression", "34 unchanged"."""
+    measured = sum(cell.kind != CONTROL for cell in Entry(folder.run, folder.rows).figures)
+    figures = f"{format_count(measured)} figure{'s' * (measured != 1)}"
+    if comparison is None:
+        yield from [f"{figures} measured"] if measured else []
+        return
+    findings = comparison.findings
+    wide = [each for each in findings if each.scope in {"everything", "scenario"}]
+    counts = [*list_counts(findings)]
+    if len(findings) == 1 and wide:
+        words = name_finding(folder, comparison, wide[0])
+        counts = [f"{counts[0]}: {words.subject} {words.moved}"]
+        if is_explained(wide[0]):
+            counts[0] += ", control too: network or host"
+    yield from counts
+    unchanged = count_unchanged(comparison)
+    if unchanged:
+        yield f"{format_count(unchanged)} unchanged"
+    reasons = [each.reason for each in comparison.baselines if each.reason]
+    if not unchanged and not findings and measured:
+        is_first = all(reason == "first run" for reason in reasons)
+        first = f"first run: {figures}, nothing to compare with yet"
+        yield first if is_first else f"nothing to compare {figures} with"
+
+
+def is_explained(finding: Finding) -> bool:
+    """Return whether the control moved as well."""
+    return finding.change.regression is not None and finding.change.regression.is_explained
+
+
+def _describe_counts(counts: Sequence[str]) -> Iterator[str]:
+    if counts:
+        yield end_sentence(f"What was measured before that: {', '.join(counts)}")
+
+
+def _find_remedy(folder: RunFolder, failure: str) -> str:
+    """Return the command that a failure names, else the one that looks for the cause.
+
+    The failure may quote a server: only a plain command is taken from it.
+    """
+    named = _SAFE_COMMAND.search(failure)
+    return (
+        named[1] if named else spell(shlex.join(["doctor", "--env", clean(folder.run.environment)]))
+    )
 
 
 def _describe_failed(folder: RunFolder) -> Iterator[str]:
+    """Yield what failed and why; scenarios with the same reason are named together."""
     if not folder.run.scenarios:
-        yield "No scenario ran."
+        yield "No scenario ran"
+    found: dict[tuple[str, str], list[str]] = {}
     for title, result in list_results(folder):
         if result.outcome in {"failed", "aborted"}:
-            reason = end_sentence(result.reason or "no reason given")
-            yield f"{result.outcome.capitalize()} in {title}: {reason}"
+            reason = result.reason or "no reason given"
+            found.setdefault((result.outcome, reason), []).append(title)
+    for (outcome, reason), titles in found.items():
+        where = f"in {' and '.join(titles)}: "
+        begins = any(reason.startswith(f"{each}: ") for each in (AT_SIGN_IN, AT_START))
+        yield f"{outcome.capitalize()} {'' if begins else where}{reason}"
 
 
-def _describe_partial(folder: RunFolder) -> Iterator[str]:
+def _describe_partial(folder: RunFolder) -> Iterator[_Problem]:
     cut = [title for title, result in list_results(folder) if result.outcome == "interrupted"]
     missing = [title for title, result in list_results(folder) if result.outcome == "not run"]
     if cut:
-        yield f"Interrupted: the numbers of {', '.join(cut)} are partial."
+        numbers = f"The numbers of {', '.join(cut)} are partial."
+        yield _Problem("interrupted", numbers)
     if missing:
-        yield f"Not run: {', '.join(missing)}."
+        yield _Problem(f"not run: {', '.join(missing)}", "")
     for title, result in list_results(folder):
         if result.faults and result.outcome != "failed":
             faults = "; ".join(fault.describe() for fault in result.faults)
-            yield f"Not every runner did its whole share in {title}: {end_sentence(faults)}"
+            sentence = f"Not every runner did its whole share in {title}: {end_sentence(faults)}"
+            yield _Problem("runners missing", sentence)
 
 
-def _describe_rate_limited(folder: RunFolder) -> Iterator[str]:
+def _describe_rate_limited(folder: RunFolder) -> Iterator[_Problem]:
     """Yield a sentence that names the scenarios with too many rate-limited calls."""
     shares = [
         f"{format_share(measure_rate_limited(folder.rows, name))} in {name_scenario(name)}"
@@ -144,13 +255,14 @@ def _describe_rate_limited(folder: RunFolder) -> Iterator[str]:
         if is_rate_limited(folder.rows, name)
     ]
     if shares:
-        yield (
+        yield _Problem(
+            "refused by a quota",
             f"The latencies are not valid, because calls were rate limited: {', '.join(shares)}. "
-            "Raise the client's quota on the target, then run again."
+            "Raise the client's quota on the target, then run again.",
         )
 
 
-def _describe_losses(folder: RunFolder) -> Iterator[str]:
+def _describe_losses(folder: RunFolder) -> Iterator[_Problem]:
     """Yield how long the sessions lived that the server lost, and what that looks like."""
     losses = find_losses(folder.rows)
     if losses is None:
@@ -160,7 +272,8 @@ def _describe_losses(folder: RunFolder) -> Iterator[str]:
         lived = "while they opened"
     else:
         lived = f"after {name_calls(round(losses.calls))} (the median) and {_name_ages(losses)}"
-    yield f"The server lost {opened} {lived}{_EXPLANATIONS[losses.cause]}"
+    sentence = f"The server lost {opened} {lived}{_EXPLANATIONS[losses.cause]}"
+    yield _Problem("lost sessions", sentence)
 
 
 def _name_ages(losses: Losses) -> str:
@@ -169,7 +282,7 @@ def _name_ages(losses: Losses) -> str:
     return f"{longest} s" if shortest == longest else f"{shortest} to {longest} s"
 
 
-def _describe_generator(folder: RunFolder) -> Iterator[str]:
+def _describe_generator(folder: RunFolder) -> Iterator[_Problem]:
     for title, result in list_results(folder):
         generator = result.generator
         if generator is None or not generator.is_bottleneck():
@@ -180,58 +293,37 @@ def _describe_generator(folder: RunFolder) -> Iterator[str]:
             faults.append(f"{format_share(generator.cpu_share)} CPU")
         if late is not None and late > MOST_LATENESS_MS:
             faults.append(f"calls sent late: p95 {add_ms(format_ms(late))}")
-        yield (
+        yield _Problem(
+            "limited by the load generator",
             f"The load generator was the bottleneck in {title} ({', '.join(faults)}): these "
-            "numbers say nothing about the target. Use a larger machine or a smaller profile."
+            "numbers say nothing about the target. Use a larger machine or a smaller profile.",
         )
 
 
-def _describe_beyond(folder: RunFolder) -> Iterator[str]:
+def _describe_beyond(folder: RunFolder) -> Iterator[_Problem]:
     """Yield how many calls took longer than many clients and proxies wait."""
-    leaves = _leaves(folder.rows)
+    leaves = list_leaves(folder.rows)
     minute, two_minutes = (
         sum(row.beyond.get(name, 0) for row in leaves) for name in ("60_s", "120_s")
     )
     if minute:
         calls = sum(row.count for row in leaves)
-        yield (
-            f"{_count(minute, calls, 'calls took longer than 60 s')}, when many clients give up, "
-            f"and {format_count(two_minutes)} longer than 120 s, when most proxies do."
+        yield _Problem(
+            "calls over 60 s",
+            f"{count_part(minute, calls, 'calls took longer than 60 s')}, when many clients give "
+            f"up, and {format_count(two_minutes)} longer than 120 s, when most proxies do.",
         )
 
 
-def _describe_crossed(folder: RunFolder) -> Iterator[str]:
+def _describe_crossed(folder: RunFolder) -> Iterator[_Problem]:
     for title, result in list_results(folder):
-        if not _has_crossed(result):
+        if not has_crossed(result):
             continue
         if failures := describe_excess(folder, result.name):
-            yield f"Too many failures in {title}: {failures}."
+            yield _Problem("too many failures", f"Too many failures in {title}: {failures}.")
         else:
-            yield f"Thresholds crossed in {title}: {', '.join(result.crossed) or NO_DATA}."
-
-
-def describe_excess(folder: RunFolder, scenario: str) -> str:
-    """Return how many calls of a scenario failed, if that is over the limit, else an empty text.
-
-    If the scenario as a whole is within the limit, the text is about its worst row.
-    """
-    leaves = _leaves(folder.rows, scenario)
-    limit = find_failure_limit(folder.run)
-    failed, calls = _count_failures(leaves)
-    where = ""
-    if calls and failed <= limit * calls:
-        worst = max(
-            (row for row in leaves if row.count), key=lambda row: count_failed(row) / row.count
-        )
-        failed, calls, where = count_failed(worst), worst.count, f" at {name_row(folder, worst)}"
-    if failed <= limit * calls:
-        return ""
-    shares = f"{format_share(failed / calls)}, limit {format_share(limit)}"
-    return f"{format_count(failed)} of {name_calls(calls)}{where} ({shares})"
-
-
-def _has_crossed(result: ScenarioResult) -> bool:
-    return result.outcome == "thresholds crossed"
+            crossed = ", ".join(result.crossed) or NO_DATA
+            yield _Problem("thresholds crossed", f"Thresholds crossed in {title}: {crossed}.")
 
 
 def _describe_knee(
@@ -272,11 +364,11 @@ def _describe_break(folder: RunFolder, fault: Break) -> str:
     if fault.unfinished:
         reasons.append(f"the run {_ENDINGS.get(fault.unfinished, 'ended')} in this stage")
     if fault.rejected:
-        reasons.append(_count(fault.rejected, fault.attempts, "refused by a full server"))
+        reasons.append(count_part(fault.rejected, fault.attempts, "refused by a full server"))
     if fault.limited:
-        reasons.append(_count(fault.limited, stage.count, "rate limited"))
+        reasons.append(count_part(fault.limited, stage.count, "rate limited"))
     if fault.failed:
-        reasons.append(_count(fault.failed, stage.count, "calls failed"))
+        reasons.append(count_part(fault.failed, stage.count, "calls failed"))
     if fault.no_data:
         reasons.append("no call succeeded" if stage.count else NO_DATA)
     if fault.pace is not None:
@@ -297,42 +389,5 @@ def _describe_break(folder: RunFolder, fault: Break) -> str:
     return f"Did not sustain {name_units(folder, int(stage.name))}: {'; '.join(reasons)}."
 
 
-def _count(part: int, whole: int, what: str) -> str:
-    share = format_share(part / whole) if whole else NO_DATA
-    return f"{format_count(part)} of {format_count(whole)} {what} ({share})"
-
-
 def _p95(row: Row) -> str:
     return f"p95 {add_ms(format_cell(row, pick_latency(row), 'p95'))}"
-
-
-def _leaves(rows: Iterable[Row], scenario: str | None = None) -> list[Row]:
-    """Return rows that count each call once, without openings and without a sum beside its parts.
-
-    Frames of a cold start are requests, not calls; they count only if `scenario` names it.
-    """
-    kinds = {"stage", *CALLED, "frame"} if scenario else {"stage", *CALLED}
-    found = [row for row in rows if row.kind in kinds and scenario in {None, row.scenario}]
-    parts = [row for row in found if not is_aggregate(row)]
-    has_calls = any(row.kind in CALLED for row in parts)
-    return parts if has_calls else found
-
-
-def _count_failures(rows: Sequence[Row]) -> tuple[int, int]:
-    """Return how many calls failed, without refusals, and how many there were."""
-    return sum(map(count_failed, rows)), sum(row.count for row in rows)
-
-
-def _describe_not_ok(folder: RunFolder) -> Iterator[str]:
-    """Yield how many calls failed, unless another sentence has it, and how many were refused."""
-    leaves = _leaves(folder.rows)
-    failed, calls = _count_failures(leaves)
-    refused = sum(map(count_refused, leaves))
-    crossed = {result.name for result in folder.run.scenarios if _has_crossed(result)}
-    unnamed, _ = _count_failures([row for row in leaves if row.scenario not in crossed])
-    if calls and not failed:
-        yield f"None of {name_calls(calls)} failed."
-    elif unnamed:
-        yield f"{_count(failed, calls, 'calls failed')}."
-    if refused:
-        yield f"{_count(refused, calls, 'calls were refused by a cap or a quota')}."

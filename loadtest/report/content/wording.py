@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from loadtest.report.content.formatting import format_count
-from loadtest.results.history import Cell
+from loadtest.results.history import CONTROL, Cell
 from loadtest.results.run import CALLED, Row, ScenarioResult
 from loadtest.results.run_folder import RunFolder
 
@@ -16,7 +16,7 @@ TITLES = {
     "tools": "Tool-call mix",
 }
 # The kinds of rows that are not tools; the name of a step tells it already.
-NAMED = {"resource", "prompt", "completion", "flow"}
+NAMED = {"resource", "prompt", "completion", "flow", CONTROL}
 _ADDRESS = re.compile(r"https?://[^\s<>()\[\]\"'`\\|*]+")
 _REASONS = {
     "rpc_error": ("JSON-RPC error", "JSON-RPC errors"),
@@ -91,15 +91,21 @@ def name_scenario(scenario: str) -> str:
 def name_cell(folder: RunFolder, cell: Cell) -> str:
     """Return the name of a figure: "executeSQL p99", "p95 at 100 sessions"."""
     figure = {"rate": "calls/s", "failed": "failures"}.get(cell.figure, cell.figure)
+    subject = name_subject(folder, cell)
+    if cell.kind == "opening":
+        return f"{subject}: {figure}"
+    return f"{figure} at {subject}" if cell.kind == "stage" else f"{subject} {figure}"
+
+
+def name_subject(folder: RunFolder, cell: Cell) -> str:
+    """Return what a figure is about: "executeSQL", "100 sessions", "all tools"."""
     name = name_called(cell.kind, cell.name)
     if cell.kind in {"stage", "opening"} and cell.name.isdecimal():
         name = name_units(folder, int(cell.name))
     if cell.kind == "opening":
         where = f" at {name}" if cell.scenario == "sessions" else f" in {name_scenario('tools')}"
-        return f"opening {name_unit(folder)}s{where}: {figure}"
-    if cell.kind == "stage":
-        return f"{figure} at {name}"
-    return f"{f'all {name_mix(folder.rows)}s' if cell[1:3] == ('tool', 'all') else name} {figure}"
+        return f"opening {name_unit(folder)}s{where}"
+    return f"all {name_mix(folder.rows)}s" if cell[1:3] == ("tool", "all") else name
 
 
 def list_results(folder: RunFolder) -> Iterator[tuple[str, ScenarioResult]]:
@@ -132,6 +138,6 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def is_address(text: str) -> bool:
+def is_address(text: str | None) -> bool:
     """Return whether `text` is an address that can be linked."""
-    return _ADDRESS.fullmatch(text) is not None
+    return text is not None and _ADDRESS.fullmatch(text) is not None

@@ -11,7 +11,6 @@ from loadtest.compare.change_points import LEAST_LEVEL_RUNS
 from loadtest.compare.changes import REGRESSED, Change
 from loadtest.compare.comparison import Comparison
 from loadtest.compare.series import find_levels
-from loadtest.report.content.changes import rank_cells
 from loadtest.report.content.formatting import format_change, format_figure
 from loadtest.report.content.tables import Column, ReportTable, TableCell
 from loadtest.report.content.trend import UNITS, pick_leading
@@ -62,7 +61,7 @@ def build_trends(
     folder: RunFolder, comparison: Comparison, earlier: Sequence[Entry]
 ) -> tuple[Chart, ...]:
     """Return a chart for each regression, the worst first, and the leading figures."""
-    regressed = [cell for cell, _ in rank_cells(comparison, *REGRESSED)]
+    regressed = [each.lead for each in comparison.findings if each.status in REGRESSED]
     cells = dict.fromkeys((*regressed[:MOST_REGRESSED], *pick_key_cells(folder)))
     entry = Entry(folder.run, folder.rows, confirmed=comparison.confirmed)
     found = []

@@ -2,9 +2,8 @@
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,7 @@ from loadtest.compare.knee import find_knee
 from loadtest.report.content.formatting import describe_marks, format_change, format_figure
 from loadtest.report.content.report import Report, build_report
 from loadtest.report.content.tables import Column, ReportTable, TableCell
+from loadtest.report.content.verdict import Level
 from loadtest.report.content.wording import is_address, name_calls, name_cell, name_units
 from loadtest.report.history_tables import (
     FIRST_NUMBER,
@@ -35,11 +35,17 @@ from loadtest.report.html.ladder_chart import build_ladder
 from loadtest.report.html.latency_chart import build_latency_chart
 from loadtest.report.html.vega import Chart
 from loadtest.report.markdown import write_readable
-from loadtest.results.history import Entry
+from loadtest.results.history import CONTROL, Entry
 from loadtest.results.run_folder import RunFolder
 
-_FIRST_SENTENCE = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
 MARKS: Mapping[Status | None, str] = {"confirmed": "▲", "suspected": "△", "accepted": "✓"}
+_LEVELS: Mapping[Level, str] = {
+    "failed": "Failed",
+    "bad": "Regressed",
+    "warning": "Warning",
+    "watch": "To watch",
+    "good": "Good",
+}
 MARKS_LEGEND = describe_marks("Beside a figure", "Bold", MARKS)
 TREND_LEGEND = (
     "Grey band: the level of the runs. Dashed line: where the level changed. Red diamond: a "
@@ -62,8 +68,7 @@ def render_page(folder: RunFolder, comparison: Comparison, earlier: Sequence[Ent
     return _render(
         "report.html",
         report=report,
-        level=_name_level(folder, report),
-        verdict=_FIRST_SENTENCE.split(report.verdict.text, 1),
+        level=_LEVELS[report.verdict.level],
         tiles=sorted(_build_tiles(folder, comparison), key=_rank_tile),
         sections=list(_build_sections(folder, report, full)),
         trends=build_trends(folder, comparison, earlier),
@@ -79,7 +84,7 @@ def render_history_page(entries: Sequence[Entry]) -> str:
     return _render(
         "history.html",
         groups=[
-            {"title": title, "runs": runs[::-1], "table": _list_runs(runs), "trends": _trace(runs)}
+            {"title": title, "table": _list_runs(runs), "trends": _trace(runs)}
             for title, runs in group_runs(entries)
         ],
         legend=RUNS_LEGEND,
@@ -95,12 +100,10 @@ def _list_runs(runs: Sequence[Entry]) -> ReportTable:
     for entry in reversed(runs):
         status: Status | None = "confirmed" if entry.has_regressed() else None
         named = zip(RUN_COLUMNS, build_line(entry), strict=True)
-        rows.append(
-            tuple(
-                TableCell(text, status=status if name == "outcome" else None)
-                for name, text in named
-            )
+        first, *cells = (
+            TableCell(text, status=status if name == "outcome" else None) for name, text in named
         )
+        rows.append((replace(first, url=entry.url), *cells))
     return ReportTable("Runs, newest first", columns, tuple(rows))
 
 
@@ -118,30 +121,27 @@ def write_page(folder: RunFolder, comparison: Comparison, earlier: Sequence[Entr
     return write_readable(folder.path / "report.html", render_page(folder, comparison, earlier))
 
 
-def _name_level(folder: RunFolder, report: Report) -> str:
-    if report.verdict.level == "bad":
-        return "Failed" if folder.run.has_failed() else "Regressed"
-    return report.verdict.level.capitalize()
-
-
 def _build_sections(
     folder: RunFolder, report: Report, full: dict[str, ReportTable]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the scenarios, the ladder first, because most readers look for it."""
-    cold, ladder, mix = report.tables
-    latency_charts = {
-        cold.title: build_latency_chart(folder, "cold-start", "Each step of a cold start"),
-        mix.title: build_latency_chart(folder, "tools", "Each tool of the mix"),
+    """Yield the scenarios, the ladder first, because most readers look for it.
+
+    `full` are the tables with all columns, in the order of the scenarios.
+    """
+    cold, ladder, mix = full
+    charts: dict[str, list[Chart | None]] = {
+        cold: [build_latency_chart(folder, "cold-start", "Each step of a cold start")],
+        ladder: [*build_ladder(folder, full[ladder])],
+        mix: [build_latency_chart(folder, "tools", "Each tool of the mix")],
     }
-    charts = {title: [chart] if chart else [] for title, chart in latency_charts.items()}
-    charts[ladder.title] = list(build_ladder(folder, full[ladder.title]))
-    for table in (ladder, mix, cold):
-        yield {"table": table, "charts": charts[table.title]}
+    tables = {table.title: table for table in report.tables}
+    for title in (ladder, mix, cold):
+        yield {"table": tables[title], "charts": [chart for chart in charts[title] if chart]}
 
 
 def _describe_no_failure(folder: RunFolder) -> str:
     """Return a sentence for a run without failures; one that was cut short proves little."""
-    calls = sum(row.count for row in folder.rows)
+    calls = sum(row.count for row in folder.rows if row.kind != CONTROL)
     if not calls:
         return "No call was made."
     if folder.run.outcome() in {"ok", "thresholds crossed"}:

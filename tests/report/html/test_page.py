@@ -167,14 +167,15 @@ def test_a_confirmed_regression_begins_a_level_in_its_first_run() -> None:
 def test_the_worst_figure_comes_first_on_a_page() -> None:
     lines = Reader(PAGES["regressed"]()).lines
     place = lines.index("p: Regressed")
-    assert lines[place + 1].startswith("h1: 3 confirmed regressions: ")
-    assert next(line for line in lines if line.startswith("li: ")).startswith("li: ▲ ")
+    assert lines[place + 1] == "h1: 3 regressions · 1 to watch · 52 unchanged"
+    moved = lines[lines.index("caption: What moved, the worst first") :]
+    assert moved[2].startswith("tr: ▲ executeSQL slower: p99 74 ms 104 ms +41 % Jul 27")
 
 
 def test_an_accepted_run_is_not_called_regressed() -> None:
     lines = Reader(PAGES["accepted"]()).lines
-    assert "p: Good" in lines
-    assert any(line.startswith("li: ✓ ") and "accepted." in line for line in lines)
+    assert "p: To watch" in lines
+    assert any(line.startswith("tr: ✓ executeSQL slower: p99 ") for line in lines)
 
 
 def test_a_run_that_failed_or_was_rate_limited_claims_no_more_than_it_measured() -> None:
@@ -195,7 +196,7 @@ def test_a_page_draws_the_worst_regressions_and_always_the_key_figures() -> None
     ]
     case = compared(case.folder, case.earlier, statuses=dict.fromkeys(cells, "confirmed"))
     trends = build_trends(case.folder, case.comparison, case.earlier)
-    assert len(trends) == 8 + 4
+    assert len(trends) == 4 + 4
     assert trends[-1].title == "first dispatch p50"
 
 
