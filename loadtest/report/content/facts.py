@@ -30,7 +30,9 @@ LABELS = {"cpu_model": "processor", "address_class": "address"}  # of keys of a 
 SHARED = "shares_with_target"  # a key of a run's machine: shown as a caveat, not as a fact
 
 
-def build_facts(folder: RunFolder, comparison: Comparison) -> Iterator[tuple[str, str]]:
+def build_facts(
+    folder: RunFolder, comparison: Comparison | None = None
+) -> Iterator[tuple[str, str]]:
     """Yield the facts by name, the most important first."""
     run = folder.run
     target = run.target
@@ -60,7 +62,7 @@ def build_facts(folder: RunFolder, comparison: Comparison) -> Iterator[tuple[str
     if generators := [result.generator for result in run.scenarios if result.generator]:
         yield "use of the load generator", _describe_load(generators)
     if run.scenarios:
-        yield "control", _describe_control(folder, comparison)
+        yield "control", _describe_control(folder, comparison or Comparison())
     if run.repeats or run.repeats_note:
         yield "measured again", _describe_repeats(run)
     if run.run_url:
