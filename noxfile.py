@@ -38,8 +38,8 @@ KUBERNETES = REQUIREMENTS / "kubernetes"
 ZOO_GO = REQUIREMENTS / "zoo-go"
 # A Maven project. Maven pins by version; SHA256SUMS beside it pins by hash.
 ZOO_JAVA = REQUIREMENTS / "zoo-java"
-# Groups of servers under test, which share no versions with what we run.
-SERVER_GROUPS = ("zoo-fastmcp", "zoo-mcp-1")
+# Groups that share no versions with what we run: servers under test, and rivals of our verdicts.
+APART_GROUPS = ("rivals", "zoo-fastmcp", "zoo-mcp-1")
 
 
 def install_with_node(session: nox.Session, project: Path) -> None:
@@ -110,7 +110,7 @@ def zoo(session: nox.Session) -> None:
         session.skip("Go or Maven is not installed, and some of the servers are built with them")
     install_with_node(session, ZOO)
     packages = (Path(session.virtualenv.location) / "servers").resolve()
-    for group in SERVER_GROUPS:
+    for group in APART_GROUPS:
         folder = packages / group.removeprefix("zoo-")
         requirements = ("--require-hashes", "-r", str(REQUIREMENTS / f"{group}.txt"))
         session.install("--target", str(folder), *requirements)
@@ -226,7 +226,7 @@ def pins(session: nox.Session) -> None:
     everything = ("--all-extras", "--group", "pyproject.toml:dev")
     stages = project["project"]["optional-dependencies"].keys() - {"nox"}
     groups = {name: ("--group", f"pyproject.toml:{name}") for name in project["dependency-groups"]}
-    for group in SERVER_GROUPS:
+    for group in APART_GROUPS:
         compile_pins(session, group, *groups.pop(group), *session.posargs)
     compile_pins(session, "dev", "pyproject.toml", *everything, *session.posargs)
     del groups["dev"]

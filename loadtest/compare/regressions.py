@@ -25,6 +25,8 @@ DRIFT_LEAST_USUAL = 4
 # The noise of a tail is larger than its spread shows: this many times. What it has had before can
 # come again.
 TAIL: Mapping[Figure, float] = {"p95": 1.5, "p99": 1.5, "failed": 1.5}
+# A regression that is confirmed needs this part of the evidence to stay.
+EASE = 2 / 3
 # This many repeats must be worse too; one that is not ends the doubt.
 LEAST_AGREEING = 2
 # The control explains a shift of everything if it moved by at least this share of it.
@@ -52,13 +54,13 @@ class Rule:
         return self.evidence == "drift"
 
     def ease(self) -> "Rule":
-        """Return the rule for a regression that is confirmed already: half is enough to stay."""
-        return replace(self, share=self.share / 2, errors=self.errors / 2)
+        """Return the rule for a regression that is confirmed already: less is enough to stay."""
+        return replace(self, share=self.share * EASE, errors=self.errors * EASE)
 
 
-SUSPICION = Rule(1, 0.15, 2.6, None)
+SUSPICION = Rule(1, 0.15, 3.0, None)
 RULES = (
-    Rule(2, 0.15, 2.6, "two runs in a row"),
+    Rule(2, 0.15, 3.0, "two runs in a row"),
     Rule(4, 0.1, 3.5, "drift"),
     Rule(8, 0.08, 4.0, "drift"),
 )
@@ -155,14 +157,21 @@ def _judge_common(common: Series, controls: Sequence[Series]) -> Regression | No
 
 
 def _is_explained(common: Series, controls: Sequence[Series], rule: Rule) -> bool:
-    """Return whether the control moved as much as the calls did in the same runs."""
-    rises = [
-        min(each.heights[-rule.runs :]) - usual.height
-        for each in controls
-        if (usual := each.find_usual(rule.runs - 1)).values
-    ]
-    rise = min(common.heights[-rule.runs :]) - common.find_usual(rule.runs - 1).height
-    return bool(rises) and median(rises) >= EXPLAINED_SHARE * rise
+    """Return whether the control moved as well, by its share, in half of the runs."""
+    moved: dict[str, list[float]] = {}
+    for each in controls:
+        usual = each.find_usual(rule.runs - 1)
+        if usual.values:
+            for run_id, height in zip(each.run_ids, each.heights, strict=True):
+                moved.setdefault(run_id, []).append(height - usual.height)
+    level = common.find_usual(rule.runs - 1).height
+    latest = list(zip(common.run_ids, common.heights, strict=True))[-rule.runs :]
+    explained = sum(
+        median(moved[run_id]) >= EXPLAINED_SHARE * (height - level)
+        for run_id, height in latest
+        if run_id in moved
+    )
+    return 2 * explained >= rule.runs
 
 
 def _take_part(series: Series, shift: Regression) -> Regression | None:

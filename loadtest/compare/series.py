@@ -195,7 +195,7 @@ def level_out(series: Sequence[Series]) -> tuple[list[Series], Series | None]:
             pair = height - middle, 1 / sizes[each.cell.scenario]
             lifts.setdefault(run_id, []).append(pair)
     shifts = {run_id: _find_weighted_median(found) for run_id, found in lifts.items()}
-    levelled = [_shift(each, shifts) if each.cell.figure != "failed" else each for each in series]
+    levelled = [_shift(each, shifts) if _follows(each.cell) else each for each in series]
     return levelled, _build_common(latencies, shifts)
 
 
@@ -207,6 +207,11 @@ def _find_weighted_median(pairs: Iterable[tuple[float, float]]) -> float:
         if total >= half:
             return value
     return ordered[-1][0]
+
+
+def _follows(cell: Cell) -> bool:
+    """Return whether a figure follows a shift of latency: failures and offered rates do not."""
+    return cell.figure != "failed" and (cell.figure != "rate" or cell.kind != "stage")
 
 
 def _shift(series: Series, shifts: Mapping[str, float]) -> Series:

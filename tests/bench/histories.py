@@ -106,7 +106,7 @@ class Simulation:
         self._hour: dict[Place, float] = {}
         self._shared = 0.0
 
-    def draw(self, effect: Effect = lambda _scenario, _name: 1.0) -> Entry:
+    def draw(self, effect: Effect | None = None) -> Entry:
         """Return the next run."""
         noise, rng = self.noise, self.rng
         fresh = math.sqrt(1 - noise.memory**2)
@@ -121,13 +121,15 @@ class Simulation:
             self._shared += rng.expovariate(1 / noise.bad_day)
         places: list[Place] = [*SCENARIOS, *((scenario, name) for scenario, _, name, *_ in ROWS)]
         self._hour = {place: math.sqrt(HOUR_SHARE) * self._draw_tailed() for place in places}
-        rows = self._measure(effect, SCENARIOS)
+        rows = self._measure(effect or _change_nothing, SCENARIOS)
         self.number += 1
         return build_entry(self.number, rows)
 
-    def repeat(self, remeasure: Mapping[str, Sequence[str]], effect: Effect) -> tuple[Row, ...]:
+    def repeat(
+        self, remeasure: Mapping[str, Sequence[str]], effect: Effect | None = None
+    ) -> tuple[Row, ...]:
         """Return what measuring a part of the last run again gives: the same host and hour."""
-        rows = self._measure(effect, tuple(remeasure))
+        rows = self._measure(effect or _change_nothing, tuple(remeasure))
         return tuple(row for row in rows if row.name in (remeasure[row.scenario] or (row.name,)))
 
     def _measure(self, effect: Effect, names: Sequence[str]) -> tuple[Row, ...]:
@@ -183,6 +185,10 @@ class Simulation:
     def _draw_tailed(self) -> float:
         """Return a draw of Student's t with 4 degrees of freedom, of standard deviation 1."""
         return self.rng.gauss(0, 1) / math.sqrt(self.rng.gammavariate(2, 2) / 4) / math.sqrt(2)
+
+
+def _change_nothing(_scenario: str, _name: str) -> float:
+    return 1.0
 
 
 def build_control(scenario: str, ms: float) -> Row:
