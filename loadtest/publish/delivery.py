@@ -13,7 +13,7 @@ from loadtest.github.workflow_commands import write_outputs, write_summary
 from loadtest.publish.tracking_issue.schemas import PostedComment
 from loadtest.publish.tracking_issue.tracker import MOST_CHARS, Tracker
 from loadtest.publish.webhook import WEBHOOK_VARIABLE, call_webhook
-from loadtest.report.comment import render_comment
+from loadtest.report.comment import render_closing, render_comment
 from loadtest.report.content.findings import name_finding
 from loadtest.report.content.verdict import Verdict, build_verdict
 from loadtest.report.content.wording import end_sentence
@@ -141,8 +141,15 @@ def write_files(prepared: PreparedReport) -> tuple[Path, ...]:
 
 
 def post(prepared: PreparedReport, tracker: Tracker) -> PostedComment:
-    """Post or update the run's comment, and set the labels of the tracking issue."""
+    """Post or update the run's comment, and set the labels of the tracking issue.
+
+    The comments that reported a regression say when it is accepted or gone.
+    """
     posted = tracker.post(prepared.entry, prepared.text)
+    for reporter, cells in _find_closed(prepared).values():
+        is_accepted = prepared.entry.accepted
+        note = render_closing(prepared.folder, cells, posted.url, is_accepted=is_accepted)
+        tracker.add_note(reporter.run, note)
     _set_labels(tracker, (*prepared.others, prepared.entry))
     return posted
 
@@ -195,6 +202,30 @@ def _build_line(prepared: PreparedReport) -> str:
         if finding.status == "confirmed"
     ][:MOST_NAMED]
     return ": ".join(filter(None, (prepared.verdict.headline, "; ".join(names))))
+
+
+def _find_closed(prepared: PreparedReport) -> dict[str, tuple[Entry, list[Cell]]]:
+    """Return what this run closes, by the run that reported it first."""
+    entry = prepared.entry
+    gone = prepared.comparison.gone if prepared.comparison else frozenset()
+    found: dict[str, tuple[Entry, list[Cell]]] = {}
+    for cell in sorted(entry.confirmed if entry.accepted else gone):
+        reporter = _find_reporter(cell, prepared)
+        if reporter is not None:
+            found.setdefault(reporter.run.run_id, (reporter, []))[1].append(cell)
+    return found
+
+
+def _find_reporter(cell: Cell, prepared: PreparedReport) -> Entry | None:
+    """Return the first of the runs before this one in which a regression is confirmed and open."""
+    reporter = None
+    for each in reversed(prepared.earlier):
+        if each.run.environment != prepared.entry.run.environment or cell not in each.figures:
+            continue
+        if cell not in each.confirmed or each.accepted:
+            break
+        reporter = each
+    return reporter
 
 
 def _find_accepted(history: History, folder: RunFolder) -> frozenset[Cell] | None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from loadtest.compare.comparison import Comparison
 from loadtest.compare.findings import MOVED
 from loadtest.report.content.changes import SHA, ReportLine
+from loadtest.report.content.findings import format_day
 from loadtest.report.content.report import Report, build_report
 from loadtest.report.content.tables import ReportTable
-from loadtest.report.content.wording import clean
+from loadtest.report.content.wording import clean, name_subject
 from loadtest.report.markdown import (
     MARKS_LEGEND,
     SIGNS,
@@ -21,7 +22,7 @@ from loadtest.report.markdown import (
     render_remedy,
     render_table,
 )
-from loadtest.results.history import Entry
+from loadtest.results.history import Cell, Entry
 from loadtest.results.run_folder import RunFolder
 
 # The parts that are left out if a comment would be too long, in this order.
@@ -39,6 +40,7 @@ CUTS = (
 MOST_NAME = 40
 MOST_FULL_NAME = 200
 MOST_TEXT = 400
+MOST_NAMED = 3
 MOST_KNOBS = 4000
 MOST_LEGEND = 1000
 _HEAD = ("environment", "profile", "workflow run", "git SHA", "time")
@@ -81,6 +83,17 @@ def render_comment(
             if len(text) <= most_chars:
                 return text
     return ""
+
+
+def render_closing(folder: RunFolder, cells: Sequence[Cell], url: str, *, is_accepted: bool) -> str:
+    """Return the line for an earlier comment whose regressions are accepted or gone with a run."""
+    names = [*dict.fromkeys(name_subject(folder, cell) for cell in cells)]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    shown = ", ".join(_show_name(name) for name in names[:MOST_NAMED]) + more
+    run = folder.run
+    day = render_link(shield(format_day(run.started, run.started)), url)
+    what = "☑️ Accepted with" if is_accepted else "✅ Gone since"
+    return f"> **{what} the run of {day}**: {shown}."
 
 
 def shield(text: str, most: int = MOST_TEXT) -> str:
@@ -128,7 +141,7 @@ def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -
     """Yield the parts after headline and facts, in order."""
     verdict = report.verdict
     if "findings" not in cuts and report.findings:
-        yield _render_table(report.findings, in_full=False)
+        yield render_table(report.findings, shield, show_name=_show_name, compact=True)
     yield "\n>\n".join(f"> {shield(problem, MOST_TEXT * 2)}" for problem in verdict.problems)
     yield shield(" ".join(verdict.sentences), MOST_TEXT * 3)
     if "findings" not in cuts:
@@ -179,11 +192,10 @@ def _render_scenario(table: ReportTable, *, whole: bool, is_open: bool) -> str:
     return _fold(f"<b>{table.title}</b>{news}", "\n\n".join(filter(None, parts)), is_open=is_open)
 
 
-def _render_table(table: ReportTable, *, in_full: bool = True) -> str:
-    """Return a table in which long names are cut; `in_full` adds the whole names below it."""
+def _render_table(table: ReportTable) -> str:
+    """Return a table in which long names are cut, and below it the whole names."""
     names = dict.fromkeys(cell.name for row in table.rows for cell in row)
-    cut = [name for name in names if in_full and len(name) > MOST_NAME]
-    whole = [f"- {shield(name, MOST_FULL_NAME)}" for name in cut]
+    whole = [f"- {shield(name, MOST_FULL_NAME)}" for name in names if len(name) > MOST_NAME]
     grid = render_table(table, shield, show_name=_show_name, compact=True)
     return "\n".join((grid, "", "In full:", "", *whole)) if whole else grid
 

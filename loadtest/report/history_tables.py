@@ -281,7 +281,7 @@ def _name_outcome(entry: Entry) -> str:
     if outcome not in {"ok", "thresholds crossed"}:
         return outcome
     if entry.has_regressed():
-        return f"{len(entry.confirmed)} confirmed"
+        return "regressed"
     if any(is_rate_limited(entry.rows, scenario) for scenario in SCENARIOS):
         return "rate limited"
     if entry.run.is_generator_bound():
@@ -289,7 +289,7 @@ def _name_outcome(entry: Entry) -> str:
     if outcome == "thresholds crossed":
         return "over limits"
     if entry.suspected:
-        return f"{len(entry.suspected)} suspected"
+        return "to watch"
     return "accepted" if entry.confirmed else "ok"
 
 

@@ -20,6 +20,7 @@ from loadtest.results.history import Entry
 from loadtest.results.run_folder import RunFolder
 
 MOST_TITLE = 48
+MOST_PHRASE = 45
 # A colour that is visible on white and on black; Mermaid's default is nearly white.
 _CHART_STYLE = (
     '%%{init: {"xyChart": {"width": 720, "height": 260, "titleFontSize": 16}, '
@@ -121,19 +122,29 @@ def render_table(
 ) -> str:
     """Return a table with its marks: worse figures are bold, a finding has a sign.
 
-    `show` escapes text, `show_name` a server's names. A compact table has no padding, and a figure
-    does not break over lines.
+    `show` escapes text, `show_name` a server's names. A compact table has no padding, and figures
+    and short phrases do not break over lines, so that a phone scrolls sideways.
     """
     headers = [render_link(show(column.header), column.url) for column in table.columns]
     numeric = [column.numeric for column in table.columns]
     rows = [
         [
-            _mark(cell, show, show_name or show).replace(" ", "\u00a0" if tight else " ")
-            for cell, tight in zip(row, (compact and each for each in numeric), strict=True)
+            _hold(text) if compact and (column.numeric or column.holds) else text
+            for text, column in zip(
+                (_mark(cell, show, show_name or show) for cell in row), table.columns, strict=True
+            )
         ]
         for row in table.rows
     ]
     return render_grid(headers, numeric, rows, compact=compact)
+
+
+def _hold(text: str) -> str:
+    """Return text whose short phrases, between semicolons, do not break over lines."""
+    return "; ".join(
+        phrase.replace(" ", "\u00a0") if len(phrase) <= MOST_PHRASE or "](" in phrase else phrase
+        for phrase in text.split("; ")
+    )
 
 
 def _mark(cell: TableCell, show: Callable[[str], str], show_name: Callable[[str], str]) -> str:

@@ -134,7 +134,7 @@ def test_a_confirmed_regression_alerts_until_it_is_accepted(
     accepted = issue.comments[-1].body
     assert accepted.startswith("### ✅ 1 accepted · ")
     assert "| ☑️ `executeSQL` slower: p50 (p95 " in accepted
-    assert "| Jan 8" in accepted or "| [Jan 8](" in accepted
+    assert "| Jan\u00a08 |" in accepted or "| [Jan\u00a08](" in accepted
     assert "Intended?" not in accepted
     assert "1 accepted" in (runs_dir / "run-008" / "report.md").read_text()
     assert issue.labels == ["load-test-history"]
@@ -148,6 +148,41 @@ def test_a_confirmed_regression_alerts_until_it_is_accepted(
     document = json.loads(said[said.index("{\n") : said.rindex("}") + 1])
     assert (document["confirmed"], document["accepted"]) == ([], ["tools/tool/executeSQL/p50"])
     assert "cc @example/performance" not in issue.comments[-1].body
+
+
+def confirm(number: int) -> Entry:
+    """Return a run with the regression that run-007 began, confirmed."""
+    return replace(suspect(number), suspected=frozenset(), confirmed=suspect(number).suspected)
+
+
+def test_the_comment_that_reported_a_regression_says_once_that_it_is_gone(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(7), suspect(7), confirm(8), confirm(9))
+    before = [comment.body for comment in issue.comments]
+    put(runs_dir, entry(10))
+    for _ in range(2):
+        code, said = inv("report", "--env", "prod", **github.variables)
+        assert code == 0, said
+    url = f"https://github.com/octo/loadtest/issues/12#issuecomment-{issue.comments[-1].id}"
+    note = f"> **✅ Gone since the run of [Jan 11]({url})**: `executeSQL`.\n"
+    assert [note in comment.body for comment in issue.comments].index(True) == 8
+    reported = issue.comments[8].body
+    assert reported == before[8].replace("as usual\n", f"as usual\n\n{note}", 1)
+    assert decode_entry(reported) == confirm(8)
+    assert [comment.body for comment in issue.comments[:8]] == before[:8]
+    assert issue.comments[9].body == before[9]
+
+
+def test_the_comment_that_reported_a_regression_says_that_it_is_accepted(
+    inv: Inv, github: GithubServer
+) -> None:
+    issue = seed(github, *weeks(7), suspect(7), confirm(8), confirm(9))
+    code, said = inv("history", "--env", "prod", "--accept", "last", **github.variables)
+    assert code == 0, said
+    assert "> **☑️ Accepted with the run of [Jan 10](" in issue.comments[8].body
+    assert "Accepted" not in issue.comments[9].body.split("<!--")[0]
+    assert issue.comments[9].body.startswith("### ✅ 1 accepted · ")
 
 
 def test_a_failed_run_is_reported_with_its_reason_and_a_good_one_removes_the_label(

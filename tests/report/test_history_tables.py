@@ -66,10 +66,10 @@ def test_the_outcome_of_a_run_is_its_worst_one() -> None:
     found = frozenset({cell("p50")})
     over = (ScenarioResult("tools", "thresholds crossed", 99),)
     for run, outcome in (
-        (replace(entry(0), suspected=found), "1 suspected"),
-        (replace(entry(0), confirmed=found, suspected=found), "1 confirmed"),
-        (replace(entry(0, scenarios=over), confirmed=found), "1 confirmed"),
-        (replace(limit(entry(0)), confirmed=found), "1 confirmed"),
+        (replace(entry(0), suspected=found), "to watch"),
+        (replace(entry(0), confirmed=found, suspected=found), "regressed"),
+        (replace(entry(0, scenarios=over), confirmed=found), "regressed"),
+        (replace(limit(entry(0)), confirmed=found), "regressed"),
         (replace(entry(0), confirmed=found, accepted=True), "accepted"),
         (replace(entry(0, scenarios=over), confirmed=found, accepted=True), "over limits"),
     ):

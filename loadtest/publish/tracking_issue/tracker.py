@@ -40,7 +40,8 @@ from loadtest.publish.tracking_issue.texts import (
 from loadtest.results.history import Entry, History
 from loadtest.results.run import Run
 
-# GitHub's limit is 65,536.
+# GitHub's limit; a comment has room for notes that are added later.
+MOST_BODY = 65_536
 MOST_CHARS = 60_000
 # With less room for its text, a comment omits the figures.
 LEAST_ROOM = 5_000
@@ -101,6 +102,16 @@ class Tracker:
         comments = (*issues[0].comments, comment)
         issues[0] = replace(issues[0], issue=issue, comments=comments)
         return PostedComment(comment.html_url, True, issue.number)
+
+    def add_note(self, run: Run, note: str) -> None:
+        """Add a line below the headline of a run's comment, unless it is there already."""
+        found = self._find_comment(run)
+        if found is None or note in found[1].body:
+            return
+        headline, _, rest = found[1].body.partition("\n")
+        body = f"{headline}\n\n{note}\n{rest}"
+        if len(body) <= MOST_BODY:
+            self._edit(*found, body)
 
     def mark(self, *, regressed: bool, failed: bool) -> None:
         """Add the labels `regressed` and `failed` to the tracking issue, or remove them."""

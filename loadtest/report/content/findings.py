@@ -204,8 +204,8 @@ def build_findings(
         Column("last good run", "", url=previous.url if previous else None),
         Column("now", ""),
         Column("change", ""),
-        Column("since", "", numeric=False),
-        Column("why", "", numeric=False),
+        Column("since", "", numeric=False, holds=True),
+        Column("why", "", numeric=False, holds=True),
     )
     return ReportTable(TITLE, columns, tuple(rows)) if rows else None
 

@@ -51,12 +51,16 @@ _FIGURES: Mapping[str, Figure] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its header on a page, which may be a link, and on two lines in a terminal."""
+    """One column: its header on a page, which may be a link, and on two lines in a terminal.
+
+    `holds`: it has short phrases that should not break over lines.
+    """
 
     header: str
     short: str
     numeric: bool = True
     url: str | None = None
+    holds: bool = False
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ def test_long_names_are_cut_by_the_columns_they_take() -> None:
 def test_an_accepted_regression_is_not_marked_in_the_history() -> None:
     case = regressed()
     entry = Entry(case.folder.run, case.folder.rows, case.comparison.confirmed)
-    assert "3 confirmed ▲" in " ".join(Reader(render_history_page([entry])).lines)
+    assert "regressed ▲" in " ".join(Reader(render_history_page([entry])).lines)
     accepted = " ".join(Reader(render_history_page([replace(entry, accepted=True)])).lines)
     assert "accepted" in accepted
     assert "▲" not in accepted
