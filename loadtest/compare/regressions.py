@@ -31,6 +31,8 @@ EASE = 2 / 3
 LEAST_AGREEING = 2
 # The control explains a shift of everything if it moved by at least this share of it.
 EXPLAINED_SHARE = 0.5
+# Without a control, all figures must be worse by this share: hosts differ by less.
+UNCONTROLLED_SHARE = 0.5
 
 Evidence = Literal["repeats", "two runs in a row", "drift"]
 
@@ -58,7 +60,7 @@ class Rule:
         return replace(self, share=self.share * EASE, errors=self.errors * EASE)
 
 
-SUSPICION = Rule(1, 0.15, 3.0, None)
+SUSPICION = Rule(1, 0.15, 2.7, None)
 RULES = (
     Rule(2, 0.15, 3.0, "two runs in a row"),
     Rule(4, 0.1, 3.5, "drift"),
@@ -148,6 +150,8 @@ def _judge_common(common: Series, controls: Sequence[Series]) -> Regression | No
     """
     spread = estimate_spreads([common])[COMMON]
     for rule in (*RULES, SUSPICION):
+        if not controls and rule.evidence:
+            rule = replace(rule, share=UNCONTROLLED_SHARE)
         found = _apply(common, spread, rule, has_memory=True)
         if found is not None:
             is_explained = _is_explained(common, controls, rule)
@@ -197,7 +201,7 @@ def _apply(
         return None
     heights = series.heights[-runs:]
     if rule.is_drift or has_memory or series.cell.figure in TAIL:
-        window = max(2, runs) if has_memory else runs
+        window = max(2, runs) if has_memory else runs if rule.is_drift else 1
         margin = math.log1p(rule.share) / 2 if has_memory else 0.0
         if median_low(heights) <= usual.find_ceiling(window) + margin:
             return None

@@ -84,7 +84,7 @@ NOISES = (
     NOISY,
     replace(USUAL, name="AR(1)", run=0.06, memory=0.85),
     replace(USUAL, name="common shifts", level_changes=0.08, level=0.25),
-    replace(USUAL, name="stalls", stalls=0.08),
+    replace(USUAL, name="stalls", stalls=0.04),
     replace(USUAL, name="sticky hosts", slow_host=0.35, host_stays=0.85),
     replace(USUAL, name="weekly", week=0.12),
     replace(USUAL, name="no control", control=False),
