@@ -10,7 +10,7 @@ from loadtest.report.content.formatting import (
     format_ms,
     format_rate,
 )
-from loadtest.report.content.tables import ReportTable
+from loadtest.report.content.tables import MOST_STAGES, ReportTable
 from loadtest.report.content.wording import name_unit, name_units
 from loadtest.report.html.vega import (
     LEFT,
@@ -106,7 +106,7 @@ def _draw_lines(
         data = [{"x": x, "y": value} for x, value in points]
         dashes = [4, 4] if name == "offered" else [1, 0]
         yield layer("line", data, name, strokeWidth=2, strokeDash=dashes)
-        if name != "offered":
+        if name != "offered" and len(data) <= MOST_STAGES:
             yield layer("point", data, name, filled=True, size=26, opacity=1)
         end = {**data[-1], "label": names.get(name, name)}
         yield layer(
@@ -143,8 +143,14 @@ def _describe_knee(folder: RunFolder, knee: Knee | None) -> str:
 
 
 def _scale_x(stages: Sequence[Row], unit: str, right: int = RIGHT) -> Axis:
-    """Return an axis with a tick for each stage, without ticks that would touch."""
+    """Return an axis with a tick for each stage, without ticks that would touch.
+
+    For many stages, the ticks are round numbers.
+    """
     counts = [int(stage.name) for stage in stages]
+    if len(counts) > MOST_STAGES:
+        round_ticks = tuple(tick for tick in find_ticks(counts[-1]) if tick <= counts[-1])
+        return Axis(0, counts[-1], unit, round_ticks, grid=False)
     room = (WIDTH - LEFT - right) / counts[-1]
     ticks = [counts[-1]]
     for count in reversed(counts[:-1]):

@@ -18,6 +18,9 @@ GRAMMAR = "6.4"
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 380, 44, 32, 28, 32
 LINE = 14
 _ROOT = re.compile(r"^<svg [^>]*>|</svg>\s*$")
+# The whole picture is an image with a text; a screen reader must not look for one in its parts.
+_TAG = re.compile(r"<[a-z][^>]*>")
+_PART = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
 _TEXT = {"labelColor": "var(--quiet)", "titleColor": "var(--quiet)"}
 _SIZES = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
 # Nothing depends on the fonts of a machine, because no text is measured.
@@ -125,8 +128,9 @@ def draw(
         },
     }
     svg = vl_convert.vegalite_to_svg(spec, vl_version=GRAMMAR, allowed_base_urls=[])
+    body = _TAG.sub(lambda tag: _PART.sub("", tag[0]), _ROOT.sub("", svg))
     # The library escapes what it draws.
-    return Picture(Markup(_ROOT.sub("", svg)), top + plot_height + BOTTOM)  # noqa: S704
+    return Picture(Markup(body), top + plot_height + BOTTOM)  # noqa: S704
 
 
 def _encode(field: str, axis: Axis, **title: Any) -> dict[str, Any]:

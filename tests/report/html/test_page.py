@@ -117,6 +117,21 @@ def test_every_chart_has_a_name_a_description_and_its_figures() -> None:
     assert ids == []
 
 
+@pytest.mark.parametrize("name", ["regressed", "failed", "nasty"])
+def test_no_part_of_a_chart_is_an_image_of_its_own(name: str) -> None:
+    for tag, attributes in Reader(PAGES[name]()).tags:
+        if tag not in {"svg", "div"}:
+            assert not [each for each in attributes if each == "role" or each.startswith("aria-")]
+
+
+def test_the_axis_of_many_stages_has_round_numbers_and_no_dots() -> None:
+    page = PAGES["many-stages"]()
+    picture = page.split("<h3>Latency</h3>")[1].split("</svg>")[0]
+    labels = re.findall(r">([\d,]+)</text>", picture)
+    assert labels[:5] == ["0", "50", "100", "150", "200"]
+    assert count_marks(page, "Latency", "symbol") == 0
+
+
 def count_marks(page: str, title: str, mark: str) -> int:
     """Return how many marks of a kind a chart has."""
     picture = page.split(f"<h3>{title}</h3>")[1].split("</svg>")[0]
