@@ -4,7 +4,8 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from loadtest.common.command_name import spell
 from loadtest.compare.baselines import find_fault, find_peers
-from loadtest.compare.changes import Status
+from loadtest.compare.changes import Change, Status
 from loadtest.compare.comparison import Comparison, compare_pair, compare_replies
 from loadtest.compare.knee import find_knee, is_rate_limited
 from loadtest.errors import UsageError
@@ -107,7 +108,12 @@ def render_pair(before: Entry, after: Entry) -> Group:
     if before.run.run_id == after.run.run_id:
         raise UsageError(f"both names mean run {clean(after.run.run_id)}: name two different runs")
     comparison = compare_pair(before, after)
-    parts: list[RenderableType] = [_render_runs(before, after)]
+    parts: list[RenderableType] = [
+        Text(_summarize(comparison.changes.values()), style="bold"),
+        _render_runs(before, after),
+    ]
+    if before.run.started > after.run.started:
+        parts.append(Text("Reversed: the run before began after the other one.", style="yellow"))
     if server := describe_server(before.run, after.run):
         parts.append(Text(server))
     for baseline in comparison.baselines:
@@ -116,9 +122,10 @@ def render_pair(before: Entry, after: Entry) -> Group:
             parts.append(Text(f"Not comparable: {clean(str(baseline.reason))}.", style="yellow"))
             continue
         table = _build_table("figure", "before", "after", "change", numeric=(1, 2, 3))
-        for cell, change in comparison.changes.items():
-            if cell.scenario != baseline.scenario:
-                continue
+        found = [
+            each for each in comparison.changes.items() if each[0].scenario == baseline.scenario
+        ]
+        for cell, change in sorted(found, key=lambda item: _rank(item[1])):
             thin = THIN if change.status == "thin" else ""
             was = NO_DATA if change.before is None else format_figure(cell.figure, change.before)
             cells = (was, format_figure(cell.figure, change.value))
@@ -137,6 +144,29 @@ def render_pair(before: Entry, after: Entry) -> Group:
     )
     parts.append(Text(legend, style="dim"))
     return Group(*parts)
+
+
+def _summarize(changes: Collection[Change]) -> str:
+    """Return how many figures are worse or better: "3 worse · 1 better · 40 within 25 %"."""
+    counts = Counter(change.status for change in changes)
+    names: Mapping[Status, str] = {
+        "worse": "worse",
+        "better": "better",
+        "same": f"within {WORSE}",
+        "thin": "with too few calls",
+        "new": "new",
+    }
+    parts = [f"{counts[status]} {name}" for status, name in names.items() if counts[status]]
+    return " · ".join(parts) or "Nothing can be compared"
+
+
+def _rank(change: Change) -> tuple[bool, float]:
+    """Return the place of a change, the worst first; what is new or has no change is last."""
+    if change.ratio is not None:
+        return False, -math.log(change.ratio)
+    if not change.points:
+        return True, 0.0
+    return False, -change.points / 100
 
 
 def _render_reply_pair(
@@ -224,11 +254,15 @@ def render_spark(values: Sequence[float]) -> str:
 
 
 def _render_runs(before: Entry, after: Entry) -> Table:
-    table = _build_table("", "run", "started", "SHA", "profile", "outcome")
+    """Return both runs, with the whole id of each."""
+    table = Table.grid(padding=(0, 2))
     for label, entry in (("before", before), ("after", after)):
         run = entry.run
-        facts = (run.run_id, run.started, (run.git_sha or NOTHING)[:7], run.profile)
-        table.add_row(label, *(Text(clean(fact)) for fact in facts), _name_outcome(entry))
+        table.add_row(label, Text(clean(run.run_id), overflow="fold"))
+        started = f"{run.started[:16].replace('T', ' ')} UTC"
+        sha = (run.git_sha or NOTHING)[:7]
+        facts = (started, sha, run.profile, _name_outcome(entry))
+        table.add_row("", Text(" · ".join(map(clean, facts)), style="dim"))
     return table
 
 

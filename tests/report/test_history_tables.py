@@ -98,7 +98,10 @@ def test_two_runs_side_by_side_are_as_reviewed() -> None:
 
 def test_two_runs_are_compared_in_the_order_given() -> None:
     runs = weeks(3)
-    assert "before  run-002" in draw(render_pair(runs[2], runs[0]))
+    reversed_pair = draw(render_pair(runs[2], runs[0]))
+    assert "before  run-002" in reversed_pair
+    assert "Reversed: the run before began after the other one." in reversed_pair
+    assert "Reversed" not in draw(render_pair(runs[0], runs[2]))
     assert "Not comparable" not in draw(render_pair(runs[2], runs[0]))
     with pytest.raises(UsageError, match="both names mean run run-001: name two different runs"):
         render_pair(runs[1], runs[1])
@@ -170,6 +173,15 @@ def test_previous_needs_two_runs() -> None:
         find_entry(weeks(1), "previous")
     with pytest.raises(UsageError, match="there is no last run: the history is empty"):
         find_entry((), "last")
+
+
+def test_a_pair_has_a_summary_whole_ids_and_the_worst_change_first() -> None:
+    run_id = f"{'12345678901234567890'}-{'x' * 40}"
+    text = draw(render_pair(entry(0), entry(1, {SQL: 1.6}, run_id=run_id)))
+    assert text.startswith("3 worse · 20 within 25 %\n")
+    assert run_id in text
+    mix = text.split("Tool-call mix")[1].splitlines()
+    assert [line.split()[0] for line in mix[4:7]] == ["executeSQL"] * 3
 
 
 def test_the_csv_names_what_a_run_confirmed() -> None:
