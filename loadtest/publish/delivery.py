@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.compare.cadence import describe_gap
+from loadtest.compare.changes import REGRESSED
 from loadtest.compare.comparison import Comparison, compare_run
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, UsageError
@@ -102,7 +103,7 @@ def prepare_report(
     if accepted is None:
         accepted = _find_accepted(history, folder)
     if accepted is not None:
-        comparison = comparison.accept(accepted)
+        comparison = comparison.accept(_add_members(accepted, comparison))
     entry = replace(
         entry,
         confirmed=comparison.confirmed | (accepted or frozenset()),
@@ -226,6 +227,15 @@ def _find_reporter(cell: Cell, prepared: PreparedReport) -> Entry | None:
             break
         reporter = each
     return reporter
+
+
+def _add_members(accepted: frozenset[Cell], comparison: Comparison) -> frozenset[Cell]:
+    """Return these figures with all that became worse for the same cause."""
+    accepted |= comparison.confirmed
+    for finding in comparison.findings:
+        if finding.status in REGRESSED and accepted & set(finding.cells):
+            accepted |= {*finding.cells, *finding.follows}
+    return accepted
 
 
 def _find_accepted(history: History, folder: RunFolder) -> frozenset[Cell] | None:

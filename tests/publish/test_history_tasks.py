@@ -81,11 +81,13 @@ def test_a_regression_is_accepted_once_it_is_named(inv: Inv, runs_dir: Path) -> 
     assert "run-007 has no confirmed regression to accept" in said
     code, said = inv("history", "--env", "prod", "--accept", "last")
     assert (code, said) == (0, "history     run-008 is the new baseline of 1 figure\n")
-    assert "1 accepted regression: executeSQL p50." in (path / "report.md").read_text()
+    report = (path / "report.md").read_text()
+    assert report.startswith("# ✅ 1 accepted · ")
+    assert "| ☑️ executeSQL slower: p50 (p95 " in report
     assert "Regressed" not in (path / "report.html").read_text()
     code, said = inv("report", "--env", "prod")
     assert code == 0, said
-    assert "1 accepted regression: executeSQL p50." in " ".join(said.split())
+    assert "1 accepted · " in said
 
 
 def test_two_runs_stand_side_by_side(inv: Inv, runs_dir: Path) -> None:
@@ -112,7 +114,7 @@ def test_a_run_of_the_tracking_issue_is_accepted_without_a_folder(
     code, said = inv("history", "--env", "prod", "--accept", "run-008", **github.variables)
     assert code == 0, said
     assert issue.labels == ["load-test-history"]
-    assert "1 accepted regression: executeSQL p50." in issue.comments[-1].body.splitlines()[0]
+    assert issue.comments[-1].body.startswith("### ✅ 1 accepted · ")
     assert not runs_dir.exists()
 
 
