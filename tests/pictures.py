@@ -46,7 +46,7 @@ SIGNS = {
     "✅": '<span style="color: #1a7f37">✔</span>',
     "❌": '<span style="color: #d1242f">✖</span>',
     "⚠️": '<span style="color: #9a6700">⚠</span>',
-    "❗": '<b style="color: #d1242f">!</b>',
+    "👀": '<b style="color: #9a6700">?</b>',
 }
 STYLE = """
 body { margin: 0; padding: 16px; font: 14px/1.5 system-ui, sans-serif; color: #1f2328; }

@@ -238,7 +238,7 @@ def test_a_chain_that_fails_before_it_measures_is_reported_too(
     chosen = (scenarios or "cold-start,sessions,tools").split(",")
     outcomes = ["failed", *("not run" for _ in chosen[1:])]
     assert [each.outcome for each in found.run.scenarios] == outcomes
-    assert "before the first call" in issue.comments[-1].body
+    assert issue.comments[-1].body.startswith("### ⛔ Failed before the first call: ")
     assert issue.labels == ["load-test-history", "failed"]
     assert (runs_dir / "777-1" / "report.html").exists()
 

@@ -147,7 +147,7 @@ def of(name: str) -> Callable[[], RunFolder]:
         (
             of("broken-ladder"),
             "warning",
-            "Too many failures · 64 figures measured. "
+            "Too many failures in concurrent sessions · 64 figures measured. "
             "Too many failures in concurrent sessions: 325 of 15,660 calls (2.1 %, limit 1 %). "
             "Sustained 100 sessions (100 calls/s, p95 25 ms). Did not sustain 200 sessions: 100 of "
             "200 refused by a full server (50 %); 325 of 6,000 calls failed (5.4 %); 94.6 of 200 "
@@ -219,8 +219,8 @@ def test_a_failure_count_is_reported_once() -> None:
     crossed = ScenarioResult("tools", "thresholds crossed", 99, crossed=("x",))
     alone = build_verdict(folder((failing,), scenarios=(crossed,))).text
     assert alone == (
-        "Too many failures · 4 figures measured. Too many failures in tool-call mix: 3 of 100 "
-        "calls (3 %, limit 1 %)."
+        "Too many failures in tool-call mix · 4 figures measured. Too many failures in tool-call "
+        "mix: 3 of 100 calls (3 %, limit 1 %)."
     )
     # Failures elsewhere are counted in all, since no sentence names them.
     others = (stage(1, 9.0), row("sessions", "stage", "10", 97, 9.0, failures={"timeout": 2}))

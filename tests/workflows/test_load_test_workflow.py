@@ -399,7 +399,7 @@ def test_a_target_that_is_down_fails_the_job_and_is_reported(
     steps = runner.run()
     assert (steps[WORK].outcome, steps[WORK].parts[-1].outcome) == ("failure", "success")
     (comment,) = issue.comments
-    assert comment.body.startswith("### ⛔ Failed in ")
+    assert comment.body.startswith("### ⛔ Failed before the first call: ")
     assert issue.labels == ["failed"]
     assert runner.artifacts[ARTIFACT].keys() >= {"run.json", "report.md", "report.html"}
     assert steps[WORK].outputs["outcome"] == "failed"

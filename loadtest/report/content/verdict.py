@@ -320,7 +320,8 @@ def _describe_crossed(folder: RunFolder) -> Iterator[_Problem]:
         if not has_crossed(result):
             continue
         if failures := describe_excess(folder, result.name):
-            yield _Problem("too many failures", f"Too many failures in {title}: {failures}.")
+            too_many = f"too many failures in {title}"
+            yield _Problem(too_many, f"T{too_many[1:]}: {failures}.")
         else:
             crossed = ", ".join(result.crossed) or NO_DATA
             yield _Problem("thresholds crossed", f"Thresholds crossed in {title}: {crossed}.")

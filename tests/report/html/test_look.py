@@ -12,7 +12,8 @@ from tests.support.shared_browser import SharedBrowser
 pytestmark = pytest.mark.slow
 LEAST_CONTRAST = 4.5
 LOOKED_AT = {
-    name: PAGES[name] for name in ("regressed", "failed", "hostile-history", "stateless", "nasty")
+    name: PAGES[name]
+    for name in ("slower-tool", "many-stages", "failed", "hostile-history", "stateless", "nasty")
 } | {"history": history}
 PHONE, DESK = 360, 1280
 # Of every text on the page: what it says, and its contrast (WCAG 2.2) with what lies behind it.
