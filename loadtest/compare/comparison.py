@@ -76,8 +76,12 @@ class Comparison:
 
     @property
     def suspected(self) -> frozenset[Cell]:
-        """Return the cells whose regression is suspected."""
-        return self._pick("suspected")
+        """Return the cells whose regression is suspected, and not contradicted by a repeat."""
+        return frozenset(
+            cell
+            for cell in self._pick("suspected")
+            if not ((found := self.changes[cell].regression) and found.is_contradicted)
+        )
 
     @property
     def remeasure(self) -> dict[str, tuple[str, ...]]:

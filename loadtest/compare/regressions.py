@@ -25,7 +25,7 @@ DRIFT_LEAST_USUAL = 4
 # The noise of a tail is larger than its spread shows: this many times. What it has had before can
 # come again.
 TAIL: Mapping[Figure, float] = {"p95": 1.5, "p99": 1.5, "failed": 1.5}
-# A regression that is confirmed needs this part of the evidence to stay.
+# A drift that is confirmed needs this part of the evidence to stay.
 EASE = 2 / 3
 # This many repeats must be worse too; one that is not ends the doubt.
 LEAST_AGREEING = 2
@@ -56,15 +56,15 @@ class Rule:
         return self.evidence == "drift"
 
     def ease(self) -> "Rule":
-        """Return the rule for a regression that is confirmed already: less is enough to stay."""
+        """Return the rule for a drift that is confirmed already: less is enough to stay."""
         return replace(self, share=self.share * EASE, errors=self.errors * EASE)
 
 
 SUSPICION = Rule(1, 0.15, 2.7, None)
 RULES = (
-    Rule(2, 0.15, 3.0, "two runs in a row"),
-    Rule(4, 0.1, 3.5, "drift"),
-    Rule(8, 0.08, 4.0, "drift"),
+    Rule(2, 0.15, 3.6, "two runs in a row"),
+    Rule(4, 0.1, 4.2, "drift"),
+    Rule(8, 0.08, 4.2, "drift"),
 )
 
 
@@ -91,8 +91,13 @@ class Regression:
 
     @property
     def is_open(self) -> bool:
-        """Return whether measuring again can tell more: no repeat has contradicted it yet."""
-        return self.evidence is None and not self.is_common and self.agree == len(self.repeats)
+        """Return whether measuring again can tell more."""
+        return self.evidence is None and not self.is_common and not self.is_contradicted
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Return whether a repeat was as usual."""
+        return self.agree < len(self.repeats)
 
 
 def find_regressions(
@@ -102,19 +107,24 @@ def find_regressions(
 ) -> Iterator[tuple[Series, Regression]]:
     """Yield the figures that are worse than usual, with the evidence.
 
-    One run confirms nothing: the same figure measured again at once does, or the next run. Repeats
+    One run confirms nothing: the same figure measured again at once does, or the next run, unless
+    repeats have contradicted one of both. Repeats
     share the hour and the host with their run, so a shift of all figures is confirmed by the next
     run alone, and only if the control has not moved as well.
     """
     levelled, common = level_out(series)
     spreads = estimate_spreads(levelled)
     shift = _judge_common(common, controls) if common else None
+    shifted = []
     for each, level in zip(series, levelled, strict=True):
-        found = _judge(level, spreads[each.cell], tuple((repeats or {}).get(each.cell, ())))
-        if found is None and shift is not None:
-            found = _take_part(each, shift)
-        if found is not None:
-            yield each, found
+        own = _judge(level, spreads[each.cell], tuple((repeats or {}).get(each.cell, ())))
+        if own is not None:
+            yield each, own
+        elif shift is not None and (part := _take_part(each, shift)) is not None:
+            shifted.append((each, part))
+    latencies = sum(each.cell.figure == "p50" for each in series)
+    if 2 * sum(each.cell.figure == "p50" for each, _ in shifted) > latencies:
+        yield from shifted
 
 
 def _judge(series: Series, spread: float, repeats: tuple[float, ...]) -> Regression | None:
@@ -122,8 +132,9 @@ def _judge(series: Series, spread: float, repeats: tuple[float, ...]) -> Regress
     agree = _count_agreeing(series, spread, repeats)
     stays = series.is_regressed()
     for rule in RULES:
-        found = _apply(series, spread, rule.ease() if stays else rule)
-        if found is not None and (rule.is_drift or not repeats):
+        found = _apply(series, spread, rule.ease() if stays and rule.is_drift else rule)
+        is_sure = series.was_suspected() and agree == len(repeats)
+        if found is not None and (rule.is_drift or is_sure):
             return replace(found, repeats=repeats, agree=agree)
     single = _apply(series, spread, SUSPICION)
     if single is None:

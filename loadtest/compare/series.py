@@ -69,6 +69,11 @@ class Series:
         before = self.entries[-1] if self.entries else None
         return before is not None and self.cell in before.confirmed and not before.accepted
 
+    def was_suspected(self) -> bool:
+        """Return whether the previous run has a regression that no repeat has contradicted."""
+        before = self.entries[-1] if self.entries else None
+        return before is not None and self.cell in before.confirmed | before.suspected
+
     def find_usual(self, but_last: int = 0, runs: int = USUAL_RUNS) -> "Usual":
         """Return the level of the last `runs` baselines, without `but_last` of the newest runs."""
         part = slice(self.start, max(self.start, len(self.values) - but_last))
