@@ -25,6 +25,7 @@ from tests.report.compared_runs import (
     improved,
     many_stages,
     regressed,
+    scale,
     slowed,
     slower_tool,
     weekly,
@@ -107,7 +108,7 @@ def test_a_slower_tool_is_one_finding_with_what_follows_and_what_speaks_for_it()
         "server time +12 ms",
     ]
     assert start[0] == "initialize slower in cold start: p50"
-    assert start[5].startswith("2 of 3 repeats do not agree (4.2 to 5.4 ms); the next run decides")
+    assert start[5].startswith("1 of 3 repeats agrees (4.2 to 5.4 ms); likely noise; control")
     assert entities[0] == "listEntities faster: p50 (p95 -29 %)"
     assert entities[5] == "control unchanged (-6 %); usually 7.7 to 8.6 ms (8 runs)"
 
@@ -153,6 +154,25 @@ def test_everything_at_once_is_one_finding(
     assert (verdict.level, verdict.headline) == ("watch", headline)
     (row,) = read_findings(case)
     assert row[5].startswith(why)
+
+
+def test_repeats_of_a_shift_of_everything_are_reported_though_they_confirm_nothing() -> None:
+    case = slowed()
+    changes = {
+        cell: replace(change, regression=replace(change.regression, repeats=(), agree=0))
+        if change.regression
+        else change
+        for cell, change in case.comparison.changes.items()
+    }
+    comparison = replace(case.comparison, changes=changes)
+    (row,) = read_findings(replace(case, comparison=comparison))
+    assert row[5].startswith("the next run decides; control unchanged")
+    for again, said in ((LADDER, "1 repeat in the same hour agrees (11 ms)"), ((), "")):
+        rows = again or [replace(each, response=scale(each.response, 0.5)) for each in LADDER]
+        run = replace(case.folder, repeats=(tuple(rows),))
+        (row,) = read_findings(replace(case, folder=run, comparison=comparison))
+        said = said or "1 repeat in the same hour does not agree (5.7 ms)"
+        assert row[5].startswith(f"{said}; the next run decides; control unchanged")
 
 
 def test_neighbouring_stages_are_one_finding() -> None:

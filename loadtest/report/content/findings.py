@@ -31,7 +31,7 @@ from loadtest.report.content.wording import (
     name_subject,
     name_units,
 )
-from loadtest.results.history import CONTROL, Cell, Entry, Figure
+from loadtest.results.history import CONTROL, Cell, Entry, Figure, read_figures
 from loadtest.results.run import Row
 from loadtest.results.run_folder import RunFolder
 
@@ -216,7 +216,7 @@ def explain_finding(
     """Yield what speaks for a finding: repeats, control, the usual level, the server's own time."""
     regression, figure = finding.change.regression, finding.lead.figure
     if regression is not None:
-        yield from _describe_evidence(folder, regression, figure)
+        yield from _describe_evidence(folder, regression, finding.lead)
     if figure != "failed":
         yield _describe_control(comparison, finding, regression)
     usual = _describe_usual(folder, finding, earlier)
@@ -226,28 +226,52 @@ def explain_finding(
         yield from _describe_server_time(folder, comparison, finding.lead)
 
 
-def _describe_evidence(folder: RunFolder, regression: Regression, figure: Figure) -> Iterator[str]:
-    repeats, agree = len(regression.repeats), regression.agree
+def _describe_evidence(folder: RunFolder, regression: Regression, lead: Cell) -> Iterator[str]:
+    figure = lead.figure
     if regression.evidence == "two runs in a row":
         yield f"{max(regression.runs, 2)} runs in a row"
     elif regression.evidence == "drift":
         yield f"level changed, to about {format_figure(figure, regression.after)}"
-    if repeats:
-        low, high = (format_figure(figure, each(regression.repeats)) for each in (min, max))
-        span = f" ({format_span(low, high)})" if repeats > 1 else f" ({low})"
-        noun = f"repeat{'s' * (repeats != 1)}"
-        same = " in the same hour" if regression.is_common else ""
-        if agree == repeats:
-            yield f"{repeats} {noun}{same} agree{'s' * (repeats == 1)}{span}"
-        elif regression.evidence is None:
-            against = repeats - agree
-            yield f"{against} of {repeats} {noun}{same} do{'es' * (against == 1)} not agree{span}"
-        else:
-            yield f"{agree} of {repeats} {noun} agree{span}"
-    elif regression.evidence is None:
-        yield clean(folder.run.repeats_note or "") or "not measured again"
+    values, agree = _find_repeats(folder, regression, lead)
+    if values:
+        yield _describe_repeats(figure, values, agree, is_common=regression.is_common)
+    elif folder.run.repeats_note and regression.evidence is None:
+        yield clean(folder.run.repeats_note)
+    elif regression.evidence is None and not regression.is_common:
+        yield "not measured again"
     if regression.evidence is None:
-        yield "the next run decides"
+        is_contradicted = agree < len(values) and not regression.is_common
+        yield "likely noise" if is_contradicted else "the next run decides"
+
+
+def _find_repeats(
+    folder: RunFolder, regression: Regression, lead: Cell
+) -> tuple[Sequence[float], int]:
+    """Return the values of a figure when it was measured again, and how many are worse, too.
+
+    Repeats do not confirm a shift of all figures, so its regression has none.
+    """
+    if regression.repeats:
+        return regression.repeats, regression.agree
+    rows = (row for rows in folder.repeats for row in rows)
+    values = [value for row in rows for cell, value in read_figures(row).items() if cell == lead]
+    middle = (regression.before + regression.after) / 2
+    is_higher = regression.after > regression.before
+    return values, sum((value > middle) == is_higher for value in values)
+
+
+def _describe_repeats(
+    figure: Figure, values: Sequence[float], agree: int, *, is_common: bool
+) -> str:
+    count = len(values)
+    span = format_span(*(format_figure(figure, each(values)) for each in (min, max)))
+    repeats = f"repeat{'s' * (count != 1)}"
+    same = " in the same hour" if is_common else ""
+    if agree == count:
+        return f"{count} {repeats}{same} agree{'s' * (count == 1)} ({span})"
+    if agree == 0:
+        return f"{count} {repeats}{same} do{'es' * (count == 1)} not agree ({span})"
+    return f"{agree} of {count} repeats{same} agree{'s' * (agree == 1)} ({span})"
 
 
 def _describe_control(
