@@ -63,8 +63,8 @@ class Rule:
 SUSPICION = Rule(1, 0.15, 2.7, None)
 RULES = (
     Rule(2, 0.15, 3.6, "two runs in a row"),
-    Rule(4, 0.1, 4.2, "drift"),
-    Rule(8, 0.08, 4.2, "drift"),
+    Rule(4, 0.1, 3.5, "drift"),
+    Rule(8, 0.08, 3.8, "drift"),
 )
 
 
