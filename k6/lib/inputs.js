@@ -46,8 +46,9 @@ function retry(client, call, each, timeoutMs) {
   }
   const unanswered = Object.values(inputResponses).includes(null);
   if (unanswered || (requestState === undefined && !Object.keys(inputRequests).length)) return null;
-  const { method, params } = JSON.parse(`{${each.tail.slice(1)}`);
-  Object.assign(params, { inputResponses }, requestState === undefined ? {} : { requestState });
+  const { method, params: first } = JSON.parse(`{${each.tail.slice(1)}`);
+  const { _meta, ...rest } = first;
+  const params = { ...rest, inputResponses, requestState, _meta };
   const tail = `,"method":"${method}","params":${JSON.stringify(params)}}`;
   return call({ ...each, tail, before: null, after: null }, timeoutMs);
 }

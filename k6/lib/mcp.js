@@ -32,7 +32,7 @@ function buildTags(rpc) {
 export function buildCall(protocol, entry, args) {
   const [rpc, params, name] = buildRequest(entry, args);
   const stateless = findEra(protocol) === STATELESS;
-  if (stateless) params._meta = buildMeta(protocol);
+  if (stateless) params._meta = buildMeta(protocol); // the last one: see addTrace()
   return {
     tool: entry.tool,
     rpc,
@@ -164,7 +164,7 @@ class Client {
     params.timeout = timeoutMs;
     if (call.tool !== this.tool) this.select(call);
     if (call.headers !== this.mirrored) this.mirror(call.headers);
-    const tail = this.traceparent === null ? call.tail : addTrace(call.tail, this.traceparent);
+    const tail = this.traceparent === null ? call.tail : addTrace(call.tail, this.stateless, this.traceparent);
     const response = httpPost(this.url, HEAD + id + tail, params);
     this.response = response;
     // If the answer equals the last ok answer except for its id, it is ok.
@@ -183,7 +183,8 @@ class Client {
       const call = next(); // the text of a call lasts until the next one
       if (call.tool !== this.tool) this.select(call);
       const traced = index === 0 && this.traceparent !== null;
-      const body = HEAD + (this.id += 1) + (traced ? addTrace(call.tail, this.traceparent) : call.tail);
+      const tail = traced ? addTrace(call.tail, this.stateless, this.traceparent) : call.tail;
+      const body = HEAD + (this.id += 1) + tail;
       const headers = Object.assign({}, this.headers, call.headers);
       if (!traced) delete headers.traceparent;
       requests.push(['POST', this.url, body, { headers, timeout: timeoutMs }]);

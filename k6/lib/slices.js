@@ -181,9 +181,10 @@ function callBySchedule(opened, next, times) {
     const limit = timeLeft(call.limitMs, sent, last);
     if (sent >= nextTrace) nextTrace = beginTrace(session, sent);
     const outcome = markCutOff(session.call(call, limit), call.limitMs, limit);
-    recordCall(session, call.tool, { outcome, response: session.response, traceId: session.traceId }, sent - due);
+    const { response, traceId } = session;
+    recordCall(session, { tool: call.tool, outcome, response, traceId }, sent - due);
     session.endTrace();
-    if (outcome === OK && sent >= nextReply) nextReply = recordReply(session.response, sent, begin);
+    if (outcome === OK && sent >= nextReply) nextReply = recordReply(response, sent, begin);
     if (outcome === SESSION_LOST) session = replaceSession(session, times);
     if (session === null) return null;
     if (histograms !== null) histograms.printIfDue(sent);
@@ -196,8 +197,8 @@ function beginTrace(session, sent) {
   return (Math.floor(sent / TRACE_MS) + 1) * TRACE_MS;
 }
 
-// Records a call of a tool that was sent this late.
-function recordCall(session, tool, { outcome, response, traceId }, lateMs) {
+// Records a call that was sent this late.
+function recordCall(session, { tool, outcome, response, traceId }, lateMs) {
   const { duration, blocked } = response.timings;
   if (outcome === OK) {
     recordOk(duration);
@@ -231,7 +232,7 @@ function callInRounds(opened, next, times) {
     if (answers.every(({ outcome }) => outcome === OK)) recordRound(clock() - sent);
     for (const answer of answers) {
       const { outcome, response } = answer;
-      recordCall(session, answer.tool, { ...answer, outcome: markCutOff(outcome, longestMs, limit) }, sent - due);
+      recordCall(session, { ...answer, outcome: markCutOff(outcome, longestMs, limit) }, sent - due);
       if (outcome === OK && sent >= nextReply) nextReply = recordReply(response, sent, begin);
     }
     const lost = answers.filter(({ outcome }) => outcome === SESSION_LOST).length;

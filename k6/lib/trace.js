@@ -13,13 +13,13 @@ export function findTraceId(traceparent) {
   return traceparent === null ? null : traceparent.split('-')[1];
 }
 
-// Adds the context to the text of a call after its id (MCP 2026-07-28, Trace Context Propagation).
-export function addTrace(tail, traceparent) {
-  const message = JSON.parse(`{${tail.slice(1)}`);
-  message.params = withTrace(message.params, traceparent);
-  return `,${JSON.stringify(message).slice(1)}`;
-}
-
+// Adds the context to the parameters, in `_meta` (MCP 2026-07-28, Trace Context Propagation).
 export function withTrace(params, traceparent) {
   return { ...params, _meta: { ...params._meta, traceparent } };
+}
+
+// The same for the text of a call after its id. In the stateless era, `_meta` is the last parameter.
+export function addTrace(tail, stateless, traceparent) {
+  const member = `"traceparent":"${traceparent}"`;
+  return stateless ? `${tail.slice(0, -3)},${member}}}}` : `${tail.slice(0, -2)},"_meta":{${member}}}}`;
 }

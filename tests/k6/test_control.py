@@ -1,6 +1,7 @@
 """Tests of the control: a static document of the same origin, asked for beside every scenario."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from loadtest.k6.binary import K6Binary
 from loadtest.k6.control import Control, describe_lack, find_control, find_rate
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.distributed.segments import open_segments
-from loadtest.k6.plan import Runners
+from loadtest.k6.plan import Runners, build_plan
 from loadtest.k6.progress import Live, NoWatcher
+from loadtest.k6.run_facts import build_run
 from loadtest.k6.scenario import ScenarioRun
 from loadtest.k6.summary import parse_summary
+from loadtest.results.run import Target
 from tests.k6.running import Endpoint, build_settings, pick, plan_run, run_alone
 from tests.support.loopback import serve_loopback
 
@@ -110,6 +113,18 @@ def test_the_control_keeps_the_limits_or_is_left_out() -> None:
     )
     full = limits.model_copy(update={"max_rps": 8})
     assert find_rate("sessions", profile, full) is None
+
+
+def test_the_facts_of_a_run_name_the_document_without_its_workspace() -> None:
+    settings = build_settings()
+    control = Control("/mcp/w-1.json", "/mcp/{workspace_id}.json")
+    plan = build_plan(settings, ("tools",), "http://127.0.0.1/mcp/w-1", control=control)
+    assert plan.private_variables == {"CONTROL_PATH": "/mcp/w-1.json"}
+    facts = [
+        build_run(settings, each, Target("127.0.0.1"), "1").knobs["control"]
+        for each in (plan, replace(plan, control=None))
+    ]
+    assert facts == ["/mcp/{workspace_id}.json", None]
 
 
 @pytest.mark.slow
