@@ -226,7 +226,10 @@ def _write(value: float) -> str:
 
 
 def _find_top(most: float) -> float:
-    """Return a round end for an axis that contains `most`."""
+    """Return a round end for an axis that contains `most`.
+
+    Mermaid draws about ten ticks at round values; with these ends, one of them is the end.
+    """
     power = 10.0 ** math.floor(math.log10(max(most, 0.01)))
-    steps = (power * step for step in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10))
-    return next(step for step in steps if step >= most * 0.9999)
+    ends = (1, 1.1, 1.6, 1.8, 2, 2.2, 3.5, 4, 4.5, 5, 5.5, 8, 9, 10)
+    return next(power * end for end in ends if power * end >= most * 0.9999)

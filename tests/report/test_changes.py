@@ -263,7 +263,7 @@ def test_a_chart_contains_only_characters_that_mermaid_reads() -> None:
     lines = chart(("2026-08-03", 0.0), ('"]\n--- x', 1.25e7))
     assert 'title "x?? ?y?????init? ?quot? ?z, 2026-08-03 to ???--- x"' in lines[3:4]
     assert "line [0, 12500000]" in lines
-    assert 'y-axis "ms" 0 --> 15000000' in lines
+    assert 'y-axis "ms" 0 --> 16000000' in lines
     assert 'y-axis "ms" 0 --> 0.01' in chart(("2026-08-03", 0.0), ("2026-08-04", 0.0))
 
 
