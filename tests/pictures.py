@@ -25,7 +25,7 @@ from rich.text import Text
 
 from loadtest.config.project import CONFIG_FILE
 from loadtest.context import REGRESSED_EXIT_CODE
-from loadtest.mint.browser.launcher import find_choice, launch
+from loadtest.mint.browser.launcher import BrowserChoice, find_choice, launch
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
 from tests.bench.common import clone
@@ -65,6 +65,7 @@ sub { color: #59636e; }
 
 def main() -> None:
     """Make all pictures."""
+    choice = find_choice(ROOT / ".loadtest" / "browser.json")
     with TemporaryDirectory() as folder, serve_github() as github:
         checkout = clone(Path(folder))
         drop_quota(checkout / CONFIG_FILE)
@@ -73,7 +74,7 @@ def main() -> None:
         measure(checkout, Path(folder, "target"), github)
         (issue,) = github.issues.values()
         newest = max((checkout / ".loadtest" / "runs").iterdir(), key=lambda at: at.stat().st_mtime)
-        asyncio.run(shoot(issue.comments[-1].body, newest / "report.html"))
+        asyncio.run(shoot(choice, issue.comments[-1].body, newest / "report.html"))
 
 
 def drop_quota(config: Path) -> None:
@@ -131,10 +132,10 @@ def serve_slowed(state_dir: Path, slowed: int) -> Iterator[ReferenceTarget]:
         yield target
 
 
-async def shoot(comment: str, report: Path) -> None:
+async def shoot(choice: BrowserChoice, comment: str, report: Path) -> None:
     """Take the pictures of the comment, as GitHub would show it, and of the page."""
     async with async_playwright() as playwright:
-        browser = await launch(playwright, find_choice(ROOT / ".loadtest" / "browser.json"))
+        browser = await launch(playwright, choice)
         page = await browser.new_page(viewport={"width": 900, "height": 1150})
         await show_comment(page, comment)
         await page.locator("article").screenshot(path=PICTURES / "comment.png")

@@ -155,6 +155,13 @@ def test_columns_of_zeros_are_left_out_and_long_names_are_cut_and_listed_in_full
     assert f"In full:\n\n- {name}\n\n</details>" in text
 
 
+def test_a_scenario_that_cannot_be_compared_is_in_the_headline_and_says_why_in_its_fold() -> None:
+    text = comment(COMPARED["incomparable"]())
+    assert text.startswith("### ✅ 36 unchanged · tool-call mix not comparable\n")
+    mix = text.split("<b>Tool-call mix</b>: not comparable</summary>")[1].split("</details>")[0]
+    assert "Not comparable: unlike run 20260727T120000Z-0000001: vus 50, was 20." in mix
+
+
 def test_many_stages_are_ranges_with_a_chart() -> None:
     text = comment(COMPARED["many-stages"]())
     ladder = text.split("<b>Concurrent sessions</b>")[1].split("</details>")[0]

@@ -125,6 +125,9 @@ def _build_tables(
             if any(cell.scenario == scenario for cell in finding.cells)
         ]
         unchanged = "unchanged" if list_compared(comparison, scenario) else ""
+        reasons = [each.reason for each in comparison.baselines if each.scenario == scenario]
+        if table.rows and any(reason not in {None, "first run"} for reason in reasons):
+            unchanged = "not comparable"
         table = replace(
             table,
             note=" ".join(filter(None, (table.note, lost))) or None,

@@ -194,6 +194,18 @@ def _list_counts(folder: RunFolder, comparison: Comparison | None) -> Iterator[s
         is_first = all(reason == "first run" for reason in reasons)
         first = f"first run: {figures}, nothing to compare with yet"
         yield first if is_first else f"nothing to compare {figures} with"
+    elif measured:
+        yield from _list_incomparable(folder, comparison)
+
+
+def _list_incomparable(folder: RunFolder, comparison: Comparison) -> Iterator[str]:
+    """Yield the scenarios that were measured, but have nothing to be compared with."""
+    whole = {result.name for result in folder.run.scenarios if result.is_whole()}
+    for each in comparison.baselines:
+        if each.reason and each.scenario in whole:
+            first = each.reason == "first run"
+            state = "for the first time" if first else "not comparable"
+            yield f"{name_scenario(each.scenario)} {state}"
 
 
 def is_explained(finding: Finding) -> bool:
