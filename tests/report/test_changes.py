@@ -210,9 +210,9 @@ def test_improvements_and_a_new_server_version_are_reported() -> None:
 def test_without_a_comparison_the_report_does_not_mention_earlier_runs() -> None:
     run = good().folder
     assert build_report(run).compared_with is None
-    line = build_report(run, Comparison()).compared_with
-    assert line is not None
-    assert line.text == "First run: there is nothing to compare it with."
+    first = build_report(run, Comparison())
+    assert first.compared_with is None
+    assert first.verdict.headline == "First run: 57 figures, nothing to compare with yet"
 
 
 def test_the_usual_baseline_is_on_top_and_a_different_one_at_its_scenario() -> None:

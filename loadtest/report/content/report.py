@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from loadtest.compare.changes import REGRESSED
 from loadtest.compare.comparison import Comparison
 from loadtest.report.content.changes import (
+    FIRST_RUN,
     ReportLine,
     build_commits_url,
     describe_baselines,
@@ -97,7 +98,8 @@ def build_report(
         caveats=tuple(build_caveats(folder, known)),
         tables=tables,
         legend=tuple(build_legend(folder, tables)),
-        compared_with=None if comparison is None else compared_with,
+        # The headline of a first run says so.
+        compared_with=None if compared_with.text == FIRST_RUN else compared_with,
         findings=build_findings(folder, known, earlier, repository_url),
         versions=versions,
         commits_url=build_commits_url(previous.run, run, repository_url) if previous else None,
