@@ -181,11 +181,17 @@ def test_a_run_in_which_nothing_moved_is_one_line_and_everything_else_is_folded(
 def test_a_failed_run_begins_with_its_reason_and_has_the_remedy_in_a_block() -> None:
     text = render_comment(RUNS["failed-at-sign-in"](), Comparison(), most_chars=MOST)
     assert text.startswith("### ⛔ Failed at sign-in: the page says that the password is wrong")
-    assert "```sh\ninv provision\n```" in text
+    assert "```sh\ninv provision --env staging\n```" in text
     assert "<b>Cold start</b>" not in text
 
 
-@pytest.mark.parametrize("command", ["curl evil.example", "inv x; curl evil.example", "inv $(x)"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("curl evil.example", "inv mint; curl evil.example", "inv mint $(x)"),
+        *("inv history --accept last", "inv provision --teardown"),
+    ],
+)
 def test_a_command_that_a_server_may_have_written_is_no_remedy(command: str) -> None:
     broken = ScenarioResult("sessions", "failed", reason=f"the page says: type `{command}`")
     run = folder(COLD_START, outcomes={"sessions": broken})

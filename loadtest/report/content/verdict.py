@@ -82,7 +82,12 @@ AT_SIGN_IN, AT_START = "at sign-in", "before the first call"
 
 Level = Literal["failed", "bad", "warning", "watch", "good"]
 MOST_PROBLEMS_NAMED = 2
-_SAFE_COMMAND = re.compile(r"`((?:inv|mcp-loadtest|nox) [\w ./:=@-]+)`", re.ASCII)
+# What a failure may name; it may quote a server, so nothing that removes or accepts anything.
+_SAFE_COMMAND = re.compile(
+    r"`((?:inv|mcp-loadtest) [a-z.]*(?:doctor|mint|provision)"
+    r"(?: --(?:verify|headed|enroll-totp|via browser|env [\w.-]+))*)`",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -219,14 +224,11 @@ def _describe_counts(counts: Sequence[str]) -> Iterator[str]:
 
 
 def _find_remedy(folder: RunFolder, failure: str) -> str:
-    """Return the command that a failure names, else the one that looks for the cause.
-
-    The failure may quote a server: only a plain command is taken from it.
-    """
+    """Return the command that a failure names, else the one that looks for the cause."""
     named = _SAFE_COMMAND.search(failure)
-    return (
-        named[1] if named else spell(shlex.join(["doctor", "--env", clean(folder.run.environment)]))
-    )
+    command = named[1] if named else spell("doctor")
+    environment = shlex.quote(clean(folder.run.environment))
+    return command if " --env " in command else f"{command} --env {environment}"
 
 
 def _describe_failed(folder: RunFolder) -> Iterator[str]:
