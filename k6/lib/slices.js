@@ -203,7 +203,7 @@ function recordCall(session, { tool, outcome, response, traceId }, lateMs) {
   if (outcome === OK) {
     recordOk(duration);
     recordResponse(lateMs + blocked + duration);
-    if (!(duration <= floors[tool])) noteSlow(tool, duration, response, traceId);
+    if (traceId !== null || !(duration <= floors[tool])) noteSlow(tool, duration, response, traceId);
   } else {
     recordFailure(outcome);
   }
@@ -281,7 +281,9 @@ function callAtOnce(opened, next, times) {
     if (outcome === FINE) {
       const { duration } = session.response.timings;
       addOk(duration);
-      if (!(duration <= slowFloors[call.tool])) noteSlow(call.tool, duration, session.response, session.traceId);
+      if (traced || !(duration <= slowFloors[call.tool])) {
+        noteSlow(call.tool, duration, session.response, session.traceId);
+      }
       if (sent >= nextReply) nextReply = recordReply(session.response, sent, begin);
     } else {
       recordFailure(markCutOff(outcome, call.limitMs, limit));

@@ -55,11 +55,19 @@ def read_slowest(logs: Iterable[Path], scenario: str, table: ToolTable) -> tuple
             noted.request_id,
         )
         for tool, calls in by_tool.items()
-        for noted in sorted(calls, key=lambda each: (-each.ms, each.trace_id is None))[
-            :MOST_PER_TOOL
-        ]
+        for noted in _pick(calls)
     ]
     return tuple(sorted(found, key=lambda call: -call.ms))
+
+
+def _pick(calls: Iterable[_Noted]) -> list[_Noted]:
+    """Return the slowest calls; the last one has a trace id if any has, so that it can be found."""
+    ordered = sorted(calls, key=lambda each: (-each.ms, each.trace_id is None))
+    picked = ordered[:MOST_PER_TOOL]
+    traced = next((each for each in ordered if each.trace_id), None)
+    if traced is not None and traced not in picked:
+        picked[-1] = traced
+    return picked
 
 
 def _read_lines(lines: Iterable[bytes]) -> Iterator[_Noted]:

@@ -68,6 +68,12 @@ def test_the_three_slowest_calls_of_each_tool_are_kept_slowest_first(tmp_path: P
     ]
 
 
+def test_a_call_with_a_trace_id_is_kept_however_fast(tmp_path: Path) -> None:
+    traced = [note("look", ms, trace_id="4b" * 16) for ms in (3, 5)]
+    found = read(tmp_path, print_slow(*(note("look", ms) for ms in (9, 8, 7)), *traced))
+    assert [(call.ms, call.trace_id) for call in found] == [(9, None), (8, None), (5, "4b" * 16)]
+
+
 def test_of_equally_slow_calls_one_with_a_trace_id_is_kept(tmp_path: Path) -> None:
     traced = note("look", 7, trace_id="4b" * 16)
     found = read(tmp_path, print_slow(*[note("look", 7)] * 3, traced))
@@ -125,6 +131,7 @@ def test_one_call_a_second_carries_a_trace_in_its_header_and_its_meta(
         assert header == in_meta
         assert TRACEPARENT.fullmatch(header or "")
     ids = {call.trace_id for call in run.slowest} - {None}
+    assert ids
     assert ids <= {(header or "").split("-")[1] for header, _ in traced}
 
 
