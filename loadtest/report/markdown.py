@@ -129,7 +129,7 @@ def render_table(
     numeric = [column.numeric for column in table.columns]
     rows = [
         [
-            _hold(text) if compact and (column.numeric or column.holds) else text
+            _hold(text, whole=column.numeric or column.holds) if compact else text
             for text, column in zip(
                 (_mark(cell, show, show_name or show) for cell in row), table.columns, strict=True
             )
@@ -139,8 +139,11 @@ def render_table(
     return render_grid(headers, numeric, rows, compact=compact)
 
 
-def _hold(text: str) -> str:
-    """Return text whose short phrases, between semicolons, do not break over lines."""
+def _hold(text: str, *, whole: bool) -> str:
+    """Return text that does not break before a per cent sign; `whole`: nor in a short phrase."""
+    text = text.replace(" %", "\u00a0%")
+    if not whole:
+        return text
     return "; ".join(
         phrase.replace(" ", "\u00a0") if len(phrase) <= MOST_PHRASE or "](" in phrase else phrase
         for phrase in text.split("; ")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.compare.changes import Change
+from loadtest.compare.changes import Change, Status
 from loadtest.compare.comparison import Baseline, Comparison
 from loadtest.report.content.findings import count_unchanged, list_compared
 from loadtest.report.content.formatting import format_change
@@ -119,6 +119,25 @@ def test_without_a_control_or_repeats_a_finding_says_so() -> None:
     assert metric[5].startswith("level changed, to about 1240 ms; no control; usually ")
     assert failures[:4] == ["100 sessions with more failures", "0 %", "2.4 %", "+2.4 pp"]
     assert listing[5].startswith("not measured again; the next run decides; no control; usually ")
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "said"),
+    [
+        ("same", 3.3, "control unchanged (+6 %); "),
+        ("same", 3.9, "control +26 %; "),
+        ("worse", 6.2, "control +100 %; "),
+        ("thin", 6.2, "too few requests to the control (+100 %); "),
+    ],
+)
+def test_a_control_is_called_unchanged_only_if_it_is(
+    status: Status, value: float, said: str
+) -> None:
+    case = slower_tool()
+    control = Cell("tools", "control", "document", "p50")
+    change = Change(value, status, 3.1, value / 3.1)
+    comparison = replace(case.comparison, changes={**case.comparison.changes, control: change})
+    assert said in read_findings(replace(case, comparison=comparison))[0][5]
 
 
 def test_a_note_says_why_nothing_was_measured_again() -> None:

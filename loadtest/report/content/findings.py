@@ -39,6 +39,8 @@ TITLE = "What moved"
 MOST_MEMBERS = 4
 # Factors that differ by no more are one factor: "about 2.0×".
 ALIKE = 1.3
+# A control that moved by no more is called unchanged.
+CONTROL_SHARE = 0.1
 THIS_RUN = "this run"
 _COUNTED: Mapping[Status, tuple[str, str]] = {
     "confirmed": ("regression", "regressions"),
@@ -290,7 +292,10 @@ def _describe_control(
     said = format_change("p50", change)
     if regression is not None and regression.is_explained:
         return f"control too ({said}): network or host"
-    return f"control {'unchanged' if change.status in {'same', 'thin'} else 'moved'} ({said})"
+    if change.status == "thin":
+        return f"too few requests to the control ({said})"
+    is_same = max(change.ratio or 1.0, 1 / (change.ratio or 1.0)) <= 1 + CONTROL_SHARE
+    return f"control unchanged ({said})" if is_same else f"control {said}"
 
 
 def _describe_usual(folder: RunFolder, finding: Finding, earlier: Sequence[Entry]) -> str:
