@@ -10,6 +10,7 @@ import pytest
 
 from loadtest.publish.tracking_issue.payload import decode_entry, encode_entry
 from loadtest.results.history import Entry
+from loadtest.results.history_files import keep_comparison
 from loadtest.results.run import ScenarioResult, begin_scenario
 from tests.compare.plain_runs import SQL, cell, entry, put, weeks
 from tests.publish.delivering import Inv, listen, seed
@@ -376,8 +377,9 @@ def test_a_dry_run_prints_the_comment_and_touches_nothing(
 def test_the_reference_target_is_never_posted(
     inv: Inv, runs_dir: Path, github: GithubServer
 ) -> None:
-    for each in (*weeks(7), entry(7, SLOWER)):
-        put(runs_dir, replace(each, run=replace(each.run, environment="local")))
+    for each in (*weeks(7), suspect(7)):
+        path = put(runs_dir, replace(each, run=replace(each.run, environment="local")))
+        keep_comparison(path, each)
     put(runs_dir, entry(8, SLOWER, environment="local"))
     code, said = inv("report", **github.variables)
     assert code == 0, said
@@ -402,8 +404,8 @@ def test_forged_and_missing_reports_are_named_in_the_comment(
 
 
 def test_confirmed_regressions_are_in_the_document_for_machines(inv: Inv, runs_dir: Path) -> None:
-    for each in (*weeks(7), entry(7, SLOWER), entry(8, SLOWER)):
-        put(runs_dir, each)
+    for each in (*weeks(7), suspect(7), entry(8, SLOWER)):
+        keep_comparison(put(runs_dir, each), each)
     code, said = inv("report", "--env", "prod", "--json")
     assert code == 96
     document = json.loads(said[said.index("{\n") : said.rindex("}") + 1])

@@ -31,12 +31,13 @@ class ReportLine:
 def describe_baselines(
     folder: RunFolder, comparison: Comparison
 ) -> tuple[ReportLine, dict[str, ReportLine]]:
-    """Return the line about the baseline of most scenarios, and the lines of the others by name."""
+    """Return the line about the last good run, and by name those of scenarios with another one."""
     lines = {each.scenario: _describe(folder.run, each) for each in comparison.baselines}
     if not lines:
         return ReportLine(FIRST_RUN), {}
-    compared = [lines[each.scenario] for each in comparison.baselines if each.previous]
-    usual = Counter(compared or lines.values()).most_common(1)[0][0]
+    previous = find_previous(comparison)
+    compared = [lines[each.scenario] for each in comparison.baselines if each.previous == previous]
+    usual = Counter(compared).most_common(1)[0][0]
     return usual, {name: line for name, line in lines.items() if line != usual}
 
 
@@ -98,12 +99,13 @@ def _count(folder: RunFolder, cells: Sequence[Cell], what: str) -> Iterator[str]
 
 
 def find_previous(comparison: Comparison) -> Entry | None:
-    """Return the last good run: the one that most scenarios are compared with."""
-    entries = {
-        each.previous.run.run_id: each.previous for each in comparison.baselines if each.previous
-    }
-    names = [each.previous.run.run_id for each in comparison.baselines if each.previous]
-    return entries[Counter(names).most_common(1)[0][0]] if names else None
+    """Return the last good run: what the worst finding is compared with, else most scenarios."""
+    entries = {each.scenario: each.previous for each in comparison.baselines if each.previous}
+    for finding in comparison.findings:
+        if finding.lead.scenario in entries:
+            return entries[finding.lead.scenario]
+    names = Counter(entry.run.run_id for entry in entries.values()).most_common(1)
+    return next((each for each in entries.values() if each.run.run_id == names[0][0]), None)
 
 
 def build_commits_url(before: Run, after: Run, repository_url: str | None) -> str | None:
