@@ -108,9 +108,9 @@ def find_regressions(
     """Yield the figures that are worse than usual, with the evidence.
 
     One run confirms nothing: the same figure measured again at once does, or the next run, unless
-    repeats have contradicted one of both. Repeats
-    share the hour and the host with their run, so a shift of all figures is confirmed by the next
-    run alone, and only if the control has not moved as well.
+    a repeat has contradicted one of both. Repeats share the hour and the host with their run, so a
+    shift of all figures is confirmed by the next run alone, and only if the control has not moved
+    as well.
     """
     levelled, common = level_out(series)
     spreads = estimate_spreads(levelled)
