@@ -128,7 +128,13 @@ def find_regressions(
 
 
 def _judge(series: Series, spread: float, repeats: tuple[float, ...]) -> Regression | None:
-    """Return the regression of one figure, without the common shift of its run."""
+    """Return the regression of one figure, without the common shift of its run.
+
+    If all others got better, a figure that stayed as it was has not become worse.
+    """
+    usual = series.find_usual()
+    if usual.values and not is_worse(series.cell.figure, usual.value, series.value, 0.0):
+        return None
     agree = _count_agreeing(series, spread, repeats)
     stays = series.is_regressed()
     for rule in RULES:

@@ -246,6 +246,14 @@ def test_a_slowdown_of_all_figures_is_confirmed_by_the_next_run_alone(factor: fl
     assert {each.scenario for each in second.confirmed} == {"sessions", "tools"}
 
 
+def test_what_stays_while_all_else_gets_faster_is_no_regression() -> None:
+    comparison = compare_run(entry(10, 0.5), weeks(10))
+    assert "better" in {change.status for change in comparison.changes.values()}
+    assert not comparison.suspected
+    kept = {key: 1.0 if key == SQL else 0.5 for key in ROWS}
+    assert not compare_run(entry(10, kept), weeks(10)).suspected
+
+
 def test_without_a_control_hosts_may_differ_by_half() -> None:
     runs = [*weeks(12), *(entry(number, 1.4) for number in range(12, 24))]
     comparisons = compare_all(runs)
