@@ -128,13 +128,7 @@ def find_regressions(
 
 
 def _judge(series: Series, spread: float, repeats: tuple[float, ...]) -> Regression | None:
-    """Return the regression of one figure, without the common shift of its run.
-
-    If all others got better, a figure that stayed as it was has not become worse.
-    """
-    usual = series.find_usual()
-    if usual.values and not is_worse(series.cell.figure, usual.value, series.value, 0.0):
-        return None
+    """Return the regression of one figure, without the common shift of its run."""
     agree = _count_agreeing(series, spread, repeats)
     stays = series.is_regressed()
     for rule in RULES:
@@ -226,9 +220,11 @@ def _apply(
     rise = height - usual.height
     averaged = runs if rule.is_drift and not has_memory else 1
     has_recovered = heights[-1] - usual.height <= rise / 2
-    if has_recovered or not _is_above(
-        series.cell, usual, rule, usual.widen(spread, averaged), rise
-    ):
+    # If all others got better, a figure that stayed as it was has not become worse.
+    value = median((*series.values, series.value)[-runs:])
+    has_stayed = not is_worse(series.cell.figure, usual.value, value, rule.share / 2)
+    error = usual.widen(spread, averaged)
+    if has_recovered or has_stayed or not _is_above(series.cell, usual, rule, error, rise):
         return None
     begin = min(_find_begin(series, usual.height, rise), len(series.values) + 1 - runs)
     return _build_finding(series, begin, usual.value, rule.evidence)
