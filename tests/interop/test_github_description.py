@@ -15,6 +15,7 @@ from referencing.jsonschema import DRAFT4
 from loadtest.common.redaction import SecretStr
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError
+from loadtest.github.client import API_VERSION
 from loadtest.github.secrets import open_secrets
 from loadtest.publish.tracking_issue import schemas
 from loadtest.publish.tracking_issue.artifact import fetch_run_artifact
@@ -36,7 +37,7 @@ FILE = Path(__file__).with_name("node_modules") / "@octokit/openapi/generated/ap
 SOURCES = Path(__file__).parents[2] / "loadtest"
 NAME = "urn:github"
 ENTRY = Entry(RUN, ())
-AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
+AUTHORIZED = {"authorization": f"Bearer {TOKEN}", "x-github-api-version": API_VERSION}
 # What we read from an answer, checked with GitHub's own examples.
 READ: dict[str, TypeAdapter[Any]] = {
     "users.get_authenticated": schemas.USER,
