@@ -26,7 +26,12 @@ K6_PERCENTILES = ("p(50)", "p(90)", "p(95)", "p(99)", "max")  # as k6 names them
 # By era: the request that opens a client.
 OPENINGS = {"handshake": "initialize", "stateless": "server/discover"}
 # By kind of row: the counter of failures, where it is not that of calls.
-FAILURES = {"opening": "mcp_open_failures", "flow": "mcp_flow_failures"}
+FAILURES = {
+    "opening": "mcp_open_failures",
+    "flow": "mcp_flow_failures",
+    "control": "mcp_control_failures",
+    "control_connect": None,
+}
 HELD_SHARE = 0.01  # if more calls than this waited for the rate limit, the rate is the limit's
 
 
@@ -160,27 +165,10 @@ def build_rows(summary: Summary) -> tuple[Row, ...]:
 
 def _build_control_rows(summary: Summary, seconds: float) -> Iterator[Row]:
     """Yield the rows of the control: its document, and the connections that it opened."""
-    failures = summary.counts("mcp_control_failures", "")
-    for name, metric, failed in (
-        ("document", "mcp_control", failures),
-        ("connect", "mcp_control_connect", {}),
-    ):
-        values = summary.metrics.get(metric, {})
-        ok = int(values.get("count", 0))
-        count = ok + sum(failed.values())
-        if count:
-            yield Row(
-                scenario=summary.loadtest.scenario,
-                kind="control",
-                name=name,
-                count=count,
-                ok=ok,
-                failures=failed,
-                seconds=seconds,
-                offered_rate=None,
-                achieved_rate=count / seconds if seconds > 0 else 0.0,
-                duration=_build_percentiles(values),
-            )
+    for name, metric in (("document", "control"), ("connect", "control_connect")):
+        row = _build_row(summary, "control", name, "", seconds, 1, metric=metric)
+        if row.count:
+            yield row
 
 
 def find_crossed(summary: Summary) -> tuple[str, ...]:
@@ -206,7 +194,8 @@ def _build_row(
 ) -> Row:
     braced = f"{{{selector}}}" if selector else ""
     durations = summary.metrics.get(f"mcp_{metric or 'duration'}{braced}", {})
-    failures = summary.counts(FAILURES.get(metric, "mcp_failures"), selector)
+    counter = FAILURES.get(metric, "mcp_failures")
+    failures = summary.counts(counter, selector) if counter else {}
     ok = int(durations.get("count", 0))
     count = ok + sum(failures.values())
     aggregates = selector in {"", "frame:first dispatch"} and not metric and rate is None
