@@ -84,6 +84,11 @@ def read_history(settings: Settings, tracker: Tracker | None) -> History:
     return replace(history, entries=tuple(entries))
 
 
+def read_recent_history(settings: Settings, tracker: Tracker | None) -> History:
+    """Return the runs that a run is compared with: from the same place as `read_history`."""
+    return read_local_history(settings.runs_dir) if tracker is None else tracker.read_recent()
+
+
 def prepare_report(
     settings: Settings,
     folder: RunFolder,
@@ -94,7 +99,7 @@ def prepare_report(
 
     `accepted` are regressions that are accepted from now on, beside those that were before.
     """
-    history = read_local_history(settings.runs_dir) if tracker is None else tracker.read_recent()
+    history = read_recent_history(settings, tracker)
     run = folder.run
     others = tuple(entry for entry in history.entries if entry.run.run_id != run.run_id)
     earlier = history.list_earlier(run)

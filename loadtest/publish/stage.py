@@ -96,14 +96,13 @@ def build_judge(chain: Chain, settings: Settings) -> "Judge":
     It reads the history once: from the tracking issue, else from the run folders.
     """
     from loadtest.compare.comparison import compare_run
+    from loadtest.publish.delivery import read_recent_history
     from loadtest.publish.tracking_issue.tracker import find_tracker
     from loadtest.results.history import Entry, History
-    from loadtest.results.history_files import read_local_history
 
     @cache
     def read() -> History:
-        tracker = find_tracker(settings, _pause(chain))
-        return read_local_history(settings.runs_dir) if tracker is None else tracker.read_recent()
+        return read_recent_history(settings, find_tracker(settings, _pause(chain)))
 
     def judge(folder: "RunFolder") -> Mapping[str, Sequence[str]]:
         entry = Entry(folder.run, folder.rows, repeats=folder.repeats)
