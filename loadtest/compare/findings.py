@@ -6,12 +6,10 @@ from statistics import median_low
 from typing import Literal
 
 from loadtest.compare.changes import Change, Status
-from loadtest.results.history import CONTROL, FIGURES, Cell
+from loadtest.results.history import CONTROL, FIGURES, Cell, is_aggregate
 
 Scope = Literal["everything", "scenario", "stages", "row", "failures"]
 
-# The row of all tools together: it follows from its parts.
-SUM = "all"
 # What a report counts, the worst first.
 MOVED: tuple[Status, ...] = ("confirmed", "suspected", "accepted", "better")
 
@@ -75,10 +73,7 @@ def _group(
         yield "everything", rest
         return
     for scenario in _scenarios(rest):
-        yield from _group_scenario(
-            [cell for cell in rest if cell.scenario == scenario],
-            changes,
-        )
+        yield from _group_scenario([cell for cell in rest if cell.scenario == scenario], changes)
 
 
 def _group_scenario(
@@ -96,10 +91,12 @@ def _group_scenario(
             found = [cell for cell in cells if cell.name in stages]
             yield ("stages" if len(stages) > 1 else "row"), found
         return
-    rows: dict[str, list[Cell]] = {}
+    rows: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
-        rows.setdefault(cell.name, []).append(cell)
-    sums = rows.pop(SUM, []) if len(rows) > 1 and scenario == "tools" else []
+        rows.setdefault(cell[:3], []).append(cell)
+    sums = [cell for cell in cells if is_aggregate(cell)]
+    # The sum of all tools follows from its parts.
+    sums = rows.pop(sums[0][:3]) if sums and len(rows) > 1 else []
     groups = sorted(rows.values(), key=lambda group: -_find_extreme(group, changes))
     groups[0] += sums
     for group in groups:
@@ -131,7 +128,9 @@ def _build(cells: Sequence[Cell], scope: Scope, changes: Mapping[Cell, Change]) 
     lead = _find_lead(worst, changes)
     scenarios = _scenarios(cells)
     ratios = [ratio for cell in cells if (ratio := changes[cell].ratio) is not None]
-    follows = tuple(cell for cell in cells if scope == "row" and cell.name == SUM != lead.name)
+    follows = tuple(
+        cell for cell in cells if scope == "row" and is_aggregate(cell) and not is_aggregate(lead)
+    )
     return Finding(
         status,
         scope,
@@ -146,7 +145,7 @@ def _build(cells: Sequence[Cell], scope: Scope, changes: Mapping[Cell, Change]) 
 
 def _find_lead(cells: Sequence[Cell], changes: Mapping[Cell, Change]) -> Cell:
     """Return the figure that stands for all: the first one that moved, of the middling row."""
-    named = [cell for cell in cells if cell.name != SUM] or list(cells)
+    named = [cell for cell in cells if not is_aggregate(cell)] or list(cells)
     figure = min((cell.figure for cell in named), key=FIGURES.index)
     alike = [cell for cell in named if cell.figure == figure]
     if figure == "failed":

@@ -73,8 +73,8 @@ class History:
         return tuple(entry for entry in others if entry.run.started <= run.started)
 
 
-def is_aggregate(row: Row) -> bool:
-    """Return whether a row is the sum of all tools."""
+def is_aggregate(row: Row | Cell) -> bool:
+    """Return whether a row, or that of a cell, is the sum of all tools."""
     return row.kind == "tool" and row.name == "all"
 
 

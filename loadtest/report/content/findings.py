@@ -9,7 +9,7 @@ from statistics import median
 from loadtest.compare.baselines import find_peers
 from loadtest.compare.changes import Change, Status
 from loadtest.compare.comparison import Comparison
-from loadtest.compare.findings import SUM, Finding
+from loadtest.compare.findings import Finding
 from loadtest.compare.regressions import Regression
 from loadtest.compare.series import USUAL_RUNS, find_baselines
 from loadtest.report.content.changes import build_commits_url, find_previous
@@ -31,7 +31,7 @@ from loadtest.report.content.wording import (
     name_subject,
     name_units,
 )
-from loadtest.results.history import CONTROL, Cell, Entry, Figure, read_figures
+from loadtest.results.history import CONTROL, Cell, Entry, Figure, is_aggregate, read_figures
 from loadtest.results.run import Row
 from loadtest.results.run_folder import RunFolder
 
@@ -119,7 +119,7 @@ def name_finding(folder: RunFolder, comparison: Comparison, finding: Finding) ->
         )
         return FindingWords(subject, f"{moved}: {_name_figure(lead)} {span}", example)
     subject = name_subject(folder, lead)
-    is_name = lead.kind not in {"stage", "opening"} and lead.name != SUM
+    is_name = lead.kind not in {"stage", "opening"} and not is_aggregate(lead)
     if finding.scope == "failures":
         more = len({cell[:3] for cell in finding.cells}) - 1
         rest = f" (and {more} more like it)" if more else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from loadtest.report.content.formatting import format_count
-from loadtest.results.history import CONTROL, Cell
+from loadtest.results.history import CONTROL, Cell, is_aggregate
 from loadtest.results.run import CALLED, Row, ScenarioResult
 from loadtest.results.run_folder import RunFolder
 
@@ -105,7 +105,7 @@ def name_subject(folder: RunFolder, cell: Cell) -> str:
     if cell.kind == "opening":
         where = f" at {name}" if cell.scenario == "sessions" else f" in {name_scenario('tools')}"
         return f"opening {name_unit(folder)}s{where}"
-    return f"all {name_mix(folder.rows)}s" if cell[1:3] == ("tool", "all") else name
+    return f"all {name_mix(folder.rows)}s" if is_aggregate(cell) else name
 
 
 def list_results(folder: RunFolder) -> Iterator[tuple[str, ScenarioResult]]:
