@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from loadtest.compare.baselines import find_peers
 from loadtest.compare.changes import Change, Status
@@ -13,7 +14,6 @@ from loadtest.compare.series import (
     LEAST_MS,
     Series,
     build_series,
-    find_baselines,
     is_better,
     is_measured,
     is_worse,
@@ -64,7 +64,7 @@ class Comparison:
     changes: Mapping[Cell, Change] = field(default_factory=dict)
     gone: frozenset[Cell] = frozenset()
 
-    @property
+    @cached_property
     def findings(self) -> tuple[Finding, ...]:
         """Return what moved, the worst first: figures with one cause are one finding."""
         return find_findings(self.changes)
@@ -236,9 +236,8 @@ def _find_regressed(
         if regression is None or regression.evidence is None:
             continue
         begin = len(each.entries) + 1 - regression.runs
-        usable = find_baselines(each.cell, each.entries)
         for place, entry in enumerate(each.entries):
-            if place >= begin or not usable[place]:
+            if place >= begin or not each.usable[place]:
                 regressed.add(entry.run.run_id)
     return frozenset(regressed)
 

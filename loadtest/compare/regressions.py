@@ -131,9 +131,9 @@ def _judge(series: Series, spread: float, repeats: tuple[float, ...]) -> Regress
     """Return the regression of one figure, without the common shift of its run."""
     agree = _count_agreeing(series, spread, repeats)
     stays = series.is_regressed()
+    is_sure = series.was_suspected() and agree == len(repeats)
     for rule in RULES:
         found = _apply(series, spread, rule.ease() if stays and rule.is_drift else rule)
-        is_sure = series.was_suspected() and agree == len(repeats)
         if found is not None and (rule.is_drift or is_sure):
             return replace(found, repeats=repeats, agree=agree)
     single = _apply(series, spread, SUSPICION)

@@ -66,13 +66,11 @@ class Series:
 
     def is_regressed(self) -> bool:
         """Return whether the previous run has a confirmed regression that nobody has accepted."""
-        before = self.entries[-1] if self.entries else None
-        return before is not None and self.cell in before.confirmed and not before.accepted
+        return any(self.cell in each.confirmed and not each.accepted for each in self.entries[-1:])
 
     def was_suspected(self) -> bool:
         """Return whether the previous run has a regression that no repeat has contradicted."""
-        before = self.entries[-1] if self.entries else None
-        return before is not None and self.cell in before.confirmed | before.suspected
+        return any(self.cell in each.confirmed | each.suspected for each in self.entries[-1:])
 
     def find_usual(self, but_last: int = 0, runs: int = USUAL_RUNS) -> "Usual":
         """Return the level of the last `runs` baselines, without `but_last` of the newest runs."""
