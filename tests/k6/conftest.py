@@ -1,5 +1,6 @@
 """A bearer for a reference target without a browser, and runs of single scenarios against it."""
 
+import io
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from loadtest.common.console import Console
+from loadtest.context import Chain
 from loadtest.k6.binary import K6Binary, find_k6
 from loadtest.k6.progress import Watcher
 from loadtest.k6.scenario import ScenarioRun
@@ -82,3 +85,10 @@ def echo_url() -> Iterator[str]:
 
     with serve_loopback(Echo) as origin:
         yield f"{origin}/"
+
+
+@pytest.fixture
+def chain() -> Iterator[Chain]:
+    """Give a chain whose lines `read_lines` returns."""
+    with ExitStack() as resources:
+        yield Chain(Console(file=io.StringIO(), width=1000), resources)

@@ -1,5 +1,6 @@
 """How tests run k6: short settings, an endpoint with a bearer, rows by name."""
 
+import io
 import json
 import os
 import time
@@ -16,6 +17,7 @@ from loadtest.common.redaction import SecretStr
 from loadtest.config.knobs import KNOBS, name_variable
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
+from loadtest.context import Chain
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.plan import RunPlan, build_plan
 from loadtest.k6.progress import Live, NoWatcher
@@ -166,3 +168,9 @@ def kill_k6() -> None:
     for child in psutil.Process().children():
         if "k6" in child.name():
             child.kill()
+
+
+def read_lines(chain: Chain) -> str:
+    """Return what the tests' chain has printed."""
+    assert isinstance(chain.console.file, io.StringIO)
+    return chain.console.file.getvalue()

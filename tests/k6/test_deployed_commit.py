@@ -1,14 +1,11 @@
 """Which commit of the server is deployed: from a variable, a header or its version."""
 
-import io
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from loadtest.common.console import Console
 from loadtest.common.redaction import learn
 from loadtest.config.loading import load_settings
 from loadtest.config.settings import Settings
@@ -132,13 +129,6 @@ def test_a_right_setting_is_read(tmp_path: Path) -> None:
     environment = load_settings(tmp_path, "mine", process_env={}).environment
     assert environment.repository == "example/my.app_2"
     assert environment.deployed_commit == "header:X-Commit"
-
-
-@pytest.fixture
-def chain() -> Iterator[Chain]:
-    """Give a chain that says its lines into `console.file`."""
-    with ExitStack() as resources:
-        yield Chain(Console(file=io.StringIO(), width=1000), resources)
 
 
 @pytest.mark.slow

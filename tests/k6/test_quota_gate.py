@@ -1,15 +1,12 @@
 """A run is compared with the target's quota before it is sent: refused, warned of, or fitted."""
 
-import io
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loadtest.common.console import Console
 from loadtest.common.files import write_json
 from loadtest.config.models import Quota
 from loadtest.config.settings import Settings
@@ -21,6 +18,7 @@ from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run import Row
 from loadtest.results.run_folder import read_run_folder
 from loadtest.state.bearers import bearer_path, write_bearers
+from tests.k6.running import read_lines
 from tests.provision.gate import open_gate
 from tests.support.self_mint import self_mint
 
@@ -30,18 +28,6 @@ WEIGHTS = {"executeSQL": 5, "runMetric": 3}
 Serve = Callable[..., ReferenceTarget]
 Make = Callable[[ReferenceTarget], Settings]
 LADDER = {"stages": (1, 2), "stage_seconds": 10, "tool": "executeSQL"}
-
-
-@pytest.fixture
-def chain() -> Iterator[Chain]:
-    """Give a chain that says its lines into `console.file`."""
-    with ExitStack() as resources:
-        yield Chain(Console(file=io.StringIO(), width=1000), resources)
-
-
-def read_lines(chain: Chain) -> str:
-    assert isinstance(chain.console.file, io.StringIO)
-    return chain.console.file.getvalue()
 
 
 def prepare(settings: Settings, base_url: str, **knobs: Any) -> Settings:

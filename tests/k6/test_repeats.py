@@ -1,21 +1,18 @@
 """What is suspicious is measured again: which part, how often, how long, and what is left of it."""
 
-import io
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loadtest.common.console import Console
 from loadtest.config.models import Profile, Quota
 from loadtest.config.project import CONFIG_FILE
 from loadtest.config.settings import Settings
@@ -38,7 +35,7 @@ from loadtest.results.run_folder import (
 )
 from loadtest.state.bearers import bearer_path, write_bearers
 from tests.compare.plain_runs import RUN, build_row
-from tests.k6.running import build_settings, plan_run
+from tests.k6.running import build_settings, plan_run, read_lines
 from tests.support.checkout import ROOT
 from tests.support.self_mint import self_mint
 from tests.support.waiting import HANG_SECONDS
@@ -389,18 +386,6 @@ def test_the_budget_is_a_quarter_of_the_run_within_what_the_environment_allows(
 
 
 # With the real k6 and the reference target.
-
-
-@pytest.fixture
-def chain() -> Iterator[Chain]:
-    """Give a chain that says its lines into `console.file`."""
-    with ExitStack() as resources:
-        yield Chain(Console(file=io.StringIO(), width=1000), resources)
-
-
-def read_lines(chain: Chain) -> str:
-    assert isinstance(chain.console.file, io.StringIO)
-    return chain.console.file.getvalue()
 
 
 def prepare(settings: Settings, minutes: float | None = None) -> Settings:
