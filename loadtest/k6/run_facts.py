@@ -67,7 +67,7 @@ def find_commit(settings: Settings, checked: Checked) -> tuple[str | None, str |
     text = (text or "").strip()
     if not text:
         return None, f"deployed_commit is not known: {where} is missing"
-    # A server may answer with anything, even with a secret of ours.
+    # The text may come from the server, which could send one of our secrets back.
     if not _COMMIT.fullmatch(text) or redact(text) != text:
         return None, f"deployed_commit is not known: {where} is neither a commit nor a tag"
     return text, None

@@ -44,7 +44,7 @@ TOOLS = ("executeSQL", "runMetric", "listEntities")
 class Change:
     """Runs `factor` times slower, of one tool or of everything, after `warm` usual runs.
 
-    With `usual_after`, so many usual runs follow, and every alarm is wrong.
+    An outlier has `usual_after`: that many usual runs follow it, and every alarm is wrong.
     """
 
     name: str

@@ -292,7 +292,7 @@ def test_a_level_that_all_figures_have_had_before_is_no_regression() -> None:
 
 
 def again(run: Entry, *slower: float) -> Entry:
-    """Return a run whose tools were measured again, executeSQL so many times slower."""
+    """Return a run with a repeat of the tools per factor; executeSQL is slower by that factor."""
     rounds = (
         tuple(row for row in entry(99 + number, {SQL: factor}).rows if row.scenario == "tools")
         for number, factor in enumerate(slower)

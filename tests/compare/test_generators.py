@@ -12,7 +12,7 @@ MACHINE = {"cpu_model": "Fast 3", "cpus": 4, "image": "ubuntu24 20261101.1", "re
 
 
 def on_machine(run: Entry, control_ms: float | None, **changes: object) -> Entry:
-    """Return a run of this load generator, and with a control of so many ms in every scenario."""
+    """Return a run as this machine measured it; without `control_ms`, it has no control."""
     rows = run.rows
     if control_ms is not None:
         places = [(scenario, "control", "document") for scenario in ("sessions", "tools")]

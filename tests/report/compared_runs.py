@@ -263,7 +263,7 @@ SLOWEST = (
 
 
 def _shift(factor: float, control: float, *, is_explained: bool) -> ComparedRun:
-    """Return a run in which everything is so many times slower, with repeats that agree."""
+    """Return a run that is slower in everything, by this factor, and its repeats, which agree."""
     rows = (*COLD_START, *LADDER, *TOOLS)
     run = folder(with_control(rows, 3.1 * control))
     earlier = tuple(
