@@ -72,6 +72,9 @@ Auth = Literal["bearer", "header", "none"]
 Engine = Literal["local", "segments", "kubernetes"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
+# The tasks that find the edge of a target, so that its owner must allow them.
+EdgeTask = Literal["leaks", "capacity"]
+
 
 class ConfigTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -230,9 +233,10 @@ ControlPath = Annotated[str, AfterValidator(_check_control_path)]
 class Environment(ConfigTable):
     """One target in `loadtest.toml`: everything except addresses and secrets.
 
-    Without `scope`, the challenge or the metadata decides. With `workspace_claim`, the bearer must
-    be a JWT that names the workspace. `client_metadata_url` is our Client ID Metadata Document,
-    used if the authorization server accepts such documents. `client_auth` is how a given client
+    `allow` names the tasks that may bring the target to its edge. Without `scope`, the challenge or
+    the metadata decides. With `workspace_claim`, the bearer must be a JWT that names the workspace.
+    `client_metadata_url` is our Client ID Metadata Document, used if the authorization server
+    accepts such documents. `client_auth` is how a given client
     sends its secret, if the server offers both methods. `cadence_days` is how often a run is due.
     `refusals` are the server's own words for a refusal or a lost session, beside the known ones.
     `headers` go with every request to the target's own origin, and only there `tls_certificate` is
@@ -253,6 +257,7 @@ class Environment(ConfigTable):
     target: Literal["reference", "hosted"]
     default_profile: str
     limits: Limits
+    allow: frozenset[EdgeTask] = frozenset()
     provision: Literal["novamart", "none"] = "novamart"
     auth: Auth = "bearer"
     headers: Headers = {}

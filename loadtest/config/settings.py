@@ -7,7 +7,7 @@ from pathlib import Path
 from loadtest.common.access import NO_ACCESS, Access
 from loadtest.common.files import STATE_DIR
 from loadtest.common.redaction import SecretStr
-from loadtest.config.models import Environment, Profile, parse_origin
+from loadtest.config.models import EdgeTask, Environment, Profile, parse_origin
 from loadtest.config.tool_table import ToolTable
 from loadtest.errors import ConfigError
 
@@ -126,4 +126,13 @@ def check_hosted(settings: Settings, *needed: str) -> None:
     if settings.access.faults:
         raise ConfigError(
             f"environment {settings.environment_name}: {'; '.join(settings.access.faults)}"
+        )
+
+
+def check_allowed(settings: Settings, task: EdgeTask) -> None:
+    """Raise ConfigError unless the environment bears a task that brings it to its edge."""
+    if task not in settings.environment.allow:
+        raise ConfigError(
+            f"{task} brings a server to its edge, and environment {settings.environment_name} does "
+            f'not allow it: if its server may fail, set allow = ["{task}"] in its table'
         )

@@ -192,6 +192,12 @@ def test_pools_of_an_environment_belong_to_its_own_tools(root: Path) -> None:
     )
 
 
+def test_only_an_environment_that_allows_it_may_be_brought_to_its_edge(root: Path) -> None:
+    settings.check_allowed(load_settings(root), "leaks")
+    with pytest.raises(ConfigError, match=r"environment prod does not allow it: .* allow"):
+        settings.check_allowed(load_settings(root, "prod"), "leaks")
+
+
 def test_equal_stages_are_refused_because_they_are_the_keys_of_rows(root: Path) -> None:
     assert "stages must differ" in refuse(root, knobs={"stages": "5,5"}, process_env={})
 
