@@ -22,9 +22,11 @@ from loadtest.reference.refusals import (
     build_cap_refusal,
     build_quota_refusal,
     build_rate_limit_headers,
+    build_stream_refusal,
     build_unknown_session,
 )
 from loadtest.reference.responses import Refusal, new_id, rest_error
+from loadtest.reference.streams import KEEP_ALIVE, LISTEN, Streams
 from loadtest.reference.tokens import WORKSPACE_CLAIM
 from loadtest.reference.tools import Principal, Toolbox
 
@@ -79,6 +81,7 @@ class McpEdge:
         self._restarted = False
         self._connections: dict[tuple[str, int], int] = {}
         knobs = deployment.knobs
+        self._streams = Streams(knobs)
         # Only these answers contain the id of the request.
         inside = {knobs.cap_refusal, knobs.quota_refusal} & {"inside-200", "tool-error"}
         self._needs_id = bool(inside) or knobs.lost_session == "200"
@@ -89,6 +92,11 @@ class McpEdge:
     def open_sessions(self) -> int:
         """Return how many sessions are open."""
         return len(self._sessions)
+
+    @property
+    def open_streams(self) -> int:
+        """Return how many streams from the server to a client are open."""
+        return self._streams.open
 
     async def serve(self, stopped: asyncio.Event) -> None:
         """Run the SDK's session manager until `stopped`.
@@ -132,6 +140,8 @@ class McpEdge:
         method = scope["method"]
         if method not in ("POST", "GET", "DELETE"):
             raise Refusal(rest_error(405, "method_not_allowed", f"{method} is not served here"))
+        if method == "GET" and not self.knobs.streams:
+            raise Refusal(Response(status_code=405, headers={"Allow": "POST, DELETE"}))
         self._check_refusal_knob()
         principal, receive = await self._find_principal(headers, workspace_id, receive)
         if MCP_SCOPE not in principal.scopes:
@@ -147,6 +157,9 @@ class McpEdge:
             if called.get("method") == "tools/call":
                 send = self._pause_between_pieces(send)
         if self._check_era(method, headers) == "stateless":
+            if headers.get("mcp-method") == LISTEN and self.knobs.streams:
+                await self._open_stream(scope, receive, send)
+                return
             await self._manager.handle_request(scope, receive, send)
             return
         request: dict[str, Any] = {}
@@ -171,12 +184,24 @@ class McpEdge:
         if session is not None:
             session.in_flight += 1
         try:
-            await self._manager.handle_request(scope, receive, relay)
+            if method == "GET" and session is not None:
+                await self._open_stream(scope, receive, send)
+            else:
+                await self._manager.handle_request(scope, receive, relay)
         finally:
             relay.close()
             if session is not None:
                 session.in_flight -= 1
                 session.idle_since = asyncio.get_running_loop().time()
+
+    async def _open_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a stream, unless knobs refuse it."""
+        if self._streams.is_full:
+            request: dict[str, Any] = {}
+            if scope["method"] == "POST":
+                request, receive = await _peek(receive)
+            raise Refusal(build_stream_refusal(self.knobs.stream_refusal, request.get("id")))
+        await self._streams.serve(self._manager.handle_request, scope, receive, send)
 
     async def _find_session(
         self, headers: Headers, workspace_id: str, replica: int, request_id: Any
@@ -402,8 +427,7 @@ class McpEdge:
 class _Relay:
     """Send one answer of the SDK in the edge's own framing.
 
-    A JSON reply becomes one SSE event; the SDK's 404 and 503 get the edge's error format; the
-    headers of a GET stream wait for its first event, as in the product.
+    A JSON reply becomes one SSE event; the SDK's 404 and 503 get the edge's error format.
     """
 
     def __init__(
@@ -461,8 +485,6 @@ class _Relay:
         if method == "POST" and status == 200:
             self._framed = True
             self._held = _event_stream_start(headers.get(SESSION_HEADER))
-        elif method == "GET" and status == 200:
-            self._held = message
         else:
             self._started = True
             await self._send(message)
@@ -476,8 +498,6 @@ class _Relay:
                 await self._replace(build_quota_refusal(style, self._request_id))
                 return
             message = {**message, "body": b"event: message\ndata: " + body + b"\n\n"}
-        elif self._held is not None and not body and message.get("more_body"):
-            return
         await self._release()
         await self._send(message)
 
@@ -502,8 +522,7 @@ class _Relay:
         """Start the event stream and send a comment, so that no proxy times out."""
         self._held = _event_stream_start(self._session_id())
         await self._release()
-        body = b": keep-alive\n\n"
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
         self._arm_comment()
 
     def _session_id(self) -> str | None:

@@ -73,7 +73,23 @@ class Knobs:
         0, "the reply of each tool call comes in pieces, with this many pauses between them"
     )
     reply_pause_seconds: float = _knob(0.1, "length of each of these pauses")
-    keep_alive_seconds: float = _knob(15.0, "silence before a keep-alive comment on a reply")
+    keep_alive_seconds: float = _knob(
+        15.0, "silence before a keep-alive comment on a reply or a stream"
+    )
+    streams: bool = _knob(
+        True, "a session can hold a stream open; without it, GET is answered with 405"
+    )
+    stream_cap: int = _knob(0, "maximum of open streams (0: no limit)")
+    stream_refusal: str = _knob(
+        "503",
+        "how a stream above the cap is refused: 503 with too_many_streams, or a JSON-RPC error"
+        " inside 200",
+        ("503", "inside-200"),
+    )
+    stream_seconds: float = _knob(0.0, "drop a stream this long after it opened (0: never)")
+    streams_stay: bool = _knob(
+        False, "a stream stays open after DELETE, until its client closes it"
+    )
     access_token_seconds: int = _knob(3600, "life of an access token")
     deny_consent: bool = _knob(False, "answer every consent with access_denied")
     wrong_issuer: str = _knob(
@@ -268,7 +284,7 @@ class Knobs:
                 raise UsageError(f"{flag_name(name)} must be above 0, not {getattr(self, name)}")
         for name in (
             *("tool_workers", "page_delay_ms", "token_rate_limited", "authorize_rate_limited"),
-            *("reply_padding", "reply_pauses"),
+            *("reply_padding", "reply_pauses", "stream_cap"),
         ):
             if getattr(self, name) < 0:
                 message = f"{flag_name(name)} must be at least 0, not {getattr(self, name)}"

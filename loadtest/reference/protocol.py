@@ -1,11 +1,13 @@
 """The MCP server of the official SDK, with our toolbox."""
 
 import logging
+import sys
 from typing import Any
 
 import mcp_types as types
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from loadtest.reference import asking, resources
@@ -79,6 +81,7 @@ def build_manager(deployment: Deployment, toolbox: Toolbox) -> StreamableHTTPSes
     async def complete(ctx: Any, params: types.CompleteRequestParams) -> types.CompleteResult:
         return await resources.complete(toolbox, ctx.request.scope[PRINCIPAL_KEY], params)
 
+    knobs = deployment.knobs
     server: Server[Any] = Server(
         "novamart",
         version="1.0.0",
@@ -91,11 +94,16 @@ def build_manager(deployment: Deployment, toolbox: Toolbox) -> StreamableHTTPSes
         on_list_prompts=list_prompts,
         on_get_prompt=get_prompt,
         on_completion=complete,
+        on_subscriptions_listen=_build_listener() if knobs.streams else None,
     )
-    knobs = deployment.knobs
     return StreamableHTTPSessionManager(
         server,
         json_response=True,
         session_idle_timeout=None,
         max_sessions=None if knobs.cap_refusal == "tool-error" else knobs.session_cap,
     )
+
+
+def _build_listener() -> ListenHandler:
+    """Return what serves `subscriptions/listen`; the cap on streams is the edge's."""
+    return ListenHandler(InMemorySubscriptionBus(), max_subscriptions=sys.maxsize)

@@ -37,6 +37,13 @@ def build_cap_refusal(style: str, request_id: Any = _NO_ID) -> Response:
     return rest_error(503, "too_many_sessions", "the cap on open sessions is reached")
 
 
+def build_stream_refusal(style: str, request_id: Any = _NO_ID) -> Response:
+    """Return the refusal of a stream above the cap, by the knob `stream_refusal`."""
+    if style == "inside-200":
+        return rpc_error(200, -32000, "Maximum number of streams reached", request_id)
+    return rest_error(503, "too_many_streams", "the cap on open streams is reached")
+
+
 def build_quota_refusal(style: str, request_id: Any) -> Response:
     """Return the refusal of a call above the quota, by the knob `quota_refusal`."""
     match style:

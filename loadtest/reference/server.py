@@ -125,6 +125,11 @@ class ReferenceTarget:
         return self._edge.open_sessions
 
     @property
+    def open_streams(self) -> int:
+        """Return the number of open streams from the server to its clients."""
+        return self._edge.open_streams
+
+    @property
     def requests(self) -> int:
         """Return the number of HTTP requests so far, on both origins."""
         return self._deployment.requests

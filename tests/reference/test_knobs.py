@@ -35,6 +35,9 @@ from tests.reference.visitor import Launch, Visitor, claims_of, error_of, event_
         {"reply_padding": -1},
         {"reply_pauses": -1},
         {"reply_pause_seconds": float("nan")},
+        {"stream_cap": -1},
+        {"stream_refusal": "silently"},
+        {"stream_seconds": -1.0},
     ],
 )
 def test_a_knob_out_of_range_is_named(given: dict[str, object]) -> None:
