@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = "docs/reference/exit-codes.md"
 BUG_EXIT_CODE = 70
+OBJECTIVES_EXIT_CODE = 95
 REGRESSED_EXIT_CODE = 96
 GENERATOR_EXIT_CODE = 97
 # As in k6, 99 means crossed thresholds: a result, not a crash.
@@ -37,7 +38,8 @@ REFERENCE_OPTIONS = ("--no-tool-quota", "--no-account-limits")
 class Ending:
     """How the process ends: an exit code, and one line if the code is not 0.
 
-    `run_dir` is the folder of the run and `findings` what moved in it, for `--json`.
+    `run_dir` is the folder of the run, `findings` what moved in it and `objectives` how it met its
+    objectives, for `--json`.
     `is_reported` is set when the report starts: a later failure is not a failure of the run.
     """
 
@@ -45,6 +47,7 @@ class Ending:
     message: str | None = None
     run_dir: Path | None = None
     findings: Sequence[Mapping[str, Any]] = ()
+    objectives: Sequence[Mapping[str, Any]] = ()
     is_reported: bool = False
 
     def note(self, run: "Run") -> None:
@@ -58,9 +61,17 @@ class Ending:
         result = "generator-bound" if self.exit_code == GENERATOR_EXIT_CODE else outcome
         self.message = None if self.exit_code == 0 else f"loadtest: run {run.run_id}: {result}"
 
+    def note_objectives(self, run_id: str) -> None:
+        """Set exit code and message from missed objectives, unless a worse one is set."""
+        count = sum(objective["standing"] == "missed" for objective in self.objectives)
+        if count and self.exit_code == 0:
+            self.exit_code = OBJECTIVES_EXIT_CODE
+            missed = f"{count} objective{'s' * (count != 1)} missed"
+            self.message = f"loadtest: run {run_id}: {missed}"
+
     def note_regressions(self, run_id: str) -> None:
         """Set exit code and message from confirmed findings, unless a worse one is set."""
-        if self.exit_code in {0, RUN_EXIT_CODES["thresholds crossed"]}:
+        if self.exit_code == 0:
             self.exit_code = REGRESSED_EXIT_CODE
             count = sum(finding["status"] == "confirmed" for finding in self.findings)
             found = f"{count} confirmed regression{'s' * (count != 1)}"

@@ -146,6 +146,7 @@ def report(
     run_id: str | None = None,
     dry_run: bool = False,
     json: bool = False,
+    junit: str | None = None,
     step_outcome: str | None = None,
 ) -> None:
     """Compare a run, print its tables, post its comment
@@ -162,7 +163,7 @@ def report(
     if step_outcome is not None:
         stage.report_cut_off(chain, settings, step_outcome)
     else:
-        stage.report(chain, settings, run_id, dry_run=dry_run, as_json=json)
+        stage.report(chain, settings, run_id, dry_run=dry_run, as_json=json, junit=junit)
 
 
 @task()
@@ -225,6 +226,7 @@ def loadtest(
     no_remeasure: bool = False,
     out: Sequence[str] | None = None,
     json: bool = False,
+    junit: str | None = None,
     knobs: Any = None,
 ) -> None:
     """Run the whole chain, provision to docs-update

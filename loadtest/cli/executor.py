@@ -115,6 +115,11 @@ def check(call: Call) -> Any:
             raise UsageError(f"--{name.strip('_').replace('_', '-')}: {failure}") from None
     if "stages" in given:
         settings = load(given["env"], given["profile"], pick_knobs(given), given.get("mcp_url"))
+        if given.get("junit") and not settings.objectives:
+            raise ConfigError(
+                "--junit needs objectives: set [environment."
+                f"{settings.environment_name}.slo] in the settings"
+            )
     if "scenarios" in given:
         from loadtest.k6 import stage
         from loadtest.k6.options import check_fit, choose_runners, parse_scenarios

@@ -66,7 +66,9 @@ def _print_document(run_dir: Path, ending: Ending) -> None:
     from loadtest.results.run_folder import build_document, read_run_folder
 
     folder = read_run_folder(run_dir)
-    document = redact_json(build_document(folder, ending.exit_code, ending.findings))
+    document = redact_json(
+        build_document(folder, ending.exit_code, ending.findings, ending.objectives)
+    )
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 

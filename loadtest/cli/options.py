@@ -46,6 +46,7 @@ HELP = {
     "render": "Print the Kubernetes objects of a run; create nothing, contact nothing",
     "out": "Additional output of k6, such as csv={scenario}.csv; may be repeated",
     "json": "Print the run as one JSON document, and everything else to standard error",
+    "junit": "Write the objectives as JUnit XML to this file, a test case for each",
     "run_id": "Run to report, from .loadtest/runs or its artifact (default: the newest)",
     "dry_run": "Print the comment as Markdown; write and post nothing",
     "before": "The earlier run: an id, last, previous, or the start of a git SHA",

@@ -25,6 +25,7 @@ from loadtest.config.models import (
     Limits,
     Profile,
 )
+from loadtest.config.objectives import Objective, list_objectives
 from loadtest.config.pace import DEFAULT_PACE, Timeout
 from loadtest.config.project import CONFIG_FILE, Project, read_project
 from loadtest.config.settings import CREDENTIALS_FILE, Credentials, Settings
@@ -110,6 +111,9 @@ def load_settings(
     profile = _apply_knobs(profile, {"tool": ladder_tool, **given}, tools, environment)
     _check_pace(profile)
     _check_limits(name, environment.limits, profile, tools)
+    objectives = _list_objectives(name, environment, tools, is_own_table="tools" not in given)
+    if "stages" not in given and profile_key == environment.default_profile:
+        _check_holds(name, environment, profile)
     hosted = environment.target == "hosted"
     base_url = parse_base_url(base_url) if hosted and base_url else None
     access = _read_access(root, environment, variables)
@@ -129,6 +133,7 @@ def load_settings(
         clients=_parse_clients(given.get("clients") or str(environment.clients), environment),
         protocol=_parse_protocol(given.get("protocol") or environment.protocol),
         tools=tools,
+        objectives=objectives,
         tools_assumed=tools.source == "novamart" and environment.tools is None,
         draft_tools=tuple(filter(None, given.get("draft_tools", "").split(","))),
         tracking_issue=variables.get("LOADTEST_TRACKING_ISSUE") or None,
@@ -385,6 +390,26 @@ def _check_limits(name: str, limits: Limits, profile: Profile, tools: ToolTable)
     ]
     if over:
         raise ConfigError(f"over the limits of environment {name}: {'; '.join(over)}")
+
+
+def _list_objectives(
+    name: str, environment: Environment, tools: ToolTable, *, is_own_table: bool
+) -> tuple[Objective, ...]:
+    try:
+        return list_objectives(environment.slo, tools, is_own_table=is_own_table)
+    except ConfigError as failure:
+        raise ConfigError(f"environment {name}: {failure}") from None
+
+
+def _check_holds(name: str, environment: Environment, profile: Profile) -> None:
+    """Raise ConfigError if the usual run of an environment cannot show what it is to hold."""
+    holds, most = environment.slo.holds, max(profile.sessions.stages)
+    if holds is not None and holds > most:
+        raise ConfigError(
+            f"environment {name}: slo: holds = {holds}, but the ladder of profile "
+            f"{environment.default_profile} ends at {most}: give the profile a stage of {holds}, "
+            "or choose another default_profile"
+        )
 
 
 def _load_credentials(path: Path, variables: Mapping[str, str]) -> Credentials:

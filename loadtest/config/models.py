@@ -28,6 +28,7 @@ from loadtest.config.kubernetes_types import (
     Memory,
     ObjectName,
 )
+from loadtest.config.objectives import Slo
 from loadtest.config.pace import DEFAULT_PACE, Pace, PaceText, Timeout, parse_pace
 from loadtest.config.refusals import RefusalPattern
 from loadtest.config.tool_table import ToolTable
@@ -250,7 +251,8 @@ class Environment(ConfigTable):
     are the values that the arguments in these tables refer to, `answers` what a server gets that
     asks for input. `ladder_tool` is the tool of the
     ladder; without it, the profile decides. `pace_seconds`, `timeout_seconds` and
-    `remeasure_minutes` hold if neither tool nor profile has its own. `repository` is that of the
+    `remeasure_minutes` hold if neither tool nor profile has its own. `slo` are the objectives of
+    its runs. `repository` is that of the
     target's code on GitHub, `deployed_commit` where its commit is read from.
     """
 
@@ -288,6 +290,7 @@ class Environment(ConfigTable):
     pace_seconds: PaceText | None = None
     timeout_seconds: Timeout | None = None
     remeasure_minutes: Minutes | None = None
+    slo: Slo = Slo()
     repository: Repository | None = None
     deployed_commit: CommitSource | None = None
     pages: Pages = Pages()

@@ -8,6 +8,7 @@ from loadtest.common.access import NO_ACCESS, Access
 from loadtest.common.files import STATE_DIR
 from loadtest.common.redaction import SecretStr
 from loadtest.config.models import EdgeTask, Environment, Profile, parse_origin
+from loadtest.config.objectives import Objective
 from loadtest.config.tool_table import ToolTable
 from loadtest.errors import ConfigError
 
@@ -40,6 +41,7 @@ class Settings:
     base_url: str | None
     credentials: Credentials
     tools: ToolTable
+    objectives: tuple[Objective, ...] = ()
     tools_assumed: bool = False
     draft_tools: tuple[str, ...] = ()
     access: Access = NO_ACCESS

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from loadtest.common.console import open_plain
 from loadtest.common.redaction import SecretStr, redact
@@ -17,10 +18,24 @@ def build_mask(variables: Mapping[str, str]) -> Callable[[SecretStr], None]:
 
 def mask(secret: SecretStr) -> None:
     """Print the workflow command that masks a secret."""
-    value = secret.get_secret_value()
-    for character, escape in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
-        value = value.replace(character, escape)
+    value = _escape(secret.get_secret_value())
     print(f"::add-mask::{value}", flush=True, file=open_plain(sys.stdout))
+
+
+def annotate(
+    variables: Mapping[str, str], level: Literal["error", "warning"], title: str, text: str
+) -> None:
+    """Print an annotation of the workflow run in GitHub Actions; elsewhere do nothing."""
+    if variables.get("GITHUB_ACTIONS") == "true":
+        title = _escape(title).replace(":", "%3A").replace(",", "%2C")
+        print(f"::{level} title={title}::{_escape(text)}", flush=True)
+
+
+def _escape(text: str) -> str:
+    """Return text that stays within its workflow command."""
+    for character, escape in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
+        text = text.replace(character, escape)
+    return text
 
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"

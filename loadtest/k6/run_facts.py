@@ -49,6 +49,7 @@ def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str
         clients=settings.clients,
         engine=plan.runners.engine,
         generators=plan.runners.count,
+        objectives=tuple(each for each in settings.objectives if each.scenario in plan.scenarios),
     )
 
 

@@ -1,21 +1,24 @@
 """A run's report: compared with the history, written, posted and announced."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from loadtest.compare.cadence import describe_gap
 from loadtest.compare.changes import REGRESSED
 from loadtest.compare.comparison import Comparison, compare_run
+from loadtest.compare.objectives import JudgedObjective, judge_objectives
 from loadtest.config.settings import Settings
 from loadtest.errors import ReportError, UsageError
-from loadtest.github.workflow_commands import write_outputs, write_summary
+from loadtest.github.workflow_commands import annotate, write_outputs, write_summary
 from loadtest.publish.tracking_issue.schemas import PostedComment
 from loadtest.publish.tracking_issue.tracker import MOST_CHARS, Tracker
 from loadtest.publish.webhook import WEBHOOK_VARIABLE, call_webhook
+from loadtest.report.badge import write_badge
 from loadtest.report.comment import render_closing, render_comment
 from loadtest.report.content.findings import name_finding
+from loadtest.report.content.objectives import describe_finding, name_objective
 from loadtest.report.content.verdict import Verdict, build_verdict
 from loadtest.report.content.wording import end_sentence
 from loadtest.report.history_tables import as_folder
@@ -66,14 +69,34 @@ class PreparedReport:
             for finding in comparison.findings
         ]
 
+    @property
+    def judged(self) -> tuple[JudgedObjective, ...]:
+        """Return the objectives of the run, judged."""
+        return judge_objectives(self.entry)
+
+    def list_objectives(self) -> list[dict[str, Any]]:
+        """Return the objectives as the JSON document has them."""
+        return [
+            {
+                "objective": name_objective(self.folder, each.objective),
+                "standing": each.standing,
+                **asdict(each.objective),
+                "value": each.value,
+                "margin": each.margin,
+                "reason": each.reason,
+            }
+            for each in self.judged
+        ]
+
     def count_confirmed(self) -> int:
         """Return the number of findings that are a confirmed regression."""
         return sum(finding["status"] == "confirmed" for finding in self.list_findings())
 
     @property
     def needs_attention(self) -> bool:
-        """Return whether the run failed or has a confirmed regression."""
-        return self.folder.run.has_failed() or self.entry.has_regressed()
+        """Return whether the run failed, missed an objective or has a confirmed regression."""
+        is_missed = any(each.standing == "missed" for each in self.judged)
+        return self.folder.run.has_failed() or is_missed or self.entry.has_regressed()
 
 
 def read_history(settings: Settings, tracker: Tracker | None) -> History:
@@ -134,12 +157,13 @@ def prepare_without_history(folder: RunFolder) -> PreparedReport:
 
 
 def write_files(prepared: PreparedReport) -> tuple[Path, ...]:
-    """Write the report into the run folder, and for a compared run also the page and regressions.
+    """Write report and badge into the run folder, for a compared run also page and regressions.
 
     Returns the files that people can read.
     """
     folder, comparison = prepared.folder, prepared.comparison
     report = write_report(folder, comparison, prepared.earlier)
+    write_badge(folder, prepared.judged)
     if comparison is None:
         return (report,)
     keep_comparison(folder.path, prepared.entry)
@@ -176,8 +200,13 @@ def accept(settings: Settings, tracker: Tracker | None, entry: Entry) -> None:
 def announce(
     variables: Mapping[str, str], prepared: PreparedReport, url: str | None
 ) -> Iterator[str]:
-    """Write step summary and outputs, call the webhook if needed; yield warnings."""
+    """Write step summary, outputs and annotations, call the webhook if needed; yield warnings."""
     run, verdict = prepared.folder.run, prepared.verdict
+    for each in prepared.judged:
+        if each.standing != "met":
+            level: Literal["error", "warning"] = "error" if each.reason is None else "warning"
+            title = f"{name_objective(prepared.folder, each.objective)}: {each.standing}"
+            annotate(variables, level, title, describe_finding(prepared.folder, each))
     write_summary(variables, prepared.text)
     outputs = {
         "run-id": run.run_id,

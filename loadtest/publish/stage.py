@@ -43,11 +43,13 @@ def report(
     *,
     dry_run: bool = False,
     as_json: bool = False,
+    junit: str | None = None,
 ) -> None:
     """Compare a run, print it, write it beside the run, post it if a repository is set.
 
     A run that is named is reported as one of its own environment. With `dry_run` the comment is
-    printed as Markdown, and nothing is written or posted.
+    printed as Markdown, and nothing is written or posted. `junit` is where the objectives are
+    written as JUnit XML.
     """
     from loadtest.publish import delivery
     from loadtest.publish.tracking_issue.tracker import find_tracker
@@ -57,6 +59,11 @@ def report(
     own = chain.ending.run_dir if run_id is None else None
     folder = read_run_folder(own or _find_run(chain, settings, run_id))
     chain.ending.run_dir = folder.path
+    if junit is not None and not folder.run.objectives:
+        raise UsageError(
+            f"--junit: run {folder.run.run_id} had no objectives: set [environment."
+            f"{folder.run.environment}.slo] before a run"
+        )
     if folder.run.environment != settings.environment_name:
         with suppress(ConfigError):  # one that was typed in passing is in no file
             settings = load_settings(
@@ -66,9 +73,9 @@ def report(
         tracker = find_tracker(settings, _pause(chain))
         prepared = delivery.prepare_report(settings, folder, tracker)
         print(strip_controls(prepared.text))
-        _note_regressions(chain, settings, prepared)
+        _note_results(chain, settings, prepared)
     else:
-        _deliver(chain, settings, folder, as_json=as_json)
+        _deliver(chain, settings, folder, as_json=as_json, junit=junit)
     if own is None and (folder.run.has_failed() or not folder.run.has_ended()):
         chain.ending.note(folder.run)
 
@@ -174,10 +181,18 @@ def _mark_failed(run: "Run", failure: LoadtestError) -> "Run":
     return replace(run.note(failed), ended=utc_now())
 
 
-def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: bool) -> None:
+def _deliver(
+    chain: Chain,
+    settings: Settings,
+    folder: "RunFolder",
+    *,
+    as_json: bool,
+    junit: str | None = None,
+) -> None:
     """Compare, write, print, post and announce a run; an error of GitHub is raised at the end."""
     from loadtest.publish import delivery
     from loadtest.publish.tracking_issue.tracker import find_tracker
+    from loadtest.report.junit import write_junit
     from loadtest.report.terminal import render_terminal
 
     run_id, failure, tracker, posted = folder.run.run_id, None, None, None
@@ -191,6 +206,9 @@ def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: 
         chain.console.print(render_terminal(folder, prepared.comparison, prepared.earlier))
     names = " and ".join(path.name for path in written)
     chain.say("report", f"written to {folder.path.relative_to(settings.root)}: {names}")
+    if junit is not None:
+        write_junit(Path(junit), folder, prepared.judged)
+        chain.say("report", f"objectives written to {junit}")
     if tracker is not None:
         try:
             posted = delivery.post(prepared, tracker)
@@ -202,14 +220,19 @@ def _deliver(chain: Chain, settings: Settings, folder: "RunFolder", *, as_json: 
     url = posted.url if posted else None
     for warning in delivery.announce(settings.variables, prepared, url):
         chain.say("report", warning)
-    _note_regressions(chain, settings, prepared)
+    _note_results(chain, settings, prepared)
     if failure is not None:
         command = spell(f"report --env {settings.environment_name} --run-id {run_id}")
         raise ReportError(f"{failure}. Not posted; to post it: {command}")
 
 
-def _note_regressions(chain: Chain, settings: Settings, prepared: "PreparedReport") -> None:
-    """End the task with confirmed regressions, except on the reference target (same machine)."""
+def _note_results(chain: Chain, settings: Settings, prepared: "PreparedReport") -> None:
+    """End the task with missed objectives, or with confirmed regressions.
+
+    Regressions do not count on the reference target, which shares the machine.
+    """
+    chain.ending.objectives = prepared.list_objectives()
+    chain.ending.note_objectives(prepared.folder.run.run_id)
     if not settings.is_reference():
         chain.ending.findings = prepared.list_findings()
         if prepared.entry.has_regressed():

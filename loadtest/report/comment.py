@@ -35,6 +35,7 @@ CUTS = (
     "rows in which nothing moved",
     "notes",
     "tables",
+    "objectives",
     "findings",
 )
 MOST_NAME = 40
@@ -144,6 +145,8 @@ def _render_parts(report: Report, notes: Sequence[str], cuts: Collection[str]) -
         yield render_table(report.findings, shield, show_name=_show_name, compact=True)
     yield "\n>\n".join(f"> {shield(problem, MOST_TEXT * 2)}" for problem in verdict.problems)
     yield shield(" ".join(verdict.sentences), MOST_TEXT * 3)
+    if "objectives" not in cuts and report.objectives:
+        yield _fold("Objectives, with what is left of each", _render_table(report.objectives))
     if "findings" not in cuts:
         yield render_accept(report.accept_command) if report.accept_command else ""
         yield render_remedy(verdict.remedy) if verdict.remedy else ""

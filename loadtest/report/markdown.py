@@ -28,6 +28,7 @@ _CHART_STYLE = (
 )
 SIGNS: Mapping[Level, str] = {
     "failed": "⛔",
+    "missed": "❌",
     "bad": "❌",
     "warning": "⚠️",
     "watch": "👀",
@@ -63,6 +64,8 @@ def render_markdown(
     parts.append(escape(" ".join(report.verdict.sentences)))
     parts += [render_accept(report.accept_command)] if report.accept_command else []
     parts += [render_remedy(report.verdict.remedy)] if report.verdict.remedy else []
+    if report.objectives:
+        parts += [f"## {report.objectives.title}", render_table(report.objectives)]
     parts += [f"> {escape(caveat)}" for caveat in report.caveats]
     facts = [*report.facts, ("knobs", report.knobs)]
     cells = [[escape(text) for text in fact] for fact in facts]

@@ -23,6 +23,7 @@ _LEVEL_STYLES = {
     "good": "bold green",
     "watch": "bold yellow",
     "warning": "bold yellow",
+    "missed": "bold red",
     "bad": "bold red",
     "failed": "bold red",
 }
@@ -59,6 +60,7 @@ def render_terminal(
         parts.append(Text(f"Intended? Make it the new baseline: {report.accept_command}"))
     if verdict.remedy:
         parts.append(Text(f"What to do: {verdict.remedy}"))
+    parts += [*_render_scenario(report.objectives)] if report.objectives else []
     parts.append(Padding(facts, (1, 0, 0, 0)))
     parts += [Text(caveat, style="yellow") for caveat in report.caveats]
     for table in report.tables:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from loadtest.common.clock import utc_now
 from loadtest.common.parsing import tidy_text
 from loadtest.config.models import Engine
+from loadtest.config.objectives import Objective
 
 SCENARIOS = ("cold-start", "sessions", "tools")
 
@@ -289,7 +290,7 @@ class Run:
 
     `generators` is the number of k6 processes that made the load, `engine` how they were run, and
     `regions` where, if that is known. `repeats_note` tells why something suspicious was not
-    measured again, or not often enough.
+    measured again, or not often enough. `objectives` were in force when it began.
     """
 
     run_id: str
@@ -311,6 +312,7 @@ class Run:
     regions: tuple[str, ...] = ()
     repeats: tuple[Repeat, ...] = ()
     repeats_note: str | None = None
+    objectives: tuple[Objective, ...] = ()
 
     def outcome(self) -> Outcome:
         """Return the worst outcome of the scenarios; a run without scenarios is `not run`."""

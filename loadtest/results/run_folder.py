@@ -143,12 +143,15 @@ def _read_rows(scenario_dir: Path) -> tuple[Row, ...]:
 
 
 def build_document(
-    folder: RunFolder, exit_code: int, findings: Sequence[Mapping[str, Any]]
+    folder: RunFolder,
+    exit_code: int,
+    findings: Sequence[Mapping[str, Any]],
+    objectives: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return a run for machines: `run` as in run.json, `rows` and `repeats` as in every rows.json.
 
     `findings` is what moved; `confirmed`, `suspected` and `accepted` name the figure that stands
-    for each finding of that status.
+    for each finding of that status. `objectives` are judged.
     """
     run = folder.run
     by_status = {
@@ -161,6 +164,7 @@ def build_document(
         "outcome": run.outcome(),
         **by_status,
         "findings": [dict(each) for each in findings],
+        "objectives": [dict(each) for each in objectives],
         "folder": str(folder.path),
         "run": asdict(run),
         "rows": [asdict(row) for row in folder.rows],

@@ -57,6 +57,7 @@ def list_exit_codes() -> set[int]:
     kinds = (kind for kind in vars(errors).values() if isinstance(kind, type))
     codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.LoadtestError)}
     codes |= {context.BUG_EXIT_CODE, context.GENERATOR_EXIT_CODE, context.REGRESSED_EXIT_CODE}
+    codes |= {context.OBJECTIVES_EXIT_CODE}
     return codes | {*context.RUN_EXIT_CODES.values(), *SIGNALS}
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from loadtest.config.objectives import Objective
 from loadtest.results.run import (
     Generator,
     Percentiles,
@@ -268,6 +269,23 @@ def hostile() -> RunFolder:
         machine={name: name},
         knobs={name: [name]},
         git_sha=name,
+        objectives=(Objective("tools", "tool", name, "p95", 0.5),),
+    )
+
+
+def with_objectives() -> RunFolder:
+    return folder(
+        COLD_START,
+        LADDER,
+        TOOLS,
+        objectives=(
+            Objective("tools", "tool", "executeSQL", "p95", 60),
+            Objective("tools", "tool", "runMetric", "p95", 2000),
+            Objective("tools", "tool", "all", "failed", 0.005),
+            Objective("cold-start", "frame", "first dispatch", "p95", 1500),
+            Objective("sessions", "stage", "all", "p95", 200),
+            Objective("sessions", "stage", "all", "holds", 50),
+        ),
     )
 
 
@@ -281,6 +299,7 @@ RUNS: Mapping[str, Callable[[], RunFolder]] = {
     "aborted": aborted,
     "rate-limited": rate_limited,
     "short-of-runners": short_of_runners,
+    "objectives": with_objectives,
     "hostile": hostile,
     "empty": lambda: folder(scenarios=(), ended=None),
 }

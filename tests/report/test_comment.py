@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from loadtest.compare.comparison import Comparison
+from loadtest.config.objectives import Objective
 from loadtest.report.comment import CUTS, render_comment, shield
 from loadtest.results.history import Cell
 from loadtest.results.run import ScenarioResult
@@ -214,7 +215,9 @@ def crowded() -> ComparedRun:
     )
     everything = (*with_replies(COLD_START, 900), *LADDER, *tools)
     cell = Cell("tools", "tool", "tool_7", "p50")
-    case = compared(folder(everything), weekly(everything, 9), statuses={cell: "confirmed"})
+    objectives = (Objective("tools", "tool", "tool_8", "p95", 30),)
+    run = folder(everything, objectives=objectives)
+    case = compared(run, weekly(everything, 9), statuses={cell: "confirmed"})
     return replace(case, folder=replace(case.folder, slowest=SLOWEST))
 
 
@@ -227,6 +230,7 @@ SIGNS: dict[str, str] = {
     "rows in which nothing moved": "| `tool_8` |",
     "notes": "> Comment 12 was skipped.",
     "tables": "| `tool_7` |",
+    "objectives": "<summary>Objectives",
     "findings": "| ❌ `tool_7` slower: p50",
 }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from loadtest.compare.changes import REGRESSED
 from loadtest.compare.comparison import Comparison
+from loadtest.compare.objectives import judge_objectives
 from loadtest.report.content.changes import (
     FIRST_RUN,
     ReportLine,
@@ -17,6 +18,7 @@ from loadtest.report.content.changes import (
 from loadtest.report.content.facts import build_caveats, build_facts
 from loadtest.report.content.findings import build_findings, list_compared, list_counts
 from loadtest.report.content.formatting import NO_DATA
+from loadtest.report.content.objectives import build_objectives
 from loadtest.report.content.replies import build_replies
 from loadtest.report.content.slowest import build_slowest
 from loadtest.report.content.tables import ReportTable, build_legend, build_table
@@ -46,6 +48,7 @@ class Report:
     legend: tuple[str, ...]
     compared_with: ReportLine | None = None
     findings: ReportTable | None = None
+    objectives: ReportTable | None = None
     versions: tuple[str, str] | None = None
     commits_url: str | None = None
     accept_command: str = ""
@@ -101,6 +104,7 @@ def build_report(
         # The headline of a first run says so.
         compared_with=None if compared_with.text == FIRST_RUN else compared_with,
         findings=build_findings(folder, known, earlier, repository_url),
+        objectives=build_objectives(folder, judge_objectives(Entry(run, folder.rows))),
         versions=versions,
         commits_url=build_commits_url(previous.run, run, repository_url) if previous else None,
         accept_command=command if is_confirmed else "",

@@ -18,6 +18,7 @@ from loadtest.compare.knee import (
     pick_stages,
 )
 from loadtest.compare.lost_sessions import Cause, Losses, find_losses
+from loadtest.compare.objectives import JudgedObjective, judge_objectives
 from loadtest.report.content.changes import describe_gone, describe_worse
 from loadtest.report.content.failures import (
     count_part,
@@ -42,6 +43,7 @@ from loadtest.report.content.formatting import (
     format_rate,
     format_share,
 )
+from loadtest.report.content.objectives import describe_missed, describe_objectives
 from loadtest.report.content.wording import (
     clean,
     end_sentence,
@@ -80,7 +82,7 @@ _EXPLANATIONS: Mapping[Cause, str] = {
 # Of a run that failed before it measured anything: where.
 AT_SIGN_IN, AT_START = "at sign-in", "before the first call"
 
-Level = Literal["failed", "bad", "warning", "watch", "good"]
+Level = Literal["failed", "missed", "bad", "warning", "watch", "good"]
 MOST_PROBLEMS_NAMED = 2
 # What a failure may name; it may quote a server, so nothing that removes or accepts anything.
 _SAFE_COMMAND = re.compile(
@@ -123,7 +125,9 @@ def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Ve
     counts = [*_list_counts(folder, comparison)]
     comparison = comparison or Comparison()
     failures = [*_describe_failed(folder)]
+    judged = judge_objectives(Entry(folder.run, folder.rows))
     problems = [
+        *_describe_missed(folder, judged),
         *_describe_partial(folder),
         *_describe_crossed(folder),
         *_describe_rate_limited(folder),
@@ -140,9 +144,9 @@ def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Ve
         if not is_good and not failures:
             name = "a stage not sustained" if knee and knee.sustained else "no stage sustained"
             problems.append(_Problem(name, ""))
-    sentences += describe_not_ok(folder)
+    sentences += [*describe_objectives(folder, judged), *describe_not_ok(folder)]
     sentences += [*describe_worse(folder, comparison), *describe_gone(folder, comparison)]
-    level = _find_level(failures, problems, comparison)
+    level = _find_level(failures, judged, problems, comparison)
     named = [each.name for each in problems][:MOST_PROBLEMS_NAMED]
     if failures:
         compared = counts if list_compared(comparison) else []
@@ -163,11 +167,16 @@ def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Ve
 
 
 def _find_level(
-    failures: Sequence[str], problems: Sequence[_Problem], comparison: Comparison
+    failures: Sequence[str],
+    judged: Sequence[JudgedObjective],
+    problems: Sequence[_Problem],
+    comparison: Comparison,
 ) -> Level:
     statuses = {finding.status for finding in comparison.findings}
     if failures:
         return "failed"
+    if any(each.standing == "missed" for each in judged):
+        return "missed"
     if "confirmed" in statuses:
         return "bad"
     if problems:
@@ -259,6 +268,13 @@ def _describe_partial(folder: RunFolder) -> Iterator[_Problem]:
             faults = "; ".join(fault.describe() for fault in result.faults)
             sentence = f"Not every runner did its whole share in {title}: {end_sentence(faults)}"
             yield _Problem("runners missing", sentence)
+
+
+def _describe_missed(folder: RunFolder, judged: Sequence[JudgedObjective]) -> Iterator[_Problem]:
+    count = sum(each.standing == "missed" for each in judged)
+    if count:
+        name = f"{count} objective{'s' * (count != 1)} missed"
+        yield _Problem(name, describe_missed(folder, judged))
 
 
 def _describe_rate_limited(folder: RunFolder) -> Iterator[_Problem]:

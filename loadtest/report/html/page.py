@@ -41,6 +41,7 @@ from loadtest.results.run_folder import RunFolder
 MARKS: Mapping[Status | None, str] = {"confirmed": "▲", "suspected": "△", "accepted": "✓"}
 _LEVELS: Mapping[Level, str] = {
     "failed": "Failed",
+    "missed": "Objective missed",
     "bad": "Regressed",
     "warning": "Warning",
     "watch": "To watch",
