@@ -2,6 +2,7 @@
 import { renewRefused } from './lib/bearers.js';
 import { buildControl } from './lib/control.js';
 import * as env from './lib/env.js';
+import { histograms } from './lib/histograms.js';
 import { recordClosed, recordEnd, recordFrame, recordOpened } from './lib/metrics.js';
 import { OK, UNAUTHORIZED } from './lib/outcome.js';
 import { CALL_LIMIT_MS, buildOptions, clock, newClient, probe, startInTurn } from './lib/run.js';
@@ -22,6 +23,8 @@ export const handleSummary = buildSummary('cold-start', selectors, []);
 
 export default function coldStart({ began, server }) {
   const start = startInTurn(vus, rate);
+  histograms.begin(began, start);
+  histograms.turn(start);
   const session = newClient(exec.scenario.iterationInTest, server.protocol);
   session.beginTrace();
   let outcome = session.open(CALL_LIMIT_MS, (answer, response) => {

@@ -26,7 +26,7 @@ export { control } from './lib/control.js';
 export const setup = probe;
 export const handleSummary = buildSummary('sessions', selectors, slices, [], rateStages);
 
-export default function oneSession({ server }) {
+export default function oneSession(probed) {
   const slice = slices.find(({ name }) => exec.scenario.name === `stage_${name}`);
-  runSession(slice, server.protocol, only, `stage:${slice.name}`);
+  runSession(slice, probed, only, `stage:${slice.name}`);
 }

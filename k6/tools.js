@@ -19,6 +19,6 @@ export { control } from './lib/control.js';
 export const setup = probe;
 export const handleSummary = buildSummary('tools', selectors, [slice], pools);
 
-export default function oneSession({ server }) {
-  runSession(slice, server.protocol, pools);
+export default function oneSession(probed) {
+  runSession(slice, probed, pools);
 }

@@ -4,6 +4,7 @@ import encoding from 'k6/encoding';
 import http from 'k6/http';
 import exec from 'k6/execution';
 import * as env from './env.js';
+import { histograms } from './histograms.js';
 import { buildRandom } from './random.js';
 
 const RENEWAL_URL = env.renewalUrl();
@@ -64,6 +65,7 @@ function renew(bearer, suffix) {
   bearer.header = `Bearer ${found.token}`;
   bearer.expiresAt = found.expiresAt;
   bearer.renewAt = findRenewalTime(bearer);
+  histograms.whole.count('mcp_renewals');
 }
 
 function askProcess({ client, serial }, suffix) {

@@ -117,8 +117,13 @@ export function summaryFile() {
   return text('SUMMARY_FILE', 'the path of the summary');
 }
 
-// Returns whether this k6 is one of several, so that its VUs must print their histograms.
-export function printsHistograms() {
+// Returns how long an interval of the histograms lasts; the preflight has none.
+export function intervalMs() {
+  return __ENV.INTERVAL_SECONDS ? seconds('INTERVAL_SECONDS') * 1000 : Infinity;
+}
+
+// Returns whether this k6 is one of several, whose figures are merged from the histograms of their VUs.
+export function isOneOfSeveral() {
   return __ENV.HISTOGRAMS === 'true';
 }
 

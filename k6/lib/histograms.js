@@ -1,9 +1,12 @@
-// What a VU measured since its last line in the log: histograms and counts, named like k6's series.
-// Several runners print them so that they can be added up, which is not possible with percentiles.
-import { printsHistograms } from './env.js';
+// What a VU measured in an interval of the run: histograms and counts, named like k6's series. They are
+// printed into the log, so that they can be added up over VUs, runners and intervals, which is not possible
+// with percentiles.
+import { intervalMs, isOneOfSeveral } from './env.js';
 import { logHistograms } from './log.js';
 
-const PERIOD_MS = 30000; // a lost runner loses what it measured in this time
+const INTERVAL_MS = intervalMs();
+// One of several runners prints more often: it is watched by its log, and a lost one loses less.
+const PERIOD_MS = isOneOfSeveral() ? 30000 : Infinity;
 const MIN_MS = 0.001;
 // Bucket i holds durations from 1.01^i ms to 1.01^(i+1) ms: its middle is off by at most 0.5 %.
 const PER_BUCKET = 1 / Math.log(1.01);
@@ -42,8 +45,8 @@ class Series {
     histogram.buckets.set(bucket, (histogram.buckets.get(bucket) || 0) + 1);
   }
 
-  count(metric, reason) {
-    const series = this.name(metric, `reason:${reason}`);
+  count(metric, reason = '') {
+    const series = this.name(metric, reason && `reason:${reason}`);
     this.counts[series] = (this.counts[series] || 0) + 1;
   }
 
@@ -66,7 +69,9 @@ class Series {
 class Histograms {
   constructor() {
     this.serial = 0; // number of the printed line: a line that is read twice counts once
-    this.due = Infinity; // when the next line is due
+    this.origin = 0; // of the first interval, on the clock of the run
+    this.interval = 0; // that the next samples belong to
+    this.due = -Infinity; // when the next line is due
     this.whole = new Series('');
     this.known = new Map([['', this.whole]]);
     this.current = this.whole; // gets the next samples
@@ -79,16 +84,19 @@ class Histograms {
     return series;
   }
 
-  // `share`, from 0 to 1, is the VU's place in a period, so that VUs do not print all at once.
-  begin(selector, now, share) {
-    this.select(selector);
-    this.due = now + PERIOD_MS * share;
+  // The run began at `began`, in ms since the epoch; `now` is on its clock.
+  begin(began, now) {
+    this.origin = now - (Date.now() - began);
   }
 
-  printIfDue(now) {
-    if (now < this.due) return;
-    this.due += PERIOD_MS;
+  // Samples belong to the interval in which their call was sent. Call it before each; returns when the next
+  // line is due.
+  turn(now) {
+    if (now < this.due) return this.due;
     this.print();
+    this.interval = Math.max(0, floor((now - this.origin) / INTERVAL_MS));
+    this.due = Math.min(this.origin + (this.interval + 1) * INTERVAL_MS, now + PERIOD_MS);
+    return this.due;
   }
 
   print() {
@@ -96,9 +104,9 @@ class Histograms {
     for (const series of this.known.values()) series.moveTo(trends, counts);
     if (Object.keys(trends).length + Object.keys(counts).length === 0) return;
     this.serial += 1;
-    logHistograms({ vu: __VU, serial: this.serial, trends, counts });
+    logHistograms({ vu: __VU, serial: this.serial, interval: this.interval, trends, counts });
   }
 }
 
-// The histograms of this VU; null if k6 runs alone, because its own summary is exact.
-export const histograms = printsHistograms() ? new Histograms() : null;
+// The histograms of this VU.
+export const histograms = new Histograms();

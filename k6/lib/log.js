@@ -1,6 +1,5 @@
 // Lines that the scripts add to k6's log: each session as it opens and closes, so that sessions left by
-// an abort can be closed by their ids, the slowest calls, and the histograms of the VUs where there are
-// several runners.
+// an abort can be closed by their ids, the slowest calls, and the histograms of the VUs.
 
 export function logOpened({ sessionId, protocol, bearer }) {
   const { client = 0 } = bearer || {};

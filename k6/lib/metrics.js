@@ -42,11 +42,9 @@ const [LEAST_REPLY_MS, MOST_REPLY_MS] = [20, 500]; // between two replies that a
 export function recordFrame(outcome, frame, durationMs, session = null) {
   if (outcome === OK) duration.add(durationMs, { frame });
   else failures.add(1, { reason: outcome, frame });
-  if (histograms !== null) {
-    const series = histograms.select(`frame:${frame}`);
-    if (outcome === OK) series.add('mcp_duration', durationMs);
-    else series.count('mcp_failures', outcome);
-  }
+  const series = histograms.select(`frame:${frame}`);
+  if (outcome === OK) series.add('mcp_duration', durationMs);
+  else series.count('mcp_failures', outcome);
   if (outcome !== OK || session === null) return;
   addReply(session.response, { frame });
   if (!(durationMs <= floors[frame])) noteSlow(frame, durationMs, session.response, session.traceId);
@@ -55,7 +53,7 @@ export function recordFrame(outcome, frame, durationMs, session = null) {
 // Records a call. Its tool is a tag of the VU.
 export function recordOk(durationMs) {
   duration.add(durationMs);
-  if (histograms !== null) histograms.current.add('mcp_duration', durationMs);
+  histograms.current.add('mcp_duration', durationMs);
 }
 
 // The same, for calls that may take longer than others wait.
@@ -68,7 +66,7 @@ export function recordBeyond(durationMs) {
   BEYOND_MS.forEach((ms, index) => {
     if (durationMs <= ms) return;
     beyond.add(1, { reason: BEYOND[index] });
-    if (histograms !== null) histograms.current.count('mcp_beyond', BEYOND[index]);
+    histograms.current.count('mcp_beyond', BEYOND[index]);
   });
 }
 
@@ -78,7 +76,7 @@ export function recordRound(ms) {
 
 export function recordResponse(responseMs) {
   response.add(responseMs);
-  if (histograms !== null) histograms.current.add('mcp_response', responseMs);
+  histograms.current.add('mcp_response', responseMs);
 }
 
 // Measures the reply of an ok call that was sent at `sent`; returns when the next one is due: many at
@@ -97,7 +95,6 @@ function addReply({ body, headers, timings }, tags) {
   firstByte.add(waiting, tags);
   receiving.add(rest, tags);
   if (serverMs !== null) serverTime.add(serverMs, tags);
-  if (histograms === null) return;
   const { current } = histograms;
   current.add('mcp_reply_bytes', bytes);
   current.add('mcp_first_byte', waiting);
@@ -112,14 +109,13 @@ function countBytes(text) {
 
 export function recordFailure(outcome) {
   failures.add(1, { reason: outcome });
-  if (histograms !== null) histograms.current.count('mcp_failures', outcome);
+  histograms.current.count('mcp_failures', outcome);
 }
 
 // Records a flow that has ended. A flow that the end of its slice cuts off is not recorded.
 export function recordFlow(flow, outcome, durationMs) {
   if (outcome === OK) flows.add(durationMs, { flow });
   else flowFailures.add(1, { flow, reason: outcome });
-  if (histograms === null) return;
   const { current } = histograms;
   const series = histograms.select(`flow:${flow}`);
   if (outcome === OK) series.add('mcp_flow', durationMs);
@@ -130,7 +126,6 @@ export function recordFlow(flow, outcome, durationMs) {
 export function recordOpening(outcome, durationMs) {
   if (outcome === OK) opening.add(durationMs);
   else openFailures.add(1, { reason: outcome });
-  if (histograms === null) return;
   if (outcome === OK) histograms.current.add('mcp_opening', durationMs);
   else histograms.current.count('mcp_open_failures', outcome);
 }
@@ -147,7 +142,6 @@ export function recordLost(calls, ageMs, atMs) {
   lostCalls.add(calls);
   lostAge.add(ageMs);
   lostAt.add(atMs);
-  if (histograms === null) return;
   histograms.current.add('mcp_lost_calls', calls);
   histograms.current.add('mcp_lost_age', ageMs);
   histograms.current.add('mcp_lost_at', atMs);
@@ -155,7 +149,7 @@ export function recordLost(calls, ageMs, atMs) {
 
 export function recordLateness(ms) {
   lateness.add(ms);
-  if (histograms !== null) histograms.whole.add('mcp_generator_lateness', ms);
+  histograms.whole.add('mcp_generator_lateness', ms);
 }
 
 export function recordHeld(count) {
@@ -171,6 +165,6 @@ export function recordControl(outcome, durationMs, connectMs) {
 
 export function recordEnd(ms) {
   ended.add(ms);
-  if (histograms !== null) histograms.print();
+  histograms.print();
   printSlowest();
 }

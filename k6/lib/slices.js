@@ -77,14 +77,15 @@ export function buildSliceControl(slices) {
 
 // One session of a slice: opens, calls until the slice ends, closes. `selector` names the series of its
 // calls; without one, each tool has a series.
-export function runSession(slice, protocol, pools, selector = '') {
+export function runSession(slice, { began, server: { protocol } }, pools, selector = '') {
   const turn = exec.scenario.iterationInTest;
   const next = selectSeries(buildMix(pools, protocol, SEED, turn, slice.name), selector);
   const start = clock() - (Date.now() - exec.scenario.startTime);
   const begin = start + OPEN_SECONDS * 1000;
   const end = begin + slice.seconds * 1000;
   const last = end + DRAIN_SECONDS * 1000;
-  if (histograms !== null) histograms.begin(selector, begin, (turn + 1) / slice.vus);
+  histograms.begin(began, clock());
+  histograms.select(selector);
   waitUntil(start + (OPEN_SECONDS * 1000 * turn) / slice.vus);
   const longestMs = Math.max(...pools.map((pool) => pool.limitMs));
   const times = { begin, end, last, turn, slice, protocol, selector, longestMs };
@@ -95,7 +96,7 @@ export function runSession(slice, protocol, pools, selector = '') {
     try {
       session = call(session, next, times);
     } finally {
-      if (histograms !== null) histograms.print();
+      histograms.print();
       printSlowest();
     }
   }
@@ -109,7 +110,7 @@ export function runSession(slice, protocol, pools, selector = '') {
 
 // Selects the series of each call before the call is made.
 function selectSeries(next, selector) {
-  if (histograms === null || selector !== '') return next;
+  if (selector !== '') return next;
   let tool = null;
   return () => {
     const call = next();
@@ -130,6 +131,7 @@ function openSession({ turn, protocol, end, last }, retryUntil) {
   for (;;) {
     const session = followSteps(answerInputs(newClient(turn, protocol)));
     const began = clock();
+    histograms.turn(began);
     const limit = timeLeft(CALL_LIMIT_MS, began, last);
     const outcome = markCutOff(session.open(limit), CALL_LIMIT_MS, limit);
     recordOpened(session);
@@ -149,11 +151,11 @@ function replaceSession(lost, times, refused = 1) {
   const calls = lost.id - lost.idBefore - refused; // without those that found out
   lost.endCalls();
   lost.noteLost();
-  const series = histograms === null ? null : histograms.current;
-  if (series !== null) histograms.select(times.selector);
+  const series = histograms.current;
+  histograms.select(times.selector);
   recordLost(calls, clock() - lost.openedAt, clock() - times.begin);
   const session = openSession(times, times.end);
-  if (series !== null) histograms.current = series;
+  histograms.current = series;
   if (session !== null) session.beginCalls();
   return session;
 }
@@ -177,6 +179,7 @@ function callBySchedule(opened, next, times) {
     keepFresh(session);
     const sent = clock();
     if (sent >= end) return session; // due but never sent: the gap between offered and achieved rate
+    histograms.turn(sent);
     const call = next();
     const limit = timeLeft(call.limitMs, sent, last);
     if (sent >= nextTrace) nextTrace = beginTrace(session, sent);
@@ -187,7 +190,6 @@ function callBySchedule(opened, next, times) {
     if (outcome === OK && sent >= nextReply) nextReply = recordReply(response, sent, begin);
     if (outcome === SESSION_LOST) session = replaceSession(session, times);
     if (session === null) return null;
-    if (histograms !== null) histograms.printIfDue(sent);
   }
 }
 
@@ -225,6 +227,7 @@ function callInRounds(opened, next, times) {
     keepFresh(session);
     const sent = clock();
     if (sent >= end) break;
+    histograms.turn(sent);
     const limit = timeLeft(longestMs, sent, last);
     if (sent >= nextTrace) nextTrace = beginTrace(session, sent);
     const answers = callRound(session, next, pace.calls, limit);
@@ -238,7 +241,6 @@ function callInRounds(opened, next, times) {
     const lost = answers.filter(({ outcome }) => outcome === SESSION_LOST).length;
     if (lost > 0) session = replaceSession(session, times, lost);
     if (session === null) return null;
-    if (histograms !== null) histograms.printIfDue(sent);
   }
   return session;
 }
@@ -262,7 +264,7 @@ function callAtOnce(opened, next, times) {
   let sent = clock();
   let due = sent; // the earliest time of the next call, by the rate limit
   let held = 0;
-  let nextCheck = sent; // of the bearer
+  let nextCheck = sent; // of the bearer and the interval
   let nextReply = sent; // when a reply is measured again
   let nextTrace = sent; // when a call carries a trace again
   while (sent < end) {
@@ -270,8 +272,7 @@ function callAtOnce(opened, next, times) {
       keepFresh(session);
       recordHeld(held);
       held = 0;
-      nextCheck = sent + FRESH_MS;
-      if (histograms !== null) histograms.printIfDue(sent);
+      nextCheck = Math.min(sent + FRESH_MS, histograms.turn(sent));
     }
     const call = next();
     const limit = sent < shortFrom ? call.limitMs : timeLeft(call.limitMs, sent, last);

@@ -1,5 +1,5 @@
 // k6 sums up a tagged series only if a threshold names it, so every column of a row gets a threshold.
-import { controlRate, printsHistograms } from './env.js';
+import { controlRate, isOneOfSeveral } from './env.js';
 import { BEYOND, REASONS } from './outcome.js';
 
 const ALWAYS = { trend: ['max>=0'], counter: ['count>=0'] };
@@ -14,7 +14,7 @@ const STATS = ['avg', 'min', 'med', 'max', 'p(50)', 'p(90)', 'p(95)', 'p(99)', '
 // Percentiles that describe the distribution, in steps of 1 and finer at the tail. An interrupted k6 stops
 // its VUs before they print their last histograms, so with several runners the summary has these as well.
 const CENTS = Array.from({ length: 99 }, (_, index) => index + 1);
-export const SCALE = printsHistograms() ? CENTS.concat([99.2, 99.4, 99.6, 99.8, 99.9, 99.95, 99.99]) : [];
+export const SCALE = isOneOfSeveral() ? CENTS.concat([99.2, 99.4, 99.6, 99.8, 99.9, 99.95, 99.99]) : [];
 export const TREND_STATS = Array.from(new Set(STATS.concat(SCALE.map((cent) => `p(${cent})`))));
 
 // Returns the values of a trend, with the percentiles of the scale as one list.

@@ -51,11 +51,16 @@ def read_whole(path: Path) -> bytes:
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
     """Replace `path` atomically; `private` makes it 0600 before the first byte is written."""
+    write_bytes(path, text.encode(), private=private)
+
+
+def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Do the same with bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as handle:
-            handle.write(text)
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(content)
         Path(temporary).chmod(0o600 if private else 0o644)
         Path(temporary).replace(path)
     except OSError as failure:

@@ -21,6 +21,10 @@ from loadtest.k6.progress import Phase
 OPENINGS_PER_SECOND = 300  # by one k6: the sessions of a slice open first, spread evenly
 SLOT_CLOSE_SECONDS = 1  # at the end of a slice: its sessions are deleted
 K6_STOP_SECONDS = 15  # k6 gets this long to write its summary before it is killed
+# What VUs measure is kept by interval: as many as this per scenario, at most.
+MOST_INTERVALS = 120
+INTERVAL_SECONDS = (1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 3600)
+LINES_PER_SECOND = 100  # of k6's log: each VU prints one per interval
 DASHBOARD_POINTS = 30  # per scenario, at most
 # In place of the bearer file of a target that takes no bearer.
 NO_BEARER = "none"
@@ -92,6 +96,17 @@ def build_phases(
     return tuple(Phase(_count(stage, unit), slot) for stage in profile.sessions.stages)
 
 
+def find_interval(scenario: str, profile: Profile, phases: Sequence[Phase]) -> int:
+    """Return the seconds of an interval: a scenario has about 60 to 120 of them.
+
+    They are longer with many VUs, and in a scenario that is too short or of unknown length.
+    """
+    seconds = sum(phase.seconds or profile.cold_start.find_seconds() for phase in phases)
+    vus = profile.count_vus()[scenario]
+    least = max(seconds / MOST_INTERVALS, vus / LINES_PER_SECOND)
+    return next((each for each in INTERVAL_SECONDS if each >= least), INTERVAL_SECONDS[-1])
+
+
 def find_period(phases: Sequence[Phase]) -> int:
     """Return the seconds between two points of the dashboard; each one sorts all samples."""
     seconds = sum(phase.seconds or 0 for phase in phases)
@@ -149,8 +164,10 @@ def build_script_env(plan: RunPlan, scenario: str) -> dict[str, str]:
     if plan.control is not None:
         rate = find_rate(scenario, plan.profile, plan.limits)
         limits |= {"CONTROL_RPS": str(rate)} if rate else {}
+    seconds = find_interval(scenario, plan.profile, list_phases(plan, scenario))
     return (
         build_knobs(scenario, plan.profile, plan.tools, plan.runners.count)
+        | {"INTERVAL_SECONDS": str(seconds)}
         | limits
         | build_switches(plan.protocol, plan.profile, plan.refusals)
     )

@@ -26,7 +26,9 @@ from loadtest.k6.plan import RunPlan
 from loadtest.k6.process import find_error, start, stop, watch
 from loadtest.k6.progress import NoWatcher, Watcher
 from loadtest.k6.slow_calls import read_slowest
+from loadtest.k6.snapshots import Snapshots
 from loadtest.k6.summary import Server, Summary, build_rows, find_crossed, parse_summary
+from loadtest.results.intervals import Intervals, write_intervals
 from loadtest.results.run import (
     Generator,
     Outcome,
@@ -165,9 +167,12 @@ def run_scenario(
             except (KeyboardInterrupt, SystemExit) as caught:  # the second signal: do not wait
                 interruption = caught
                 kill(process)
-    sessions = settle_log(plan.state_dir, out_dir / "k6.log")
+    snapshots = Snapshots()
+    sessions = settle_log(plan.state_dir, out_dir / "k6.log", is_known=snapshots.read_line)
     left, caught_late = close_opened(plan.state_dir, plan.bearer_file, sessions)
     redact_folder(out_dir)
+    seconds = float(environment["INTERVAL_SECONDS"])
+    write_intervals(out_dir, Intervals(seconds, snapshots.intervals))
     finished = _read_back(scenario, out_dir, process.returncode, vitals)
     slowest = read_slowest((out_dir / "k6.log",), scenario, plan.tools)
     finished = replace(finished, slowest=slowest)

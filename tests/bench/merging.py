@@ -21,8 +21,8 @@ from typing import TypeVar
 import duckdb
 from rich.table import Table
 
-from loadtest.k6.distributed.histogram import Histograms
 from loadtest.k6.distributed.runner_log import RunnerLog
+from loadtest.results.histogram import Histograms
 from tests.bench.k6_runs import find_peak_mb
 
 _T = TypeVar("_T")

@@ -1,6 +1,7 @@
 """Find secrets in what a program leaves behind, in every form that they could have."""
 
 import base64
+import contextlib
 import gzip
 import html
 import json
@@ -59,12 +60,13 @@ def unpack(content: bytes) -> Iterator[bytes]:
     yield content
     if b"\0" not in content:
         yield b"".join(content.split())
-    for packed in _BASE64_GZIP.findall(content):
-        try:
-            text = base64.b64decode(packed + b"=" * (-len(packed) % 4), altchars=None)
-            yield gzip.decompress(text)
-        except (ValueError, OSError, EOFError, zlib.error):
-            continue
+    for packed in (content, *_BASE64_GZIP.findall(content)):
+        with contextlib.suppress(ValueError, OSError, EOFError, zlib.error):
+            yield gzip.decompress(packed if packed is content else _decode_base64(packed))
+
+
+def _decode_base64(packed: bytes) -> bytes:
+    return base64.b64decode(packed + b"=" * (-len(packed) % 4), altchars=None)
 
 
 def _write(value: str) -> Iterator[str]:

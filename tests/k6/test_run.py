@@ -21,6 +21,7 @@ from loadtest.k6.binary import K6Binary, find_k6
 from loadtest.k6.health import ABORT_SECONDS, AbortRule
 from loadtest.k6.progress import Live, NoWatcher
 from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
+from loadtest.results.intervals import read_intervals
 from loadtest.results.run import SCENARIOS
 from loadtest.results.run_folder import RunFolder, read_run_folder
 from tests.bench.k6_runs import serve_fixed
@@ -447,3 +448,37 @@ def test_of_fast_calls_only_some_replies_are_measured(whole: Whole) -> None:
     mix = next(row for row in whole.folder.rows if (row.kind, row.name) == ("tool", "all"))
     assert mix.replies is not None
     assert 2 <= mix.replies.count <= min(60, mix.ok)  # of two sessions, in a second
+
+
+def test_the_intervals_of_a_run_have_every_call(whole: Whole) -> None:
+    for row in whole.folder.rows:
+        if row.kind not in {"frame", "stage", "tool"} or row.name == "all" or not row.ok:
+            continue
+        intervals = read_intervals(whole.folder.scenario_dir(row.scenario))
+        assert intervals is not None
+        assert intervals.seconds == 1
+        series = f"mcp_duration{{{row.kind}:{row.name}}}"
+        histogram = intervals.total().trends[series]
+        assert histogram.count() == row.ok
+        assert row.duration is not None
+        assert histogram.most == row.duration.max
+
+
+def test_the_log_that_is_kept_has_no_intervals(whole: Whole) -> None:
+    for scenario in SCENARIOS:
+        log = (whole.folder.scenario_dir(scenario) / "k6.log").read_text(encoding="utf-8")
+        assert "histograms" not in log
+
+
+def test_the_intervals_of_a_ladder_are_those_of_its_stages(whole: Whole) -> None:
+    intervals = read_intervals(whole.folder.scenario_dir("sessions"))
+    assert intervals is not None
+    of_stage = {
+        stage: {
+            n
+            for n, part in intervals.parts.items()
+            if f"mcp_duration{{stage:{stage}}}" in part.trends
+        }
+        for stage in "12"
+    }
+    assert max(of_stage["1"]) < min(of_stage["2"])

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loadtest.k6.distributed.histogram import Histogram, Histograms
 from loadtest.k6.summary import Summary
+from loadtest.results.histogram import Histogram, Histograms
 from loadtest.results.run import REFUSALS
 
 SHARES = {"p(50)": 0.5, "p(90)": 0.9, "p(95)": 0.95, "p(99)": 0.99}

@@ -16,7 +16,6 @@ from loadtest.k6.command import (
     find_abort_seconds,
     list_phases,
 )
-from loadtest.k6.distributed.histogram import Histogram, Histograms
 from loadtest.k6.distributed.merge import merge
 from loadtest.k6.distributed.protocol import Fleet, Launch, RunnerState, ScenarioRequest
 from loadtest.k6.distributed.runner_log import RunnerLog, fill_gaps, find_faults, is_kept_elsewhere
@@ -24,7 +23,7 @@ from loadtest.k6.health import AbortRule
 from loadtest.k6.open_sessions import OpenSession, log_file, open_log, settle_log
 from loadtest.k6.plan import RunPlan
 from loadtest.k6.process import find_error
-from loadtest.k6.progress import Live, NoWatcher, Phase, Watcher
+from loadtest.k6.progress import COUNTERS, Live, NoWatcher, Phase, Watcher
 from loadtest.k6.scenario import (
     EXIT_ABORTED,
     ScenarioRun,
@@ -35,6 +34,8 @@ from loadtest.k6.scenario import (
 )
 from loadtest.k6.slow_calls import read_slowest
 from loadtest.k6.summary import Summary
+from loadtest.results.histogram import Histogram, Histograms
+from loadtest.results.intervals import Intervals, write_intervals
 from loadtest.results.run import Generator, Outcome, RunnerFault, ScenarioResult
 
 HISTOGRAMS_VERSION = 1
@@ -222,9 +223,8 @@ class _Watch:
                 if series.startswith("mcp_duration"):
                     latency.add(histogram.most, histogram.buckets.items())
             for series, count in log.histograms.counts.items():
-                if series.startswith("mcp_flow"):  # the failed step is counted already
-                    continue
-                reasons[series.rpartition("reason:")[2].removesuffix("}")] += count
+                if series.startswith(COUNTERS):  # the failed step of a flow is counted already
+                    reasons[series.rpartition("reason:")[2].removesuffix("}")] += count
         p95 = latency.percentiles([0.95])[0] if latency.buckets else None
         return Live(calls + reasons.total(), reasons.total(), p95, reasons)
 
@@ -261,6 +261,7 @@ def _read_back(
     """Merge the figures of the runners; name each fault of a runner."""
     write_text(out_dir / "tools.json", request.tools)
     total = Histograms()
+    intervals = Intervals(float(request.variables["INTERVAL_SECONDS"]), {})
     summaries: list[Summary | None] = []
     for state, log in zip(states, logs, strict=True):
         folder = _folder(out_dir, state.number)
@@ -272,6 +273,9 @@ def _read_back(
         summaries.append(summary)
         _write_histograms(folder / "histograms.json", log.histograms)
         total.add(log.histograms)
+        for number, part in log.snapshots.intervals.items():
+            intervals.parts.setdefault(number, Histograms()).add(part)
+    write_intervals(out_dir, intervals)
     faults = find_faults(states, [log.histograms for log in logs], summaries)
     texts = [
         (_folder(out_dir, state.number) / "k6.log").read_text(encoding="utf-8", errors="replace")

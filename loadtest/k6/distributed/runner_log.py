@@ -7,9 +7,10 @@ from pathlib import Path
 from loadtest.common.files import write_text
 from loadtest.common.redaction import redact_file
 from loadtest.errors import ResultsError
-from loadtest.k6.distributed.histogram import Histograms, build_histogram, is_snapshot
 from loadtest.k6.distributed.protocol import RunnerState
+from loadtest.k6.snapshots import Snapshots, is_snapshot
 from loadtest.k6.summary import Summary, parse_summary
+from loadtest.results.histogram import Histograms, build_histogram
 from loadtest.results.run import RunnerFault
 
 # A slice drains for longer, so its calls do not overlap with the next slice of another runner.
@@ -35,10 +36,15 @@ class RunnerLog:
     """A runner's log, read as it grows: its snapshots added up, and k6's summary at its end."""
 
     def __init__(self, path: Path) -> None:
-        self.histograms = Histograms()
+        self.snapshots = Snapshots()
         self.summary: bytes | None = None
         self._path = path
         self._read = 0
+
+    @property
+    def histograms(self) -> Histograms:
+        """Return the sum of all snapshots so far."""
+        return self.snapshots.whole
 
     def read_on(self) -> None:
         """Read the new lines that are complete."""
@@ -51,7 +57,7 @@ class RunnerLog:
                 if line.startswith(_SUMMARY):
                     self.summary = line
                 else:
-                    self.histograms.read_line(line)
+                    self.snapshots.read_line(line)
 
     def parse_summary(self, path: Path, scenario: str) -> Summary:
         """Write the summary to a file and return it; ResultsError if it is missing or damaged."""

@@ -23,10 +23,12 @@ def print_snapshot(
     *,
     vu: int = 1,
     serial: int = 1,
+    interval: int = 0,
 ) -> bytes:
     """Return the line of k6's log that holds a snapshot."""
     trends = {series: list_buckets(found) for series, found in samples.items()}
-    body = {"vu": vu, "serial": serial, "trends": trends, "counts": counts or {}}
+    body = {"vu": vu, "serial": serial, "interval": interval, "trends": trends}
+    body |= {"counts": counts or {}}
     return wrap(f"histograms {json.dumps(body)}")
 
 

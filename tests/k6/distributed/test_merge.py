@@ -4,19 +4,20 @@ from typing import Any
 
 import pytest
 
-from loadtest.k6.distributed.histogram import Histograms
 from loadtest.k6.distributed.merge import merge
+from loadtest.k6.snapshots import Snapshots
 from loadtest.k6.summary import build_rows, find_crossed
+from loadtest.results.histogram import Histograms
 from loadtest.results.run import Percentiles
 from tests.k6.distributed.fleet_lines import print_snapshot
 from tests.k6.distributed.fleet_summaries import build_summary
 
 
 def read(*lines: bytes) -> Histograms:
-    histograms = Histograms()
+    snapshots = Snapshots()
     for line in lines:
-        histograms.read_line(line)
-    return histograms
+        snapshots.read_line(line)
+    return snapshots.whole
 
 
 def test_the_rows_of_a_mix_add_up_to_the_row_of_all() -> None:

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from loadtest.errors import ResultsError
-from loadtest.k6.distributed.histogram import Histograms
 from loadtest.k6.distributed.protocol import RunnerState
 from loadtest.k6.distributed.runner_log import RunnerLog, fill_gaps, find_faults, is_kept_elsewhere
+from loadtest.k6.snapshots import Snapshots
 from loadtest.k6.summary import Summary
+from loadtest.results.histogram import Histograms
 from tests.k6.distributed.fleet_lines import print_snapshot, wrap
 from tests.k6.distributed.fleet_summaries import build_summary, print_summary
 
@@ -18,10 +19,10 @@ TEN = {"mcp_duration{stage:10}": {"count": 10}}
 
 
 def read(count: int) -> Histograms:
-    histograms = Histograms()
+    snapshots = Snapshots()
     if count:
-        histograms.read_line(print_snapshot({SERIES: [5.0] * count}))
-    return histograms
+        snapshots.read_line(print_snapshot({SERIES: [5.0] * count}))
+    return snapshots.whole
 
 
 def find(
@@ -102,8 +103,9 @@ def test_series_that_lack_samples_come_from_the_runners_own_summary() -> None:
     }
     summary = build_summary(metrics=metrics)
     own = summary.loadtest.model_copy(update={"scale": (10, 50, 90, 99)})
-    histograms = Histograms()
-    histograms.read_line(print_snapshot({SERIES: samples[:400]}, {failures: 2}))
+    snapshots = Snapshots()
+    snapshots.read_line(print_snapshot({SERIES: samples[:400]}, {failures: 2}))
+    histograms = snapshots.whole
     fill_gaps(histograms, summary.model_copy(update={"loadtest": own}))
     histogram = histograms.trends[SERIES]
     assert (histogram.count(), histogram.most, histograms.counts) == (1000, 1000.0, {failures: 7})

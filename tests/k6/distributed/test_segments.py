@@ -20,6 +20,7 @@ from loadtest.k6.outputs import parse_outputs
 from loadtest.k6.plan import Runners, RunPlan
 from loadtest.k6.progress import Live, NoWatcher, Watcher
 from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
+from loadtest.results.intervals import read_intervals
 from loadtest.results.run import SCENARIOS, Row
 from loadtest.results.run_folder import RunFolder, read_run_folder
 from tests.bench.raw_samples import read_durations, take_percentile
@@ -120,6 +121,17 @@ def test_sessions_stages_and_rates_are_of_all_runners_together(
     assert rows["tools", "opening", "all"].ok == 4
 
 
+def test_the_intervals_of_all_runners_add_up_to_the_rows(
+    both: tuple[Endpoint, RunFolder, RunFolder],
+) -> None:
+    _, _, many = both
+    for row in many.rows:
+        intervals = read_intervals(many.scenario_dir(row.scenario))
+        assert intervals is not None
+        if row.kind in {"frame", "stage"}:
+            assert intervals.total().count(f"mcp_duration{{{row.kind}:{row.name}}}") == row.ok
+
+
 def test_the_replies_of_all_runners_are_measured_together(
     both: tuple[Endpoint, RunFolder, RunFolder],
 ) -> None:
@@ -142,7 +154,7 @@ def test_runners_leave_nothing_on_the_target_and_no_secret_in_their_files(
     token = endpoint.bearer_file.read_text(encoding="utf-8").split('"access_token": "')[1][:40]
     files = [path for path in many.path.rglob("*") if path.is_file()]
     assert len(files) > 3 * 3 * 3
-    assert not [path for path in files if token in path.read_text(encoding="utf-8")]
+    assert not [path for path in files if token.encode() in path.read_bytes()]
     assert not list((running.state_root / ".loadtest" / "local").glob("k6*.log"))
 
 

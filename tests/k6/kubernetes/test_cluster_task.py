@@ -124,7 +124,7 @@ def test_a_run_in_a_cluster_writes_what_a_local_run_writes_and_leaves_the_cluste
     assert target.open_sessions == 0
     (token,) = read_bearers(checkout)
     files = [path for path in folder.path.rglob("*") if path.is_file()]
-    assert not [path for path in files if token in path.read_text(encoding="utf-8")]
+    assert not [path for path in files if token.encode() in path.read_bytes()]
     assert token not in done.stdout + done.stderr
 
 

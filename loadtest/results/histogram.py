@@ -1,45 +1,18 @@
-"""What the VUs of several runners measured, read from k6's logs: histograms that can be added up.
+"""Histograms that can be added up: over virtual users, runners and intervals.
 
-k6/lib/histograms.js prints a snapshot per VU every 30 s and at the end of each session:
-`histograms {"vu": 3, "serial": 1, "trends": {SERIES: [MOST, STEP, COUNT, …]}, "counts": {…}}`
-Bucket i holds durations from 1.01^i ms up to 1.01^(i+1) ms; a step is the distance from the bucket
-before. Series have k6's names, such as `mcp_duration{stage:10}`.
+Bucket i holds durations from 1.01^i ms up to 1.01^(i+1) ms. Series have k6's names, such as
+`mcp_duration{stage:10}`.
 """
 
-import json
 import math
-import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Annotated
-
-from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt
 
 _STEP = math.log(1.01)
 _LEAST_MS = 0.001
 _POINTS = 2000
-
-_LINE = re.compile(rb'^time="[^"]*" level=info msg="histograms ((?:[^"\\]|\\.)*)"')
-
-
-def _check_pairs(listed: list[float]) -> list[float]:
-    if len(listed) % 2 == 0 or min(listed[2::2], default=1) < 1:
-        raise ValueError("steps and counts must be in pairs")
-    return listed
-
-
-def is_snapshot(line: bytes) -> bool:
-    """Return whether a line of a log is a snapshot, even a damaged one."""
-    return _LINE.match(line) is not None
-
-
-class _Snapshot(BaseModel):
-    vu: int
-    serial: int
-    trends: dict[str, Annotated[list[float], Field(min_length=1), AfterValidator(_check_pairs)]]
-    counts: dict[str, NonNegativeInt]
 
 
 class Histogram:
@@ -62,6 +35,23 @@ class Histogram:
     def count(self) -> int:
         """Return the number of samples."""
         return sum(self.buckets.values())
+
+    def export(self) -> list[float]:
+        """Return the longest, then for each bucket its distance from the one before, and its count.
+
+        k6/lib/histograms.js prints it like this.
+        """
+        listed, last = [self.most], 0
+        for bucket, count in sorted(self.buckets.items()):
+            listed += [bucket - last, count]
+            last = bucket
+        return listed
+
+    def add_listed(self, listed: Sequence[float]) -> None:
+        """Add a histogram as `export` returns it."""
+        most, *rest = listed
+        steps, counts = map(int, rest[::2]), map(int, rest[1::2])
+        self.add(most, zip(accumulate(steps), counts, strict=True))
 
     def find_least(self) -> float:
         """Return the shortest, exact to 0.5 %; there must be a sample."""
@@ -109,37 +99,16 @@ def build_histogram(
 
 
 class Histograms:
-    """Every series of one runner, or of all: histograms of trends, and counts."""
+    """Histograms of trends, and counts, by series."""
 
     def __init__(self) -> None:
         self.trends: dict[str, Histogram] = {}
         self.counts: Counter[str] = Counter()
-        self._serials: dict[int, int] = {}
-
-    def read_line(self, line: bytes) -> bool:
-        """Add a line of one runner's log; return whether it is a snapshot.
-
-        A snapshot that is read twice counts once; a damaged one does not count.
-        """
-        match = _LINE.match(line)
-        if match is None:
-            return False
-        try:
-            snapshot = _Snapshot.model_validate_json(json.loads(b'"' + match[1] + b'"'))
-        except ValueError:
-            return True
-        if snapshot.serial > self._serials.get(snapshot.vu, 0):
-            self._serials[snapshot.vu] = snapshot.serial
-            for series, (most, *rest) in snapshot.trends.items():
-                steps, counts = map(int, rest[::2]), map(int, rest[1::2])
-                self._trend(series).add(most, zip(accumulate(steps), counts, strict=True))
-            self.counts.update(snapshot.counts)
-        return True
 
     def add(self, other: "Histograms") -> None:
-        """Add another runner's."""
+        """Add all series of others."""
         for series, histogram in other.trends.items():
-            self._trend(series).add(histogram.most, histogram.buckets.items())
+            self.trend(series).add(histogram.most, histogram.buckets.items())
         self.counts.update(other.counts)
 
     def count(self, series: str) -> int:
@@ -147,5 +116,6 @@ class Histograms:
         found = self.trends.get(series)
         return found.count() if found is not None else self.counts[series]
 
-    def _trend(self, series: str) -> Histogram:
+    def trend(self, series: str) -> Histogram:
+        """Return the histogram of a series, to add to it."""
         return self.trends.setdefault(series, Histogram())

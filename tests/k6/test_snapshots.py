@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.k6.distributed.histogram import Histogram, Histograms, is_snapshot
+from loadtest.k6.snapshots import Snapshots, is_snapshot
+from loadtest.results.histogram import Histogram, Histograms
+from loadtest.results.intervals import Intervals
 from tests.bench.raw_samples import take_percentile
 from tests.k6.distributed.fleet_lines import list_buckets, print_snapshot, wrap
 
@@ -15,10 +17,10 @@ SERIES = "mcp_duration{stage:10}"
 
 
 def read(*lines: bytes) -> Histograms:
-    histograms = Histograms()
+    snapshots = Snapshots()
     for line in lines:
-        assert histograms.read_line(line)
-    return histograms
+        assert snapshots.read_line(line)
+    return snapshots.whole
 
 
 @given(
@@ -98,11 +100,29 @@ def test_a_line_that_is_read_twice_counts_once() -> None:
         '{"vu": 1, "serial": 1, "trends": {"a": [5.0, 3, 0]}, "counts": {}}',
         '{"vu": 1, "serial": 1, "trends": {"a": [5.0, 3, -2]}, "counts": {}}',
         '{"vu": 1, "serial": 1, "trends": {}, "counts": {"a": -1}}',
+        '{"vu": 1, "serial": 1, "interval": -1, "trends": {}, "counts": {"a": 1}}',
+        '{"vu": 1, "serial": 1, "interval": 1e9, "trends": {}, "counts": {"a": 1}}',
     ],
 )
 def test_a_damaged_snapshot_does_not_count(body: str) -> None:
     histograms = read(wrap(f"histograms {body}"))
     assert (histograms.trends, histograms.counts) == ({}, {})
+
+
+def test_the_intervals_add_up_to_the_whole() -> None:
+    snapshots = Snapshots()
+    for serial, (interval, ms) in enumerate([(0, 5.0), (0, 6.0), (7, 50.0)], 1):
+        counts = {"mcp_failures": 1}
+        snapshots.read_line(
+            print_snapshot({SERIES: [ms]}, counts, serial=serial, interval=interval)
+        )
+    assert {number: part.count(SERIES) for number, part in snapshots.intervals.items()} == {
+        0: 2,
+        7: 1,
+    }
+    whole = Intervals(1.0, snapshots.intervals).total()
+    assert whole.trends[SERIES].export() == snapshots.whole.trends[SERIES].export()
+    assert whole.counts == snapshots.whole.counts == {"mcp_failures": 3}
 
 
 def test_other_lines_are_not_snapshots() -> None:
