@@ -127,6 +127,11 @@ export function isOneOfSeveral() {
   return __ENV.HISTOGRAMS === 'true';
 }
 
+// Returns whether each session holds a stream open beside its calls.
+export function holdsStreams() {
+  return __ENV.STREAMS === 'true';
+}
+
 // Returns the URL for fresh bearers, which contains a secret path; null if bearers cannot be renewed.
 export function renewalUrl() {
   return __ENV.RENEWAL_URL || null;

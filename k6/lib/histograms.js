@@ -45,9 +45,9 @@ class Series {
     histogram.buckets.set(bucket, (histogram.buckets.get(bucket) || 0) + 1);
   }
 
-  count(metric, reason = '') {
+  count(metric, reason = '', more = 1) {
     const series = this.name(metric, reason && `reason:${reason}`);
-    this.counts[series] = (this.counts[series] || 0) + 1;
+    this.counts[series] = (this.counts[series] || 0) + more;
   }
 
   name(metric, more = '') {

@@ -16,11 +16,16 @@ const META = 'io.modelcontextprotocol/';
 const NO_HEADERS = {};
 // A client declares what it can answer, and nothing else, so that no server asks in vain.
 const CAPABILITIES = Object.fromEntries(Object.keys(env.inputAnswers()).map((name) => [name, {}]));
+// What a client of the stateless era wants to be told.
+const NOTIFICATIONS = { toolsListChanged: true, promptsListChanged: true, resourcesListChanged: true };
 const MAX_REVISION_LENGTH = 200; // because it goes into a header of every request
 
 // k6 looks an imported name up at every use, which costs too much for a call.
 const httpPost = http.post;
 const [FINE, classifyFast] = [OK, classifyCall];
+
+// The server opens a stream, or has none (MCP 2025-11-25, Streamable HTTP, Listening for Messages).
+const STREAM_STATUSES = http.expectedStatuses(200, 405);
 
 // All requests have one URL tag: with the workspace id in it, there would be too many series.
 function buildTags(rpc) {
@@ -105,6 +110,7 @@ class Client {
     this.response = null; // of the last request, with its timings
     this.params = { headers: this.headers, tags: null, timeout: 0 };
     this.callParams = { headers: this.headers, timeout: 0 };
+    this.stream = null; // set by holdStream()
     this.vuTags = null; // while it calls
     this.idBefore = 0; // the last request id before its calls
     this.openedAt = 0; // on the clock of the run
@@ -196,6 +202,15 @@ class Client {
     });
   }
 
+  // Opens the stream from the server to this client, which k6 reads beside all other requests; returns the
+  // promise of its end. The empty tag keeps its life out of the durations of a stage.
+  listen(timeoutMs) {
+    const [method, body, headers] = this.buildListening();
+    const tags = { ...buildTags('stream'), stage: '' };
+    const params = { headers, tags, timeout: timeoutMs, responseCallback: STREAM_STATUSES };
+    return http.asyncRequest(method, this.url, body, params);
+  }
+
   // Answers a request of the server.
   answerServer(body, timeoutMs) {
     return http.post(this.url, body, { headers: this.headers, tags: buildTags('input'), timeout: timeoutMs });
@@ -270,6 +285,10 @@ class Session extends Client {
     this.response = this.post('notifications/initialized', body, timeoutMs);
     return classifyPlain(this.response, this.sessionId !== null);
   }
+
+  buildListening() {
+    return ['GET', null, { ...this.headers, Accept: 'text/event-stream' }];
+  }
 }
 
 // The stateless era: every request contains revision, client and capabilities, and headers repeat its
@@ -293,6 +312,14 @@ class Stateless extends Client {
   request(method, params, timeoutMs) {
     this.mirror({ 'Mcp-Method': method });
     return super.request(method, { ...params, _meta: this.meta }, timeoutMs);
+  }
+
+  // MCP 2026-07-28, Subscriptions, Opening a Stream.
+  buildListening() {
+    const method = 'subscriptions/listen';
+    const params = { notifications: NOTIFICATIONS, _meta: this.meta };
+    const body = JSON.stringify({ jsonrpc: '2.0', id: (this.id += 1), method, params });
+    return ['POST', body, { ...this.headers, 'Mcp-Method': method }];
   }
 }
 

@@ -26,6 +26,13 @@ const round = new Trend('mcp_round', true); // of calls in parallel, all ok: unt
 const ended = new Trend('mcp_ended', true); // when a session ended, from the start of its slice
 const flows = new Trend('mcp_flow', true); // of whole flows: the calls of their steps together
 const flowFailures = new Counter('mcp_flow_failures');
+// Of the streams that sessions held:
+const streamHeld = new Trend('mcp_stream_held', true); // how long each was open
+const streamOpen = new Trend('mcp_stream_open', true); // until its headers, if they came before its end
+const streamDropped = new Trend('mcp_stream_dropped', true); // the life of those that ended too early
+const streamSilence = new Trend('mcp_stream_silence', true); // the mean silence of each
+const streamFailures = new Counter('mcp_stream_failures');
+const streamNotes = new Counter('mcp_streams');
 const replyBytes = new Trend('mcp_reply_bytes'); // of the body, without headers
 const firstByte = new Trend('mcp_first_byte', true); // from when the request was sent
 const receiving = new Trend('mcp_receiving', true); // from the first byte of a reply to its last
@@ -121,6 +128,37 @@ export function recordFlow(flow, outcome, durationMs) {
   if (outcome === OK) series.add('mcp_flow', durationMs);
   else series.count('mcp_flow_failures', outcome);
   histograms.current = current;
+}
+
+// Records a stream that was open and has ended.
+export function recordStream(selector, { openMs, livedMs, silenceMs, keepAlives, isEarly, stays }) {
+  const add = (trend, name, ms) => {
+    trend.add(ms);
+    histograms.select(selector).add(name, ms);
+  };
+  add(streamHeld, 'mcp_stream_held', livedMs);
+  add(streamSilence, 'mcp_stream_silence', silenceMs);
+  if (openMs !== null) add(streamOpen, 'mcp_stream_open', openMs);
+  if (isEarly) add(streamDropped, 'mcp_stream_dropped', livedMs);
+  if (stays) noteStreams(selector, 'stays', 1);
+  if (keepAlives > 0) noteStreams(selector, 'keep_alive', keepAlives);
+  histograms.print();
+}
+
+// Records a stream that the server refused; it has no streams if there is no reason.
+export function recordStreamFailure(selector, reason) {
+  if (reason === null) {
+    noteStreams(selector, 'none', 1);
+  } else {
+    streamFailures.add(1, { reason });
+    histograms.select(selector).count('mcp_stream_failures', reason);
+  }
+  histograms.print();
+}
+
+function noteStreams(selector, reason, count) {
+  streamNotes.add(count, { reason });
+  histograms.select(selector).count('mcp_streams', reason, count);
 }
 
 export function recordOpening(outcome, durationMs) {

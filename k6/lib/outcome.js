@@ -1,6 +1,6 @@
 // The outcome of a request: one word, used by rows, counters and thresholds.
 import { findRefusal } from './refusals.js';
-import { listRequests, loneData, readAnswer, readFailure } from './reply.js';
+import { findError, listRequests, loneData, readAnswer, readFailure } from './reply.js';
 
 export const OK = 'ok';
 const CAPACITY = 'capacity';
@@ -34,8 +34,14 @@ export const REASONS = [CAPACITY, RATE_LIMITED, SESSION_LOST, UNAUTHORIZED, TIME
 export const BEYOND_MS = [60000, 120000];
 export const BEYOND = BEYOND_MS.map((ms) => `${ms / 1000}_s`);
 
-// Error codes of k6: 1050 is a request timeout, 1211 a dial timeout.
-const TIMEOUT_CODES = [1050, 1211];
+// Error codes of k6.
+const [REQUEST_TIMEOUT, DIAL_TIMEOUT] = [1050, 1211];
+const TIMEOUT_CODES = [REQUEST_TIMEOUT, DIAL_TIMEOUT];
+
+export const NO_STREAMS = 'no_streams';
+const METHOD_NOT_FOUND = -32601;
+const EVENT_STREAM = /^text\/event-stream\b/i;
+const REFUSED_WITHIN_MS = 1000; // a connection that ends later than this, without an answer, was a stream
 
 const CONCLUSIVE = [OK, INCOMPLETE, INPUT_REQUIRED]; // no refusal looks like these
 // Error of a server that needs what the client does not declare (MCP 2026-07-28, Overview, Error Codes).
@@ -134,9 +140,35 @@ export function classifyPlain(response, hasSession = false) {
   return (status !== 0 && findRefusal(response, null, hasSession)) || outcome;
 }
 
+// Returns whether the time limit of a request has ended it.
+export function hasTimedOut(response) {
+  return response.error_code === REQUEST_TIMEOUT;
+}
+
+// Returns whether k6 has ended a request, because it stops.
+export function isCancelled({ status, error }) {
+  return status === 0 && CANCELLED.test(error);
+}
+
+// Classifies a stream that has ended: it was open (ok), the server has no streams, or refused it. k6 forgets
+// the status of a stream that did not end by itself; its body is then null if it sent no headers.
+export function classifyStream(response) {
+  const { status, body, headers, timings } = response;
+  if (status === 0) {
+    const outcome = classifyStatus(response);
+    if (outcome === TIMEOUT) return hasTimedOut(response) ? OK : outcome;
+    return body === null && timings.duration < REFUSED_WITHIN_MS ? outcome : OK;
+  }
+  const answer = findError(body);
+  if (status === 405 || (answer !== null && answer.error.code === METHOD_NOT_FOUND)) return NO_STREAMS;
+  const isStream = EVENT_STREAM.test(headers['Content-Type']);
+  if (status === 200 && answer === null) return isStream ? OK : 'unparseable';
+  return findRefusal(response, answer, false) || (status === 200 ? 'rpc_error' : classifyStatus(response));
+}
+
 function classifyStatus(response) {
   const { status } = response;
-  if (status === 0 && CANCELLED.test(response.error)) throw new Error(STOPPED);
+  if (isCancelled(response)) throw new Error(STOPPED);
   if (status === 0) return TIMEOUT_CODES.includes(response.error_code) ? TIMEOUT : 'connection';
   if (status === 401) return UNAUTHORIZED;
   if (status >= 200 && status < 300) return 'unparseable';

@@ -12,17 +12,18 @@ const BUILT_IN = [
   // SDK v2 (503, -32000) write "Too many open sessions". Atlas writes "too_many_sessions".
   {
     reason: CAPACITY,
-    text: /too[ _]many[ _](?:(?:open|active|concurrent|mcp)[ _])*(?:sessions|connections)\b/i,
+    text: /too[ _]many[ _](?:(?:open|active|concurrent|mcp)[ _])*(?:sessions|connections|streams)\b/i,
   },
   // n8n-mcp (github.com/czlonkowski/n8n-mcp/issues/468): "Session limit reached (100). Please wait ...".
+  // The MCP Python SDK (server/subscriptions.py): "Subscription limit reached".
   {
     reason: CAPACITY,
-    text: /\b(?:session|connection)s?[ _]limit[ _](?:(?:was|is|has been)[ _])?(?:reached|exceeded)\b/i,
+    text: /\b(?:session|connection|stream|subscription)s?[ _]limit[ _](?:\w+[ _])?(?:reached|exceeded)\b/i,
   },
   // Servers on the TypeScript SDK v1 with a map of sessions of their own: "Maximum sessions reached".
   {
     reason: CAPACITY,
-    text: /\bmax(?:imum)?(?: number of)?(?: \w+)? sessions?(?: limit)? (?:reached|exceeded)\b/i,
+    text: /\bmax(?:imum)?(?: number of)?(?: \w+)? (?:session|stream)s?(?: limit)? (?:reached|exceeded)\b/i,
   },
   // The MongoDB MCP server: JSON_RPC_ERROR_CODE_SESSION_LIMIT_EXCEEDED.
   { reason: CAPACITY, status: [503], code: [-32006] },

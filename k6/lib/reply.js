@@ -76,6 +76,11 @@ function parseRefusal(body, id) {
   return findMessage(body, (message) => named(message) && isResponse(message) && message.error);
 }
 
+// Returns the message of a body that is a JSON-RPC error, or null.
+export function findError(body) {
+  return findMessage(body, (message) => isResponse(message) && isObject(message.error));
+}
+
 // Returns what an answer says about a failure: the code of a JSON-RPC error, else that of a tool error, and
 // the text. Without a failed answer they are null.
 export function readFailure(answer) {

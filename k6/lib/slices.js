@@ -15,13 +15,16 @@ import { SESSION_LOST, TIMEOUT, UNAUTHORIZED } from './outcome.js';
 import { buildThinkTime, findFirstRound, findRate, hasRounds } from './pace.js';
 import { CALL_LIMIT_MS, clock, findPace, newClient, waitUntil } from './run.js';
 import { floors, noteSlow, printSlowest } from './slowest.js';
+import { holdStream, releaseStream } from './streams.js';
 
 // A slot, and its parts around the calls: sessions open, calls in flight end, sessions close.
 const SLOT_SECONDS = env.seconds('SLOT_SECONDS');
 const OPEN_SECONDS = env.seconds('OPEN_SECONDS');
 const DRAIN_SECONDS = env.seconds('DRAIN_SECONDS');
 const CLOSE_SECONDS = env.seconds('CLOSE_SECONDS');
-const OPEN_REQUESTS = 2; // initialize and notifications/initialized
+const HOLDS_STREAMS = env.holdsStreams();
+// initialize, notifications/initialized, and the stream
+const OPEN_REQUESTS = HOLDS_STREAMS ? 3 : 2;
 const FRESH_MS = 1000; // between two checks whether a bearer must be renewed
 const TRACE_MS = 1000; // between two calls of a session that carry a trace context
 const PAUSE_MS = 1000; // after an answer that the target is down, so that it is not hammered
@@ -127,7 +130,8 @@ function keepFresh(session) {
 
 // Tries to open a session; until `retryUntil` it tries again, at most once a second. A session that is lost
 // while it opens is always replaced.
-function openSession({ turn, protocol, end, last }, retryUntil) {
+function openSession(times, retryUntil) {
+  const { turn, protocol, end, last } = times;
   for (;;) {
     const session = followSteps(answerInputs(newClient(turn, protocol)));
     const began = clock();
@@ -137,7 +141,10 @@ function openSession({ turn, protocol, end, last }, retryUntil) {
     recordOpened(session);
     recordOpening(outcome, clock() - began);
     session.openedAt = clock();
-    if (outcome === OK) return session;
+    if (outcome === OK) {
+      if (HOLDS_STREAMS) holdStream(session, { ...times, last: last + CLOSE_SECONDS * 500 });
+      return session;
+    }
     if (outcome === UNAUTHORIZED) renewRefused(session.bearer);
     recordClosed(session, closeBy(session, last));
     if (clock() + PAUSE_MS >= (outcome === SESSION_LOST ? end : retryUntil)) return null;
@@ -150,6 +157,7 @@ function openSession({ turn, protocol, end, last }, retryUntil) {
 function replaceSession(lost, times, refused = 1) {
   const calls = lost.id - lost.idBefore - refused; // without those that found out
   lost.endCalls();
+  releaseStream(lost, clock());
   lost.noteLost();
   const series = histograms.current;
   histograms.select(times.selector);
@@ -163,7 +171,10 @@ function replaceSession(lost, times, refused = 1) {
 // Sends DELETE within the rest of the slot.
 function closeBy(session, last) {
   keepFresh(session);
-  return session.close(Math.max(1, last + CLOSE_SECONDS * 950 - clock()));
+  const begin = clock();
+  const isClosed = session.close(Math.max(1, last + CLOSE_SECONDS * 950 - begin));
+  releaseStream(session, begin, session.sessionId !== null && isClosed && session.response.status < 300);
+  return isClosed;
 }
 
 // Returns the session that is open at the end, or null.

@@ -1,12 +1,14 @@
 // k6 sums up a tagged series only if a threshold names it, so every column of a row gets a threshold.
-import { controlRate, isOneOfSeveral } from './env.js';
+import { controlRate, holdsStreams, isOneOfSeveral } from './env.js';
 import { BEYOND, REASONS } from './outcome.js';
 
 const ALWAYS = { trend: ['max>=0'], counter: ['count>=0'] };
 const TRENDS = ['http_req_duration', 'mcp_duration', 'mcp_response', 'mcp_ended']
   .concat(['mcp_reply_bytes', 'mcp_first_byte', 'mcp_receiving', 'mcp_server_time']);
 const OPENING_TRENDS = ['mcp_opening', 'mcp_lost_calls', 'mcp_lost_age', 'mcp_lost_at'];
-const RPCS = ['initialize', 'notifications/initialized', 'server/discover']
+const STREAM_TRENDS = ['mcp_stream_held', 'mcp_stream_open', 'mcp_stream_dropped', 'mcp_stream_silence'];
+const STREAM_NOTES = ['none', 'stays', 'keep_alive'];
+const RPCS = ['initialize', 'notifications/initialized', 'server/discover', 'stream']
   .concat(['tools/list', 'tools/call', 'resources/read', 'prompts/get', 'completion/complete', 'close']);
 
 const STATS = ['avg', 'min', 'med', 'max', 'p(50)', 'p(90)', 'p(95)', 'p(99)', 'count'];
@@ -53,6 +55,12 @@ export function buildThresholds(selectors, trends) {
     thresholds[`mcp_sessions_opened${braced}`] = ALWAYS.counter;
     thresholds[`mcp_sessions_closed${braced}`] = ALWAYS.counter;
     for (const series of listReasons('mcp_open_failures', selector)) {
+      thresholds[series] = ALWAYS.counter;
+    }
+    if (!holdsStreams()) continue;
+    for (const trend of STREAM_TRENDS) thresholds[trend + braced] = ALWAYS.trend;
+    const counted = listReasons('mcp_streams', selector, STREAM_NOTES);
+    for (const series of counted.concat(listReasons('mcp_stream_failures', selector))) {
       thresholds[series] = ALWAYS.counter;
     }
   }

@@ -84,6 +84,8 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
     knobs = run.knobs.get(scenario.replace("-", "_"))
     if isinstance(knobs, Mapping):
         yield from ((name.replace("_", " "), value) for name, value in sorted(knobs.items()))
+    if scenario != "cold-start":
+        yield "streams", bool(run.streams)
     yield "time limit", run.knobs.get("timeout_seconds")
     if scenario != "cold-start":
         yield "tool table", run.knobs.get("tool_table")

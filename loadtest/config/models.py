@@ -244,6 +244,8 @@ class Environment(ConfigTable):
     presented. With an `auth` other than `bearer`, nothing is minted.
     `control_path` is a cheap static document of the target's origin, which a run asks for as its
     control; without it, the metadata of the MCP endpoint is tried (RFC 9728).
+    With `streams`, a session holds a stream from the server open beside its calls, as real clients
+    do.
     `mention` is the account or team to mention if a run failed or regressed. `via` is where
     bearers come from, also renewed ones. With `revoke_after`, the chain revokes at its end what it
     left. `tools` is a table of tools to call, its path from the folder of the project, or
@@ -277,6 +279,7 @@ class Environment(ConfigTable):
     protocol: Protocol = "auto"
     quota: Quota | None = None
     refusals: tuple[RefusalPattern, ...] = ()
+    streams: bool = True
     cadence_days: Positive | None = None
     mention: Annotated[str, Field(pattern=r"^@?[\w-]+(/[\w.-]+)?$")] | None = None
     tools: str | dict[str, Any] | None = None

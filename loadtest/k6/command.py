@@ -161,6 +161,8 @@ def build_script_env(plan: RunPlan, scenario: str) -> dict[str, str]:
         # The client that observes keeps the limit together with k6.
         rest = plan.limits.max_rps - plan.profile.tools.observed_rps
         limits["LIMIT_RPS"] = str(max(0.01, round(rest, 3)))
+    if scenario != "cold-start":
+        limits["STREAMS"] = str(plan.streams).lower()
     if plan.control is not None:
         rate = find_rate(scenario, plan.profile, plan.limits)
         limits |= {"CONTROL_RPS": str(rate)} if rate else {}

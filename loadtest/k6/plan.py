@@ -30,7 +30,8 @@ class RunPlan:
     """The scenarios of a run, and everything that they need.
 
     `host` is the only one that the scripts may call. `bearer_file` is None for a target that takes
-    no bearer. `outputs` are k6's own (`--out`). `private_variables` are for k6 alone: what these
+    no bearer. With `streams`, each session holds one. `outputs` are k6's own (`--out`).
+    `private_variables` are for k6 alone: what these
     outputs read, what the target demands, and the address of the `control`.
     """
 
@@ -47,6 +48,7 @@ class RunPlan:
     outputs: tuple[str, ...] = ()
     refusals: tuple[RefusalPattern, ...] = ()
     control: Control | None = None
+    streams: bool = True
     private_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -82,6 +84,7 @@ def build_plan(
         outputs=outputs,
         refusals=settings.environment.refusals,
         control=control,
+        streams=settings.environment.streams,
         private_variables=select_variables(outputs, settings.variables)
         | build_access_variables(settings.access)
         | (control.variables if control else {}),

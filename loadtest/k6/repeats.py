@@ -18,6 +18,7 @@ from loadtest.k6.quota_demand import CALLING, WINDOW_SECONDS
 from loadtest.k6.scenario import RunScenario, ScenarioRun
 from loadtest.results.history import Entry, is_aggregate
 from loadtest.results.run import (
+    ASIDE,
     Repeat,
     Row,
     Run,
@@ -186,7 +187,7 @@ class _Rounds:
         least = 0.0
         for row in self.folder.rows:
             stage = int(row.name) if row.kind == "stage" else None
-            if (row.scenario, stage) in parts and row.kind not in {"opening", "control"}:
+            if (row.scenario, stage) in parts and row.kind not in ASIDE:
                 is_total = row.kind in {"frame", "stage"} or is_aggregate(row)
                 needs = [MIN_SAMPLES["p50"], *([MIN_SAMPLES["p95"]] if is_total else [])]
                 least = max([least, *(need / row.ok for need in needs if row.ok >= need)])

@@ -47,6 +47,7 @@ def build_run(settings: Settings, plan: RunPlan, target: Target, k6_version: str
         scenarios=plan_scenarios(plan.scenarios),
         run_url=build_run_url(settings.variables),
         clients=settings.clients,
+        streams=False,  # until a session has held one
         engine=plan.runners.engine,
         generators=plan.runners.count,
         objectives=tuple(each for each in settings.objectives if each.scenario in plan.scenarios),

@@ -274,6 +274,8 @@ def _keep(folder: RunFolder, finished: ScenarioRun) -> RunFolder:
         )
     regions = tuple(sorted({*folder.run.regions, *finished.regions}))
     run = replace(folder.run, target=target, regions=regions, ended=utc_now())
+    if any(row.kind == "stream" and row.ok for row in finished.rows):
+        run = replace(run, streams=True)
     return _note(replace(folder, run=run), finished.result)
 
 

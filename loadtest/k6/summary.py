@@ -19,6 +19,7 @@ from loadtest.results.run import (
     RowKind,
     ServerName,
     Spread,
+    Streams,
 )
 
 SUMMARY_VERSION = 1
@@ -158,6 +159,7 @@ def build_rows(summary: Summary) -> tuple[Row, ...]:
                 of = "flow" if kind == "flow" else ""
                 rows.append(build(kind, tool, f"{of or 'tool'}:{tool}", metric=of))
         rows.append(build("opening", piece.name, selector, metric="opening"))
+        rows += _build_stream_rows(summary, piece.name, selector, seconds, clients)
     ends = max((piece.begins + piece.seconds for piece in own.slices), default=0.0)
     rows += _build_control_rows(summary, min(ends, own.elapsed_ms / 1000))
     return tuple(rows)
@@ -263,6 +265,56 @@ def _build_lost(summary: Summary, braced: str) -> LostSessions | None:
             ages_seconds=(age["min"] / 1000, age["max"] / 1000),
             moments_seconds=(moment["min"] / 1000, moment["max"] / 1000),
         )
+    except KeyError:
+        raise ResultsError(
+            "summary.json lacks figures of a series: run the scenario again"
+        ) from None
+
+
+def _build_stream_rows(
+    summary: Summary, name: str, selector: str, seconds: float, clients: int
+) -> Iterator[Row]:
+    """Yield the row of the streams that sessions asked for; none if they asked for none."""
+    braced = f"{{{selector}}}" if selector else ""
+    held, opened, dropped, silence = (
+        summary.metrics.get(f"mcp_stream_{part}{braced}", {})
+        for part in ("held", "open", "dropped", "silence")
+    )
+    failures = summary.counts("mcp_stream_failures", selector)
+    notes = summary.counts("mcp_streams", selector)
+    ok = int(held.get("count", 0))
+    count = ok + sum(failures.values())
+    if not count and not notes:
+        return
+    early = int(dropped.get("count", 0))
+    yield Row(
+        scenario=summary.loadtest.scenario,
+        kind="stream",
+        name=name,
+        count=count,
+        ok=ok,
+        failures=failures,
+        seconds=seconds,
+        offered_rate=None,
+        achieved_rate=count / seconds,
+        duration=_build_percentiles(opened),
+        clients=clients,
+        streams=Streams(
+            none=notes.get("none", 0),
+            early=early,
+            early_seconds=_read_range(dropped) if early else None,
+            stays=notes.get("stays", 0),
+            quiet=ok - int(opened.get("count", 0)),
+            keep_alives=notes.get("keep_alive", 0),
+            silence_seconds=_read_range(silence)[1] if ok else None,
+        ),
+    )
+
+
+def _read_range(values: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the shortest and the longest time of a trend, in seconds."""
+    try:
+        return round(values["min"] / 1000, 3), round(values["max"] / 1000, 3)
     except KeyError:
         raise ResultsError(
             "summary.json lacks figures of a series: run the scenario again"

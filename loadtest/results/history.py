@@ -86,10 +86,11 @@ def pick_latency(row: Row) -> Percentiles | None:
 def read_figures(row: Row) -> dict[Cell, float]:
     """Return the figures of a row that has data; an opening of sessions has only failures.
 
+    Those of streams are not compared.
     A single tool of the mix has no rate, because one slow tool lowers the rates of all tools in a
     closed loop.
     """
-    if not row.count:
+    if not row.count or row.kind == "stream":
         return {}
     latency = pick_latency(row) if row.kind != "opening" else None
     figures: dict[Figure, float] = {"failed": 1 - row.ok / row.count}

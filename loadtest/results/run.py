@@ -60,12 +60,13 @@ RowKind = Literal[
     "step",
     "flow",
     "opening",
+    "stream",
     "control",
 ]
 CALLED: tuple[RowKind, ...] = ("tool", "resource", "prompt", "completion", "step")
 
-# Rows beside those of the calls: sessions that opened, and the control.
-ASIDE: tuple[RowKind, ...] = ("opening", "control")
+# Rows beside those of the calls: sessions that opened, the streams that they held, and the control.
+ASIDE: tuple[RowKind, ...] = ("opening", "stream", "control")
 
 # A number of calls. A damaged file or comment may hold anything.
 Calls = Annotated[int, Field(ge=0)]
@@ -129,11 +130,34 @@ class LostSessions:
 
 
 @dataclass(frozen=True)
+class Streams:
+    """The streams from the server that the sessions of a row asked for.
+
+    `none` of them were answered with "there are no streams" (405). `early` ended before their
+    session: after `early_seconds`, the shortest and the longest of them. `stays` were still open
+    some seconds after their session had been deleted. `quiet` sent no headers before their end.
+    `keep_alives` counts the comments on all of them. `silence_seconds` is the mean silence of the
+    stream that was heard least, so its longest silence was not shorter.
+    """
+
+    none: Calls = 0
+    early: Calls = 0
+    early_seconds: tuple[float, float] | None = None
+    stays: Calls = 0
+    quiet: Calls = 0
+    keep_alives: Calls = 0
+    silence_seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of a table: a frame of the cold start, a stage of the ladder, or what is called.
 
     A row of kind `opening` counts the sessions opened for the stage (or mix, `all`) of that name;
     `lost` are those of them that the server lost later.
+    A row of kind `stream` counts the streams that these sessions asked for: `ok` were open,
+    `failures` were refused, `duration` is the time until the headers of those whose headers came
+    before their end.
     `failures` counts the calls that failed by `Reason`, `tool_error:<code>` or `http_<status>`.
     `count` = `ok` + all failures: calls made. Rates are calls/s over `seconds`, the time the slice
     lasted; `offered_rate` is None in a closed loop; the difference of `offered_rate` and
@@ -162,6 +186,7 @@ class Row:
     held_rate: float | None = None
     replies: Replies | None = None
     lost: LostSessions | None = None
+    streams: Streams | None = None
     beyond: Mapping[str, Calls] = field(default_factory=dict)
     server_time: Percentiles | None = None
 
@@ -289,8 +314,9 @@ class Run:
     """`run.json`: times are UTC, ISO 8601; `git_sha` is None outside a checkout.
 
     `generators` is the number of k6 processes that made the load, `engine` how they were run, and
-    `regions` where, if that is known. `repeats_note` tells why something suspicious was not
-    measured again, or not often enough. `objectives` were in force when it began.
+    `regions` where, if that is known. `streams`: sessions held a stream beside their calls; None in
+    runs of versions that could not. `repeats_note` tells why something suspicious was not measured
+    again, or not often enough. `objectives` were in force when it began.
     """
 
     run_id: str
@@ -310,6 +336,7 @@ class Run:
     engine: Engine = "local"
     generators: int = 1
     regions: tuple[str, ...] = ()
+    streams: bool | None = None
     repeats: tuple[Repeat, ...] = ()
     repeats_note: str | None = None
     objectives: tuple[Objective, ...] = ()

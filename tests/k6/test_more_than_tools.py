@@ -15,7 +15,7 @@ from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.distributed.segments import open_segments
 from loadtest.k6.plan import Runners
 from loadtest.k6.preflight import Checked, check_target
-from loadtest.results.run import Row
+from loadtest.results.run import ASIDE, Row
 from tests.k6.running import Endpoint, build_settings, plan_run, run_alone
 
 pytestmark = pytest.mark.slow
@@ -84,7 +84,7 @@ def test_each_kind_has_its_rows_in_both_eras(
         tools=found.tools,
     )
     run = run_alone(plan, "tools", binary, tmp_path / "tools")
-    rows = {row.name: row for row in run.rows if row.kind != "opening"}
+    rows = {row.name: row for row in run.rows if row.kind not in ASIDE}
     assert {name: row.kind for name, row in rows.items()} == {
         "all": "tool",
         "listEntities": "tool",
@@ -192,7 +192,7 @@ def measure(
         tools=parse_table(table, "t"),
     )
     run = run_alone(plan, "tools", binary, out_dir)
-    return {row.name: row for row in run.rows if row.kind != "opening"}
+    return {row.name: row for row in run.rows if row.kind not in ASIDE}
 
 
 def test_a_flow_takes_arguments_from_earlier_answers(
@@ -362,7 +362,7 @@ def test_several_runners_measure_flows_like_one(
     )
     launch = open_segments(binary, settings.variables)
     run = run_fleet(plan, "tools", out_dir=tmp_path / "tools", launch=launch)
-    rows = {row.name: row for row in run.rows if row.kind != "opening"}
+    rows = {row.name: row for row in run.rows if row.kind not in ASIDE}
     assert list(rows) == ["all", *STEPS, "look", "lose/listEntities", "lose/describeEntity", "lose"]
     assert rows["look"].ok == rows["look"].count > 0
     assert rows["lose"].failures == {"no_argument": rows["lose/describeEntity"].count}

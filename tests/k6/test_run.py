@@ -398,8 +398,8 @@ def test_clients_share_the_sessions_evenly_and_rows_have_their_number(
     with AnyServer({"look": AnyTool({"type": "object"})}) as server:
         for scenario, clients, sessions in (
             ("cold-start", [3, 3, 3, 3], 6),
-            ("sessions", [2, 2, 3, 3], 8),
-            ("tools", [2, 2, 2], 2),
+            ("sessions", [2, 2, 2, 3, 3, 3], 8),
+            ("tools", [2, 2, 2, 2], 2),
         ):
             server.openers.clear()
             plan = plan_run(settings, server.mcp_url, tmp_path / "bearer.json")

@@ -18,15 +18,18 @@ LATE_SECONDS = 2.0
 
 _SUMMARY = b'{"loadtest":'
 _REPLIES = "reply_bytes|first_byte|receiving|server_time"
+_STREAMS = "stream_[a-z]+|streams"
 # By scenario: the series of k6's summary that the snapshots contain. Each sample is in one of them.
 _SERIES = {
     "cold-start": re.compile(rf"mcp_(duration|failures|{_REPLIES})\{{frame:"),
     "sessions": re.compile(
-        rf"mcp_(duration|response|failures|opening|open_failures|lost_[a-z]+|{_REPLIES})\{{stage:"
+        rf"mcp_(duration|response|failures|opening|open_failures|lost_[a-z]+|{_STREAMS}|{_REPLIES})"
+        r"\{stage:"
     ),
     "tools": re.compile(
         rf"mcp_(duration|response|failures|{_REPLIES})\{{tool:"
-        r"|mcp_(opening|lost_[a-z]+)$|mcp_open_failures\{reason:|mcp_flow(_failures)?\{flow:"
+        r"|mcp_(opening|lost_[a-z]+|stream_[a-z]+)$"
+        r"|mcp_(open_failures|stream_failures|streams)\{reason:|mcp_flow(_failures)?\{flow:"
     ),
 }
 _LATENESS = "mcp_generator_lateness"

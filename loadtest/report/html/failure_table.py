@@ -62,7 +62,7 @@ def _list_failures(folder: RunFolder) -> Iterator[tuple[Row, str, int]]:
             other.scenario == row.scenario and other.kind in CALLED and not is_aggregate(other)
             for other in folder.rows
         )
-        if (is_aggregate(row) and parts) or row.kind in {"flow", "control"}:
+        if (is_aggregate(row) and parts) or row.kind in {"flow", "stream", "control"}:
             continue
         for reason, count in row.failures.items():
             if count:
