@@ -113,7 +113,8 @@ class Client {
     this.stream = null; // set by holdStream()
     this.vuTags = null; // while it calls
     this.idBefore = 0; // the last request id before its calls
-    this.openedAt = 0; // on the clock of the run
+    this.startedAt = 0; // when it began to open, on the clock of the run
+    this.openedAt = 0; // and when it was open
     this.traceparent = null; // that requests carry
     this.tool = null; // in these tags
     this.called = null; // the method in these tags

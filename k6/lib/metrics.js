@@ -12,6 +12,8 @@ const duration = new Trend('mcp_duration', true); // as measured by the client
 const response = new Trend('mcp_response', true); // from when the call was due
 const opening = new Trend('mcp_opening', true); // initialize + notifications/initialized
 const lateness = new Trend('mcp_generator_lateness', true); // of calls, caused by the load generator
+const firstDispatch = new Trend('mcp_first_dispatch', true); // of a soak's sessions: until tools/list is answered
+const firstDispatchFailures = new Counter('mcp_first_dispatch_failures');
 const failures = new Counter('mcp_failures');
 const openFailures = new Counter('mcp_open_failures');
 const opened = new Counter('mcp_sessions_opened');
@@ -166,6 +168,14 @@ export function recordOpening(outcome, durationMs) {
   else openFailures.add(1, { reason: outcome });
   if (outcome === OK) histograms.current.add('mcp_opening', durationMs);
   else histograms.current.count('mcp_open_failures', outcome);
+}
+
+// Records the first dispatch of a session of a soak, which has frames beside its calls.
+export function recordFirstDispatch(outcome, durationMs) {
+  if (outcome === OK) firstDispatch.add(durationMs);
+  else firstDispatchFailures.add(1, { reason: outcome });
+  if (outcome === OK) histograms.whole.add('mcp_first_dispatch', durationMs);
+  else histograms.whole.count('mcp_first_dispatch_failures', outcome);
 }
 
 export function recordOpened(session) {

@@ -18,13 +18,13 @@ const PROBE_REQUESTS = 5; // of setup(), at most: it tries the revisions of both
 const START_REQUESTS = 4; // of a cold start, at most: two that open, tools/list, DELETE
 const MAX_NAME_LENGTH = 200; // of a server: k6 copies what setup() returns to every VU
 
-export function buildOptions(scenarios, selectors, { trends = [], parallel = 1 } = {}) {
+export function buildOptions(scenarios, selectors, { trends = [], counters = [], parallel = 1 } = {}) {
   const { control, ...loads } = scenarios;
   const vus = Math.max(...Object.values(loads).map((load) => load.vus));
   env.checkLimits({ LIMIT_VUS: vus + (control === undefined ? 0 : control.vus) });
   return {
     scenarios,
-    thresholds: buildThresholds(selectors, trends),
+    thresholds: buildThresholds(selectors, trends, counters),
     summaryTrendStats: TREND_STATS,
     systemTags: ['method', 'name', 'status', 'error_code', 'scenario', 'expected_response'],
     noVUConnectionReuse: true, // each session starts on a new connection

@@ -6,8 +6,8 @@ import * as env from './env.js';
 import { followSteps } from './flows.js';
 import { histograms } from './histograms.js';
 import { answerInputs } from './inputs.js';
-import { recordBeyond, recordClosed, recordEnd, recordFailure, recordHeld } from './metrics.js';
-import { recordLateness, recordLongOk, recordLost, recordOk, recordOpened } from './metrics.js';
+import { recordBeyond, recordClosed, recordEnd, recordFailure, recordFirstDispatch } from './metrics.js';
+import { recordHeld, recordLateness, recordLongOk, recordLost, recordOk, recordOpened } from './metrics.js';
 import { recordOpening, recordReply, recordResponse, recordRound } from './metrics.js';
 import { buildMix } from './mix.js';
 import { BEYOND_MS, CUT_OFF, INPUT_REQUIRED, NO_ARGUMENT, OK } from './outcome.js';
@@ -80,18 +80,12 @@ export function buildSliceControl(slices) {
 
 // One session of a slice: opens, calls until the slice ends, closes. `selector` names the series of its
 // calls; without one, each tool has a series.
-export function runSession(slice, { began, server: { protocol } }, pools, selector = '') {
+export function runSession(slice, probed, pools, selector = '') {
   const turn = exec.scenario.iterationInTest;
-  const next = selectSeries(buildMix(pools, protocol, SEED, turn, slice.name), selector);
-  const start = clock() - (Date.now() - exec.scenario.startTime);
-  const begin = start + OPEN_SECONDS * 1000;
-  const end = begin + slice.seconds * 1000;
-  const last = end + DRAIN_SECONDS * 1000;
-  histograms.begin(began, clock());
-  histograms.select(selector);
+  const times = planTimes(slice, probed, pools, turn, selector);
+  const { start, begin, end, last } = times;
+  const next = selectSeries(buildMix(pools, times.protocol, SEED, turn, slice.name), selector);
   waitUntil(start + (OPEN_SECONDS * 1000 * turn) / slice.vus);
-  const longestMs = Math.max(...pools.map((pool) => pool.limitMs));
-  const times = { begin, end, last, turn, slice, protocol, selector, longestMs };
   let session = openSession(times, slice.rate === null ? end : 0);
   if (session !== null) {
     session.beginCalls();
@@ -109,6 +103,59 @@ export function runSession(slice, { began, server: { protocol } }, pools, select
     recordClosed(session, closeBy(session, last));
   }
   recordEnd(clock() - begin);
+}
+
+// Returns when the sessions of a slice begin and end, on the clock of the run, with what else they need.
+function planTimes(slice, { began, server: { protocol } }, pools, turn, selector) {
+  const now = clock();
+  const start = now - (Date.now() - exec.scenario.startTime);
+  const begin = start + OPEN_SECONDS * 1000;
+  const end = begin + slice.seconds * 1000;
+  const longestMs = Math.max(...pools.map((pool) => pool.limitMs));
+  histograms.begin(began, now);
+  histograms.select(selector);
+  return { start, begin, end, last: end + DRAIN_SECONDS * 1000, turn, slice, protocol, selector, longestMs };
+}
+
+// Returns the scenario of a slice whose sessions are replaced: each iteration is a session.
+export function buildChurnScenario({ vus, seconds }) {
+  const [duration, rest] = [OPEN_SECONDS + seconds, DRAIN_SECONDS + CLOSE_SECONDS];
+  return { executor: 'constant-vus', vus, duration: `${duration}s`, gracefulStop: `${rest}s` };
+}
+
+// One session of a soak: opens, lists the tools, calls at its own pace until its life is over, closes. The
+// first session of a VU has a part of a life, so that sessions do not all end together.
+export function runOneOfMany(slice, probed, pools, pace, lifeMs) {
+  const turn = exec.scenario.iterationInTest;
+  const plan = planTimes(slice, probed, pools, turn, '');
+  const isFirst = exec.vu.iterationInScenario === 0;
+  const place = isFirst ? ((exec.vu.idInTest - 1) % slice.vus) / slice.vus : 0;
+  if (isFirst) waitUntil(plan.start + OPEN_SECONDS * 1000 * place);
+  const end = Math.min(Math.max(clock(), plan.begin) + lifeMs * (1 - place), plan.end);
+  const times = { ...plan, end, last: end + DRAIN_SECONDS * 1000 };
+  const session = openSession(times, end);
+  if (session !== null) callForLife(session, selectSeries(buildMix(pools, plan.protocol, SEED, turn), ''), times, pace);
+  if (end === plan.end) recordEnd(clock() - plan.begin);
+}
+
+function callForLife(opened, next, times, pace) {
+  dispatchFirst(opened, times);
+  opened.beginCalls();
+  const call = hasRounds(pace) ? callInRounds : callBySchedule;
+  const own = { ...times.slice, vus: 1, rate: 1 / pace.mean, pace };
+  const session = call(opened, next, { ...times, begin: clock(), slice: own });
+  if (session === null) return;
+  session.endCalls();
+  waitUntil(times.end);
+  recordClosed(session, closeBy(session, times.last));
+}
+
+// Until the answer of tools/list, a client cannot call.
+function dispatchFirst(session, { last }) {
+  const limit = timeLeft(CALL_LIMIT_MS, clock(), last);
+  const outcome = markCutOff(session.list(limit), CALL_LIMIT_MS, limit);
+  recordFirstDispatch(outcome, clock() - session.startedAt);
+  if (outcome === UNAUTHORIZED) renewRefused(session.bearer);
 }
 
 // Selects the series of each call before the call is made.
@@ -140,6 +187,7 @@ function openSession(times, retryUntil) {
     const outcome = markCutOff(session.open(limit), CALL_LIMIT_MS, limit);
     recordOpened(session);
     recordOpening(outcome, clock() - began);
+    session.startedAt = began;
     session.openedAt = clock();
     if (outcome === OK) {
       if (HOLDS_STREAMS) holdStream(session, { ...times, last: last + CLOSE_SECONDS * 500 });
@@ -172,7 +220,8 @@ function replaceSession(lost, times, refused = 1) {
 function closeBy(session, last) {
   keepFresh(session);
   const begin = clock();
-  const isClosed = session.close(Math.max(1, last + CLOSE_SECONDS * 950 - begin));
+  const limit = Math.min(CALL_LIMIT_MS, last + CLOSE_SECONDS * 950 - begin);
+  const isClosed = session.close(Math.max(1, limit));
   releaseStream(session, begin, session.sessionId !== null && isClosed && session.response.status < 300);
   return isClosed;
 }
@@ -183,7 +232,7 @@ function callBySchedule(opened, next, times) {
   let session = opened;
   let nextReply = 0; // when a reply is measured again
   let nextTrace = 0; // when a call carries a trace again
-  for (let index = turn; ; index += slice.vus) {
+  for (let index = turn % slice.vus; ; index += slice.vus) {
     const due = begin + (index * 1000) / slice.rate;
     if (due >= end) return session;
     if (waitUntil(due)) recordLateness(clock() - due);
@@ -233,7 +282,7 @@ function callInRounds(opened, next, times) {
   let session = opened;
   let nextReply = 0; // when a reply is measured again
   let nextTrace = 0; // when a call carries a trace again
-  for (let due = begin + findFirstRound(pace, turn, vus); due < end; due = clock() + think()) {
+  for (let due = begin + findFirstRound(pace, turn % vus, vus); due < end; due = clock() + think()) {
     if (waitUntil(due)) recordLateness(clock() - due);
     keepFresh(session);
     const sent = clock();

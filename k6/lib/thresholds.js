@@ -28,12 +28,12 @@ export function packTrend(values) {
 }
 
 // `selectors` are tag filters such as `stage:10`, one per row; '' is the whole scenario. `trends` are those
-// that only this scenario has.
-export function buildThresholds(selectors, trends) {
+// that only this scenario has, and so are `counters`, which count by reason.
+export function buildThresholds(selectors, trends, counters) {
   const thresholds = {};
   for (const rpc of RPCS) thresholds[`http_req_duration{rpc:${rpc}}`] = ALWAYS.trend;
   // For the whole scenario, whatever its rows are: the progress display shows refusals and failures.
-  for (const counter of ['mcp_failures', 'mcp_open_failures']) {
+  for (const counter of ['mcp_failures', 'mcp_open_failures', ...counters]) {
     for (const series of listReasons(counter, '')) thresholds[series] = ALWAYS.counter;
   }
   if (controlRate() !== null) {

@@ -124,7 +124,7 @@ def check(call: Call) -> Any:
         from loadtest.k6 import stage
         from loadtest.k6.options import check_fit, choose_runners, parse_scenarios
 
-        chosen = parse_scenarios(given["scenarios"])
+        chosen = parse_scenarios(given["scenarios"], settings.profile)
         runners = choose_runners(settings, chosen, given["engine"], given["parallelism"])
         if given.get("fit_quota"):
             check_fit(chosen)

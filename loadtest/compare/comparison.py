@@ -145,7 +145,8 @@ def compare_pair(before: Entry, after: Entry) -> Comparison:
     """Compare two runs by WORSE_SHARE alone, in the order given, whichever came first."""
     if before.run.environment != after.run.environment:
         reason = f"environment {after.run.environment}, was {before.run.environment}"
-        return Comparison(tuple(Baseline(scenario, None, reason) for scenario in SCENARIOS))
+        names = [result.name for result in after.run.scenarios]
+        return Comparison(tuple(Baseline(name, None, reason) for name in names))
     run = replace(before.run, started=after.run.started)
     earlier = (replace(before, run=run, confirmed=frozenset()),)
     return _apply_rule(after, [*_find_scenarios(after, earlier)], frozenset())

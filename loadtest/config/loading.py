@@ -327,13 +327,15 @@ def _apply_knobs(
     if tool in tools.entries and tools.entries[tool].pace_seconds is not None:
         ladder["pace_seconds"] = tools.entries[tool].pace_seconds
     ladder["pace_seconds"] = ladder["pace_seconds"] or environment.pace_seconds
+    faults = []
     for name, (table, key) in PROFILE_KNOBS.items():
         text = given.get(name)
-        if text is not None:
+        if text is not None and data[table] is None:
+            faults.append(f"{describe_knob(name)}: the profile has no table {table}")
+        elif text is not None:
             data[table][key] = tuple(text.split(",")) if name == "stages" else text
     if ladder["pace_seconds"] == DEFAULT_PACE:  # like the runs of earlier versions
         ladder["pace_seconds"] = None
-    faults = []
     if tool not in tools.entries:
         known = list_names(tools.entries)
         text = f"{tools.source} has only {known}; set it, or ladder_tool, to one of these"

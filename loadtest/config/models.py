@@ -69,6 +69,10 @@ Via = Literal["auto", "browser", "session", "client-credentials", "given"]
 # What a server demands of its callers: a bearer, a key in the headers, or neither.
 Auth = Literal["bearer", "header", "none"]
 
+Scenario = Literal["cold-start", "sessions", "tools", "soak"]
+# They need no table in a profile: every profile has theirs.
+USUAL_SCENARIOS: tuple[Scenario, ...] = ("cold-start", "sessions", "tools")
+
 # How k6 runs: one, several on this machine, or runners of a Kubernetes cluster.
 Engine = Literal["local", "segments", "kubernetes"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -414,19 +418,64 @@ class Tools(ConfigTable):
         return 1 / self.observe_seconds if self.observe_seconds else 0.0
 
 
-class Profile(ConfigTable):
-    """How much load to send: the knobs of the three scenarios.
+class Soak(ConfigTable):
+    """Knobs of the soak: `vus` sessions at a time that call the mix, for hours.
 
-    `timeout_seconds` is the time limit of requests, 30 s by default; a tool may have its own.
+    Each lasts `session_seconds`, then a new one opens in its place. Without `pace_seconds`, a
+    session calls once a second.
+    """
+
+    vus: Positive
+    duration_seconds: Positive
+    session_seconds: Positive = 60
+    pace_seconds: PaceText | None = None
+
+    @property
+    def pace(self) -> Pace:
+        """Return how often each session calls."""
+        return parse_pace(self.pace_seconds or DEFAULT_PACE)
+
+    def find_rate(self) -> float:
+        """Return the scheduled requests/s, with those that open and close sessions."""
+        return self.vus * (self.pace.find_rate() + START_REQUESTS / self.session_seconds)
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.session_seconds > self.duration_seconds:
+            raise ValueError("a session of the soak cannot last longer than the soak")
+        if self.pace.mean_seconds > self.session_seconds:
+            raise ValueError("a session of the soak is too short for its pace: some would not call")
+        if self.pace.kind == "burst":
+            raise ValueError("a session of the soak makes one call at a time: no bursts")
+        return self
+
+
+class Profile(ConfigTable):
+    """How much load to send: the knobs of the scenarios.
+
+    `scenarios` are those that run if none is named; without it, all that need no table of their
+    own. `timeout_seconds` is the time limit of requests, 30 s by default; a tool may have its own.
     `remeasure_minutes` is how long suspicious figures may be measured again, in all.
     """
 
     cold_start: ColdStart
     sessions: Sessions
     tools: Tools
+    soak: Soak | None = None
+    scenarios: Annotated[tuple[Scenario, ...], Field(min_length=1)] | None = None
     max_failure_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     timeout_seconds: Timeout | None = None
     remeasure_minutes: Minutes | None = None
+
+    @model_validator(mode="after")
+    def _check_tables(self) -> Self:
+        if self.soak is None and "soak" in (self.scenarios or ()):
+            raise ValueError("scenarios names soak, but the profile has no table soak")
+        return self
+
+    def choose_scenarios(self) -> tuple[str, ...]:
+        """Return the scenarios that run if none is named."""
+        return self.scenarios or USUAL_SCENARIOS
 
     def count_vus(self) -> dict[str, int]:
         """Return by scenario the highest number of clients that run at the same time."""
@@ -434,6 +483,7 @@ class Profile(ConfigTable):
             "cold-start": self.cold_start.vus,
             "sessions": max(self.sessions.stages),
             "tools": self.tools.vus + (self.tools.observe_seconds is not None),
+            **({"soak": self.soak.vus} if self.soak else {}),
         }
 
     def find_rates(self) -> dict[str, float]:
@@ -442,6 +492,7 @@ class Profile(ConfigTable):
             "cold-start": START_REQUESTS * (self.cold_start.starts_per_second or 0),
             "sessions": max(self.sessions.stages) * self.sessions.pace.find_rate(),
             "tools": (self.tools.scheduled_rps or 0) + self.tools.observed_rps,
+            **({"soak": self.soak.find_rate()} if self.soak else {}),
         }
 
     def most_vus(self) -> int:
@@ -452,6 +503,14 @@ class Profile(ConfigTable):
         """Return the highest scheduled rate in calls/s, if the target answers at once."""
         return max(self.find_rates().values())
 
+    def find_slice_seconds(self, scenario: str) -> int:
+        """Return how long the sessions of a stage, of the mix or of the soak call."""
+        if scenario == "sessions":
+            return self.sessions.stage_seconds
+        if scenario == "soak" and self.soak:
+            return self.soak.duration_seconds
+        return self.tools.duration_seconds
+
     def find_drain_seconds(self, scenario: str, tools: ToolTable) -> float:
         """Return how long calls may take after their stage or mix has ended.
 
@@ -459,7 +518,7 @@ class Profile(ConfigTable):
         sessions that need longer do not keep it; else the whole time limit that was set.
         """
         ladder = self.sessions
-        seconds = ladder.stage_seconds if scenario == "sessions" else self.tools.duration_seconds
+        seconds = self.find_slice_seconds(scenario)
         usual = min(MOST_USUAL_DRAIN_SECONDS, max(2.0, seconds / 10))
         if scenario != "sessions":
             return max(usual, tools.find_timeout(least=0))
@@ -470,15 +529,24 @@ class Profile(ConfigTable):
         return max(usual, min(limit, usual + ladder.pace.mean_seconds) if is_fixed else limit)
 
     def scheduled_seconds(self, tools: ToolTable) -> int:
-        """Return the scheduled time of ladder and mix; that of the cold start is not known.
+        """Return the scheduled time of ladder, mix and soak; that of the cold start is not known.
 
-        It includes the time for slow calls to end.
+        It includes the time for slow calls to end. Of a profile that names its scenarios, only
+        these count.
         """
-        ladder, mix = self.sessions, self.tools
-        drains = {name: self.find_drain_seconds(name, tools) for name in ("sessions", "tools")}
-        more = {name: max(0.0, drain - MOST_USUAL_DRAIN_SECONDS) for name, drain in drains.items()}
-        climbed = len(ladder.stages) * (ladder.stage_seconds + more["sessions"])
-        return math.ceil(climbed + mix.duration_seconds + more["tools"])
+        slices = {"sessions": len(self.sessions.stages), "tools": 1}
+        slices |= {"soak": 1} if self.soak else {}
+        return math.ceil(
+            sum(
+                count
+                * (
+                    self.find_slice_seconds(name)
+                    + max(0.0, self.find_drain_seconds(name, tools) - MOST_USUAL_DRAIN_SECONDS)
+                )
+                for name, count in slices.items()
+                if name in (self.scenarios or slices)
+            )
+        )
 
 
 def parse_origin(url: str) -> str:

@@ -96,7 +96,7 @@ class Settings:
 
     def list_calls(self, scenarios: Iterable[str]) -> tuple[str, ...]:
         """Return the names of what these scenarios call from the table."""
-        if "tools" in scenarios:
+        if not {"tools", "soak"}.isdisjoint(scenarios):
             return self.tools.list_names()
         return (str(self.profile.sessions.tool),) if "sessions" in scenarios else ()
 

@@ -28,6 +28,7 @@ SMALLEST_RUN = {
     "MCP_PROTOCOL": "auto",
     "OPEN_SECONDS": "1",
     "PACE": "1",
+    "SESSION_SECONDS": "1",
     "SLOT_SECONDS": "4",
     "STAGES": "1",
     "STAGE_SECONDS": "1",

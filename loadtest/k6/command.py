@@ -51,7 +51,7 @@ def build_knobs(
         if profile.cold_start.starts_per_second is not None:
             knobs["STARTS_PER_SECOND"] = str(profile.cold_start.starts_per_second)
         return knobs
-    seconds = _slice_seconds(scenario, profile)
+    seconds = profile.find_slice_seconds(scenario)
     knobs |= {
         "SLOT_SECONDS": str(_slot_seconds(scenario, profile, tools, generators)),
         "OPEN_SECONDS": str(find_open_seconds(scenario, profile, generators)),
@@ -65,6 +65,13 @@ def build_knobs(
             "TOOL": str(profile.sessions.tool),
             "PACE": profile.sessions.pace.text,
         }
+    elif scenario == "soak" and profile.soak is not None:
+        knobs |= {
+            "VUS": str(profile.soak.vus),
+            "DURATION": str(seconds),
+            "SESSION_SECONDS": str(profile.soak.session_seconds),
+            "PACE": profile.soak.pace.text,
+        }
     else:
         knobs |= {"VUS": str(profile.tools.vus), "DURATION": str(seconds)}
         if profile.tools.target_rps is not None:
@@ -76,7 +83,7 @@ def build_knobs(
 
 def find_open_seconds(scenario: str, profile: Profile, generators: int = 1) -> int:
     """Return how long the sessions of a slice open: 1 s, or longer if there are many."""
-    most = max(profile.sessions.stages) if scenario == "sessions" else profile.tools.vus
+    most = profile.tools.vus if scenario == "tools" else profile.count_vus()[scenario]
     return max(1, math.ceil(most / (OPENINGS_PER_SECOND * generators)))
 
 
@@ -93,6 +100,8 @@ def build_phases(
     slot = _slot_seconds(scenario, profile, tools, generators)
     if scenario == "tools":
         return (Phase(_count(profile.tools.vus, unit), slot),)
+    if scenario == "soak" and profile.soak is not None:
+        return (Phase(f"{_count(profile.soak.vus, unit)} at a time", slot),)
     return tuple(Phase(_count(stage, unit), slot) for stage in profile.sessions.stages)
 
 
@@ -212,17 +221,11 @@ def _count(count: int, unit: str) -> str:
     return f"{count} {unit}{'s' * (count != 1)}"
 
 
-def _slice_seconds(scenario: str, profile: Profile) -> int:
-    if scenario == "sessions":
-        return profile.sessions.stage_seconds
-    return profile.tools.duration_seconds
-
-
 def _slot_seconds(scenario: str, profile: Profile, tools: ToolTable, generators: int) -> float:
     """Return how long a slice takes in all: its sessions open, call, end their calls and close."""
     opening = find_open_seconds(scenario, profile, generators)
     drain = profile.find_drain_seconds(scenario, tools)
-    return opening + _slice_seconds(scenario, profile) + drain + SLOT_CLOSE_SECONDS
+    return opening + profile.find_slice_seconds(scenario) + drain + SLOT_CLOSE_SECONDS
 
 
 def bound_seconds(phases: tuple[Phase, ...], profile: Profile) -> float:
@@ -235,7 +238,11 @@ def find_abort_seconds(plan: RunPlan, scenario: str) -> float:
     """Return for how long a target must fail to be down: for two calls of a slow tool at least."""
     if scenario == "cold-start":
         return max(ABORT_SECONDS, plan.profile.timeout_seconds or 0)
-    pace = plan.profile.sessions.pace.mean_seconds if scenario == "sessions" else 0
+    pace = 0.0
+    if scenario == "sessions":
+        pace = plan.profile.sessions.pace.mean_seconds
+    elif scenario == "soak" and plan.profile.soak is not None:
+        pace = plan.profile.soak.pace.mean_seconds
     return max(ABORT_SECONDS, 2 * pace, plan.tools.find_timeout(least=0))
 
 

@@ -11,12 +11,16 @@ from loadtest.k6.plan import Runners
 from loadtest.results.run import SCENARIOS
 
 
-def parse_scenarios(text: str | None) -> tuple[str, ...]:
-    """Return the named scenarios, or all; raise UsageError for an unknown one."""
-    chosen = tuple(part.strip() for part in text.split(",")) if text else SCENARIOS
+def parse_scenarios(text: str | None, profile: Profile) -> tuple[str, ...]:
+    """Return the named scenarios, or the profile's; UsageError for one that cannot run."""
+    if not text:
+        return profile.choose_scenarios()
+    chosen = tuple(part.strip() for part in text.split(","))
     unknown = [name for name in chosen if name not in SCENARIOS]
     if unknown:
         raise UsageError(f"unknown scenario '{unknown[0]}': there are {', '.join(SCENARIOS)}")
+    if "soak" in chosen and profile.soak is None:
+        raise UsageError("--scenarios soak: the profile has no table soak; use --profile soak")
     return chosen
 
 
@@ -74,11 +78,7 @@ def _parse(text: str) -> int:
 
 def _check_shares(profile: Profile, scenarios: Sequence[str], count: int) -> None:
     """Raise UsageError if a runner would have nothing to do."""
-    most = {
-        "cold-start": profile.cold_start.vus,
-        "sessions": max(profile.sessions.stages),
-        "tools": profile.tools.vus,
-    }
+    most = profile.count_vus() | {"tools": profile.tools.vus}
     least = min(scenarios, key=lambda scenario: most[scenario])
     if count > most[least]:
         raise UsageError(

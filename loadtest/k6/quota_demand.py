@@ -21,7 +21,7 @@ NOTABLE = 0.01  # with a larger share of refusals, latencies are not valid
 # A fitted mix uses this share of the quota, less three standard deviations of a minute's cost.
 FITTED_SHARE = 0.95
 DEVIATIONS = 3
-CALLING = ("sessions", "tools")  # the scenarios that call tools
+CALLING = ("sessions", "tools", "soak")  # the scenarios that call tools
 # A policy is a name or a bare number; its parameters are `q`, the quota, and `w`, its seconds.
 _POLICY = re.compile(r'^\s*("[^"]*"|[^;\s]*)\s*(;.*)?$')
 
@@ -102,7 +102,8 @@ class Demand:
 
     def count_clients(self, units: int) -> int | None:
         """Return the fewest clients that each need at most `units`, or None."""
-        most = max(*self.profile.sessions.stages, self.profile.tools.vus)
+        soak = self.profile.soak.vus if self.profile.soak else 1
+        most = max(*self.profile.sessions.stages, self.profile.tools.vus, soak)
         return next((n for n in range(1, most + 1) if self.find_peak_units(n) <= units), None)
 
     def find_most_sessions(self, clients: int, units: int) -> int:
@@ -160,6 +161,13 @@ class Demand:
             yield _Piece("tools", opened, end, rate * share * mean)
             if client == 0 and mix.observed_rps:
                 yield _Piece("tools", opened, end, mix.observed_rps * mean)
+            begin = end
+        soak = self.profile.soak if "soak" in self.scenarios else None
+        if soak is not None:
+            mean, _ = self.weigh_mix()
+            calls = _deal(soak.vus, clients, client) * soak.pace.find_rate()
+            opened = begin + find_open_seconds("soak", self.profile)
+            yield _Piece("soak", opened, opened + soak.duration_seconds, calls * mean)
 
     def _find_busiest_share(self, clients: int) -> float:
         """Return the share of the mix that the client with the most sessions calls."""
@@ -353,6 +361,10 @@ def _describe(demand: Demand, scenario: str, arithmetic: str) -> str:
         most, cost = max(ladder.stages), float(demand.quota.weigh(str(ladder.tool)))
         what, called = "ladder", most * demand.find_session_rate()
         text = f"{most} sessions make {called:.3g} calls/s"
+    elif scenario == "soak" and demand.profile.soak is not None:
+        soak, cost = demand.profile.soak, demand.weigh_mix()[0]
+        what = "soak"
+        text = f"{soak.vus} sessions make {soak.vus * soak.pace.find_rate():.3g} calls/s"
     else:
         rate, cost = demand.profile.tools.target_rps, demand.weigh_mix()[0]
         what, text = "tool mix", arithmetic if rate is None else f"{rate:g} calls/s"

@@ -299,9 +299,14 @@ def _find_least(pace: Pace | None) -> float:
 
 
 def _list_parts(plan: RunPlan, suspicious: Mapping[str, Sequence[str]]) -> list[Part]:
-    """Return what can be measured again: stages last, as they may be many, the largest first."""
+    """Return what can be measured again: stages last, as they may be many, the largest first.
+
+    A soak takes too long.
+    """
     parts: list[Part] = [
-        (name, None) for name in plan.scenarios if name in suspicious and name != "sessions"
+        (name, None)
+        for name in plan.scenarios
+        if name in suspicious and name not in {"sessions", "soak"}
     ]
     if "sessions" in suspicious and "sessions" in plan.scenarios:
         stages = sorted(plan.profile.sessions.stages, reverse=True)

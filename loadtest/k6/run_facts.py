@@ -103,6 +103,12 @@ def describe_load(
         + (f"{mixed:,} calls" if mixed else thought)
         + (f", observed every {mix.observe_seconds:g} s" if mix.observe_seconds else ""),
     }
+    if profile.soak is not None:
+        soak = profile.soak
+        loads["soak"] = (
+            f"soak by {soak.vus} {unit}s at a time, a new one after {soak.session_seconds} s, "
+            f"{soak.pace.describe(unit)}"
+        )
     lengths = [
         phase.seconds
         for scenario in scenarios

@@ -78,7 +78,7 @@ def k6(
     def say(text: str) -> None:
         chain.say("k6", text)
 
-    chosen = parse_scenarios(scenarios)
+    chosen = parse_scenarios(scenarios, settings.profile)
     runners = choose_runners(settings, chosen, engine, parallelism)
     binary = find_k6(settings.variables)
     outs = parse_outputs(outputs, chosen, binary.path, runners.engine)
@@ -255,7 +255,7 @@ def render(
     from loadtest.k6.options import choose_runners, parse_scenarios
     from loadtest.k6.plan import build_plan
 
-    chosen = parse_scenarios(scenarios)
+    chosen = parse_scenarios(scenarios, settings.profile)
     runners = choose_runners(settings, chosen, engine, parallelism)
     cluster = runners.cluster
     if cluster is None:

@@ -30,6 +30,7 @@ OPENINGS = {"handshake": "initialize", "stateless": "server/discover"}
 FAILURES = {
     "opening": "mcp_open_failures",
     "flow": "mcp_flow_failures",
+    "first_dispatch": "mcp_first_dispatch_failures",
     "control": "mcp_control_failures",
     "control_connect": None,
 }
@@ -158,6 +159,8 @@ def build_rows(summary: Summary) -> tuple[Row, ...]:
             for kind, tool in zip(kinds, own.tools, strict=True):
                 of = "flow" if kind == "flow" else ""
                 rows.append(build(kind, tool, f"{of or 'tool'}:{tool}", metric=of))
+        if own.scenario == "soak":
+            rows.append(build("frame", "first dispatch", "", metric="first_dispatch"))
         rows.append(build("opening", piece.name, selector, metric="opening"))
         rows += _build_stream_rows(summary, piece.name, selector, seconds, clients)
     ends = max((piece.begins + piece.seconds for piece in own.slices), default=0.0)

@@ -156,7 +156,7 @@ def report_failed(
         return
     if chain.ending.run_dir is None:
         target = Target(host=urlsplit(settings.base_url or "").netloc or "unknown")
-        plan = build_plan(settings, parse_scenarios(scenarios), "")
+        plan = build_plan(settings, parse_scenarios(scenarios, settings.profile), "")
         run = build_run(settings, plan, target, "unknown")
         folder = create_run_folder(settings.runs_dir, run)
         chain.ending.run_dir = folder.path

@@ -8,10 +8,10 @@ from pydantic import AfterValidator, Field
 
 from loadtest.common.clock import utc_now
 from loadtest.common.parsing import tidy_text
-from loadtest.config.models import Engine
+from loadtest.config.models import Engine, Scenario
 from loadtest.config.objectives import Objective
 
-SCENARIOS = ("cold-start", "sessions", "tools")
+SCENARIOS: tuple[str, ...] = get_args(Scenario)
 
 # How a scenario ended.
 Outcome = Literal["ok", "thresholds crossed", "aborted", "interrupted", "failed", "not run"]

@@ -5,8 +5,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.results.history import Entry
-from loadtest.results.run import SCENARIOS, Percentiles, Row, Run, ScenarioResult, Target
+from loadtest.results.run import Percentiles, Row, Run, ScenarioResult, Target
 
 LADDER_SECONDS = 60
 MIX_SECONDS = 120
@@ -119,9 +120,12 @@ class Simulation:
         self._shared += noise.slow_host * self._is_slow + noise.week * (self.number % 7 == 0)
         if rng.random() < noise.bad_days:
             self._shared += rng.expovariate(1 / noise.bad_day)
-        places: list[Place] = [*SCENARIOS, *((scenario, name) for scenario, _, name, *_ in ROWS)]
+        places: list[Place] = [
+            *USUAL_SCENARIOS,
+            *((scenario, name) for scenario, _, name, *_ in ROWS),
+        ]
         self._hour = {place: math.sqrt(HOUR_SHARE) * self._draw_tailed() for place in places}
-        rows = self._measure(effect or _change_nothing, SCENARIOS)
+        rows = self._measure(effect or _change_nothing, USUAL_SCENARIOS)
         self.number += 1
         return build_entry(self.number, rows)
 
@@ -220,6 +224,6 @@ def build_entry(number: int, rows: tuple[Row, ...]) -> Entry:
         target=Target("api.example.com", "atlas", "1", "2025-11-25", "handshake"),
         k6_version="1.1.0",
         machine={},
-        scenarios=tuple(ScenarioResult(name, "ok", 0) for name in SCENARIOS),
+        scenarios=tuple(ScenarioResult(name, "ok", 0) for name in USUAL_SCENARIOS),
     )
     return Entry(run, rows)

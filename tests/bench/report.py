@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from rich.table import Table
 
-from loadtest.results.run import SCENARIOS
+from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.results.run_folder import create_run_folder, write_rows
 from tests.bench.common import measure, run
 from tests.bench.histories import NOISES, Simulation
@@ -77,7 +77,7 @@ def write_runs(checkout: Path) -> Path:
         entry = simulation.draw()
         # Of the one environment that is never posted, and whose regressions end no task.
         folder = create_run_folder(runs_dir, replace(entry.run, environment="local"))
-        for scenario in SCENARIOS:
+        for scenario in USUAL_SCENARIOS:
             rows = tuple(row for row in entry.rows if row.scenario == scenario)
             write_rows(folder, scenario, rows)
     return runs_dir

@@ -5,9 +5,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.config.models import Kubernetes
+from loadtest.config.models import USUAL_SCENARIOS, Kubernetes
 from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests
-from loadtest.results.run import SCENARIOS
 from tests.interop.kube_api import Manifest, create, find_place
 from tests.k6.kubernetes.cluster_requests import FULL, PLAIN, build_request, load_profiles
 from tests.k6.kubernetes.operated_jobs import build_runner_job, build_starter_job
@@ -20,7 +19,7 @@ def put_in(where: Kubernetes, namespace: str) -> Kubernetes:
 
 
 @pytest.mark.parametrize("where", WHERE)
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", USUAL_SCENARIOS)
 @pytest.mark.parametrize("profile", ["smoke", "standard", "full"])
 def test_every_field_of_every_manifest_is_known(
     admin: httpx.Client, namespace: str, tmp_path: Path, profile: str, scenario: str, where: str

@@ -16,6 +16,7 @@ from loadtest.common.clock import utc_now
 from loadtest.common.redaction import SecretStr
 from loadtest.config.knobs import KNOBS, name_variable
 from loadtest.config.loading import load_settings
+from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.config.settings import Settings
 from loadtest.context import Chain
 from loadtest.k6.binary import K6Binary
@@ -23,7 +24,7 @@ from loadtest.k6.plan import RunPlan, build_plan
 from loadtest.k6.progress import Live, NoWatcher
 from loadtest.k6.scenario import ScenarioRun, run_scenario
 from loadtest.reference.server import ReferenceTarget
-from loadtest.results.run import SCENARIOS, Row, Run, Target, plan_scenarios
+from loadtest.results.run import Row, Run, Target, plan_scenarios
 from loadtest.results.run_folder import RunFolder, create_run_folder
 from loadtest.state.bearers import Bearer, write_bearers
 from tests.support.checkout import ROOT
@@ -73,7 +74,7 @@ def plan_run(
     settings: Settings,
     mcp_url: str,
     bearer_file: Path,
-    scenarios: Sequence[str] = SCENARIOS,
+    scenarios: Sequence[str] = USUAL_SCENARIOS,
     **changes: Any,
 ) -> RunPlan:
     """Return the plan of a run with these bearers; keywords as of `build_plan`."""
@@ -128,7 +129,9 @@ def post(
     return found
 
 
-def new_folder(runs_dir: Path, binary: K6Binary, scenarios: Sequence[str] = SCENARIOS) -> RunFolder:
+def new_folder(
+    runs_dir: Path, binary: K6Binary, scenarios: Sequence[str] = USUAL_SCENARIOS
+) -> RunFolder:
     """Make the folder of a new run with these scenarios to come."""
     target = Target("127.0.0.1")
     run = Run("r1", "0", utc_now(), "local", "smoke", {}, target, binary.version, {})

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from loadtest.common.console import Console
+from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.errors import ResultsError
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import build_command, build_environment, build_knobs
 from loadtest.k6.progress import Live, Phase, ProgressDisplay
 from loadtest.k6.summary import build_rows, find_crossed, parse_summary
-from loadtest.results.run import SCENARIOS, ScenarioResult
+from loadtest.results.run import ScenarioResult
 from loadtest.results.run_folder import create_run_folder, read_run_folder
 from tests.k6.running import build_settings, new_folder
 
@@ -95,7 +96,7 @@ def test_a_threshold_is_crossed_if_k6_wrote_true(tmp_path: Path) -> None:
     assert find_crossed(parse(body, tmp_path)) == ("mcp_failed{stage:2}: rate<=0.01",)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", USUAL_SCENARIOS)
 def test_the_environment_of_k6_has_no_bearer_and_no_other_secret(
     scenario: str, tmp_path: Path
 ) -> None:

@@ -5,14 +5,13 @@ from dataclasses import replace
 import pytest
 
 from loadtest.config.loading import load_settings
-from loadtest.config.models import Kubernetes
+from loadtest.config.models import USUAL_SCENARIOS, Kubernetes
 from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, UsageError
 from loadtest.k6.command import build_knobs, build_phases
 from loadtest.k6.health import count_cpus
 from loadtest.k6.options import choose_runners
 from loadtest.k6.plan import Runners
-from loadtest.results.run import SCENARIOS
 from tests.support.checkout import ROOT
 
 
@@ -22,13 +21,13 @@ def settings() -> Settings:
 
 
 def test_one_k6_runs_by_default(settings: Settings) -> None:
-    assert choose_runners(settings, SCENARIOS, None, None) == Runners("local", 1)
+    assert choose_runners(settings, USUAL_SCENARIOS, None, None) == Runners("local", 1)
 
 
 def test_segments_have_a_runner_per_processor_or_the_requested_number(settings: Settings) -> None:
     chosen = choose_runners(settings, ["tools"], "segments", None)
     assert chosen == Runners("segments", count_cpus())
-    assert choose_runners(settings, SCENARIOS, "segments", "4").count == 4
+    assert choose_runners(settings, USUAL_SCENARIOS, "segments", "4").count == 4
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,7 @@ def test_impossible_options_are_refused_in_one_line(
     settings: Settings, engine: str | None, parallelism: str | None, words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        choose_runners(settings, SCENARIOS, engine, parallelism)
+        choose_runners(settings, USUAL_SCENARIOS, engine, parallelism)
     assert str(caught.value).startswith(words)
     assert "\n" not in str(caught.value)
 
@@ -54,12 +53,14 @@ def test_impossible_options_are_refused_in_one_line(
 def test_a_cluster_needs_a_namespace_and_a_number_of_runners() -> None:
     hosted = load_settings(ROOT, "staging", "smoke", process_env={})
     with pytest.raises(ConfigError, match=r"needs \[environment.staging.kubernetes\] in loadtest"):
-        choose_runners(hosted, SCENARIOS, "kubernetes", "2")
+        choose_runners(hosted, USUAL_SCENARIOS, "kubernetes", "2")
     where = Kubernetes(namespace="loadtest")
     there = replace(hosted, environment=hosted.environment.model_copy(update={"kubernetes": where}))
     with pytest.raises(UsageError, match="needs --parallelism"):
-        choose_runners(there, SCENARIOS, "kubernetes", None)
-    assert choose_runners(there, SCENARIOS, "kubernetes", "2") == Runners("kubernetes", 2, where)
+        choose_runners(there, USUAL_SCENARIOS, "kubernetes", None)
+    assert choose_runners(there, USUAL_SCENARIOS, "kubernetes", "2") == Runners(
+        "kubernetes", 2, where
+    )
 
 
 @pytest.mark.parametrize(

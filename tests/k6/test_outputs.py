@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.errors import UsageError
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import build_command, build_environment
 from loadtest.k6.outputs import parse_outputs, select_variables
-from loadtest.results.run import SCENARIOS
 from tests.k6.running import Endpoint, build_settings, plan_run, run_alone
 from tests.support.loopback import serve_loopback
 
@@ -44,21 +44,23 @@ def test_an_output_gets_the_name_that_this_k6_has_for_it(tmp_path: Path) -> None
     path = fake_k6(tmp_path, "what?")
     with pytest.raises(UsageError, match="does not list its outputs"):
         parse_outputs(["csv"], ["tools"], path)
-    assert parse_outputs([], SCENARIOS, Path("/nowhere")) == ()
+    assert parse_outputs([], USUAL_SCENARIOS, Path("/nowhere")) == ()
 
 
 def test_an_output_that_this_k6_lacks_is_refused_with_a_list_of_its_outputs(
     binary: K6Binary,
 ) -> None:
     with pytest.raises(UsageError, match=r"--out nope=1: this k6 has .*csv.*json"):
-        parse_outputs(["nope=1"], SCENARIOS, binary.path)
+        parse_outputs(["nope=1"], USUAL_SCENARIOS, binary.path)
 
 
 def test_a_file_that_each_scenario_would_overwrite_is_refused(binary: K6Binary) -> None:
     with pytest.raises(UsageError, match=r"as in csv=\{scenario\}\.csv"):
-        parse_outputs(["csv=all.csv"], SCENARIOS, binary.path)
+        parse_outputs(["csv=all.csv"], USUAL_SCENARIOS, binary.path)
     assert parse_outputs(["csv=all.csv"], ["tools"], binary.path) == ("csv=all.csv",)
-    outputs = parse_outputs(["csv={scenario}.csv", "json=a-{scenario}"], SCENARIOS, binary.path)
+    outputs = parse_outputs(
+        ["csv={scenario}.csv", "json=a-{scenario}"], USUAL_SCENARIOS, binary.path
+    )
     command = build_command(binary, "tools", outputs)
     assert command[-3:-1] == ["--out=csv=tools.csv", "--out=json=a-tools"]
 

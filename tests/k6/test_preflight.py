@@ -13,12 +13,12 @@ import pytest
 
 from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
+from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.config.tool_table import BLANK, parse_table, read_table
 from loadtest.errors import ConfigError, K6Error, LoadtestError
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.plan import RunPlan
 from loadtest.k6.preflight import check_target
-from loadtest.results.run import SCENARIOS
 from loadtest.state.bearers import Bearer, write_bearers
 from tests.k6.any_server import AnyServer, AnyTool
 from tests.k6.running import Endpoint, build_settings, plan_run, run_alone
@@ -67,7 +67,7 @@ def check(tmp_path: Path, binary: K6Binary) -> Check:
     def run(
         mcp_url: str,
         tools: Mapping[str, Any] | None = None,
-        scenarios: tuple[str, ...] = SCENARIOS,
+        scenarios: tuple[str, ...] = USUAL_SCENARIOS,
         bearer: Path = bearer_file,
         pools: Mapping[str, Any] | None = None,
         **knobs: str,
@@ -236,7 +236,7 @@ def test_any_server_can_be_measured_with_its_own_tool_table(
         assert server.called == [("search", FILLED), ("send", {})]
         runs = {
             scenario: run_alone(plan, scenario, binary, tmp_path / scenario)
-            for scenario in SCENARIOS
+            for scenario in USUAL_SCENARIOS
         }
         assert server.open_sessions == 0
     assert {run.result.outcome for run in runs.values()} == {"ok"}

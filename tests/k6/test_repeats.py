@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.config.models import Profile, Quota
+from loadtest.config.models import USUAL_SCENARIOS, Profile, Quota
 from loadtest.config.project import CONFIG_FILE
 from loadtest.config.settings import Settings
 from loadtest.context import Chain
@@ -26,7 +26,7 @@ from loadtest.k6.scenario import ScenarioRun
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.history_files import read_local_history
-from loadtest.results.run import SCENARIOS, Outcome, Row, ScenarioResult
+from loadtest.results.run import Outcome, Row, ScenarioResult
 from loadtest.results.run_folder import (
     RunFolder,
     create_run_folder,
@@ -57,7 +57,7 @@ def build_rows(scenario: str, *, failed: int = 0) -> tuple[Row, ...]:
     )
 
 
-def make_plan(tmp_path: Path, scenarios: Sequence[str] = SCENARIOS, **knobs: str) -> RunPlan:
+def make_plan(tmp_path: Path, scenarios: Sequence[str] = USUAL_SCENARIOS, **knobs: str) -> RunPlan:
     given = {"ITERATIONS": "200", "STAGES": "10,50", "STAGE_SECONDS": "60", "DURATION": "120"}
     return plan_run(build_settings(**given | knobs), "", tmp_path / "bearer.json", scenarios)
 
@@ -72,7 +72,7 @@ def make_folder(tmp_path: Path, outcome: Outcome = "ok", *, failed: int = 0) -> 
         for name, (begin, end) in times.items()
     )
     folder = create_run_folder(tmp_path / "runs", replace(RUN, scenarios=results))
-    for name in SCENARIOS:
+    for name in USUAL_SCENARIOS:
         folder = write_rows(folder, name, build_rows(name, failed=failed))
     return folder
 

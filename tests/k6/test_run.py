@@ -16,13 +16,13 @@ import pytest
 
 from loadtest.common.files import write_json
 from loadtest.common.scripts import SCRIPTS
+from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.errors import K6Error
 from loadtest.k6.binary import K6Binary, find_k6
 from loadtest.k6.health import ABORT_SECONDS, AbortRule
 from loadtest.k6.progress import Live, NoWatcher
 from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
 from loadtest.results.intervals import read_intervals
-from loadtest.results.run import SCENARIOS
 from loadtest.results.run_folder import RunFolder, read_run_folder
 from tests.bench.k6_runs import serve_fixed
 from tests.k6.any_server import AnyServer, AnyTool
@@ -75,7 +75,7 @@ def whole(
 
 def test_every_scenario_succeeds_and_the_files_have_what_was_returned(whole: Whole) -> None:
     assert [(result.name, result.outcome) for result in whole.folder.run.scenarios] == [
-        (name, "ok") for name in SCENARIOS
+        (name, "ok") for name in USUAL_SCENARIOS
     ]
     assert read_run_folder(whole.folder.path) == whole.folder
 
@@ -465,7 +465,7 @@ def test_the_intervals_of_a_run_have_every_call(whole: Whole) -> None:
 
 
 def test_the_log_that_is_kept_has_no_intervals(whole: Whole) -> None:
-    for scenario in SCENARIOS:
+    for scenario in USUAL_SCENARIOS:
         log = (whole.folder.scenario_dir(scenario) / "k6.log").read_text(encoding="utf-8")
         assert "histograms" not in log
 

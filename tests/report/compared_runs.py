@@ -9,8 +9,9 @@ from loadtest.compare.changes import Change, Status
 from loadtest.compare.comparison import Baseline, Comparison
 from loadtest.compare.regressions import Regression
 from loadtest.compare.series import orient
+from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.results.history import Cell, Entry
-from loadtest.results.run import SCENARIOS, Percentiles, Repeat, Row, SlowCall, Target
+from loadtest.results.run import Percentiles, Repeat, Row, SlowCall, Target
 from loadtest.results.run_folder import RunFolder
 from tests.report.report_runs import (
     COLD_START,
@@ -89,7 +90,7 @@ def compared(
     earlier = tuple(earlier)
     statuses, reasons, found = statuses or {}, reasons or {}, regressions or {}
     if not earlier:
-        reasons = {**dict.fromkeys(SCENARIOS, "first run"), **reasons}
+        reasons = {**dict.fromkeys(USUAL_SCENARIOS, "first run"), **reasons}
     begins = [each.since for each in found.values() if each.since]
     if len(earlier) > 1 and any(
         statuses[each] == "confirmed" for each in statuses if each not in found
@@ -118,7 +119,7 @@ def compared(
             changes[cell] = Change(value, known, before, ratio, None, why)
     baselines = tuple(
         Baseline(name, None, reasons[name]) if name in reasons else Baseline(name, previous)
-        for name in SCENARIOS
+        for name in USUAL_SCENARIOS
     )
     return ComparedRun(run, earlier, Comparison(baselines, changes, frozenset(gone)))
 
@@ -198,7 +199,7 @@ def improved() -> ComparedRun:
 
 def with_control(rows: Iterable[Row], p50: float = 3.1) -> tuple[Row, ...]:
     """Return the rows, and those of the control of each scenario."""
-    names = [(scenario, name) for scenario in SCENARIOS for name in ("document", "connect")]
+    names = [(scenario, name) for scenario in USUAL_SCENARIOS for name in ("document", "connect")]
     return (*rows, *(row(scenario, "control", name, 60, p50) for scenario, name in names))
 
 

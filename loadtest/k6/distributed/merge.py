@@ -25,7 +25,7 @@ def merge(
     """
     own = max(summaries, key=_count_rates).loadtest
     elapsed = [each.loadtest.elapsed_ms for each in summaries if each.loadtest.elapsed_ms]
-    if own.scenario == "tools":
+    if own.scenario in {"tools", "soak"}:
         histograms = _with_totals(histograms)
     metrics: dict[str, dict[str, Any]] = {
         series: describe(histogram) for series, histogram in sorted(histograms.trends.items())

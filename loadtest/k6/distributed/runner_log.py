@@ -32,6 +32,7 @@ _SERIES = {
         r"|mcp_(open_failures|stream_failures|streams)\{reason:|mcp_flow(_failures)?\{flow:"
     ),
 }
+_SERIES["soak"] = re.compile(rf"{_SERIES['tools'].pattern}|mcp_first_dispatch")
 _LATENESS = "mcp_generator_lateness"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from loadtest.compare.changes import REGRESSED
 from loadtest.compare.comparison import Comparison
 from loadtest.compare.objectives import judge_objectives
+from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.report.content.changes import (
     FIRST_RUN,
     ReportLine,
@@ -115,13 +116,20 @@ def build_report(
     )
 
 
+def list_scenarios(folder: RunFolder) -> tuple[str, ...]:
+    """Return the scenarios that a report shows: those of the run; the usual ones all or none."""
+    ran = {result.name for result in folder.run.scenarios} | {row.scenario for row in folder.rows}
+    shown = ran if ran and ran.isdisjoint(USUAL_SCENARIOS) else ran | set(USUAL_SCENARIOS)
+    return tuple(name for name in SCENARIOS if name in shown)
+
+
 def _build_tables(
     folder: RunFolder, comparison: Comparison, *, brief: bool
 ) -> Iterator[ReportTable]:
     """Yield the scenarios; in a brief report, those in which something moved come first."""
     _, others = describe_baselines(folder, comparison)
     found = []
-    for scenario in SCENARIOS:
+    for scenario in list_scenarios(folder):
         table = build_table(folder, scenario, comparison, brief=brief)
         gone = ", ".join(list_gone(folder, comparison, scenario))
         lost = f"No longer measured: {gone}." if gone else None

@@ -102,6 +102,7 @@ class ReportTable:
     compared_with: ReportLine | None = None
     details: tuple[str, ...] = ()
     news: str = ""
+    scenario: str = ""
 
 
 def build_table(
@@ -120,7 +121,9 @@ def build_table(
     title = TITLES[scenario]
     if scenario == "sessions" and folder.run.target.era == "stateless":
         title = "Concurrent clients"
-    first = {"cold-start": "step", "tools": name_mix(rows)}.get(scenario, f"{name_unit(folder)}s")
+    first = "step" if scenario == "cold-start" else name_mix(rows)
+    if scenario == "sessions":
+        first = f"{name_unit(folder)}s"
     headers = tuple((_list_brief if brief else _list_full)(scenario, rows))
     columns = (Column(header, header.replace(" ", "\n").replace("/", "\n/")) for header in headers)
     leads = {finding.lead for finding in comparison.findings}
@@ -137,6 +140,7 @@ def build_table(
         tuple(lines),
         note=_describe_outcome(folder, result, has_rows=bool(rows)),
         details=tuple(_describe_details(folder, scenario, rows, openings)),
+        scenario=scenario,
     )
     return drop_empty(table) if brief else table
 
@@ -315,7 +319,7 @@ def build_legend(folder: RunFolder, tables: Sequence[ReportTable]) -> Iterator[s
     if any(cell.text.startswith(THIN) for cell in cells):
         p50, p95, p99 = (f"{MIN_SAMPLES[name]:,}" for name in PERCENTILES)
         yield (f"{THIN} too few calls for a steady value (p50 needs {p50}, p95 {p95}, p99 {p99}).")
-    if "due p50" in headers:
+    if "due p50" in headers and any(row.kind == "stage" for row in folder.rows):
         yield (
             "A stage is sustained if at least 90 % of its offered calls succeed, failures stay "
             "within the profile's limit, its due p95 is below twice that of the smallest stage, "

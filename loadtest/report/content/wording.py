@@ -14,6 +14,7 @@ TITLES = {
     "cold-start": "Cold start",
     "sessions": "Concurrent sessions",
     "tools": "Tool-call mix",
+    "soak": "Soak",
 }
 # The kinds of rows that are not tools; the name of a step tells it already.
 NAMED = {"resource", "prompt", "completion", "flow", CONTROL}
@@ -103,7 +104,9 @@ def name_subject(folder: RunFolder, cell: Cell) -> str:
     if cell.kind in {"stage", "opening"} and cell.name.isdecimal():
         name = name_units(folder, int(cell.name))
     if cell.kind == "opening":
-        where = f" at {name}" if cell.scenario == "sessions" else f" in {name_scenario('tools')}"
+        where = (
+            f" at {name}" if cell.scenario == "sessions" else f" in {name_scenario(cell.scenario)}"
+        )
         return f"opening {name_unit(folder)}s{where}"
     return f"all {name_mix(folder.rows)}s" if is_aggregate(cell) else name
 

@@ -47,6 +47,12 @@ _LEVELS: Mapping[Level, str] = {
     "watch": "To watch",
     "good": "Good",
 }
+_ORDER = ("sessions", "tools", "cold-start", "soak")
+_CHART_TITLES = {
+    "cold-start": "Each step of a cold start",
+    "tools": "Each tool of the mix",
+    "soak": "Each tool of the soak",
+}
 MARKS_LEGEND = describe_marks("Beside a figure", "Bold", MARKS)
 TREND_LEGEND = (
     "Grey band: the level of the runs. Dashed line: where the level changed. Red diamond: a "
@@ -65,7 +71,7 @@ class Tile:
 def render_page(folder: RunFolder, comparison: Comparison, earlier: Sequence[Entry] = ()) -> str:
     """Return `report.html`: the run as text, charts and tables, with trends over earlier runs."""
     report = build_report(folder, comparison, earlier, brief=True)
-    full = {table.title: table for table in build_report(folder, comparison, earlier).tables}
+    full = {table.scenario: table for table in build_report(folder, comparison, earlier).tables}
     return _render(
         "report.html",
         report=report,
@@ -127,17 +133,16 @@ def _build_sections(
 ) -> Iterator[dict[str, Any]]:
     """Yield the scenarios, the ladder first, because most readers look for it.
 
-    `full` are the tables with all columns, in the order of the scenarios.
+    `full` are the tables with all columns, by scenario.
     """
-    cold, ladder, mix = full
-    charts: dict[str, list[Chart | None]] = {
-        cold: [build_latency_chart(folder, "cold-start", "Each step of a cold start")],
-        ladder: [*build_ladder(folder, full[ladder])],
-        mix: [build_latency_chart(folder, "tools", "Each tool of the mix")],
-    }
-    tables = {table.title: table for table in report.tables}
-    for title in (ladder, mix, cold):
-        yield {"table": tables[title], "charts": [chart for chart in charts[title] if chart]}
+    tables = {table.scenario: table for table in report.tables}
+    for scenario in filter(tables.__contains__, _ORDER):
+        if scenario == "sessions":
+            charts = [*build_ladder(folder, full[scenario])]
+        else:
+            chart = build_latency_chart(folder, scenario, _CHART_TITLES[scenario])
+            charts = [chart] if chart else []
+        yield {"table": tables[scenario], "charts": charts}
 
 
 def _describe_no_failure(folder: RunFolder) -> str:

@@ -12,6 +12,7 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from loadtest.common.files import write_json
+from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.config.settings import Settings
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.distributed.run import run_fleet
@@ -21,7 +22,7 @@ from loadtest.k6.plan import Runners, RunPlan
 from loadtest.k6.progress import Live, NoWatcher, Watcher
 from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
 from loadtest.results.intervals import read_intervals
-from loadtest.results.run import SCENARIOS, Row
+from loadtest.results.run import Row
 from loadtest.results.run_folder import RunFolder, read_run_folder
 from tests.bench.raw_samples import read_durations, take_percentile
 from tests.k6 import running
@@ -98,7 +99,7 @@ def test_several_runners_have_the_same_rows_as_one_k6(
     _, one, many = both
     for folder in (one, many):
         assert [(each.name, each.outcome, each.faults) for each in folder.run.scenarios] == [
-            (name, "ok", ()) for name in SCENARIOS
+            (name, "ok", ()) for name in USUAL_SCENARIOS
         ]
     assert [(row.scenario, row.kind, row.name) for row in many.rows] == [
         (row.scenario, row.kind, row.name) for row in one.rows

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.config.models import Kubernetes
+from loadtest.config.models import USUAL_SCENARIOS, Kubernetes
 from loadtest.errors import UsageError
 from loadtest.k6.kubernetes.manifests import (
     Manifests,
@@ -24,7 +24,6 @@ from loadtest.k6.kubernetes.manifests import (
     build_short_name,
     render_manifests,
 )
-from loadtest.results.run import SCENARIOS
 from tests.k6.kubernetes.cluster_requests import FULL, PLAIN, build_request, load_profiles
 from tests.k6.kubernetes.operated_jobs import build_runner_job, build_starter_job
 from tests.k6.kubernetes.testrun_schema import find_faults
@@ -48,7 +47,7 @@ def check_by_schema(manifests: Iterable[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("where", [PLAIN, FULL], ids=["plain", "full"])
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", USUAL_SCENARIOS)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_manifests_of_every_profile_are_valid(
     profile: str, scenario: str, where: Kubernetes, tmp_path: Path
@@ -87,7 +86,7 @@ def shorten(manifests: Manifests) -> tuple[dict[str, Any], ...]:
     return replace(manifests, config_map={**manifests.config_map, "data": texts}).list()
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", USUAL_SCENARIOS)
 def test_the_manifests_of_a_scenario_are_as_reviewed(scenario: str, tmp_path: Path) -> None:
     cases: dict[str, tuple[Kubernetes, dict[str, Any]]] = {
         "cold-start": (PLAIN, {"parallelism": 1, "renewal_url": None}),
@@ -207,17 +206,17 @@ LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1035, as Services 
 
 @given(ENVIRONMENTS)
 def test_names_are_valid_with_every_suffix_of_the_operator(name: str) -> None:
-    for scenario in SCENARIOS:
+    for scenario in USUAL_SCENARIOS:
         made = build_name(name, scenario)
         for suffix in ("", "-9999", "-service-9999", "-starter", "-initializer"):
             assert LABEL.fullmatch(made + suffix), made
-    for value in build_labels(name, SCENARIOS[0]).values():
+    for value in build_labels(name, USUAL_SCENARIOS[0]).values():
         assert re.fullmatch(r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?", value, re.ASCII)
 
 
 @given(st.sets(ENVIRONMENTS, min_size=2, max_size=4))
 def test_different_environments_and_scenarios_never_share_a_name(names: set[str]) -> None:
-    lasts = (*SCENARIOS, "client")
+    lasts = (*USUAL_SCENARIOS, "client")
     made = {build_name(name, last) for name in names for last in lasts}
     assert len(made) == len(names) * len(lasts)
     assert len({build_short_name(name) for name in names}) == len(names)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.errors import K6Error
 from loadtest.k6.binary import find_k6
 from loadtest.k6.kubernetes.manifests import Manifests, build_manifests
 from loadtest.k6.kubernetes.script_bundle import MAX_CONFIG_MAP_BYTES, build_bundle, name_key
-from loadtest.results.run import SCENARIOS
 from tests.k6.kubernetes.cluster_requests import FULL, build_request, load_profiles
 from tests.support.waiting import HANG_SECONDS
 
@@ -59,7 +59,7 @@ def read_environment(manifests: Manifests, root: Path, mounts: dict[str, str]) -
     return {entry["name"]: read(entry) for entry in manifests.test_run["spec"]["runner"]["env"]}
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", USUAL_SCENARIOS)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_runner_has_every_import_file_and_variable_that_k6_needs(
     profile: str, scenario: str, tmp_path: Path

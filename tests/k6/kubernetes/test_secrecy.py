@@ -10,9 +10,9 @@ import pytest
 
 from loadtest.common.access import Access, ClientCertificate
 from loadtest.common.redaction import SecretStr
+from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.k6.kubernetes.manifests import build_client_access, build_manifests, render_manifests
 from loadtest.k6.plan import build_access_variables
-from loadtest.results.run import SCENARIOS
 from tests.k6.kubernetes.cluster_requests import FULL, MCP_URL, TOKEN, build_request, load_profiles
 
 SMOKE = load_profiles()["smoke"]
@@ -152,7 +152,7 @@ def list_rights(role: dict[str, Any]) -> set[tuple[str, str, str, str]]:
 
 def test_the_client_has_every_right_that_it_gives_to_runners(tmp_path: Path) -> None:
     _, role, *_ = build_client_access("prod", FULL)
-    for scenario in SCENARIOS:
+    for scenario in USUAL_SCENARIOS:
         manifests = build_manifests(build_request(tmp_path, scenario, SMOKE), "prod", FULL)
         assert list_rights(manifests.role) <= list_rights(role)
 
