@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loadtest.common.console import Console, say, strip_controls
 from loadtest.common.interruption import BROKEN_PIPE_EXIT_CODE, HANGUP_EXIT_CODE
 from loadtest.common.redaction import redact
-from loadtest.errors import K6Error
+from loadtest.errors import K6Error, LeakError
 
 if TYPE_CHECKING:
     from loadtest.config.settings import Settings
@@ -58,7 +58,11 @@ class Ending:
         shared = run.machine.get("shares_with_target")
         if outcome in {"ok", "thresholds crossed"} and run.is_generator_bound() and not shared:
             self.exit_code = GENERATOR_EXIT_CODE
-        result = "generator-bound" if self.exit_code == GENERATOR_EXIT_CODE else outcome
+        result = "generator-bound" if self.exit_code == GENERATOR_EXIT_CODE else str(outcome)
+        count = run.count_rises()
+        if count and self.exit_code == 0:
+            self.exit_code = LeakError.exit_code
+            result = f"{count} figure{'s' * (count != 1)} rose within the run"
         self.message = None if self.exit_code == 0 else f"loadtest: run {run.run_id}: {result}"
 
     def note_objectives(self, run_id: str) -> None:

@@ -107,6 +107,12 @@ class HistoryError(LoadtestError):
     exit_code = 20
 
 
+class LeakError(LoadtestError):
+    """The target does not get back what clients have left."""
+
+    exit_code = 94
+
+
 class MachineError(LoadtestError):
     """This machine refuses a file: a full disk, a missing permission, something in its place."""
 

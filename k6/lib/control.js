@@ -3,6 +3,7 @@
 import exec from 'k6/execution';
 import http from 'k6/http';
 import * as env from './env.js';
+import { histograms } from './histograms.js';
 import { recordControl } from './metrics.js';
 import { OK, classifyPlain } from './outcome.js';
 import { clock, waitUntil } from './run.js';
@@ -30,16 +31,19 @@ export function buildControl(maxSeconds, seconds = Infinity) {
   return { control: { ...scenario, exec: 'control' } };
 }
 
-export function control() {
+export function control({ began }) {
+  histograms.begin(began, clock());
   const end = clock() + lastsMs;
   const everyMs = 1000 / RATE;
   for (let due = clock(); due < end && waitWhileOthersRun(due); due = Math.max(due + everyMs, clock())) {
+    histograms.turn(clock());
     const response = http.get(URL, PARAMS);
     const { status, timings } = response;
     const outcome = classifyPlain(response);
     const connectMs = status > 0 ? timings.connecting + timings.tls_handshaking : 0;
     recordControl(outcome === OK && status !== 200 ? 'http_other' : outcome, timings.duration, connectMs);
   }
+  histograms.print();
 }
 
 // Returns whether other VUs still run at this moment.

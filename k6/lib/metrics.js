@@ -208,6 +208,8 @@ export function recordHeld(count) {
 export function recordControl(outcome, durationMs, connectMs) {
   if (outcome === OK) controlled.add(durationMs);
   else controlFailures.add(1, { reason: outcome });
+  if (outcome === OK) histograms.whole.add('mcp_control', durationMs);
+  else histograms.whole.count('mcp_control_failures', outcome);
   if (connectMs > 0) connected.add(connectMs);
 }
 

@@ -15,6 +15,7 @@ _CLIP = 4.0
 # Fewer values do not show what an outlier is.
 _LEAST_TO_CLIP = 12
 LEAST_POINTS = 5
+_PARTS = 5
 # A value that resembles the one before says less. More likeness than this is not believed.
 _MOST_LIKENESS = 0.95
 # Without a slope, one fit in 2,000 is clearly above 0.
@@ -69,6 +70,45 @@ def fit_slope(points: Sequence[tuple[float, float]]) -> Slope | None:
     error = _MEDIAN_ERROR * spread * math.sqrt(len(points) / worth) / width
     is_clear = abs(slope) > error * _find_factor(freedom)
     return Slope(slope, error, start, places[-1] - places[0], is_clear)
+
+
+def fit_shares(points: Sequence[tuple[float, int, int]]) -> Slope | None:
+    """Return the slope of the share of `bad` among `count` events: points (place, bad, count).
+
+    Shares stay at 0 until something is full, then they jump, so a line through all of them says
+    little. The slope is from the first quarter of the places to the last, each the median of five
+    parts. It is clear if four of the five last parts are above all of the first, and if it is more
+    than chance makes of that many events. None for fewer than five places in a quarter.
+    """
+    quarter = len(points) // 4
+    if quarter < _PARTS:
+        return None
+    ends = [_split(points[:quarter]), _split(points[-quarter:])]
+    first, last = ([bad / count if count else 0.0 for _, bad, count in parts] for parts in ends)
+    places = [sum(place for place, _, _ in parts) / _PARTS for parts in ends]
+    counts = [max(1, sum(count for _, _, count in parts)) for parts in ends]
+    rise, width = median(last) - median(first), places[1] - places[0]
+    share = sum(bad for parts in ends for _, bad, _ in parts) / sum(counts)
+    chance = share * (1 - share) * (1 / counts[0] + 1 / counts[1])
+    error = math.sqrt(chance) / width
+    is_clear = sum(each > max(first) for each in last) >= _PARTS - 1
+    is_clear = is_clear and rise / width > _CLEAR * error
+    start = median(first) - rise / width * (places[0] - points[0][0])
+    return Slope(rise / width, error, start, points[-1][0] - points[0][0], is_clear)
+
+
+def _split(points: Sequence[tuple[float, int, int]]) -> list[tuple[float, int, int]]:
+    """Return the sums of five parts of equal length, each at its mean place."""
+    edges = [len(points) * part // _PARTS for part in range(_PARTS + 1)]
+    parts = [points[begin:end] for begin, end in pairwise(edges)]
+    return [
+        (
+            sum(place for place, _, _ in part) / len(part),
+            sum(bad for _, bad, _ in part),
+            sum(count for _, _, count in part),
+        )
+        for part in parts
+    ]
 
 
 def _find_repetition(rest: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ from loadtest.common.clock import utc_now
 from loadtest.common.files import write_text
 from loadtest.common.processes import kill
 from loadtest.common.redaction import redact_folder
+from loadtest.compare.rises import find_rises
 from loadtest.errors import K6Error, LoadtestError, ResultsError
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import (
@@ -28,7 +29,7 @@ from loadtest.k6.progress import NoWatcher, Watcher
 from loadtest.k6.slow_calls import read_slowest
 from loadtest.k6.snapshots import Snapshots
 from loadtest.k6.summary import Server, Summary, build_rows, find_crossed, parse_summary
-from loadtest.results.intervals import Intervals, write_intervals
+from loadtest.results.intervals import Intervals, read_intervals, write_intervals
 from loadtest.results.run import (
     Generator,
     Outcome,
@@ -259,6 +260,10 @@ def conclude(
 
 def _keep(folder: RunFolder, finished: ScenarioRun) -> RunFolder:
     """Write the rows and the result of one scenario, and the target that answered."""
+    if finished.result.name == "soak":
+        intervals = read_intervals(folder.scenario_dir("soak"))
+        rises = find_rises(intervals) if intervals is not None else ()
+        finished = replace(finished, result=replace(finished.result, rises=rises))
     if finished.rows:
         folder = write_rows(folder, finished.result.name, finished.rows)
     if finished.slowest:

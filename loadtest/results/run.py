@@ -249,13 +249,35 @@ class RunnerFault:
         return f"runner {self.runner} {self.state}: {self.reason}"
 
 
+RiseFigure = Literal["p50", "p95", "refused", "failed"]
+
+
+@dataclass(frozen=True)
+class Rise:
+    """A figure of a row that rose within a scenario, from `start` to `end`, as a line has it.
+
+    `per_hour` is how fast, and `error` its standard error. p50 and p95 are in ms; `refused` and
+    `failed` are shares, from 0 to 1, of the calls or the openings. `is_explained`: the control rose
+    as well, so the cause is the network or a host.
+    """
+
+    kind: RowKind
+    name: str
+    figure: RiseFigure
+    per_hour: float
+    error: float
+    start: float
+    end: float
+    is_explained: bool = False
+
+
 @dataclass(frozen=True)
 class ScenarioResult:
     """How one scenario went; `crossed` names the thresholds that its numbers crossed.
 
     `generator` is None if the load generator could not be watched. `sessions_left` counts sessions
     that could not be closed, not even after k6 had ended. `faults` are the runners that did not do
-    their whole share.
+    their whole share. `rises` are what rose within a soak.
     """
 
     name: str
@@ -268,6 +290,7 @@ class ScenarioResult:
     sessions_left: int = 0
     generator: Generator | None = None
     faults: tuple[RunnerFault, ...] = ()
+    rises: tuple[Rise, ...] = ()
 
     def is_whole(self) -> bool:
         """Return whether the scenario reached its end and measured everything."""
@@ -358,6 +381,11 @@ class Run:
     def note(self, result: ScenarioResult) -> "Run":
         """Return the run with a scenario's result replaced by this one."""
         return replace(self, scenarios=_put(self.scenarios, result))
+
+    def count_rises(self) -> int:
+        """Return how many figures rose within its scenarios, while the control did not."""
+        rises = (rise for result in self.scenarios for rise in result.rises)
+        return sum(not rise.is_explained for rise in rises)
 
     def has_ended(self) -> bool:
         """Return whether the run reached its end, good or bad, and was not cut off."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from loadtest.compare.slopes import LEAST_POINTS, fit_slope
+from loadtest.compare.slopes import LEAST_POINTS, fit_shares, fit_slope
 
 
 def make_noise(count: int, likeness: float, seed: int, *, heavy: bool = False) -> list[float]:
@@ -84,3 +84,37 @@ def test_noise_alone_is_rarely_a_clear_slope(
         fit_slope(place(make_noise(count, likeness, seed, heavy=heavy))) for seed in range(300)
     ]
     assert sum(slope is not None and slope.is_clear for slope in slopes) <= most
+
+
+def count(shares: Sequence[float], each: int = 50) -> list[tuple[float, int, int]]:
+    return [(float(at), round(share * each), each) for at, share in enumerate(shares)]
+
+
+@pytest.mark.parametrize("begin", [30, 60, 80])
+def test_refusals_that_begin_and_stay_are_a_rise(begin: int) -> None:
+    slope = fit_shares(count([0.0] * begin + [0.6] * (100 - begin)))
+    assert slope is not None
+    assert slope.is_clear
+    assert 0 < slope.error < slope.per_unit
+    assert slope.start == pytest.approx(0, abs=0.11)
+    assert slope.change == pytest.approx(0.6, rel=0.4)
+
+
+def test_a_few_failures_or_one_burst_are_not_a_rise() -> None:
+    rng = random.Random(1)  # noqa: S311
+    found = 0
+    for _ in range(300):
+        few = [(float(at), int(rng.random() < 0.4), 50) for at in range(100)]
+        burst = rng.randrange(96)
+        few[burst : burst + 4] = [(float(at), 50, 50) for at in range(burst, burst + 4)]
+        slope = fit_shares(few)
+        assert slope is not None
+        found += slope.is_clear
+    assert found <= 2
+
+
+def test_failures_that_go_away_are_no_rise() -> None:
+    slope = fit_shares(count([0.5] * 40 + [0.0] * 60))
+    assert slope is not None
+    assert not slope.is_clear
+    assert fit_shares(count([0.5] * 19)) is None

@@ -44,6 +44,7 @@ from loadtest.report.content.formatting import (
     format_share,
 )
 from loadtest.report.content.objectives import describe_missed, describe_objectives
+from loadtest.report.content.rises import describe_rises
 from loadtest.report.content.wording import (
     clean,
     end_sentence,
@@ -130,6 +131,7 @@ def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Ve
         *_describe_missed(folder, judged),
         *_describe_partial(folder),
         *_describe_crossed(folder),
+        *_describe_rising(folder),
         *_describe_rate_limited(folder),
         *_describe_losses(folder),
         *_describe_generator(folder),
@@ -268,6 +270,16 @@ def _describe_partial(folder: RunFolder) -> Iterator[_Problem]:
             faults = "; ".join(fault.describe() for fault in result.faults)
             sentence = f"Not every runner did its whole share in {title}: {end_sentence(faults)}"
             yield _Problem("runners missing", sentence)
+
+
+def _describe_rising(folder: RunFolder) -> Iterator[_Problem]:
+    """Yield what rose within a soak."""
+    sentences = [*describe_rises(folder)]
+    if sentences:
+        count = len(sentences)
+        name = "a figure rose within the run" if count == 1 else f"{count} figures rose"
+        text = " ".join(sentence[:1].upper() + sentence[1:] for sentence in sentences)
+        yield _Problem(name, text)
 
 
 def _describe_missed(folder: RunFolder, judged: Sequence[JudgedObjective]) -> Iterator[_Problem]:
