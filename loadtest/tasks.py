@@ -139,6 +139,29 @@ def k6(
         stage.k6(chain, settings, scenarios, out or (), **fleet, fit_quota=fit_quota, judge=judge)
 
 
+@task(pre=[mint])
+def leaks(
+    chain: Chain,
+    env: str | None = None,
+    cycles: str | None = None,
+    sessions: str | None = None,
+    wait_minutes: str | None = None,
+) -> None:
+    """Check that the server gets back what clients leave
+
+    Fills the server with sessions and streams until it refuses, closes them, abandons a few as
+    crashed clients do, and measures whether room, first dispatch and latency come back; then again.
+    The environment must allow it. The exit code is 94 if something does not come back.
+
+    inv leaks                                 the reference target
+    inv leaks --env staging --sessions 200 --wait-minutes 30    follows abandoned sessions
+    """
+    from loadtest.leaks import stage
+
+    typed = {"cycles": cycles, "sessions": sessions, "wait_minutes": wait_minutes}
+    stage.check_leaks(chain, load(env), typed)
+
+
 @task()
 def report(
     chain: Chain,
@@ -295,6 +318,6 @@ def doctor(
 
 
 namespace = Collection(
-    *(provision, mint, revoke, k6, report, docs_update, loadtest),
+    *(provision, mint, revoke, k6, leaks, report, docs_update, loadtest),
     *(compare, history, target, init, doctor),
 )

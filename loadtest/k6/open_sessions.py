@@ -17,6 +17,7 @@ from typing import IO
 from pydantic import TypeAdapter
 
 from loadtest.common.access import build_authorization
+from loadtest.common.clock import utc_now
 from loadtest.common.files import ensure_private_dir, read_valid, write_json
 from loadtest.common.interruption import run_coroutine
 from loadtest.errors import K6Error
@@ -85,6 +86,21 @@ def open_log(state_dir: Path, mcp_url: str, runner: int | None = None) -> IO[byt
 def note_writer(log: IO[bytes], pid: int) -> None:
     """Write into the log which process writes it."""
     log.write(f"session writer {pid}\n".encode())
+
+
+def note_opened(log: IO[bytes], session_id: str, client: int, protocol: str) -> None:
+    """Write into the log, in k6's words, that a session was opened by other code."""
+    _note(log, f"opened {session_id} {client} {protocol}")
+
+
+def note_closed(log: IO[bytes], session_id: str) -> None:
+    """Write into the log that it was closed."""
+    _note(log, f"closed {session_id}")
+
+
+def _note(log: IO[bytes], entry: str) -> None:
+    # As k6 does: a string of JSON, so that no id can end the line.
+    log.write(f'time="{utc_now()}" level=info msg={json.dumps(f"session {entry}")}\n'.encode())
 
 
 def settle_log(

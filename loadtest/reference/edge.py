@@ -5,6 +5,7 @@ import importlib
 import json
 import sys
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ class McpEdge:
         self._restarted = False
         self._connections: dict[tuple[str, int], int] = {}
         knobs = deployment.knobs
-        self._streams = Streams(knobs)
+        self._streams = Streams(knobs, lambda: self._draw(knobs.leaked_stream_share))
+        self._leaked: list[bytes] = []
         # Only these answers contain the id of the request.
         inside = {knobs.cap_refusal, knobs.quota_refusal} & {"inside-200", "tool-error"}
         self._needs_id = bool(inside) or knobs.lost_session == "200"
@@ -125,6 +127,8 @@ class McpEdge:
         await self._loaded.wait()
         await self._stall()
         await self._restart()
+        for left_behind in self._leaked:
+            zlib.crc32(left_behind)
         if self._limit_headers:
             send = _with_headers(send, self._limit_headers)
         try:
@@ -177,6 +181,13 @@ class McpEdge:
                 sent, receive = await _peek(receive)
             if await self._asking.answer(scope, sent, send):
                 return
+        if (
+            method == "DELETE"
+            and session is not None
+            and self._draw(self.knobs.leaked_session_share)
+        ):
+            await Response(status_code=200)(scope, receive, send)
+            return
         if method == "POST" and session is not None and self._draw(self.knobs.drop_share):
             await _drop(send)
             return
@@ -383,6 +394,8 @@ class McpEdge:
             return
         if method == "DELETE":
             self._sessions.pop(session_id, None)
+            if self.knobs.leaked_kib:
+                self._leaked.append(bytes(self.knobs.leaked_kib * 1024))
         elif method == "POST" and session_id not in self._sessions:
             now = asyncio.get_running_loop().time()
             is_extra = len(self._sessions) >= self.knobs.session_cap

@@ -90,6 +90,15 @@ class Knobs:
     streams_stay: bool = _knob(
         False, "a stream stays open after DELETE, until its client closes it"
     )
+    leaked_session_share: float = _knob(
+        0.0, "share of DELETE requests that are answered with 200, but end no session"
+    )
+    leaked_stream_share: float = _knob(
+        0.0, "share of streams that keep their place under the cap after they have ended"
+    )
+    leaked_kib: int = _knob(
+        0, "KiB that each deleted session leaves behind, and that every later request reads"
+    )
     access_token_seconds: int = _knob(3600, "life of an access token")
     deny_consent: bool = _knob(False, "answer every consent with access_denied")
     wrong_issuer: str = _knob(
@@ -284,7 +293,7 @@ class Knobs:
                 raise UsageError(f"{flag_name(name)} must be above 0, not {getattr(self, name)}")
         for name in (
             *("tool_workers", "page_delay_ms", "token_rate_limited", "authorize_rate_limited"),
-            *("reply_padding", "reply_pauses", "stream_cap"),
+            *("reply_padding", "reply_pauses", "stream_cap", "leaked_kib"),
         ):
             if getattr(self, name) < 0:
                 message = f"{flag_name(name)} must be at least 0, not {getattr(self, name)}"

@@ -15,11 +15,15 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 
 class Streams:
-    """Counts the open streams, and holds each as the knobs have it."""
+    """Counts the open streams, and holds each as the knobs have it.
 
-    def __init__(self, knobs: Knobs) -> None:
+    `leaks` draws whether a stream that has ended keeps its place.
+    """
+
+    def __init__(self, knobs: Knobs, leaks: Callable[[], bool]) -> None:
         self.open = 0
         self._knobs = knobs
+        self._leaks = leaks
 
     @property
     def is_full(self) -> bool:
@@ -45,7 +49,7 @@ class Streams:
         except TimeoutError:
             await stream.release()
         finally:
-            self.open -= 1
+            self.open -= not self._leaks()
             comments.cancel()
             with suppress(asyncio.CancelledError):
                 await comments
