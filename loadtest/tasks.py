@@ -140,6 +140,37 @@ def k6(
 
 
 @task(pre=[mint])
+def capacity(
+    chain: Chain,
+    env: str | None = None,
+    profile: str | None = None,
+    find: str | None = None,
+    start: str | None = None,
+    tolerance: str | None = None,
+    step_seconds: str | None = None,
+    json: bool = False,
+    knobs: Any = None,
+) -> None:
+    """Find the most load that the target bears
+
+    Doubles the load until an objective is missed or something is refused, then narrows the range
+    and repeats both sides of the edge. It brings the server to its edge: the environment must
+    allow that. Ctrl-C keeps what is known.
+
+    inv capacity --env staging                  sessions, each with a call a second
+    inv capacity --env staging --find calls --start 5    calls per second of the mix
+    """
+    from loadtest.capacity import stage
+    from loadtest.capacity.options import parse_options
+    from loadtest.publish.stage import report as report_run
+
+    settings = load(env, profile, knobs)
+    options = parse_options(find, start, tolerance, step_seconds)
+    report = partial(report_run, chain, settings, None, as_json=json)
+    stage.capacity(chain, settings, options, report=report)
+
+
+@task(pre=[mint])
 def leaks(
     chain: Chain,
     env: str | None = None,
@@ -318,6 +349,6 @@ def doctor(
 
 
 namespace = Collection(
-    *(provision, mint, revoke, k6, leaks, report, docs_update, loadtest),
+    *(provision, mint, revoke, k6, capacity, leaks, report, docs_update, loadtest),
     *(compare, history, target, init, doctor),
 )

@@ -11,6 +11,7 @@ from invoke.tasks import Call, Task
 from loadtest.cli.options import StageTask, load, pick_knobs
 from loadtest.common.command_name import set_collection
 from loadtest.common.parsing import check_text
+from loadtest.config.settings import check_allowed
 from loadtest.context import Chain
 from loadtest.errors import BusyError, ConfigError, LoadtestError, UsageError, explain_refusal
 
@@ -120,6 +121,13 @@ def check(call: Call) -> Any:
                 "--junit needs objectives: set [environment."
                 f"{settings.environment_name}.slo] in the settings"
             )
+    if call.task.name == "capacity":
+        from loadtest.capacity.options import check_start, parse_options
+
+        check_allowed(settings, "capacity")
+        typed = (given[name] for name in ("find", "start", "tolerance", "step_seconds"))
+        check_start(settings, parse_options(*typed))
+        return settings
     if "scenarios" in given:
         from loadtest.k6 import stage
         from loadtest.k6.options import check_fit, choose_runners, parse_scenarios

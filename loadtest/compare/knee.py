@@ -7,7 +7,7 @@ from typing import Literal
 
 from loadtest.config.pace import DEFAULT_PACE, Pace, parse_pace
 from loadtest.results.history import pick_latency
-from loadtest.results.run import ASIDE, REFUSALS, Outcome, Percentiles, Row, Run
+from loadtest.results.run import ASIDE, REFUSALS, Capacity, Outcome, Percentiles, Row, Run
 
 Percentile = Literal["p50", "p95", "p99"]
 
@@ -100,12 +100,15 @@ def find_knee(run: Run, rows: Iterable[Row]) -> Knee | None:
     stage, no call and no opening of a session was refused by a cap or a quota, and the run did not
     end in it. With a fixed interval, half of the calls must also be answered within it: slower
     sessions fall behind. p95 is the response time from the schedule; it is compared only if both
-    stages have 30 ok calls. Without data of the smallest stage, no stage is sustained.
+    stages have 30 ok calls. Without data of the smallest stage, no stage is sustained. A search for
+    the capacity has its own limits, and its result counts.
     """
     rows = tuple(rows)
     stages = pick_stages(rows)
     if not stages:
         return None
+    if run.capacity is not None:
+        return _read_search(run.capacity, stages)
     openings = {
         row.name: row for row in rows if row.kind == "opening" and row.scenario == "sessions"
     }
@@ -128,6 +131,13 @@ def find_knee(run: Run, rows: Iterable[Row]) -> Knee | None:
         else:
             breaks.append(fault)
     return Knee(sustained, tuple(breaks), tuple(uncompared))
+
+
+def _read_search(capacity: Capacity, stages: Sequence[Row]) -> Knee:
+    """Return the highest stage that a search found to be borne, and those that were too much."""
+    borne = [stage for stage in stages if int(stage.name) <= capacity.most]
+    beyond = (Break(stage) for stage in stages if int(stage.name) > capacity.most)
+    return Knee(borne[-1] if borne else None, tuple(beyond))
 
 
 def _find_break(

@@ -7,7 +7,7 @@ from loadtest.compare.baselines import find_fault
 from loadtest.compare.knee import MIN_SAMPLES, Percentile, find_knee, is_thin, pick_stages
 from loadtest.config.objectives import Objective
 from loadtest.results.history import Entry, pick_latency
-from loadtest.results.run import Row
+from loadtest.results.run import Capacity, Row
 
 Standing = Literal["met", "missed", "cannot tell"]
 
@@ -72,9 +72,14 @@ def judge_row(objective: Objective, row: Row | None) -> JudgedObjective:
     return _judge_latency(objective, row)
 
 
+def count_needed(share: float) -> int:
+    """Return how many calls show that at most this share of them fails."""
+    return min(MOST_CALLS_NEEDED, round(RULE_OF_THREE / share) if share else MOST_CALLS_NEEDED)
+
+
 def _judge_failed(objective: Objective, row: Row) -> JudgedObjective:
     limit, failed = objective.limit, row.count - row.ok
-    needed = min(MOST_CALLS_NEEDED, round(RULE_OF_THREE / limit) if limit else MOST_CALLS_NEEDED)
+    needed = count_needed(limit)
     share = failed / row.count
     margin = (limit - share) / limit if limit else None
     if failed > limit * max(row.count, needed):
@@ -112,7 +117,19 @@ def _judge_ladder(entry: Entry, objective: Objective) -> JudgedObjective:
     return replace(judge_row(objective, stage), stage=stage)
 
 
+def _judge_found(capacity: Capacity, objective: Objective) -> JudgedObjective:
+    """Judge what is to be held by what a search found."""
+    margin = (capacity.most - objective.limit) / objective.limit
+    if margin < 0 and capacity.high is None:
+        reason = f"the search ended at {capacity.most:,}: {capacity.stopped}"
+        return JudgedObjective(objective, "cannot tell", capacity.most, None, reason)
+    standing: Standing = "met" if margin >= 0 else "missed"
+    return JudgedObjective(objective, standing, capacity.most, margin)
+
+
 def _judge_holds(entry: Entry, objective: Objective) -> JudgedObjective:
+    if entry.run.capacity is not None:
+        return _judge_found(entry.run.capacity, objective)
     knee = find_knee(entry.run, entry.rows)
     stages = pick_stages(entry.rows)
     if knee is None:

@@ -34,6 +34,7 @@ from loadtest.results.run import (
     Generator,
     Outcome,
     Row,
+    Run,
     ScenarioResult,
     SlowCall,
     begin_scenario,
@@ -259,7 +260,7 @@ def conclude(
 
 
 def _keep(folder: RunFolder, finished: ScenarioRun) -> RunFolder:
-    """Write the rows and the result of one scenario, and the target that answered."""
+    """Write the rows and the result of one scenario, and what it has shown about the target."""
     if finished.result.name == "soak":
         intervals = read_intervals(folder.scenario_dir("soak"))
         rises = find_rises(intervals) if intervals is not None else ()
@@ -268,7 +269,12 @@ def _keep(folder: RunFolder, finished: ScenarioRun) -> RunFolder:
         folder = write_rows(folder, finished.result.name, finished.rows)
     if finished.slowest:
         folder = write_slowest(folder, finished.result.name, finished.slowest)
-    target = folder.run.target
+    return _note(replace(folder, run=learn(folder.run, finished)), finished.result)
+
+
+def learn(run: Run, finished: ScenarioRun) -> Run:
+    """Return a run with what a scenario has shown: the server, the regions, held streams."""
+    target = run.target
     if finished.server is not None:
         target = replace(
             target,
@@ -277,11 +283,11 @@ def _keep(folder: RunFolder, finished: ScenarioRun) -> RunFolder:
             protocol_version=finished.server.protocol,
             era=finished.server.era,
         )
-    regions = tuple(sorted({*folder.run.regions, *finished.regions}))
-    run = replace(folder.run, target=target, regions=regions, ended=utc_now())
+    regions = tuple(sorted({*run.regions, *finished.regions}))
+    run = replace(run, target=target, regions=regions, ended=utc_now())
     if any(row.kind == "stream" and row.ok for row in finished.rows):
         run = replace(run, streams=True)
-    return _note(replace(folder, run=run), finished.result)
+    return run
 
 
 def _note(folder: RunFolder, result: ScenarioResult) -> RunFolder:

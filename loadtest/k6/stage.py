@@ -1,9 +1,9 @@
 """Run the scenarios into a new run folder."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from loadtest.config.models import Profile
     from loadtest.k6.binary import K6Binary
     from loadtest.k6.plan import Runners, RunPlan
+    from loadtest.k6.progress import ProgressDisplay
     from loadtest.k6.quota_demand import Allowance
     from loadtest.k6.repeats import Judge
     from loadtest.k6.scenario import RunScenario
+    from loadtest.results.run import Run
     from loadtest.results.run_folder import RunFolder
 
 
@@ -63,23 +65,55 @@ def k6(
 
     What the judge finds suspicious is measured again; without one, nothing is.
     """
+    from loadtest.k6.options import choose_runners, parse_scenarios
+
+    chosen = parse_scenarios(scenarios, settings.profile)
+    runners = choose_runners(settings, chosen, engine, parallelism)
+    ready = prepare_run(chain, settings, chosen, runners, outputs, fit_quota=fit_quota)
+    folder = begin_run(chain, settings, ready, ready.run)
+    chain.ending.note(_run(chain, settings, ready, folder, judge).run)
+
+
+@dataclass(frozen=True)
+class ReadyRun:
+    """A run that can begin, after the target was checked; `run` are its facts.
+
+    `allowances` are the quotas of each of the `clients`. `pauses`: a quota needs a minute without
+    calls between two scenarios.
+    """
+
+    plan: "RunPlan"
+    run: "Run"
+    binary: "K6Binary"
+    bearers: Sequence[Bearer]
+    allowances: "Sequence[Allowance]"
+    clients: int
+    pauses: bool
+
+
+def prepare_run(
+    chain: Chain,
+    settings: Settings,
+    chosen: Sequence[str],
+    runners: "Runners",
+    outputs: Sequence[str] = (),
+    *,
+    fit_quota: bool = False,
+) -> ReadyRun:
+    """Open and check the target, print the load, and return the plan of a run."""
     from loadtest.config.models import find_unit
     from loadtest.k6.binary import find_k6
     from loadtest.k6.control import describe_lack, find_control
-    from loadtest.k6.options import choose_runners, parse_scenarios
     from loadtest.k6.outputs import parse_outputs
     from loadtest.k6.plan import build_plan, find_bearer_file
     from loadtest.k6.preflight import check_target, find_slow_calls
     from loadtest.k6.quota_demand import find_allowances, needs_pause
     from loadtest.k6.run_facts import build_run, describe_load, find_commit
     from loadtest.results.run import Target
-    from loadtest.results.run_folder import create_run_folder
 
     def say(text: str) -> None:
         chain.say("k6", text)
 
-    chosen = parse_scenarios(scenarios, settings.profile)
-    runners = choose_runners(settings, chosen, engine, parallelism)
     binary = find_k6(settings.variables)
     outs = parse_outputs(outputs, chosen, binary.path, runners.engine)
     target = Target(host=urlsplit(chain.open_target(settings)).netloc)
@@ -123,14 +157,22 @@ def k6(
     if unknown is not None:
         say(f"warning: {unknown}")
     target = replace(target, repository=settings.environment.repository, commit=commit)
-    cluster = runners.cluster
-    k6_version = cluster.image if cluster else binary.version
-    folder = create_run_folder(settings.runs_dir, build_run(settings, plan, target, k6_version))
+    k6_version = runners.cluster.image if runners.cluster else binary.version
+    run = build_run(settings, plan, target, k6_version)
+    return ReadyRun(plan, run, binary, bearers, allowances, clients, pauses)
+
+
+def begin_run(chain: Chain, settings: Settings, ready: ReadyRun, run: "Run") -> "RunFolder":
+    """Make the folder of a run, and print what makes the load and where the results will be."""
+    from loadtest.results.run_folder import create_run_folder
+
+    folder = create_run_folder(settings.runs_dir, run)
     chain.ending.run_dir = folder.path
-    what = f"{cluster.image} in namespace {cluster.namespace}" if cluster else binary.describe()
-    say(f"{what}, into {folder.path.relative_to(settings.root)}")
-    folder = _run(chain, settings, plan, folder, binary, bearers, judge, pauses=pauses)
-    chain.ending.note(folder.run)
+    cluster = ready.plan.runners.cluster
+    where = f"{cluster.image} in namespace {cluster.namespace}" if cluster else None
+    what = where or ready.binary.describe()
+    chain.say("k6", f"{what}, into {folder.path.relative_to(settings.root)}")
+    return folder
 
 
 def _fit_profile(
@@ -164,51 +206,73 @@ def _describe_runners(runners: "Runners") -> str:
 def _run(
     chain: Chain,
     settings: Settings,
-    plan: "RunPlan",
+    ready: ReadyRun,
     folder: "RunFolder",
-    binary: "K6Binary",
-    bearers: Sequence[Bearer],
     judge: "Judge | None",
-    *,
-    pauses: bool,
 ) -> "RunFolder":
-    """Run the scenarios of the plan, with fresh bearers if they can be renewed; then repeats."""
-    from loadtest.k6.bearer_renewal import Renewal
-    from loadtest.k6.progress import ProgressDisplay
+    """Run the scenarios of the plan; then what is suspicious, again."""
     from loadtest.k6.repeats import find_budget, measure_again
     from loadtest.k6.scenario import run_scenarios
+
+    plan = ready.plan
+    with open_generator(chain, settings, ready) as generator:
+        folder = run_scenarios(
+            plan,
+            folder,
+            run=generator.run,
+            watcher=generator.watcher,
+            renewal_url=generator.renewal_url,
+        )
+        if judge is None or plan.profile.remeasure_minutes == 0:
+            return folder
+        left_seconds = find_soonest(ready.bearers).seconds_left() - SPARE_SECONDS
+        return measure_again(
+            plan,
+            folder,
+            run=generator.run,
+            judge=judge,
+            budget=find_budget(
+                plan,
+                folder.run,
+                math.inf if generator.renewal_url else left_seconds,
+                pauses=ready.pauses,
+            ),
+            tell=lambda text: chain.say("k6", text),
+            watcher=generator.watcher,
+            renewal_url=generator.renewal_url,
+        )
+
+
+@dataclass(frozen=True)
+class OpenGenerator:
+    """What runs scenarios and shows them; `renewal_url` is where k6 gets fresh bearers."""
+
+    run: "RunScenario"
+    watcher: "ProgressDisplay"
+    renewal_url: str | None
+
+
+@contextmanager
+def open_generator(chain: Chain, settings: Settings, ready: ReadyRun) -> Iterator[OpenGenerator]:
+    """Open the engine of a run, with fresh bearers while it runs if they can be renewed."""
+    from loadtest.k6.bearer_renewal import Renewal
+    from loadtest.k6.progress import ProgressDisplay
     from loadtest.k6.stream_observer import observe_streams
 
     with ExitStack() as running:
         display = running.enter_context(ProgressDisplay(chain.console))
-        run, pass_on = _open_engine(settings, plan.runners, binary, running)
-        run = observe_streams(run)
+        run, pass_on = _open_engine(settings, ready.plan.runners, ready.binary, running)
         renewal_url = None
-        if is_renewable(bearers):
+        if is_renewable(ready.bearers):
 
             def renew(needed_seconds: float | None) -> Sequence[Bearer]:
                 fresh = renew_bearers(chain, settings, needed_seconds)
                 pass_on(fresh)
                 return fresh
 
-            renewal = Renewal(bearers, renew, lambda text: chain.say("k6", text))
+            renewal = Renewal(ready.bearers, renew, lambda text: chain.say("k6", text))
             renewal_url = running.enter_context(renewal).url
-        folder = run_scenarios(plan, folder, run=run, watcher=display, renewal_url=renewal_url)
-        if judge is None or plan.profile.remeasure_minutes == 0:
-            return folder
-        left_seconds = find_soonest(bearers).seconds_left() - SPARE_SECONDS
-        return measure_again(
-            plan,
-            folder,
-            run=run,
-            judge=judge,
-            budget=find_budget(
-                plan, folder.run, math.inf if renewal_url else left_seconds, pauses=pauses
-            ),
-            tell=lambda text: chain.say("k6", text),
-            watcher=display,
-            renewal_url=renewal_url,
-        )
+        yield OpenGenerator(observe_streams(run), display, renewal_url)
 
 
 def _open_engine(

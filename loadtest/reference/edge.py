@@ -73,6 +73,7 @@ class McpEdge:
         self._deployment = deployment
         self._toolbox = toolbox
         self._sessions: dict[str, _McpSession] = {}
+        toolbox.sessions = self._sessions
         self._bearers: dict[str, Principal] = {}
         self._generation = (deployment.keys.generation, deployment.verdicts)
         self._manager: Any = None

@@ -30,6 +30,10 @@ class Knobs:
         "added to each tool call, in ms: none | constant:MS | bimodal:FAST,SLOW,SLOW_SHARE"
         " | heavy:MEDIAN,SIGMA (log-normal)",
     )
+    crowd_latency: str = _knob(
+        "none",
+        "added to each tool call for each open session above a number, in ms: none | NUMBER,MS",
+    )
     tool_workers: int = _knob(
         0, "how many tool calls run at the same time; others wait in a queue (0: no limit)"
     )
@@ -302,6 +306,7 @@ class Knobs:
             if getattr(self, name) and not all(split_header(getattr(self, name))):
                 raise UsageError(f"{flag_name(name)} must be NAME=VALUE")
         parse_latency(self.tool_latency)
+        parse_crowd(self.crowd_latency)
 
     @property
     def default_endpoints(self) -> bool:
@@ -348,6 +353,20 @@ def parse_latency(text: str) -> Sampler | None:
         f"--tool-latency must be none, constant:MS, bimodal:FAST,SLOW,SLOW_SHARE or"
         f" heavy:MEDIAN,SIGMA, not {text!r}"
     )
+
+
+def parse_crowd(text: str) -> tuple[int, float] | None:
+    """Return the number of sessions of a crowd knob and the seconds for each one above; or None."""
+    if text == "none":
+        return None
+    number, _, ms = text.partition(",")
+    try:
+        found = int(number), float(ms) / 1000
+    except ValueError:
+        found = -1, 0.0
+    if found[0] < 0 or not (math.isfinite(found[1]) and found[1] >= 0):
+        raise UsageError(f"--crowd-latency must be none or NUMBER,MS, not {text!r}")
+    return found
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

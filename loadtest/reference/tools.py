@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from loadtest.reference import novamart
 from loadtest.reference.accounts import Client
 from loadtest.reference.deployment import Deployment
-from loadtest.reference.knobs import parse_latency
+from loadtest.reference.knobs import parse_crowd, parse_latency
 from loadtest.reference.rate_limits import Minute
 from loadtest.reference.responses import iso_time, new_id
 from loadtest.reference.sql import Rows, SqlEngine, ToolError
@@ -95,6 +95,9 @@ class Toolbox:
         self._engine = engine
         self._dimensions = engine.dimensions
         self._latency = parse_latency(deployment.knobs.tool_latency)
+        self._crowd = parse_crowd(deployment.knobs.crowd_latency)
+        # The open sessions; the edge has them.
+        self.sessions: Collection[str] = ()
         workers = deployment.knobs.tool_workers
         self._workers = asyncio.Semaphore(workers) if workers else nullcontext()
         self._spent = Minute(deployment.clock)
@@ -157,6 +160,9 @@ class Toolbox:
         rng = self._deployment.rng
         if self._latency is not None:
             await asyncio.sleep(self._latency(rng))
+        if self._crowd is not None:
+            number, seconds = self._crowd
+            await asyncio.sleep(max(0, len(self.sessions) - number) * seconds)
         share = self._deployment.knobs.error_share
         if share and rng.random() < share:
             raise ToolError("internal_error", "something went wrong")

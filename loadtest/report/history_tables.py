@@ -34,7 +34,14 @@ from loadtest.report.content.formatting import (
 )
 from loadtest.report.content.replies import TITLE, list_replies
 from loadtest.report.content.wording import TITLES, clean, name_cell, name_row
-from loadtest.results.history import FIGURES, Cell, Entry, is_aggregate, read_reply_figures
+from loadtest.results.history import (
+    FIGURES,
+    Cell,
+    Entry,
+    find_capacity_cell,
+    is_aggregate,
+    read_reply_figures,
+)
 from loadtest.results.run import SCENARIOS, Percentiles, Row
 from loadtest.results.run_folder import RunFolder
 
@@ -295,7 +302,7 @@ def _render_sparks(runs: Sequence[Entry]) -> Iterator[RenderableType]:
 
 def find_good_runs(runs: Sequence[Entry]) -> Iterator[tuple[Cell, list[Entry]]]:
     """Yield the key figures, each with the runs whose figures are valid."""
-    knees = (_find_knee_cell(entry) for entry in reversed(runs))
+    knees = (find_capacity_cell(entry.run) or _find_knee_cell(entry) for entry in reversed(runs))
     for cell in (next(filter(None, knees), None), _MIX_P95, _MIX_RATE, _FIRST_DISPATCH):
         good = [entry for entry in runs if cell and find_fault(entry, cell.scenario) is None]
         if cell is not None and good:

@@ -52,7 +52,9 @@ class Entry:
     figures: Mapping[Cell, float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        figures = {cell: value for row in self.rows for cell, value in read_figures(row).items()}
+        # The steps of a search differ from run to run; what it found can be compared.
+        kept = (row for row in self.rows if self.run.capacity is None or row.kind == "capacity")
+        figures = {cell: value for row in kept for cell, value in read_figures(row).items()}
         object.__setattr__(self, "figures", figures)
 
     def has_regressed(self) -> bool:
@@ -78,6 +80,14 @@ def is_aggregate(row: Row | Cell) -> bool:
     return row.kind == "tool" and row.name == "all"
 
 
+def find_capacity_cell(run: Run) -> Cell | None:
+    """Return the figure that a search for the capacity found; None for another run."""
+    if run.capacity is None:
+        return None
+    scenario = "sessions" if run.capacity.unit == "sessions" else "tools"
+    return Cell(scenario, "capacity", "capacity", "rate")
+
+
 def pick_latency(row: Row) -> Percentiles | None:
     """Return the response time from the schedule, else the duration; None without an ok call."""
     return (row.response or row.duration) if row.ok else None
@@ -92,6 +102,8 @@ def read_figures(row: Row) -> dict[Cell, float]:
     """
     if not row.count or row.kind == "stream":
         return {}
+    if row.kind == "capacity":
+        return {Cell(row.scenario, row.kind, row.name, "rate"): row.ok_rate}
     latency = pick_latency(row) if row.kind != "opening" else None
     figures: dict[Figure, float] = {"failed": 1 - row.ok / row.count}
     if latency is not None:

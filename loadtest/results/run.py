@@ -49,7 +49,8 @@ MOST_NAME_CHARS = 200
 
 # What a row is about. Rows of CALLED are the parts of the mix; their sum is the tool `all`.
 # A row of kind `flow` is about whole flows, whose calls are in the rows of their steps. A row of
-# kind `control` is about a static document of the same origin, or the connection to it.
+# kind `control` is about a static document of the same origin, or the connection to it. The one of
+# kind `capacity` has the rate that a search found.
 RowKind = Literal[
     "frame",
     "stage",
@@ -62,11 +63,18 @@ RowKind = Literal[
     "opening",
     "stream",
     "control",
+    "capacity",
 ]
 CALLED: tuple[RowKind, ...] = ("tool", "resource", "prompt", "completion", "step")
 
-# Rows beside those of the calls: sessions that opened, the streams that they held, and the control.
-ASIDE: tuple[RowKind, ...] = ("opening", "stream", "control")
+# Rows beside those of the calls: sessions that opened, the streams that they held, the control, and
+# what a search found.
+ASIDE: tuple[RowKind, ...] = ("opening", "stream", "control", "capacity")
+
+# What a search for the capacity counts.
+CapacityUnit = Literal["sessions", "calls"]
+# The strain of a load that was refused, and the most of any.
+MOST_STRAIN = 100.0
 
 # A number of calls. A damaged file or comment may hold anything.
 Calls = Annotated[int, Field(ge=0)]
@@ -333,13 +341,54 @@ class Repeat:
 
 
 @dataclass(frozen=True)
+class CapacityStep:
+    """One step of a search for the capacity: a load, and how the target bore it.
+
+    `strain` is the worst figure ÷ its limit, at most 1 if the load was borne, `MOST_STRAIN` if it
+    was refused. `bore` is how much of
+    the load was served, where a load that was too much shows that. `reason` is what gave way.
+    """
+
+    load: Calls
+    strain: float
+    bore: int | None = None
+    reason: str | None = None
+
+    @property
+    def is_borne(self) -> bool:
+        """Return whether every figure was within its limit."""
+        return self.strain <= 1
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a search for the capacity found, in sessions or in calls per second (`unit`).
+
+    The target bears `most`, and the edge is from `low` to `high`; `high` is None if no load was too
+    much. `beyond` is what gave way above it, `stopped` why the search ended before the edge was
+    known. `limits` are what each step was judged by, in words; `pace` is that of a session.
+    """
+
+    unit: CapacityUnit
+    most: Calls
+    low: Calls
+    high: int | None
+    beyond: str | None = None
+    stopped: str | None = None
+    limits: tuple[str, ...] = ()
+    pace: str = "1"
+    steps: tuple[CapacityStep, ...] = ()
+
+
+@dataclass(frozen=True)
 class Run:
     """`run.json`: times are UTC, ISO 8601; `git_sha` is None outside a checkout.
 
     `generators` is the number of k6 processes that made the load, `engine` how they were run, and
     `regions` where, if that is known. `streams`: sessions held a stream beside their calls; None in
     runs of versions that could not. `repeats_note` tells why something suspicious was not measured
-    again, or not often enough. `objectives` were in force when it began.
+    again, or not often enough. `objectives` were in force when it began. `capacity` is what a
+    search found, of which the rows are the steps.
     """
 
     run_id: str
@@ -363,6 +412,7 @@ class Run:
     repeats: tuple[Repeat, ...] = ()
     repeats_note: str | None = None
     objectives: tuple[Objective, ...] = ()
+    capacity: Capacity | None = None
 
     def outcome(self) -> Outcome:
         """Return the worst outcome of the scenarios; a run without scenarios is `not run`."""

@@ -92,6 +92,12 @@ def write_rows(folder: RunFolder, scenario: str, rows: tuple[Row, ...]) -> RunFo
     return replace(folder, rows=folder.rows + rows)
 
 
+def replace_rows(folder: RunFolder, scenario: str, rows: tuple[Row, ...]) -> RunFolder:
+    """Write one scenario's rows in place of its earlier ones, and return the folder with them."""
+    others = tuple(row for row in folder.rows if row.scenario != scenario)
+    return write_rows(replace(folder, rows=others), scenario, rows)
+
+
 def write_repeat(folder: RunFolder, number: int, scenario: str, rows: tuple[Row, ...]) -> None:
     """Write the rows of a scenario that was measured again."""
     _write_rows(folder.repeat_dir(number, scenario), rows)

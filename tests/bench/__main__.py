@@ -9,6 +9,7 @@ from rich.table import Table
 
 from . import (
     accuracy,
+    capacity,
     chain,
     commands,
     generator,
@@ -39,7 +40,12 @@ TABLES = {
     "traffic": traffic.bench_traffic,
 }
 # Many minutes each: only by name.
-LONG = {"ladder": generator.bench_ladder, "knee": knee.bench, "merging": merging.bench}
+LONG = {
+    "ladder": generator.bench_ladder,
+    "knee": knee.bench,
+    "merging": merging.bench,
+    "capacity": capacity.bench,
+}
 
 
 def main(chosen: Sequence[str]) -> None:

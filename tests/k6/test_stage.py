@@ -47,7 +47,7 @@ def test_the_stages_load_where_only_the_packages_of_every_session_are_installed(
     missing = {re.split(r"[><\[]", each)[0] for each in extras} - {"mcp-loadtest"}
     modules = {name.replace("-", "_") for name in missing} | {"argon2", "markdown_it", "nacl"}
     stages = [f"loadtest.{path.parent.name}.stage" for path in ROOT.glob("loadtest/*/stage.py")]
-    assert len(stages) == 8
+    assert len(stages) == 10
     imports = ", ".join(("tasks", *stages))
     code = f"import sys; sys.modules.update(dict.fromkeys({modules})); import {imports}"
     command = [sys.executable, "-c", code]

@@ -7,6 +7,9 @@ from typing import Any
 
 from loadtest.config.objectives import Objective
 from loadtest.results.run import (
+    MOST_STRAIN,
+    Capacity,
+    CapacityStep,
     Generator,
     Percentiles,
     Replies,
@@ -289,6 +292,38 @@ def with_objectives() -> RunFolder:
     )
 
 
+def searched() -> RunFolder:
+    """A search for the capacity: a session cap of 40, found from 10."""
+    refused = "the session cap refuses (4 of 44 were refused)"
+    steps = (
+        CapacityStep(10, 0.5),
+        CapacityStep(20, 0.52),
+        CapacityStep(40, 0.61),
+        CapacityStep(80, MOST_STRAIN, 40, "the session cap refuses (40 of 80 were refused)"),
+        CapacityStep(44, MOST_STRAIN, 40, refused),
+        CapacityStep(44, MOST_STRAIN, 40, refused),
+        CapacityStep(40, 0.6),
+    )
+    limits = ("p95 at most 2 times that of the smallest step", "nothing refused")
+    loads = (10, 20, 40, 44, 80)
+    stages = tuple(stage(load, 9.0 + load / 10, seconds=10) for load in loads)
+    openings = tuple(
+        opening(load, min(40, load), {"capacity": load - 40} if load > 40 else {}) for load in loads
+    )
+    borne = replace(
+        row("sessions", "capacity", "capacity", 400, None, seconds=10), achieved_rate=40.0
+    )
+    return folder(
+        stages,
+        openings,
+        (borne,),
+        profile="capacity",
+        scenarios=(ScenarioResult("sessions", "ok", 0),),
+        knobs={"sessions": {"tool": "executeSQL", "search": "sessions", "limits": [*limits]}},
+        capacity=Capacity("sessions", 40, 40, 44, refused, None, limits, "1", steps),
+    )
+
+
 RUNS: Mapping[str, Callable[[], RunFolder]] = {
     "good": lambda: folder(COLD_START, LADDER, TOOLS),
     "smoke": smoke,
@@ -300,6 +335,7 @@ RUNS: Mapping[str, Callable[[], RunFolder]] = {
     "rate-limited": rate_limited,
     "short-of-runners": short_of_runners,
     "objectives": with_objectives,
+    "capacity": searched,
     "hostile": hostile,
     "empty": lambda: folder(scenarios=(), ended=None),
 }

@@ -319,7 +319,8 @@ def build_legend(folder: RunFolder, tables: Sequence[ReportTable]) -> Iterator[s
     if any(cell.text.startswith(THIN) for cell in cells):
         p50, p95, p99 = (f"{MIN_SAMPLES[name]:,}" for name in PERCENTILES)
         yield (f"{THIN} too few calls for a steady value (p50 needs {p50}, p95 {p95}, p99 {p99}).")
-    if "due p50" in headers and any(row.kind == "stage" for row in folder.rows):
+    is_ladder = any(row.kind == "stage" for row in folder.rows) and folder.run.capacity is None
+    if "due p50" in headers and is_ladder:
         yield (
             "A stage is sustained if at least 90 % of its offered calls succeed, failures stay "
             "within the profile's limit, its due p95 is below twice that of the smallest stage, "

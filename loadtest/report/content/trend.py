@@ -9,7 +9,7 @@ from loadtest.compare.comparison import Comparison
 from loadtest.compare.knee import find_knee, pick_stages
 from loadtest.report.content.tables import MOST_STAGES
 from loadtest.report.content.wording import name_cell, name_unit
-from loadtest.results.history import Cell, Entry, pick_latency
+from loadtest.results.history import Cell, Entry, find_capacity_cell, pick_latency
 from loadtest.results.run_folder import RunFolder
 
 MOST_RUNS = 12
@@ -66,7 +66,12 @@ def build_ladder_trend(folder: RunFolder) -> Trend | None:
 
 
 def pick_leading(folder: RunFolder) -> Cell:
-    """Return the p95 that represents the run: that of the knee, else of all tools together."""
+    """Return the figure that represents the run.
+
+    That is the capacity that was searched for, the p95 of the knee, or that of all tools together.
+    """
+    if (capacity := find_capacity_cell(folder.run)) is not None:
+        return capacity
     knee = find_knee(folder.run, folder.rows)
     if knee is not None and knee.sustained is not None:
         return Cell("sessions", "stage", knee.sustained.name, "p95")

@@ -19,6 +19,7 @@ from loadtest.compare.knee import (
 )
 from loadtest.compare.lost_sessions import Cause, Losses, find_losses
 from loadtest.compare.objectives import JudgedObjective, judge_objectives
+from loadtest.report.content.capacity import describe_capacity, name_capacity
 from loadtest.report.content.changes import describe_gone, describe_worse
 from loadtest.report.content.failures import (
     count_part,
@@ -123,7 +124,7 @@ class _Problem:
 
 def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Verdict:
     """Return the verdict of a run, the worst first."""
-    counts = [*_list_counts(folder, comparison)]
+    counts = [*name_capacity(folder), *_list_counts(folder, comparison)]
     comparison = comparison or Comparison()
     failures = [*_describe_failed(folder)]
     judged = judge_objectives(Entry(folder.run, folder.rows))
@@ -140,7 +141,9 @@ def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Ve
     sentences = []
     knee = find_knee(folder.run, folder.rows)
     has_ladder = any(result.name == "sessions" for result in folder.run.scenarios)
-    if has_ladder and (knee is not None or not failures):
+    if folder.run.capacity is not None:
+        sentences.append(describe_capacity(folder))
+    elif has_ladder and (knee is not None or not failures):
         is_good, sentence = _describe_knee(folder, knee, comparison)
         sentences.append(sentence)
         if not is_good and not failures:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from loadtest.compare.changes import BOLD, Status
 from loadtest.compare.comparison import Comparison
 from loadtest.compare.knee import find_knee
+from loadtest.report.content.capacity import name_load
 from loadtest.report.content.formatting import describe_marks, format_change, format_figure
 from loadtest.report.content.report import Report, build_report
 from loadtest.report.content.tables import Column, ReportTable, TableCell
@@ -29,6 +30,7 @@ from loadtest.report.history_tables import (
     find_good_runs,
     group_runs,
 )
+from loadtest.report.html.capacity_chart import build_capacity
 from loadtest.report.html.failure_table import build_failures
 from loadtest.report.html.history_page import build_trends, draw_trends, find_series, pick_key_cells
 from loadtest.report.html.ladder_chart import build_ladder
@@ -77,6 +79,7 @@ def render_page(folder: RunFolder, comparison: Comparison, earlier: Sequence[Ent
         report=report,
         level=_LEVELS[report.verdict.level],
         tiles=sorted(_build_tiles(folder, comparison), key=_rank_tile),
+        capacity=build_capacity(folder),
         sections=list(_build_sections(folder, report, full)),
         trends=build_trends(folder, comparison, earlier),
         failures=build_failures(folder),
@@ -162,7 +165,9 @@ def _rank_tile(tile: Tile) -> int:
 
 def _build_tiles(folder: RunFolder, comparison: Comparison) -> Iterator[Tile]:
     knee = find_knee(folder.run, folder.rows)
-    if knee is not None:
+    if (found := folder.run.capacity) is not None:
+        yield Tile("capacity", TableCell(name_load(folder, found.most)))
+    elif knee is not None:
         held = name_units(folder, int(knee.sustained.name)) if knee.sustained else "no stage"
         yield Tile("sustained", TableCell(held))
     figures = Entry(folder.run, folder.rows).figures
