@@ -111,7 +111,8 @@ def choose_criteria(settings: Settings, profile: Profile, unit: CapacityUnit) ->
         each for each in settings.objectives if each.scenario == scenario and each.figure != "holds"
     ]
     if unit == "sessions":
-        objectives += [each for each in settings.objectives if each.name == tool]
+        called = [each for each in settings.objectives if each.scenario == "tools"]
+        objectives += [each for each in called if each.name == tool]
     is_fixed = unit == "sessions" and ladder.pace.kind == "interval"
     return Criteria(
         unit,

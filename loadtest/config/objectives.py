@@ -1,7 +1,7 @@
 """Service-level objectives: what a run must reach, as `[environment.<name>.slo]` sets it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -87,23 +87,24 @@ class Slo(BaseModel):
 
 
 class _Subject(NamedTuple):
-    """The row that a name in the settings stands for, and what it is called in a message."""
+    """The rows that a name in the settings stands for, one in each of the scenarios."""
 
     what: str
-    scenario: str
+    scenarios: tuple[str, ...]
     kind: str
     name: str
 
 
 _MEASURED = {
-    "cold_start": _Subject("scenario", "cold-start", "frame", "first dispatch"),
-    "sessions": _Subject("scenario", "sessions", "stage", ALL),
-    "tools": _Subject("scenario", "tools", "tool", ALL),
-    "connect": _Subject("frame", "cold-start", "frame", "connect"),
-    "initialize": _Subject("frame", "cold-start", "frame", "initialize"),
-    "server_discover": _Subject("frame", "cold-start", "frame", "server/discover"),
-    "tools_list": _Subject("frame", "cold-start", "frame", "tools/list"),
-    "first_dispatch": _Subject("frame", "cold-start", "frame", "first dispatch"),
+    "cold_start": _Subject("scenario", ("cold-start",), "frame", "first dispatch"),
+    "sessions": _Subject("scenario", ("sessions",), "stage", ALL),
+    "tools": _Subject("scenario", ("tools",), "tool", ALL),
+    "soak": _Subject("scenario", ("soak",), "tool", ALL),
+    "connect": _Subject("frame", ("cold-start",), "frame", "connect"),
+    "initialize": _Subject("frame", ("cold-start",), "frame", "initialize"),
+    "server_discover": _Subject("frame", ("cold-start",), "frame", "server/discover"),
+    "tools_list": _Subject("frame", ("cold-start",), "frame", "tools/list"),
+    "first_dispatch": _Subject("frame", ("cold-start", "soak"), "frame", "first dispatch"),
 }
 
 
@@ -111,14 +112,15 @@ def list_objectives(slo: Slo, tools: ToolTable, *, is_own_table: bool) -> tuple[
     """Return the objectives of an environment; raise ConfigError that lists every wrong name.
 
     A name is that of something in the tool table, of a frame of the cold start or of a scenario.
-    If the table is not the environment's own, objectives of what it lacks are left out.
+    What the mix and the soak both measure has an objective in each. If the table is not the
+    environment's own, objectives of what it lacks are left out.
     """
     called = {
-        name: _Subject(kind, "tools", kind, name)
+        name: _Subject(kind, ("tools", "soak"), kind, name)
         for name in (*tools.entries, *tools.steps, *tools.flows)
         for kind in [tools.find_kind(name)]
     }
-    found: dict[Objective, Objective] = {}
+    found: dict[tuple[str, str, str, str], Objective] = {}
     faults = []
     for key, limits in slo.limits.items():
         try:
@@ -131,11 +133,10 @@ def list_objectives(slo: Slo, tools: ToolTable, *, is_own_table: bool) -> tuple[
             faults.append(str(ambiguous))
             continue
         for figure, limit in limits.list_limits():
-            objective = Objective(subject.scenario, subject.kind, subject.name, figure, limit)
-            place = replace(objective, limit=0)
-            if place in found:
+            rows = [(each, subject.kind, subject.name) for each in subject.scenarios]
+            if any((*row, figure) in found for row in rows):
                 faults.append(f"{list_names((key,))} sets {figure} of {subject.name} a second time")
-            found[place] = objective
+            found |= {(*row, figure): Objective(*row, figure, limit) for row in rows}
     if faults:
         raise ConfigError("; ".join(f"slo: {fault}" for fault in faults))
     holds = (Objective("sessions", "stage", ALL, "holds", slo.holds),) if slo.holds else ()

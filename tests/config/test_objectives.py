@@ -58,15 +58,20 @@ def test_objectives_are_of_tools_frames_scenarios_and_what_is_held(tmp_path: Pat
         "'tools/list' = { p50_ms = 90 }\n"
         "sessions = { p99_ms = 2000 }\n"
         "tools = { failed = 0 }\n"
+        "soak = { failed = 0.1 }\n"
         "holds = 10",
     )
     assert settings.objectives == (
         Objective("tools", "tool", "search", "p95", 800),
+        Objective("soak", "tool", "search", "p95", 800),
         Objective("tools", "tool", "search", "failed", 0.005),
+        Objective("soak", "tool", "search", "failed", 0.005),
         Objective("cold-start", "frame", "first dispatch", "p95", 1500),
+        Objective("soak", "frame", "first dispatch", "p95", 1500),
         Objective("cold-start", "frame", "tools/list", "p50", 90),
         Objective("sessions", "stage", "all", "p99", 2000),
         Objective("tools", "tool", "all", "failed", 0),
+        Objective("soak", "tool", "all", "failed", 0.1),
         Objective("sessions", "stage", "all", "holds", 10),
     )
 
@@ -75,7 +80,9 @@ def test_objectives_are_of_flows_and_their_steps_too(tmp_path: Path) -> None:
     slo = "buy = { p95_ms = 3000 }\n'buy/order' = { p95_ms = 900 }"
     assert load(tmp_path, slo, more=FLOW).objectives == (
         Objective("tools", "flow", "buy", "p95", 3000),
+        Objective("soak", "flow", "buy", "p95", 3000),
         Objective("tools", "step", "buy/order", "p95", 900),
+        Objective("soak", "step", "buy/order", "p95", 900),
     )
 
 
@@ -106,7 +113,7 @@ def test_a_wrong_objective_is_one_line(tmp_path: Path, slo: str, words: str) -> 
 
 def test_a_name_of_two_things_is_written_with_its_kind(tmp_path: Path) -> None:
     slo = '"tool:connect" = { p95_ms = 1 }\n"frame:connect" = { p95_ms = 2 }'
-    assert [each.kind for each in load(tmp_path, slo).objectives] == ["tool", "frame"]
+    assert {each.kind for each in load(tmp_path, slo).objectives} == {"tool", "frame"}
 
 
 def test_a_smaller_load_that_was_typed_may_not_reach_what_is_to_be_held(tmp_path: Path) -> None:

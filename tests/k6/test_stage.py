@@ -4,11 +4,25 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
+from dataclasses import replace
 
+import pytest
+
+from loadtest.compare.objectives import judge_objectives
 from loadtest.config.loading import load_settings
+from loadtest.config.objectives import Objective
+from loadtest.config.settings import Settings
+from loadtest.context import Chain
+from loadtest.k6 import stage
 from loadtest.k6.run_facts import describe_load
+from loadtest.reference.server import ReferenceTarget
+from loadtest.results.history import Entry
+from loadtest.results.run_folder import read_run_folder
+from loadtest.state.bearers import bearer_path, write_bearers
 from tests.k6.running import name_knobs
 from tests.support.checkout import ROOT
+from tests.support.self_mint import self_mint
 
 
 def test_a_run_first_prints_the_load_that_it_will_send() -> None:
@@ -53,3 +67,30 @@ def test_the_stages_load_where_only_the_packages_of_every_session_are_installed(
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_keeps_the_objectives_of_its_scenarios_and_is_judged_by_them(
+    serve: Callable[..., ReferenceTarget],
+    provisioned: Callable[[ReferenceTarget], Settings],
+    chain: Chain,
+) -> None:
+    settings = provisioned(serve(tool_quota=False, tool_latency="constant:50"))
+    write_bearers(bearer_path(settings.state_dir), (self_mint(settings),))
+    environment = settings.environment.model_copy(update={"quota": None})
+    mix = settings.profile.tools.model_copy(update={"vus": 2, "duration_seconds": 5})
+    missed = Objective("tools", "tool", "all", "p50", 40)
+    met = Objective("tools", "tool", "all", "p50", 60_000)
+    other = Objective("cold-start", "frame", "connect", "p50", 1)
+    settings = replace(
+        settings,
+        environment=environment,
+        profile=settings.profile.model_copy(update={"tools": mix}),
+        objectives=(missed, met, other),
+    )
+    stage.k6(chain, settings, "tools")
+    assert chain.ending.run_dir is not None
+    folder = read_run_folder(chain.ending.run_dir)
+    assert folder.run.objectives == (missed, met)
+    judged = judge_objectives(Entry(folder.run, folder.rows))
+    assert [each.standing for each in judged] == ["missed", "met"]
