@@ -55,7 +55,8 @@ def capacity(
         try:
             folder = trials.run()
         except (KeyboardInterrupt, SystemExit):
-            say(describe_capacity(trials.folder))
+            if known := describe_capacity(trials.folder):
+                say(known)
             raise
     chain.ending.note(folder.run)
     report()

@@ -21,6 +21,7 @@ from loadtest.capacity.steps import (
     judge_steps,
 )
 from loadtest.common.clock import utc_now
+from loadtest.errors import K6Error
 from loadtest.k6.command import list_phases
 from loadtest.k6.plan import RunPlan
 from loadtest.k6.scenario import ScenarioRun, learn
@@ -77,13 +78,18 @@ class Trials:
             return f"max_duration_seconds leaves {left:.0f} s, {load:,} would take {length:.0f} s"
         self.spent_seconds += length
         number = len(self.measured) + 1
-        finished = self.generator.run(
-            plan,
-            self.criteria.scenario,
-            out_dir=self.folder.path / STEPS_DIR / str(number),
-            watcher=self.generator.watcher,
-            renewal_url=self.generator.renewal_url,
-        )
+        try:
+            finished = self.generator.run(
+                plan,
+                self.criteria.scenario,
+                out_dir=self.folder.path / STEPS_DIR / str(number),
+                watcher=self.generator.watcher,
+                renewal_url=self.generator.renewal_url,
+            )
+        except K6Error as failure:
+            result = replace(self.folder.run.scenarios[0], reason=str(failure))
+            self._keep("failed", str(failure), result)
+            raise
         self.folder = replace(self.folder, run=learn(self.folder.run, finished))
         if finished.interruption is not None:
             self._keep("interrupted", "it was interrupted", finished.result)

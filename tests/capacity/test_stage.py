@@ -1,11 +1,13 @@
 """`inv capacity` by the real k6, against a reference target with a small, known ceiling."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,6 +163,56 @@ def test_a_quota_bounds_the_search(serve: Serve, provisioned: Make, chain: Chain
     with pytest.raises(ConfigError) as caught:
         run(chain, replace(settings, environment=environment), CapacityOptions(start=6))
     assert "--start 6 is above what the quota, 300 units/min per client" in str(caught.value)
+
+
+TYPED = """
+[environment.bearing]
+target = "hosted"
+default_profile = "smoke"
+via = "session"
+tools = "novamart"
+ladder_tool = "listEntities"
+allow = ["capacity"]
+limits = { max_vus = 20, max_rps = 50, max_duration_seconds = 600 }
+
+[environment.bearing.slo]
+sessions = { p50_ms = 500, failed = 0.1 }
+holds = 10
+"""
+
+
+@pytest.mark.slow
+def test_a_search_as_typed_is_reported_and_judged_by_what_is_to_be_held(
+    serve: Serve, checkout: Path
+) -> None:
+    target = serve(tool_quota=False, account_limits=False, session_cap=5)
+    (checkout / "loadtest.toml").unlink()
+    (checkout / "loadtest.toml").write_text(TYPED)
+    typed = ("--env=bearing", "--start=4", "--step-seconds=2", "--tolerance=1", "--json")
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "capacity", *typed],
+        cwd=checkout,
+        env={
+            "PATH": os.environ["PATH"],
+            "LOADTEST_BASE_URL": target.api_url,
+            "LOADTEST_EMAIL": "bearing@example.com",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_SECONDS,
+    )
+    assert done.returncode == 95, done.stderr
+    document = json.loads(done.stdout)
+    assert document["run"]["capacity"]["most"] == 5
+    (objective,) = document["objectives"]
+    assert (objective["objective"], objective["standing"]) == ("holds 10 sessions", "missed")
+    lines = done.stderr.splitlines()
+    assert "Bears 5 sessions at 1 call/s, within 4 to 8; beyond it the session cap" in lines[-2]
+    assert lines[-1].endswith("1 objective missed (docs/reference/exit-codes.md#exit-95)")
+    (path,) = (checkout / ".loadtest" / "runs").iterdir()
+    assert {"report.md", "report.html", "badge.json"} <= {file.name for file in path.iterdir()}
+    assert target.open_sessions == 0
 
 
 INTERRUPTED = """

@@ -5,7 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from loadtest.config.objectives import Objective
+from loadtest.context import Ending
 from loadtest.publish.tracking_issue.payload import decode_entry
 from loadtest.results.history import Entry
 from tests.compare.plain_runs import SQL, entry, put, weeks
@@ -107,3 +110,18 @@ def test_junit_without_objectives_is_refused_before_a_run(inv: Inv) -> None:
     code, said = inv("loadtest", "--junit", "junit.xml")
     assert code == 10, said
     assert "--junit needs objectives: set [environment.local.slo]" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("before", "missed", "confirmed", "code"),
+    [(0, 0, 0, 0), (0, 1, 0, 95), (0, 0, 1, 96), (0, 1, 1, 95), (99, 1, 1, 99), (97, 1, 0, 97)],
+)
+def test_of_several_results_the_worst_is_the_exit_code(
+    before: int, missed: int, confirmed: int, code: int
+) -> None:
+    objectives = [{"standing": "met"}, *[{"standing": "missed"}] * missed]
+    ending = Ending(before, objectives=objectives, findings=[{"status": "confirmed"}] * confirmed)
+    ending.note_objectives("run-1")
+    if confirmed:
+        ending.note_regressions("run-1")
+    assert ending.exit_code == code
