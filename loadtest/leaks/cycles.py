@@ -149,8 +149,8 @@ class Watch:
             refusal = await self._fill(clients)
             stream_refusal = await self._open_streams(clients)
             streams = sum(client.holds_stream for client in clients)
-            staying = clients[: len(clients) - self._load.abandoned]
-            crashing = clients[len(staying) :] if self.seen.has_sessions else []
+            staying = clients[: len(clients) - self._count_crashes(len(clients))]
+            crashing = clients[len(staying) :]
             holding = [one for one in staying if one.holds_stream and one.session_id is not None]
             deletes = await self._delete(staying)
             patience = STREAM_SETTLES * self._load.settle_seconds
@@ -182,6 +182,13 @@ class Watch:
             first_dispatch_ms=first_dispatch_ms,
             latency_ms=latency_ms,
         )
+
+    def _count_crashes(self, opened: int) -> int:
+        """Return how many clients leave without DELETE: together at most half of the room."""
+        if not self.seen.has_sessions:
+            return 0
+        room = self.seen.cycles[0].opened if self.seen.cycles else opened
+        return max(0, min(self._load.abandoned, room // 2 - len(self._abandoned)))
 
     async def _fill(self, clients: list[LeavingClient]) -> str | None:
         """Open clients until one is refused; return how, or None if none was."""

@@ -15,6 +15,7 @@ from . import (
     generator,
     judging,
     knee,
+    leaks,
     merging,
     mint,
     package,
@@ -45,6 +46,7 @@ LONG = {
     "knee": knee.bench,
     "merging": merging.bench,
     "capacity": capacity.bench,
+    "leaks": leaks.bench,
 }
 
 
