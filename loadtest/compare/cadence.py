@@ -13,7 +13,7 @@ GRACE = timedelta(days=1)
 def check_cadence(
     entries: Iterable[Entry], environment: str, cadence_days: int, now: datetime
 ) -> datetime:
-    """Return when the environment's newest run began; runs that were cut off do not count.
+    """Return when the newest run began; runs that were cut off and searches do not count.
 
     Raises HistoryError when that is longer ago than the cadence allows.
     """
@@ -37,7 +37,7 @@ def describe_gap(entry: Entry, earlier: Iterable[Entry], cadence_days: int | Non
     """Return a sentence for the comment if the cadence was missed before this run, else None."""
     environment = entry.run.environment
     now = _read_time(entry, environment)
-    if cadence_days is None or now is None:
+    if cadence_days is None or now is None or entry.run.capacity is not None:
         return None
     times = (time for time in _list_times(earlier, environment) if time < now)
     before = max(times, default=None)
@@ -50,10 +50,10 @@ def describe_gap(entry: Entry, earlier: Iterable[Entry], cadence_days: int | Non
 
 
 def _list_times(entries: Iterable[Entry], environment: str) -> Iterator[datetime]:
-    """Yield when runs began, without those that were cut off."""
+    """Yield when runs began, without those that were cut off, and searches for the capacity."""
     for entry in entries:
         time = _read_time(entry, environment)
-        if time is not None and entry.run.has_ended():
+        if time is not None and entry.run.has_ended() and entry.run.capacity is None:
             yield time
 
 

@@ -294,10 +294,10 @@ def _list_notes(
 
 
 def _set_labels(tracker: Tracker, entries: Iterable[Entry]) -> None:
-    """Label the tracking issue by the newest run of each environment."""
-    newest: dict[str, Entry] = {}
+    """Label the tracking issue by the newest run and the newest search of each environment."""
+    newest: dict[tuple[str, bool], Entry] = {}
     for entry in sorted(entries, key=lambda entry: entry.run.started):
-        newest[entry.run.environment] = entry
+        newest[entry.run.environment, entry.run.capacity is not None] = entry
     tracker.mark(
         regressed=any(entry.has_regressed() for entry in newest.values()),
         failed=any(entry.run.has_failed() for entry in newest.values()),

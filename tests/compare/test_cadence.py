@@ -6,7 +6,7 @@ import pytest
 
 from loadtest.compare.cadence import check_cadence, describe_gap
 from loadtest.errors import HistoryError
-from loadtest.results.run import Outcome, ScenarioResult
+from loadtest.results.run import Capacity, Outcome, ScenarioResult
 from tests.compare.plain_runs import entry, weeks
 
 # The run of day 0 began on 2026-01-01 at 06:00.
@@ -30,6 +30,13 @@ def test_a_missed_run_fails_with_its_age_and_what_to_look_at() -> None:
 def test_runs_of_other_environments_do_not_count() -> None:
     with pytest.raises(HistoryError, match="the history has no run of prod"):
         check_cadence([entry(0, environment="staging")], "prod", 7, BEGAN)
+
+
+def test_a_search_for_the_capacity_is_not_the_run_that_is_due() -> None:
+    search = entry(20, capacity=Capacity("sessions", 40, 40, 44))
+    with pytest.raises(HistoryError, match="the newest run of prod is 21 days old"):
+        check_cadence([entry(0), search], "prod", 7, BEGAN + timedelta(days=21))
+    assert describe_gap(search, [entry(0)], 7) is None
 
 
 def test_the_next_run_says_that_runs_were_missed() -> None:

@@ -11,7 +11,8 @@ from loadtest.config.objectives import Objective
 from loadtest.context import Ending
 from loadtest.publish.tracking_issue.payload import decode_entry
 from loadtest.results.history import Entry
-from tests.compare.plain_runs import SQL, entry, put, weeks
+from loadtest.results.run import Capacity
+from tests.compare.plain_runs import SQL, cell, entry, put, weeks
 from tests.publish.delivering import Inv, listen, seed
 from tests.support.github_server import GithubServer
 
@@ -110,6 +111,19 @@ def test_junit_without_objectives_is_refused_before_a_run(inv: Inv) -> None:
     code, said = inv("loadtest", "--junit", "junit.xml")
     assert code == 10, said
     assert "--junit needs objectives: set [environment.local.slo]" in said.splitlines()[-1]
+
+
+def test_a_search_does_not_take_away_the_label_of_a_regressed_run(
+    inv: Inv, runs_dir: Path, github: GithubServer
+) -> None:
+    regressed = replace(entry(1, {SQL: 1.6}), confirmed=frozenset({cell("p50")}))
+    issue = seed(github, entry(0), regressed)
+    found = entry(2, profile="capacity", capacity=Capacity("sessions", 40, 40, 44))
+    put(runs_dir, replace(found, rows=()))
+    code, said = inv("report", "--env", "prod", **github.variables)
+    assert code == 0, said
+    assert "Bears 40 sessions at 1 call/s" in issue.comments[-1].body
+    assert issue.labels == ["load-test-history", "regressed"]
 
 
 @pytest.mark.parametrize(
