@@ -121,6 +121,13 @@ def check(call: Call) -> Any:
                 "--junit needs objectives: set [environment."
                 f"{settings.environment_name}.slo] in the settings"
             )
+    if call.task.name == "leaks":
+        from loadtest.leaks.stage import plan_load
+
+        settings = load(given["env"])
+        check_allowed(settings, "leaks")
+        plan_load(settings, given)
+        return settings
     if call.task.name == "capacity":
         from loadtest.capacity.options import check_start, parse_options
 

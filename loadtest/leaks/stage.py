@@ -82,7 +82,6 @@ def check_leaks(chain: Chain, settings: Settings, typed: Mapping[str, str | None
     by the next run, or by `doctor --close`.
     """
     check_allowed(settings, "leaks")
-    chain.hold(settings)
     load = plan_load(settings, typed)
     bearers, _ = ensure_bearers(chain, settings, MintOptions(min_ttl_seconds=find_seconds(load)))
     close_earlier_sessions(chain, settings, bearers)

@@ -121,6 +121,8 @@ def test_without_an_issue_the_message_about_tbd_cells_says_what_to_set(
         (("capacity", "--find", "users"), 2, "--find users: there are sessions, calls"),
         (("capacity", "--start", "501"), 10, "--start 501 is above max_vus of environment local"),
         (("capacity", "--env", "prod"), 10, 'set allow = ["capacity"] in its table'),
+        (("leaks", "--env", "prod"), 10, 'set allow = ["leaks"] in its table'),
+        (("leaks", "--sessions", "501"), 2, "--sessions 501 is above max_vus, which is 500"),
         (("report",), 16, "no run of environment local yet"),
         (("report", "--run-id", "../x"), 16, "no run '../x'"),
         (("docs-update",), 16, "no run of environment local yet"),
