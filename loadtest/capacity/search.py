@@ -102,7 +102,7 @@ def find_stretch(steps: Sequence[CapacityStep]) -> tuple[int, int | None]:
         for load in trials
         if edge.high is not None and load >= edge.high and not any(_list_borne(trials[load]))
     ]
-    return max(always, default=0), min(never, default=None)
+    return max(always, default=0), min(never, default=edge.high)
 
 
 def _count_between(steps: Sequence[CapacityStep], edge: Edge) -> int:

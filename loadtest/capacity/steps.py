@@ -1,8 +1,8 @@
 """One step of a search: how long it takes, what it sends, and how the target bore it."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from loadtest.compare.knee import (
     MIN_SAMPLES,
@@ -14,12 +14,14 @@ from loadtest.compare.objectives import count_needed
 from loadtest.config.models import Profile
 from loadtest.config.objectives import Objective
 from loadtest.config.settings import Settings
+from loadtest.config.tool_table import ToolTable
 from loadtest.k6.health import ABORT_SHARE
 from loadtest.report.content.formatting import add_ms, format_ms, format_share
 from loadtest.results.history import pick_latency
 from loadtest.results.run import MOST_STRAIN, CapacityStep, CapacityUnit, Percentiles, Row
 
 LEAST_PACES = 2
+SAMPLES: Mapping[str, int] = {str(name): calls for name, calls in MIN_SAMPLES.items()}
 # After which part of a step the call comes that has this percentile, if latency only grows.
 PLACES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
@@ -32,6 +34,7 @@ class Criteria:
     P95 is compared with that of the smallest step; without one of failures, `max_failure_share` is
     the most. In any case nothing is refused, and 90 % of the offered calls are answered. `rate` is
     the calls/s of one unit of load, `pace_seconds` the most that half of the calls may take.
+    `shares` are the parts of the mix that each of its rows has.
     """
 
     unit: CapacityUnit
@@ -40,6 +43,7 @@ class Criteria:
     max_failure_share: float
     rate: float
     pace_seconds: float = math.inf
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def scenario(self) -> str:
@@ -72,12 +76,14 @@ class Criteria:
         yield "nothing refused"
 
     def count_calls(self) -> int:
-        """Return how many calls a step needs, so that its figures are not thin."""
-        failures = [each.limit for each in self.objectives if each.figure == "failed"]
-        figures = {each.figure for each in self.objectives} if self.has_latency else {"p95"}
-        needs = [calls for percentile, calls in MIN_SAMPLES.items() if percentile in figures]
-        needs += [count_needed(share) for share in failures or [self.max_failure_share]]
-        return max(needs)
+        """Return how many calls a step needs, so that none of its figures is thin."""
+        needs = [0.0 if self.has_latency else MIN_SAMPLES["p95"]]
+        needs += [] if self.has_failures else [count_needed(self.max_failure_share)]
+        for each in self.objectives:
+            failed = each.figure == "failed"
+            calls = count_needed(each.limit) if failed else SAMPLES[each.figure]
+            needs.append(calls / self.shares.get(each.name, 1.0))
+        return math.ceil(max(needs))
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,14 @@ def choose_criteria(settings: Settings, profile: Profile, unit: CapacityUnit) ->
         profile.max_failure_share,
         ladder.pace.find_rate() if unit == "sessions" else 1.0,
         ladder.pace.mean_seconds if is_fixed else math.inf,
+        {} if unit == "sessions" else find_shares(settings.tools),
     )
+
+
+def find_shares(tools: ToolTable) -> dict[str, float]:
+    """Return the part of the calls of the mix that each row has."""
+    weights = {name: weight for name, _, weight in tools.list_weights()}
+    return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
 
 def choose_seconds(

@@ -93,3 +93,5 @@ def test_trials_that_differ_make_the_stretch_wider_than_the_edge() -> None:
     ]
     assert find_edge(steps) == Edge(20, 22)
     assert find_stretch(steps) == (10, 22)
+    contested = [CapacityStep(10, 0.5), *(CapacityStep(20, each) for each in (1.2, 0.9, 1.2))]
+    assert find_stretch(contested) == (10, 20)

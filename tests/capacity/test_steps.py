@@ -115,6 +115,14 @@ def test_a_step_is_long_enough_for_its_percentile() -> None:
     assert choose_seconds(p50, profile, 10, 1, 0.1) == 3
 
 
+def test_a_step_of_the_mix_is_long_enough_for_its_rarest_tool() -> None:
+    settings = build_settings()
+    rare = replace(settings, objectives=(replace(P95, name="runMetric", limit=500),))
+    criteria = choose_criteria(rare, settings.profile, "calls")
+    assert criteria.shares["runMetric"] == pytest.approx(0.1)
+    assert choose_seconds(criteria, settings.profile, 100, 5, 0.1) == 30  # 3,000 calls
+
+
 def test_a_step_is_long_enough_for_a_queue_to_show() -> None:
     slow = replace(USUAL, objectives=(replace(P95, limit=1900),))
     assert choose_seconds(slow, build_settings().profile, 1000, 5, 0.1) == 20

@@ -165,9 +165,8 @@ def _rank_tile(tile: Tile) -> int:
 
 def _build_tiles(folder: RunFolder, comparison: Comparison) -> Iterator[Tile]:
     knee = find_knee(folder.run, folder.rows)
-    if (found := folder.run.capacity) is not None:
-        yield Tile("capacity", TableCell(name_load(folder, found.most)))
-    elif knee is not None:
+    found = folder.run.capacity
+    if knee is not None and found is None:
         held = name_units(folder, int(knee.sustained.name)) if knee.sustained else "no stage"
         yield Tile("sustained", TableCell(held))
     figures = Entry(folder.run, folder.rows).figures
@@ -175,10 +174,10 @@ def _build_tiles(folder: RunFolder, comparison: Comparison) -> Iterator[Tile]:
         if cell in figures:
             change = comparison.changes.get(cell)
             said = format_change(cell.figure, change)
-            text = format_figure(cell.figure, figures[cell])
-            yield Tile(
-                name_cell(folder, cell), TableCell(text, said, change.status if change else None)
-            )
+            name, text = name_cell(folder, cell), format_figure(cell.figure, figures[cell])
+            if found is not None:
+                name, text = "capacity", name_load(folder, found.most)
+            yield Tile(name, TableCell(text, said, change.status if change else None))
 
 
 def _render(template: str, **values: Any) -> str:
