@@ -40,7 +40,7 @@ SESSIONS = {
     "provision": Job("provision", False, "Create the load-test user, its workspace and data."),
     "mint": Job("mint", True, "Mint a bearer through OAuth in a real browser."),
     "revoke": Job("mint", False, "Undo mint: revoke tokens, delete clients, end sessions."),
-    "k6": Job("k6", True, "Run the three load-test scenarios."),
+    "k6": Job("k6", True, "Run the load-test scenarios."),
     "capacity": Job("all", True, "Find the most load that the target bears."),
     "leaks": Job("all", True, "Check that the server gets back what clients leave."),
     "report": Job("report", False, "Compare a run, print its tables, post its comment."),

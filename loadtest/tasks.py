@@ -117,7 +117,7 @@ def k6(
     json: bool = False,  # noqa: ARG001 (read by the executor)
     knobs: Any = None,
 ) -> None:
-    """Run the three load-test scenarios
+    """Run the load-test scenarios
 
     Cold starts, a ladder of concurrent sessions, a mix of tool calls. It first prints the load that
     it will send, and calls each tool once. Ctrl-C keeps what was measured and closes the sessions.

@@ -80,13 +80,12 @@ export function buildSliceControl(slices) {
 
 // One session of a slice: opens, calls until the slice ends, closes. `selector` names the series of its
 // calls; without one, each tool has a series.
-export function runSession(slice, probed, pools, selector = '') {
-  const turn = exec.scenario.iterationInTest;
-  const times = planTimes(slice, probed, pools, turn, selector);
-  const { start, begin, end, last } = times;
-  const next = selectSeries(buildMix(pools, times.protocol, SEED, turn, slice.name), selector);
-  waitUntil(start + (OPEN_SECONDS * 1000 * turn) / slice.vus);
-  let session = openSession(times, slice.rate === null ? end : 0);
+export function runSession(slice, probed, pools, selector = '', { turn = null, holds = HOLDS_STREAMS } = {}) {
+  const place = turn === null ? exec.scenario.iterationInTest : turn;
+  const times = { ...planTimes(slice, probed, pools, place, selector), holds };
+  const next = selectSeries(buildMix(pools, times.protocol, SEED, place, slice.name), selector);
+  waitForTurn(times);
+  let session = openSession(times, slice.rate === null ? times.end : 0);
   if (session !== null) {
     session.beginCalls();
     const call = slice.pace ? callInRounds : slice.rate === null ? callAtOnce : callBySchedule;
@@ -97,8 +96,24 @@ export function runSession(slice, probed, pools, selector = '') {
       printSlowest();
     }
   }
+  if (session !== null) session.endCalls();
+  endSession(session, times);
+}
+
+// One session of a slice that only holds its stream.
+export function holdSession(slice, probed, selector) {
+  const plan = planTimes(slice, probed, [], exec.scenario.iterationInTest, selector);
+  const times = { ...plan, holds: true };
+  waitForTurn(times);
+  endSession(openSession(times, times.end), times);
+}
+
+function waitForTurn({ start, turn, slice }) {
+  waitUntil(start + (OPEN_SECONDS * 1000 * turn) / slice.vus);
+}
+
+function endSession(session, { begin, end, last }) {
   if (session !== null) {
-    session.endCalls();
     waitUntil(end); // a stage holds its sessions until it ends
     recordClosed(session, closeBy(session, last));
   }
@@ -114,7 +129,8 @@ function planTimes(slice, { began, server: { protocol } }, pools, turn, selector
   const longestMs = Math.max(...pools.map((pool) => pool.limitMs));
   histograms.begin(began, now);
   histograms.select(selector);
-  return { start, begin, end, last: end + DRAIN_SECONDS * 1000, turn, slice, protocol, selector, longestMs };
+  const last = end + DRAIN_SECONDS * 1000;
+  return { start, begin, end, last, turn, slice, protocol, selector, longestMs, holds: HOLDS_STREAMS };
 }
 
 // Returns the scenario of a slice whose sessions are replaced: each iteration is a session.
@@ -178,7 +194,7 @@ function keepFresh(session) {
 // Tries to open a session; until `retryUntil` it tries again, at most once a second. A session that is lost
 // while it opens is always replaced.
 function openSession(times, retryUntil) {
-  const { turn, protocol, end, last } = times;
+  const { turn, protocol, end, last, holds } = times;
   for (;;) {
     const session = followSteps(answerInputs(newClient(turn, protocol)));
     const began = clock();
@@ -190,7 +206,7 @@ function openSession(times, retryUntil) {
     session.startedAt = began;
     session.openedAt = clock();
     if (outcome === OK) {
-      if (HOLDS_STREAMS) holdStream(session, { ...times, last: last + CLOSE_SECONDS * 500 });
+      if (holds) holdStream(session, { ...times, last: last + CLOSE_SECONDS * 500 });
       return session;
     }
     if (outcome === UNAUTHORIZED) renewRefused(session.bearer);

@@ -5,7 +5,7 @@ import { NO_STREAMS, OK, classifyStream, hasTimedOut, isCancelled } from './outc
 import { clock } from './run.js';
 
 const LEEWAY_MS = 500; // a stream that ends this shortly before its session does not end early
-const LEAST_OPEN_MS = 1; // headers that come this shortly before the end came with it
+const LEAST_OPEN_MS = 100; // headers that come this shortly before the end come because of it
 
 // Opens the stream of a session that has just opened. DELETE ends the stream together with its session; the
 // client ends a stream without a session at `end`, and any other one at `last`.

@@ -38,6 +38,8 @@ HELP = {
     "duration": "Mix: length in seconds (default: the profile's)",
     "target_rps": "Mix: open loop at this many calls per second",
     "mix_pace_seconds": "Mix: pace of a session: 20 (seconds), exponential:20, ... (default: none)",
+    "stream_stages": "Streams: how many are held, as in 10,50 (default: the profile's)",
+    "stream_seconds": "Streams: length of each stage in seconds (default: the profile's)",
     "soak_vus": "Soak: number of sessions at a time (default: the profile's)",
     "soak_seconds": "Soak: length in seconds (default: the profile's)",
     "session_seconds": "Soak: how long a session lasts before the next one (default: 60)",

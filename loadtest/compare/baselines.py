@@ -84,8 +84,10 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
     knobs = run.knobs.get(scenario.replace("-", "_"))
     if isinstance(knobs, Mapping):
         yield from ((name.replace("_", " "), value) for name, value in sorted(knobs.items()))
-    if scenario != "cold-start":
+    if scenario in {"sessions", "tools"}:
         yield "streams", bool(run.streams)
+    if scenario == "streams" and isinstance(ladder := run.knobs.get("sessions"), Mapping):
+        yield from ((name.replace("_", " "), ladder.get(name)) for name in ("tool", "pace_seconds"))
     yield "time limit", run.knobs.get("timeout_seconds")
     if scenario != "cold-start":
         yield "tool table", run.knobs.get("tool_table")

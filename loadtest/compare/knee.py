@@ -86,9 +86,13 @@ def is_rate_limited(rows: Iterable[Row], scenario: str) -> bool:
     return measure_rate_limited(rows, scenario) > MAX_RATE_LIMITED_SHARE
 
 
-def pick_stages(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Return the ladder's stages, fewest sessions first."""
-    stages = [row for row in rows if row.kind == "stage" and row.name.isdecimal()]
+def pick_stages(rows: Iterable[Row], scenario: str = "sessions") -> tuple[Row, ...]:
+    """Return the stages of a ladder, the smallest first."""
+    stages = [
+        row
+        for row in rows
+        if row.scenario == scenario and row.kind == "stage" and row.name.isdecimal()
+    ]
     return tuple(sorted(stages, key=lambda row: int(row.name)))
 
 

@@ -14,6 +14,8 @@ PROFILE_KNOBS: Mapping[str, tuple[str, str]] = {
     "duration": ("tools", "duration_seconds"),
     "target_rps": ("tools", "target_rps"),
     "mix_pace_seconds": ("tools", "pace_seconds"),
+    "stream_stages": ("streams", "stages"),
+    "stream_seconds": ("streams", "stage_seconds"),
     "soak_vus": ("soak", "vus"),
     "soak_seconds": ("soak", "duration_seconds"),
     "session_seconds": ("soak", "session_seconds"),

@@ -333,7 +333,7 @@ def _apply_knobs(
         if text is not None and data[table] is None:
             faults.append(f"{describe_knob(name)}: the profile has no table {table}")
         elif text is not None:
-            data[table][key] = tuple(text.split(",")) if name == "stages" else text
+            data[table][key] = tuple(text.split(",")) if key == "stages" else text
     if ladder["pace_seconds"] == DEFAULT_PACE:  # like the runs of earlier versions
         ladder["pace_seconds"] = None
     if tool not in tools.entries:

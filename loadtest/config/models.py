@@ -69,7 +69,7 @@ Via = Literal["auto", "browser", "session", "client-credentials", "given"]
 # What a server demands of its callers: a bearer, a key in the headers, or neither.
 Auth = Literal["bearer", "header", "none"]
 
-Scenario = Literal["cold-start", "sessions", "tools", "soak"]
+Scenario = Literal["cold-start", "sessions", "tools", "streams", "soak"]
 # They need no table in a profile: every profile has theirs.
 USUAL_SCENARIOS: tuple[Scenario, ...] = ("cold-start", "sessions", "tools")
 
@@ -418,6 +418,27 @@ class Tools(ConfigTable):
         return 1 / self.observe_seconds if self.observe_seconds else 0.0
 
 
+class Streams(ConfigTable):
+    """Knobs of the ladder of streams: one stage of `stage_seconds` per number of clients.
+
+    Each client holds a stream and does nothing else. One more client calls the tool of the ladder
+    of sessions, at its pace.
+    """
+
+    stages: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    stage_seconds: Positive
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        if len(set(self.stages)) != len(self.stages):
+            raise ValueError("stages must differ: the stream count is the key of a row")
+        return self
+
+    def most_vus(self) -> int:
+        """Return the clients of the largest stage, with the one that calls."""
+        return max(self.stages) + 1
+
+
 class Soak(ConfigTable):
     """Knobs of the soak: `vus` sessions at a time that call the mix, for hours.
 
@@ -454,13 +475,15 @@ class Profile(ConfigTable):
     """How much load to send: the knobs of the scenarios.
 
     `scenarios` are those that run if none is named; without it, all that need no table of their
-    own. `timeout_seconds` is the time limit of requests, 30 s by default; a tool may have its own.
-    `remeasure_minutes` is how long suspicious figures may be measured again, in all.
+    own, and the streams if there is a table. `timeout_seconds` is the time limit of requests, 30 s
+    by default; a tool may have its own. `remeasure_minutes` is how long suspicious figures may be
+    measured again, in all.
     """
 
     cold_start: ColdStart
     sessions: Sessions
     tools: Tools
+    streams: Streams | None = None
     soak: Soak | None = None
     scenarios: Annotated[tuple[Scenario, ...], Field(min_length=1)] | None = None
     max_failure_share: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -469,13 +492,14 @@ class Profile(ConfigTable):
 
     @model_validator(mode="after")
     def _check_tables(self) -> Self:
-        if self.soak is None and "soak" in (self.scenarios or ()):
-            raise ValueError("scenarios names soak, but the profile has no table soak")
+        for name in self.scenarios or ():
+            if name not in self.count_vus():
+                raise ValueError(f"scenarios names {name}, but the profile has no table {name}")
         return self
 
     def choose_scenarios(self) -> tuple[str, ...]:
         """Return the scenarios that run if none is named."""
-        return self.scenarios or USUAL_SCENARIOS
+        return self.scenarios or (*USUAL_SCENARIOS, *(["streams"] if self.streams else []))
 
     def count_vus(self) -> dict[str, int]:
         """Return by scenario the highest number of clients that run at the same time."""
@@ -483,6 +507,7 @@ class Profile(ConfigTable):
             "cold-start": self.cold_start.vus,
             "sessions": max(self.sessions.stages),
             "tools": self.tools.vus + (self.tools.observe_seconds is not None),
+            **({"streams": self.streams.most_vus()} if self.streams else {}),
             **({"soak": self.soak.vus} if self.soak else {}),
         }
 
@@ -492,6 +517,7 @@ class Profile(ConfigTable):
             "cold-start": START_REQUESTS * (self.cold_start.starts_per_second or 0),
             "sessions": max(self.sessions.stages) * self.sessions.pace.find_rate(),
             "tools": (self.tools.scheduled_rps or 0) + self.tools.observed_rps,
+            **({"streams": self.sessions.pace.find_rate()} if self.streams else {}),
             **({"soak": self.soak.find_rate()} if self.soak else {}),
         }
 
@@ -507,9 +533,17 @@ class Profile(ConfigTable):
         """Return how long the sessions of a stage, of the mix or of the soak call."""
         if scenario == "sessions":
             return self.sessions.stage_seconds
+        if scenario == "streams" and self.streams:
+            return self.streams.stage_seconds
         if scenario == "soak" and self.soak:
             return self.soak.duration_seconds
         return self.tools.duration_seconds
+
+    def list_stages(self, scenario: str) -> tuple[int, ...]:
+        """Return the stages of a scenario that is a ladder; none of another one."""
+        if scenario == "streams" and self.streams:
+            return self.streams.stages
+        return self.sessions.stages if scenario == "sessions" else ()
 
     def find_drain_seconds(self, scenario: str, tools: ToolTable) -> float:
         """Return how long calls may take after their stage or mix has ended.
@@ -520,7 +554,7 @@ class Profile(ConfigTable):
         ladder = self.sessions
         seconds = self.find_slice_seconds(scenario)
         usual = min(MOST_USUAL_DRAIN_SECONDS, max(2.0, seconds / 10))
-        if scenario != "sessions":
+        if scenario not in {"sessions", "streams"}:
             return max(usual, tools.find_timeout(least=0))
         if ladder.pace_seconds is None:
             return usual
@@ -529,12 +563,13 @@ class Profile(ConfigTable):
         return max(usual, min(limit, usual + ladder.pace.mean_seconds) if is_fixed else limit)
 
     def scheduled_seconds(self, tools: ToolTable) -> int:
-        """Return the scheduled time of ladder, mix and soak; that of the cold start is not known.
+        """Return the scheduled time of ladders, mix and soak; that of the cold start is not known.
 
         It includes the time for slow calls to end. Of a profile that names its scenarios, only
         these count.
         """
         slices = {"sessions": len(self.sessions.stages), "tools": 1}
+        slices |= {"streams": len(self.streams.stages)} if self.streams else {}
         slices |= {"soak": 1} if self.soak else {}
         return math.ceil(
             sum(

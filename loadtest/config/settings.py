@@ -1,6 +1,6 @@
 """What was configured: one environment, one profile, credentials and paths."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,11 +94,12 @@ class Settings:
         value = self.find_variable(name)
         return SecretStr(value) if value else None
 
-    def list_calls(self, scenarios: Iterable[str]) -> tuple[str, ...]:
+    def list_calls(self, scenarios: Collection[str]) -> tuple[str, ...]:
         """Return the names of what these scenarios call from the table."""
         if not {"tools", "soak"}.isdisjoint(scenarios):
             return self.tools.list_names()
-        return (str(self.profile.sessions.tool),) if "sessions" in scenarios else ()
+        has_ladder = not {"sessions", "streams"}.isdisjoint(scenarios)
+        return (str(self.profile.sessions.tool),) if has_ladder else ()
 
     def is_reference(self) -> bool:
         """Return whether the target is the embedded reference target."""

@@ -58,9 +58,9 @@ def build_knobs(
         "DRAIN_SECONDS": str(profile.find_drain_seconds(scenario, tools)),
         "CLOSE_SECONDS": str(SLOT_CLOSE_SECONDS),
     }
-    if scenario == "sessions":
+    if stages := profile.list_stages(scenario):
         knobs |= {
-            "STAGES": ",".join(str(stage) for stage in profile.sessions.stages),
+            "STAGES": ",".join(map(str, stages)),
             "STAGE_SECONDS": str(seconds),
             "TOOL": str(profile.sessions.tool),
             "PACE": profile.sessions.pace.text,
@@ -102,7 +102,8 @@ def build_phases(
         return (Phase(_count(profile.tools.vus, unit), slot),)
     if scenario == "soak" and profile.soak is not None:
         return (Phase(f"{_count(profile.soak.vus, unit)} at a time", slot),)
-    return tuple(Phase(_count(stage, unit), slot) for stage in profile.sessions.stages)
+    what = "stream" if scenario == "streams" else unit
+    return tuple(Phase(_count(stage, what), slot) for stage in profile.list_stages(scenario))
 
 
 def find_interval(scenario: str, profile: Profile, phases: Sequence[Phase]) -> int:
@@ -171,7 +172,7 @@ def build_script_env(plan: RunPlan, scenario: str) -> dict[str, str]:
         rest = plan.limits.max_rps - plan.profile.tools.observed_rps
         limits["LIMIT_RPS"] = str(max(0.01, round(rest, 3)))
     if scenario != "cold-start":
-        limits["STREAMS"] = str(plan.streams).lower()
+        limits["STREAMS"] = str(plan.streams or scenario == "streams").lower()
     if plan.control is not None:
         rate = find_rate(scenario, plan.profile, plan.limits)
         limits |= {"CONTROL_RPS": str(rate)} if rate else {}
@@ -239,7 +240,7 @@ def find_abort_seconds(plan: RunPlan, scenario: str) -> float:
     if scenario == "cold-start":
         return max(ABORT_SECONDS, plan.profile.timeout_seconds or 0)
     pace = 0.0
-    if scenario == "sessions":
+    if scenario in {"sessions", "streams"}:
         pace = plan.profile.sessions.pace.mean_seconds
     elif scenario == "soak" and plan.profile.soak is not None:
         pace = plan.profile.soak.pace.mean_seconds

@@ -19,8 +19,10 @@ def parse_scenarios(text: str | None, profile: Profile) -> tuple[str, ...]:
     unknown = [name for name in chosen if name not in SCENARIOS]
     if unknown:
         raise UsageError(f"unknown scenario '{unknown[0]}': there are {', '.join(SCENARIOS)}")
-    if "soak" in chosen and profile.soak is None:
-        raise UsageError("--scenarios soak: the profile has no table soak; use --profile soak")
+    for name in chosen:
+        if name not in profile.count_vus():
+            hint = "; use --profile soak" if name == "soak" else ""
+            raise UsageError(f"--scenarios {name}: the profile has no table {name}{hint}")
     return chosen
 
 

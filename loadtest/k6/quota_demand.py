@@ -21,7 +21,7 @@ NOTABLE = 0.01  # with a larger share of refusals, latencies are not valid
 # A fitted mix uses this share of the quota, less three standard deviations of a minute's cost.
 FITTED_SHARE = 0.95
 DEVIATIONS = 3
-CALLING = ("sessions", "tools", "soak")  # the scenarios that call tools
+CALLING = ("sessions", "tools", "streams", "soak")  # the scenarios that call tools
 # A policy is a name or a bare number; its parameters are `q`, the quota, and `w`, its seconds.
 _POLICY = re.compile(r'^\s*("[^"]*"|[^;\s]*)\s*(;.*)?$')
 
@@ -162,6 +162,13 @@ class Demand:
             if client == 0 and mix.observed_rps:
                 yield _Piece("tools", opened, end, mix.observed_rps * mean)
             begin = end
+        streams = self.profile.streams if "streams" in self.scenarios else None
+        if streams is not None and client == 0:
+            weight = self.quota.weigh(str(ladder.tool)) * self.find_session_rate()
+            for slot in build_phases("streams", self.profile, self.tools):
+                opened = begin + find_open_seconds("streams", self.profile)
+                yield _Piece("streams", opened, opened + streams.stage_seconds, weight)
+                begin += slot.seconds or 0.0
         soak = self.profile.soak if "soak" in self.scenarios else None
         if soak is not None:
             mean, _ = self.weigh_mix()
@@ -328,6 +335,8 @@ def list_remedies(settings: Settings, demand: Demand, clients: int, units: int) 
         sessions = demand.find_most_sessions(clients, units)
         lower = f"--stages of {sessions} at most" if sessions else "fewer --stages"
         yield f"{lower}, or a --tool that costs less"
+    if "streams" in demand.scenarios and "sessions" not in demand.scenarios:
+        yield "a longer --pace-seconds, or a --tool that costs less"
     if "tools" in demand.scenarios and demand.find_rate() is not None:
         rate = demand.find_mix_rate(clients, units)
         yield f"--fit-quota, which is --target-rps {rate:g}" if rate else "cheaper tools"
@@ -356,18 +365,20 @@ def _parse_member(member: str) -> Iterator[int]:
 
 def _describe(demand: Demand, scenario: str, arithmetic: str) -> str:
     """Return what a scenario sends, as text."""
-    if scenario == "sessions":
-        ladder = demand.profile.sessions
-        most, cost = max(ladder.stages), float(demand.quota.weigh(str(ladder.tool)))
-        what, called = "ladder", most * demand.find_session_rate()
-        text = f"{most} sessions make {called:.3g} calls/s"
+    ladder = demand.profile.sessions
+    if scenario in {"sessions", "streams"}:
+        rate, cost = demand.find_session_rate(), float(demand.quota.weigh(str(ladder.tool)))
+        most = max(ladder.stages)
+        what, text = "ladder", f"{most} sessions make {most * rate:.3g} calls/s"
+        if scenario == "streams":
+            what, text = "client beside the streams", f"{rate:.3g} calls/s"
     elif scenario == "soak" and demand.profile.soak is not None:
         soak, cost = demand.profile.soak, demand.weigh_mix()[0]
         what = "soak"
         text = f"{soak.vus} sessions make {soak.vus * soak.pace.find_rate():.3g} calls/s"
     else:
-        rate, cost = demand.profile.tools.target_rps, demand.weigh_mix()[0]
-        what, text = "tool mix", arithmetic if rate is None else f"{rate:g} calls/s"
+        target, cost = demand.profile.tools.target_rps, demand.weigh_mix()[0]
+        what, text = "tool mix", arithmetic if target is None else f"{target:g} calls/s"
     return f"the {what} ({text}, at {cost:.2g} unit{'' if cost == 1 else 's'} a call)"
 
 

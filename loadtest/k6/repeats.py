@@ -186,7 +186,7 @@ class _Rounds:
         """
         least = 0.0
         for row in self.folder.rows:
-            stage = int(row.name) if row.kind == "stage" else None
+            stage = int(row.name) if row.scenario == "sessions" and row.kind == "stage" else None
             if (row.scenario, stage) in parts and row.kind not in ASIDE:
                 is_total = row.kind in {"frame", "stage"} or is_aggregate(row)
                 needs = [MIN_SAMPLES["p50"], *([MIN_SAMPLES["p95"]] if is_total else [])]
@@ -280,6 +280,9 @@ def narrow(plan: RunPlan, parts: Sequence[Part], share: float) -> RunPlan:
         ),
         "tools": mix.model_copy(update={"duration_seconds": duration_seconds}),
     }
+    if (streams := profile.streams) is not None:
+        seconds = _shorten(streams.stage_seconds, share, _find_least(ladder.pace))
+        changed["streams"] = streams.model_copy(update={"stage_seconds": seconds})
     chosen = {scenario for scenario, _ in parts}
     return replace(
         plan,

@@ -99,6 +99,7 @@ def describe_load(
         + (f", {starts.starts_per_second:g} per second" if starts.starts_per_second else ""),
         "sessions": f"{', '.join(map(str, ladder.stages))} {unit}s for {ladder.stage_seconds} s "
         f"each, {pace.describe(unit)}, {most}{climbed:,} calls",
+        "streams": _describe_streams(profile, unit),
         "tools": f"tool mix by {mix.vus} for {mix.duration_seconds} s, "
         + (f"{mixed:,} calls" if mixed else thought)
         + (f", observed every {mix.observe_seconds:g} s" if mix.observe_seconds else ""),
@@ -115,6 +116,14 @@ def describe_load(
         for phase in build_phases(scenario, profile, tools, unit, runners)
     ]
     return f"{'; '.join(loads[scenario] for scenario in scenarios)}; {_describe_length(lengths)}"
+
+
+def _describe_streams(profile: Profile, unit: str) -> str:
+    if profile.streams is None:
+        return ""
+    stages = ", ".join(map(str, profile.streams.stages))
+    seconds = profile.streams.stage_seconds
+    return f"{stages} streams for {seconds} s each, beside one {unit} that calls"
 
 
 def _describe_length(lengths: Sequence[float | None]) -> str:

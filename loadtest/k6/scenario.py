@@ -285,7 +285,8 @@ def learn(run: Run, finished: ScenarioRun) -> Run:
         )
     regions = tuple(sorted({*run.regions, *finished.regions}))
     run = replace(run, target=target, regions=regions, ended=utc_now())
-    if any(row.kind == "stream" and row.ok for row in finished.rows):
+    beside = (row for row in finished.rows if row.scenario != "streams")
+    if any(row.kind == "stream" and row.ok for row in beside):
         run = replace(run, streams=True)
     return run
 

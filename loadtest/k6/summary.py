@@ -12,6 +12,7 @@ from loadtest.common.files import read_whole
 from loadtest.common.parsing import parse_json
 from loadtest.errors import ResultsError
 from loadtest.results.run import (
+    HeldStreams,
     LostSessions,
     Percentiles,
     Replies,
@@ -19,7 +20,6 @@ from loadtest.results.run import (
     RowKind,
     ServerName,
     Spread,
-    Streams,
 )
 
 SUMMARY_VERSION = 1
@@ -149,8 +149,9 @@ def build_rows(summary: Summary) -> tuple[Row, ...]:
         seconds = min(piece.seconds, own.elapsed_ms / 1000 - piece.begins)
         if seconds <= 0:
             continue
-        selector = f"stage:{piece.name}" if own.scenario == "sessions" else ""
-        kind: RowKind = "stage" if own.scenario == "sessions" else "tool"
+        is_ladder = own.scenario != "tools"
+        selector = f"stage:{piece.name}" if is_ladder else ""
+        kind: RowKind = "stage" if is_ladder else "tool"
         clients = min(own.clients, piece.vus)
         build = partial(_build_row, summary, seconds=seconds, clients=clients)
         rows.append(build(kind, piece.name, selector, rate=piece.rate))
@@ -302,7 +303,7 @@ def _build_stream_rows(
         achieved_rate=count / seconds,
         duration=_build_percentiles(opened),
         clients=clients,
-        streams=Streams(
+        streams=HeldStreams(
             none=notes.get("none", 0),
             early=early,
             early_seconds=_read_range(dropped) if early else None,

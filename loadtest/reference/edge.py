@@ -27,7 +27,7 @@ from loadtest.reference.refusals import (
     build_unknown_session,
 )
 from loadtest.reference.responses import Refusal, new_id, rest_error
-from loadtest.reference.streams import KEEP_ALIVE, LISTEN, Streams
+from loadtest.reference.streams import KEEP_ALIVE, LISTEN, OpenStreams
 from loadtest.reference.tokens import WORKSPACE_CLAIM
 from loadtest.reference.tools import Principal, Toolbox
 
@@ -83,7 +83,7 @@ class McpEdge:
         self._restarted = False
         self._connections: dict[tuple[str, int], int] = {}
         knobs = deployment.knobs
-        self._streams = Streams(knobs, lambda: self._draw(knobs.leaked_stream_share))
+        self._streams = OpenStreams(knobs, lambda: self._draw(knobs.leaked_stream_share))
         self._leaked: list[bytes] = []
         # Only these answers contain the id of the request.
         inside = {knobs.cap_refusal, knobs.quota_refusal} & {"inside-200", "tool-error"}

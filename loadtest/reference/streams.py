@@ -14,7 +14,7 @@ LISTEN = "subscriptions/listen"
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
-class Streams:
+class OpenStreams:
     """Counts the open streams, and holds each as the knobs have it.
 
     `leaks` draws whether a stream that has ended keeps its place.

@@ -138,7 +138,7 @@ class LostSessions:
 
 
 @dataclass(frozen=True)
-class Streams:
+class HeldStreams:
     """The streams from the server that the sessions of a row asked for.
 
     `none` of them were answered with "there are no streams" (405). `early` ended before their
@@ -194,7 +194,7 @@ class Row:
     held_rate: float | None = None
     replies: Replies | None = None
     lost: LostSessions | None = None
-    streams: Streams | None = None
+    streams: HeldStreams | None = None
     beyond: Mapping[str, Calls] = field(default_factory=dict)
     server_time: Percentiles | None = None
 

@@ -25,7 +25,7 @@ Serve = Callable[..., ReferenceTarget]
 
 SMALL = (
     *("--iterations", "4", "--stages", "1,3", "--stage-seconds", "2"),
-    *("--vus", "2", "--duration", "2"),
+    *("--vus", "2", "--duration", "2", "--stream-stages", "2", "--stream-seconds", "1"),
 )
 # As a shell does, make the process group the terminal's foreground group.
 IN_A_TERMINAL = """
@@ -116,10 +116,11 @@ def test_the_chain_ends_with_tables_and_a_second_run_skips_what_is_still_valid(
 
     path = newest_run(checkout)
     folder = read_run_folder(path)
-    assert [scenario.outcome for scenario in folder.run.scenarios] == ["ok"] * 3
-    assert [scenario.sessions_left for scenario in folder.run.scenarios] == [0, 0, 0]
+    assert [scenario.outcome for scenario in folder.run.scenarios] == ["ok"] * 4
+    assert [scenario.sessions_left for scenario in folder.run.scenarios] == [0] * 4
     assert folder.run.target.server_name
-    assert {row.name for row in folder.rows if row.kind == "stage"} == {"1", "3"}
+    stages = [(row.scenario, row.name) for row in folder.rows if row.kind == "stage"]
+    assert stages == [("sessions", "1"), ("sessions", "3"), ("streams", "2")]
     assert (path / "report.md").read_text().count("|") > 20
     assert "TBD" not in (path / "docs-preview" / "mcp-performance.mdx").read_text()
     assert "TBD" in (checkout / "docs" / "mcp-performance.mdx").read_text()
@@ -153,7 +154,8 @@ def test_a_signal_during_k6_keeps_what_was_measured_and_marks_it(
         assert_all_gone(family)
     folder = read_run_folder(newest_run(checkout))
     outcomes = {scenario.name: scenario.outcome for scenario in folder.run.scenarios}
-    assert outcomes == {"cold-start": "ok", "sessions": "interrupted", "tools": "not run"}
+    later = dict.fromkeys(("tools", "streams"), "not run")
+    assert outcomes == {"cold-start": "ok", "sessions": "interrupted", **later}
     assert any(row.kind == "stage" and row.ok for row in folder.rows)
 
 
@@ -179,7 +181,8 @@ def test_nothing_outlives_a_task_that_was_killed_and_its_run_is_not_ok(
         assert_all_gone(family)
     run = read_run_folder(newest_run(checkout)).run
     outcomes = {scenario.name: scenario.outcome for scenario in run.scenarios}
-    assert outcomes == {"cold-start": "ok", "sessions": "interrupted", "tools": "not run"}
+    later = dict.fromkeys(("tools", "streams"), "not run")
+    assert outcomes == {"cold-start": "ok", "sessions": "interrupted", **later}
     code, output = run_inv(checkout, "report")
     assert code == 130, output
     assert "Interrupted: " in output

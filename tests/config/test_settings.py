@@ -38,7 +38,7 @@ def test_the_default_is_the_reference_target_with_the_smoke_profile(root: Path) 
 def test_prod_has_its_own_default_profile(root: Path) -> None:
     settings = load_settings(root, "prod", process_env={})
     assert settings.profile_name == "full"
-    assert settings.profile.scheduled_seconds(settings.tools) == 5 * 300 + 300
+    assert settings.profile.scheduled_seconds(settings.tools) == 5 * 300 + 300 + 3 * 60
 
 
 def test_an_option_wins_over_a_variable_and_a_variable_over_the_env_file(root: Path) -> None:

@@ -20,7 +20,9 @@ def load(profile: str = "soak", environment: str = "local", **variables: str) ->
 
 def test_the_profile_runs_its_own_scenario_only() -> None:
     assert parse_scenarios(None, load().profile) == ("soak",)
-    assert parse_scenarios(None, load("smoke").profile) == ("cold-start", "sessions", "tools")
+    assert parse_scenarios(None, load("smoke").profile) == (
+        *("cold-start", "sessions", "tools", "streams"),
+    )
     assert parse_scenarios("tools,soak", load().profile) == ("tools", "soak")
 
 
@@ -71,7 +73,7 @@ def test_a_profile_names_only_scenarios_that_it_can_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="names soak, but the profile has no table soak"):
         load_settings(tmp_path, "local", "smoke", process_env={})
     file.write_text('version = 1\n[profile.smoke]\nscenarios = ["sauk"]\n')
-    with pytest.raises(ConfigError, match="'tools' or 'soak'"):
+    with pytest.raises(ConfigError, match="'streams' or 'soak'"):
         load_settings(tmp_path, "local", "smoke", process_env={})
 
 

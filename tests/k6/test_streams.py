@@ -11,7 +11,7 @@ from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.distributed.segments import open_segments
 from loadtest.k6.plan import Runners
 from loadtest.k6.scenario import ScenarioRun
-from loadtest.results.run import Row, Streams
+from loadtest.results.run import HeldStreams, Row
 from tests.k6.running import (
     Endpoint,
     Interrupter,
@@ -27,7 +27,7 @@ Measure = Callable[..., ScenarioRun]
 SILENCE = 0.2  # before a keep-alive
 
 
-def read_streams(row: Row) -> Streams:
+def read_streams(row: Row) -> HeldStreams:
     """The figures of the streams of a row."""
     assert row.streams is not None
     return row.streams
@@ -164,3 +164,20 @@ def test_several_runners_measure_streams_like_one(
     held = read_streams(row)
     assert (held.quiet, held.early) == (0, 0)
     assert held.keep_alives >= 3 * 4
+
+
+@pytest.mark.parametrize("era", ["handshake", "stateless"])
+def test_a_ladder_of_streams_shows_how_many_are_held_and_what_calls_cost_meanwhile(
+    era: str, open_endpoint: Open, measure: Measure
+) -> None:
+    endpoint = open_endpoint(eras=era, stream_cap=4, keep_alive_seconds=SILENCE)
+    run = measure("streams", endpoint, STREAM_STAGES="3,6", STREAM_SECONDS="2")
+    assert run.result.outcome == "ok", run.result
+    small, large = pick(run, "stream", "3"), pick(run, "stream", "6")
+    assert (small.ok, small.failures) == (3, {})
+    assert (large.ok, large.failures) == (4, {"capacity": 2})
+    for name in ("3", "6"):
+        calls = pick(run, "stage", name)
+        assert (calls.count, calls.ok, calls.offered_rate, calls.clients) == (2, 2, 1, 1)
+        assert pick(run, "opening", name).ok == int(name) + 1
+    assert endpoint.target.open_streams == endpoint.target.open_sessions == 0

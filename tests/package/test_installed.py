@@ -50,7 +50,7 @@ def test_an_empty_folder_is_enough_for_the_reference_target(script: Run, tmp_pat
     done = script(folder, "loadtest", *SMALL)
     assert done.returncode == 0, done.stderr
     (run,) = (folder / ".loadtest" / "runs").iterdir()
-    assert [each.outcome for each in read_run_folder(run).run.scenarios] == ["ok"] * 3
+    assert [each.outcome for each in read_run_folder(run).run.scenarios] == ["ok"] * 4
     assert {path.name for path in folder.iterdir()} == {".loadtest"}
     assert "no page to update" in done.stdout
 

@@ -11,6 +11,7 @@ from loadtest.results.run import (
     Capacity,
     CapacityStep,
     Generator,
+    HeldStreams,
     Percentiles,
     Replies,
     Row,
@@ -324,6 +325,34 @@ def searched() -> RunFolder:
     )
 
 
+def with_streams() -> RunFolder:
+    """Sessions whose streams were refused, dropped and kept; a ladder of streams with an edge."""
+    beside = (
+        held("sessions", "1", 1),
+        held("sessions", "10", 8, {"http_503": 2}, early=3, early_seconds=(5.02, 7.4)),
+        held("sessions", "50", 50, stays=50),
+        held("tools", "all", 50, quiet=50, keep_alives=0),
+    )
+    ladder = (
+        row("streams", "stage", "10", 40, 11.0, seconds=40, offered=1),
+        row("streams", "stage", "100", 40, 14.0, seconds=40, offered=1),
+        row("streams", "opening", "10", 11, 12.0, seconds=40),
+        row("streams", "opening", "100", 101, 12.0, seconds=40),
+        held("streams", "10", 10),
+        held("streams", "100", 40, {"capacity": 60}),
+    )
+    scenarios = (*SCENARIOS, ScenarioResult("streams", "ok", 0))
+    return folder(COLD_START, LADDER, TOOLS, beside, ladder, scenarios=scenarios, streams=True)
+
+
+def held(
+    scenario: str, name: str, ok: int, failures: Mapping[str, int] | None = None, **figures: Any
+) -> Row:
+    """Return a row of streams."""
+    streams = HeldStreams(**{"keep_alives": ok * 4, "silence_seconds": 12.4, **figures})
+    return replace(row(scenario, "stream", name, ok, 3.2, failures=failures), streams=streams)
+
+
 RUNS: Mapping[str, Callable[[], RunFolder]] = {
     "good": lambda: folder(COLD_START, LADDER, TOOLS),
     "smoke": smoke,
@@ -336,6 +365,7 @@ RUNS: Mapping[str, Callable[[], RunFolder]] = {
     "short-of-runners": short_of_runners,
     "objectives": with_objectives,
     "capacity": searched,
+    "streams": with_streams,
     "hostile": hostile,
     "empty": lambda: folder(scenarios=(), ended=None),
 }

@@ -327,7 +327,7 @@ def test_a_run_on_a_new_machine_keeps_all_results_and_no_secret(
     run = json.loads(files["run.json"])
     assert (run["run_id"], run["environment"], run["profile"]) == ("4711-2", "prod", "smoke")
     assert run["run_url"] == "https://github.example/octo/loadtest/actions/runs/4711"
-    assert [done["outcome"] for done in run["scenarios"]] == ["ok"] * 3
+    assert [done["outcome"] for done in run["scenarios"]] == ["ok"] * 4
     assert {"report.html", "judgement.json"} <= files.keys()
 
     (comment,) = issue.comments

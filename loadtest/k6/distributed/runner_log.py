@@ -19,13 +19,15 @@ LATE_SECONDS = 2.0
 _SUMMARY = b'{"loadtest":'
 _REPLIES = "reply_bytes|first_byte|receiving|server_time"
 _STREAMS = "stream_[a-z]+|streams"
+_LADDER = re.compile(
+    rf"mcp_(duration|response|failures|opening|open_failures|lost_[a-z]+|{_STREAMS}|{_REPLIES})"
+    r"\{stage:"
+)
 # By scenario: the series of k6's summary that the snapshots contain. Each sample is in one of them.
 _SERIES = {
     "cold-start": re.compile(rf"mcp_(duration|failures|{_REPLIES})\{{frame:"),
-    "sessions": re.compile(
-        rf"mcp_(duration|response|failures|opening|open_failures|lost_[a-z]+|{_STREAMS}|{_REPLIES})"
-        r"\{stage:"
-    ),
+    "sessions": _LADDER,
+    "streams": _LADDER,
     "tools": re.compile(
         rf"mcp_(duration|response|failures|{_REPLIES})\{{tool:"
         r"|mcp_(opening|lost_[a-z]+|stream_[a-z]+)$"

@@ -15,6 +15,7 @@ from loadtest.report.content.formatting import (
     format_rate,
     format_share,
 )
+from loadtest.report.content.streams import describe_facts
 from loadtest.report.content.wording import (
     clean,
     flatten,
@@ -52,6 +53,8 @@ def build_facts(
     arguments = run.knobs.get("arguments")
     if arguments and any(result.name != "cold-start" for result in run.scenarios):
         yield "arguments", _describe_arguments(str(arguments), run.knobs.get("different_calls"))
+    if streams := describe_facts(folder):
+        yield "streams", streams
     if run.clients != 1:
         yield "clients", format_count(run.clients)
     yield "k6", run.k6_version

@@ -30,6 +30,9 @@ from loadtest.results.history import Entry
 from loadtest.results.run import SCENARIOS
 from loadtest.results.run_folder import RunFolder
 
+# A report names these scenarios even if they were not part of a run.
+ALWAYS = ("cold-start", "sessions", "tools")
+
 
 @dataclass(frozen=True)
 class Report:

@@ -23,6 +23,7 @@ from loadtest.report.content.formatting import (
     format_span,
     is_bold,
 )
+from loadtest.report.content.streams import count_held, describe_details
 from loadtest.report.content.wording import (
     TITLES,
     clean,
@@ -41,6 +42,7 @@ from loadtest.results.run_folder import RunFolder
 
 # More stages are shown as about this many ranges.
 MOST_STAGES, MOST_RANGES = 16, 8
+LADDERS = ("sessions", "streams")
 NOTHING = {"", "0", "0 %"}
 _FIGURES: Mapping[str, Figure] = {
     **{f"{name} ms": name for name in PERCENTILES},
@@ -115,19 +117,22 @@ def build_table(
     shown = [row for row in folder.rows if row.scenario == scenario]
     rows = [row for row in shown if row.kind not in ASIDE]
     others = sorted((row for row in rows if row.kind != "stage"), key=is_aggregate)
-    rows = [*pick_stages(rows), *others]
+    rows = [*pick_stages(rows, scenario), *others]
     openings = [row for row in shown if row.kind == "opening"]
     result = next((item for item in folder.run.scenarios if item.name == scenario), None)
     title = TITLES[scenario]
     if scenario == "sessions" and folder.run.target.era == "stateless":
         title = "Concurrent clients"
-    first = "step" if scenario == "cold-start" else name_mix(rows)
-    if scenario == "sessions":
-        first = f"{name_unit(folder)}s"
+    first = {"cold-start": "step", "sessions": f"{name_unit(folder)}s", "streams": "streams"}.get(
+        scenario, name_mix(rows)
+    )
     headers = tuple((_list_brief if brief else _list_full)(scenario, rows))
     columns = (Column(header, header.replace(" ", "\n").replace("/", "\n/")) for header in headers)
     leads = {finding.lead for finding in comparison.findings}
     cells = [_build_cells(row, comparison.changes, leads, brief=brief) for row in rows]
+    held = {row.name: format_count(count_held(row)) for row in shown if row.kind == "stream"}
+    for row, found in zip(rows, cells, strict=True):
+        found["held"] = TableCell(held.get(row.name, NO_DATA))
     lines = [
         (_name(row), *(found[header] for header in headers))
         for row, found in zip(rows, cells, strict=True)
@@ -136,7 +141,7 @@ def build_table(
         lines = [*_merge_stages(rows, lines, headers, comparison.changes)]
     table = ReportTable(
         title,
-        (Column(first, first, numeric=scenario == "sessions"), *columns),
+        (Column(first, first, numeric=scenario in LADDERS), *columns),
         tuple(lines),
         note=_describe_outcome(folder, result, has_rows=bool(rows)),
         details=tuple(_describe_details(folder, scenario, rows, openings)),
@@ -209,6 +214,9 @@ def _merge_range(
 
 
 def _list_full(scenario: str, rows: Sequence[Row]) -> Iterator[str]:
+    if scenario == "streams":
+        yield from ("held", "ok", "failed", *(f"due {name}" for name in PERCENTILES))
+        return
     if scenario == "sessions" or any(row.offered_rate is not None for row in rows):
         yield "offered/s"
     if scenario != "cold-start":
@@ -219,8 +227,10 @@ def _list_full(scenario: str, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _list_brief(scenario: str, _rows: Sequence[Row]) -> Iterator[str]:
+    if scenario == "streams":
+        yield "held"
     yield from (f"{name} ms" for name in PERCENTILES)
-    if scenario != "cold-start":
+    if scenario in {"sessions", "tools"}:
         yield "calls/s"
     yield "failed"
 
@@ -296,8 +306,9 @@ def _describe_details(
     for row in openings:
         reasons = format_reasons(row.failures)
         if reasons:
-            what = name_row(folder, row) if scenario == "sessions" else f"{name_unit(folder)}s"
+            what = name_row(folder, row) if scenario in LADDERS else f"{name_unit(folder)}s"
             yield f"opening {what}: {reasons} (of {format_count(row.count)})"
+    yield from describe_details(folder, scenario)
 
 
 def build_legend(folder: RunFolder, tables: Sequence[ReportTable]) -> Iterator[str]:
@@ -319,7 +330,7 @@ def build_legend(folder: RunFolder, tables: Sequence[ReportTable]) -> Iterator[s
     if any(cell.text.startswith(THIN) for cell in cells):
         p50, p95, p99 = (f"{MIN_SAMPLES[name]:,}" for name in PERCENTILES)
         yield (f"{THIN} too few calls for a steady value (p50 needs {p50}, p95 {p95}, p99 {p99}).")
-    is_ladder = any(row.kind == "stage" for row in folder.rows) and folder.run.capacity is None
+    is_ladder = bool(pick_stages(folder.rows)) and folder.run.capacity is None
     if "due p50" in headers and is_ladder:
         yield (
             "A stage is sustained if at least 90 % of its offered calls succeed, failures stay "

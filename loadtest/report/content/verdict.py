@@ -46,6 +46,7 @@ from loadtest.report.content.formatting import (
 )
 from loadtest.report.content.objectives import describe_missed, describe_objectives
 from loadtest.report.content.rises import describe_rises
+from loadtest.report.content.streams import count_stays, describe_beside, describe_held
 from loadtest.report.content.wording import (
     clean,
     end_sentence,
@@ -135,6 +136,7 @@ def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Ve
         *_describe_rising(folder),
         *_describe_rate_limited(folder),
         *_describe_losses(folder),
+        *_describe_stays(folder),
         *_describe_generator(folder),
         *_describe_beyond(folder),
     ]
@@ -149,6 +151,7 @@ def build_verdict(folder: RunFolder, comparison: Comparison | None = None) -> Ve
         if not is_good and not failures:
             name = "a stage not sustained" if knee and knee.sustained else "no stage sustained"
             problems.append(_Problem(name, ""))
+    sentences += [*describe_held(folder), *describe_beside(folder)]
     sentences += [*describe_objectives(folder, judged), *describe_not_ok(folder)]
     sentences += [*describe_worse(folder, comparison), *describe_gone(folder, comparison)]
     level = _find_level(failures, judged, problems, comparison)
@@ -319,6 +322,14 @@ def _describe_losses(folder: RunFolder) -> Iterator[_Problem]:
         lived = f"after {name_calls(round(losses.calls))} (the median) and {_name_ages(losses)}"
     sentence = f"The server lost {opened} {lived}{_EXPLANATIONS[losses.cause]}"
     yield _Problem("lost sessions", sentence)
+
+
+def _describe_stays(folder: RunFolder) -> Iterator[_Problem]:
+    """Yield how many streams the server did not end together with their session."""
+    stays, opened = count_stays(folder)
+    if stays:
+        part = count_part(stays, opened, "streams were still open after DELETE of their session")
+        yield _Problem("streams stay after DELETE", f"{part}: the server does not release them.")
 
 
 def _name_ages(losses: Losses) -> str:

@@ -14,6 +14,7 @@ TITLES = {
     "cold-start": "Cold start",
     "sessions": "Concurrent sessions",
     "tools": "Tool-call mix",
+    "streams": "Streams",
     "soak": "Soak",
 }
 # The kinds of rows that are not tools; the name of a step tells it already.
@@ -70,8 +71,16 @@ def name_units(folder: RunFolder, count: int) -> str:
 
 def name_row(folder: RunFolder, row: Row) -> str:
     """Return the name of a row: "executeSQL", "100 sessions"."""
-    is_stage = row.scenario == "sessions" and row.name.isdecimal()
-    return name_units(folder, int(row.name)) if is_stage else name_called(row.kind, row.name)
+    if row.kind in {"stage", "opening", "stream"} and row.name.isdecimal():
+        return _name_stage(folder, row.scenario, row.name)
+    return name_called(row.kind, row.name)
+
+
+def _name_stage(folder: RunFolder, scenario: str, name: str) -> str:
+    """Return "100 sessions", "100 clients", "100 streams"."""
+    if scenario == "streams":
+        return f"{format_count(int(name))} stream{'s' * (name != '1')}"
+    return name_units(folder, int(name))
 
 
 def name_called(kind: str, name: str) -> str:
@@ -102,11 +111,10 @@ def name_subject(folder: RunFolder, cell: Cell) -> str:
     """Return what a figure is about: "executeSQL", "100 sessions", "all tools"."""
     name = name_called(cell.kind, cell.name)
     if cell.kind in {"stage", "opening"} and cell.name.isdecimal():
-        name = name_units(folder, int(cell.name))
+        name = _name_stage(folder, cell.scenario, cell.name)
     if cell.kind == "opening":
-        where = (
-            f" at {name}" if cell.scenario == "sessions" else f" in {name_scenario(cell.scenario)}"
-        )
+        is_ladder = cell.scenario in {"sessions", "streams"}
+        where = f" at {name}" if is_ladder else f" in {name_scenario(cell.scenario)}"
         return f"opening {name_unit(folder)}s{where}"
     return f"all {name_mix(folder.rows)}s" if is_aggregate(cell) else name
 

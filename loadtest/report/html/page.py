@@ -49,7 +49,7 @@ _LEVELS: Mapping[Level, str] = {
     "watch": "To watch",
     "good": "Good",
 }
-_ORDER = ("sessions", "tools", "cold-start", "soak")
+_ORDER = ("sessions", "tools", "cold-start", "streams", "soak")
 _CHART_TITLES = {
     "cold-start": "Each step of a cold start",
     "tools": "Each tool of the mix",
@@ -140,9 +140,10 @@ def _build_sections(
     """
     tables = {table.scenario: table for table in report.tables}
     for scenario in filter(tables.__contains__, _ORDER):
+        charts: list[Chart] = []
         if scenario == "sessions":
             charts = [*build_ladder(folder, full[scenario])]
-        else:
+        elif scenario in _CHART_TITLES:
             chart = build_latency_chart(folder, scenario, _CHART_TITLES[scenario])
             charts = [chart] if chart else []
         yield {"table": tables[scenario], "charts": charts}

@@ -115,7 +115,7 @@ def test_a_run_in_a_cluster_writes_what_a_local_run_writes_and_leaves_the_cluste
     assert run.regions == ("eu-west-1", "us-east-1")
     assert [(each.outcome, each.faults, each.sessions_left) for each in run.scenarios] == [
         ("ok", (), 0)
-    ] * 3
+    ] * 4
     rows = {(row.scenario, row.kind, row.name): row for row in folder.rows}
     assert rows["cold-start", "frame", "first dispatch"].ok == 4
     assert rows["sessions", "stage", "1"].ok == 2
@@ -198,7 +198,7 @@ def test_render_prints_the_objects_of_a_run_without_any_request(
     (checkout / "kubeconfig").unlink()
     done = inv("k6", *FLEET, *SMALL, "--render")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("kind: TestRun") == 3
+    assert done.stdout.count("kind: TestRun") == 4
     assert "name: mcp-loadtest-staging-client" in done.stdout
     assert target.api_url not in done.stdout
     assert target.users() == []
