@@ -71,8 +71,8 @@ class Life:
 class Observation:
     """Everything that was seen; `ended` says why there are fewer cycles than asked for.
 
-    `undeletable` is the HTTP status with which the server refuses DELETE; `left` abandoned sessions
-    stay on the server.
+    `undeletable` is the HTTP status with which the server refuses DELETE; `left` sessions stay
+    there, the last of which was used at `last_use` (seconds since the epoch).
     """
 
     cycles: list[Cycle] = field(default_factory=list)
@@ -82,6 +82,7 @@ class Observation:
     undeletable: int | None = None
     is_down: bool = False
     left: int = 0
+    last_use: float = 0.0
     ended: str | None = None
 
 
@@ -106,8 +107,8 @@ class Watch:
         self._callers = callers
         self._protocol = protocol
         self._load = load
-        self._opened = opened
-        self._closed = closed
+        self._note_opened = opened
+        self._note_closed = closed
         self._tell = tell
         self._pacer = Pacer(load.most_rate)
         self._began = time.monotonic()
@@ -132,10 +133,19 @@ class Watch:
                 self._tell(f"{number}/{self._load.cycles}: {_describe(cycle)}")
                 if self.seen.undeletable is not None:
                     self.seen.ended = "the next ones would fill the server with sessions"
-                    return
+                    break
             await self._follow()
         finally:
             await self._clean_up()
+
+    def _opened(self, client: LeavingClient) -> None:
+        self.seen.left += 1
+        self.seen.last_use = time.time()
+        self._note_opened(client)
+
+    def _closed(self, client: LeavingClient) -> None:
+        self.seen.left -= 1
+        self._note_closed(client)
 
     def _make(self) -> LeavingClient:
         number = self._made % len(self._callers)
@@ -151,13 +161,12 @@ class Watch:
             streams = sum(client.holds_stream for client in clients)
             staying = clients[: len(clients) - self._count_crashes(len(clients))]
             crashing = clients[len(staying) :]
-            holding = [one for one in staying if one.holds_stream and one.session_id is not None]
-            deletes = await self._delete(staying)
+            holding = {one for one in staying if one.holds_stream}
+            gone = await self._delete(staying)
             patience = STREAM_SETTLES * self._load.settle_seconds
-            ended = await asyncio.gather(*(one.await_stream_end(patience) for one in holding))
-            asked = [one for one in staying if one.session_id is not None][:ASKED]
-            if self.seen.undeletable is not None:
-                asked = []
+            waits = (one.await_stream_end(patience) for one in gone if one in holding)
+            ended = await asyncio.gather(*waits)
+            asked = gone[:ASKED]
             known = await asyncio.gather(*(client.is_known() for client in asked))
             now = time.monotonic()
             self._abandoned += [(one, now) for one in crashing if one.session_id is not None]
@@ -174,7 +183,7 @@ class Watch:
             refusal=refusal,
             streams=streams,
             stream_refusal=stream_refusal,
-            deletes=deletes,
+            deletes=len(gone),
             asked=len(asked),
             still_known=sum(known),
             streams_left=ended.count(False),
@@ -224,21 +233,22 @@ class Watch:
             return None
         return refusals[0] if refusals else None
 
-    async def _delete(self, clients: Sequence[LeavingClient]) -> int:
-        """DELETE the sessions of these clients; return how many the server has ended."""
+    async def _delete(self, clients: Sequence[LeavingClient]) -> list[LeavingClient]:
+        """DELETE the sessions of these clients; return those whose session the server has ended."""
         slots = asyncio.Semaphore(PARALLEL)
+        gone = []
 
-        async def delete(client: LeavingClient) -> bool:
+        async def delete(client: LeavingClient) -> None:
             async with slots:
                 status = await client.delete()
-            is_gone = status is not None and (200 <= status < 300 or status == HTTP_NOT_FOUND)
-            if is_gone:
+            if status is not None and (200 <= status < 300 or status == HTTP_NOT_FOUND):
                 self._closed(client)
+                gone.append(client)
             elif status is not None:
                 self.seen.undeletable = status
-            return is_gone
 
-        return sum(await asyncio.gather(*(delete(client) for client in clients)))
+        await asyncio.gather(*(delete(client) for client in clients))
+        return gone
 
     async def _probe_patiently(self) -> tuple[float, float] | None:
         """Measure new clients; a server that was full gets some seconds to let one in again."""
@@ -271,9 +281,9 @@ class Watch:
     async def _follow(self) -> None:
         """Ask each abandoned session once, the oldest first, within the time to wait."""
         began = time.monotonic()
-        steps = max(1, len(self._abandoned) - 1)
-        for index, (client, since) in enumerate(self._abandoned):
-            left = began + self._load.wait_seconds * index / steps - time.monotonic()
+        every_seconds = self._load.wait_seconds / max(1, len(self._abandoned))
+        for number, (client, since) in enumerate(self._abandoned, 1):
+            left = began + every_seconds * number - time.monotonic()
             await asyncio.sleep(max(0.0, left))
             age_seconds = time.monotonic() - since
             revived = self._revive(client)
@@ -291,7 +301,7 @@ class Watch:
     async def _clean_up(self) -> None:
         """Close what was abandoned and is still there."""
         revived = [self._revive(client) for client, _ in self._abandoned]
-        self.seen.left = len(revived) - await self._delete(revived)
+        await self._delete(revived)
         await asyncio.gather(*(client.leave() for client in revived))
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import combinations
 
 from loadtest.compare.slopes import Slope, fit_slope
@@ -117,10 +118,18 @@ def describe(seen: Observation) -> Iterator[str]:
     if seen.lives:
         yield _describe_lives(seen.lives)
     if seen.left:
-        count = f"{seen.left} session{'s' * (seen.left != 1)}"
-        yield f"{count} could not be deleted, and end when the server ends them"
+        yield f"{seen.left} sessions could not be deleted; {_find_expiry(seen)}"
     if seen.ended:
         yield f"there are no more cycles: {seen.ended}"
+
+
+def _find_expiry(seen: Observation) -> str:
+    """Return when the sessions that are left end, as far as the abandoned ones show it."""
+    gone = [life.age_seconds for life in seen.lives if not life.is_alive]
+    if not gone:
+        return "when the server ends them is not known"
+    end = datetime.fromtimestamp(seen.last_use + max(gone), UTC)
+    return f"the server ends the last of them by {end:%H:%M:%S} UTC"
 
 
 def _describe_lives(lives: Sequence[Life]) -> str:

@@ -145,8 +145,10 @@ class McpEdge:
         method = scope["method"]
         if method not in ("POST", "GET", "DELETE"):
             raise Refusal(rest_error(405, "method_not_allowed", f"{method} is not served here"))
-        if method == "GET" and not self.knobs.streams:
-            raise Refusal(Response(status_code=405, headers={"Allow": "POST, DELETE"}))
+        offered = {"POST": True, "GET": self.knobs.streams, "DELETE": self.knobs.deletes}
+        if not offered[method]:
+            allowed = ", ".join(name for name, is_offered in offered.items() if is_offered)
+            raise Refusal(Response(status_code=405, headers={"Allow": allowed}))
         self._check_refusal_knob()
         principal, receive = await self._find_principal(headers, workspace_id, receive)
         if MCP_SCOPE not in principal.scopes:

@@ -94,6 +94,7 @@ class Knobs:
     streams_stay: bool = _knob(
         False, "a stream stays open after DELETE, until its client closes it"
     )
+    deletes: bool = _knob(True, "DELETE ends a session; without it, DELETE is answered with 405")
     leaked_session_share: float = _knob(
         0.0, "share of DELETE requests that are answered with 200, but end no session"
     )
