@@ -82,8 +82,9 @@ def _falls(values: Sequence[float]) -> bool:
 
 
 def _find_rise(what: str, cycles: Sequence[Cycle], pick: Callable[[Cycle], float]) -> str | None:
-    slope = _fit([pick(each) for each in cycles])
-    if slope is None or not slope.is_clear:
+    values = [pick(each) for each in cycles]
+    slope = _fit(values)
+    if slope is None or not _falls([-value for value in values]):
         return None
     if slope.change < max(LEAST_RISE_MS, LEAST_RISE * slope.start):
         return None
