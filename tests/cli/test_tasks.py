@@ -78,6 +78,11 @@ def test_shared_options_reach_every_pre_task() -> None:
     assert calls[1].kwargs["stages"] == "1,2"
 
 
+def test_the_report_of_a_chain_gets_the_path_of_its_junit_file() -> None:
+    (report,) = [call for call in expand("loadtest", junit="out.xml") if name_of(call) == "report"]
+    assert report.kwargs["junit"] == "out.xml"
+
+
 def test_a_typed_task_and_the_same_task_as_a_pre_task_run_once() -> None:
     executor = ChainExecutor(tasks.namespace)
     typed = [Call(tasks.namespace[name], kwargs={"env": "staging"}) for name in ("mint", "k6")]
