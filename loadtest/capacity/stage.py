@@ -99,6 +99,6 @@ def _describe_run(run: "Run", criteria: "Criteria", options: CapacityOptions) ->
         "limits": list(criteria.list_limits()),
     }
     held = tuple(
-        each for each in run.objectives if each.figure == "holds" and criteria.unit == "sessions"
+        each for each in run.objectives if each.figure == "holds" and each.scenario == scenario
     )
     return replace(run, profile=PROFILE, knobs=knobs, objectives=held)

@@ -50,6 +50,8 @@ def _judge(entry: Entry, objective: Objective) -> JudgedObjective:
     fault = find_fault(entry, objective.scenario)
     if fault is not None:
         return JudgedObjective(objective, "cannot tell", reason=f"the scenario {fault}")
+    if objective.figure == "holds" and objective.kind == "stream":
+        return _judge_held_streams(entry, objective)
     if objective.figure == "holds":
         return _judge_holds(entry, objective)
     if objective.kind == "stage":
@@ -146,3 +148,16 @@ def _judge_holds(entry: Entry, objective: Objective) -> JudgedObjective:
         reason = f"the ladder ended at {most:,}"
         return JudgedObjective(objective, "cannot tell", held, None, reason)
     return JudgedObjective(objective, "missed", held, margin, stage=knee.sustained)
+
+
+def _judge_held_streams(entry: Entry, objective: Objective) -> JudgedObjective:
+    stages = [row for row in entry.rows if (row.scenario, row.kind) == ("streams", "stream")]
+    if not any(row.count for row in stages):
+        return JudgedObjective(objective, "cannot tell", reason="no stream was asked for")
+    held = max(row.held_streams for row in stages)
+    most = max(row.count for row in stages)
+    if held < objective.limit > most:
+        reason = f"the ladder ended at {most:,}"
+        return JudgedObjective(objective, "cannot tell", held, None, reason)
+    margin = (held - objective.limit) / objective.limit
+    return JudgedObjective(objective, "met" if margin >= 0 else "missed", held, margin)

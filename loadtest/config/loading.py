@@ -405,13 +405,19 @@ def _list_objectives(
 
 def _check_holds(name: str, environment: Environment, profile: Profile) -> None:
     """Raise ConfigError if the usual run of an environment cannot show what it is to hold."""
-    holds, most = environment.slo.holds, max(profile.sessions.stages)
-    if holds is not None and holds > most:
-        raise ConfigError(
-            f"environment {name}: slo: holds = {holds}, but the ladder of profile "
-            f"{environment.default_profile} ends at {most}: give the profile a stage of {holds}, "
-            "or choose another default_profile"
-        )
+    slo = environment.slo
+    for key, holds, ladder in (
+        ("holds", slo.holds, "sessions"),
+        ("holds_streams", slo.holds_streams, "streams"),
+    ):
+        most = max(profile.list_stages(ladder), default=0)
+        if holds is not None and holds > most:
+            ends = f"ladder of {ladder} ends at {most}" if most else f"profile has no {ladder}"
+            raise ConfigError(
+                f"environment {name}: slo: {key} = {holds}, but the {ends} in profile "
+                f"{environment.default_profile}: give it a stage of {holds}, or choose another "
+                "default_profile"
+            )
 
 
 def _load_credentials(path: Path, variables: Mapping[str, str]) -> Credentials:

@@ -14,7 +14,7 @@ ObjectiveFigure = Literal["p50", "p95", "p99", "failed", "holds"]
 
 Ms = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Sessions = Annotated[int, Field(gt=0, le=10**9)]
+Clients = Annotated[int, Field(gt=0, le=10**9)]
 
 # The name of a row that stands for every stage of the ladder, or for the sum of all tools.
 ALL = "all"
@@ -24,7 +24,7 @@ ALL = "all"
 class Objective:
     """The most that a figure of a row may be; for `holds`, how much the ladder must sustain.
 
-    `limit` is in ms, for `failed` a share (0 to 1), for `holds` a number of sessions.
+    `limit` is in ms, for `failed` a share (0 to 1), for `holds` a number of sessions or streams.
     """
 
     scenario: str
@@ -73,12 +73,13 @@ class ObjectiveLimits(BaseModel):
 
 
 class Slo(BaseModel):
-    """The objectives of an environment: `holds`, and by name those of what is measured."""
+    """The objectives of an environment: what is held, and by name those of what is measured."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, ObjectiveLimits] = Field(init=False)
 
-    holds: Sessions | None = None
+    holds: Clients | None = None
+    holds_streams: Clients | None = None
 
     @property
     def limits(self) -> Mapping[str, ObjectiveLimits]:
@@ -139,7 +140,8 @@ def list_objectives(slo: Slo, tools: ToolTable, *, is_own_table: bool) -> tuple[
             found |= {(*row, figure): Objective(*row, figure, limit) for row in rows}
     if faults:
         raise ConfigError("; ".join(f"slo: {fault}" for fault in faults))
-    holds = (Objective("sessions", "stage", ALL, "holds", slo.holds),) if slo.holds else ()
+    held = {("sessions", "stage"): slo.holds, ("streams", "stream"): slo.holds_streams}
+    holds = (Objective(*row, ALL, "holds", limit) for row, limit in held.items() if limit)
     return (*found.values(), *holds)
 
 
@@ -159,5 +161,5 @@ def _find_subject(key: str, called: Mapping[str, _Subject]) -> _Subject:
             return subject
     raise KeyError(
         f"{shown} names no tool, frame or scenario: the table has {list_names(called)}; besides "
-        f"there are {', '.join(_MEASURED)} and holds"
+        f"there are {', '.join(_MEASURED)}, holds and holds_streams"
     )

@@ -199,6 +199,11 @@ class Row:
     server_time: Percentiles | None = None
 
     @property
+    def held_streams(self) -> int:
+        """Return how many streams of a row of kind `stream` were open until their session ended."""
+        return self.ok - (self.streams.early if self.streams else 0)
+
+    @property
     def ok_rate(self) -> float:
         """Return the successful calls/s; `achieved_rate` counts failed calls too."""
         return self.achieved_rate * (self.ok / self.count) if self.count else 0.0

@@ -7,7 +7,7 @@ import pytest
 from loadtest.compare.objectives import JudgedObjective, judge_objectives
 from loadtest.config.objectives import Objective
 from loadtest.results.history import Entry
-from loadtest.results.run import Outcome, Row, ScenarioResult
+from loadtest.results.run import HeldStreams, Outcome, Row, ScenarioResult
 from tests.compare.plain_runs import RUN, build_row
 from tests.report.report_runs import stage
 
@@ -117,3 +117,28 @@ def test_a_ladder_that_ends_below_what_it_is_to_hold_tells_nothing() -> None:
     thin = (stage(1, 100, seconds=5), stage(50, 110))
     (found,) = judge(HOLDS, rows=thin)
     assert found.standing == "cannot tell"
+
+
+def hold_streams(count: int, ok: int, early: int = 0) -> Row:
+    row = build_row(("streams", "stream", str(count)), 5.0, calls=count, failed=count - ok)
+    return replace(row, streams=HeldStreams(early=early))
+
+
+@pytest.mark.parametrize(
+    ("rows", "standing", "value"),
+    [
+        ((hold_streams(100, 100), hold_streams(300, 300)), "met", 300),
+        ((hold_streams(100, 100), hold_streams(300, 220)), "met", 220),
+        ((hold_streams(300, 150),), "missed", 150),
+        ((hold_streams(300, 300, early=250),), "missed", 50),
+        ((hold_streams(100, 100),), "cannot tell", 100),
+        ((), "cannot tell", None),
+    ],
+)
+def test_streams_are_held_if_they_stay_open(
+    rows: tuple[Row, ...], standing: str, value: int | None
+) -> None:
+    holds = Objective("streams", "stream", "all", "holds", 200)
+    run = replace(RUN, objectives=(holds,), scenarios=(ScenarioResult("streams", "ok", 0),))
+    (found,) = judge_objectives(Entry(run, rows))
+    assert (found.standing, found.value) == (standing, value)

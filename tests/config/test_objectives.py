@@ -59,7 +59,8 @@ def test_objectives_are_of_tools_frames_scenarios_and_what_is_held(tmp_path: Pat
         "sessions = { p99_ms = 2000 }\n"
         "tools = { failed = 0 }\n"
         "soak = { failed = 0.1 }\n"
-        "holds = 10",
+        "holds = 10\n"
+        "holds_streams = 2",
     )
     assert settings.objectives == (
         Objective("tools", "tool", "search", "p95", 800),
@@ -73,6 +74,7 @@ def test_objectives_are_of_tools_frames_scenarios_and_what_is_held(tmp_path: Pat
         Objective("tools", "tool", "all", "failed", 0),
         Objective("soak", "tool", "all", "failed", 0.1),
         Objective("sessions", "stage", "all", "holds", 10),
+        Objective("streams", "stream", "all", "holds", 2),
     )
 
 
@@ -98,7 +100,8 @@ def test_objectives_are_of_flows_and_their_steps_too(tmp_path: Path) -> None:
         ("search = { p50_ms = 900, p95_ms = 800 }", "p95_ms = 800 contradicts p50_ms = 900"),
         ("search = { p50_ms = 900, p99_ms = 800 }", "p99_ms = 800 contradicts p50_ms = 900"),
         ("holds = 0", "environment.own.slo.holds"),
-        ("holds = 11", "holds = 11, but the ladder of profile smoke ends at 10"),
+        ("holds = 11", "holds = 11, but the ladder of sessions ends at 10 in profile smoke"),
+        ("holds_streams = 999", "holds_streams = 999, but the ladder of streams ends at "),
         ("connect = { p95_ms = 1 }", 'is a frame and a tool: write "frame:connect" or "tool:con'),
         (
             "cold-start = { p95_ms = 1 }\nfirst_dispatch = { p95_ms = 2 }",

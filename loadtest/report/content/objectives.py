@@ -7,6 +7,7 @@ from loadtest.config.objectives import ALL, Objective, ObjectiveFigure
 from loadtest.report.content.formatting import (
     NO_DATA,
     add_ms,
+    format_count,
     format_ms,
     format_share,
 )
@@ -55,7 +56,7 @@ def name_objective(folder: RunFolder, objective: Objective) -> str:
 def describe_limit(folder: RunFolder, objective: Objective) -> str:
     """Return what an objective asks for, without what a server calls the thing."""
     if objective.figure == "holds":
-        return f"holds {name_units(folder, int(objective.limit))}"
+        return f"holds {_name_held(folder, objective, int(objective.limit))}"
     figure = "failures" if objective.figure == "failed" else objective.figure
     limit = format_limit(objective.figure, objective.limit)
     return " ".join(filter(None, (_name_sum(folder, objective), figure, "at most", limit)))
@@ -145,8 +146,14 @@ def _describe_value(folder: RunFolder, judged: JudgedObjective) -> str:
     if judged.value is None:
         return NO_DATA
     if judged.objective.figure == "holds":
-        return name_units(folder, int(judged.value))
+        return _name_held(folder, judged.objective, int(judged.value))
     value = format_limit(judged.objective.figure, judged.value)
     if judged.stage is None:
         return value
     return f"{value} at {name_units(folder, int(judged.stage.name))}"
+
+
+def _name_held(folder: RunFolder, objective: Objective, count: int) -> str:
+    if objective.kind == "stream":
+        return f"{format_count(count)} stream{'s' * (count != 1)}"
+    return name_units(folder, count)

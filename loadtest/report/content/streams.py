@@ -15,7 +15,7 @@ LADDER = "streams"  # the scenario that only holds streams
 
 def count_held(row: Row) -> int:
     """Return how many streams of a row were open until their session ended."""
-    return row.ok - _read(row).early
+    return row.held_streams
 
 
 def count_stays(folder: RunFolder) -> tuple[int, int]:
