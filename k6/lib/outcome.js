@@ -152,7 +152,7 @@ export function isCancelled({ status, error }) {
 
 // Classifies a stream that has ended: it was open (ok), the server has no streams, or refused it. k6 forgets
 // the status of a stream that did not end by itself; its body is then null if it sent no headers.
-export function classifyStream(response) {
+export function classifyStream(response, hasSession) {
   const { status, body, headers, timings } = response;
   if (status === 0) {
     const outcome = classifyStatus(response);
@@ -163,7 +163,9 @@ export function classifyStream(response) {
   if (status === 405 || (answer !== null && answer.error.code === METHOD_NOT_FOUND)) return NO_STREAMS;
   const isStream = EVENT_STREAM.test(headers['Content-Type']);
   if (status === 200 && answer === null) return isStream ? OK : 'unparseable';
-  return findRefusal(response, answer, false) || (status === 200 ? 'rpc_error' : classifyStatus(response));
+  // A bare 404 is that of a server which knows no GET, not of one which has lost the session.
+  const mayBeLost = hasSession && (status !== 404 || /session/i.test(body));
+  return findRefusal(response, answer, mayBeLost) || (status === 200 ? 'rpc_error' : classifyStatus(response));
 }
 
 function classifyStatus(response) {

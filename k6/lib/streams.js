@@ -14,7 +14,8 @@ export function holdStream(session, { end, last, selector }) {
   const endsItself = session.sessionId === null;
   const limitMs = (endsItself ? end : last) - begin;
   if (limitMs < 1) return;
-  const stream = { begin, selector, closedAt: endsItself ? end : Infinity, isDeleted: false };
+  const closedAt = endsItself ? end : Infinity;
+  const stream = { begin, selector, closedAt, isDeleted: false, hasSession: !endsItself };
   session.stream = stream;
   session.listen(limitMs).then((response) => recordEnd(stream, response));
 }
@@ -26,9 +27,9 @@ export function releaseStream({ stream }, at, isDeleted = false) {
   stream.isDeleted = isDeleted;
 }
 
-function recordEnd({ begin, selector, closedAt, isDeleted }, response) {
+function recordEnd({ begin, selector, closedAt, isDeleted, hasSession }, response) {
   if (isCancelled(response)) return;
-  const outcome = classifyStream(response);
+  const outcome = classifyStream(response, hasSession);
   if (outcome !== OK) {
     recordStreamFailure(selector, outcome === NO_STREAMS ? null : outcome);
     return;
