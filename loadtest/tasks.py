@@ -148,6 +148,8 @@ def capacity(
     start: str | None = None,
     tolerance: str | None = None,
     step_seconds: str | None = None,
+    engine: str | None = None,
+    parallelism: str | None = None,
     json: bool = False,
     knobs: Any = None,
 ) -> None:
@@ -167,7 +169,8 @@ def capacity(
     settings = load(env, profile, knobs)
     options = parse_options(find, start, tolerance, step_seconds)
     report = partial(report_run, chain, settings, None, as_json=json)
-    stage.capacity(chain, settings, options, report=report)
+    fleet = {"engine": engine, "parallelism": parallelism}
+    stage.capacity(chain, settings, options, report=report, **fleet)
 
 
 @task(pre=[mint])

@@ -1,7 +1,7 @@
 """The options of `inv capacity` as typed, and the loads that an environment allows."""
 
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, get_args
 
 from loadtest.capacity.search import TOLERANCE
 from loadtest.common.parsing import parse_count
@@ -9,6 +9,9 @@ from loadtest.config.models import Profile
 from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, UsageError
 from loadtest.results.run import CapacityUnit
+
+if TYPE_CHECKING:
+    from loadtest.k6.plan import Runners
 
 START = 10
 STEP_SECONDS = 10
@@ -41,9 +44,15 @@ def parse_options(
     )
 
 
-def check_start(settings: Settings, options: CapacityOptions) -> None:
-    """Raise ConfigError if a search would begin above the limits of the environment."""
-    find_start_profile(settings, options)
+def choose_search_runners(
+    settings: Settings, options: CapacityOptions, engine: str | None, parallelism: str | None
+) -> "Runners":
+    """Return the runners of a search; raise if its first step is above a limit, or too small."""
+    from loadtest.k6.options import choose_runners
+
+    settings = replace(settings, profile=find_start_profile(settings, options))
+    scenario = "sessions" if options.unit == "sessions" else "tools"
+    return choose_runners(settings, (scenario,), engine, parallelism)
 
 
 def find_start_profile(settings: Settings, options: CapacityOptions) -> Profile:

@@ -21,11 +21,15 @@ LEAST_STRAIN = 0.01
 
 @dataclass(frozen=True)
 class SearchRange:
-    """Where to search: from `start`, at most `most`, until the edge is known to `tolerance`."""
+    """Where to search: from `start`, at most `most`, until the edge is known to `tolerance`.
+
+    No load is smaller than `least`, so that each of several runners has a part of it.
+    """
 
     start: int
     most: int
     tolerance: float = TOLERANCE
+    least: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,11 @@ def find_next(steps: Sequence[CapacityStep], span: SearchRange) -> int | None:
         if edge.low < span.most:
             return min(2 * edge.low, span.most)
         return _confirm(trials, edge)
-    if edge.low == 0 and edge.high > 1:
+    if edge.low == 0 and edge.high > span.least:
         bore = _find_bore(trials[edge.high])
-        return max(1, min(bore or edge.high // 2, edge.high // 2))
+        return max(span.least, min(bore or edge.high // 2, edge.high // 2))
+    if edge.low == 0:
+        return _confirm(trials, edge)
     if edge.high - edge.low <= 1 or edge.high <= edge.low * (1 + span.tolerance):
         return _confirm(trials, edge)
     return _divide(edge.low, edge.high, _find_bore(trials[edge.high]), span.tolerance)

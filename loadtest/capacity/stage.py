@@ -4,7 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from loadtest.capacity.options import CapacityOptions, find_bounds, find_start_profile
+from loadtest.capacity.options import (
+    CapacityOptions,
+    choose_search_runners,
+    find_bounds,
+    find_start_profile,
+)
 from loadtest.config.settings import Settings, check_allowed
 from loadtest.context import Chain
 from loadtest.errors import ConfigError
@@ -19,7 +24,13 @@ PROFILE = "capacity"
 
 
 def capacity(
-    chain: Chain, settings: Settings, options: CapacityOptions, *, report: Callable[[], None]
+    chain: Chain,
+    settings: Settings,
+    options: CapacityOptions,
+    *,
+    report: Callable[[], None],
+    engine: str | None = None,
+    parallelism: str | None = None,
 ) -> None:
     """Search for the capacity, report it, and end with one sentence about it.
 
@@ -29,7 +40,6 @@ def capacity(
     """
     from loadtest.capacity.steps import choose_criteria
     from loadtest.capacity.trials import Trials
-    from loadtest.k6.plan import Runners
     from loadtest.k6.stage import begin_run, open_generator, prepare_run
     from loadtest.report.content.capacity import describe_capacity
 
@@ -37,6 +47,7 @@ def capacity(
         chain.say("capacity", text)
 
     check_allowed(settings, "capacity")
+    runners = choose_search_runners(settings, options, engine, parallelism)
     settings = replace(settings, profile=find_start_profile(settings, options))
     criteria = choose_criteria(settings, settings.profile, options.unit)
     if not criteria.objectives:
@@ -45,7 +56,7 @@ def capacity(
             "usual limits hold"
         )
     say(f"a step is borne if: {'; '.join(criteria.list_limits())}")
-    ready = prepare_run(chain, settings, (criteria.scenario,), Runners())
+    ready = prepare_run(chain, settings, (criteria.scenario,), runners)
     span, bound = _find_range(settings, ready, options, criteria)
     say(f"from {span.start:,} to at most {span.most:,} ({bound})")
     run = _describe_run(ready.run, criteria, options)
@@ -86,7 +97,8 @@ def _find_range(
         raise ConfigError(
             f"--start {options.start} is above what {bound} allows: {bounds[bound]} {options.unit}"
         )
-    return SearchRange(options.start, bounds[bound], options.tolerance), bound
+    least = ready.plan.runners.count
+    return SearchRange(options.start, bounds[bound], options.tolerance, least), bound
 
 
 def _describe_run(run: "Run", criteria: "Criteria", options: CapacityOptions) -> "Run":

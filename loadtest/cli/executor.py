@@ -129,11 +129,13 @@ def check(call: Call) -> Any:
         plan_load(settings, given)
         return settings
     if call.task.name == "capacity":
-        from loadtest.capacity.options import check_start, parse_options
+        from loadtest.capacity.options import choose_search_runners, parse_options
+        from loadtest.k6.stage import check_cluster
 
         check_allowed(settings, "capacity")
         typed = (given[name] for name in ("find", "start", "tolerance", "step_seconds"))
-        check_start(settings, parse_options(*typed))
+        fleet = given["engine"], given["parallelism"]
+        check_cluster(settings, choose_search_runners(settings, parse_options(*typed), *fleet))
         return settings
     if "scenarios" in given:
         from loadtest.k6 import stage

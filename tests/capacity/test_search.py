@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from loadtest.capacity.search import (
     Edge,
+    SearchRange,
     estimate_most,
     find_edge,
+    find_next,
     find_stretch,
 )
 from loadtest.results.run import MOST_STRAIN, CapacityStep
@@ -73,6 +75,13 @@ def test_a_target_that_bears_nothing_is_tried_down_to_one() -> None:
     steps = search(lambda load: CapacityStep(load, MOST_STRAIN, None, "refused"))
     assert [step.load for step in steps] == [10, 5, 2, 1, 1]
     assert (find_edge(steps), estimate_most(steps)) == (Edge(0, 1), 0)
+
+
+def test_no_load_is_smaller_than_the_number_of_runners() -> None:
+    steps: list[CapacityStep] = []
+    while (load := find_next(steps, SearchRange(10, 100, least=4))) is not None:
+        steps.append(CapacityStep(load, MOST_STRAIN, None, "refused"))
+    assert [step.load for step in steps] == [10, 5, 4, 4]
 
 
 def test_a_search_ends_at_the_most_that_is_allowed() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.capacity.options import CapacityOptions, check_start, parse_options
+from loadtest.capacity.options import CapacityOptions, choose_search_runners, parse_options
 from loadtest.capacity.stage import capacity
 from loadtest.config.models import Quota
 from loadtest.config.objectives import Objective
@@ -54,8 +54,10 @@ def allow(settings: Settings, **limits: int) -> Settings:
     return replace(settings, environment=environment, objectives=OBJECTIVES, profile=profile)
 
 
-def run(chain: Chain, settings: Settings, options: CapacityOptions = SMALL) -> RunFolder:
-    capacity(chain, settings, options, report=lambda: None)
+def run(
+    chain: Chain, settings: Settings, options: CapacityOptions = SMALL, **fleet: str
+) -> RunFolder:
+    capacity(chain, settings, options, report=lambda: None, **fleet)
     assert chain.ending.run_dir is not None
     return read_run_folder(chain.ending.run_dir)
 
@@ -128,6 +130,18 @@ def test_a_search_stops_at_a_limit_and_says_so(
     assert "Bears at least 6 sessions at 1 call/s; the search stopped: max_vus allows 6." in (
         read_lines(chain)
     )
+
+
+@pytest.mark.slow
+def test_several_k6_make_the_load_of_a_search(
+    serve: Serve, provisioned: Make, chain: Chain
+) -> None:
+    settings = allow(provisioned(serve(tool_quota=False, session_cap=3)), max_vus=6)
+    folder = run(chain, settings, engine="segments", parallelism="2")
+    assert found(folder).most == 3
+    assert (folder.run.engine, folder.run.generators) == ("segments", 2)
+    with pytest.raises(UsageError, match="--parallelism 5: sessions has 4 VUs to share"):
+        run(chain, settings, engine="segments", parallelism="5")
 
 
 @pytest.mark.slow
@@ -303,7 +317,7 @@ def test_a_start_above_the_limits_is_refused_before_the_first_request(
     options: CapacityOptions, words: str, settings_for: Make, serve: Serve
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_start(settings_for(serve()), options)
+        choose_search_runners(settings_for(serve()), options, None, None)
     assert words in str(caught.value)
 
 
