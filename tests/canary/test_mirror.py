@@ -17,14 +17,13 @@ from tests.canary.leaks import Finder
 from tests.canary.mirror import Mirror
 from tests.canary.tap import Tap
 from tests.canary.test_canary import EMAIL, Driver, invent, open_driver, scan
-from tests.cli.test_exit_guard import SMALL
 from tests.publish.delivering import listen
 from tests.support.github_server import TOKEN, GithubServer, serve_github
 
 pytestmark = pytest.mark.slow
 
 SMOKE = ("--profile", "smoke")
-TOOLS = (*SMOKE, *SMALL[-4:], "--scenarios", "tools")
+TOOLS = (*SMOKE, "--vus", "2", "--duration", "2", "--scenarios", "tools")
 KNOBS = Knobs(
     tool_quota=False,
     account_limits=False,
