@@ -21,6 +21,7 @@ from . import (
     package,
     report,
     segments,
+    streams,
     traffic,
 )
 
@@ -38,6 +39,7 @@ TABLES = {
     "stall": accuracy.bench_stall,
     "judging": judging.bench,
     "segments": segments.bench,
+    "streams": streams.bench,
     "traffic": traffic.bench_traffic,
 }
 # Many minutes each: only by name.

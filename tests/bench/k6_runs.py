@@ -35,12 +35,16 @@ QUIET = ("--no-tool-quota", "--no-account-limits", "--session-cap", "1000")
 
 @dataclass(frozen=True)
 class Place:
-    """An MCP endpoint with a bearer, a folder for the files of runs, and its own k6."""
+    """An MCP endpoint with a bearer, a folder for the files of runs, and its own k6.
+
+    With `streams`, the sessions of its runs hold one each.
+    """
 
     mcp_url: str
     bearer_file: Path
     folder: Path
     k6: Path | None = None
+    streams: bool = True
 
     def measure(self, scenario: str, kind: str, name: str, **knobs: str) -> Row:
         """Run a scenario and return one of its rows; every call must have been answered ok."""
@@ -68,7 +72,7 @@ class Place:
         )
         with tempfile.TemporaryDirectory(dir=self.folder) as out_dir:
             return run(
-                replace(plan, bearer_file=self.bearer_file),
+                replace(plan, bearer_file=self.bearer_file, streams=self.streams),
                 scenario,
                 out_dir=Path(out_dir),
                 watcher=None,
