@@ -53,7 +53,10 @@ def observe_streams(run: RunScenario) -> RunScenario:
             return measure()
         with StreamObserver(plan, every_seconds) as observer:
             finished = measure()
-        return replace(finished, rows=add_silences(finished.rows, observer.silences_ms))
+        rows = add_silences(finished.rows, observer.silences_ms)
+        if observer.stream_silence_ms is not None:
+            rows = tuple(add_stream_silence(row, observer.stream_silence_ms) for row in rows)
+        return replace(finished, rows=rows)
 
     return run_observed
 
@@ -78,15 +81,26 @@ def _add(row: Row, silences_ms: Sequence[float]) -> Row:
     return replace(row, replies=replace(row.replies, silence=silence, streamed=len(ordered)))
 
 
+def add_stream_silence(row: Row, silence_ms: float) -> Row:
+    """Return the row; with the longest silence of an observed stream if it is about streams."""
+    if row.streams is None or not row.ok:
+        return row
+    seconds = round(silence_ms / 1000, 3)
+    return replace(row, streams=replace(row.streams, longest_silence_seconds=seconds))
+
+
 class StreamObserver:
     """Calls the tools of the mix, but not resources, in turn, in a session of its own.
 
     `silences_ms` has, by tool, the longest time between two pieces of each successful reply after
     its headers. If its session fails, it opens another one; calls that fail are not counted.
+    `stream_silence_ms` is the longest silence of the stream that a session of the handshake era
+    holds, until its end; None without one.
     """
 
     def __init__(self, plan: RunPlan, every_seconds: float) -> None:
         self.silences_ms: dict[str, list[float]] = {}
+        self.stream_silence_ms: float | None = None
         self._plan = plan
         self._every_seconds = every_seconds
         self._stop = threading.Event()
@@ -139,7 +153,7 @@ class StreamObserver:
         callers = read_callers(plan.bearer_file, plan.mcp_url)
         if not callers:
             raise K6Error("there is no bearer for the client that observes")
-        transport = _ClockedTransport(MOST_BYTES)
+        transport = _ClockedTransport(MOST_BYTES, self._note_stream)
         handshake = "auto" if plan.protocol == "auto" else "legacy"
         async with (
             open_async_client(
@@ -171,11 +185,21 @@ class StreamObserver:
                 if stopped.done():
                     return
 
+    def _note_stream(self, silence_ms: float) -> None:
+        self.stream_silence_ms = max(self.stream_silence_ms or 0.0, silence_ms)
+
 
 class _ClockedTransport(AsyncTransport):
-    """A transport that notes the longest silence within the replies of tool calls."""
+    """A transport that notes the longest silence within the replies of tool calls.
+
+    `note_stream` gets the silences of streams that the server sends.
+    """
 
     longest_ms = 0.0
+
+    def __init__(self, most_bytes: int, note_stream: Callable[[float], None]) -> None:
+        super().__init__(most_bytes)
+        self._note_stream = note_stream
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request."""
@@ -184,6 +208,9 @@ class _ClockedTransport(AsyncTransport):
         if request.method == "POST" and b'"tools/call"' in request.content:
             assert isinstance(answer.stream, httpx2.AsyncByteStream)
             answer.stream = _ClockedStream(answer.stream, self._note)
+        elif request.method == "GET" and answer.is_success:
+            assert isinstance(answer.stream, httpx2.AsyncByteStream)
+            answer.stream = _ClockedStream(answer.stream, self._note_stream, until_end=True)
         return answer
 
     def _note(self, silence_ms: float) -> None:
@@ -191,9 +218,16 @@ class _ClockedTransport(AsyncTransport):
 
 
 class _ClockedStream(httpx2.AsyncByteStream):
-    def __init__(self, body: httpx2.AsyncByteStream, note: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        body: httpx2.AsyncByteStream,
+        note: Callable[[float], None],
+        *,
+        until_end: bool = False,
+    ) -> None:
         self._body = body
         self._note = note
+        self._until_end = until_end
         self._heard = time.monotonic()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -204,4 +238,6 @@ class _ClockedStream(httpx2.AsyncByteStream):
             yield chunk
 
     async def aclose(self) -> None:
+        if self._until_end:
+            self._note((time.monotonic() - self._heard) * 1000)
         await self._body.aclose()

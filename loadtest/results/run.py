@@ -145,7 +145,8 @@ class HeldStreams:
     session: after `early_seconds`, the shortest and the longest of them. `stays` were still open
     some seconds after their session had been deleted. `quiet` sent no headers before their end.
     `keep_alives` counts the comments on all of them. `silence_seconds` is the mean silence of the
-    stream that was heard least, so its longest silence was not shorter.
+    stream that was heard least, so its longest silence was not shorter. `longest_silence_seconds`
+    is the longest silence itself, of a stream that a client beside k6 held; None without one.
     """
 
     none: Calls = 0
@@ -155,6 +156,7 @@ class HeldStreams:
     quiet: Calls = 0
     keep_alives: Calls = 0
     silence_seconds: float | None = None
+    longest_silence_seconds: float | None = None
 
 
 @dataclass(frozen=True)

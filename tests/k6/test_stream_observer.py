@@ -48,6 +48,22 @@ def test_the_silence_within_a_stream_is_measured_and_its_session_is_closed(
 
 
 @pytest.mark.slow
+def test_the_longest_silence_of_a_held_stream_is_measured(
+    open_endpoint: Callable[..., Endpoint], binary: K6Binary, tmp_path: Path
+) -> None:
+    endpoint = open_endpoint(keep_alive_seconds=0.4)
+    settings = observe(build_settings(VUS="1", DURATION="6"), 0.1)
+    plan = plan_run(settings, endpoint.mcp_url, endpoint.bearer_file)
+    run = observe_streams(partial(run_scenario, binary=binary, variables=os.environ))
+    finished = run(plan, "tools", out_dir=tmp_path, watcher=None, renewal_url=None)
+    streams = pick(finished, "stream", "all").streams
+    assert streams is not None
+    assert streams.longest_silence_seconds is not None
+    assert 0.3 < streams.longest_silence_seconds < 2
+    assert endpoint.target.open_streams == 0
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_if_nothing_can_be_observed(
     open_endpoint: Callable[..., Endpoint], binary: K6Binary, tmp_path: Path
 ) -> None:

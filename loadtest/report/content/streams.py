@@ -96,8 +96,11 @@ def _list_figures(rows: Sequence[Row]) -> Iterator[str]:
     if any(each.quiet for each in found):
         yield f"{_sum(each.quiet for each in found)} without headers until their end"
     yield f"{_sum(each.keep_alives for each in found)} keep-alives"
-    silences = [each.silence_seconds for each in found if each.silence_seconds is not None]
-    if silences:
+    observed = [each.longest_silence_seconds or 0.0 for each in found]
+    silences = [each.silence_seconds or 0.0 for each in found]
+    if any(observed):
+        yield f"longest silence {_format_seconds(max(observed))} (observed)"
+    elif any(silences):
         yield f"longest silence at least {_format_seconds(max(silences))}"
 
 
