@@ -149,7 +149,7 @@ def build_rows(summary: Summary) -> tuple[Row, ...]:
         seconds = min(piece.seconds, own.elapsed_ms / 1000 - piece.begins)
         if seconds <= 0:
             continue
-        is_ladder = own.scenario != "tools"
+        is_ladder = own.scenario in {"sessions", "streams"}
         selector = f"stage:{piece.name}" if is_ladder else ""
         kind: RowKind = "stage" if is_ladder else "tool"
         clients = min(own.clients, piece.vus)
