@@ -84,7 +84,7 @@ def _list_conditions(entry: Entry, scenario: str) -> Iterator[tuple[str, Any]]:
     knobs = run.knobs.get(scenario.replace("-", "_"))
     if isinstance(knobs, Mapping):
         yield from ((name.replace("_", " "), value) for name, value in sorted(knobs.items()))
-    if scenario in {"sessions", "tools"}:
+    if scenario not in {"cold-start", "streams"}:
         yield "streams", bool(run.streams)
     if scenario == "streams" and isinstance(ladder := run.knobs.get("sessions"), Mapping):
         yield from ((name.replace("_", " "), ladder.get(name)) for name in ("tool", "pace_seconds"))

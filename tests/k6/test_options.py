@@ -10,7 +10,7 @@ from loadtest.config.settings import Settings
 from loadtest.errors import ConfigError, UsageError
 from loadtest.k6.command import build_knobs, build_phases
 from loadtest.k6.health import count_cpus
-from loadtest.k6.options import choose_runners
+from loadtest.k6.options import choose_runners, parse_scenarios
 from loadtest.k6.plan import Runners
 from tests.support.checkout import ROOT
 
@@ -48,6 +48,17 @@ def test_impossible_options_are_refused_in_one_line(
         choose_runners(settings, USUAL_SCENARIOS, engine, parallelism)
     assert str(caught.value).startswith(words)
     assert "\n" not in str(caught.value)
+
+
+def test_streams_need_a_table_in_the_profile(settings: Settings) -> None:
+    assert parse_scenarios(None, settings.profile) == (*USUAL_SCENARIOS, "streams")
+    assert parse_scenarios("streams", settings.profile) == ("streams",)
+    without = settings.profile.model_copy(update={"streams": None})
+    assert parse_scenarios(None, without) == USUAL_SCENARIOS
+    with pytest.raises(
+        UsageError, match=r"^--scenarios streams: the profile has no table streams$"
+    ):
+        parse_scenarios("streams", without)
 
 
 def test_a_cluster_needs_a_namespace_and_a_number_of_runners() -> None:

@@ -1,21 +1,26 @@
 """A session holds a stream beside its calls, in the real k6."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from loadtest.k6.binary import K6Binary
+from loadtest.k6.command import build_script_env
 from loadtest.k6.distributed.run import run_fleet
 from loadtest.k6.distributed.segments import open_segments
-from loadtest.k6.plan import Runners
-from loadtest.k6.scenario import ScenarioRun
+from loadtest.k6.plan import Runners, build_plan
+from loadtest.k6.scenario import ScenarioRun, run_scenario, run_scenarios
 from loadtest.results.run import HeldStreams, Row
+from loadtest.results.run_folder import read_run_folder
 from tests.k6.running import (
     Endpoint,
     Interrupter,
     build_settings,
+    new_folder,
     pick,
     plan_run,
     run_alone,
@@ -122,6 +127,32 @@ def test_streams_can_be_switched_off(open_endpoint: Open, binary: K6Binary, tmp_
     assert not [row for row in run.rows if row.kind == "stream"]
 
 
+def test_an_environment_switches_them_off_but_not_the_ladder_of_streams() -> None:
+    settings = build_settings()
+    environment = settings.environment.model_copy(update={"streams": False})
+    plan = build_plan(replace(settings, environment=environment), ("sessions",), "http://x/mcp")
+    asked = {
+        scenario: build_script_env(plan, scenario).get("STREAMS")
+        for scenario in ("cold-start", "sessions", "tools", "streams")
+    }
+    assert asked == {"cold-start": None, "sessions": "false", "tools": "false", "streams": "true"}
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_run_says_whether_its_sessions_held_streams(
+    holds: bool, open_endpoint: Open, binary: K6Binary, tmp_path: Path
+) -> None:
+    endpoint = open_endpoint(streams=holds)
+    plan = plan_run(build_settings(), endpoint.mcp_url, endpoint.bearer_file, ("sessions",))
+    folder = run_scenarios(
+        plan,
+        new_folder(tmp_path, binary, ("sessions",)),
+        run=partial(run_scenario, binary=binary, variables=os.environ),
+    )
+    assert bool(folder.run.streams) is holds
+    assert read_run_folder(folder.path) == folder
+
+
 @pytest.mark.parametrize("era", ["handshake", "stateless"])
 def test_an_interruption_ends_streams_and_sessions(
     era: str, open_endpoint: Open, measure: Measure
@@ -148,22 +179,25 @@ def test_a_lost_session_gets_another_with_a_stream_of_its_own(
     assert read_streams(row).early == 0  # the loss of its session explains the end of a stream
 
 
+@pytest.mark.parametrize("scenario", ["sessions", "streams"])
 def test_several_runners_measure_streams_like_one(
-    open_endpoint: Open, binary: K6Binary, tmp_path: Path
+    scenario: str, open_endpoint: Open, binary: K6Binary, tmp_path: Path
 ) -> None:
     endpoint = open_endpoint(stream_cap=3, keep_alive_seconds=SILENCE)
-    settings = build_settings(STAGES="4")
+    settings = build_settings(STAGES="4", STREAM_STAGES="4", STREAM_SECONDS="2")
     plan = plan_run(
         settings, endpoint.mcp_url, endpoint.bearer_file, runners=Runners("segments", 2)
     )
     launch = open_segments(binary, settings.variables)
-    run = run_fleet(plan, "sessions", out_dir=tmp_path, watcher=None, launch=launch)
+    run = run_fleet(plan, scenario, out_dir=tmp_path, watcher=None, launch=launch)
     assert (run.result.outcome, run.result.faults) == ("ok", ())
     row = pick(run, "stream", "4")
     assert (row.ok, row.failures) == (3, {"capacity": 1})
     held = read_streams(row)
     assert (held.quiet, held.early) == (0, 0)
     assert held.keep_alives >= 3 * 4
+    calls = pick(run, "stage", "4")
+    assert calls.ok == calls.count == (4 if scenario == "sessions" else 2)
 
 
 @pytest.mark.parametrize("era", ["handshake", "stateless"])
