@@ -110,6 +110,8 @@ def load_settings(
         ladder_tool = None  # it belongs to the environment's own table
     profile = _apply_knobs(profile, {"tool": ladder_tool, **given}, tools, environment)
     _check_pace(profile)
+    if project.has_default("profile", profile_key, "streams") and "stream_stages" not in given:
+        profile = _leave_out_streams(profile, environment.limits, tools)
     _check_limits(name, environment.limits, profile, tools)
     objectives = _list_objectives(name, environment, tools, is_own_table="tools" not in given)
     if "stages" not in given and profile_key == environment.default_profile:
@@ -379,19 +381,36 @@ def _check_pace(profile: Profile) -> None:
         raise ConfigError("; ".join(faults))
 
 
+def _leave_out_streams(profile: Profile, limits: Limits, tools: ToolTable) -> Profile:
+    """Return a profile without its ladder of streams if the limits allow only the rest.
+
+    Nobody asked for streams that come with our own profile: limits that were set for the other
+    scenarios still do.
+    """
+    others = profile.model_copy(update={"streams": None})
+    if _find_excess(limits, profile, tools) and not _find_excess(limits, others, tools):
+        return others
+    return profile
+
+
 def _check_limits(name: str, limits: Limits, profile: Profile, tools: ToolTable) -> None:
+    over = _find_excess(limits, profile, tools)
+    if over:
+        raise ConfigError(f"over the limits of environment {name}: {'; '.join(over)}")
+
+
+def _find_excess(limits: Limits, profile: Profile, tools: ToolTable) -> list[str]:
+    """Return by how much a profile is over each limit, in words."""
     asked = {
         "max_vus": profile.most_vus(),
         "max_rps": profile.most_rps(),
         "max_duration_seconds": profile.scheduled_seconds(tools),
     }
-    over = [
+    return [
         f"{limit} is {getattr(limits, limit)}, requested {round(value, 2):.15g}"
         for limit, value in asked.items()
         if value > getattr(limits, limit)
     ]
-    if over:
-        raise ConfigError(f"over the limits of environment {name}: {'; '.join(over)}")
 
 
 def _list_objectives(

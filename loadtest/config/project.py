@@ -27,6 +27,11 @@ class Project:
     source: str
     data: dict[str, Any]
 
+    def has_default(self, kind: str, name: str, key: str) -> bool:
+        """Return whether a key of a table is as in the defaults."""
+        default = _read_defaults()[kind].get(name, {}).get(key)
+        return default is not None and self.data[kind][name].get(key) == default
+
 
 def find_root(start: Path | None = None) -> Path:
     """Return the nearest folder upwards that configures mcp-loadtest, else `start` itself.

@@ -198,6 +198,24 @@ def test_only_an_environment_that_allows_it_may_be_brought_to_its_edge(root: Pat
         settings.check_allowed(load_settings(root, "prod"), "leaks")
 
 
+def test_streams_of_our_own_profile_are_left_out_where_only_they_exceed_a_limit(root: Path) -> None:
+    file = root / CONFIG_FILE
+    file.write_text(
+        f"{file.read_text()}\n[profile.smoke]\nsessions = {{ stages = [2], stage_seconds = 5 }}\n"
+    )
+    text = file.read_text()
+    file.write_text(text.replace("max_vus = 200,", "max_vus = 5,"))
+    assert load_settings(root, "staging", "smoke").profile.streams is None
+    assert load_settings(root, "prod", "smoke").profile.streams is not None
+    typed = refuse(
+        root, environment_name="staging", profile_name="smoke", knobs={"stream_stages": "5"}
+    )
+    assert typed == "over the limits of environment staging: max_vus is 5, requested 6"
+    file.write_text(f"{file.read_text()}streams = {{ stages = [7], stage_seconds = 5 }}\n")
+    written = refuse(root, environment_name="staging", profile_name="smoke")
+    assert written == "over the limits of environment staging: max_vus is 5, requested 8"
+
+
 def test_equal_stages_are_refused_because_they_are_the_keys_of_rows(root: Path) -> None:
     assert "stages must differ" in refuse(root, knobs={"stages": "5,5"}, process_env={})
 
