@@ -58,6 +58,7 @@ def test_one_module_reads_the_environment_and_one_writes_to_the_log() -> None:
         "uri_template.js",
         "json_path.js",
         "server_time.js",
+        "streams.js",
     ],
 )
 def test_the_scripts_that_test_the_library_pass(name: str, binary: K6Binary, echo_url: str) -> None:
