@@ -7,7 +7,7 @@ Bucket i holds durations from 1.01^i ms up to 1.01^(i+1) ms. Series have k6's na
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 _STEP = math.log(1.01)
@@ -35,6 +35,11 @@ class Histogram:
     def count(self) -> int:
         """Return the number of samples."""
         return sum(self.buckets.values())
+
+    def list_middles(self) -> Iterator[tuple[float, int]]:
+        """Yield the middle of each bucket in ms, and its count, in rising order."""
+        for bucket, count in sorted(self.buckets.items()):
+            yield min(math.exp((bucket + 0.5) * _STEP), self.most), count
 
     def export(self) -> list[float]:
         """Return the longest, then for each bucket its distance from the one before, and its count.

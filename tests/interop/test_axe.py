@@ -13,7 +13,15 @@ from tests.report.html.page_runs import PAGES, history
 AXE = Path(__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
 CHECKED = {
     name: PAGES[name]
-    for name in ("slower-tool", "many-stages", "failed", "rate-limited", "larger", "nasty")
+    for name in (
+        "slower-tool",
+        "many-stages",
+        "failed",
+        "rate-limited",
+        "larger",
+        "nasty",
+        "over-time",
+    )
 } | {"history": history}
 RUN = "async () => (await axe.run()).violations"
 

@@ -1,5 +1,6 @@
 """Chart of latency percentiles for each tool of the mix, or each step of a cold start."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import astuple
 
@@ -16,11 +17,14 @@ from loadtest.report.html.vega import (
     layer,
     shorten,
 )
+from loadtest.results.histogram import Histogram, Histograms
 from loadtest.results.history import is_aggregate
+from loadtest.results.intervals import Intervals
 from loadtest.results.run import CALLED, Percentiles, Row
 from loadtest.results.run_folder import RunFolder
 
 ROW_HEIGHT = 44
+HILL_HEIGHT, HILL_BINS = 26, 72
 MARGIN = 8
 MOST_TOOL_NAME = 24
 SHORTEST_MS = 0.01
@@ -29,8 +33,13 @@ LOG_RATIO = 30
 _HEADERS = ("ok", "p50", "p90", "p95", "p99", "max")
 
 
-def build_latency_chart(folder: RunFolder, scenario: str, title: str) -> Chart | None:
-    """Return a chart of p50, p95, p99 and the slowest call of each row."""
+def build_latency_chart(
+    folder: RunFolder, scenario: str, title: str, intervals: Intervals | None = None
+) -> Chart | None:
+    """Return a chart of p50, p95, p99 and the slowest call of each row, over its distribution.
+
+    Runs of earlier versions have no distribution.
+    """
     kinds = {*CALLED, "flow", "frame"}
     rows = [row for row in folder.rows if row.scenario == scenario and row.kind in kinds]
     rows.sort(key=is_aggregate)
@@ -38,9 +47,11 @@ def build_latency_chart(folder: RunFolder, scenario: str, title: str) -> Chart |
     if not known:
         return None
     x = _scale([latency for _, latency in known])
-    height = ROW_HEIGHT * len(known)
+    whole = intervals.total() if intervals is not None else None
+    hill = HILL_HEIGHT if whole is not None else 0
+    height = (ROW_HEIGHT + hill) * len(known)
     # From the top: a name above each track.
-    places = [height - ROW_HEIGHT * place - 30 for place in range(len(known))]
+    places = [height - (ROW_HEIGHT + hill) * place - 30 - hill for place in range(len(known))]
 
     def spans(begin: str, end: str) -> list[Datum]:
         return [
@@ -52,14 +63,20 @@ def build_latency_chart(folder: RunFolder, scenario: str, title: str) -> Chart |
         return [{"x": span["x"], "y": span["y"]} for span in spans(name, name)]
 
     left = [
-        {"x": x.low, "y": y + 10, "label": shorten(_name(row, rows), MOST_TOOL_NAME)}
+        {"x": x.low, "y": y + 10 + hill, "label": shorten(_name(row, rows), MOST_TOOL_NAME)}
         for (row, _), y in zip(known, places, strict=True)
     ]
     right = [
-        {"x": x.high, "y": y + 10, "label": _describe(row, latency)}
+        {"x": x.high, "y": y + 10 + hill, "label": _describe(row, latency)}
         for (row, latency), y in zip(known, places, strict=True)
     ]
+    hills = [
+        layer("area", data, "p50", opacity=0.28, interpolate="monotone")
+        for (row, _), y in zip(known, places, strict=True)
+        if whole is not None and (data := _build_hill(_find_histogram(whole, row), x, y))
+    ]
     layers = [
+        *hills,
         layer("rule", spans("p50", "max"), "track", strokeWidth=1.5),
         layer("rule", spans("p50", "p99"), "p50", strokeWidth=3, opacity=0.35),
         layer("rule", spans("p50", "p95"), "p50", strokeWidth=7, opacity=0.55),
@@ -74,10 +91,46 @@ def build_latency_chart(folder: RunFolder, scenario: str, title: str) -> Chart |
     picture = draw(layers, x, y, height, left=MARGIN, right=2 * MARGIN, top=0)
     description = (
         "Dot: p50. Thick bar: up to p95. Thin bar: up to p99. Hairline: up to the slowest call. "
-        f"{'Logarithmic scale. ' if x.log else ''}A run keeps only these percentiles, so the chart "
-        "shows no more of its distribution."
-    )
+        f"{'Hill: the distribution of the calls. ' if whole is not None else ''}"
+        f"{'Logarithmic scale.' if x.log else ''}"
+    ).strip()
     return Chart(title, description, picture, _build_data(scenario, rows))
+
+
+def _find_histogram(whole: Histograms, row: Row) -> Histogram:
+    """Return the distribution of a row; that of all tools is the sum of theirs."""
+    if row.kind == "frame" and row.scenario == "soak":
+        names = ["mcp_first_dispatch"]
+    elif is_aggregate(row):
+        names = [name for name in whole.trends if name.startswith("mcp_duration{tool:")]
+    elif row.kind == "flow":
+        names = [f"mcp_flow{{flow:{row.name}}}"]
+    else:
+        selector = "frame" if row.kind == "frame" else "tool"
+        names = [f"mcp_duration{{{selector}:{row.name}}}"]
+    found = Histogram()
+    for name in names:
+        if name in whole.trends:
+            found.add(whole.trends[name].most, whole.trends[name].buckets.items())
+    return found
+
+
+def _build_hill(histogram: Histogram, x: Axis, y: float) -> list[Datum]:
+    """Return the outline of a distribution above a track; the most frequent is the highest."""
+    bins = [0] * HILL_BINS
+    for middle, count in histogram.list_middles():
+        at = _clip(middle, x)
+        span = math.log(at / x.low) / math.log(x.high / x.low) if x.log else at / x.high
+        bins[min(int(span * HILL_BINS), HILL_BINS - 1)] += count
+    most = max(bins)
+    if not most:
+        return []
+    points: list[Datum] = []
+    for place, count in enumerate(bins):
+        span = (place + 0.5) / HILL_BINS
+        at = x.low * (x.high / x.low) ** span if x.log else x.low + (x.high - x.low) * span
+        points.append({"x": at, "y": y, "y2": y + HILL_HEIGHT * count / most})
+    return points
 
 
 def _build_data(scenario: str, rows: Sequence[Row]) -> ReportTable:

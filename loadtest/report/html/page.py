@@ -35,9 +35,11 @@ from loadtest.report.html.failure_table import build_failures
 from loadtest.report.html.history_page import build_trends, draw_trends, find_series, pick_key_cells
 from loadtest.report.html.ladder_chart import build_ladder
 from loadtest.report.html.latency_chart import build_latency_chart
+from loadtest.report.html.time_chart import build_time_chart
 from loadtest.report.html.vega import Chart
 from loadtest.report.markdown import write_readable
 from loadtest.results.history import CONTROL, Entry
+from loadtest.results.intervals import read_intervals
 from loadtest.results.run_folder import RunFolder
 
 MARKS: Mapping[Status | None, str] = {"confirmed": "▲", "suspected": "△", "accepted": "✓"}
@@ -140,13 +142,15 @@ def _build_sections(
     """
     tables = {table.scenario: table for table in report.tables}
     for scenario in filter(tables.__contains__, _ORDER):
-        charts: list[Chart] = []
+        intervals = read_intervals(folder.scenario_dir(scenario))
+        charts: list[Chart | None] = []
         if scenario == "sessions":
             charts = [*build_ladder(folder, full[scenario])]
         elif scenario in _CHART_TITLES:
-            chart = build_latency_chart(folder, scenario, _CHART_TITLES[scenario])
-            charts = [chart] if chart else []
-        yield {"table": tables[scenario], "charts": charts}
+            title = _CHART_TITLES[scenario]
+            charts = [build_latency_chart(folder, scenario, title, intervals)]
+        charts.append(build_time_chart(scenario, intervals))
+        yield {"table": tables[scenario], "charts": [chart for chart in charts if chart]}
 
 
 def _describe_no_failure(folder: RunFolder) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from loadtest.compare.comparison import Comparison
 from loadtest.report.html.page import render_history_page, render_page
@@ -15,6 +17,7 @@ from tests.report.compared_runs import (
     hostile_history,
     regressed,
 )
+from tests.report.html.timed_runs import timed
 from tests.report.report_runs import COLD_START, LADDER, RUNS, TOOLS, folder, row
 
 NASTY = (
@@ -46,6 +49,12 @@ def render(case: ComparedRun) -> str:
     return render_page(case.folder, case.comparison, case.earlier)
 
 
+def over_time() -> str:
+    """The page of a run with intervals."""
+    with TemporaryDirectory() as name:
+        return render_page(timed(Path(name)), Comparison()).replace(name, "/home/user/run")
+
+
 def first(name: str) -> ComparedRun:
     return ComparedRun(RUNS[name](), (), Comparison())
 
@@ -61,9 +70,8 @@ CASES: Mapping[str, Callable[[], ComparedRun]] = {
     "nasty": nasty,
 }
 PAGES: Mapping[str, Callable[[], str]] = {
-    name: lambda case=case: render(case())  # type: ignore[misc]
-    for name, case in CASES.items()
-}
+    name: lambda case=case: render(case()) for name, case in CASES.items()
+} | {"over-time": over_time}
 
 
 def history() -> str:

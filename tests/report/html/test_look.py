@@ -13,7 +13,15 @@ pytestmark = pytest.mark.slow
 LEAST_CONTRAST = 4.5
 LOOKED_AT = {
     name: PAGES[name]
-    for name in ("slower-tool", "many-stages", "failed", "hostile-history", "stateless", "nasty")
+    for name in (
+        "slower-tool",
+        "many-stages",
+        "failed",
+        "hostile-history",
+        "stateless",
+        "nasty",
+        "over-time",
+    )
 } | {"history": history}
 PHONE, DESK = 360, 1280
 # Of every text on the page: what it says, and its contrast (WCAG 2.2) with what lies behind it.
