@@ -254,13 +254,18 @@ def compare(chain: Chain, settings: Settings, before: str, after: str) -> None:
     """Print two runs of the environment side by side."""
     from loadtest.publish.delivery import read_history
     from loadtest.publish.tracking_issue.tracker import find_tracker
+    from loadtest.report.distributions import render_distributions
     from loadtest.report.history_tables import find_entry, render_pair
 
     tracker = find_tracker(settings, _pause(chain))
     loaded = read_history(settings, tracker)
     _say_skipped(chain, loaded)
     entries = loaded.entries
-    chain.console.print(render_pair(find_entry(entries, before), find_entry(entries, after)))
+    pair = find_entry(entries, before), find_entry(entries, after)
+    chain.console.print(render_pair(*pair))
+    ids = (entry.run.run_id for entry in pair)
+    for table in render_distributions(settings.runs_dir, *ids):
+        chain.console.print(table)
 
 
 def history(
