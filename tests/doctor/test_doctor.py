@@ -362,6 +362,8 @@ def test_a_quota_is_compared_with_the_profile(
     weights = {"executeSQL": 5, "runMetric": 3}
     table = Quota(units_per_minute=units, most_units_per_minute=most, weights=weights)
     settings = replace(with_quota(settings, table), clients=clients, base_url=None)
+    profile = settings.profile.model_copy(update={"streams": None})
+    settings = replace(settings, profile=profile)
     found = look(with_rate(settings, rate) if rate else settings)["quota"]
     assert found.state == state
     assert f"{units:,} units/min per client (configured)" in found.detail
@@ -389,7 +391,7 @@ def test_a_quota_that_the_server_announces_is_compared(
         gate.headers["RateLimit-Policy"] = '"default";q=30;w=60'
         keep(settings, minted, mcp_url=f"{gate.url}/mcp/{settings.credentials.workspace_id}")
         found = look(replace(settings, base_url=gate.url))["quota"]
-    assert "30 units/min per client (its RateLimit headers); the profile spends 80" in found.detail
+    assert "30 units/min per client (its RateLimit headers); the profile spends 83" in found.detail
     assert "--clients 4" in found.remedy
 
 
