@@ -2,7 +2,6 @@
 import { renewRefused } from './lib/bearers.js';
 import { buildControl } from './lib/control.js';
 import * as env from './lib/env.js';
-import { histograms } from './lib/histograms.js';
 import { recordClosed, recordEnd, recordFrame, recordOpened } from './lib/metrics.js';
 import { OK, UNAUTHORIZED } from './lib/outcome.js';
 import { CALL_LIMIT_MS, buildOptions, clock, newClient, probe, startInTurn } from './lib/run.js';
@@ -22,14 +21,12 @@ export const setup = probe;
 export const handleSummary = buildSummary('cold-start', selectors, []);
 
 export default function coldStart({ began, server }) {
-  const start = startInTurn(vus, rate);
-  histograms.begin(began, start);
-  histograms.turn(start);
+  const start = startInTurn(began, vus, rate);
   const session = newClient(exec.scenario.iterationInTest, server.protocol);
   session.beginTrace();
-  let outcome = session.open(CALL_LIMIT_MS, (answer, response) => {
-    recordFrame(response.status > 0 ? OK : answer, 'connect', response.timings.blocked);
-    recordFrame(answer, session.opening, response.timings.duration, session);
+  let outcome = session.open(CALL_LIMIT_MS, (answer, { status, timings }) => {
+    recordFrame(status > 0 ? OK : answer, 'connect', timings.blocked);
+    recordFrame(answer, session.opening, timings.duration, session);
   });
   recordOpened(session);
   if (outcome === OK) {

@@ -87,6 +87,7 @@ class Histograms {
   // The run began at `began`, in ms since the epoch; `now` is on its clock.
   begin(began, now) {
     this.origin = now - (Date.now() - began);
+    this.turn(now);
   }
 
   // Samples belong to the interval in which their call was sent. Call it before each; returns when the next

@@ -3,6 +3,7 @@ import { sleep } from 'k6';
 import exec from 'k6/execution';
 import { bearerOf, freshHeader } from './bearers.js';
 import * as env from './env.js';
+import { histograms } from './histograms.js';
 import { buildClient } from './mcp.js';
 import { recordHeld } from './metrics.js';
 import { STOPPED } from './outcome.js';
@@ -92,8 +93,8 @@ export function findPace(vus) {
 let nextStart = 0; // of this VU, on the clock above
 
 // Waits until this cold start is due, by its place among `rate` starts per second if they have a rate, and
-// until the rate limit allows it; returns the time.
-export function startInTurn(vus, rate) {
+// until the rate limit allows it; returns the time, at which its figures begin.
+export function startInTurn(began, vus, rate) {
   if (rate !== null) {
     env.checkLimits({ LIMIT_RPS: rate * START_REQUESTS });
     const { iterationInTest, startTime } = exec.scenario;
@@ -103,5 +104,6 @@ export function startInTurn(vus, rate) {
   recordHeld(Number(waited));
   const now = clock();
   nextStart = (waited ? nextStart : now) + findPace(vus) * START_REQUESTS;
+  histograms.begin(began, now);
   return now;
 }

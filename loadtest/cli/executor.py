@@ -122,7 +122,7 @@ def check(call: Call) -> Any:
                 f"{settings.environment_name}.slo] in the settings"
             )
     if call.task.name == "leaks":
-        from loadtest.leaks.stage import plan_load
+        from loadtest.leaks.load import plan_load
 
         settings = load(given["env"])
         check_allowed(settings, "leaks")

@@ -4,36 +4,27 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
+from loadtest.common.interruption import run_coroutine
+from loadtest.errors import TargetError
+from loadtest.k6.open_sessions import (
+    close_sessions,
+    note_closed,
+    note_opened,
+    open_log,
+    settle_log,
+)
 from loadtest.leaks.client import LeavingClient, Pacer, RefusedError
+from loadtest.leaks.load import CALLS, PROBES, Load
 from loadtest.state.bearers import Bearer
 
 HTTP_NOT_FOUND = 404
 PARALLEL = 8  # clients that open or leave at the same time
-PROBES = 5  # new clients that are measured after each cycle
-CALLS = 10  # of each of them
 ASKED = 20  # deleted sessions of each cycle that are tried again
 STREAM_SETTLES = 3  # in which a stream must have ended after the DELETE of its session
 ALIVE_SECONDS = 10.0  # for a server that was full to answer a new client
-
-
-@dataclass(frozen=True)
-class Load:
-    """What every cycle does: up to `sessions` clients, of which `abandoned` leave without DELETE.
-
-    `most_rate` is in requests per second; nothing begins after `most_seconds`. After the last cycle
-    the abandoned sessions are followed for `wait_seconds`. `settle_seconds` is how long the server
-    gets to refuse streams, and to end what clients have left.
-    """
-
-    cycles: int
-    sessions: int
-    abandoned: int
-    most_rate: float
-    most_seconds: float
-    wait_seconds: float = 0.0
-    settle_seconds: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -316,3 +307,32 @@ def _describe(cycle: Cycle) -> str:
         f"{cycle.opened} sessions, {cycle.streams} streams; then first dispatch "
         f"{cycle.first_dispatch_ms:.0f} ms, latency {cycle.latency_ms:.1f} ms"
     )
+
+
+def observe(
+    state_dir: Path,
+    bearers: Sequence[Bearer],
+    protocol: str,
+    load: Load,
+    tell: Callable[[str], None],
+) -> Observation:
+    """Run the cycles and close every session that they opened, also after an interruption.
+
+    Raises TargetError if not even the first client is let in.
+    """
+    with open_log(state_dir, bearers[0].mcp_url) as log:
+        watch = Watch(
+            bearers,
+            protocol,
+            load,
+            opened=lambda one: note_opened(log, str(one.session_id), one.number, protocol),
+            closed=lambda one: note_closed(log, str(one.session_id)),
+            tell=tell,
+        )
+        try:
+            run_coroutine(watch.run())
+        except RefusedError as refusal:
+            raise TargetError(f"no client is let in: {refusal}") from None
+        finally:
+            close_sessions(state_dir, settle_log(state_dir), bearers)
+    return watch.seen

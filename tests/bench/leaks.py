@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from loadtest.leaks.cycles import Load
+from loadtest.leaks.cycles import observe
 from loadtest.leaks.findings import find_leaks
-from loadtest.leaks.stage import observe
+from loadtest.leaks.load import Load
 from loadtest.state.bearers import read_bearers
 from tests.bench.k6_runs import serve_target
 

@@ -13,9 +13,9 @@ from loadtest.config.loading import load_settings
 from loadtest.config.models import STATELESS
 from loadtest.errors import TargetError, UsageError
 from loadtest.k6.open_sessions import find_left
-from loadtest.leaks.cycles import Load, Observation
+from loadtest.leaks.cycles import Observation, observe
 from loadtest.leaks.findings import describe, find_leaks
-from loadtest.leaks.stage import observe, plan_load
+from loadtest.leaks.load import Load, plan_load
 from loadtest.reference.knobs import Knobs
 from loadtest.reference.server import ReferenceTarget
 from loadtest.state.bearers import read_bearers

@@ -236,7 +236,7 @@ def test_a_chain_that_fails_before_it_measures_is_reported_too(
     assert "127.0.0.1:9" in said.splitlines()[-1]
     found = read_newest(issue)
     assert found.run.run_id == "777-1"
-    chosen = (scenarios or "cold-start,sessions,tools").split(",")
+    chosen = (scenarios or "cold-start,sessions,tools,streams").split(",")
     outcomes = ["failed", *("not run" for _ in chosen[1:])]
     assert [each.outcome for each in found.run.scenarios] == outcomes
     assert issue.comments[-1].body.startswith("### ⛔ Failed before the first call: ")
@@ -258,7 +258,7 @@ def test_a_job_that_was_cancelled_before_it_measured_is_reported_once(
     assert len(issue.comments) == 4
     found = read_newest(issue)
     assert (found.run.run_id, found.run.profile) == ("777-1", "smoke")
-    assert [each.outcome for each in found.run.scenarios] == ["failed", "not run", "not run"]
+    assert [each.outcome for each in found.run.scenarios] == ["failed", *3 * ["not run"]]
     assert "the job was cancelled, or it reached its time limit" in issue.comments[-1].body
     assert issue.labels == ["load-test-history", "failed"]
     assert (runs_dir / "777-1" / "report.html").exists()

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.leaks.cycles import Load
+from loadtest.leaks.cycles import observe
 from loadtest.leaks.findings import describe, find_leaks
-from loadtest.leaks.stage import observe
+from loadtest.leaks.load import Load
 from loadtest.state.bearers import build_anonymous
 from tests.support.waiting import HANG_SECONDS
 from tests.zoo.catalog import SERVERS_OF_OTHERS, Places, Server
