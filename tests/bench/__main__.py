@@ -21,6 +21,7 @@ from . import (
     package,
     report,
     segments,
+    soak,
     streams,
     traffic,
 )
@@ -49,6 +50,7 @@ LONG = {
     "merging": merging.bench,
     "capacity": capacity.bench,
     "leaks": leaks.bench,
+    "soak": soak.bench,
 }
 
 

@@ -482,3 +482,13 @@ def test_the_intervals_of_a_ladder_are_those_of_its_stages(whole: Whole) -> None
         for stage in "12"
     }
     assert max(of_stage["1"]) < min(of_stage["2"])
+
+
+def test_the_intervals_before_a_kill_are_kept(
+    measure: Callable[..., ScenarioRun], open_endpoint: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    run = measure("tools", open_endpoint(), Interrupter(kill_k6), DURATION="8")
+    assert run.result.outcome == "failed"
+    intervals = read_intervals(tmp_path / "tools")
+    assert intervals is not None
+    assert intervals.total().count("mcp_opening") > 0

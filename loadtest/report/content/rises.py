@@ -17,10 +17,11 @@ def describe_rises(folder: RunFolder) -> Iterator[str]:
     """Yield a sentence for each: "p95 of executeSQL rose by 12 ms an hour (plus or minus 3), …"."""
     for rise in list_rises(folder):
         known = " The control rose too: network or host." if rise.is_explained else ""
-        yield f"{_describe(rise)}.{known}"
+        yield f"{describe_rise(rise)}.{known}"
 
 
-def _describe(rise: Rise) -> str:
+def describe_rise(rise: Rise) -> str:
+    """Return what rose, by how much, and how sure that is."""
     hours = (rise.end - rise.start) / rise.per_hour
     unit, per = ("an hour", 1.0) if hours >= 1 else ("a minute", 60.0)
     speed, error = rise.per_hour / per, rise.error / per
