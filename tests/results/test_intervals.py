@@ -69,29 +69,34 @@ def test_many_intervals_are_merged_with_their_neighbours() -> None:
     assert describe(build(1, 2).merge(120)) == describe(build(1, 2))
 
 
+def pack(content: bytes) -> bytes:
+    """Pack without the time, so that a test has one name."""
+    return gzip.compress(content, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"no gzip", "is damaged"),
-        (gzip.compress(b"{}")[:-9], "is damaged"),
-        (gzip.compress(b"nonsense"), "is damaged"),
-        (gzip.compress(b"[]"), "is damaged"),
-        (gzip.compress(b"{}"), "is damaged"),
-        (gzip.compress(json.dumps({"version": 9}).encode()), "newer than 1: update"),
+        (pack(b"{}")[:-9], "is damaged"),
+        (pack(b"nonsense"), "is damaged"),
+        (pack(b"[]"), "is damaged"),
+        (pack(b"{}"), "is damaged"),
+        (pack(json.dumps({"version": 9}).encode()), "newer than 1: update"),
         (
-            gzip.compress(b'{"version":1,"seconds":1,"trends":{"a":{"0":[1,2]}},"counts":{}}'),
+            pack(b'{"version":1,"seconds":1,"trends":{"a":{"0":[1,2]}},"counts":{}}'),
             "steps and counts must be in pairs",
         ),
         (
-            gzip.compress(b'{"version":1,"seconds":1,"trends":{},"counts":{"a":{"0":-1}}}'),
+            pack(b'{"version":1,"seconds":1,"trends":{},"counts":{"a":{"0":-1}}}'),
             "greater than or equal to 0",
         ),
         (
-            gzip.compress(b'{"version":1,"seconds":1,"trends":{},"counts":{"a":{"99999999":1}}}'),
+            pack(b'{"version":1,"seconds":1,"trends":{},"counts":{"a":{"99999999":1}}}'),
             "less than 100000",
         ),
         (
-            gzip.compress(b'{"version":1,"seconds":0,"trends":{},"counts":{}}'),
+            pack(b'{"version":1,"seconds":0,"trends":{},"counts":{}}'),
             "greater than 0",
         ),
     ],
