@@ -124,4 +124,6 @@ def _fit_latency(intervals: Intervals, series: str, figure: RiseFigure) -> Slope
 
 def _build(kind: RowKind, name: str, figure: RiseFigure, slope: Slope) -> Rise:
     start = max(0.0, slope.start)
-    return Rise(kind, name, figure, slope.per_unit, slope.error, start, start + slope.change)
+    most = 1.0 if figure in {"failed", "refused"} else math.inf
+    end = min(most, start + slope.change)
+    return Rise(kind, name, figure, slope.per_unit, slope.error, start, end)

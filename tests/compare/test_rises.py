@@ -97,6 +97,7 @@ def test_sessions_that_are_refused_from_some_time_on_are_found(begin: float) -> 
     (rise,) = find_rises(intervals)
     assert (rise.kind, rise.name, rise.figure) == ("opening", "all", "refused")
     assert rise.per_hour > 4 * rise.error > 0
+    assert 0 <= rise.start < rise.end <= 1
 
 
 def test_calls_that_fail_more_and_more_are_found() -> None:
