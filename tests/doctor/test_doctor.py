@@ -392,7 +392,7 @@ def test_a_quota_that_the_server_announces_is_compared(
         keep(settings, minted, mcp_url=f"{gate.url}/mcp/{settings.credentials.workspace_id}")
         found = look(replace(settings, base_url=gate.url))["quota"]
     assert "30 units/min per client (its RateLimit headers); the profile spends 83" in found.detail
-    assert "--clients 4" in found.remedy
+    assert "--clients 5" in found.remedy
 
 
 @pytest.mark.parametrize(
