@@ -9,9 +9,10 @@ import httpx2
 
 from loadtest.common.access import build_authorization
 from loadtest.common.http import explain, open_async_client
-from loadtest.common.parsing import parse_json, tidy_text
+from loadtest.common.parsing import tidy_text
 from loadtest.common.redaction import learn
 from loadtest.config.models import STATELESS
+from loadtest.mint.oauth.exchange import parse_object
 from loadtest.mint.oauth.request import CLIENT_NAME, SESSION_HEADER
 from loadtest.state.bearers import Bearer
 
@@ -186,11 +187,8 @@ class LeavingClient:
     async def _request(self, method: str, **params: Any) -> httpx2.Response:
         """Send a request; raise RefusedError unless its answer has a result."""
         answer = await self._post(self._build(method, params), method)
-        body = _read_message(answer)
-        if "result" not in body:
-            error = body.get("error")
-            words = error.get("message") if isinstance(error, dict) else error
-            raise RefusedError(_describe(answer.status_code, words))
+        if "result" not in _read_message(answer):
+            raise _build_refusal(answer)
         return answer
 
     async def _post(self, body: dict[str, Any], method: str = "") -> httpx2.Response:
@@ -201,25 +199,21 @@ class LeavingClient:
         except httpx2.HTTPError as failure:
             raise RefusedError(explain(failure)) from None
         if not answer.is_success:
-            error = _read_message(answer).get("error")
-            words = error.get("message") if isinstance(error, dict) else error
-            raise RefusedError(_describe(answer.status_code, words))
+            raise _build_refusal(answer)
         return answer
 
 
-def _describe(status: int, words: object) -> str:
+def _build_refusal(answer: httpx2.Response) -> RefusedError:
+    error = _read_message(answer).get("error")
+    words = error.get("message") if isinstance(error, dict) else error
     said = tidy_text(str(words), MOST_REASON_CHARS) if words else ""
-    return f"HTTP {status}" + (f": {said}" if said else "")
+    return RefusedError(f"HTTP {answer.status_code}" + (f": {said}" if said else ""))
 
 
 def _read_message(answer: httpx2.Response) -> dict[str, Any]:
     """Return the JSON-RPC answer of a body, which is JSON or an event stream; {} without one."""
-    text = answer.text
+    content = answer.content
     if answer.headers.get("content-type", "").startswith("text/event-stream"):
-        lines = [line for line in text.splitlines() if line.startswith("data:")]
-        text = lines[-1].removeprefix("data:") if lines else ""
-    try:
-        body = parse_json(text)
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
+        lines = [line for line in answer.text.splitlines() if line.startswith("data:")]
+        content = lines[-1].removeprefix("data:").encode() if lines else b""
+    return parse_object(content)

@@ -98,7 +98,7 @@ def build_latency_chart(
 
 
 def _find_histogram(whole: Histograms, row: Row) -> Histogram:
-    """Return the distribution of a row; that of all tools is the sum of theirs."""
+    """Return the distribution of a row; for all tools together, add up that of each tool."""
     if row.kind == "frame" and row.scenario == "soak":
         names = ["mcp_first_dispatch"]
     elif is_aggregate(row):
