@@ -13,11 +13,6 @@ from loadtest.results.run_folder import RunFolder
 LADDER = "streams"  # the scenario that only holds streams
 
 
-def count_held(row: Row) -> int:
-    """Return how many streams of a row were open until their session ended."""
-    return row.held_streams
-
-
 def count_stays(folder: RunFolder) -> tuple[int, int]:
     """Return how many streams were still open after DELETE, and how many had opened."""
     rows = _pick(folder)
@@ -32,9 +27,9 @@ def describe_held(folder: RunFolder) -> Iterator[str]:
     if not any(row.count for row in rows):
         yield "The server has no streams."
         return
-    broken = next((row for row in rows if count_held(row) < row.count), None)
+    broken = next((row for row in rows if row.held_streams < row.count), None)
     row = broken or rows[-1]
-    held = f"{format_count(count_held(row))} of {format_count(row.count)} streams"
+    held = f"{format_count(row.held_streams)} of {format_count(row.count)} streams"
     faults = ", the most that was tested" if broken is None else f": {_describe_faults([row])}"
     yield f"Held {held}{faults}."
     yield from _describe_calls(folder, row)

@@ -23,7 +23,7 @@ from loadtest.report.content.formatting import (
     format_span,
     is_bold,
 )
-from loadtest.report.content.streams import count_held, describe_details
+from loadtest.report.content.streams import describe_details
 from loadtest.report.content.wording import (
     TITLES,
     clean,
@@ -130,7 +130,7 @@ def build_table(
     columns = (Column(header, header.replace(" ", "\n").replace("/", "\n/")) for header in headers)
     leads = {finding.lead for finding in comparison.findings}
     cells = [_build_cells(row, comparison.changes, leads, brief=brief) for row in rows]
-    held = {row.name: format_count(count_held(row)) for row in shown if row.kind == "stream"}
+    held = {row.name: format_count(row.held_streams) for row in shown if row.kind == "stream"}
     for row, found in zip(rows, cells, strict=True):
         found["held"] = TableCell(held.get(row.name, NO_DATA))
     lines = [
