@@ -177,10 +177,11 @@ function dispatchFirst(session, { last }) {
 // Selects the series of each call before the call is made.
 function selectSeries(next, selector) {
   if (selector !== '') return next;
-  let tool = null;
+  const series = Object.create(null); // by tool, because a text per call costs more than a look-up
   return () => {
     const call = next();
-    if (call.tool !== tool) histograms.select(`tool:${(tool = call.tool)}`);
+    const { tool } = call;
+    histograms.current = series[tool] || (series[tool] = histograms.select(`tool:${tool}`));
     return call;
   };
 }

@@ -13,7 +13,7 @@ from loadtest.config.refusals import RefusalPattern
 from loadtest.config.tool_table import ToolTable
 from loadtest.k6.binary import RUN_FLAGS, K6Binary
 from loadtest.k6.control import find_rate
-from loadtest.k6.health import ABORT_SECONDS
+from loadtest.k6.health import ABORT_SECONDS, MEMORY_SHARE, find_memory_bytes
 from loadtest.k6.outputs import build_output_flags
 from loadtest.k6.plan import RunPlan
 from loadtest.k6.progress import Phase
@@ -33,8 +33,10 @@ PROBE_REQUESTS = 5  # of setup() in k6/lib/run.js, at most
 
 # Settings of Go. The user's own K6_* settings are not passed to k6.
 GO_VARIABLES = ("GOMAXPROCS", "GOGC", "GOMEMLIMIT")
-# Collecting garbage half as often as by Go's default saves a tenth of the CPU.
-GARBAGE_PER_CENT = "200"
+# Go collects garbage when this much has been added to what is in use; its default is 100.
+GARBAGE_PER_CENT = "400"
+# Above this share of the memory, all k6 together, Go collects as often as it must to stay below.
+SOFT_MEMORY_SHARE = MEMORY_SHARE / 2
 
 
 def build_knobs(
@@ -198,10 +200,12 @@ def build_environment(
     bearer_file: Path | None,
     out_dir: Path,
     private_variables: Mapping[str, str] | None = None,
+    processes: int = 1,
 ) -> dict[str, str]:
-    """Return the whole environment of the k6 process; `script_env` has no places."""
+    """Return the whole environment of one of several k6 processes; `script_env` has no places."""
     return {
         "GOGC": GARBAGE_PER_CENT,
+        "GOMEMLIMIT": str(int(SOFT_MEMORY_SHARE * find_memory_bytes() / processes)),
         **build_child_environment(variables, GO_VARIABLES),
         **(private_variables or {}),
         "SUMMARY_FILE": str(out_dir / "summary.json"),  # `script_env` may replace it

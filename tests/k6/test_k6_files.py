@@ -13,6 +13,7 @@ from loadtest.config.models import USUAL_SCENARIOS
 from loadtest.errors import ResultsError
 from loadtest.k6.binary import K6Binary
 from loadtest.k6.command import build_command, build_environment, build_knobs
+from loadtest.k6.health import MEMORY_SHARE, find_memory_bytes
 from loadtest.k6.progress import Live, Phase, ProgressDisplay
 from loadtest.k6.summary import build_rows, find_crossed, parse_summary
 from loadtest.results.run import ScenarioResult
@@ -115,6 +116,22 @@ def test_the_environment_of_k6_has_no_bearer_and_no_other_secret(
     assert "-e" not in command
     assert "--env" not in command
     assert not any("bearer" in part for part in command)
+
+
+def test_several_k6_share_the_memory_that_go_fills_with_garbage(tmp_path: Path) -> None:
+    def find_limit(processes: int) -> int:
+        environment = build_environment(
+            {},
+            {},
+            mcp_url="http://127.0.0.1:1/mcp/ws",
+            bearer_file=None,
+            out_dir=tmp_path,
+            processes=processes,
+        )
+        return int(environment["GOMEMLIMIT"])
+
+    assert find_limit(1) < MEMORY_SHARE * find_memory_bytes()
+    assert find_limit(4) == pytest.approx(find_limit(1) / 4, abs=1)
 
 
 def test_k6_gets_only_flags_that_it_has() -> None:

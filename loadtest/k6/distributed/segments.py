@@ -54,6 +54,7 @@ class Segments:
             bearer_file=request.bearer_file,
             out_dir=out_dir,
             private_variables=request.private_variables,
+            processes=request.parallelism,
         )
         if request.renewal_url is not None:
             environment["RENEWAL_URL"] = request.renewal_url
