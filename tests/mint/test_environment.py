@@ -1,6 +1,7 @@
 """The bearer settings of an environment: the grant type, and revocation after a run."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -98,6 +99,25 @@ def test_the_headers_of_a_protected_host_pass_discovery_registration_sign_in_and
         revoke(chain, settings)
     assert "deleted: client 1's registration" in read(chain)
     assert "canary" not in read(chain)
+
+
+@pytest.mark.parametrize("via", ["session", "given"])
+def test_a_soak_that_outlives_its_bearer_needs_one_that_can_be_minted_again(
+    serve: Serve, provisioned: Provisioned, chain: Chain, via: str
+) -> None:
+    settings = change(provisioned(serve(account_limits=False)), via="session")
+    (bearer,), _ = ensure_bearers(chain, settings, LEAST)
+    profile = load_settings(ROOT, "local", "soak", process_env={}).profile
+    settings = replace(change(settings, via=via), profile=profile, profile_name="soak")
+    given = {"LOADTEST_BEARER": bearer.access_token.get_secret_value()}
+    settings = replace(settings, variables={**settings.variables, **given})
+    words = r"the bearer is valid for \d+ s, but profile soak needs 7\d{3} s: "
+    if via == "given":
+        with pytest.raises(MintError, match=f"{words}choose a shorter profile"):
+            ensure_bearers(chain, settings, MintOptions())
+    else:
+        ensure_bearers(chain, settings, MintOptions())
+        assert re.search(f"{words}k6 gets new ones during the run", read(chain))
 
 
 def test_a_bearer_that_expires_on_its_own_fails_revoke_but_not_a_run(
