@@ -116,9 +116,11 @@ def _list_differences(other: Entry, scenario: str, conditions: Mapping[str, Any]
 
 
 def _describe_difference(other: Entry, scenario: str, conditions: Mapping[str, Any]) -> str:
-    """Name what differs: `unlike run ID: vus 4, was 2`."""
+    """Name what differs: `unlike run ID: vus 4, was 2`; of another profile, nothing else."""
     before = _find_conditions(other, scenario)
     names = _list_differences(other, scenario, conditions)
+    if "profile" in names:
+        names = ["profile"]
     changed = (f"{name} {_show(conditions, name)}, was {_show(before, name)}" for name in names)
     return f"unlike run {other.run.run_id}: {'; '.join(changed)}"
 

@@ -62,6 +62,10 @@ def test_an_unchanged_run_is_the_same_in_every_cell() -> None:
     [
         ({"environment": "staging"}, "first run"),
         ({"profile": "smoke"}, "unlike run run-002: profile standard, was smoke"),
+        (
+            {"profile": "smoke", "knobs": {**RUN.knobs, "timeout_seconds": 90.0}, "clients": 4},
+            "unlike run run-002: profile standard, was smoke",
+        ),
         ({"clients": 4}, "unlike run run-002: clients 1, was 4"),
         ({"streams": True}, "unlike run run-002: streams false, was true"),
         (

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from loadtest.compare.comparison import Comparison
 from loadtest.errors import ReportError
 from loadtest.report.content.failures import describe_excess
-from loadtest.report.content.formatting import NO_DATA, format_ms, format_rate, format_share
+from loadtest.report.content.formatting import NO_DATA, add_ms, format_ms, format_rate, format_share
 from loadtest.report.content.report import build_report
 from loadtest.report.content.verdict import build_verdict
 from loadtest.report.content.wording import format_reasons
@@ -369,6 +369,11 @@ def test_a_tool_without_a_rate_of_its_own_has_nothing_in_the_offered_column() ->
 )
 def test_times_have_their_significant_digits(value: float | None, text: str) -> None:
     assert format_ms(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(31.4, "31 ms"), (30000.0, "30.0 s")])
+def test_times_in_a_sentence_have_a_space_before_their_unit(value: float, text: str) -> None:
+    assert add_ms(format_ms(value)) == text
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,8 @@ def format_figure(figure: Figure, value: float) -> str:
 
 
 def add_ms(text: str) -> str:
-    """Return a time with its unit, unless it has one."""
-    return text if text.endswith("s") else f"{text} ms"
+    """Return such a time as it stands in a sentence, with a space before its unit."""
+    return f"{text[:-1]} s" if text.endswith("s") else f"{text} ms"
 
 
 def format_change(figure: Figure | ReplyFigure, change: Change | None) -> str:
