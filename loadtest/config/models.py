@@ -236,71 +236,62 @@ ControlPath = Annotated[str, AfterValidator(_check_control_path)]
 
 
 class Environment(ConfigTable):
-    """One target in `loadtest.toml`: everything except addresses and secrets.
-
-    `allow` names the tasks that may bring the target to its edge. Without `scope`, the challenge or
-    the metadata decides. With `workspace_claim`, the bearer must be a JWT that names the workspace.
-    `client_metadata_url` is our Client ID Metadata Document, used if the authorization server
-    accepts such documents. `client_auth` is how a given client
-    sends its secret, if the server offers both methods. `cadence_days` is how often a run is due.
-    `refusals` are the server's own words for a refusal or a lost session, beside the known ones.
-    `headers` go with every request to the target's own origin, and only there `tls_certificate` is
-    presented. With an `auth` other than `bearer`, nothing is minted.
-    `control_path` is a cheap static document of the target's origin, which a run asks for as its
-    control; without it, the metadata of the MCP endpoint is tried (RFC 9728).
-    With `streams`, a session holds a stream from the server open beside its calls, as real clients
-    do.
-    `mention` is the account or team to mention if a run failed or regressed. `via` is where
-    bearers come from, also renewed ones. With `revoke_after`, the chain revokes at its end what it
-    left. `tools` is a table of tools to call, its path from the folder of the project, or
-    `novamart`; `resources`, `prompts`, `completions` and `flows` are called beside them. `pools`
-    are the values that the arguments in these tables refer to, `answers` what a server gets that
-    asks for input. `ladder_tool` is the tool of the
-    ladder; without it, the profile decides. `pace_seconds`, `timeout_seconds` and
-    `remeasure_minutes` hold if neither tool nor profile has its own. `slo` are the objectives of
-    its runs. `repository` is that of the
-    target's code on GitHub, `deployed_commit` where its commit is read from.
-    """
+    """One target in `loadtest.toml`: everything except addresses and secrets."""
 
     target: Literal["reference", "hosted"]
     default_profile: str
     limits: Limits
-    allow: frozenset[EdgeTask] = frozenset()
+    allow: frozenset[EdgeTask] = frozenset()  # the tasks that may bring the target to its edge
     provision: Literal["novamart", "none"] = "novamart"
-    auth: Auth = "bearer"
+
+    # Access. `headers` and the certificate go only to the target's own origin.
+    auth: Auth = "bearer"  # with another one, nothing is minted
     headers: Headers = {}
     tls_certificate: Name | None = None
     tls_key: Name | None = None
-    via: Via = "auto"
-    revoke_after: bool = False
-    mcp_path: str = "/mcp/{workspace_id}"
-    control_path: ControlPath | None = None
-    scope: str | None = None
-    workspace_claim: str | None = None
-    client_metadata_url: str | None = None
+
+    # The bearers.
+    via: Via = "auto"  # where bearers come from, also renewed ones
+    revoke_after: bool = False  # the chain ends with revoking what it left
+    scope: str | None = None  # None: as the challenge or the metadata says
+    workspace_claim: str | None = None  # the claim of a JWT that names the workspace
+    client_metadata_url: str | None = None  # of our Client ID Metadata Document
+    # How a given client sends its secret, if the server offers both methods.
     client_auth: Literal["client_secret_basic", "client_secret_post"] | None = None
     clients: Positive = 1
+    pages: Pages = Pages()
+
+    # The MCP server.
+    mcp_path: str = "/mcp/{workspace_id}"
     protocol: Protocol = "auto"
+    # A cheap static document of the origin, for the control. None: the metadata (RFC 9728).
+    control_path: ControlPath | None = None
     quota: Quota | None = None
-    refusals: tuple[RefusalPattern, ...] = ()
-    streams: bool = True
-    cadence_days: Positive | None = None
-    mention: Annotated[str, Field(pattern=r"^@?[\w-]+(/[\w.-]+)?$")] | None = None
-    tools: str | dict[str, Any] | None = None
-    ladder_tool: Name | None = None
-    pools: dict[str, Any] = {}
+    refusals: tuple[RefusalPattern, ...] = ()  # the server's own words, beside the known ones
+
+    # What is called, and how. `resources` and so on are called beside the tools.
+    tools: str | dict[str, Any] | None = None  # a table, the path of one, or `novamart`
     resources: dict[str, Any] = {}
     prompts: dict[str, Any] = {}
     completions: dict[str, Any] = {}
     flows: dict[str, Any] = {}
-    answers: dict[str, Any] = {}
+    pools: dict[str, Any] = {}  # the values that arguments refer to
+    answers: dict[str, Any] = {}  # for a server that asks for input
+    ladder_tool: Name | None = None  # None: as the profile says
+    streams: bool = True  # sessions hold a stream beside their calls, as real clients do
+    # These three hold where neither tool nor profile has its own.
     pace_seconds: PaceText | None = None
     timeout_seconds: Timeout | None = None
     remeasure_minutes: Minutes | None = None
+
+    # The verdict and the report.
     slo: Slo = Slo()
-    repository: Repository | None = None
-    deployed_commit: CommitSource | None = None
-    pages: Pages = Pages()
+    cadence_days: Positive | None = None  # how often a run is due
+    # The account or team to mention if a run failed or regressed.
+    mention: Annotated[str, Field(pattern=r"^@?[\w-]+(/[\w.-]+)?$")] | None = None
+    repository: Repository | None = None  # of the target's code on GitHub
+    deployed_commit: CommitSource | None = None  # where its commit is read from
+
     kubernetes: Kubernetes | None = None
 
     @model_validator(mode="before")
