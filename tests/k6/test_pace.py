@@ -79,3 +79,14 @@ def test_cold_starts_begin_at_even_distances(open_endpoint: Open, measure: Measu
     row = pick(run, "frame", "first dispatch")
     assert row.ok == 7
     assert row.seconds >= 6 / 4
+
+
+def test_a_call_of_more_than_a_minute_is_measured_whole_and_counted_by_itself(
+    open_endpoint: Open, measure: Measure
+) -> None:
+    knobs = {"VUS": "1", "DURATION": "1", "TIMEOUT_SECONDS": "90"}
+    endpoint = open_endpoint(tool_latency="constant:61000")
+    row = pick(measure("tools", endpoint, **knobs), "tool", "all")
+    assert (row.ok, row.beyond, row.failures) == (1, {"60_s": 1}, {})
+    assert row.duration is not None
+    assert row.duration.p50 >= 61_000
