@@ -30,6 +30,7 @@ from tests.k6.running import name_knobs
 from tests.support.checkout import ROOT
 
 _T = TypeVar("_T")
+BEARER_SECONDS = "3600"  # longer than any run here
 QUIET = ("--no-tool-quota", "--no-account-limits", "--session-cap", "1000")
 
 
@@ -108,8 +109,9 @@ def serve_target(*options: str) -> Iterator[Place]:
         for part in ("loadtest", "tasks.py", CONFIG_FILE):
             (root / part).symlink_to(ROOT / part)
         email = "bench@novamart.example"
+        how = ("--env", "staging", "--via", "session", "--ttl", BEARER_SECONDS)
         subprocess.run(
-            [sys.executable, "-m", "invoke", "mint", "--env", "staging", "--via", "session"],
+            [sys.executable, "-m", "invoke", "mint", *how],
             cwd=root,
             env={**os.environ, "LOADTEST_BASE_URL": target.api_url, "LOADTEST_EMAIL": email},
             stdout=subprocess.DEVNULL,
