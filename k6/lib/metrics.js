@@ -46,20 +46,33 @@ const controlFailures = new Counter('mcp_control_failures');
 
 const [LEAST_REPLY_MS, MOST_REPLY_MS] = [20, 500]; // between two replies that a session measures
 
+// Adds a value to a trend of k6, and to the series of the same name.
+function add(series, trend, value, tags = {}) {
+  trend.add(value, tags);
+  series.add(trend.name, value);
+}
+
+function count(series, counter, reason, more = 1, tags = {}) {
+  counter.add(more, { reason, ...tags });
+  series.count(counter.name, reason, more);
+}
+
+// Adds the duration of what was ok, else counts the reason.
+function addOutcome(series, trend, counter, outcome, ms, tags = {}) {
+  if (outcome === OK) add(series, trend, ms, tags);
+  else count(series, counter, outcome, 1, tags);
+}
+
 // Records a part of a cold start, and the last reply of `session` if it is one. Its frame is a tag of the
 // sample, not of the VU.
 export function recordFrame(outcome, frame, durationMs, session = null) {
-  if (outcome === OK) duration.add(durationMs, { frame });
-  else failures.add(1, { reason: outcome, frame });
-  const series = histograms.select(`frame:${frame}`);
-  if (outcome === OK) series.add('mcp_duration', durationMs);
-  else series.count('mcp_failures', outcome);
+  addOutcome(histograms.select(`frame:${frame}`), duration, failures, outcome, durationMs, { frame });
   if (outcome !== OK || session === null) return;
   addReply(session.response, { frame });
   if (!(durationMs <= floors[frame])) noteSlow(frame, durationMs, session.response, session.traceId);
 }
 
-// Records a call. Its tool is a tag of the VU.
+// Records a call, as cheaply as can be. Its tool is a tag of the VU.
 export function recordOk(durationMs) {
   duration.add(durationMs);
   histograms.current.add('mcp_duration', durationMs);
@@ -74,8 +87,7 @@ export function recordLongOk(durationMs) {
 export function recordBeyond(durationMs) {
   BEYOND_MS.forEach((ms, index) => {
     if (durationMs <= ms) return;
-    beyond.add(1, { reason: BEYOND[index] });
-    histograms.current.count('mcp_beyond', BEYOND[index]);
+    count(histograms.current, beyond, BEYOND[index]);
   });
 }
 
@@ -84,8 +96,7 @@ export function recordRound(ms) {
 }
 
 export function recordResponse(responseMs) {
-  response.add(responseMs);
-  histograms.current.add('mcp_response', responseMs);
+  add(histograms.current, response, responseMs);
 }
 
 // Measures the reply of an ok call that was sent at `sent`; returns when the next one is due: many at
@@ -99,16 +110,11 @@ export function recordReply(response, sent, begin) {
 function addReply({ body, headers, timings }, tags) {
   const bytes = countBytes(body);
   const serverMs = readServerTime(headers, timings.duration);
-  const { waiting, receiving: rest } = timings;
-  replyBytes.add(bytes, tags);
-  firstByte.add(waiting, tags);
-  receiving.add(rest, tags);
-  if (serverMs !== null) serverTime.add(serverMs, tags);
   const { current } = histograms;
-  current.add('mcp_reply_bytes', bytes);
-  current.add('mcp_first_byte', waiting);
-  current.add('mcp_receiving', rest);
-  if (serverMs !== null) current.add('mcp_server_time', serverMs);
+  add(current, replyBytes, bytes, tags);
+  add(current, firstByte, timings.waiting, tags);
+  add(current, receiving, timings.receiving, tags);
+  if (serverMs !== null) add(current, serverTime, serverMs, tags);
 }
 
 // A string of JavaScript counts UTF-16 units. Base64 without padding has four characters for three bytes.
@@ -117,65 +123,43 @@ function countBytes(text) {
 }
 
 export function recordFailure(outcome) {
-  failures.add(1, { reason: outcome });
-  histograms.current.count('mcp_failures', outcome);
+  count(histograms.current, failures, outcome);
 }
 
 // Records a flow that has ended. A flow that the end of its slice cuts off is not recorded.
 export function recordFlow(flow, outcome, durationMs) {
-  if (outcome === OK) flows.add(durationMs, { flow });
-  else flowFailures.add(1, { flow, reason: outcome });
   const { current } = histograms;
-  const series = histograms.select(`flow:${flow}`);
-  if (outcome === OK) series.add('mcp_flow', durationMs);
-  else series.count('mcp_flow_failures', outcome);
+  addOutcome(histograms.select(`flow:${flow}`), flows, flowFailures, outcome, durationMs, { flow });
   histograms.current = current;
 }
 
 // Records a stream that was open and has ended.
 export function recordStream(selector, { openMs, livedMs, silenceMs, keepAlives, isEarly, stays }) {
-  const add = (trend, name, ms) => {
-    trend.add(ms);
-    histograms.select(selector).add(name, ms);
-  };
-  add(streamHeld, 'mcp_stream_held', livedMs);
-  add(streamSilence, 'mcp_stream_silence', silenceMs);
-  if (openMs !== null) add(streamOpen, 'mcp_stream_open', openMs);
-  if (isEarly) add(streamDropped, 'mcp_stream_dropped', livedMs);
-  if (stays) noteStreams(selector, 'stays', 1);
-  if (keepAlives > 0) noteStreams(selector, 'keep_alive', keepAlives);
+  const series = histograms.select(selector);
+  add(series, streamHeld, livedMs);
+  add(series, streamSilence, silenceMs);
+  if (openMs !== null) add(series, streamOpen, openMs);
+  if (isEarly) add(series, streamDropped, livedMs);
+  if (stays) count(series, streamNotes, 'stays');
+  if (keepAlives > 0) count(series, streamNotes, 'keep_alive', keepAlives);
   histograms.print();
 }
 
 // Records a stream that the server refused; it has no streams if there is no reason.
 export function recordStreamFailure(selector, reason) {
-  if (reason === null) {
-    noteStreams(selector, 'none', 1);
-  } else {
-    streamFailures.add(1, { reason });
-    histograms.select(selector).count('mcp_stream_failures', reason);
-  }
+  const series = histograms.select(selector);
+  if (reason === null) count(series, streamNotes, 'none');
+  else count(series, streamFailures, reason);
   histograms.print();
 }
 
-function noteStreams(selector, reason, count) {
-  streamNotes.add(count, { reason });
-  histograms.select(selector).count('mcp_streams', reason, count);
-}
-
 export function recordOpening(outcome, durationMs) {
-  if (outcome === OK) opening.add(durationMs);
-  else openFailures.add(1, { reason: outcome });
-  if (outcome === OK) histograms.current.add('mcp_opening', durationMs);
-  else histograms.current.count('mcp_open_failures', outcome);
+  addOutcome(histograms.current, opening, openFailures, outcome, durationMs);
 }
 
 // Records the first dispatch of a session of a soak, which has frames beside its calls.
 export function recordFirstDispatch(outcome, durationMs) {
-  if (outcome === OK) firstDispatch.add(durationMs);
-  else firstDispatchFailures.add(1, { reason: outcome });
-  if (outcome === OK) histograms.whole.add('mcp_first_dispatch', durationMs);
-  else histograms.whole.count('mcp_first_dispatch_failures', outcome);
+  addOutcome(histograms.whole, firstDispatch, firstDispatchFailures, outcome, durationMs);
 }
 
 export function recordOpened(session) {
@@ -187,17 +171,14 @@ export function recordClosed(session, done) {
 }
 
 export function recordLost(calls, ageMs, atMs) {
-  lostCalls.add(calls);
-  lostAge.add(ageMs);
-  lostAt.add(atMs);
-  histograms.current.add('mcp_lost_calls', calls);
-  histograms.current.add('mcp_lost_age', ageMs);
-  histograms.current.add('mcp_lost_at', atMs);
+  const { current } = histograms;
+  add(current, lostCalls, calls);
+  add(current, lostAge, ageMs);
+  add(current, lostAt, atMs);
 }
 
 export function recordLateness(ms) {
-  lateness.add(ms);
-  histograms.whole.add('mcp_generator_lateness', ms);
+  add(histograms.whole, lateness, ms);
 }
 
 export function recordHeld(count) {
@@ -206,10 +187,7 @@ export function recordHeld(count) {
 
 // Records a request of the control. `connectMs` is 0 if it opened no connection.
 export function recordControl(outcome, durationMs, connectMs) {
-  if (outcome === OK) controlled.add(durationMs);
-  else controlFailures.add(1, { reason: outcome });
-  if (outcome === OK) histograms.whole.add('mcp_control', durationMs);
-  else histograms.whole.count('mcp_control_failures', outcome);
+  addOutcome(histograms.whole, controlled, controlFailures, outcome, durationMs);
   if (connectMs > 0) connected.add(connectMs);
 }
 
