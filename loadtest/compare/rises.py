@@ -27,6 +27,7 @@ _HOUR_SECONDS = 3600.0
 _COUNTED: tuple[tuple[RowKind, str, str, str], ...] = (
     ("tool", "all", "mcp_failures", "mcp_duration"),
     ("opening", "all", "mcp_open_failures", "mcp_opening"),
+    ("stream", "all", "mcp_stream_failures", "mcp_stream_held"),
 )
 
 

@@ -272,8 +272,8 @@ class Rise:
     """A figure of a row that rose within a scenario, from `start` to `end`, as a line has it.
 
     `per_hour` is how fast, and `error` its standard error. p50 and p95 are in ms; `refused` and
-    `failed` are shares, from 0 to 1, of the calls or the openings. `is_explained`: the control rose
-    as well, so the cause is the network or a host.
+    `failed` are shares, from 0 to 1, of the calls, openings or streams. `is_explained`: the control
+    rose as well, so the cause is the network or a host.
     """
 
     kind: RowKind

@@ -24,9 +24,12 @@ VUS = 8
 SECONDS = int(os.environ.get("BENCH_SOAK_SECONDS", "600"))
 SOUND = int(os.environ.get("BENCH_SOAK_SOUND", "20"))
 LIFE_SECONDS = max(3, SECONDS // 60)  # of a session
-# By leak: the knobs of the target, which has room for 20 sessions.
+# By leak: the knobs of the target, which has room for 20 sessions, and for 20 streams if they stay.
 LEAKS = {
     "sessions that stay after DELETE (1 of 10)": ("--leaked-session-share", "0.1"),
+    "streams that stay when they have ended (1 of 10)": (
+        *("--leaked-stream-share", "0.1", "--stream-cap", "20"),
+    ),
     "memory, 256 KiB per session": ("--leaked-kib", "256"),
 }
 

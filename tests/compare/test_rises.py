@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from loadtest.compare.rises import find_rises
+from loadtest.report.content.rises import describe_rise
 from loadtest.results.histogram import Histogram, Histograms
 from loadtest.results.intervals import Intervals
 
@@ -37,6 +38,7 @@ def soak(
     *,
     latency: At = steady,
     refused: At = never,
+    streams: At = never,
     failed: At = never,
     control: At = steady,
 ) -> Intervals:
@@ -54,7 +56,9 @@ def soak(
         part.trends["mcp_opening"] = draw(rng, 20 * slower, 10)
         part.trends["mcp_first_dispatch"] = draw(rng, 30 * slower, 10)
         part.trends["mcp_control"] = draw(rng, 5 * control(share) * math.exp(common), 12)
+        part.trends["mcp_stream_held"] = draw(rng, 6000, 10)
         part.counts["mcp_open_failures{reason:capacity}"] = round(10 * refused(share))
+        part.counts["mcp_stream_failures{reason:capacity}"] = round(10 * streams(share))
         part.counts["mcp_failures{tool:executeSQL,reason:http_500}"] = round(40 * failed(share))
     return intervals
 
@@ -92,10 +96,12 @@ def test_a_stall_is_not_a_rise() -> None:
 
 
 @pytest.mark.parametrize("begin", [0.4, 0.7])
-def test_sessions_that_are_refused_from_some_time_on_are_found(begin: float) -> None:
-    intervals = soak(refused=lambda share: 3.0 if share > begin else 0.0)
-    (rise,) = find_rises(intervals)
-    assert (rise.kind, rise.name, rise.figure) == ("opening", "all", "refused")
+@pytest.mark.parametrize(("kind", "what"), [("opening", "openings"), ("stream", "streams")])
+def test_what_is_refused_from_some_time_on_is_found(kind: str, what: str, begin: float) -> None:
+    full = lambda share: 3.0 if share > begin else 0.0  # noqa: E731
+    (rise,) = find_rises(soak(refused=full) if kind == "opening" else soak(streams=full))
+    assert (rise.kind, rise.name, rise.figure) == (kind, "all", "refused")
+    assert describe_rise(rise).startswith(f"the share of refused {what} rose by ")
     assert rise.per_hour > 4 * rise.error > 0
     assert 0 <= rise.start < rise.end <= 1
 

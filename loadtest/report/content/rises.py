@@ -7,6 +7,8 @@ from loadtest.report.content.wording import name_called
 from loadtest.results.run import Rise
 from loadtest.results.run_folder import RunFolder
 
+_COUNTED = {"opening": "openings", "stream": "streams"}
+
 
 def list_rises(folder: RunFolder) -> tuple[Rise, ...]:
     """Return what rose within the scenarios of a run."""
@@ -30,7 +32,7 @@ def describe_rise(rise: Rise) -> str:
         rose, give_or_take = f"{_round(speed)} ms", _round(error)
         ends = f"from {add_ms(format_ms(rise.start))} to {add_ms(format_ms(rise.end))}"
     else:
-        what = "openings" if rise.kind == "opening" else "calls"
+        what = _COUNTED.get(rise.kind, "calls")
         subject = f"the share of {rise.figure} {what}"
         rose, give_or_take = f"{_round(100 * speed)} points", _round(100 * error)
         ends = f"from {format_share(rise.start)} to {format_share(rise.end)}"
