@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from loadtest.results.run_folder import RunFolder, read_run_folder
 from loadtest.state.bearers import bearer_path, write_bearers
 from tests.k6.running import read_lines
 from tests.support.checkout import ROOT
+from tests.support.interrupted_code import interrupt_at
 from tests.support.self_mint import self_mint
 from tests.support.waiting import HANG_SECONDS
 
@@ -267,24 +267,11 @@ def test_ctrl_c_keeps_what_is_known_and_closes_every_session(
         "LOADTEST_EMAIL": settings.credentials.email,
         "LOADTEST_WORKSPACE_ID": settings.credentials.workspace_id,
     }
-    with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED],
-        cwd=settings.root,
-        env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        said = list[str]()
-        for line in process.stdout:
-            said.append(line)
-            if "step 1: 4 sessions: borne" in "".join(said) and "8 sessions" in line:
-                process.send_signal(signal.SIGINT)
-                break
-        rest, _ = process.communicate(timeout=HANG_SECONDS)
-    assert process.returncode == 130, "".join(said)
-    assert "Bears at least 4 sessions at 1 call/s; the search stopped: it was interrupted." in rest
+    code, said = interrupt_at(
+        "step 1: 4 sessions: borne", "8 sessions", INTERRUPTED, settings.root, variables
+    )
+    assert code == 130, said
+    assert "Bears at least 4 sessions at 1 call/s; the search stopped: it was interrupted." in said
     (path,) = settings.runs_dir.iterdir()
     folder = read_run_folder(path)
     assert (found(folder).most, folder.run.outcome()) == (4, "interrupted")

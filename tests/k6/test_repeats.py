@@ -3,9 +3,6 @@
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,8 +34,8 @@ from loadtest.state.bearers import bearer_path, write_bearers
 from tests.compare.plain_runs import RUN, build_row
 from tests.k6.running import build_settings, plan_run, read_lines
 from tests.support.checkout import ROOT
+from tests.support.interrupted_code import interrupt_at
 from tests.support.self_mint import self_mint
-from tests.support.waiting import HANG_SECONDS
 
 Serve = Callable[..., ReferenceTarget]
 Make = Callable[[ReferenceTarget], Settings]
@@ -490,23 +487,10 @@ def test_ctrl_c_in_a_repeat_ends_the_process_and_leaves_a_whole_run_and_no_sessi
         "LOADTEST_VUS": "2",
         "LOADTEST_TARGET_RPS": "2",
     }
-    with subprocess.Popen(
-        [sys.executable, "-u", "-c", INTERRUPTED],
-        cwd=settings.root,
-        env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        said = list[str]()
-        for line in process.stdout:
-            said.append(line)
-            if "measured again, round 1" in "".join(said) and "requests/s" in line:
-                process.send_signal(signal.SIGINT)
-                break
-        process.communicate(timeout=HANG_SECONDS)
-    assert process.returncode == 130, "".join(said)
+    code, said = interrupt_at(
+        "measured again, round 1", "requests/s", INTERRUPTED, settings.root, variables
+    )
+    assert code == 130, said
     (path,) = settings.runs_dir.iterdir()
     run = read_run_folder(path).run
     assert run.outcome() == "ok"
