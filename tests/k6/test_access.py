@@ -3,14 +3,12 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from loadtest.common import tls
 from loadtest.common.console import Console
-from loadtest.common.files import write_json
 from loadtest.common.redaction import SecretStr
 from loadtest.config.loading import load_settings
 from loadtest.config.project import CONFIG_FILE
@@ -18,13 +16,11 @@ from loadtest.config.settings import Settings
 from loadtest.context import Chain
 from loadtest.errors import LoadtestError, MintError, UsageError
 from loadtest.k6.stage import k6
-from loadtest.mint.browser.launcher import RECORD_VERSION, BrowserChoice
 from loadtest.mint.options import MintOptions
 from loadtest.mint.stage import mint, revoke
 from loadtest.provision.stage import provision
 from loadtest.reference.server import ReferenceTarget
 from loadtest.results.run_folder import read_run_folder
-from loadtest.state.bearers import bearer_path, read_bearers
 from loadtest.target.rest_client import Accounts
 from tests.k6.running import SHORT, name_knobs
 from tests.support.certificates import build_server_tls, write_client
@@ -172,9 +168,6 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     tls._verifying.cache_clear()
 
 
-CERTIFICATE = 'tls_certificate = "certificates/client.pem"\ntls_key = "certificates/client.key"'
-
-
 def test_a_client_certificate_lets_our_clients_and_k6_in(
     serve: Serve, chain: Chain, tmp_path: Path, trusted: Path
 ) -> None:
@@ -187,27 +180,12 @@ def test_a_client_certificate_lets_our_clients_and_k6_in(
     settings = configure(tmp_path, target, 'auth = "none"', LOADTEST_WORKSPACE_ID="ws")
     with pytest.raises(LoadtestError, match="client certificate"):
         k6(chain, settings, "cold-start")
-    lines = f'auth = "none"\n{CERTIFICATE}'
+    lines = (
+        'auth = "none"\ntls_certificate = "certificates/client.pem"\n'
+        'tls_key = "certificates/client.key"'
+    )
     configure(tmp_path, target, lines)
     workspace_id = make_workspace(target)
     settings = configure(tmp_path, target, lines, LOADTEST_WORKSPACE_ID=workspace_id)
     k6(chain, settings, None)
-    check_run(chain, target)
-
-
-def test_a_client_certificate_passes_provisioning_a_sign_in_by_browser_and_a_run(
-    serve: Serve, chain: Chain, tmp_path: Path, trusted: Path, browser_choice: BrowserChoice
-) -> None:
-    target = serve(
-        tool_quota=False,
-        account_limits=False,
-        tls_certificate=str(trusted / "server.pem"),
-        client_authority=str(trusted / "clients.pem"),
-    )
-    user = {"LOADTEST_EMAIL": "certificate@example.com"}
-    provision(chain, configure(tmp_path, target, CERTIFICATE, **user), revoke=lambda: None)
-    settings = configure(tmp_path, target, CERTIFICATE, **user)
-    write_json(settings.browser_record, RECORD_VERSION, asdict(browser_choice))
-    k6(chain, settings, "tools")
-    assert [each.via for each in read_bearers(bearer_path(settings.state_dir))] == ["browser"]
     check_run(chain, target)
