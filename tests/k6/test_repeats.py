@@ -488,7 +488,7 @@ def test_ctrl_c_in_a_repeat_ends_the_process_and_leaves_a_whole_run_and_no_sessi
         "LOADTEST_TARGET_RPS": "2",
     }
     code, said = interrupt_at(
-        "measured again, round 1", "requests/s", INTERRUPTED, settings.root, variables
+        "measured again, round 1", "0 failed", INTERRUPTED, settings.root, variables
     )
     assert code == 130, said
     (path,) = settings.runs_dir.iterdir()

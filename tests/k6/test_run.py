@@ -447,7 +447,8 @@ def test_the_replies_of_a_cold_start_are_measured_where_there_is_one(whole: Whol
 def test_of_fast_calls_only_some_replies_are_measured(whole: Whole) -> None:
     mix = next(row for row in whole.folder.rows if (row.kind, row.name) == ("tool", "all"))
     assert mix.replies is not None
-    assert 2 <= mix.replies.count <= min(60, mix.ok)  # of two sessions, in a second
+    # Of two sessions, in a second; on a busy machine, a session may call once.
+    assert min(2, mix.ok) <= mix.replies.count <= min(60, mix.ok)
 
 
 def test_the_intervals_of_a_run_have_every_call(whole: Whole) -> None:
