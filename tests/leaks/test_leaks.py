@@ -84,7 +84,8 @@ def test_places_of_ended_streams_that_do_not_come_back_are_found(look: Look) -> 
 
 
 def test_memory_that_every_request_reads_is_found_in_the_latency(look: Look) -> None:
-    found = find_leaks(look(replace(LOAD, sessions=2), leaked_kib=4096))
+    # On a busy machine, 8 cycles would not show a trend.
+    found = find_leaks(look(replace(LOAD, cycles=12, sessions=2), leaked_kib=1024))
     assert found[-1].startswith("The latency of a call rises by ")
 
 
