@@ -177,11 +177,10 @@ function dispatchFirst(session, { last }) {
 // Selects the series of each call before the call is made.
 function selectSeries(next, selector) {
   if (selector !== '') return next;
-  const series = Object.create(null); // by tool, because a text per call costs more than a look-up
+  let tool = null;
   return () => {
     const call = next();
-    const { tool } = call;
-    histograms.current = series[tool] || (series[tool] = histograms.select(`tool:${tool}`));
+    if (call.tool !== tool) histograms.select(`tool:${(tool = call.tool)}`);
     return call;
   };
 }
